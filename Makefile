@@ -1,0 +1,43 @@
+# Two commands do everything: `make demo` runs the main job, `make test` passes the tests.
+# Both create .venv from constraints.txt on first use and keep every file inside this folder.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test lint types imports unit clean install
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; call make with PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install -qq --constraint constraints.txt torch
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+install: $(STAMP) ## the virtual environment, nothing else
+
+demo: $(STAMP) ## runs the main DAG on a real clip; KEEP=1 leaves everything running
+	@$(BIN)/python -m tools.demo $(if $(KEEP),--keep)
+
+test: lint types imports ## all checks and all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+unit: $(STAMP) ## the tests that need no Airflow processes
+	$(BIN)/python -m pytest -m "not system" $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+clean: ## removes everything that the other targets made
+	rm -rf $(VENV) .state demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

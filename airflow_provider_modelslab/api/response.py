@@ -1,0 +1,226 @@
+"""The tolerant reader: whatever the endpoint answers becomes :class:`Finished`, :class:`Processing` or :class:`Failed`.
+
+The API has grown over years and answers one thing in many forms: errors inside HTTP 200, ``messege`` for ``message``, a
+dict of lists where a string is usual, ``output`` as a list, a bare string, ``""`` or ``null``. All of that ends here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_modelslab.api.errors import ModelsLabError, Reason, error_from_reason
+
+__all__ = ["Answer", "Failed", "Finished", "Processing", "read_answer", "read_body", "retry_after_seconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The job is done.
+
+    :param job_id: the job's id, kept as text; ``None`` where the answer did not repeat it.
+    :param links: where the result is, best first: ``output``, then ``proxy_links``, then ``future_links``.
+    :param meta: the attributes as the endpoint used them; fetch answers have none.
+    :param generation_time: seconds of work, where the endpoint tells.
+    """
+
+    job_id: str | None
+    links: tuple[str, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+    generation_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """The job is queued or running.
+
+    :param status: the status word as given, for the log; unknown words count as still running.
+    :param eta: seconds until the endpoint expects to be done, where it tells.
+    """
+
+    job_id: str | None
+    status: str = "processing"
+    eta: float | None = None
+    future_links: tuple[str, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The call was refused, the job failed, or the answer was no answer of this API.
+
+    :param retry_after: seconds, with :attr:`Reason.RATE_LIMIT` where the endpoint tells.
+    :param fields: the problems of each attribute, with :attr:`Reason.VALIDATION` where the endpoint tells.
+    """
+
+    reason: Reason
+    message: str
+    http_status: int | None = None
+    retry_after: float | None = None
+    fields: dict[str, list[str]] = field(default_factory=dict)
+
+    def to_error(self, job_id: str | None = None) -> ModelsLabError:
+        """The exception to raise for this answer."""
+        return error_from_reason(
+            self.reason,
+            self.message,
+            job_id=job_id,
+            http_status=self.http_status,
+            retry_after=self.retry_after,
+            fields=self.fields,
+        )
+
+
+Answer = Finished | Processing | Failed
+
+_ADVICE = {
+    Reason.AUTHENTICATION: "Check the API key in the password of the Airflow connection.",
+    Reason.PAYMENT: "Add credits to the ModelsLab account; nothing was generated.",
+    Reason.PERMISSION: "The plan or server of this key does not allow the call.",
+    Reason.JOB_LOST: "The endpoint does not know this job: its queue was cleared, or the id is too old.",
+}
+
+_BY_STATUS = {
+    400: Reason.VALIDATION,
+    401: Reason.AUTHENTICATION,
+    402: Reason.PAYMENT,
+    403: Reason.PERMISSION,
+    422: Reason.VALIDATION,
+    429: Reason.RATE_LIMIT,
+}
+
+# Phrases of legacy answers, which come with HTTP 200. Compared in lower case, first match wins.
+_BY_PHRASE = (
+    ("rate limit", Reason.RATE_LIMIT),
+    ("same request multiple times", Reason.RATE_LIMIT),
+    ("api key", Reason.AUTHENTICATION),
+    ("unauthorized", Reason.AUTHENTICATION),
+    ("insufficient credits", Reason.PAYMENT),
+    ("add more credits", Reason.PAYMENT),
+    ("subscription", Reason.PERMISSION),
+    ("request not found", Reason.JOB_LOST),
+)
+
+
+def read_answer(http_status: int, body: bytes | str, *, retry_after_header: str | None = None) -> Answer:
+    """Read the answer to a submit or a fetch.
+
+    :param http_status: the answer's HTTP status; HTTP 200 is no promise of success.
+    :param retry_after_header: the ``Retry-After`` header in seconds; the body's ``retry_after`` goes before it.
+    """
+    try:
+        data = json.loads(body)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        return _no_answer(http_status, body, retry_after_header)
+    return read_body(data, http_status=http_status, retry_after_header=retry_after_header)
+
+
+def read_body(data: Mapping[str, Any], *, http_status: int = 200, retry_after_header: str | None = None) -> Answer:
+    """Read a parsed JSON object; webhook bodies have the same form."""
+    status = str(data.get("status") or "").strip().lower()
+    message, fields = _message(data)
+    if http_status >= 400 or status in {"error", "failed"}:
+        reason = _reason(http_status, status, message, fields)
+        return Failed(
+            reason,
+            _advised(reason, message or f"HTTP {http_status} without a message"),
+            http_status=http_status,
+            retry_after=retry_after_seconds(data.get("retry_after"), retry_after_header, message),
+            fields=fields,
+        )
+    meta = data["meta"] if isinstance(data.get("meta"), dict) else {}
+    job_id = _job_id(data.get("id")) or _job_id(data.get("request_id")) or _job_id(meta.get("id"))
+    future = _links(data.get("future_links"))
+    if status == "success":
+        links = tuple(dict.fromkeys(_links(data.get("output")) + _links(data.get("proxy_links")) + future))
+        if links:
+            return Finished(job_id, links, dict(meta), _number(data.get("generationTime")))
+    return Processing(job_id, status or "unknown", _number(data.get("eta")), future, dict(meta), message)
+
+
+def retry_after_seconds(body_value: object, header: str | None = None, message: str = "") -> float | None:
+    """How long to stay away, in seconds: from the body, the header, or the legacy text "wait for 30 seconds"."""
+    for value in (body_value, header):
+        seconds = _number(value)
+        if seconds is not None and seconds >= 0:
+            return seconds
+    words = message.lower().split()
+    for number, unit in itertools.pairwise(words):
+        if number.isdigit() and unit.startswith("second"):
+            return float(number)
+    return None
+
+
+def _no_answer(http_status: int, body: bytes | str, retry_after_header: str | None) -> Failed:
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+    reason = _BY_STATUS.get(http_status, Reason.TRANSPORT)
+    start = " ".join(text.split())[:200] or "an empty body"
+    return Failed(
+        reason,
+        _advised(reason, f"The endpoint answered HTTP {http_status} with something that is no JSON object: {start}"),
+        http_status=http_status,
+        retry_after=retry_after_seconds(None, retry_after_header),
+    )
+
+
+def _reason(http_status: int, status: str, message: str, fields: Mapping[str, Any]) -> Reason:
+    lowered = message.lower()
+    for phrase, reason in _BY_PHRASE:
+        if phrase in lowered and not fields:
+            return reason
+    if http_status in _BY_STATUS:
+        return _BY_STATUS[http_status]
+    if http_status >= 500 or "internal server error" in lowered or "temporarily unavailable" in lowered:
+        return Reason.TRANSPORT
+    if http_status == 404 and not status:
+        return Reason.TRANSPORT
+    return Reason.JOB_FAILED if status == "failed" else Reason.VALIDATION
+
+
+def _advised(reason: Reason, message: str) -> str:
+    advice = _ADVICE.get(reason)
+    return f"{message.rstrip('. ')}. {advice}" if advice else message
+
+
+def _message(data: Mapping[str, Any]) -> tuple[str, dict[str, list[str]]]:
+    """The message as one text, and the problems per attribute where the endpoint sent a dict of them."""
+    value = data.get("message") or data.get("messege") or data.get("error") or ""
+    tip = data.get("tips")
+    fields: dict[str, list[str]] = {}
+    if isinstance(value, Mapping):
+        fields = {str(name): _texts(texts) for name, texts in value.items()}
+        text = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in fields.items())
+    else:
+        text = " ".join(_texts(value))
+    # The legacy filter for identical requests explains itself, and says how long to wait, in `tips` alone.
+    return (f"{text}: {tip}" if text and isinstance(tip, str) else text or str(tip or "")), fields
+
+
+def _texts(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+def _links(value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else [value]
+    return tuple(item.strip() for item in items if isinstance(item, str) and item.strip())
+
+
+def _job_id(value: object) -> str | None:
+    return (str(value).strip() or None) if isinstance(value, int | str) and not isinstance(value, bool) else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

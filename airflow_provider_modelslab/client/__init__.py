@@ -1,0 +1,1 @@
+"""Bytes on the wire: a requests client and an aiohttp client, both thin over the contract in ``api``."""
