@@ -115,7 +115,7 @@ def read_answer(http_status: int, body: bytes | str, *, retry_after_header: str 
     """
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         return _no_answer(http_status, body, retry_after_header)

@@ -1,0 +1,158 @@
+"""What both transports share, without I/O: where to call, how long to wait, and the two ways in which a call can end.
+
+A transport turns every end of a call into a value, :class:`Reply` or :class:`NoReply`, and raises nothing of its own.
+The exceptions are raised from those values, outside any ``except`` block, so that none drags a library's exception
+(with its URLs, proxies and buffers) along as its context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from airflow_provider_modelslab import __version__
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.redaction import strip_query
+
+__all__ = [
+    "DEFAULT_BASE_URL",
+    "HEADERS",
+    "MAX_ANSWER_BYTES",
+    "NoReply",
+    "Outcome",
+    "Reply",
+    "SubmitPolicy",
+    "Timeouts",
+    "check_verify",
+    "normalise_base_url",
+]
+
+DEFAULT_BASE_URL = "https://modelslab.com/api/v1"
+
+HEADERS = {
+    "User-Agent": f"airflow-provider-modelslab/{__version__}",
+    "Accept": "application/json",
+    "Content-Type": "application/json",
+}
+
+MAX_ANSWER_BYTES = 16 * 2**20
+"""An answer is a few kB of JSON; a longer one than this is not read to its end and counts as no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds, both above 0.
+
+    :param connect: to connect, TLS handshake included.
+    :param read: of silence before and within an answer. Without ``instant_response`` the server holds a submit for a
+        fixed time whose length the vendor does not tell, so this is long: a time-out here loses the job's id.
+    """
+
+    connect: float = 10.0
+    read: float = 120.0
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "read"):
+            if not getattr(self, name) > 0:
+                raise RequestValidationError.of(f"timeouts.{name}", f"must be above 0 s; got {getattr(self, name)!r}")
+
+    def for_reading(self) -> Timeouts:
+        """For calls that the server answers at once: at most 30 s, so that a hung look does not eat up a deadline."""
+        return Timeouts(self.connect, min(self.read, 30.0))
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitPolicy:
+    """How often a submit that was refused, or surely did not arrive, is sent.
+
+    :param attempts: how often at most in all, the first time included; 1 or more.
+    :param max_wait: seconds after the first attempt, beyond which none is begun; 0 or more.
+    :param base_wait: seconds before the second attempt, doubled each time and lengthened at random by up to as much
+        again; above 0. A longer wait that the endpoint asks for goes before it.
+    """
+
+    attempts: int = 5
+    max_wait: float = 120.0
+    base_wait: float = 2.0
+
+    def __post_init__(self) -> None:
+        checks = {"attempts": self.attempts >= 1, "max_wait": self.max_wait >= 0, "base_wait": self.base_wait > 0}
+        allowed = {"attempts": "1 or more", "max_wait": "0 s or more", "base_wait": "above 0 s"}
+        found = {
+            f"submit_policy.{name}": [f"must be {allowed[name]}; got {getattr(self, name)!r}"]
+            for name, fine in checks.items()
+            if not fine
+        }
+        if found:
+            raise RequestValidationError.of_fields(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer, whatever it says.
+
+    :param retry_after: the ``Retry-After`` header.
+    :param location: the ``Location`` header.
+    """
+
+    status: int
+    body: bytes
+    retry_after: str | None = None
+    location: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """No whole HTTP answer came.
+
+    :param text: what happened, without anything secret.
+    :param sent: whether the call may have reached the server; ``False`` only if it surely did not.
+    :param permanent: whether repeating is of no use until somebody changes a setting (TLS, CA file, proxy).
+    """
+
+    text: str
+    sent: bool
+    permanent: bool = False
+
+
+Outcome = Reply | NoReply
+
+
+def normalise_base_url(text: str) -> str:
+    """A base URL as people type it, made whole: ``https://`` where no scheme is given, ``/api/v1`` where no path is.
+
+    :raises RequestValidationError: for another scheme, a missing host, a user or password, a query, blanks.
+    """
+    given = str(text or "").strip()
+    whole = given if "://" in given else f"https://{given}"
+    try:
+        parts = urlsplit(whole)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    # A password may stand before an @, and a token in a query: neither is repeated in the message.
+    shown = repr(strip_query(whole)[:200]) if "@" not in given else "a URL with an @"
+    problem = ""
+    if "@" in parts.netloc or (not host and "@" in given):
+        problem = "must have no user or password; the API key goes into the connection's password"
+    elif parts.scheme not in {"http", "https"}:
+        problem = f"must begin with https:// or http://; got {shown}"
+    elif not host or parts.netloc.endswith(":") or any(c.isspace() or c == "\\" for c in whole):
+        problem = f"must be a URL such as {DEFAULT_BASE_URL}; got {shown}"
+    elif "?" in whole or "#" in whole:
+        problem = f"must have no query and no fragment; got {shown} with one"
+    if problem:
+        raise RequestValidationError.of("base_url", problem)
+    path = parts.path.rstrip("/") or "/api/v1"
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def check_verify(verify: bool | str) -> bool | str:
+    """``True``, ``False``, or the path of a CA file or folder.
+
+    :raises RequestValidationError: when nothing is at the path.
+    """
+    if isinstance(verify, str) and not Path(verify).exists():
+        raise RequestValidationError.of("verify", f"must be true, false or the path of a CA file; got {verify!r}")
+    return verify

@@ -1,0 +1,140 @@
+"""Reading answers: the contract's reader, with every secret of the call taken out of what it says.
+
+A server may repeat a request in its answer, so no text of an answer reaches a log, an exception or a caller unredacted.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from airflow_provider_modelslab.api.errors import TransportError
+from airflow_provider_modelslab.api.redaction import redact
+from airflow_provider_modelslab.api.response import Answer, Failed, Processing, read_answer, read_body
+from airflow_provider_modelslab.client.calls import Call
+from airflow_provider_modelslab.client.core import NoReply, Outcome, Reply
+
+__all__ = ["clean", "read", "read_admin", "read_details", "read_message"]
+
+_MAX_TEXT = 2000
+
+
+def clean(text: str, call: Call) -> str:
+    """``text`` as it may be shown: without the call's secrets, and at most 2000 characters of it."""
+    text = _redacted(text, call)
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "..."
+
+
+def read(outcome: Outcome, call: Call) -> Answer:
+    """The answer to a submit or a fetch; refusals and failures are answers too.
+
+    :raises TransportError: when no answer came, or a redirect.
+    """
+    reply = _reply(outcome, call)
+    data = _json(reply)
+    if isinstance(data, dict):
+        answer = read_body(data, http_status=reply.status, retry_after_header=reply.retry_after)
+    else:
+        # Cleaned before it is read: the reader cuts such text, and half a key would no longer be recognised.
+        text = clean(reply.body.decode("utf-8", "replace"), call)
+        answer = read_answer(reply.status, text, retry_after_header=reply.retry_after)
+    return _clean_answer(answer, call)
+
+
+def read_admin(outcome: Outcome, call: Call) -> dict[str, Any]:
+    """The answer to a call that administers the server, as the endpoint gave it.
+
+    :raises ModelsLabError: of the kind that the answer tells; :class:`TransportError` when it tells none.
+    """
+    answer = read(outcome, call)
+    if isinstance(answer, Failed):
+        raise answer.to_error()
+    data = _json(_reply(outcome, call))
+    status = str(data.get("status") or "").strip().lower()
+    if status not in {"ok", "success"}:
+        raise TransportError(
+            f"{call.host} answered {clean(f'status {status!r}', call) if status else 'without a status'} where ok or "
+            "success was expected, so whether it did what was asked is unknown; asking again does no harm",
+            http_status=outcome.status if isinstance(outcome, Reply) else None,
+        )
+    cleaned: dict[str, Any] = _clean_value(data, call)
+    return cleaned
+
+
+def read_details(outcome: Outcome, call: Call) -> dict[str, Any]:
+    """The answer to ``system_details``: ``model_count``, ``queue_time``, and whatever else the server tells."""
+    return read_admin(outcome, call)
+
+
+def read_message(outcome: Outcome, call: Call) -> str:
+    """The message of an answer; the documents leave that of some calls open, then it is ``"ok"`` or ``"success"``."""
+    data = read_admin(outcome, call)
+    return str(data.get("message") or data.get("messege") or data["status"])
+
+
+def _reply(outcome: Outcome, call: Call) -> Reply:
+    if isinstance(outcome, NoReply):
+        raise TransportError(clean(f"No answer from {call.host}: {outcome.text}", call))
+    if 300 <= outcome.status < 400:
+        raise TransportError(
+            clean(
+                f"{call.host} answered HTTP {outcome.status}, a redirect to {_target(outcome.location)}. It was not "
+                "followed, because the call carries the API key. Correct the base URL (the host of the Airflow "
+                "connection) so that it answers by itself",
+                call,
+            ),
+            http_status=outcome.status,
+        )
+    return outcome
+
+
+def _target(location: str | None) -> str:
+    """Scheme and host of a ``Location`` header: its path and query may hold the request's secrets."""
+    try:
+        parts = urlsplit(location or "")
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if host:
+        return f"{parts.scheme or 'http(s)'}://{host}"
+    return "another path of the same host" if location else "nowhere"
+
+
+def _json(reply: Reply) -> Any:
+    try:
+        return json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _clean_answer(answer: Answer, call: Call) -> Answer:
+    if isinstance(answer, Failed):
+        fields = {clean(name, call): [clean(text, call) for text in texts] for name, texts in answer.fields.items()}
+        return replace(answer, message=clean(answer.message, call), fields=fields)
+    meta: dict[str, Any] = _clean_value(answer.meta, call)
+    if isinstance(answer, Processing):
+        return replace(answer, status=clean(answer.status, call), message=clean(answer.message, call), meta=meta)
+    return replace(answer, meta=meta)
+
+
+def _clean_value(value: Any, call: Call) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _clean_value(item, call) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_clean_value(item, call) for item in value]
+    return _redacted(value, call) if isinstance(value, str) else value
+
+
+def _redacted(text: str, call: Call) -> str:
+    """Without the secrets in any form in which a server may write them; lone surrogates cannot be logged and go too."""
+    forms = sorted((form for secret in call.secrets for form in _forms(secret)), key=len, reverse=True)
+    return redact(text, forms).encode("utf-8", "replace").decode()
+
+
+def _forms(secret: str) -> set[str]:
+    as_json = json.dumps(secret)[1:-1]
+    return {secret, as_json, as_json.replace("/", "\\/"), quote(secret, safe=""), quote(secret), html.escape(secret)}

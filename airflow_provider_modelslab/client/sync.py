@@ -1,0 +1,251 @@
+"""The blocking client, on requests."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
+
+import requests
+import urllib3
+from requests.auth import AuthBase
+
+from airflow_provider_modelslab.api.errors import ModelsLabError
+from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller, PollPolicy, Wait
+from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.api.response import Answer, Finished, Processing
+from airflow_provider_modelslab.client.attempts import Repeat, SubmitAttempts
+from airflow_provider_modelslab.client.calls import Call, Calls
+from airflow_provider_modelslab.client.core import (
+    DEFAULT_BASE_URL,
+    HEADERS,
+    MAX_ANSWER_BYTES,
+    NoReply,
+    Outcome,
+    Reply,
+    SubmitPolicy,
+    Timeouts,
+    check_verify,
+)
+from airflow_provider_modelslab.client.faults import no_reply
+from airflow_provider_modelslab.client.reading import read, read_details, read_message
+
+__all__ = ["ModelsLabClient"]
+
+logger = logging.getLogger(__name__)
+
+
+class ModelsLabClient:
+    """One key at one base URL; for one thread at a time.
+
+    Proxies and CA files come from the environment (``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``), credentials
+    never do: ``.netrc`` is not read. Redirects are not followed, since each call carries the key.
+
+    :param base_url: see :func:`~airflow_provider_modelslab.client.core.normalise_base_url`.
+    :param verify: ``False`` to accept any TLS certificate, or the path of a CA file.
+    :raises AuthenticationError: for an empty key.
+    :raises RequestValidationError: for a base URL or CA file that cannot work.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        *,
+        base_url: str = DEFAULT_BASE_URL,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+        submit_policy: SubmitPolicy = SubmitPolicy(),  # noqa: B008 - frozen
+        verify: bool | str = True,
+    ) -> None:
+        self._calls = Calls(key, base_url)
+        self._timeouts = timeouts
+        self._submit_policy = submit_policy
+        self._verify = check_verify(verify)
+        self._session = _new_session()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self._calls.base_url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept open for polling."""
+        self._session.close()
+
+    def submit(self, request: Video2VideoRequest) -> Finished | Processing:
+        """Send a job; it is sent again only while it surely did not arrive or was refused.
+
+        :raises RequestValidationError: before anything is sent, or when the endpoint refuses an attribute.
+        :raises SubmissionUnknownError: when the job may be running although no usable answer came.
+        :raises RateLimitError: when it was refused as often as the submit policy allows.
+        :raises TransportError: when it did not arrive as often as the submit policy allows.
+        :raises ModelsLabError: of the kind that the answer tells: key, credits, plan, a job that failed at once.
+        """
+        call = self._calls.submit(request)
+        attempts = SubmitAttempts(call, self._submit_policy, track_id=request.track_id)
+        while True:
+            # A kept connection that the server has just closed would leave open whether the job arrived.
+            with _new_session() as session:
+                outcome = self._post(session, call, self._timeouts)
+            step = attempts.after(outcome)
+            if not isinstance(step, Repeat):
+                return step
+            logger.info("%s; sending it again in %.1f s", step.note, step.seconds)
+            time.sleep(step.seconds)
+
+    def fetch(self, job_id: str) -> Answer:
+        """Look at a job once. A job that failed or is unknown is an answer, :class:`Failed`, too.
+
+        :raises RequestValidationError: for an empty id.
+        :raises TransportError: when no answer came.
+        """
+        call = self._calls.fetch(job_id)
+        return read(self._ask(call), call)
+
+    def wait(
+        self,
+        job_id: str,
+        *,
+        submitted_at: float,
+        deadline: float,
+        eta: float | None = None,
+        policy: PollPolicy | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+        on_wait: Callable[[Wait], object] | None = None,
+    ) -> Finished:
+        """Look at a job until it is done, paced by :class:`~airflow_provider_modelslab.api.polling.JobPoller`.
+
+        :param submitted_at: seconds since the epoch.
+        :param deadline: when to give up, in seconds since the epoch.
+        :param eta: seconds, from the answer to the submit.
+        :param on_wait: called before each pause, with it; for heartbeats.
+        :raises RequestValidationError: for an empty id.
+        :raises JobTimeoutError: when the deadline passed.
+        :raises ModelsLabError: of the kind that the endpoint tells, as soon as waiting on is of no use.
+        """
+        self._calls.fetch(job_id)
+        poller = JobPoller(job_id, submitted_at=submitted_at, deadline=deadline, eta=eta, policy=policy)
+        pause = Wait(poller.first_delay())
+        while True:
+            if pause.note:
+                logger.log(logging.WARNING if pause.warn else logging.INFO, "Job %s: %s", job_id, pause.note)
+            if on_wait is not None:
+                on_wait(pause)
+            sleep(pause.seconds)
+            try:
+                decision = poller.on_answer(self.fetch(job_id))
+            except ModelsLabError as error:
+                decision = poller.on_error(error)
+            if isinstance(decision, Done):
+                return decision.answer
+            if isinstance(decision, GiveUp):
+                raise decision.error
+            pause = decision
+
+    def system_details(self) -> dict[str, Any]:
+        """What the video server tells of itself, such as ``model_count`` and ``queue_time``.
+
+        :raises ModelsLabError: of the kind that the answer tells; :class:`TransportError` when none came.
+        """
+        call = self._calls.video_server("system_details")
+        return read_details(self._ask(call), call)
+
+    def restart_server(self) -> str:
+        """Restart the video server; the answer's message. Errors as in :meth:`system_details`."""
+        return self._administer(self._calls.video_server("restart_server"))
+
+    def update_server(self) -> str:
+        """Update the video server; the answer's message. Errors as in :meth:`system_details`."""
+        return self._administer(self._calls.video_server("update_server"))
+
+    def clear_cache(self) -> str:
+        """Clear the video server's cache; the answer's message. Errors as in :meth:`system_details`."""
+        return self._administer(self._calls.video_server("clear_cache"))
+
+    def clear_queue(self) -> str:
+        """Drop every queued job of the key, and restart the server. Errors as in :meth:`system_details`."""
+        return self._administer(self._calls.video_server("clear_queue"))
+
+    def update_s3(self, settings: Mapping[str, str], *, deploy_type: str = "video") -> str:
+        """Have the server put its results in a bucket; the answer's message.
+
+        :param settings: exactly :data:`~airflow_provider_modelslab.client.calls.S3_SETTINGS`.
+        :param deploy_type: which kind of server gets them.
+        :raises RequestValidationError: naming each setting that is missing, empty or unknown.
+        :raises ModelsLabError: as in :meth:`system_details`.
+        """
+        return self._administer(self._calls.update_s3(settings, deploy_type=deploy_type))
+
+    def reset_s3(self, *, deploy_type: str = "video") -> str:
+        """Have the server forget its bucket; the answer's message. Errors as in :meth:`system_details`."""
+        return self._administer(self._calls.reset_s3(deploy_type=deploy_type))
+
+    def _administer(self, call: Call) -> str:
+        return read_message(self._ask(call), call)
+
+    def _ask(self, call: Call) -> Outcome:
+        return self._post(self._session, call, self._timeouts.for_reading())
+
+    def _post(self, session: requests.Session, call: Call, timeouts: Timeouts) -> Outcome:
+        body = _Body(call.body)
+        try:
+            with session.post(
+                call.url,
+                data=body,
+                timeout=(timeouts.connect, timeouts.read),
+                verify=self._verify,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                content = bytearray()
+                for chunk in response.iter_content(65536):
+                    content += chunk
+                    if len(content) > MAX_ANSWER_BYTES:
+                        return NoReply(f"an answer of more than {MAX_ANSWER_BYTES} bytes", sent=True)
+                headers = response.headers
+                return Reply(response.status_code, bytes(content), headers.get("Retry-After"), headers.get("Location"))
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            return no_reply(
+                error,
+                sent=body.begun,
+                retriable=isinstance(error, requests.ConnectionError | requests.Timeout),
+                timed_out=isinstance(error, requests.Timeout),
+                timeouts=timeouts,
+            )
+
+
+class _Body:
+    """A request body that tells whether sending it has begun.
+
+    The libraries' exceptions do not: a TLS fault or a time-out can come before or after the body. Until its first byte
+    is taken, the server has headers at most and cannot have started a job.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.begun = False
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.begun = True
+        yield self._content
+
+
+class _NoAuth(AuthBase):
+    """Adds nothing. With an auth of its own a session does not look into ``.netrc``, and still honours the proxies."""
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        return r
+
+
+def _new_session() -> requests.Session:
+    session = requests.Session()
+    session.auth = _NoAuth()
+    session.headers.update(HEADERS)
+    return session
