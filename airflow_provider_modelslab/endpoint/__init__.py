@@ -1,1 +1,9 @@
-"""The endpoint served from your own machine: its HTTP contract and a durable queue over the local engine."""
+"""The endpoint served from your own machine: its HTTP contract and a durable queue over the local engine.
+
+Start it with ``python -m airflow_provider_modelslab.endpoint --state-dir DIR``, and give a client its address as base.
+
+What the vendor does not document is decided here and said where it is decided: how long a submit is held
+(:class:`.settings.Settings`), what ``base64`` means for a video (:mod:`.publish`), the answers of ``update_s3`` and
+``reset_s3`` and the forms of their ``endpoint_url`` and ``public_url`` (:mod:`.s3_details`), ``output_type`` when none
+is given (mp4), and what a held submit of a job that fails answers (:func:`.answers.failed`).
+"""

@@ -1,0 +1,174 @@
+"""What each call of the API does, without HTTP: a checked JSON body in, a :class:`~.answers.Reply` out.
+
+These methods block for milliseconds (SQLite, files) and are called in threads.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.request import ATTRIBUTES, MAX_SEED, Video2VideoRequest
+from airflow_provider_modelslab.endpoint import answers
+from airflow_provider_modelslab.endpoint.answers import Reply
+from airflow_provider_modelslab.endpoint.engine import Engine
+from airflow_provider_modelslab.endpoint.job import Job
+from airflow_provider_modelslab.endpoint.publish import Publisher
+from airflow_provider_modelslab.endpoint.s3_details import S3Details, deploy_type_of
+from airflow_provider_modelslab.endpoint.settings import Settings
+from airflow_provider_modelslab.endpoint.store import QueueFullError, Store
+
+__all__ = ["Calls"]
+
+log = logging.getLogger(__name__)
+
+_FIRST_GUESS_S = 5.0
+_DEFAULT_OUTPUT_TYPE = "mp4"  # the vendor's default for text2video; its video2video page names none
+_NO_ATTRIBUTES = frozenset({"key", "api_key"})
+
+
+class Calls:
+    """The API over the queue and the engine.
+
+    :param clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        engine: Engine,
+        publisher: Publisher,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._engine = engine
+        self._publisher = publisher
+        self._clock = clock
+
+    def owner(self, body: Mapping[str, Any]) -> str | None:
+        """Who sent this body, or ``None`` when its key is missing or not accepted."""
+        key = body.get("key")
+        if not isinstance(key, str) or not key.strip() or not key.isascii():
+            return None
+        accepted = self._settings.api_keys
+        if accepted and not any(hmac.compare_digest(key, known) for known in accepted):
+            return None
+        return self._store.owner(key)
+
+    def submit(self, owner: str, body: Mapping[str, Any], base_url: str) -> Job | Reply:
+        """Check a request and put it in the queue; a reply where that was refused."""
+        style = self._settings.answers
+        try:
+            asked = self._prepared(body)
+            request = Video2VideoRequest.from_wire(asked)
+            self._engine.check(request)
+        except RequestValidationError as error:
+            return answers.invalid_fields(error.fields or {"request": [error.message]}, style)
+        file_prefix = str(uuid.uuid4())
+        try:
+            return self._store.add(
+                owner=owner,
+                body=asked,
+                base_url=base_url,
+                file_prefix=file_prefix,
+                meta=answers.asked_meta(request, file_prefix),
+                future_links=self._publisher.future_links(owner, asked, file_prefix, base_url),
+                now=self._clock(),
+                max_queue=self._settings.max_queue,
+            )
+        except QueueFullError:
+            return answers.rate_limited(self._settings.max_queue or 0, self._typical(), style)
+
+    def submitted(self, job: Job) -> Reply:
+        """The answer to a submit as things stand now."""
+        now = self._store.get(job.id)
+        if now is None:
+            return answers.not_found()  # the queue was cleared while the submit was held
+        if now.status in {"success", "failed"}:
+            return answers.done(now)
+        eta = (self._store.ahead_of(job.id) + 1) * self._typical()
+        return answers.processing(now, eta=eta, style=self._settings.answers)
+
+    def ended(self, job: Job) -> bool:
+        """Whether there is nothing to hold a submit for."""
+        now = self._store.get(job.id)
+        return now is None or now.status in {"success", "failed"}
+
+    def fetch(self, owner: str, job_id: str, base_url: str) -> Reply:
+        """How a job is doing, for the key that submitted it."""
+        known = job_id.isascii() and job_id.isdigit() and len(job_id) <= 18
+        job = self._store.get(int(job_id)) if known else None
+        if job is None or job.owner != owner or self._expired(job):
+            return answers.not_found()
+        return answers.fetched(replace(job, base_url=base_url))
+
+    def file(self, folder: str, name: str) -> str | None:
+        """A published file that may be read now, relative to the state directory."""
+        job = self._store.by_prefix(name.rpartition(".")[0])
+        place = f"{folder}/{name}"
+        if job is None or place not in job.files or job.finished_at is None or self._expired(job):
+            return None
+        return place if self._clock() >= job.finished_at + self._settings.publish_delay_s else None
+
+    def system_details(self) -> Reply:
+        """How many models are loaded, and for how many seconds the queue is full."""
+        queue_time = round(self._store.ahead_of() * self._typical(), 2)
+        model_count = int(getattr(self._engine, "model_count", 0))
+        return Reply(200, {"model_count": model_count, "queue_time": queue_time, "status": "ok"})
+
+    def clear_queue(self) -> Reply:
+        """Forget every unfinished job, of all keys: the queue is the server's."""
+        log.info("The queue is cleared: %s unfinished jobs are forgotten", self._store.clear())
+        return answers.ok("Queue cleared, server is restarting")
+
+    def update_s3(self, owner: str, body: Mapping[str, Any]) -> Reply:
+        """Remember where this key's results go."""
+        try:
+            deploy_type, details = deploy_type_of(body), S3Details.from_body(body)
+        except RequestValidationError as error:
+            return answers.invalid_fields(error.fields, self._settings.answers)
+        self._store.set_s3(owner, deploy_type, details.to_store())
+        log.info("S3 details for %s: bucket %s", deploy_type, details.bucket)
+        return answers.ok(f"S3 details updated for {deploy_type}")
+
+    def reset_s3(self, owner: str, body: Mapping[str, Any]) -> Reply:
+        """Forget where this key's results go; later results stay on the endpoint's own storage."""
+        try:
+            deploy_type = deploy_type_of(body)
+        except RequestValidationError as error:
+            return answers.invalid_fields(error.fields, self._settings.answers)
+        self._store.reset_s3(owner, deploy_type)
+        return answers.ok(f"S3 details reset for {deploy_type}")
+
+    def _prepared(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The body to keep: known attributes, the file type settled and the seed drawn, so that a rerun is the same.
+
+        :raises RequestValidationError: as :class:`Video2VideoRequest`, and for an ``init_video`` that is no link: with
+            a path, the endpoint would read its own disk for whoever asks.
+        """
+        unknown = sorted(set(body) - set(ATTRIBUTES) - _NO_ATTRIBUTES)
+        if unknown:
+            log.info("Attributes that the endpoint does not have are ignored: %s", ", ".join(map(repr, unknown))[:200])
+        request = Video2VideoRequest.from_wire({name: body[name] for name in ATTRIBUTES if name in body})
+        asked = request.wire()
+        asked.setdefault("output_type", _DEFAULT_OUTPUT_TYPE)
+        if asked["seed"] is None:
+            asked["seed"] = random.randint(0, MAX_SEED)
+        return asked
+
+    def _expired(self, job: Job) -> bool:
+        return job.finished_at is not None and self._clock() >= job.finished_at + self._settings.retention_s
+
+    def _typical(self) -> float:
+        seconds = self._store.typical_seconds()
+        return _FIRST_GUESS_S if seconds is None else seconds

@@ -1,0 +1,62 @@
+"""What a person may set about their own endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+from urllib.parse import urlsplit
+
+__all__ = ["AnswerStyle", "Settings"]
+
+AnswerStyle = Literal["legacy", "documented"]
+"""``legacy``: errors inside HTTP 200, as the vendor's servers have long answered; ``documented``: the HTTP statuses and
+plain messages of the vendor's current documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the endpoint behaves. Times are seconds.
+
+    :param state_dir: where the queue, the S3 details and the finished files live; one endpoint at a time uses it.
+    :param public_url: base of the links in answers, such as ``http://gpu-box:8188``; when ``None``, the address under
+        which each caller reached the endpoint.
+    :param answers: which of the vendor's two styles of answers to give.
+    :param hold_s: how long a submit without ``instant_response`` is held for the result before the answer is
+        "processing". The vendor holds too, but does not document for how long.
+    :param retention_s: how long results and their ids are kept; the vendor keeps them for 24 hours.
+    :param publish_delay_s: how long a finished file on the endpoint's own storage still answers 404, as the vendor's
+        links do for a while.
+    :param api_keys: the keys that are accepted; empty accepts any key that is not empty.
+    :param webhook_timeout_s: how long a webhook's receiver may take; the vendor says 30.
+    :param max_queue: how many unfinished jobs one key may have (the vendor: 5, 10 or 15 by plan); ``None``: any number.
+    :raises ValueError: naming the setting that cannot work.
+    """
+
+    state_dir: Path
+    public_url: str | None = None
+    answers: AnswerStyle = "legacy"
+    hold_s: float = 10.0
+    retention_s: float = 86400.0
+    publish_delay_s: float = 0.0
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    webhook_timeout_s: float = 30.0
+    max_queue: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.answers not in get_args(AnswerStyle):
+            raise ValueError(f"answers must be one of {', '.join(get_args(AnswerStyle))}; got {self.answers!r}")
+        for name in ("hold_s", "publish_delay_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0 seconds; got {getattr(self, name)}")
+        for name in ("retention_s", "webhook_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be more than 0 seconds; got {getattr(self, name)}")
+        if self.max_queue is not None and self.max_queue < 1:
+            raise ValueError(f"max_queue must be at least 1, or None for any number; got {self.max_queue}")
+        if not all(key.strip() and key.isascii() for key in self.api_keys):
+            raise ValueError("Each of api_keys must be ASCII and not empty; give no keys at all to accept any key")
+        if self.public_url is not None:
+            parts = urlsplit(self.public_url)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise ValueError(f"public_url must be an http(s) URL such as http://host:8188; got {self.public_url!r}")

@@ -1,0 +1,97 @@
+"""The endpoint as a process: killed with jobs in its queue, told to stop, and with the real engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import requests
+
+from tests.support.endpoint import KEY, VIDEO, Caller
+from tests.support.endpoint_engine import write_clip
+from tests.support.files_server import FilesServer, ServedFile
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def running(command: list[str], ready_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, once it wrote its ready file; killed at the end if it still runs."""
+    environment = {**os.environ, "MODELSLAB_ENDPOINT_API_KEY": KEY}
+    with subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment) as process:
+        try:
+            while not ready_file.exists():
+                assert process.poll() is None, "the endpoint ended before it listened"
+                time.sleep(0.02)
+            yield process
+        finally:
+            process.kill()
+
+
+def test_jobs_survive_kill_9(tmp_path: Path) -> None:
+    state, gate = tmp_path / "state", tmp_path / "gate"
+    command = ["-m", "tests.support.endpoint_process", str(state), str(gate)]
+    ready = tmp_path / "ready-1"
+    with running([*command, str(ready)], ready) as process:
+        caller = Caller(ready.read_text())
+        jobs = [caller.submit(instant_response=True, prompt=str(n), output_type="gif", seed=n) for n in range(3)]
+        while _statuses(state) != ["running", "queued", "queued"]:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(20) == -signal.SIGKILL
+    assert _statuses(state) == ["running", "queued", "queued"]
+    ready = tmp_path / "ready-2"
+    with running([*command, str(ready)], ready) as process:
+        caller = Caller(ready.read_text())
+        assert {caller.fetch(job["id"])["status"] for job in jobs} == {"processing"}
+        gate.touch()
+        for job in jobs:
+            done = caller.finished(job["id"])
+            assert (done["status"], done["id"]) == ("success", job["id"])
+            assert done["output"][0].endswith(f"/generations/{job['meta']['file_prefix']}.gif")
+            assert requests.get(done["output"][0], timeout=10).content.startswith(b"GIF89a")
+        process.terminate()
+        assert process.wait(20) == 0
+    with closing(sqlite3.connect(state / "endpoint.db")) as database:
+        rows = database.execute(
+            "SELECT prompt, attempts FROM (SELECT id, attempts, body ->> 'prompt' AS prompt FROM jobs)"
+        )
+        assert rows.fetchall() == [("0", 2), ("1", 1), ("2", 1)]
+
+
+def test_the_command_with_the_real_engine(tmp_path: Path) -> None:
+    clip = tmp_path / "in.gif"
+    write_clip(clip, frames=6, side=64, fps=7, seed=1)
+    ready = tmp_path / "ready.json"
+    command = ["-m", "airflow_provider_modelslab.endpoint", "--state-dir", str(tmp_path / "state"), "--port", "0"]
+    command += ["--ready-file", str(ready), "--allow-private-addresses", "--device", "cpu", "--hold-s", "120"]
+    with FilesServer() as files, running(command, ready) as process:
+        link = files.add("/in.gif", ServedFile(clip.read_bytes(), content_type="image/gif"))
+        caller = Caller(json.loads(ready.read_text())["url"])
+        assert caller.post(f"{VIDEO}/system_details", key="another").json()["message"] == "Invalid Api Key"
+        wanted = {"model_id": "tiny", "init_video": link, "num_frames": 4, "num_inference_steps": 2}
+        done = caller.submit(**wanted, width=64, height=64, seed=3, strength=0.9)
+        assert done["status"] == "success", done
+        meta = done["meta"]
+        assert (meta["width"], meta["height"], meta["num_frames"], meta["seed"]) == (64, 64, 4, 3)
+        assert requests.get(done["output"][0], timeout=10).content[4:8] == b"ftyp"
+        refused = caller.submit(**{**wanted, "model_id": "no-such-model"})
+        assert list(refused["message"]) == ["model_id"]
+        missing = caller.submit(**{**wanted, "init_video": files.url("/none.gif")})
+        assert missing["status"] == "failed"
+        assert "HTTP 404" in missing["message"]
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def _statuses(state: Path) -> list[str]:
+    with closing(sqlite3.connect(state / "endpoint.db")) as database:
+        return [row[0] for row in database.execute("SELECT status FROM jobs ORDER BY id")]

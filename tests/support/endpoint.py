@@ -1,0 +1,62 @@
+"""The endpoint on a real socket in a thread of the test, and a caller for it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from airflow_provider_modelslab.endpoint.app import create_app
+from airflow_provider_modelslab.endpoint.engine import Engine
+from airflow_provider_modelslab.endpoint.server import EndpointServer
+from airflow_provider_modelslab.endpoint.settings import Settings
+
+KEY = "test-key-of-nobody"
+VIDEO = "/api/v1/enterprise/video"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Calls an endpoint as a client without any of the package's client code."""
+
+    url: str
+    key: str = KEY
+
+    def post(self, path: str, **body: Any) -> requests.Response:
+        return requests.post(f"{self.url}{path}", json={"key": self.key, **body}, timeout=30)
+
+    def submit(self, **attributes: Any) -> dict[str, Any]:
+        defaults = {"model_id": "dark-sushi-mix", "prompt": "a fox", "init_video": "https://example.com/in.gif"}
+        answer: dict[str, Any] = self.post(f"{VIDEO}/video2video", **{**defaults, **attributes}).json()
+        return answer
+
+    def fetch(self, job_id: int | str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.post(f"{VIDEO}/fetch/{job_id}").json()
+        return answer
+
+    def finished(self, job_id: int | str) -> dict[str, Any]:
+        """Fetch until the job is no longer "processing"; pytest's timeout is the limit."""
+        while (answer := self.fetch(job_id))["status"] == "processing":
+            time.sleep(0.02)
+        return answer
+
+
+@contextmanager
+def serving(settings: Settings, engine: Engine, *, clock: Callable[[], float] = time.time) -> Iterator[Caller]:
+    """The endpoint, started and stopped as a process would be."""
+    ready: queue.Queue[str] = queue.Queue()
+    server = EndpointServer(create_app(settings, engine, clock=clock), on_ready=ready.put, log_level="warning")
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield Caller(ready.get(timeout=30))
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()

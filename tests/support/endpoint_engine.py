@@ -1,0 +1,123 @@
+"""A small real engine without torch: writes real clips, and waits, fails or stops when a test says so."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import numpy as np
+from PIL import Image
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.request import Video2VideoRequest
+
+SIDE = 64  # pixels
+FPS = 7
+GUIDANCE = 7.5
+
+
+class Gate(Protocol):
+    """What jobs wait for; a :class:`threading.Event` is one."""
+
+    def wait(self, timeout: float) -> bool:
+        """Whether jobs may go on, after at most ``timeout`` seconds."""
+
+
+@dataclass(frozen=True)
+class FileGate:
+    """Open once a file exists, for engines in other processes."""
+
+    path: Path
+
+    def wait(self, timeout: float) -> bool:
+        if not self.path.exists():
+            time.sleep(timeout)
+        return self.path.exists()
+
+
+@dataclass(frozen=True)
+class Clip:
+    path: Path
+    meta: dict[str, Any]
+    seconds: float
+
+
+@dataclass
+class ScriptedEngine:
+    """Makes a clip of plain colours.
+
+    A model called ``unknown`` is refused by ``check``; a prompt with ``unreadable`` fails as a bad clip does, one with
+    ``crash`` as a bug does.
+
+    :param gate: each job waits for it.
+    """
+
+    gate: Gate | None = None
+    prompts: list[str] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
+    stopped: int = 0
+    cleared: threading.Event = field(default_factory=threading.Event)
+    busy: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    model_count: int = 1
+
+    def check(self, request: Video2VideoRequest) -> None:
+        if request.extra_parameters:
+            raise RequestValidationError.of_fields({name: ["is unknown"] for name in request.extra_parameters})
+        if request.model_id == "unknown":
+            raise RequestValidationError.of("model_id", "is not in the catalog; got 'unknown'")
+
+    def generate(
+        self, request: Video2VideoRequest, output: Path, *, should_stop: Callable[[], bool] | None = None
+    ) -> Clip:
+        started = time.perf_counter()
+        self.prompts.append(request.prompt)
+        self.busy.release()
+        waiting = self.gate is not None
+        while waiting:
+            waiting = self.gate is not None and not self.gate.wait(0.01)
+            if should_stop is not None and should_stop():
+                self.stopped += 1
+                raise InterruptedError("told to stop")
+        if "unreadable" in request.prompt:
+            raise RequestValidationError.of("init_video", f"is no clip; got {request.init_video!r}")
+        if "crash" in request.prompt:
+            raise KeyError(f"no such thing at {request.init_video}")
+        seed = request.seed or 0
+        write_clip(output, frames=request.num_frames, side=SIDE, fps=FPS, seed=seed)
+        self.finished.append(request.prompt)
+        meta = {
+            "seed": seed,
+            "width": SIDE,
+            "height": SIDE,
+            "fps": FPS,
+            "num_frames": request.num_frames,
+            "num_inference_steps": request.num_inference_steps,
+            "guidance_scale": request.guidance_scale if request.guidance_scale is not None else GUIDANCE,
+            "strength": request.strength,
+            "device": "a key that the page does not have",
+        }
+        return Clip(output, meta, time.perf_counter() - started)
+
+    def clear_cache(self) -> None:
+        self.cleared.set()
+
+
+def write_clip(path: Path, *, frames: int, side: int, fps: int, seed: int) -> None:
+    """A real mp4 (H.264) or gif, by the suffix; the seed and the frame's number make its colours."""
+    colours = [((seed + 40 * i) % 256, (seed // 256 + 80 * i) % 256, 120) for i in range(frames)]
+    pictures = [Image.new("RGB", (side, side), colour) for colour in colours]
+    if path.suffix == ".gif":
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=1000 // fps, loop=0)
+        return
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.width = stream.height = side
+        stream.pix_fmt = "yuv420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_modelslab.endpoint.job import Job
+from airflow_provider_modelslab.endpoint.store import MAX_ATTEMPTS, QueueFullError, StateInUseError, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(tmp_path / "state")) as opened:
+        yield opened
+
+
+def add(store: Store, name: str = "a", **changes: Any) -> Job:
+    values: dict[str, Any] = {
+        "owner": "me",
+        "body": {"prompt": name},
+        "base_url": "http://h",
+        "file_prefix": name,
+        "meta": {"seed": 1},
+        "future_links": ["http://h/x.mp4"],
+        "now": 100.0,
+    }
+    return store.add(**{**values, **changes})
+
+
+def succeed(store: Store, job: Job, *, seconds: float = 1.0, now: float = 200.0) -> Job | None:
+    return store.succeed(job.id, output=["l"], files=["generations/f"], meta={"seed": 2}, seconds=seconds, now=now)
+
+
+def test_jobs_come_out_in_the_order_in_which_they_went_in(store: Store) -> None:
+    first, second = add(store, "a"), add(store, "b")
+    claimed = store.claim(101.0)
+    assert claimed is not None
+    assert (claimed.id, claimed.status, claimed.attempts, claimed.started_at) == (first.id, "running", 1, 101.0)
+    following = store.claim(102.0)
+    assert following is not None
+    assert following.id == second.id
+    assert store.claim(103.0) is None
+
+
+def test_an_interrupted_job_keeps_its_place_and_is_not_blamed(store: Store) -> None:
+    first = add(store, "a")
+    add(store, "b")
+    store.claim(1.0)
+    store.requeue(first.id)
+    again = store.claim(2.0)
+    assert again is not None
+    assert (again.id, again.attempts) == (first.id, 1)
+
+
+def test_a_finished_job_is_remembered_whole(store: Store) -> None:
+    job = add(store)
+    store.claim(1.0)
+    assert succeed(store, job) == store.get(job.id) == store.by_prefix("a")
+    done = store.get(job.id)
+    assert done is not None
+    assert (done.status, done.output, done.files, done.meta) == ("success", ("l",), ("generations/f",), {"seed": 2})
+    assert done.future_links == ("http://h/x.mp4",)
+    assert (done.seconds, done.finished_at, done.created_at) == (1.0, 200.0, 100.0)
+
+
+def test_everything_is_on_disk_at_once(store: Store, tmp_path: Path) -> None:
+    job = add(store)
+    with closing(sqlite3.connect(tmp_path / "state" / "endpoint.db")) as other:
+        assert other.execute("SELECT id, status FROM jobs").fetchall() == [(job.id, "queued")]
+        store.claim(1.0)
+        assert other.execute("SELECT status FROM jobs").fetchall() == [("running",)]
+        succeed(store, job)
+        assert other.execute("SELECT status FROM jobs").fetchall() == [("success",)]
+
+
+def test_jobs_of_a_dead_process_go_back_to_the_queue(tmp_path: Path) -> None:
+    with closing(Store(tmp_path)) as before:
+        job = add(before)
+        before.claim(1.0)
+    with closing(Store(tmp_path)) as after:
+        after.recover(2.0)
+        again = after.claim(3.0)
+        assert again is not None
+        assert (again.id, again.attempts, again.body) == (job.id, 2, {"prompt": "a"})
+
+
+def test_a_job_that_kills_the_process_again_and_again_is_given_up(store: Store) -> None:
+    job = add(store)
+    for _ in range(MAX_ATTEMPTS):
+        assert store.claim(1.0) is not None
+        store.recover(2.0)
+    assert store.claim(3.0) is None
+    given_up = store.get(job.id)
+    assert given_up is not None
+    assert given_up.status == "failed"
+    assert "stopped 3 times" in given_up.message
+
+
+def test_only_one_endpoint_at_a_time_has_a_state_directory(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StateInUseError, match="state directory of its own"):
+        Store(tmp_path / "state")
+    store.close()
+    store.close()  # once more does nothing
+    with closing(Store(tmp_path / "state")) as following:
+        assert following.claim(1.0) is None
+
+
+def test_the_database_is_for_its_owner_alone(store: Store, tmp_path: Path) -> None:
+    add(store)
+    files = list((tmp_path / "state").iterdir())
+    assert {"endpoint.db", "endpoint.db-wal", "lock"} <= {file.name for file in files}
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
+def test_the_key_is_not_kept(store: Store, tmp_path: Path) -> None:
+    owner = store.owner("secret-key-1")
+    assert owner == store.owner("secret-key-1") != store.owner("secret-key-2")
+    with closing(Store(tmp_path / "another")) as another:
+        assert another.owner("secret-key-1") != owner
+    add(store, owner=owner)
+    assert not any(b"secret-key-1" in file.read_bytes() for file in (tmp_path / "state").iterdir())
+
+
+def test_a_full_queue_counts_the_unfinished_jobs_of_one_key(store: Store) -> None:
+    first = add(store, "a", max_queue=2)
+    store.claim(1.0)
+    add(store, "b", max_queue=2)
+    with pytest.raises(QueueFullError):
+        add(store, "c", max_queue=2)
+    add(store, "d", owner="you", max_queue=2)
+    succeed(store, first)
+    assert add(store, "c", max_queue=2).status == "queued"
+
+
+def test_many_threads_never_pass_the_limit_nor_share_a_job(store: Store) -> None:
+    claimed: list[int] = []
+
+    def submit_and_claim(worker: int) -> None:
+        for i in range(5):
+            try:
+                add(store, f"{worker}-{i}", max_queue=30)
+            except QueueFullError:
+                continue
+        while (job := store.claim(1.0)) is not None:
+            claimed.append(job.id)
+
+    threads = [threading.Thread(target=submit_and_claim, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(claimed) == list(range(1, 31))
+
+
+def test_clearing_forgets_unfinished_jobs_and_never_gives_their_ids_again(store: Store) -> None:
+    done, running, queued = add(store, "a"), add(store, "b"), add(store, "c")
+    store.claim(1.0)
+    succeed(store, done)
+    store.claim(1.0)
+    assert store.clear() == 2
+    assert store.get(running.id) is store.get(queued.id) is None
+    assert succeed(store, running) is None
+    assert store.fail(running.id, message="x", now=1.0) is None
+    store.requeue(running.id)
+    assert store.claim(1.0) is None
+    assert store.get(done.id) is not None
+    assert add(store, "d").id > queued.id
+
+
+def test_expiry_takes_finished_jobs_only(store: Store) -> None:
+    old, young = add(store, "a"), add(store, "b")
+    add(store, "c")
+    for job, now in ((old, 200.0), (young, 201.0)):
+        store.claim(1.0)
+        succeed(store, job, now=now)
+    assert [job.files for job in store.expire(200.0)] == [("generations/f",)]
+    assert store.get(old.id) is None
+    assert store.get(young.id) is not None
+    assert store.claim(1.0) is not None
+
+
+def test_figures_for_the_estimate(store: Store) -> None:
+    assert store.typical_seconds() is None
+    assert store.ahead_of() == 0
+    jobs = [add(store, name) for name in "abcde"]
+    for job, seconds in zip(jobs[:3], (1.0, 9.0, 2.0), strict=True):
+        store.claim(1.0)
+        succeed(store, job, seconds=seconds)
+    store.claim(1.0)
+    assert store.typical_seconds() == 2.0
+    assert (store.ahead_of(jobs[3].id), store.ahead_of(jobs[4].id), store.ahead_of()) == (0, 1, 2)
+
+
+def test_s3_details_belong_to_a_key_and_a_deploy_type(store: Store) -> None:
+    store.set_s3("me", "video", {"region_name": "a"})
+    store.set_s3("me", "video", {"region_name": "b"})
+    assert store.s3("me", "video") == {"region_name": "b"}
+    assert store.s3("me", "text_to_image") is store.s3("you", "video") is None
+    store.reset_s3("me", "video")
+    assert store.s3("me", "video") is None
