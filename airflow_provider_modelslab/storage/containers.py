@@ -1,0 +1,188 @@
+"""Is this stream a whole mp4 or GIF? Told while it flows by, chunk by chunk, without keeping it.
+
+A download that was cut is a prefix of the file, and without ``Content-Length`` nothing in HTTP says so. Both containers
+say themselves where they end: an mp4 is a row of boxes with sizes (ISO/IEC 14496-12), a GIF a row of blocks up to a
+trailer (GIF89a specification). So both are walked along, over headers alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Generator
+from typing import Literal, NamedTuple
+
+__all__ = ["CONTENT_TYPES", "ContainerError", "ContainerKind", "ContainerVerifier", "describe_start", "sniff"]
+
+ContainerKind = Literal["mp4", "gif"]
+
+CONTENT_TYPES: dict[ContainerKind, str] = {"mp4": "video/mp4", "gif": "image/gif"}
+
+SNIFF_BYTES = 8
+"""How many bytes :func:`sniff` needs."""
+
+_STARTS = (
+    (b"<!doctyp", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"<?xml", "an XML document"),
+    (b"{", "JSON"),
+    (b"[", "JSON"),
+    (b"\x89png", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"riff", "a RIFF file (WebP or AVI)"),
+    (b"\x1aE\xdf\xa3".lower(), "a WebM or Matroska video"),
+    (b"\x1f\x8b", "gzip data"),
+    (b"pk\x03\x04", "a ZIP archive"),
+)
+
+
+class ContainerError(ValueError):
+    """The stream is no mp4 or GIF, or is not whole. The text says what came instead."""
+
+
+def sniff(start: bytes) -> ContainerKind | None:
+    """The kind that the first 8 bytes announce, or ``None``."""
+    if start[4:8] == b"ftyp":
+        return "mp4"
+    return "gif" if start[:6] in {b"GIF87a", b"GIF89a"} else None
+
+
+def describe_start(start: bytes) -> str:
+    """What the first bytes look like, in words; nothing of the content is repeated."""
+    if not start:
+        return "nothing (0 bytes)"
+    lowered = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for magic, name in _STARTS:
+        if lowered.startswith(magic):
+            return name
+    return f"data that begins with the bytes {start[:8].hex(' ')}"
+
+
+class _Step(NamedTuple):
+    """What the walk wants next.
+
+    :param size: so many bytes; ``None`` is everything up to the end.
+    :param where: the place, for the message about a cut file.
+    :param keep: hand the bytes to the walk, rather than skip them.
+    :param may_end: the file may be whole where this step begins.
+    """
+
+    size: int | None
+    where: str
+    keep: bool = False
+    may_end: bool = False
+
+
+_Walk = Generator[_Step, bytes, None]
+
+
+class ContainerVerifier:
+    """Feed it the file in chunks of any size, then ask :meth:`finish`.
+
+    A box of size 0 ("up to the end of the file") cannot show a cut inside itself; everything else can.
+    """
+
+    def __init__(self) -> None:
+        self.kind: ContainerKind | None = None
+        self._start = bytearray()
+        self._walk: _Walk | None = None
+        self._step = _Step(SNIFF_BYTES, "the first 8 bytes", keep=True)
+        self._missing: int | None = SNIFF_BYTES
+        self._kept = bytearray()
+        self._seen = 0
+
+    @property
+    def content_type(self) -> str:
+        """The MIME type of what came; known once :attr:`kind` is."""
+        return CONTENT_TYPES[self.kind] if self.kind else "application/octet-stream"
+
+    def feed(self, chunk: bytes) -> None:
+        """Look at the next bytes.
+
+        :raises ContainerError: when they can be no part of an mp4 or GIF.
+        """
+        if len(self._start) < SNIFF_BYTES:
+            self._start += chunk[: SNIFF_BYTES - len(self._start)]
+        view = memoryview(chunk)
+        while view and self._missing is not None:
+            taken = view[: self._missing]
+            if self._step.keep:
+                self._kept += taken
+            self._seen += len(taken)
+            self._missing -= len(taken)
+            view = view[len(taken) :]
+            if self._missing == 0:
+                self._advance()
+        self._seen += len(view)
+
+    def finish(self) -> ContainerKind:
+        """The stream is at its end: which container it was.
+
+        :raises ContainerError: when the file is cut, with the place of the cut.
+        """
+        if self.kind is None:
+            raise ContainerError(f"the stream is no mp4 or GIF but {describe_start(bytes(self._start))}")
+        untouched = self._missing is None or self._missing == self._step.size
+        if not (self._step.may_end and untouched):
+            raise ContainerError(f"the {self.kind} is cut: it ends after {self._seen} bytes, within {self._step.where}")
+        return self.kind
+
+    def _advance(self) -> None:
+        """Hand what was asked for to the walk, and ask what it wants next; steps of size 0 are done at once."""
+        while self._missing == 0:
+            kept, self._kept = bytes(self._kept), bytearray()
+            if self._walk is None:
+                self.kind = sniff(kept)
+                if self.kind is None:
+                    raise ContainerError(f"the stream is no mp4 or GIF but {describe_start(kept)}")
+                self._walk = _walk_mp4(kept) if self.kind == "mp4" else _walk_gif(kept)
+                self._step = next(self._walk)
+            else:
+                self._step = self._walk.send(kept)
+            self._missing = self._step.size
+
+
+def _walk_mp4(header: bytes) -> _Walk:
+    """Box after box. Whole means: at a border, with the index (moov) and the media (mdat) behind us."""
+    seen: set[bytes] = set()
+    while True:
+        size, box = struct.unpack(">I4s", header)
+        name = f"the box {box.decode('latin-1')!r}"
+        seen.add(box)
+        whole = {b"moov", b"mdat"} <= seen
+        rest: int | None = size - 8
+        if size == 1:
+            (large,) = struct.unpack(">Q", (yield _Step(8, f"the size of {name}", keep=True)))
+            rest = large - 16
+        elif size == 0:
+            rest = None
+        if rest is not None and rest < 0:
+            raise ContainerError(f"the mp4 is damaged: {name} has an impossible size")
+        yield _Step(rest, name, may_end=rest is None and whole)
+        missing = " and ".join(sorted(repr(b.decode()) for b in {b"moov", b"mdat"} - seen))
+        where = "a box header" if whole else f"the row of boxes (no {missing} yet)"
+        header = yield _Step(8, where, keep=True, may_end=whole)
+
+
+def _walk_gif(start: bytes) -> _Walk:
+    """Blocks up to the trailer (0x3B). Bytes after it are let pass, as all readers do."""
+    screen = start[6:] + (yield _Step(5, "the screen descriptor", keep=True))
+    yield _Step(_color_table_bytes(screen[4]), "the global colour table")
+    while True:
+        introducer = yield _Step(1, "the row of blocks (no trailer yet)", keep=True)
+        if introducer == b";":
+            break
+        if introducer == b"!":
+            yield _Step(1, "an extension")
+        elif introducer == b",":
+            image = yield _Step(9, "an image descriptor", keep=True)
+            yield _Step(_color_table_bytes(image[8]), "a local colour table")
+            yield _Step(1, "the LZW code size")
+        else:
+            raise ContainerError(f"the gif is damaged: 0x{introducer.hex()} begins no block")
+        while length := (yield _Step(1, "the data blocks", keep=True))[0]:
+            yield _Step(length, "a data block")
+    yield _Step(None, "the end", may_end=True)
+
+
+def _color_table_bytes(packed: int) -> int:
+    return 3 * 2 ** ((packed & 0x07) + 1) if packed & 0x80 else 0

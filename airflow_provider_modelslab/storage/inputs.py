@@ -1,0 +1,257 @@
+"""The request's ``init_video`` as a link that the endpoint can read: a link, an S3 object or a local file.
+
+Each is looked at before anything is paid for: is it there, and does it begin like an mp4 or GIF?
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import requests
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_provider_modelslab.api.errors import (
+    RequestValidationError,
+    StorageConfigurationError,
+    TransportError,
+)
+from airflow_provider_modelslab.api.redaction import strip_query
+from airflow_provider_modelslab.storage.containers import (
+    CONTENT_TYPES,
+    SNIFF_BYTES,
+    ContainerKind,
+    describe_start,
+    sniff,
+)
+from airflow_provider_modelslab.storage.failures import s3_failure
+from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link, read_start
+from airflow_provider_modelslab.storage.upload import MIB, ObjectUpload
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["MAX_PRESIGN_SECONDS", "PreparedInput", "S3Factory", "prepare_input"]
+
+MAX_PRESIGN_SECONDS = 7 * 24 * 3600
+"""SigV4's limit for presigned links."""
+
+_START_BYTES = 64
+_START_RANGE = f"bytes=0-{_START_BYTES - 1}"
+_LINK_TIMEOUT = (10.0, 30.0)
+_LINK_TRIES = 3
+
+S3Factory = Callable[[], "S3Client"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PreparedInput:
+    """A link for the request's ``init_video``.
+
+    :param url: for the endpoint; may be presigned, so it is not shown in the repr and must not be logged.
+    :param source: what was given, without a query: safe to log.
+    :param kind: ``"mp4"`` or ``"gif"``; ``None`` for a link that was not looked at.
+    """
+
+    url: str
+    source: str
+    kind: ContainerKind | None
+
+    def __repr__(self) -> str:
+        return f"PreparedInput(source={self.source!r}, kind={self.kind!r})"
+
+
+def prepare_input(
+    init_video: str,
+    s3_factory: S3Factory,
+    *,
+    staging: S3Uri | None,
+    expires_in: int,
+    check_links: bool = True,
+    session: requests.Session | None = None,
+) -> PreparedInput:
+    """Make ``init_video`` readable for the endpoint.
+
+    :param init_video: ``http(s)://...`` goes through as it is; ``s3://bucket/key`` is presigned; ``file://...`` or a
+        path is uploaded to ``staging`` under its SHA-256 (once for the same content) and presigned.
+    :param s3_factory: makes the S3 client; called only for the last two.
+    :param staging: the place for local files.
+    :param expires_in: seconds that a presigned link must live: queue wait included. Capped at 7 days.
+    :param check_links: whether to look at http(s) links from here; ``False`` for those that only the endpoint reaches.
+    :raises RequestValidationError: for ``init_video``: what is wrong with it.
+    :raises StorageConfigurationError: for a missing staging place, missing permissions, or credentials that expire too
+        soon.
+    :raises LandingError: when the upload of a local file is refused.
+    :raises TransportError: when the link's host has trouble that may pass.
+    """
+    given = init_video.strip()
+    scheme = given.partition("://")[0].lower() if "://" in given else ""
+    if scheme in {"http", "https"}:
+        return PreparedInput(given, strip_query(given), _link_kind(given, session) if check_links else None)
+    expires_in = min(expires_in, MAX_PRESIGN_SECONDS)
+    if scheme == "s3":
+        uri = _s3_uri(given)
+        s3 = s3_factory()
+        kind = _object_kind(s3, uri)
+        return PreparedInput(_presigned(s3, uri, expires_in), str(uri), kind)
+    if scheme not in {"", "file"}:
+        raise _invalid(f"{scheme}:// is not supported; give an http(s) link, s3://bucket/key or a path to a file")
+    path = Path(unquote(urlsplit(given).path)) if scheme == "file" else Path(given)
+    kind = _file_kind(path)
+    if staging is None:
+        raise StorageConfigurationError(
+            f"init_video is the local file {path}, and the endpoint reads links only: name a destination bucket, where "
+            "the file can be put for it"
+        )
+    s3 = s3_factory()
+    uri = _staged(s3, path, kind, staging)
+    return PreparedInput(_presigned(s3, uri, expires_in), str(path), kind)
+
+
+def _link_kind(url: str, session: requests.Session | None) -> ContainerKind:
+    own_session = session or credential_free_session()
+    name = strip_query(url)
+    try:
+        for tries in range(1, _LINK_TRIES + 1):
+            try:
+                with open_link(own_session, url, timeout=_LINK_TIMEOUT, byte_range=_START_RANGE) as response:
+                    start = read_start(response, _START_BYTES)
+                break
+            except LinkFailure as failure:
+                last = failure
+            busy = last.status is not None and (last.status >= 500 or last.status in {408, 425, 429})
+            if not busy:
+                raise _invalid(
+                    f"{name} cannot be read ({last.reason}). If only the endpoint can reach it, switch off the check "
+                    "of links",
+                    last.status,
+                ) from None
+            if tries == _LINK_TRIES:
+                raise TransportError(
+                    f"init_video: the host of {name} has trouble ({last.reason}); nothing was sent. Try again later",
+                    http_status=last.status,
+                ) from None
+            time.sleep(min(last.retry_after or 0.5 * tries, 5.0))
+    finally:
+        if session is None:
+            own_session.close()
+    return _kind_of(start, name)
+
+
+def _object_kind(s3: S3Client, uri: S3Uri) -> ContainerKind:
+    try:
+        head = s3.head_object(Bucket=uri.bucket, Key=uri.key)
+        if head["ContentLength"] == 0:
+            raise _invalid(f"{uri} is empty")
+        start = s3.get_object(Bucket=uri.bucket, Key=uri.key, Range=_START_RANGE)["Body"].read()
+    except ClientError as error:
+        raise _unreadable(s3, uri, error) from error
+    except BotoCoreError as error:
+        raise StorageConfigurationError(f"init_video: S3 could not be reached for {uri}: {error}") from error
+    return _kind_of(start, str(uri))
+
+
+def _unreadable(s3: S3Client, uri: S3Uri, error: ClientError) -> RequestValidationError | StorageConfigurationError:
+    """HEAD answers without a code, so a 404 may mean the key or the bucket."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if status == 404:
+        try:
+            s3.head_bucket(Bucket=uri.bucket)
+        except ClientError as bucket_error:
+            if bucket_error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                return _invalid(f"the bucket {uri.bucket!r} of {uri} does not exist", status)
+        return _invalid(f"there is no object {uri}", status)
+    return StorageConfigurationError(
+        f"init_video: S3 refused {error.operation_name} of {uri} (HTTP {status}). Grant s3:GetObject on it, and "
+        "s3:ListBucket, without which a missing key looks the same",
+        http_status=status,
+    )
+
+
+def _file_kind(path: Path) -> ContainerKind:
+    if not path.exists():
+        raise _invalid(f"there is no file {path}")
+    if not path.is_file():
+        raise _invalid(f"{path} is not a file")
+    try:
+        with path.open("rb") as file:
+            start = file.read(_START_BYTES)
+    except OSError as error:
+        raise _invalid(f"{path} cannot be read ({error.strerror})") from error
+    return _kind_of(start, str(path))
+
+
+def _staged(s3: S3Client, path: Path, kind: ContainerKind, staging: S3Uri) -> S3Uri:
+    """The file's place in S3; it is uploaded when its content is not there already."""
+    digest = hashlib.sha256()
+    for chunk in _chunks(path):
+        digest.update(chunk)
+    uri = staging.child(f"{digest.hexdigest()}.{kind}")
+    size = path.stat().st_size
+    try:
+        if s3.head_object(Bucket=uri.bucket, Key=uri.key)["ContentLength"] == size:
+            return uri
+    except ClientError as error:
+        # Without s3:ListBucket a missing key answers 403; the upload tells whether anything is really forbidden.
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in {403, 404}:
+            raise s3_failure(error, uri) from error
+    except BotoCoreError as error:
+        raise s3_failure(error, uri) from error
+    with ObjectUpload(s3, uri, content_type=CONTENT_TYPES[kind]) as upload:
+        for chunk in _chunks(path):
+            upload.write(chunk)
+        if upload.sha256 != digest.hexdigest():
+            raise _invalid(f"{path} changes while it is read; let its writer finish first")
+        upload.complete()
+    return uri
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(MIB):
+            yield chunk
+
+
+def _presigned(s3: S3Client, uri: S3Uri, expires_in: int) -> str:
+    """A link to read the object; with temporary credentials it dies with them, however long it was asked for."""
+    # boto has no public way from a client to its credentials; where this one is gone, the check is left out.
+    credentials = getattr(s3, "_get_credentials", lambda: None)()
+    if credentials is not None and hasattr(credentials, "refresh_needed"):
+        credentials.get_frozen_credentials()
+        if credentials.refresh_needed(expires_in):
+            raise StorageConfigurationError(
+                f"The S3 credentials are temporary and expire within {math.ceil(expires_in / 60)} minutes, so the link "
+                f"to {uri} would die while the job may still be waiting. Use long-lived keys, a role with longer "
+                "sessions, or a shorter time limit of the job"
+            )
+    return s3.generate_presigned_url("get_object", Params={"Bucket": uri.bucket, "Key": uri.key}, ExpiresIn=expires_in)
+
+
+def _s3_uri(text: str) -> S3Uri:
+    try:
+        uri = S3Uri.parse(text)
+    except StorageConfigurationError as error:
+        raise _invalid(error.message) from None
+    if not uri.key or uri.key.endswith("/"):
+        raise _invalid(f"{uri} names no object; expected s3://bucket/key")
+    return uri
+
+
+def _kind_of(start: bytes, name: str) -> ContainerKind:
+    kind = sniff(start[:SNIFF_BYTES])
+    if kind is None:
+        raise _invalid(f"{name} is no mp4 or gif: it is {describe_start(start)}")
+    return kind
+
+
+def _invalid(problem: str, status: int | None = None) -> RequestValidationError:
+    error = RequestValidationError.of("init_video", problem)
+    error.http_status = status
+    return error

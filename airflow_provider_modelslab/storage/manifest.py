@@ -1,0 +1,131 @@
+"""What is handed from task to task and kept in XCom: small plain JSON that says where a job and its result are.
+
+XCom is no place for typed objects (Airflow refuses to load classes that are not on its allow-list), so the typed forms
+here live inside one process and travel as dicts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.redaction import scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_modelslab.api.response import Finished
+    from airflow_provider_modelslab.storage.landing import LandedObject
+    from airflow_provider_modelslab.storage.uri import S3Uri
+
+__all__ = ["LINK_LIFETIME", "SCHEMA_VERSION", "Job", "finished_manifest", "landed_manifest", "submitted_manifest"]
+
+SCHEMA_VERSION = 1
+
+LINK_LIFETIME = timedelta(hours=24)
+"""The vendor deletes results after 24 hours where no S3 details are set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A submitted, and so possibly billed, job.
+
+    :param job_id: the endpoint's id.
+    :param conn_id: the Airflow connection whose key submitted it; only that key can fetch it.
+    :param submitted_at: seconds since the epoch; ``None`` when only the id is known.
+    :param eta: the endpoint's estimate at submission, in seconds.
+    :param request: the request's record, without secrets.
+    :param meta: what the endpoint echoed at submission, without secrets; fetch answers have no meta.
+    """
+
+    job_id: str
+    conn_id: str
+    submitted_at: float | None = None
+    eta: float | None = None
+    request: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON, for the arguments of a resumed task."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse; keys of other versions are ignored, so tasks deferred before an upgrade resume."""
+        return cls(**{name: value for name, value in data.items() if name in cls.__dataclass_fields__})
+
+    @classmethod
+    def from_xcom(cls, value: object, *, conn_id: str) -> Self:
+        """A job as an earlier task names it: its id, or the manifest that the operator or the sensor returned.
+
+        :raises RequestValidationError: when ``value`` is neither.
+        """
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+            return cls(job_id=str(value).strip(), conn_id=conn_id)
+        if isinstance(value, dict) and value.get("job_id"):
+            submitted = value.get("submitted_at")
+            return cls(
+                job_id=str(value["job_id"]),
+                conn_id=value.get("conn_id") or conn_id,
+                submitted_at=datetime.fromisoformat(submitted).timestamp() if submitted else None,
+                eta=value.get("eta_s"),
+                request=value.get("request") or {},
+                meta=value.get("meta") or {},
+            )
+        raise RequestValidationError.of(
+            "job", f"needs a job id, or the manifest of the task that submitted the job; got {value!r:.200}"
+        )
+
+
+def _common(job: Job, status: str) -> dict[str, Any]:
+    at = datetime.fromtimestamp(job.submitted_at, UTC) if job.submitted_at is not None else None
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": status,
+        "job_id": job.job_id,
+        "conn_id": job.conn_id,
+        "model_id": job.request.get("model_id") or job.meta.get("model_id"),
+        "submitted_at": at.isoformat() if at else None,
+        "expires_at": (at + LINK_LIFETIME).isoformat() if at else None,
+    }
+
+
+def submitted_manifest(job: Job) -> dict[str, Any]:
+    """What a task returns that does not wait: enough for a sensor to wait and for a later task to land."""
+    return {**_common(job, "submitted"), "eta_s": job.eta, "request": scrub(job.request), "meta": scrub(job.meta)}
+
+
+def finished_manifest(job: Job, finished: Finished) -> dict[str, Any]:
+    """A finished job whose result has not been copied: its links work until ``expires_at``, best first."""
+    return {
+        **_common(job, "finished"),
+        "links": list(finished.links),
+        "seed": seed_of(job, finished),
+        "generation_time_s": finished.generation_time,
+        "request": scrub(job.request),
+        "meta": scrub(job.meta | finished.meta),
+    }
+
+
+def landed_manifest(job: Job, finished: Finished, landed: LandedObject, sidecar: S3Uri) -> dict[str, Any]:
+    """A result that is in S3, checked; the sidecar beside it tells the rest."""
+    return {
+        **_common(job, "landed"),
+        "uri": str(landed.uri),
+        "sidecar_uri": str(sidecar),
+        "bytes": landed.bytes,
+        "sha256": landed.sha256,
+        "content_type": landed.content_type,
+        "seed": seed_of(job, finished),
+        "generation_time_s": finished.generation_time,
+    }
+
+
+def seed_of(job: Job, finished: Finished) -> int | None:
+    """The seed in force: as the endpoint echoed it, else as it was asked for."""
+    for source in (finished.meta, job.meta, job.request):
+        if isinstance(source.get("seed"), int):
+            return int(source["seed"])
+    return None

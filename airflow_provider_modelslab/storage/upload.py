@@ -1,0 +1,228 @@
+"""Bytes into one S3 object with bounded memory: exact equal parts, a few of them in flight.
+
+boto's ``upload_fileobj`` is not used: fed by a stream it may take a short read for the whole of a small file, it cannot
+be told to hold the object back until its content is verified, and it keeps more in memory. Some stores (R2) also refuse
+parts of unequal size.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import math
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_provider_modelslab.api.errors import LandingError
+from airflow_provider_modelslab.storage.failures import s3_failure
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+__all__ = ["MAX_PARTS", "MIB", "MIN_PART_SIZE", "ObjectUpload", "StoredObject", "part_size_for"]
+
+log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+MIN_PART_SIZE = 5 * MIB
+MAX_PARTS = 10_000
+"""S3's limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What S3 says about the object after it was written.
+
+    :param bytes: its size.
+    :param etag: its ETag without the quotes.
+    """
+
+    bytes: int
+    etag: str
+
+
+def part_size_for(length: int | None, part_size: int) -> int:
+    """``part_size``, or as much more (in whole MiB) as an object of ``length`` bytes needs to fit into 10,000 parts."""
+    if length is None or length <= part_size * MAX_PARTS:
+        return part_size
+    return math.ceil(length / MAX_PARTS / MIB) * MIB
+
+
+class ObjectUpload:
+    """One object under way. Nothing is visible in S3 until :meth:`complete`; leaving the block without it cleans up.
+
+    Up to ``parts_in_flight + 1`` parts are in memory. An object that fits into one part is one PutObject.
+
+    :param part_size: bytes of each part but the last, at least 5 MiB.
+    :param parts_in_flight: how many parts are sent at the same time.
+    """
+
+    def __init__(
+        self, s3: S3Client, target: S3Uri, *, content_type: str, part_size: int = 8 * MIB, parts_in_flight: int = 4
+    ) -> None:
+        self._s3 = s3
+        self._target = target
+        self._content_type = content_type
+        self._part_size = part_size
+        self._parts_in_flight = parts_in_flight
+        self._buffer = bytearray(part_size)
+        self._filled = 0
+        self._upload_id: str | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._in_flight: set[Future[CompletedPartTypeDef]] = set()
+        self._parts: list[CompletedPartTypeDef] = []
+        self._started_parts = 0
+        self._size = 0
+        self._digest = hashlib.sha256()
+        # boto's own checksums are off for compatible stores; Content-MD5 is what all of them verify.
+        self._send_md5 = getattr(s3.meta.config, "request_checksum_calculation", None) == "when_required"
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._size
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes written so far, in hex."""
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes; waits while enough parts are in flight.
+
+        :raises LandingError: when S3 refuses a part, or for an object of more than 10,000 parts.
+        """
+        self._digest.update(data)
+        self._size += len(data)
+        view = memoryview(data)
+        while view:
+            if self._filled == self._part_size:
+                self._send_part()
+            taken = view[: self._part_size - self._filled]
+            self._buffer[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            view = view[len(taken) :]
+
+    def complete(self) -> StoredObject:
+        """Make the object visible, then look at it.
+
+        :raises LandingError: when S3 refuses, or shows another size than was written.
+        """
+        try:
+            if self._upload_id is None:
+                body = bytes(memoryview(self._buffer)[: self._filled])
+                self._s3.put_object(
+                    Bucket=self._target.bucket,
+                    Key=self._target.key,
+                    Body=body,
+                    ContentType=self._content_type,
+                    Metadata={"sha256": self.sha256},
+                    **self._md5(body),
+                )
+            else:
+                self._send_part()
+                self._collect(self._in_flight)
+                self._s3.complete_multipart_upload(
+                    Bucket=self._target.bucket,
+                    Key=self._target.key,
+                    UploadId=self._upload_id,
+                    MultipartUpload={"Parts": sorted(self._parts, key=lambda part: part["PartNumber"])},
+                )
+                self._upload_id = None
+            # Some stores answer the completion without an ETag, so the object itself is asked.
+            head = self._s3.head_object(Bucket=self._target.bucket, Key=self._target.key)
+        except (ClientError, BotoCoreError) as error:
+            raise s3_failure(error, self._target) from error
+        if head["ContentLength"] != self._size:
+            raise LandingError(
+                f"{self._target} has {head['ContentLength']} bytes in S3, {self._size} were written: something else "
+                "writes to the same key. Give each task its own key and run the task again; the result is paid for"
+            )
+        return StoredObject(self._size, head.get("ETag", "").strip('"'))
+
+    def __enter__(self) -> ObjectUpload:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._pool:
+            # A part that arrives after the abort would stay and be billed, so the running ones are waited for.
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._upload_id is not None:
+            self._abort(self._upload_id)
+
+    def _send_part(self) -> None:
+        if self._upload_id is None:
+            self._begin()
+        if self._started_parts == MAX_PARTS:
+            raise LandingError(
+                f"{self._target} would need more than {MAX_PARTS} parts of {self._part_size // MIB} MiB, and the "
+                "source did not announce its length. Set a larger part_size"
+            )
+        if len(self._in_flight) >= self._parts_in_flight:
+            done, _ = wait(self._in_flight, return_when=FIRST_COMPLETED)
+            self._collect(done)
+        body = self._buffer
+        if self._filled < self._part_size:
+            del body[self._filled :]
+        self._started_parts += 1
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._parts_in_flight, thread_name_prefix="landing")
+        self._in_flight.add(self._pool.submit(self._upload_part, self._started_parts, body))
+        self._buffer, self._filled = bytearray(self._part_size), 0
+
+    def _begin(self) -> None:
+        try:
+            answer = self._s3.create_multipart_upload(
+                Bucket=self._target.bucket, Key=self._target.key, ContentType=self._content_type
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise s3_failure(error, self._target) from error
+        self._upload_id = answer["UploadId"]
+
+    def _upload_part(self, number: int, body: bytearray) -> CompletedPartTypeDef:
+        answer = self._s3.upload_part(
+            Bucket=self._target.bucket,
+            Key=self._target.key,
+            UploadId=str(self._upload_id),
+            PartNumber=number,
+            Body=body,  # type: ignore[arg-type]  # botocore takes a bytearray; the stubs do not know
+            **self._md5(body),
+        )
+        # Where boto added checksums of its own, S3 wants them again in the completion.
+        checksums: Any = {n: v for n, v in answer.items() if n.startswith("Checksum") and n != "ChecksumType"}
+        part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
+        part.update(checksums)
+        return part
+
+    def _collect(self, futures: set[Future[CompletedPartTypeDef]]) -> None:
+        for future in list(futures):
+            try:
+                self._parts.append(future.result())
+            except (ClientError, BotoCoreError) as error:
+                raise s3_failure(error, self._target) from error
+        self._in_flight -= set(futures)
+
+    def _md5(self, body: bytes | bytearray) -> dict[str, Any]:
+        if not self._send_md5:
+            return {}
+        return {"ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
+
+    def _abort(self, upload_id: str) -> None:
+        try:
+            self._s3.abort_multipart_upload(Bucket=self._target.bucket, Key=self._target.key, UploadId=upload_id)
+        except (ClientError, BotoCoreError) as error:
+            log.warning(
+                "Could not abort the unfinished upload of %s (%s): its parts stay and are billed until a lifecycle "
+                "rule (AbortIncompleteMultipartUpload) removes them; grant s3:AbortMultipartUpload",
+                self._target,
+                error,
+            )

@@ -1,0 +1,47 @@
+"""How the benchmarks show what they measured: an aligned table for people, a JSON file for programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+__all__ = ["add_json_option", "machine", "print_table", "write_json"]
+
+Figures = Mapping[str, Mapping[str, float | str]]
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json FILE``."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+
+
+def machine() -> str:
+    """One line about where this runs, for the head of a table."""
+    return f"{os.cpu_count()} CPUs, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[float | str]]) -> None:
+    """Print rows under their columns: texts to the left, numbers to the right with one decimal."""
+    cells = [[value if isinstance(value, str) else f"{value:.1f}" for value in row] for row in rows]
+    widths = [max(len(column), *(len(row[i]) for row in cells)) for i, column in enumerate(columns)]
+    to_right = [bool(rows) and not isinstance(rows[0][i], str) for i in range(len(columns))]
+
+    def line(values: Sequence[str]) -> str:
+        padded = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, to_right, strict=True)]
+        return "  ".join(padded).rstrip()
+
+    print(f"{title}\n{machine()}\n")
+    print(line(columns))
+    print(line(["-" * width for width in widths]))
+    for row in cells:
+        print(line(row))
+
+
+def write_json(path: Path | None, figures: Figures) -> None:
+    """Write the figures when a file was asked for."""
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=2) + "\n")

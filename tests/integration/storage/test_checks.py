@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+import requests
+
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.storage.checks import check_public_bucket, require_bucket
+from airflow_provider_modelslab.storage.links import credential_free_session
+from airflow_provider_modelslab.storage.profile import S3Profile
+from tests.support.files_server import FilesServer, ServedFile
+from tests.support.s3 import S3Server, keys_of, refusing
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@pytest.fixture
+def profile(s3_server: S3Server, bucket: str) -> S3Profile:
+    return replace(s3_server.profile(bucket, "styled"), public_url=f"{s3_server.endpoint_url}/{bucket}")
+
+
+@pytest.fixture
+def session(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[requests.Session]:
+    """Trusts the server's authority as a user makes it: by the environment, which requests puts before all."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(s3_server.ca_path))
+    with credential_free_session() as session:
+        yield session
+
+
+def test_a_bucket_that_is_there(s3: S3Client, bucket: str) -> None:
+    require_bucket(s3, bucket)
+    with pytest.raises(StorageConfigurationError, match="'no-such-bucket-here' does not exist"):
+        require_bucket(s3, "no-such-bucket-here")
+
+
+@pytest.mark.parametrize(("status", "says"), [(403, "s3:ListBucket"), (501, "HTTP 501")])
+def test_a_bucket_that_may_not_be_used(s3: S3Client, bucket: str, status: int, says: str) -> None:
+    with refusing(s3, "HeadBucket", status, ""), pytest.raises(StorageConfigurationError, match=says):
+        require_bucket(s3, bucket)
+
+
+def test_a_bucket_of_another_region() -> None:
+    profile = S3Profile(region="us-east-1")
+    client = boto3.session.Session("a", "b").client("s3", config=profile.client_config())
+    elsewhere = refusing(client, "HeadBucket", 200, "", headers={"x-amz-bucket-region": "eu-central-1"})
+    with elsewhere, pytest.raises(StorageConfigurationError, match="set region to eu-central-1"):
+        require_bucket(client, "clips")
+    with refusing(client, "HeadBucket", 200, "", headers={"x-amz-bucket-region": "us-east-1"}):
+        require_bucket(client, "clips")
+    client.close()
+
+
+@pytest.mark.parametrize("prefix", ["styled", ""])
+def test_a_public_bucket(s3: S3Client, profile: S3Profile, session: requests.Session, prefix: str) -> None:
+    steps = check_public_bucket(s3, replace(profile, prefix=prefix), session)
+    assert len(steps) == 5
+    assert f"/{prefix or 'generations'}/modelslab-check-" in steps[3]
+    assert "without credentials" in steps[3]
+    assert keys_of(s3, str(profile.bucket)) == []
+
+
+def test_a_store_without_acls_that_is_public(
+    s3: S3Client, profile: S3Profile, session: requests.Session, bucket: str
+) -> None:
+    s3.put_bucket_policy(
+        Bucket=bucket,
+        Policy='{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:*",'
+        f'"Resource":"arn:aws:s3:::{bucket}/*"}}]}}',
+    )
+    with refusing(s3, "PutObjectAcl", 501, "NotImplemented"):
+        steps = check_public_bucket(s3, profile, session)
+    assert "the bucket itself must be public" in steps[2]
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "code", "says"),
+    [
+        ("PutObject", 403, "AccessDenied", "s3:PutObject on arn:aws:s3:::"),
+        ("PutObjectAcl", 403, "AccessDenied", "s3:PutObjectAcl on arn:aws:s3:::.*Block Public Access"),
+        ("PutObjectAcl", 400, "AccessControlListNotSupported", "Object Ownership"),
+        ("PutObjectAcl", 501, "NotImplemented", r"cannot be read without credentials \(HTTP 403"),
+    ],
+)
+def test_each_refusal_names_what_to_change(
+    s3: S3Client,
+    profile: S3Profile,
+    session: requests.Session,
+    operation: str,
+    status: int,
+    code: str,
+    says: str,
+) -> None:
+    with refusing(s3, operation, status, code), pytest.raises(StorageConfigurationError, match=says):
+        check_public_bucket(s3, profile, session)
+    assert keys_of(s3, str(profile.bucket)) == []
+
+
+def test_a_probe_that_may_not_be_deleted(s3: S3Client, profile: S3Profile, session: requests.Session) -> None:
+    denied = refusing(s3, "DeleteObject", 403, "AccessDenied")
+    with denied, pytest.raises(StorageConfigurationError, match="s3:DeleteObject"):
+        check_public_bucket(s3, profile, session)
+
+
+def test_the_first_failure_is_told_when_the_probe_stays_too(
+    s3: S3Client, profile: S3Profile, session: requests.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        refusing(s3, "PutObjectAcl", 403, "AccessDenied"),
+        refusing(s3, "DeleteObject", 403, "AccessDenied"),
+        pytest.raises(StorageConfigurationError, match="s3:PutObjectAcl"),
+    ):
+        check_public_bucket(s3, profile, session)
+    assert "Could not delete the probe" in caplog.text
+
+
+def test_a_public_url_that_leads_elsewhere(s3: S3Client, profile: S3Profile, files: FilesServer) -> None:
+    with pytest.raises(StorageConfigurationError, match=r"HTTP 404.*correct public_url"):
+        check_public_bucket(s3, replace(profile, public_url=files.url("/cdn")))
+    assert keys_of(s3, str(profile.bucket)) == []
+
+
+def test_a_public_url_that_gives_something_else(
+    s3: S3Client, profile: S3Profile, files: FilesServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_modelslab.storage.checks.secrets.token_hex", lambda size: "0" * size)
+    files.add("/cdn/styled/modelslab-check-00000000.txt", ServedFile(b"<html>"))
+    with pytest.raises(StorageConfigurationError, match="something else than was put there"):
+        check_public_bucket(s3, replace(profile, public_url=files.url("/cdn")))
+
+
+def test_a_store_that_cannot_be_reached(s3_server: S3Server, profile: S3Profile) -> None:
+    gone = S3Server(s3_server.ca_path.parent, port=9).client()
+    with pytest.raises(StorageConfigurationError, match="could not be reached"):
+        require_bucket(gone, "clips")
+    gone.close()

@@ -1,0 +1,227 @@
+"""Inputs of every kind, made into links that a stranger can read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import botocore.session
+import pytest
+import requests
+from botocore.credentials import RefreshableCredentials
+
+from airflow_provider_modelslab.api.errors import (
+    LandingError,
+    RequestValidationError,
+    StorageConfigurationError,
+    TransportError,
+)
+from airflow_provider_modelslab.storage.inputs import PreparedInput, prepare_input
+from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.support.files_server import FilesServer, ServedFile
+from tests.support.s3 import S3Server, keys_of, refusing
+from tests.support.samples import small_gif, small_mp4
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MP4, GIF = small_mp4(), small_gif()
+Prepare = Callable[..., PreparedInput]
+
+
+def no_s3() -> NoReturn:
+    raise AssertionError("an http link needs no S3 client")
+
+
+@pytest.fixture
+def prepare(s3: S3Client, bucket: str) -> Prepare:
+    def call(init_video: str, **values: object) -> PreparedInput:
+        arguments: dict[str, object] = {"staging": S3Uri(bucket, "inputs"), "expires_in": 3600, **values}
+        return prepare_input(init_video, lambda: s3, **arguments)  # type: ignore[arg-type]
+
+    return call
+
+
+def read(url: str, server: S3Server) -> bytes:
+    answer = requests.get(url, verify=str(server.ca_path), timeout=10)
+    answer.raise_for_status()
+    return answer.content
+
+
+def test_a_link_goes_through_as_it_is(files: FilesServer) -> None:
+    link = files.add("/in.gif", ServedFile(GIF, content_type="text/plain")) + "?signature=abc"
+    prepared = prepare_input(f" {link} ", no_s3, staging=None, expires_in=60)
+    assert prepared == PreparedInput(link, link.partition("?")[0], "gif")
+    assert "abc" not in repr(prepared)
+    assert files.seen[0].headers["Range"] == "bytes=0-63"
+    assert "Authorization" not in files.seen[0].headers
+
+
+def test_a_host_without_ranges_is_read_no_further_than_needed(files: FilesServer) -> None:
+    link = files.add("/in.mp4", ServedFile(MP4 + b"\0" * 10_000_000, length=False))
+    assert prepare_input(link, no_s3, staging=None, expires_in=60).kind == "mp4"
+
+
+def test_links_are_not_looked_at_when_told_so(files: FilesServer) -> None:
+    link = files.url("/nothing-here")
+    assert prepare_input(link, no_s3, staging=None, expires_in=60, check_links=False).kind is None
+    assert files.seen == []
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        (ServedFile(failures=[404]), "HTTP 404"),
+        (ServedFile(failures=[403]), "HTTP 403"),
+        (ServedFile(b"<html><title>Sign in</title>"), "it is an HTML page"),
+        (ServedFile(b""), "it is nothing (0 bytes)"),
+        (ServedFile(b"\x1a\x45\xdf\xa3" + b"\0" * 99), "WebM"),
+    ],
+)
+def test_a_link_that_is_no_video(files: FilesServer, file: ServedFile, says: str) -> None:
+    link = files.add("/in.mp4", file)
+    with pytest.raises(RequestValidationError) as caught:
+        prepare_input(f"{link}?signature=abc", no_s3, staging=None, expires_in=60)
+    [problem] = caught.value.fields["init_video"]
+    assert says in problem
+    assert link in problem
+    assert "abc" not in problem
+
+
+def test_a_host_that_refuses_connections() -> None:
+    with pytest.raises(RequestValidationError, match="Connection refused"):
+        prepare_input("http://127.0.0.1:9/in.mp4", no_s3, staging=None, expires_in=60)
+
+
+def test_trouble_that_passes(files: FilesServer) -> None:
+    link = files.add("/in.mp4", ServedFile(MP4, failures=[503, 429], retry_after="0.01"))
+    assert prepare_input(link, no_s3, staging=None, expires_in=60).kind == "mp4"
+
+
+def test_trouble_that_stays_is_no_fault_of_the_request(files: FilesServer) -> None:
+    link = files.add("/in.mp4", ServedFile(failures=[503] * 9, retry_after="0.01"))
+    with pytest.raises(TransportError, match="HTTP 503"):
+        prepare_input(link, no_s3, staging=None, expires_in=60)
+    assert len(files.seen) == 3
+
+
+def test_an_s3_object_is_presigned(prepare: Prepare, s3: S3Client, bucket: str, s3_server: S3Server) -> None:
+    s3.put_object(Bucket=bucket, Key="a b/in.mp4", Body=MP4)
+    prepared = prepare(f"s3://{bucket}/a b/in.mp4", staging=None, expires_in=1234)
+    assert (prepared.source, prepared.kind) == (f"s3://{bucket}/a b/in.mp4", "mp4")
+    assert parse_qs(urlsplit(prepared.url).query)["X-Amz-Expires"] == ["1234"]
+    assert read(prepared.url, s3_server) == MP4
+
+
+def test_presigned_links_live_for_seven_days_at_most(prepare: Prepare, s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="in.gif", Body=GIF)
+    prepared = prepare(f"s3://{bucket}/in.gif", expires_in=30 * 24 * 3600)
+    assert parse_qs(urlsplit(prepared.url).query)["X-Amz-Expires"] == ["604800"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("s3://{bucket}/absent.mp4", "there is no object s3://{bucket}/absent.mp4"),
+        ("s3://no-such-bucket-here/in.mp4", "the bucket 'no-such-bucket-here'"),
+        ("s3://{bucket}/empty.mp4", "is empty"),
+        ("s3://{bucket}/text.mp4", "it is JSON"),
+        ("s3://{bucket}", "names no object"),
+        ("s3://{bucket}/folder/", "names no object"),
+        ("s3:///in.mp4", "names no bucket"),
+        ("gs://{bucket}/in.mp4", "gs:// is not supported"),
+    ],
+)
+def test_an_s3_input_that_cannot_be_used(prepare: Prepare, s3: S3Client, bucket: str, text: str, says: str) -> None:
+    s3.put_object(Bucket=bucket, Key="empty.mp4", Body=b"")
+    s3.put_object(Bucket=bucket, Key="text.mp4", Body=b'{"a": 1}')
+    with pytest.raises(RequestValidationError) as caught:
+        prepare(text.format(bucket=bucket))
+    assert says.format(bucket=bucket) in caught.value.fields["init_video"][0]
+
+
+def test_an_s3_input_without_permission(prepare: Prepare, s3: S3Client, bucket: str) -> None:
+    with refusing(s3, "HeadObject", 403, ""), pytest.raises(StorageConfigurationError, match=r"Grant s3:GetObject"):
+        prepare(f"s3://{bucket}/in.mp4")
+
+
+@pytest.mark.parametrize("as_uri", [True, False])
+def test_a_file_is_staged_once(
+    prepare: Prepare, s3: S3Client, bucket: str, s3_server: S3Server, tmp_path: Path, as_uri: bool
+) -> None:
+    path = tmp_path / "my clip.gif"
+    path.write_bytes(GIF)
+    key = f"inputs/{hashlib.sha256(GIF).hexdigest()}.gif"
+    given = path.as_uri() if as_uri else str(path)
+    first = prepare(given)
+    written = s3.head_object(Bucket=bucket, Key=key)
+    with refusing(s3, "PutObject", 403, "AccessDenied"):
+        second = prepare(given)
+    assert (first.source, first.kind) == (str(path), "gif")
+    assert read(first.url, s3_server) == read(second.url, s3_server) == GIF
+    assert keys_of(s3, bucket) == [key]
+    assert written["ContentType"] == "image/gif"
+
+
+def test_a_file_needs_a_staging_place(prepare: Prepare, tmp_path: Path) -> None:
+    path = tmp_path / "in.mp4"
+    path.write_bytes(MP4)
+    with pytest.raises(StorageConfigurationError, match="name a destination bucket"):
+        prepare(str(path), staging=None)
+
+
+def test_files_that_cannot_be_used(prepare: Prepare, tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("hello, world")
+    for name, says in {
+        "absent.mp4": "there is no file",
+        "": "is not a file",
+        "empty.mp4": "nothing (0 bytes)",
+        "text.mp4": "no mp4 or gif",
+    }.items():
+        with pytest.raises(RequestValidationError) as caught:
+            prepare(str(tmp_path / name))
+        assert says in caught.value.fields["init_video"][0]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(prepare: Prepare, tmp_path: Path) -> None:
+    path = tmp_path / "in.mp4"
+    path.write_bytes(MP4)
+    path.chmod(0)
+    with pytest.raises(RequestValidationError, match="Permission denied"):
+        prepare(str(path))
+
+
+def test_staging_that_is_refused(prepare: Prepare, s3: S3Client, tmp_path: Path) -> None:
+    path = tmp_path / "in.mp4"
+    path.write_bytes(MP4)
+    with refusing(s3, "PutObject", 403, "AccessDenied"), pytest.raises(LandingError, match="grant s3:PutObject"):
+        prepare(str(path))
+
+
+def test_temporary_credentials_must_outlive_the_link(s3: S3Client, s3_server: S3Server, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="in.mp4", Body=MP4)
+    core = botocore.session.Session()
+    core._credentials = RefreshableCredentials(  # type: ignore[attr-defined]
+        "ASIAEXAMPLE", "secret", "token", datetime.now(UTC) + timedelta(hours=1), dict, "assume-role"
+    )
+    client = boto3.session.Session(botocore_session=core, region_name="us-east-1").client(
+        "s3",
+        endpoint_url=s3_server.endpoint_url,
+        verify=str(s3_server.ca_path),
+        config=s3_server.profile().client_config(),
+    )
+    uri = f"s3://{bucket}/in.mp4"
+    prepared = prepare_input(uri, lambda: client, staging=None, expires_in=1800)
+    with pytest.raises(StorageConfigurationError, match="temporary and expire within 120 minutes"):
+        prepare_input(uri, lambda: client, staging=None, expires_in=7200)
+    client.close()
+    assert "X-Amz-Security-Token" in prepared.url
+    assert "token" not in repr(prepared)

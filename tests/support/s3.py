@@ -1,0 +1,69 @@
+"""S3 in tests: the server of ``tools.stack.s3`` and answers of a store that it cannot be made to give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+
+from tools.stack.s3 import S3Server
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["S3Server", "keys_of", "leftovers", "refusing"]
+
+
+@contextmanager
+def refusing(
+    s3: S3Client,
+    operation: str,
+    status: int,
+    code: str,
+    message: str = "Refused",
+    times: int = 99,
+    headers: Mapping[str, str] | None = None,
+) -> Iterator[None]:
+    """Within the block, the first ``times`` calls of an operation are answered by an S3 error; others reach the server.
+
+    The answer goes through boto as one from the wire would: only the server is by-passed.
+    """
+    left = times
+
+    def answer(request: Any, **_: Any) -> Any:
+        nonlocal left
+        if left == 0:
+            return None
+        left -= 1
+        body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode() if code else b""
+        fields: Any = HTTPHeaders.from_dict({"content-type": "application/xml", **(headers or {})})
+        return AWSResponse(request.url, status, fields, _Raw(body))
+
+    event = f"before-send.s3.{operation}"
+    s3.meta.events.register(event, answer)
+    try:
+        yield
+    finally:
+        s3.meta.events.unregister(event, answer)
+
+
+def keys_of(s3: S3Client, bucket: str) -> list[str]:
+    """All keys of a bucket."""
+    return [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+
+def leftovers(s3: S3Client, bucket: str) -> list[str]:
+    """What a failure must not leave: keys of objects, and of uploads that were not ended."""
+    uploads = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    return keys_of(s3, bucket) + [f"upload of {upload['Key']}" for upload in uploads]
+
+
+class _Raw(BytesIO):
+    """As much of urllib3's response as botocore reads."""
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.read()

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+
+@pytest.mark.parametrize(
+    ("text", "bucket", "key"),
+    [
+        ("s3://clips/a/b.mp4", "clips", "a/b.mp4"),
+        ("S3://clips/a b+c%20?#ü.gif", "clips", "a b+c%20?#ü.gif"),
+        ("s3://my.bucket-1", "my.bucket-1", ""),
+        (" s3://clips/styled/ ", "clips", "styled/"),
+    ],
+)
+def test_parse(text: str, bucket: str, key: str) -> None:
+    uri = S3Uri.parse(text)
+    assert (uri.bucket, uri.key) == (bucket, key)
+    assert S3Uri.parse(str(uri)) == uri
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("s3:///key", "names no bucket"),
+        ("clips/a.mp4", "s3://bucket/key"),
+        ("s3a://clips/a.mp4", "s3a://"),
+        ("s3://Clips/a.mp4", "'Clips'"),
+        ("s3://a/b", "'a'"),
+        ("s3://a..b/c", "no two dots"),
+        ("s3://-clips/c", "letter or digit"),
+        ("s3://10.0.0.1/c", "IP address"),
+        ("s3://clips_1/c", "clips_1"),
+    ],
+)
+def test_parse_refuses(text: str, says: str) -> None:
+    with pytest.raises(StorageConfigurationError) as caught:
+        S3Uri.parse(text)
+    assert says in str(caught.value)
+
+
+def test_other_links_are_not_repeated_because_they_may_be_signed() -> None:
+    with pytest.raises(StorageConfigurationError) as caught:
+        S3Uri.parse("https://host/key?X-Amz-Signature=abc")
+    assert "abc" not in str(caught.value)
+
+
+def test_a_key_has_at_most_1024_bytes() -> None:
+    assert len(S3Uri("clips", "ü" * 512).key) == 512
+    with pytest.raises(StorageConfigurationError, match="1026 bytes"):
+        S3Uri("clips", "ü" * 513)
+
+
+@pytest.mark.parametrize("key", ["styled", "styled/"])
+def test_child(key: str) -> None:
+    assert str(S3Uri("clips", key).child("/a.mp4")) == "s3://clips/styled/a.mp4"
+    assert str(S3Uri("clips").child("a.mp4")) == "s3://clips/a.mp4"

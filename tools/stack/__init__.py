@@ -1,0 +1,1 @@
+"""Real services for tests and the demo, each in a process of its own."""
