@@ -1,0 +1,308 @@
+"""The hook: one Airflow connection gives the endpoint and the S3 configuration."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.sdk import BaseHook
+
+from airflow_provider_modelslab.api.errors import AuthenticationError, ModelsLabError, StorageConfigurationError
+from airflow_provider_modelslab.api.redaction import scrub
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.client.core import DEFAULT_BASE_URL, SubmitPolicy, Timeouts, normalise_base_url
+from airflow_provider_modelslab.storage.manifest import Job, landed_manifest, seed_of
+from airflow_provider_modelslab.storage.profile import S3Profile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk import Connection
+    from mypy_boto3_s3 import S3Client
+
+    from airflow_provider_modelslab.api.polling import PollPolicy
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
+    from airflow_provider_modelslab.api.response import Answer, Processing
+    from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
+    from airflow_provider_modelslab.client.sync import ModelsLabClient
+    from airflow_provider_modelslab.storage.uri import S3Uri
+
+__all__ = ["ModelsLabHook"]
+
+
+class ModelsLabHook(BaseHook):
+    """Talks to ModelsLab's Enterprise video server, or to the same endpoint served elsewhere, and to S3.
+
+    Connection fields: the API key is the password; host (optionally with port and path) replaces the base URL
+    ``https://modelslab.com/api/v1``. The extra holds the S3 profile: ``bucket``, ``prefix``, ``aws_conn_id`` (the
+    Amazon provider's connection with the credentials, ``aws_default``), ``region``, ``endpoint_url`` (for S3-compatible
+    stores) and ``public_url`` (where anyone can read the bucket; only ``update_s3`` needs it).
+
+    :param modelslab_conn_id: the Airflow connection.
+    :param timeouts: seconds to connect and to read; a submit without ``instant_response`` is held by the server.
+    :param submit_policy: how often a *refused* submit is repeated. One whose outcome is unknown never is.
+    """
+
+    conn_name_attr = "modelslab_conn_id"
+    default_conn_name = "modelslab_default"
+    conn_type = "modelslab"
+    hook_name = "ModelsLab"
+
+    def __init__(
+        self,
+        modelslab_conn_id: str = default_conn_name,
+        *,
+        timeouts: Timeouts | None = None,
+        submit_policy: SubmitPolicy | None = None,
+    ) -> None:
+        super().__init__()
+        self.modelslab_conn_id = modelslab_conn_id
+        self.timeouts = timeouts or Timeouts()
+        self.submit_policy = submit_policy or SubmitPolicy()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """The connection form for Airflow 3.1; later versions read the provider's metadata."""
+        return {
+            "hidden_fields": ["login", "schema", "port"],
+            "relabeling": {"password": "API key", "host": "Base URL"},
+            "placeholders": {
+                "host": DEFAULT_BASE_URL,
+                "extra": '{"bucket": "my-bucket", "prefix": "clips/styled", "aws_conn_id": "aws_default"}',
+            },
+        }
+
+    # -- the endpoint ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def connection(self) -> Connection:
+        """The Airflow connection."""
+        return self.get_connection(self.modelslab_conn_id)
+
+    def get_conn(self) -> ModelsLabClient:
+        """The blocking client, made once.
+
+        :raises AuthenticationError: when the connection has no key.
+        """
+        return self._client
+
+    @cached_property
+    def _client(self) -> ModelsLabClient:
+        from airflow_provider_modelslab.client.sync import ModelsLabClient
+
+        return ModelsLabClient(
+            self._key(self.connection),
+            base_url=_base_url(self.connection),
+            timeouts=self.timeouts,
+            submit_policy=self.submit_policy,
+        )
+
+    async def get_async_client(self) -> AsyncModelsLabClient:
+        """An asynchronous client that the caller closes; the connection is read without blocking the event loop.
+
+        :raises AuthenticationError: when the connection has no key.
+        """
+        from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
+
+        connection = await get_async_connection(self.modelslab_conn_id, hook=self)
+        return AsyncModelsLabClient(
+            self._key(connection),
+            base_url=_base_url(connection),
+            timeouts=self.timeouts,
+            submit_policy=self.submit_policy,
+        )
+
+    def _key(self, connection: Connection) -> str:
+        if not connection.password:
+            raise AuthenticationError(
+                f"The Airflow connection {self.modelslab_conn_id!r} has no API key; put it in the password field"
+            )
+        return connection.password
+
+    def submit(self, request: Video2VideoRequest) -> tuple[Job, Finished | Processing]:
+        """Submit a job once; from here on it may be billed.
+
+        :return: the job, and the answer: already finished, or still processing.
+        :raises SubmissionUnknownError: when the request left and no usable answer came back.
+        :raises ModelsLabError: of the kind of the refusal otherwise.
+        """
+        submitted_at = time.time()
+        answer = self.get_conn().submit(request)
+        if answer.job_id is None and not isinstance(answer, Finished):
+            # Nothing to ask for by id, but the answer said where the result will be: landing waits for those links.
+            answer = Finished(None, answer.future_links, answer.meta)
+        job = Job(
+            # A synchronous answer with links and no id is still a finished job; it just cannot be fetched again.
+            job_id=answer.job_id or "",
+            conn_id=self.modelslab_conn_id,
+            submitted_at=submitted_at,
+            eta=None if isinstance(answer, Finished) else answer.eta,
+            request=request.record(),
+            meta=scrub(answer.meta),
+        )
+        return job, answer
+
+    def fetch(self, job_id: str) -> Answer:
+        """Look at a job once."""
+        return self.get_conn().fetch(job_id)
+
+    def wait(self, job: Job, *, deadline: float, policy: PollPolicy | None = None) -> Finished:
+        """Block until the job is done.
+
+        :param deadline: when to give up, in seconds since the epoch.
+        :raises JobTimeoutError: at the deadline; :class:`JobFailedError`, :class:`JobLostError` and the like before.
+        """
+        return self.get_conn().wait(
+            job.job_id,
+            submitted_at=job.submitted_at if job.submitted_at is not None else time.time(),
+            deadline=deadline,
+            eta=job.eta,
+            policy=policy,
+        )
+
+    def system_details(self) -> dict[str, Any]:
+        """State of the video server: ``model_count``, ``queue_time``, ``status``."""
+        return self.get_conn().system_details()
+
+    def restart_server(self) -> str:
+        """Restart the dedicated video server; running jobs may be lost."""
+        return self.get_conn().restart_server()
+
+    def clear_cache(self) -> str:
+        """Clear the video server's cache."""
+        return self.get_conn().clear_cache()
+
+    def clear_queue(self) -> str:
+        """Drop every queued job of the dedicated server, whoever submitted it, and restart it; never done unasked."""
+        return self.get_conn().clear_queue()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the server for its state, which costs nothing, and say in words what is wrong when that fails."""
+        try:
+            details = self.system_details()
+        except ModelsLabError as error:
+            return False, f"{type(error).__name__}: {error}"
+        return True, (
+            f"The video server answers: {details.get('model_count', '?')} models, "
+            f"queue time {details.get('queue_time', '?')} s"
+        )
+
+    # -- S3 -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def s3_profile(self) -> S3Profile:
+        """The S3 profile in the connection's extra."""
+        return S3Profile.from_extra(self.connection.extra_dejson)
+
+    async def get_async_s3_profile(self) -> S3Profile:
+        """The S3 profile, read without blocking the event loop."""
+        connection = await get_async_connection(self.modelslab_conn_id, hook=self)
+        return S3Profile.from_extra(await get_async_extra_dejson(connection))
+
+    @cached_property
+    def _aws_hook(self) -> Any:
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        return S3Hook(aws_conn_id=self.s3_profile.aws_conn_id, region_name=self.s3_profile.region)
+
+    @cached_property
+    def _store(self) -> S3Profile:
+        """The profile with the endpoint in force: its own, else that of the AWS connection."""
+        profile = self.s3_profile
+        endpoint_url = profile.endpoint_url or self._aws_hook.conn_config.get_service_endpoint_url("s3")
+        return replace(profile, endpoint_url=endpoint_url, region=profile.region or self._aws_hook.region_name)
+
+    @cached_property
+    def _s3_client(self) -> S3Client:
+        aws, store = self._aws_hook, self._store
+        config, given = store.client_config(), aws.conn_config.botocore_config
+        client = aws.get_session(region_name=store.region).client(
+            "s3",
+            endpoint_url=store.endpoint_url,
+            config=config.merge(given) if given else config,  # what the AWS connection says goes before our defaults
+            verify=aws.verify,
+        )
+        return cast("S3Client", client)
+
+    def get_s3_client(self) -> S3Client:
+        """A boto3 S3 client with the credentials of the profile's AWS connection, from the Amazon provider's hook."""
+        return self._s3_client
+
+    def land(self, job: Job, finished: Finished, target: S3Uri, *, expected_type: str | None = None) -> dict[str, Any]:
+        """Copy a finished job's result to S3, write its sidecar and return the manifest.
+
+        :raises LandingError: when the copy failed; the result is paid for, so trying again costs nothing.
+        :raises ResultExpiredError: when the links are dead.
+        """
+        from airflow_provider_modelslab.storage.landing import land
+        from airflow_provider_modelslab.storage.sidecar import write_sidecar
+
+        s3 = self.get_s3_client()
+        landed = land(
+            finished.links,
+            target,
+            s3,
+            expected_type=expected_type,
+            job_id=job.job_id,
+            submitted_at=job.submitted_at,
+        )
+        record = {
+            "job_id": job.job_id,
+            "submitted_at": job.submitted_at,
+            "request": job.request,
+            "meta": job.meta | finished.meta,
+            "seed": seed_of(job, finished),
+            "generation_time_s": finished.generation_time,
+        }
+        return landed_manifest(job, finished, landed, write_sidecar(s3, landed, record))
+
+    def check_bucket(self) -> list[str]:
+        """Check that the profile's bucket takes a put, a public ACL and a public read, as the vendor's server needs.
+
+        :return: the steps that passed.
+        :raises StorageConfigurationError: naming the permission or setting to change.
+        """
+        from airflow_provider_modelslab.storage.checks import check_public_bucket
+
+        return check_public_bucket(self.get_s3_client(), self._store)
+
+    def update_s3(self, *, deploy_type: str = "video", check: bool = True) -> str:
+        """Tell the vendor's server where to store results: the profile's bucket, with its AWS connection's keys.
+
+        :param deploy_type: which kind of server; the vendor's own default is ``text_to_image``, ours ``video``.
+        :param check: try the bucket first (see :meth:`check_bucket`).
+        :return: the server's message.
+        """
+        credentials = self._aws_hook.get_credentials(region_name=self.s3_profile.region)
+        if not credentials or not credentials.access_key:
+            raise StorageConfigurationError(
+                f"The AWS connection {self.s3_profile.aws_conn_id!r} has no keys; update_s3 has to give the vendor some"
+            )
+        settings: Mapping[str, str] = self._store.server_settings(
+            credentials.access_key, credentials.secret_key, credentials.token
+        )
+        if check:
+            for step in self.check_bucket():
+                self.log.info("Bucket check passed: %s", step)
+        return self.get_conn().update_s3(settings, deploy_type=deploy_type)
+
+    def reset_s3(self, *, deploy_type: str = "video") -> str:
+        """Make the vendor's server forget its S3 details; results then live for 24 hours."""
+        return self.get_conn().reset_s3(deploy_type=deploy_type)
+
+
+def _base_url(connection: Connection) -> str:
+    """Host, port and scheme of the connection as a base URL; the vendor's when there is no host."""
+    if not connection.host:
+        return DEFAULT_BASE_URL
+    host = str(connection.host)
+    if "://" not in host:
+        host = f"{connection.schema or 'https'}://{host}"
+    if connection.port and f":{connection.port}" not in host:
+        scheme, _, rest = host.partition("://")
+        name, slash, path = rest.partition("/")
+        host = f"{scheme}://{name}:{connection.port}{slash}{path}"
+    return normalise_base_url(host)

@@ -1,0 +1,225 @@
+"""What the video-to-video operators share: every attribute of the endpoint as an argument, and where results land."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_modelslab.storage.profile import S3Profile
+
+__all__ = ["Video2VideoArguments", "link_suffix", "resolve_destination", "result_name", "track_id_of"]
+
+_REQUIRED = ("model_id", "prompt", "init_video")
+
+
+class Video2VideoArguments(BaseOperator):
+    """The attributes of one video-to-video job as keyword arguments; all are templated.
+
+    An attribute left at ``None`` is not sent, so the endpoint's own default holds. Ranges, and the defaults that the
+    vendor documents, are those of :class:`~airflow_provider_modelslab.api.request.Video2VideoRequest`. Values that are
+    no templates are checked when the Dag is parsed, templates when the task runs; both before anything is sent.
+
+    :param model_id: the checkpoint, for example ``dark-sushi-mix``.
+    :param prompt: what the video should show.
+    :param init_video: the clip: an http(s) link, an ``s3://`` object, or a local file.
+    :param negative_prompt: what should not be in the video.
+    :param seed: same seed, same result (0 to 2**32 - 1).
+    :param height: pixels, at most 768.
+    :param width: pixels, at most 768.
+    :param num_frames: at most 25; 16 by default.
+    :param num_inference_steps: denoising steps, at most 50; 20 by default.
+    :param guidance_scale: scale of classifier-free guidance.
+    :param clip_skip: CLIP layers to skip.
+    :param strength: 0 to 1, 0.7 by default; higher moves further from the clip.
+    :param output_type: ``mp4`` (what this operator asks for when nothing is said) or ``gif``.
+    :param fps: frames per second of the result.
+    :param lora_models: LoRAs: a list, or names joined by commas.
+    :param lora_strength: one strength for all LoRAs, or one each.
+    :param motion_loras: motion LoRAs: a list, or names joined by commas.
+    :param motion_lora_strength: one strength for all motion LoRAs, or one each.
+    :param domain_lora_scale: weight of the AnimateDiff v3 domain adapter.
+    :param adapter_lora: name of the domain adapter; ``v2_sd15_adapter`` by default.
+    :param motion_module: ``v2_sd15_mm`` (default), ``animatelcm``, ``animateDiff-lightning``.
+    :param upscale_height: pixels, at most 1024.
+    :param upscale_width: pixels, at most 1024.
+    :param upscale_strength: 0 to 1; 0.6 by default.
+    :param upscale_guidance_scale: 15.0 by default.
+    :param upscale_num_inference_steps: 20 by default.
+    :param use_improved_sampling: steadier over time, and slower.
+    :param base64: ask for the result as base64 text; it is decoded while it lands.
+    :param instant_response: let the endpoint answer at once. On by default here, since the wait is this provider's.
+    :param temp: keep the result on the vendor's temporary storage.
+    :param webhook: URL that gets a POST when the job is done.
+    :param track_id: echoed in the webhook; by default the task instance's own name, so the job can be found again.
+    :param extra_parameters: attributes outside the vendor's page, sent as they are.
+    """
+
+    template_fields: Sequence[str] = (*ATTRIBUTES, "extra_parameters")
+    template_fields_renderers = {"prompt": "md", "negative_prompt": "md", "extra_parameters": "json"}  # noqa: RUF012
+    ui_color = "#efe8fb"
+
+    def __init__(
+        self,
+        *,
+        model_id: str,
+        prompt: str,
+        init_video: str,
+        negative_prompt: str | None = None,
+        seed: int | str | None = None,
+        height: int | str | None = None,
+        width: int | str | None = None,
+        num_frames: int | str | None = None,
+        num_inference_steps: int | str | None = None,
+        guidance_scale: float | str | None = None,
+        clip_skip: int | str | None = None,
+        strength: float | str | None = None,
+        output_type: str | None = "mp4",
+        fps: int | str | None = None,
+        lora_models: str | Sequence[str] | None = None,
+        lora_strength: float | str | Sequence[float] | None = None,
+        motion_loras: str | Sequence[str] | None = None,
+        motion_lora_strength: float | str | Sequence[float] | None = None,
+        domain_lora_scale: float | str | None = None,
+        adapter_lora: str | None = None,
+        motion_module: str | None = None,
+        upscale_height: int | str | None = None,
+        upscale_width: int | str | None = None,
+        upscale_strength: float | str | None = None,
+        upscale_guidance_scale: float | str | None = None,
+        upscale_num_inference_steps: int | str | None = None,
+        use_improved_sampling: bool | str | None = None,
+        base64: bool | str | None = None,
+        instant_response: bool | str | None = True,
+        temp: bool | str | None = None,
+        webhook: str | None = None,
+        track_id: str | None = None,
+        extra_parameters: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model_id = model_id
+        self.prompt = prompt
+        self.init_video = init_video
+        self.negative_prompt = negative_prompt
+        self.seed = seed
+        self.height = height
+        self.width = width
+        self.num_frames = num_frames
+        self.num_inference_steps = num_inference_steps
+        self.guidance_scale = guidance_scale
+        self.clip_skip = clip_skip
+        self.strength = strength
+        self.output_type = output_type
+        self.fps = fps
+        self.lora_models = lora_models
+        self.lora_strength = lora_strength
+        self.motion_loras = motion_loras
+        self.motion_lora_strength = motion_lora_strength
+        self.domain_lora_scale = domain_lora_scale
+        self.adapter_lora = adapter_lora
+        self.motion_module = motion_module
+        self.upscale_height = upscale_height
+        self.upscale_width = upscale_width
+        self.upscale_strength = upscale_strength
+        self.upscale_guidance_scale = upscale_guidance_scale
+        self.upscale_num_inference_steps = upscale_num_inference_steps
+        self.use_improved_sampling = use_improved_sampling
+        self.base64 = base64
+        self.instant_response = instant_response
+        self.temp = temp
+        self.webhook = webhook
+        self.track_id = track_id
+        self.extra_parameters = extra_parameters
+        self._check_literals()
+
+    def build_request(self, context: Context) -> Video2VideoRequest:
+        """The request after templating.
+
+        :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
+        """
+        attributes = self._attributes()
+        attributes["track_id"] = attributes["track_id"] or track_id_of(context)
+        return Video2VideoRequest(**attributes, extra_parameters=dict(self.extra_parameters or {}))
+
+    def _attributes(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ATTRIBUTES}
+
+    def _check_literals(self) -> None:
+        """Check while the Dag is parsed what is neither a template nor another task's output."""
+        literals = {name: value for name, value in self._attributes().items() if _is_literal(value)}
+        late = {name: "rendered later" for name in _REQUIRED if name not in literals}
+        for names, strengths in (("lora_models", "lora_strength"), ("motion_loras", "motion_lora_strength")):
+            if names not in literals:
+                literals.pop(strengths, None)  # how many it must be is known only with the names
+        extra = self.extra_parameters if _is_literal(self.extra_parameters) else None
+        Video2VideoRequest(**literals, **late, extra_parameters=dict(extra or {}))
+
+
+def _is_literal(value: object) -> bool:
+    if isinstance(value, str):
+        return "{{" not in value and "{%" not in value
+    if isinstance(value, Mapping):
+        return all(_is_literal(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_literal(item) for item in value)
+    return value is None or isinstance(value, bool | int | float)
+
+
+def track_id_of(context: Context) -> str:
+    """The task instance's name, which finds a job again in the vendor's dashboard and webhooks."""
+    ti = context["ti"]
+    index = ti.map_index if ti.map_index is not None else -1
+    place = f"[{index}]" if index >= 0 else ""
+    return f"{ti.dag_id}.{ti.task_id}{place}/{ti.run_id}/try{ti.try_number}"
+
+
+def result_name(context: Context) -> str:
+    """The default object name without suffix: ``dag/task/run`` (and map index), the same for every try."""
+    ti = context["ti"]
+    parts = [ti.dag_id, ti.task_id, ti.run_id]
+    if ti.map_index is not None and ti.map_index >= 0:
+        parts.append(str(ti.map_index))
+    # Characters that S3 advises against in keys, such as the colons and the plus sign of a run id.
+    return "/".join(re.sub(r"[^A-Za-z0-9!_.*'()-]", "_", part) for part in parts)
+
+
+def resolve_destination(destination: str | None, profile: S3Profile, name: str) -> S3Uri | None:
+    """Where a result lands; ``None`` when neither the task nor the connection names a bucket.
+
+    :param destination: ``s3://bucket/key.mp4`` is taken as it is; a text that ends in ``/`` is a prefix and gets
+        ``name``; without ``s3://`` it is a key below the connection's bucket and prefix.
+    :param name: the object's name below a prefix, with its suffix.
+    :raises StorageConfigurationError: when a destination is given and there is no bucket for it.
+    """
+    if destination is None:
+        return profile.uri(name) if profile.bucket else None
+    destination = destination.strip()
+    if not destination:
+        raise StorageConfigurationError("destination: is empty; give s3://bucket/prefix/ or leave the argument out")
+    key = f"{destination}{name}" if destination.endswith("/") else destination
+    if "://" in destination:
+        return S3Uri.parse(key)
+    if not profile.bucket:
+        raise StorageConfigurationError(
+            f"destination: {destination!r} names no bucket, and the connection has none either; "
+            "give s3://bucket/..., or set bucket in the connection's extra"
+        )
+    return profile.uri(key)
+
+
+def link_suffix(links: Sequence[str]) -> str:
+    """``mp4`` or ``gif`` as the best link's path ends; ``mp4`` where it does not tell."""
+    suffix = PurePosixPath(urlsplit(links[0]).path).suffix.lower().lstrip(".") if links else ""
+    return suffix if suffix in {"mp4", "gif"} else "mp4"

@@ -1,0 +1,81 @@
+"""Land the result of a job that an earlier task submitted or waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_modelslab.api.errors import JobFailedError, StorageConfigurationError
+from airflow_provider_modelslab.api.response import Failed, Finished
+from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.operators.arguments import link_suffix, resolve_destination, result_name
+from airflow_provider_modelslab.storage.manifest import Job
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+__all__ = ["ModelsLabVideo2VideoToS3Operator"]
+
+
+class ModelsLabVideo2VideoToS3Operator(BaseOperator):
+    """Copy a finished job's result to S3, checked and with a sidecar; returns the same manifest as the main operator.
+
+    It costs nothing at the endpoint and may be run again at will, as long as the links live (24 hours).
+
+    :param job: the job (templated): its id, or the manifest that the operator or the sensor returned.
+    :param destination: where it lands (templated): ``s3://bucket/key.mp4``, ``s3://bucket/prefix/``, or a key below the
+        connection's bucket. By default the connection's bucket and prefix.
+    :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection goes before it.
+    :raises RequestValidationError: when ``job`` names no job.
+    :raises LandingError: when the copy failed; run the task again.
+    """
+
+    template_fields: Sequence[str] = ("job", "destination", "modelslab_conn_id")
+    ui_color = "#efe8fb"
+
+    def __init__(
+        self,
+        *,
+        job: Any,
+        destination: str | None = None,
+        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job = job
+        self.destination = destination
+        self.modelslab_conn_id = modelslab_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Find the links, check the bucket, copy."""
+        from airflow_provider_modelslab.storage.checks import require_bucket
+
+        job = Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)
+        hook = ModelsLabHook(job.conn_id)
+        finished = self._finished(hook, job)
+        suffix = job.request.get("output_type") or link_suffix(finished.links)
+        target = resolve_destination(self.destination, hook.s3_profile, f"{result_name(context)}.{suffix}")
+        if target is None:
+            raise StorageConfigurationError(
+                f"destination: neither the task nor the connection {job.conn_id!r} names a bucket; give s3://bucket/..."
+            )
+        require_bucket(hook.get_s3_client(), target.bucket)
+        manifest = hook.land(job, finished, target, expected_type=job.request.get("output_type"))
+        self.log.info("Landed %s: %d bytes, sha256 %s", manifest["uri"], manifest["bytes"], manifest["sha256"])
+        return manifest
+
+    def _finished(self, hook: ModelsLabHook, job: Job) -> Finished:
+        """The result: as the manifest tells it, else as the endpoint does."""
+        if isinstance(self.job, dict) and self.job.get("links"):
+            return Finished(job.job_id, tuple(self.job["links"]), generation_time=self.job.get("generation_time_s"))
+        answer = hook.fetch(job.job_id)
+        if isinstance(answer, Finished):
+            return answer
+        if isinstance(answer, Failed):
+            raise answer.to_error(job.job_id)
+        raise JobFailedError(
+            f"The job is not done yet (status {answer.status!r}); wait for it with ModelsLabVideo2VideoSensor first",
+            job_id=job.job_id,
+        )

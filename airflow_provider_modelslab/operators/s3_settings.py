@@ -1,0 +1,74 @@
+"""Tell the vendor's dedicated video server where to store results, or make it forget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+__all__ = ["ModelsLabResetS3Operator", "ModelsLabUpdateS3Operator"]
+
+
+class ModelsLabUpdateS3Operator(BaseOperator):
+    """Give the server the S3 profile of the connection, so that results go to your bucket and do not expire.
+
+    The keys are those of the profile's AWS connection. They are stored at the vendor: use a user of their own that may
+    only list, put, get and set the ACL of objects in this bucket.
+
+    :param modelslab_conn_id: the Airflow connection (templated).
+    :param deploy_type: which kind of dedicated server (templated); ``video`` for this endpoint.
+    :param check_bucket: first try that the bucket takes a put, a public ACL and a public read.
+    :raises StorageConfigurationError: naming the setting or permission to change.
+    """
+
+    template_fields: Sequence[str] = ("modelslab_conn_id", "deploy_type")
+    ui_color = "#efe8fb"
+
+    def __init__(
+        self,
+        *,
+        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        deploy_type: str = "video",
+        check_bucket: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.modelslab_conn_id = modelslab_conn_id
+        self.deploy_type = deploy_type
+        self.check_bucket = check_bucket
+
+    def execute(self, context: Context) -> str:
+        """Check the bucket, then send the settings; returns the server's message."""
+        return ModelsLabHook(self.modelslab_conn_id).update_s3(deploy_type=self.deploy_type, check=self.check_bucket)
+
+
+class ModelsLabResetS3Operator(BaseOperator):
+    """Make the server forget its S3 details; later results live for 24 hours on the vendor's storage.
+
+    :param modelslab_conn_id: the Airflow connection (templated).
+    :param deploy_type: which kind of dedicated server (templated); ``video`` for this endpoint.
+    """
+
+    template_fields: Sequence[str] = ("modelslab_conn_id", "deploy_type")
+    ui_color = "#efe8fb"
+
+    def __init__(
+        self,
+        *,
+        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        deploy_type: str = "video",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.modelslab_conn_id = modelslab_conn_id
+        self.deploy_type = deploy_type
+
+    def execute(self, context: Context) -> str:
+        """Send the reset; returns the server's message."""
+        return ModelsLabHook(self.modelslab_conn_id).reset_s3(deploy_type=self.deploy_type)

@@ -1,0 +1,128 @@
+"""The sensor: wait for a job that an earlier task submitted."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, conf
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
+
+from airflow_provider_modelslab.api.errors import JobTimeoutError, TransportError, error_from_event
+from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller, PollPolicy
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.storage.manifest import Job, finished_manifest
+from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+__all__ = ["ModelsLabVideo2VideoSensor"]
+
+
+class ModelsLabVideo2VideoSensor(BaseSensorOperator):
+    """Wait until a job is done, in ``poke`` or ``reschedule`` mode or in the triggerer, and return its manifest.
+
+    A look that fails (the network, the endpoint's 5xx, its rate limit) never ends the wait; a refused key, a failed job
+    and a job that the endpoint does not know do. The sensor only reads, so it can be cleared and retried at no cost.
+
+    :param job: the job (templated): its id, or the manifest of the task that submitted it.
+    :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection goes before it.
+    :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
+    :param poke_interval: seconds between two looks; in the triggerer the longest pause.
+    """
+
+    template_fields: Sequence[str] = ("job", "modelslab_conn_id")
+    ui_color = "#efe8fb"
+
+    def __init__(
+        self,
+        *,
+        job: Any,
+        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poke_interval: float = 15.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        self.job = job
+        self.modelslab_conn_id = modelslab_conn_id
+        self.deferrable = deferrable
+        self._started = time.time()
+
+    @cached_property
+    def _submitted(self) -> Job:
+        return Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)
+
+    @cached_property
+    def hook(self) -> ModelsLabHook:
+        """The hook of the job's connection."""
+        return ModelsLabHook(self._submitted.conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Look once; wait in the triggerer when the job is not done and the sensor is deferrable."""
+        if not self.deferrable:
+            return super().execute(context)
+        looked = self.poke(context)
+        if not looked.is_done:
+            self._defer(context)
+        return looked.xcom_value
+
+    def _defer(self, context: Context) -> NoReturn:
+        deadline = time.time() + self.timeout
+        policy = PollPolicy(min_interval=min(2.0, self.poke_interval or 2.0), max_interval=max(self.poke_interval, 2.0))
+        self.defer(
+            trigger=ModelsLabVideo2VideoTrigger(
+                self._submitted.job_id,
+                modelslab_conn_id=self._submitted.conn_id,
+                submitted_at=self._since(context),
+                deadline=deadline,
+                eta=self._submitted.eta,
+                poll_policy=policy.to_dict(),
+            ),
+            method_name="execute_complete",
+            # Later than the trigger's own deadline, whose event says more than Airflow's time-out.
+            timeout=timedelta(seconds=self.timeout + policy.max_interval + 60),
+        )
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look at the job once."""
+        job = self._submitted
+        poller = JobPoller(job.job_id, submitted_at=self._since(context), deadline=math.inf)
+        try:
+            decision = poller.on_answer(self.hook.fetch(job.job_id))
+        except TransportError as error:
+            decision = poller.on_error(error)
+        if isinstance(decision, Done):
+            return PokeReturnValue(is_done=True, xcom_value=finished_manifest(job, decision.answer))
+        if isinstance(decision, GiveUp):
+            raise decision.error
+        self.log.info("Job %s is not done yet%s", job.job_id, f": {decision.note}" if decision.note else "")
+        return PokeReturnValue(is_done=False)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Resume after the trigger: raise what it found, or return the manifest."""
+        job = self._submitted
+        if event.get("status") == "success":
+            links = tuple(event["links"])
+            return finished_manifest(
+                job, Finished(job.job_id, links, event.get("meta") or {}, event.get("generation_time"))
+            )
+        error = error_from_event(event)
+        if isinstance(error, JobTimeoutError):
+            raise AirflowSensorTimeout(str(error))  # which soft_fail and never_fail know
+        if self.never_fail:
+            raise AirflowSkipException(f"Skipping, because never_fail is set: {error}")
+        raise error
+
+    def _since(self, context: Context) -> float:
+        """When the job was submitted, or the sensor began: from here "Request not found" counts as "not there yet"."""
+        if self._submitted.submitted_at is not None:
+            return self._submitted.submitted_at
+        first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
+        return first.timestamp() if first else self._started

@@ -1,0 +1,95 @@
+"""The trigger that waits for a job in the triggerer. It only reads: it never submits and never cancels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_modelslab.api.errors import ModelsLabError
+from airflow_provider_modelslab.api.polling import PollPolicy
+from airflow_provider_modelslab.api.redaction import scrub
+from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from airflow_provider_modelslab.api.response import Finished
+
+__all__ = ["ModelsLabVideo2VideoTrigger"]
+
+
+class ModelsLabVideo2VideoTrigger(BaseTrigger):
+    """Waits until a job is done, failed or past its deadline, and then sends one event.
+
+    Its arguments hold no secret, only the connection's id. The deadline is a wall-clock time, so a trigger that is
+    started again elsewhere, or runs in two places, waits until the same moment.
+
+    :param job_id: the job.
+    :param modelslab_conn_id: the Airflow connection whose key submitted it.
+    :param submitted_at: when it was submitted, in seconds since the epoch.
+    :param deadline: when to give up, in seconds since the epoch.
+    :param eta: the endpoint's own estimate at submission, in seconds.
+    :param poll_policy: a :class:`PollPolicy` as a dict.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        *,
+        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        submitted_at: float,
+        deadline: float,
+        eta: float | None = None,
+        poll_policy: dict[str, Any] | None = None,
+        **_: Any,  # arguments of a newer version, during a rolling upgrade
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # core's base class has no annotations
+        self.job_id = job_id
+        self.modelslab_conn_id = modelslab_conn_id
+        self.submitted_at = submitted_at
+        self.deadline = deadline
+        self.eta = eta
+        self.poll_policy = poll_policy
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, all plain JSON."""
+        return (
+            "airflow_provider_modelslab.triggers.video2video.ModelsLabVideo2VideoTrigger",
+            {
+                "job_id": self.job_id,
+                "modelslab_conn_id": self.modelslab_conn_id,
+                "submitted_at": self.submitted_at,
+                "deadline": self.deadline,
+                "eta": self.eta,
+                "poll_policy": self.poll_policy,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield exactly one event: ``{"status": "success", ...}`` or ``{"status": "error", "reason": ...}``."""
+        try:
+            finished = await self._wait()
+        except ModelsLabError as error:
+            yield TriggerEvent(error.to_event())
+            return
+        yield TriggerEvent(
+            {
+                "status": "success",
+                "job_id": self.job_id,
+                "links": list(finished.links),
+                "generation_time": finished.generation_time,
+                "meta": scrub(finished.meta),
+            }
+        )
+
+    async def _wait(self) -> Finished:
+        client = await ModelsLabHook(self.modelslab_conn_id).get_async_client()
+        async with client:
+            return await client.wait(
+                self.job_id,
+                submitted_at=self.submitted_at,
+                deadline=self.deadline,
+                eta=self.eta,
+                policy=PollPolicy.from_dict(self.poll_policy),
+            )
