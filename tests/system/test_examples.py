@@ -1,0 +1,91 @@
+"""Every example Dag, run by a real Airflow against the real endpoint and a real S3 over TLS."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from typing import Any
+
+import av
+import pytest
+
+from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.system.conftest import BLOCKING_DAG
+from tools.stack.whole import LOCAL_KEY, WholeStack
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
+
+SMALL = {"model_id": "tiny", "width": 96, "height": 64, "num_frames": 8, "num_inference_steps": 2, "seed": 11}
+
+
+def run(stack: WholeStack, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+    stack.airflow.wait_for_dag(dag_id)
+    run_id = stack.airflow.trigger(dag_id, conf)
+    state = stack.airflow.finish(dag_id, run_id, timeout=240)
+    told = {task["task_id"]: task["state"] for task in stack.airflow.tasks(dag_id, run_id)}
+    logs = "\n".join(stack.airflow.task_log(dag_id, run_id, task)[-4000:] for task in told if told[task] != "success")
+    assert state == "success", f"{told}\n{logs}"
+    return run_id
+
+
+def content(stack: WholeStack, uri: str) -> bytes:
+    place = S3Uri.parse(uri)
+    return stack.s3.client().get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
+
+
+def frames_of(video: bytes) -> list[tuple[int, int]]:
+    with av.open(io.BytesIO(video), "r") as container:
+        return [(frame.width, frame.height) for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("dag_id", ["modelslab_video2video", BLOCKING_DAG])
+def test_main_dag_lands_a_checked_video_before_the_next_task(stack: WholeStack, dag_id: str) -> None:
+    run_id = run(stack, dag_id, SMALL)
+
+    manifest = stack.airflow.xcom(dag_id, run_id, "restyle")
+    video = content(stack, manifest["uri"])
+    sidecar = json.loads(content(stack, manifest["sidecar_uri"]))
+    assert frames_of(video) == [(96, 64)] * 8
+    assert hashlib.sha256(video).hexdigest() == sidecar["sha256"] == manifest["sha256"]
+    assert manifest["uri"].startswith("s3://system-tests/landed/restyled/")
+    assert sidecar["request"]["prompt"] == "an oil painting, warm colours"
+    assert sidecar["seed"] == manifest["seed"] == 11
+    # The task after it saw the object in S3.
+    used = stack.airflow.xcom(dag_id, run_id, "use")
+    assert used == {"uri": manifest["uri"], "bytes": len(video), "seed": 11}
+    deferred = "Waiting in the triggerer" in stack.airflow.task_log(dag_id, run_id, "restyle")
+    assert deferred == (dag_id != BLOCKING_DAG)
+
+
+def test_sensor_between_two_tasks(stack: WholeStack) -> None:
+    dag_id = "modelslab_video2video_sensor"
+    run_id = run(stack, dag_id, {"model_id": "tiny", "size": 64, "num_frames": 4})
+
+    submitted = stack.airflow.xcom(dag_id, run_id, "submit")
+    waited = stack.airflow.xcom(dag_id, run_id, "wait")
+    landed = stack.airflow.xcom(dag_id, run_id, "land")
+    assert [m["status"] for m in (submitted, waited, landed)] == ["submitted", "finished", "landed"]
+    assert submitted["job_id"] == waited["job_id"] == landed["job_id"]
+    assert landed["uri"].startswith("s3://system-tests/landed/drawn/")
+    assert landed["content_type"] == "image/gif"
+    assert frames_of(content(stack, landed["uri"])) == [(64, 64)] * 4
+
+
+def test_update_s3_makes_the_server_store_to_the_bucket(stack: WholeStack) -> None:
+    run(stack, "modelslab_update_s3")
+
+    run_id = run(stack, "modelslab_video2video", SMALL | {"seed": 12})
+    sidecar = json.loads(content(stack, stack.airflow.xcom("modelslab_video2video", run_id, "restyle")["sidecar_uri"]))
+    assert sidecar["source_url"].startswith(f"{stack.s3.endpoint_url}/system-tests/landed/")
+
+
+def test_the_key_is_nowhere_but_in_the_connection(stack: WholeStack) -> None:
+    """After all runs of this module: in no log and in no XCom."""
+    run_id = run(stack, "modelslab_video2video", SMALL | {"seed": 13})
+    assert LOCAL_KEY not in json.dumps(stack.airflow.xcom("modelslab_video2video", run_id, "restyle"))
+    secrets = (LOCAL_KEY, stack.s3.secret_key)
+    written = [path for path in stack.folder.rglob("*.log*") if path.is_file()]
+    assert len(written) > 5
+    leaks = [path for path in written if any(secret in path.read_text(errors="replace") for secret in secrets)]
+    assert leaks == []

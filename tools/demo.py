@@ -1,0 +1,194 @@
+"""``make demo``: the main DAG, on a real clip, through a real Airflow, with every part on this machine.
+
+With MODELSLAB_API_KEY set the same DAG goes to ModelsLab; the result still lands in the S3 server started here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from airflow_provider_modelslab.storage.uri import S3Uri
+from tools.stack.airflow import AirflowStack
+from tools.stack.process import PartFailedError
+from tools.stack.s3 import S3Server
+from tools.stack.whole import WholeStack
+
+ROOT = Path(__file__).resolve().parent.parent
+STATE = ROOT / ".state" / "demo"
+OUTPUT = ROOT / "demo-output"
+DAG_ID = "modelslab_video2video"
+PAGE_CLIP = (
+    "https://huggingface.co/datasets/huggingface/documentation-images/resolve/main/diffusers/"
+    "animatediff-vid2vid-output-1.gif"
+)
+LOCAL_RUN = {
+    "model_id": "tiny",
+    "width": 192,
+    "height": 128,
+    "num_frames": 16,
+    "num_inference_steps": 4,
+    "seed": 7,
+}
+
+HEARTBEAT = 5.0
+"""Seconds of silence after which the demo says that it still waits."""
+
+
+class Timings:
+    """How long each step took, for the table at the end."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, float]] = []
+        self._began = time.monotonic()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        began = time.monotonic()
+        yield
+        self.rows.append((name, time.monotonic() - began))
+
+    def add(self, name: str, seconds: float) -> None:
+        """A step that somebody else timed."""
+        self.rows.append((name, seconds))
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+    def print(self) -> None:
+        """The table."""
+        print("\nstep                                      seconds")
+        for name, seconds in [*self.rows, ("total", self.elapsed())]:
+            print(f"  {name:<38} {seconds:8.1f}")
+
+
+def main() -> int:
+    """Run the demo; the exit status says whether the result is in S3, whole and decodable."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
+    keep = parser.parse_args().keep
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with ExitStack() as parts:
+            _demo(parts, keep=keep)
+    except PartFailedError as error:
+        print(f"\nThe demo failed in one part.\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _demo(parts: ExitStack, *, keep: bool) -> None:
+    timings = Timings()
+    real_key = os.environ.get("MODELSLAB_API_KEY")
+    print(f"Parts of the demo, with their logs below {STATE.relative_to(ROOT)}/:")
+    stack = WholeStack(STATE, dags_folder=ROOT / "dags_examples", bucket="modelslab-demo")
+    parts.callback(stack.stop)
+    with timings.step("start the S3 server"):
+        stack.start_s3()
+    print(f"  S3        {stack.s3.endpoint_url}  bucket {stack.bucket}")
+    if real_key:
+        print("  endpoint  ModelsLab itself, since MODELSLAB_API_KEY is set: this run costs what ModelsLab charges")
+    else:
+        with timings.step("start the endpoint"):
+            stack.start_endpoint()
+        print(f"  endpoint  {stack.endpoint.url}")
+    parsed_after = datetime.now(UTC)
+    with timings.step("start Airflow"):
+        stack.start_airflow(key=real_key, prefix="demo")
+    with timings.step("parse the Dag"):
+        stack.airflow.wait_for_dag(DAG_ID, since=parsed_after)
+    print(f"  Airflow   {stack.airflow.url}  (no login)")
+    with timings.step("run the Dag"):
+        manifest = _run(stack.airflow, {"clip": PAGE_CLIP} if real_key else dict(LOCAL_RUN), timings)
+    _check(stack.s3, manifest)
+    timings.print()
+    if keep:
+        print(f"\nEverything goes on running until Ctrl-C.\n  Airflow's UI: {stack.airflow.url}/dags/{DAG_ID}")
+        print(f"  S3:           {stack.s3.endpoint_url}  (certificate authority: {stack.s3.ca_path})")
+        signal.pause()
+
+
+def _run(airflow: AirflowStack, conf: dict[str, Any], timings: Timings) -> dict[str, Any]:
+    """Trigger the Dag, tell each change of state, and return the main task's manifest."""
+    run_id = airflow.trigger(DAG_ID, conf)
+    print(f"\nRunning {DAG_ID} with {json.dumps(conf)}")
+    began, state = time.monotonic(), "queued"
+    told: dict[str, str] = {}
+    spoke = began
+    while state not in {"success", "failed"}:
+        time.sleep(0.5)
+        for part in airflow.parts.values():
+            part.require_alive()
+        for task in airflow.tasks(DAG_ID, run_id):
+            now = task["state"]
+            if now and told.get(task["task_id"]) != now:
+                told[task["task_id"]] = now
+                spoke = time.monotonic()
+                note = "  (waiting in the triggerer; no worker is held)" if now == "deferred" else ""
+                print(f"  {time.monotonic() - began:6.1f} s  {task['task_id']:<8} {now}{note}", flush=True)
+        if time.monotonic() - spoke >= HEARTBEAT:
+            spoke = time.monotonic()
+            print(
+                f"  {spoke - began:6.1f} s  still waiting: {', '.join(f'{t} {s}' for t, s in told.items())}", flush=True
+            )
+        state = airflow.run_state(DAG_ID, run_id)
+    if state == "failed":
+        failed = [task["task_id"] for task in airflow.tasks(DAG_ID, run_id) if task["state"] == "failed"]
+        logs = airflow.logs / f"dag_id={DAG_ID}" / f"run_id={run_id}"
+        tail = "\n".join(airflow.task_log(DAG_ID, run_id, task)[-3000:] for task in failed)
+        raise PartFailedError(f"The Dag's task {', '.join(failed)}", f"failed; all its logs: {logs}\n{tail}")
+    for task in airflow.tasks(DAG_ID, run_id):
+        timings.add(f"  task {task['task_id']}, with its wait", float(task["duration"] or 0))
+    manifest: dict[str, Any] = airflow.xcom(DAG_ID, run_id, "restyle")
+    if manifest.get("generation_time_s") is not None:
+        timings.add("  work at the endpoint", float(manifest["generation_time_s"]))
+    return manifest
+
+
+def _check(s3: S3Server, manifest: dict[str, Any]) -> None:
+    """Fetch the result as any S3 client would, compare it with its sidecar, and decode it."""
+    import av
+
+    uri, sidecar_uri = S3Uri.parse(manifest["uri"]), S3Uri.parse(manifest["sidecar_uri"])
+    client = s3.client()
+    content = client.get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read()
+    sidecar = json.loads(client.get_object(Bucket=sidecar_uri.bucket, Key=sidecar_uri.key)["Body"].read())
+    if hashlib.sha256(content).hexdigest() != sidecar["sha256"]:
+        raise PartFailedError("The result", f"{uri} does not have the SHA-256 of its sidecar")
+    OUTPUT.mkdir(exist_ok=True)
+    copy = OUTPUT / Path(uri.key).name
+    copy.write_bytes(content)
+    copy.with_suffix(".json").write_text(json.dumps(sidecar, indent=2))
+    with av.open(str(copy)) as video:
+        frames = [(frame.width, frame.height) for frame in video.decode(video=0)]
+    request = sidecar["request"]
+    wanted = (request.get("width"), request.get("height"))
+    if len(frames) != request["num_frames"] or (None not in wanted and frames[0] != wanted):
+        raise PartFailedError("The result", f"has {len(frames)} frames of {frames[0]}; asked for: {request}")
+    print(f"\nThe result:  {uri}  ({len(content)} bytes, {len(frames)} frames of {frames[0][0]}x{frames[0][1]})")
+    print(f"Its sidecar: {sidecar_uri}  (the SHA-256 agrees)")
+    print(f"A copy:      {copy.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

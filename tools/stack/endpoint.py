@@ -1,0 +1,55 @@
+"""The endpoint served locally, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from tools.stack.process import ServerProcess, wait_until
+
+__all__ = ["EndpointProcess"]
+
+
+class EndpointProcess:
+    """``python -m airflow_provider_modelslab.endpoint`` on a free port.
+
+    :param folder: its state and log.
+    :param key: the API key it accepts; it travels in the environment, where ``ps`` does not show it.
+    :param arguments: more command line arguments.
+    :param env: more environment variables.
+    """
+
+    def __init__(
+        self, folder: Path, *, key: str, arguments: tuple[str, ...] = (), env: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self._ready_file = folder / "ready.json"
+        environment = {**os.environ, **(env or {}), "MODELSLAB_ENDPOINT_API_KEY": key}
+        command = [sys.executable, "-m", "airflow_provider_modelslab.endpoint", "--port", "0"]
+        command += ["--state-dir", str(folder / "state"), "--ready-file", str(self._ready_file)]
+        command += ["--allow-private-addresses", *arguments]
+        self.process = ServerProcess("the endpoint", command, log=folder / "endpoint.log", env=environment)
+
+    def start(self, timeout: float = 120.0) -> Self:
+        """Start it and wait until it listens.
+
+        :raises PartFailedError: when it does not within ``timeout`` seconds.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._ready_file.unlink(missing_ok=True)
+        self.process.start()
+        wait_until(self._ready_file.exists, [self.process], what="the endpoint", timeout=timeout)
+        return self
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:<port>``."""
+        return str(json.loads(self._ready_file.read_text())["url"])
+
+    def stop(self) -> None:
+        """Stop it; its queue stays on disk."""
+        self.process.stop()

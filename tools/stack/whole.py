@@ -1,0 +1,92 @@
+"""All parts together: the S3 server, the endpoint and Airflow, connected as a user would connect them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import certifi
+
+from tools.stack.airflow import AirflowStack
+from tools.stack.endpoint import EndpointProcess
+from tools.stack.s3 import S3Server
+
+__all__ = ["WholeStack"]
+
+LOCAL_KEY = "key-of-the-local-endpoint"
+
+
+class WholeStack:
+    """Start the parts one by one, in this order; stop them all at once.
+
+    :param folder: state and logs of all parts. Airflow's and the endpoint's state outlive a run, S3 begins empty.
+    :param dags_folder: where the Dags are.
+    :param bucket: the bucket of the ModelsLab connection.
+    :param endpoint_arguments: command line arguments for the endpoint.
+    :param airflow_env: environment variables for Airflow.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        dags_folder: Path,
+        bucket: str,
+        endpoint_arguments: tuple[str, ...] = (),
+        airflow_env: dict[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.bucket = bucket
+        shutil.rmtree(folder / "s3", ignore_errors=True)
+        self.s3 = S3Server(folder / "s3")
+        self._bundle = folder / "trusted.pem"
+        # Loopback is reached directly, whatever proxy the machine has, and the S3 server's certificate is trusted.
+        env = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
+        env |= dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "AWS_CA_BUNDLE"), str(self._bundle))
+        self.endpoint = EndpointProcess(folder / "endpoint", key=LOCAL_KEY, arguments=endpoint_arguments, env=env)
+        self.airflow = AirflowStack(folder / "airflow", dags_folder=dags_folder, env={**env, **(airflow_env or {})})
+
+    def start_s3(self) -> None:
+        """Start S3 and make the bucket."""
+        self.s3.start()
+        usual = os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where()
+        self._bundle.write_text(Path(usual).read_text() + self.s3.ca_path.read_text())
+        self.s3.client().create_bucket(Bucket=self.bucket)
+
+    def start_endpoint(self) -> None:
+        """Start the endpoint; without it the connection goes to ModelsLab."""
+        self.endpoint.start()
+
+    def start_airflow(self, *, key: str | None = None, prefix: str = "", public_url: str | None = None) -> None:
+        """Start Airflow and make its two connections.
+
+        :param key: ModelsLab's API key; by default the local endpoint is used, with its own.
+        """
+        self.airflow.start()
+        self.airflow.set_connection(
+            "aws_default",
+            conn_type="aws",
+            login=self.s3.access_key,
+            password=self.s3.secret_key,
+            extra={"region_name": self.s3.region, "verify": str(self.s3.ca_path)},
+        )
+        extra = {
+            "bucket": self.bucket,
+            "prefix": prefix,
+            "region": self.s3.region,
+            "endpoint_url": self.s3.endpoint_url,
+        }
+        self.airflow.set_connection(
+            "modelslab_default",
+            conn_type="modelslab",
+            password=key or LOCAL_KEY,
+            host=None if key else self.endpoint.url,
+            extra=extra | ({"public_url": public_url} if public_url else {}),
+        )
+
+    def stop(self) -> None:
+        """Stop all parts."""
+        self.airflow.stop()
+        self.endpoint.stop()
+        self.s3.stop()
