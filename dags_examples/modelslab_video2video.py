@@ -25,6 +25,7 @@ with DAG(
         "height": Param(512, type="integer", minimum=64, maximum=768),
         "num_frames": Param(16, type="integer", minimum=1, maximum=25),
         "num_inference_steps": Param(20, type="integer", minimum=1, maximum=50),
+        "strength": Param(0.7, type="number", minimum=0, maximum=1),
         "seed": Param(None, type=["null", "integer"]),
     },
 ):
@@ -38,6 +39,7 @@ with DAG(
         height="{{ params.height }}",
         num_frames="{{ params.num_frames }}",
         num_inference_steps="{{ params.num_inference_steps }}",
+        strength="{{ params.strength }}",
         seed="{{ params.seed }}",
         destination="{{ params.destination }}",
         deferrable=True,

@@ -38,7 +38,8 @@ LOCAL_RUN = {
     "width": 192,
     "height": 128,
     "num_frames": 16,
-    "num_inference_steps": 4,
+    "num_inference_steps": 20,
+    "strength": 0.1,
     "seed": 7,
 }
 

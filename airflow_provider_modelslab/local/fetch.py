@@ -1,0 +1,231 @@
+"""Getting the clip that conditions the result: a link or a file, checked before anything decodes it.
+
+A link comes from whoever wrote the request, so it is not trusted: the hosts inside the own network are closed to it,
+also behind a redirect, and size, time and kind of what comes are limited.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.redaction import strip_query
+from airflow_provider_modelslab.local.addresses import PinnedAdapter, is_public, resolve
+
+__all__ = ["FetchLimits", "clip_kind", "fetch_clip"]
+
+_HEAD_BYTES = 12  # enough for both signatures
+_CHUNK_BYTES = 1 << 16
+_REDIRECTS = {301, 302, 303, 307, 308}
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """What a clip may cost and where it may come from.
+
+    :param connect_timeout: seconds to connect, for each address of the host.
+    :param read_timeout: seconds without a byte.
+    :param total_timeout: seconds for the whole download with its redirects. It is looked at between reads, so a slow
+        server passes it by up to ``read_timeout``; one that drips its headers byte by byte passes it by more.
+    :param max_bytes: size of the clip, of a file as well.
+    :param max_redirects: redirects followed, each after a check of its target.
+    :param allow_private_addresses: whether hosts with private, loopback, link-local or other addresses that are not of
+        the public internet may be asked.
+    :param allow_local_files: whether a path is read; servers of other people's requests should say no.
+    """
+
+    connect_timeout: float = 10.0
+    read_timeout: float = 30.0
+    total_timeout: float = 300.0
+    max_bytes: int = 512 * 1024 * 1024
+    max_redirects: int = 5
+    allow_private_addresses: bool = False
+    allow_local_files: bool = True
+
+
+def fetch_clip(init_video: str, folder: Path, *, limits: FetchLimits) -> Path:
+    """The clip as a file whose content is an mp4 or a gif, whatever its name says.
+
+    A path is checked and returned as it is. A link (http or https) is downloaded into ``folder``: without credentials
+    or cookies, and without the environment's proxies, since a proxy would resolve the host once more. The connection
+    goes to the very address that was checked, so a name that changes its address in between gains nothing. The CA
+    bundle is that of ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``, else certifi's. On an error no file is left.
+
+    :raises RequestValidationError: for ``init_video``, saying what came.
+    """
+    if not init_video.lower().startswith(("http://", "https://")):
+        return _local_clip(init_video, limits)
+    deadline = time.monotonic() + limits.total_timeout
+    url = init_video
+    for _ in range(limits.max_redirects + 1):
+        with _get(url, limits, deadline) as response:
+            if response.status_code in _REDIRECTS and "location" in response.headers:
+                url = urljoin(url, response.headers["location"])
+                continue
+            if response.status_code != HTTPStatus.OK:
+                raise _problem(url, f"the server answered HTTP {response.status_code}; a link to a clip is needed")
+            return _save(response, url, folder, limits, deadline)
+    raise _problem(init_video, f"redirects more than {limits.max_redirects} times")
+
+
+def clip_kind(head: bytes) -> str | None:
+    """``"mp4"`` or ``"gif"`` by the first 12 bytes, ``None`` for anything else."""
+    if head[4:8] == b"ftyp":
+        return "mp4"
+    return "gif" if head[:6] in (b"GIF87a", b"GIF89a") else None
+
+
+def _problem(source: str, problem: str) -> RequestValidationError:
+    return RequestValidationError.of("init_video", f"{problem}; got {strip_query(source)[:200]!r}")
+
+
+def _local_clip(init_video: str, limits: FetchLimits) -> Path:
+    if "://" in init_video:
+        raise _problem(init_video, "only http(s) links and paths of files can be read")
+    if not limits.allow_local_files:
+        raise _problem(init_video, "must be an http(s) link: files of this machine are not read")
+    path = Path(init_video)
+    try:
+        if not path.is_file():
+            raise _problem(init_video, "is no file on this machine")
+        _check_size(path.stat().st_size, init_video, limits)
+        with path.open("rb") as file:
+            _check_head(file.read(_HEAD_BYTES), init_video)
+    except OSError as error:
+        raise _problem(init_video, f"cannot be read ({error.strerror})") from None
+    return path
+
+
+def _check_size(size: int, source: str, limits: FetchLimits) -> None:
+    if size > limits.max_bytes:
+        raise _problem(source, f"is larger than the {limits.max_bytes} bytes allowed; use a shorter or smaller clip")
+
+
+def _check_head(head: bytes, source: str) -> None:
+    if clip_kind(head) is None:
+        raise _problem(source, f"must be an mp4 or a gif; the content begins with {head!r}")
+
+
+def _save(response: requests.Response, url: str, folder: Path, limits: FetchLimits, deadline: float) -> Path:
+    announced = response.headers.get("content-length", "")
+    expected = int(announced) if announced.isdigit() else None
+    if expected is not None:
+        _check_size(expected, url, limits)
+    descriptor, name = tempfile.mkstemp(prefix="clip-", dir=folder)
+    path = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            written = _copy(response, file, url, limits, deadline)
+        if expected is not None and written != expected:
+            raise _problem(url, f"the download broke off after {written} of {expected} bytes")
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _copy(response: requests.Response, file: IO[bytes], url: str, limits: FetchLimits, deadline: float) -> int:
+    head = b""
+    written = 0
+    known = False
+    for chunk in _chunks(response, url):
+        if not known:
+            head = (head + chunk)[:_HEAD_BYTES]
+            if len(head) == _HEAD_BYTES:
+                _check_head(head, url)
+                known = True
+        file.write(chunk)
+        written += len(chunk)
+        _check_size(written, url, limits)
+        _check_deadline(deadline, url, limits)
+    if not known:
+        _check_head(head, url)
+    return written
+
+
+def _chunks(response: requests.Response, url: str) -> Iterator[bytes]:
+    """The body as it arrives. ``iter_content`` would wait for a full chunk, however slowly it drips."""
+    try:
+        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
+            yield chunk
+    except urllib3.exceptions.HTTPError as error:
+        raise _problem(url, f"the download broke off ({type(error).__name__})") from None
+
+
+def _check_deadline(deadline: float, url: str, limits: FetchLimits) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise _problem(url, f"the download took longer than the {limits.total_timeout:g} s allowed")
+    return left
+
+
+@contextmanager
+def _get(url: str, limits: FetchLimits, deadline: float) -> Iterator[requests.Response]:
+    """One GET, without following redirects; a fresh session each time, so that no cookie travels."""
+    host, port = _host_and_port(url)
+    with requests.Session() as session:
+        session.trust_env = False  # no .netrc, no proxies
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        response = _first_answer(session, url, host, _addresses(host, port, url, limits), limits, deadline)
+        with response:
+            yield response
+
+
+def _first_answer(
+    session: requests.Session, url: str, host: str, addresses: list[str], limits: FetchLimits, deadline: float
+) -> requests.Response:
+    why = ""
+    for address in addresses:
+        left = _check_deadline(deadline, url, limits)
+        session.mount(f"{urlsplit(url).scheme}://", PinnedAdapter(host, address))
+        try:
+            return session.get(
+                url,
+                # urllib3 would name the address, which is what it connects to.
+                headers={"Host": urlsplit(url).netloc, "Accept-Encoding": "identity", "Accept": "video/mp4,image/gif"},
+                allow_redirects=False,
+                stream=True,
+                timeout=(min(limits.connect_timeout, left), min(limits.read_timeout, left)),
+            )
+        except requests.RequestException as error:
+            why = type(error).__name__  # its text holds the link with its query
+    raise _problem(url, f"cannot be downloaded ({why})")
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+    except (ValueError, UnicodeError):
+        raise _problem(url, "is no valid link") from None
+    if parts.scheme not in {"http", "https"} or not host:
+        raise _problem(url, "only http(s) links can be read")
+    if "@" in parts.netloc:
+        raise _problem(url, "a link with a user or password is not read, because no credentials are sent")
+    return host, port
+
+
+def _addresses(host: str, port: int, url: str, limits: FetchLimits) -> list[str]:
+    """Every address of the host, all of them checked."""
+    try:
+        addresses = resolve(host, port)
+    except OSError:
+        raise _problem(url, f"the host {host} is not known") from None
+    if not limits.allow_private_addresses:
+        for address in addresses:
+            if not is_public(address):
+                raise _problem(url, f"the host {host} has the address {address}, which is not of the public internet")
+    return addresses

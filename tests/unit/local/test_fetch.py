@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import trustme
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.local import fetch
+from airflow_provider_modelslab.local.addresses import is_public
+from airflow_provider_modelslab.local.fetch import FetchLimits, clip_kind, fetch_clip
+from tests.support.files_server import FilesServer, ServedFile
+
+MP4 = b"\x00\x00\x00\x18ftypisom" + b"\x01" * 5000
+GIF = b"GIF89a" + b"\x02" * 300
+OPEN = FetchLimits(allow_private_addresses=True)
+
+
+def refusal(init_video: str, folder: Path, limits: FetchLimits = OPEN) -> str:
+    """What the fetcher says against a clip. Nothing may be left in the folder."""
+    with pytest.raises(RequestValidationError) as caught:
+        fetch_clip(init_video, folder, limits=limits)
+    assert list(folder.iterdir()) == []
+    return caught.value.fields["init_video"][0]
+
+
+@pytest.mark.parametrize("body", [MP4, GIF])
+@pytest.mark.parametrize("length", [True, False])
+def test_downloads_by_content(files: FilesServer, tmp_path: Path, body: bytes, length: bool) -> None:
+    link = files.add("/clip.txt", ServedFile(body, content_type="text/plain", length=length))
+    path = fetch_clip(link, tmp_path, limits=OPEN)
+    assert path.parent == tmp_path
+    assert path.read_bytes() == body
+
+
+def test_sends_no_credentials(files: FilesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    files.add("/a", ServedFile(redirect="/b", headers={"Set-Cookie": "session=1"}))
+    files.add("/b", ServedFile(MP4))
+    fetch_clip(files.url("/a"), tmp_path, limits=OPEN)
+    for request in files.seen:
+        assert not {"authorization", "cookie"} & {name.lower() for name in request.headers}
+    assert "no credentials are sent" in refusal("http://me:secret@127.0.0.1/clip.mp4", _empty(tmp_path))
+
+
+def _empty(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+def test_a_file_is_used_where_it_lies(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.bin"
+    clip.write_bytes(GIF)
+    assert fetch_clip(str(clip), _empty(tmp_path), limits=FetchLimits()) == clip
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "problem"),
+    [
+        ("missing.mp4", FetchLimits(), "is no file on this machine"),
+        ("page.mp4", FetchLimits(), "the content begins with b'<!doctype ht'"),
+        ("clip.mp4", FetchLimits(max_bytes=100), "is larger than the 100 bytes allowed"),
+        ("clip.mp4", FetchLimits(allow_local_files=False), "must be an http(s) link"),
+    ],
+)
+def test_files_that_are_refused(tmp_path: Path, name: str, limits: FetchLimits, problem: str) -> None:
+    (tmp_path / "page.mp4").write_bytes(b"<!doctype html><title>Not found</title>")
+    (tmp_path / "clip.mp4").write_bytes(MP4)
+    assert problem in refusal(str(tmp_path / name), _empty(tmp_path), limits)
+
+
+@pytest.mark.parametrize(
+    ("link", "problem"),
+    [
+        ("ftp://example.com/clip.mp4", "only http(s) links"),
+        ("file:///etc/passwd", "only http(s) links"),
+        ("http:///clip.mp4", "only http(s) links"),
+        ("http://[::1/clip.mp4", "is no valid link"),
+        ("http://example.com:port/clip.mp4", "is no valid link"),
+        ("http://no-such-host.invalid/clip.mp4", "the host no-such-host.invalid is not known"),
+    ],
+)
+def test_links_that_are_refused(tmp_path: Path, link: str, problem: str) -> None:
+    assert problem in refusal(link, tmp_path)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0", "2130706433"])
+def test_the_own_machine_is_refused(files: FilesServer, tmp_path: Path, host: str) -> None:
+    files.add("/clip.mp4", ServedFile(MP4))
+    port = files.address.rpartition(":")[2]
+    assert "which is not of the public internet" in refusal(f"http://{host}:{port}/clip.mp4", tmp_path, FetchLimits())
+    assert files.seen == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "0.0.0.1",
+        "::",
+        "::1",
+        "fe80::1",
+        "fd00::1",
+        "ff02::1",
+        "::ffff:10.0.0.1",
+        "2002:7f00:1::",
+        "64:ff9b::a00:1",
+    ],
+)
+def test_addresses_that_are_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::"]
+)
+def test_addresses_that_are_public(address: str) -> None:
+    assert is_public(address)
+
+
+def test_a_redirect_to_a_private_address_is_refused(
+    files: FilesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first host passes for a public one, so that the check at the second hop is what refuses.
+    public = "first.example"
+    monkeypatch.setattr(fetch, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(fetch, "resolve", lambda host, _port: ["127.0.0.1" if host == public else "10.0.0.8"])
+    files.add("/clip.mp4", ServedFile(redirect="http://inside.example/secret.mp4?token=abc"))
+    port = files.address.rpartition(":")[2]
+    problem = refusal(f"http://{public}:{port}/clip.mp4", tmp_path, FetchLimits())
+    assert "the host inside.example has the address 10.0.0.8" in problem
+    assert "abc" not in problem
+
+
+def test_one_private_address_among_public_ones_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "resolve", lambda _host, _port: ["93.184.216.34", "10.0.0.8"])
+    assert "10.0.0.8" in refusal("http://two.example/clip.mp4", tmp_path, FetchLimits())
+
+
+def test_connects_to_the_address_that_was_checked(
+    files: FilesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No second look at the name: it would not be found. The first address does not answer, the next one does."""
+    monkeypatch.setattr(fetch, "resolve", lambda _host, _port: ["127.0.0.2", "127.0.0.1"])
+    files.add("/clip.mp4", ServedFile(MP4))
+    port = files.address.rpartition(":")[2]
+    path = fetch_clip(f"http://clips.invalid:{port}/clip.mp4", tmp_path, limits=OPEN)
+    assert path.read_bytes() == MP4
+    assert files.seen[0].headers["Host"] == f"clips.invalid:{port}"
+
+
+def test_redirects_are_followed_within_a_limit(files: FilesServer, tmp_path: Path) -> None:
+    files.add("/a", ServedFile(redirect="/b?x=1"))
+    files.add("/b", ServedFile(redirect=files.url("/clip")))
+    files.add("/clip", ServedFile(MP4))
+    assert fetch_clip(files.url("/a"), tmp_path, limits=OPEN).read_bytes() == MP4
+    files.add("/loop", ServedFile(redirect="/loop"))
+    assert "redirects more than 5 times" in refusal(files.url("/loop"), _empty(tmp_path))
+    assert len(files.requests_of("/loop")) == 6
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_the_size_is_capped(files: FilesServer, tmp_path: Path, length: bool) -> None:
+    link = files.add("/clip.mp4", ServedFile(MP4, length=length))
+    limits = FetchLimits(allow_private_addresses=True, max_bytes=4000)
+    assert "is larger than the 4000 bytes allowed" in refusal(link, tmp_path, limits)
+
+
+@pytest.mark.parametrize("body", [b"<html>No such clip, sorry</html>", b"RIFF1234WEBPVP8 ", b"GIF", b""])
+def test_other_content_is_refused(files: FilesServer, tmp_path: Path, body: bytes) -> None:
+    link = files.add("/clip.mp4", ServedFile(body, content_type="video/mp4"))
+    assert f"must be an mp4 or a gif; the content begins with {body[:12]!r}" in refusal(link, tmp_path)
+
+
+def test_answers_that_are_no_clip(files: FilesServer, tmp_path: Path) -> None:
+    problem = refusal(files.url("/nothing.mp4") + "?X-Amz-Signature=abc", tmp_path)
+    assert "HTTP 404" in problem
+    assert "abc" not in problem
+    assert "HTTP 503" in refusal(files.add("/busy.mp4", ServedFile(MP4, failures=[503])), tmp_path)
+
+
+def test_a_download_that_breaks_off(files: FilesServer, tmp_path: Path) -> None:
+    link = files.add("/clip.mp4", ServedFile(MP4, truncate_at=2000))
+    assert "broke off" in refusal(link + "?token=abc", tmp_path)
+
+
+def test_a_server_that_stops_sending(files: FilesServer, tmp_path: Path) -> None:
+    link = files.add("/clip.mp4", ServedFile(MP4, stall=True))
+    limits = FetchLimits(allow_private_addresses=True, read_timeout=0.1)
+    assert "broke off (ReadTimeoutError)" in refusal(link, tmp_path, limits)
+
+
+def test_the_whole_download_has_a_deadline(files: FilesServer, tmp_path: Path) -> None:
+    link = files.add("/clip.mp4", ServedFile(MP4))
+    limits = FetchLimits(allow_private_addresses=True, total_timeout=0)
+    assert "took longer than the 0 s allowed" in refusal(link, tmp_path, limits)
+
+
+def test_a_port_where_nobody_listens(files: FilesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "resolve", lambda _host, _port: ["127.0.0.2"])
+    problem = refusal(files.url("/clip.mp4?token=abc"), tmp_path)
+    assert "cannot be downloaded (ConnectionError)" in problem
+    assert "abc" not in problem
+
+
+@pytest.fixture
+def https_port(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A server with a certificate for clips.example, trusted through ``REQUESTS_CA_BUNDLE``."""
+    folder = tmp_path_factory.mktemp("https")
+    (folder / "clip.mp4").write_bytes(MP4)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder / "ca.pem"))
+    monkeypatch.setattr(fetch, "resolve", lambda _host, _port: ["127.0.0.1"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("clips.example").configure_cert(context)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_tls_asks_for_the_certificate_of_the_name(https_port: int, tmp_path: Path) -> None:
+    path = fetch_clip(f"https://clips.example:{https_port}/clip.mp4", tmp_path, limits=OPEN)
+    assert path.read_bytes() == MP4
+
+
+def test_a_certificate_of_another_name_is_refused(https_port: int, tmp_path: Path) -> None:
+    assert "cannot be downloaded (SSLError)" in refusal(f"https://other.example:{https_port}/clip.mp4", tmp_path)
+
+
+def test_kinds_by_their_first_bytes() -> None:
+    assert [clip_kind(head) for head in (MP4, GIF, b"GIF87a", b"GIF88a", b"\x00\x00\x00\x18moov", b"")] == [
+        "mp4",
+        "gif",
+        "gif",
+        None,
+        None,
+        None,
+    ]
