@@ -1,0 +1,157 @@
+"""A task instance's ledger: where it is kept, and what people may tell it from outside."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Variable
+
+from airflow_provider_modelslab.api.errors import SubmissionUnknownError
+from airflow_provider_modelslab.storage.ledger import LedgerPolicy, LedgerStore, TaskKey
+from airflow_provider_modelslab.storage.ledger_stores import (
+    MemoryLedgerStore,
+    MirroredLedgerStore,
+    S3LedgerStore,
+    honours_conditional_puts,
+)
+from airflow_provider_modelslab.storage.purchase import Attempt, Ledger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.storage.uri import S3Uri
+
+__all__ = [
+    "SUBMISSIONS_VARIABLE",
+    "attempt_of",
+    "ledger_folder",
+    "open_ledger",
+    "policy_in_force",
+    "told_by_people",
+    "with_advice",
+]
+
+log = logging.getLogger(__name__)
+
+SUBMISSIONS_VARIABLE = "modelslab_submissions"
+"""Airflow Variable, JSON: what people found out about submissions of unknown outcome, by track_id."""
+
+_STATE_KEY = "modelslab_ledger"
+
+
+class TaskStateLedgerStore:
+    """A ledger in Airflow's task state (3.3 and later), which outlives retries.
+
+    It has no conditional write, so on its own it does not decide between two attempts in the same instant. Airflow
+    keeps it for 30 days by default, and from 3.4 on drops it when a task is cleared.
+    """
+
+    def __init__(self, accessor: Any) -> None:
+        self._accessor = accessor
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        """All entries."""
+        return dict(self._accessor.get(_STATE_KEY) or {})
+
+    def create(self, name: str, entry: Mapping[str, Any]) -> bool:
+        """Write one."""
+        entries = self.load()
+        if name in entries:
+            return False
+        self._accessor.set(_STATE_KEY, {**entries, name: dict(entry)})
+        return True
+
+
+def task_key(context: Context) -> TaskKey:
+    """The task instance, whatever its try."""
+    ti = context["ti"]
+    return TaskKey(ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
+
+
+def ledger_folder(hook: ModelsLabHook, target: S3Uri | None) -> S3Uri | None:
+    """Where ledgers are kept: below the connection's bucket and prefix, else in the destination's bucket."""
+    profile = hook.s3_profile
+    if profile.bucket:
+        return profile.uri("_modelslab/ledger")
+    return replace(target, key="_modelslab/ledger") if target is not None else None
+
+
+def open_ledger(context: Context, hook: ModelsLabHook, target: S3Uri | None) -> Ledger:
+    """The ledger of this task instance: in S3, mirrored to the task state where Airflow has one.
+
+    With no bucket it is in the task state alone; without that too it is in memory, and a warning says what that means.
+    """
+    accessor = context.get("task_state_store")
+    state = TaskStateLedgerStore(accessor) if accessor is not None else None
+    root = ledger_folder(hook, target)
+    if root is None:
+        if state is not None:
+            return Ledger(state)
+        log.warning(
+            "There is no bucket and, below Airflow 3.3, no task state to remember in: a retry of this task will "
+            "submit, and pay, again. Give a destination, or a bucket in the connection's extra"
+        )
+        return Ledger(MemoryLedgerStore())
+    s3 = hook.get_s3_client()
+    conditional = honours_conditional_puts(s3, root)
+    if not conditional:
+        log.warning(
+            "THE S3 STORE OF %s IGNORES CONDITIONAL PUTS (If-None-Match). Retries are still paid once; two attempts at "
+            "this task in the same instant may both pay. Use a store that honours them: AWS S3, Cloudflare R2, Ceph",
+            root,
+        )
+    store: LedgerStore = S3LedgerStore(s3, root.child(task_key(context).digest()), conditional=conditional)
+    return Ledger(MirroredLedgerStore(store, state) if state is not None else store)
+
+
+def attempt_of(context: Context, *, retries: int, lease: float) -> Attempt:
+    """Tell this try, and the first since the task was last cleared, when Airflow adds ``retries`` to the tries it had."""
+    ti = context["ti"]
+    tries = getattr(ti, "max_tries", None)
+    first = max(1, tries - retries + 1) if isinstance(tries, int) else 1
+    key = task_key(context)
+    names = {"dag_id": key.dag_id, "task_id": key.task_id, "run_id": key.run_id, "map_index": key.map_index}
+    return Attempt(try_number=ti.try_number, first_try=min(first, ti.try_number), lease=lease, names=names)
+
+
+def policy_in_force(policy: LedgerPolicy, context: Context) -> LedgerPolicy:
+    """The operator's policy with what the run's conf says: ``{"modelslab": {"reuse_landed": false, ...}}``.
+
+    :raises ValueError: for a value that is not allowed.
+    """
+    given = _conf(context)
+    known = {name: given[name] for name in LedgerPolicy.__dataclass_fields__ if name in given}
+    return replace(policy, **known)
+
+
+def told_by_people(context: Context, track_id: str | None) -> str | None:
+    """What a person found out about a submission: the job's id, or ``"resubmit"``; ``None`` when nobody said.
+
+    Looked up in the run's conf (``{"modelslab": {"submissions": {...}}}``) and in the Airflow Variable
+    :data:`SUBMISSIONS_VARIABLE`, both by track_id.
+    """
+    if not track_id:
+        return None
+    found = (_conf(context).get("submissions") or {}).get(track_id)
+    if found is None:
+        found = (Variable.get(SUBMISSIONS_VARIABLE, default={}, deserialize_json=True) or {}).get(track_id)
+    return str(found) if found else None
+
+
+def with_advice(error: SubmissionUnknownError) -> str:
+    """The error's text, and what a person does next."""
+    return (
+        f"{error}. If the job is there, set the Airflow Variable {SUBMISSIONS_VARIABLE} to "
+        f'{{"{error.track_id}": "<the job\'s id>"}}; if it is not, to {{"{error.track_id}": "resubmit"}}. '
+        "Then clear the task"
+    )
+
+
+def _conf(context: Context) -> Mapping[str, Any]:
+    conf = getattr(context.get("dag_run"), "conf", None) or {}
+    given = conf.get("modelslab")
+    return given if isinstance(given, Mapping) else {}

@@ -1,0 +1,254 @@
+"""The memory of what was paid for: one ledger per task instance, whatever its try.
+
+The endpoint has no idempotency key, so this record is what keeps a retry, a cleared task or a second worker from paying
+again. A ledger is a set of small entries that are only ever created, never changed, so the order in which two processes
+write cannot lose one. They belong to *takes*, numbered from 1: a take is one decision to pay.
+
+========== =========================================================================================================
+entry      written
+========== =========================================================================================================
+claim      before the submit, by exactly one process (a conditional put): who, when, for which request
+job        after the submit: the job's id, time, eta
+landed     when the result is in S3: the manifest
+failed     when the endpoint says that the job failed or is lost, or the result expired
+released   when the submit was refused or surely did not arrive: nothing was paid
+unknown    when the outcome of the submit is not known: something may have been paid
+abandoned  when a person killed the task while the job ran: it still runs, and bills, at the vendor
+========== =========================================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+from airflow_provider_modelslab.api.errors import ModelsLabError, Reason, SubmissionUnknownError
+from airflow_provider_modelslab.storage.owner import is_provably_dead
+
+__all__ = [
+    "Attach",
+    "ChangedRequestError",
+    "Decision",
+    "Entries",
+    "Entry",
+    "Fingerprint",
+    "Hold",
+    "LedgerPolicy",
+    "LedgerStore",
+    "Reuse",
+    "Submit",
+    "TaskKey",
+    "decide",
+    "entry_name",
+]
+
+Entries = Mapping[str, Mapping[str, Any]]
+"""All entries of one ledger: ``"0001-claim"`` and the like to what was written."""
+
+
+class Entry(StrEnum):
+    """The kinds of entries. The values are parts of object names, so they never change."""
+
+    CLAIM = "claim"
+    JOB = "job"
+    LANDED = "landed"
+    FAILED = "failed"
+    RELEASED = "released"
+    UNKNOWN = "unknown"
+    ABANDONED = "abandoned"
+
+
+class LedgerStore(Protocol):
+    """Where entries are kept."""
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        """All entries. An error is raised, never taken for "no entries"."""
+
+    def create(self, name: str, entry: Mapping[str, Any]) -> bool:
+        """Write an entry that nobody has written; ``False`` when somebody has, ``True`` for exactly one caller."""
+
+
+class ChangedRequestError(ModelsLabError, ValueError):
+    """The task paid for another request before, and ``on_changed_request`` is ``"fail"``."""
+
+    reason = Reason.VALIDATION
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKey:
+    """A task instance without its try number: the same through retries and clears."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int = -1
+
+    def digest(self) -> str:
+        """64 hexadecimal digits, the ledger's name."""
+        text = "\0".join((self.dag_id, self.task_id, self.run_id, str(self.map_index)))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What was asked for, in a form that can be compared and tells nothing.
+
+    :param request: digest of the attributes that shape the result, and of the connection.
+    :param source: digest of the clip's identity; ``None`` when the clip is gone, which is no change.
+    """
+
+    request: str
+    source: str | None
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any], *, conn_id: str, source: str | None) -> Fingerprint:
+        """Over the wire form of a request, without what only says how the result is delivered."""
+        shaping = {name: value for name, value in attributes.items() if name not in _DELIVERY}
+        text = json.dumps([conn_id, shaping], sort_keys=True, separators=(",", ":"), default=str)
+        digest = None if source is None else hashlib.sha256(source.encode()).hexdigest()
+        return cls(hashlib.sha256(text.encode()).hexdigest(), digest)
+
+    def matches(self, claim: Mapping[str, Any]) -> bool:
+        """Whether a claim was for the same request."""
+        if claim.get("request") != self.request:
+            return False
+        return self.source is None or claim.get("source") is None or claim["source"] == self.source
+
+
+_DELIVERY = {"init_video", "webhook", "track_id", "instant_response", "temp", "base64"}
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPolicy:
+    """What to do where a person may want the one or the other.
+
+    :param reuse_landed: a result that has landed is returned as it is; off, another take is paid for (once for each
+        time that the task is cleared).
+    :param on_changed_request: ``resubmit`` pays for the new request, ``fail`` raises.
+    :param on_unknown_submission: ``fail`` asks a person, ``resubmit`` may pay twice.
+    """
+
+    reuse_landed: bool = True
+    on_changed_request: Literal["resubmit", "fail"] = "resubmit"
+    on_unknown_submission: Literal["fail", "resubmit"] = "fail"
+
+    def __post_init__(self) -> None:
+        allowed = {"on_changed_request": ("resubmit", "fail"), "on_unknown_submission": ("fail", "resubmit")}
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name}: must be one of {', '.join(values)}; got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Nothing usable is paid for: claim ``take`` and submit. ``why`` is for the log."""
+
+    take: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """``take`` is paid for and has not landed: wait for its job, or land it."""
+
+    take: int
+    job: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """``take`` has landed."""
+
+    take: int
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Another process holds the claim of ``take`` and may be submitting until ``until`` (seconds since the epoch)."""
+
+    take: int
+    until: float
+    owner: Mapping[str, Any]
+
+
+Decision = Submit | Attach | Reuse | Hold
+
+
+def entry_name(take: int, kind: Entry) -> str:
+    """``0001-claim`` and so on."""
+    return f"{take:04d}-{kind.value}"
+
+
+def decide(
+    entries: Entries,
+    fingerprint: Fingerprint,
+    policy: LedgerPolicy,
+    *,
+    now: float,
+    first_try: int = 1,
+    is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead,
+) -> Decision:
+    """What an attempt may do, from the entries alone.
+
+    :param now: seconds since the epoch.
+    :param first_try: the first try since the task was last cleared; with ``reuse_landed`` off, a take of this or a
+        later try is the one asked for.
+    :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
+    :raises ChangedRequestError: when the request is another one and the policy says ``fail``.
+    """
+    takes = [int(name.partition("-")[0]) for name in entries]
+    if not takes:
+        return Submit(1, "nothing was submitted before")
+    take = max(takes)
+    found = {kind: entries[name] for kind in Entry if (name := entry_name(take, kind)) in entries}
+    claim = found.get(Entry.CLAIM, {})
+    if Entry.RELEASED in found:
+        return Submit(take + 1, "the submit before was refused, nothing was paid")
+    if Entry.JOB not in found and Entry.LANDED not in found:
+        return _without_job(take, found, claim, policy, now, is_dead)
+    if Entry.FAILED in found:
+        return Submit(take + 1, f"the job before failed ({found[Entry.FAILED].get('reason')})")
+    if not fingerprint.matches(claim):
+        return _changed(take, found, policy)
+    if Entry.LANDED not in found:
+        return Attach(take, found[Entry.JOB])
+    if not policy.reuse_landed and int(claim.get("try_number", 1)) < first_try:
+        return Submit(take + 1, "another take was asked for (reuse_landed is off)")
+    return Reuse(take, found[Entry.LANDED])
+
+
+def _without_job(
+    take: int,
+    found: Mapping[Entry, Mapping[str, Any]],
+    claim: Mapping[str, Any],
+    policy: LedgerPolicy,
+    now: float,
+    is_dead: Callable[[Mapping[str, Any]], bool],
+) -> Decision:
+    """A claim without an id: its owner is submitting, or died at it."""
+    until, owner = float(claim.get("expires_at", 0)), claim.get("owner") or {}
+    if Entry.UNKNOWN not in found and now < until and not is_dead(owner):
+        return Hold(take, until, owner)
+    if policy.on_unknown_submission == "resubmit":
+        return Submit(take + 1, "the outcome of the submit before is unknown; on_unknown_submission is 'resubmit'")
+    raise SubmissionUnknownError(
+        f"Take {take} of this task was about to be submitted at {claim.get('claimed_at')} (try "
+        f"{claim.get('try_number')} on {owner.get('host')}) and no job id was written: it may be running and billed at "
+        f"ModelsLab, so it is not submitted again. Look there for track_id {claim.get('track_id')!r}",
+        track_id=claim.get("track_id"),
+    )
+
+
+def _changed(take: int, found: Mapping[Entry, Mapping[str, Any]], policy: LedgerPolicy) -> Decision:
+    paid = "has landed" if Entry.LANDED in found else f"is job {found[Entry.JOB].get('job_id')}"
+    if policy.on_changed_request == "fail":
+        raise ChangedRequestError(
+            f"This task paid for another request before: take {take} {paid}. on_changed_request is 'fail', so the new "
+            "request was not submitted; trigger a new run for it, or set on_changed_request to 'resubmit'"
+        )
+    return Submit(take + 1, f"the request has changed since take {take}, which {paid}")

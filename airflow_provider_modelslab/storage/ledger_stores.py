@@ -1,0 +1,200 @@
+"""Where a ledger is kept: in S3 beside the results, mirrored to Airflow's task state, or in memory."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from airflow_provider_modelslab.storage.ledger import LedgerStore
+
+__all__ = ["MemoryLedgerStore", "MirroredLedgerStore", "S3LedgerStore", "honours_conditional_puts"]
+
+log = logging.getLogger(__name__)
+
+_EXISTS, _CONFLICT = 412, 409
+_TOKEN = "entry_token"  # noqa: S105 - marks who wrote an entry, opens nothing
+
+
+class MemoryLedgerStore:
+    """For one process: no memory between tries."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, dict[str, Any]] = {}
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        """All entries."""
+        return dict(self.entries)
+
+    def create(self, name: str, entry: Mapping[str, Any]) -> bool:
+        """Write one."""
+        if name in self.entries:
+            return False
+        self.entries[name] = dict(entry)
+        return True
+
+
+class S3LedgerStore:
+    """One small object per entry below ``folder``, created with ``If-None-Match: *``.
+
+    :param s3: a boto3 client.
+    :param folder: the ledger's own prefix.
+    :param conditional: whether the store honours conditional puts (see :func:`honours_conditional_puts`); without
+        them two attempts in the same instant may both win, which nothing on the client's side can rule out.
+    """
+
+    def __init__(self, s3: S3Client, folder: S3Uri, *, conditional: bool = True) -> None:
+        self._s3 = s3
+        self._folder = folder
+        self._conditional = conditional
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        """All entries: one listing, one read for each.
+
+        :raises StorageConfigurationError: when the store cannot be read; that is never "no entries".
+        """
+        prefix = f"{self._folder.key}/"
+        try:
+            listed = self._s3.list_objects_v2(Bucket=self._folder.bucket, Prefix=prefix)
+            keys = [item["Key"] for item in listed.get("Contents", [])]
+            names = [key.removeprefix(prefix).removesuffix(".json") for key in keys]
+            return {name: entry for name in names if (entry := self._read(name)) is not None}
+        except (ClientError, BotoCoreError) as error:
+            raise self._unusable("read", error) from error
+
+    def create(self, name: str, entry: Mapping[str, Any]) -> bool:
+        """Write an entry; ``True`` for exactly one caller.
+
+        :raises StorageConfigurationError: when the store cannot be written.
+        """
+        token = uuid.uuid4().hex
+        body = json.dumps({**entry, _TOKEN: token}, indent=1, default=str).encode()
+        try:
+            if not self._conditional and self._read(name) is not None:
+                return False
+            for _ in range(5):
+                try:
+                    self._put(name, body)
+                    break
+                except ClientError as error:
+                    if _status(error) == _CONFLICT:  # AWS: another conditional put of this key is under way
+                        continue
+                    if _status(error) != _EXISTS:
+                        raise
+                    # botocore repeats a put whose answer was lost, and then meets its own object.
+                    return (self._read(name) or {}).get(_TOKEN) == token
+            return (self._read(name) or {}).get(_TOKEN) == token
+        except (ClientError, BotoCoreError) as error:
+            raise self._unusable("written", error) from error
+
+    def load_one(self, name: str) -> dict[str, Any] | None:
+        """One entry, ``None`` when there is none.
+
+        :raises StorageConfigurationError: when the store cannot be read.
+        """
+        try:
+            return self._read(name)
+        except (ClientError, BotoCoreError) as error:
+            raise self._unusable("read", error) from error
+
+    def remove(self, name: str) -> None:
+        """Delete one entry; only for what is no record of a payment."""
+        self._s3.delete_object(Bucket=self._folder.bucket, Key=self._key(name))
+
+    def _put(self, name: str, body: bytes) -> None:
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if self._conditional else {}
+        self._s3.put_object(
+            Bucket=self._folder.bucket, Key=self._key(name), Body=body, ContentType="application/json", **condition
+        )
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            body = self._s3.get_object(Bucket=self._folder.bucket, Key=self._key(name))["Body"].read()
+        except ClientError as error:
+            if _status(error) == 404:
+                return None
+            raise
+        entry: dict[str, Any] = json.loads(body)
+        return entry
+
+    def _key(self, name: str) -> str:
+        return f"{self._folder.key}/{name}.json"
+
+    def _unusable(self, what: str, error: ClientError | BotoCoreError) -> StorageConfigurationError:
+        return StorageConfigurationError(
+            f"The ledger {self._folder} could not be {what} ({error}). Without it nobody knows what was paid for. "
+            f"Grant s3:ListBucket on its bucket, s3:GetObject and s3:PutObject on {self._folder}/*; run the task again"
+        )
+
+
+class MirroredLedgerStore:
+    """A first store that decides, and a second one that remembers too.
+
+    An entry counts as known when either has it, so a job's id survives the loss of one of the two. Only the first
+    decides who wins a claim.
+    """
+
+    def __init__(self, first: LedgerStore, second: LedgerStore) -> None:
+        self._first = first
+        self._second = second
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        """The entries of both, the first's where they differ."""
+        try:
+            second = self._second.load()
+        except Exception as error:  # noqa: BLE001 - the first store alone is enough, whatever the second has
+            log.warning("The ledger's copy could not be read: %s", error)
+            second = {}
+        return {**second, **self._first.load()}
+
+    def create(self, name: str, entry: Mapping[str, Any]) -> bool:
+        """Write to both; a claim is decided by the first alone, other entries survive if one of the two takes them."""
+        problem: Exception | None = None
+        try:
+            if not self._first.create(name, entry):
+                return False
+        except Exception as error:
+            if name.endswith("claim"):
+                raise
+            problem = error
+        try:
+            self._second.create(name, entry)
+        except Exception as error:
+            if problem is not None:
+                raise problem from error
+            log.warning("The ledger's copy of %s could not be written: %s", name, error)
+        if problem is not None:
+            log.warning("The ledger's entry %s is in its copy alone: %s", name, problem)
+        return True
+
+
+def honours_conditional_puts(s3: S3Client, root: S3Uri) -> bool:
+    """Whether the store refuses a second ``If-None-Match: *`` put; tried once per place, then read from there.
+
+    :param root: where ledgers are kept; the finding is written to ``conditional-puts.json`` below it.
+    :raises StorageConfigurationError: when the place cannot be read or written.
+    """
+    finding = S3LedgerStore(s3, root, conditional=False)
+    known = finding.load_one("conditional-puts")
+    if known is not None:
+        return bool(known["honoured"])
+    probe = S3LedgerStore(s3, root.child(f"probe-{uuid.uuid4().hex}"))
+    honoured = probe.create("entry", {}) and not probe.create("entry", {})
+    probe.remove("entry")
+    finding.create("conditional-puts", {"honoured": honoured})
+    return honoured
+
+
+def _status(error: ClientError) -> int | None:
+    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status

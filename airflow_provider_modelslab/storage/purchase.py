@@ -1,0 +1,238 @@
+"""Buying once: from the ledger's entries to a job that is paid for, or the error that says why not.
+
+Whatever runs this at the same time, is killed in the middle of it, or runs it again, at most one submit leaves for a
+take, and a new take begins only when the one before is known to be of no use (or the policy accepts the risk).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_modelslab.api.errors import ModelsLabError, Reason, SubmissionUnknownError, TransportError
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.storage.ledger import (
+    Attach,
+    Entry,
+    Fingerprint,
+    Hold,
+    LedgerPolicy,
+    LedgerStore,
+    Reuse,
+    Submit,
+    decide,
+    entry_name,
+)
+from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.owner import describe_owner, is_provably_dead
+
+__all__ = ["Attempt", "Landed", "Ledger", "Purchase"]
+
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN = 2.0  # seconds between looks at a claim that another process holds
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """A job that is paid for.
+
+    :param take: which take it is.
+    :param job: the job.
+    :param finished: the result's links, when the submit itself was answered with them.
+    :param resumed: whether an earlier attempt paid for it.
+    """
+
+    take: int
+    job: Job
+    finished: Finished | None = None
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A result that is in S3 already."""
+
+    take: int
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Who is asking.
+
+    :param try_number: the task instance's try.
+    :param first_try: the first try since the task was last cleared.
+    :param lease: seconds that a submit of this attempt can last at most, with all its repeats.
+    :param names: dag, task and run, for people who read the ledger.
+    """
+
+    try_number: int = 1
+    first_try: int = 1
+    lease: float = 300.0
+    names: Mapping[str, Any] | None = None
+
+
+Send = Callable[[int], tuple[Job, Finished | None]]
+"""Submits a take once: the job, and the links when it was finished at once."""
+
+
+class Ledger:
+    """One task instance's ledger.
+
+    :param store: where its entries are.
+    :param clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._sleep = sleep
+        self._is_dead = is_dead
+
+    def acquire(
+        self,
+        fingerprint: Fingerprint,
+        policy: LedgerPolicy,
+        attempt: Attempt,
+        prepare: Callable[[], Send],
+        *,
+        track_id: Callable[[int], str] = str,
+        skip_landed: Callable[[Mapping[str, Any]], bool] = lambda _: False,
+    ) -> Purchase | Landed:
+        """The job or the result that the ledger knows, else a new one, submitted once.
+
+        :param prepare: checks and makes ready all that can be without paying, and returns what submits; called before
+            anything is claimed.
+        :param track_id: the request's track_id for a take, written into the claim so that people can find the job.
+        :param skip_landed: says of a landed manifest that it is of no use any more (its object is gone).
+        :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
+        :raises ModelsLabError: whatever ``prepare`` and the submit raise.
+        """
+        send: Send | None = None
+        told = ""
+        while True:
+            entries = self._store.load()
+            choice = decide(
+                entries, fingerprint, policy, now=self._clock(), first_try=attempt.first_try, is_dead=self._is_dead
+            )
+            if isinstance(choice, Reuse):
+                if not skip_landed(choice.manifest):
+                    return Landed(choice.take, choice.manifest)
+                paid = entries.get(entry_name(choice.take, Entry.JOB))
+                choice = Attach(choice.take, paid) if paid else Submit(choice.take + 1, "the landed result is gone")
+            if isinstance(choice, Attach):
+                return _purchase(choice)
+            if isinstance(choice, Hold):
+                if not told:
+                    told = f"Another process ({choice.owner.get('host')}, pid {choice.owner.get('pid')}) is submitting"
+                    log.info("%s take %d; waiting for it", told, choice.take)
+                self._sleep(min(_LOOK_AGAIN, max(choice.until - self._clock(), 0.1)))
+                continue
+            if send is None:
+                send = prepare()
+            bought = self._submit(choice, fingerprint, attempt, send, track_id(choice.take))
+            if bought is not None:
+                return bought
+
+    def _submit(
+        self, choice: Submit, fingerprint: Fingerprint, attempt: Attempt, send: Send, track_id: str
+    ) -> Purchase | None:
+        """Claim and submit one take; ``None`` when another process was quicker."""
+        now = self._clock()
+        claim = {
+            **asdict(fingerprint),
+            **(attempt.names or {}),
+            "owner": describe_owner(),
+            "try_number": attempt.try_number,
+            "claimed_at": _iso(now),
+            "expires_at": now + attempt.lease,
+            "track_id": track_id,
+        }
+        if not self._store.create(entry_name(choice.take, Entry.CLAIM), claim):
+            return None
+        log.info("Take %d: %s", choice.take, choice.why)
+        if self._clock() - now > attempt.lease / 10:
+            # The store was so slow that the submit might outlast the claim, and another attempt take it for dead.
+            self._note(choice.take, Entry.RELEASED, {"reason": "the claim took too long to write"})
+            raise TransportError(
+                "The ledger answers too slowly to submit safely; nothing was submitted. Try again later"
+            )
+        try:
+            job, finished = send(choice.take)
+        except SubmissionUnknownError as error:
+            self._note(choice.take, Entry.UNKNOWN, error.to_event())
+            raise
+        except ModelsLabError as error:
+            done = Entry.FAILED if error.reason in {Reason.JOB_FAILED, Reason.JOB_LOST} else Entry.RELEASED
+            if done is Entry.FAILED:
+                self._note(choice.take, Entry.JOB, {"job_id": error.job_id or ""})
+            self._note(choice.take, done, error.to_event())
+            raise
+        except BaseException as error:
+            # A time-out of the task, a kill, a defect: the request may have left.
+            self._note(choice.take, Entry.UNKNOWN, {"reason": type(error).__name__})
+            raise
+        self.submitted(choice.take, job, finished)
+        return Purchase(choice.take, job, finished)
+
+    def submitted(self, take: int, job: Job, finished: Finished | None = None) -> None:
+        """Write the job's id; never raises, since the job is paid for and can still be waited for."""
+        entry = {**job.to_dict(), "submitted_at_iso": _iso(job.submitted_at or self._clock())}
+        if finished is not None:
+            entry |= {"links": list(finished.links), "generation_time": finished.generation_time}
+        self._note(take, Entry.JOB, entry)
+
+    def landed(self, take: int, manifest: Mapping[str, Any]) -> None:
+        """Write that the result is in S3."""
+        self._note(take, Entry.LANDED, manifest)
+
+    def failed(self, take: int, error: ModelsLabError) -> None:
+        """Write that the take is of no use: a later attempt may pay for another."""
+        self._note(take, Entry.FAILED, error.to_event())
+
+    def abandoned(self, take: int, why: str) -> None:
+        """Write that nobody waits for the job any more; a later attempt still picks it up."""
+        self._note(take, Entry.ABANDONED, {"why": why, "at": _iso(self._clock())})
+
+    def adopt(self, job_id: str, *, conn_id: str) -> bool:
+        """Give the id that a person found to the last take; says whether that take had none and has it now."""
+        takes = sorted({int(name.partition("-")[0]) for name in self._store.load()})
+        if not takes:
+            return False
+        job = Job(job_id=job_id, conn_id=conn_id)
+        return self._store.create(entry_name(takes[-1], Entry.JOB), {**job.to_dict(), "adopted": True})
+
+    def _note(self, take: int, kind: Entry, entry: Mapping[str, Any]) -> None:
+        """Write what is already true. The truth does not become less so when the store refuses, so this only warns."""
+        for pause in (0.2, 1.0, None):
+            try:
+                self._store.create(entry_name(take, kind), entry)
+            except Exception as error:  # noqa: BLE001 - losing the note must not lose the job as well
+                log.warning("The ledger's entry %s was not written: %s", entry_name(take, kind), error)
+                if pause is not None:
+                    self._sleep(pause)
+            else:
+                return
+        log.error("Take %d: %s is not in the ledger; a retry of this task may not know it: %s", take, kind, dict(entry))
+
+
+def _purchase(choice: Attach) -> Purchase:
+    job, links = Job.from_dict(choice.job), tuple(choice.job.get("links") or ())
+    finished = None if job.job_id else Finished(None, links, job.meta, choice.job.get("generation_time"))
+    return Purchase(choice.take, job, finished, resumed=True)
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
