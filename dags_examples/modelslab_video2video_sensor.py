@@ -41,7 +41,7 @@ with DAG(
         task_id="wait",
         job=submit.output,
         mode="reschedule",
-        poke_interval=5,
+        poke_interval=15,
         timeout=3600,
     )
     # [END howto_sensor_modelslab_video2video]

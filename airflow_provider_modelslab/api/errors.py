@@ -177,9 +177,17 @@ class SubmissionUnknownError(ModelsLabError):
     """The request left and no usable answer came back: the job may be running and billed, under an id nobody has.
 
     It is never sent again by itself, because the endpoint has no idempotency key.
+
+    :param take: which of the task's submissions it was, where a ledger counts them.
     """
 
     reason = Reason.SUBMISSION_UNKNOWN
+
+    def __init__(
+        self, message: str, *, take: int | None = None, job_id: str | None = None, http_status: int | None = None
+    ) -> None:
+        super().__init__(message, job_id=job_id, http_status=http_status)
+        self.take = take
 
 
 class ResultExpiredError(ModelsLabError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from functools import cached_property
@@ -116,11 +117,12 @@ class ModelsLabHook(BaseHook):
         )
 
     def _key(self, connection: Connection) -> str:
-        if not connection.password:
+        key = (connection.password or "").strip()
+        if not key:
             raise AuthenticationError(
                 f"The Airflow connection {self.modelslab_conn_id!r} has no API key; put it in the password field"
             )
-        return connection.password
+        return key
 
     def submit(self, request: Video2VideoRequest) -> tuple[Job, Finished | Processing]:
         """Submit a job once; from here on it may be billed.
@@ -144,6 +146,10 @@ class ModelsLabHook(BaseHook):
             meta=scrub(answer.meta),
         )
         return job, answer
+
+    def submit_lease(self) -> float:
+        """Seconds that one :meth:`submit` can last at most, repeats of refused ones included, and some to spare."""
+        return self.submit_policy.max_wait + self.timeouts.connect + self.timeouts.read + 60.0
 
     def fetch(self, job_id: str) -> Answer:
         """Look at a job once."""
@@ -248,6 +254,9 @@ class ModelsLabHook(BaseHook):
             expected_type=expected_type,
             job_id=job.job_id,
             submitted_at=job.submitted_at,
+            on_retry=lambda tries, pause, why: self.log.info(
+                "No link can be read yet after %d downloads tried, again in %.1f s: %s", tries, pause, why
+            ),
         )
         record = {
             "job_id": job.job_id,
@@ -276,7 +285,9 @@ class ModelsLabHook(BaseHook):
         :param check: try the bucket first (see :meth:`check_bucket`).
         :return: the server's message.
         """
-        credentials = self._aws_hook.get_credentials(region_name=self.s3_profile.region)
+        # S3Hook.get_credentials, which hides the secret in task logs, fails where the session has none.
+        found = self._aws_hook.get_session(region_name=self.s3_profile.region).get_credentials()
+        credentials = found and self._aws_hook.get_credentials(region_name=self.s3_profile.region)
         if not credentials or not credentials.access_key:
             raise StorageConfigurationError(
                 f"The AWS connection {self.s3_profile.aws_conn_id!r} has no keys; update_s3 has to give the vendor some"
@@ -301,8 +312,8 @@ def _base_url(connection: Connection) -> str:
     host = str(connection.host)
     if "://" not in host:
         host = f"{connection.schema or 'https'}://{host}"
-    if connection.port and f":{connection.port}" not in host:
-        scheme, _, rest = host.partition("://")
-        name, slash, path = rest.partition("/")
+    scheme, _, rest = host.partition("://")
+    name, slash, path = rest.partition("/")
+    if connection.port and not re.search(r":\d+$", name):
         host = f"{scheme}://{name}:{connection.port}{slash}{path}"
     return normalise_base_url(host)

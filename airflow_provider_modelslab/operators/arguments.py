@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.storage.profile import S3Profile
 
-__all__ = ["Video2VideoArguments", "link_suffix", "resolve_destination", "result_name", "track_id_of"]
+__all__ = [
+    "Video2VideoArguments",
+    "check_destination",
+    "link_suffix",
+    "resolve_destination",
+    "result_name",
+]
 
 _REQUIRED = ("model_id", "prompt", "init_video")
 
@@ -62,7 +68,7 @@ class Video2VideoArguments(BaseOperator):
     :param instant_response: let the endpoint answer at once. On by default here, since the wait is this provider's.
     :param temp: keep the result on the vendor's temporary storage.
     :param webhook: URL that gets a POST when the job is done.
-    :param track_id: echoed in the webhook; by default the task instance's own name, so the job can be found again.
+    :param track_id: echoed in the webhook; by default ``dag.task/run/take1`` and so on, so the job can be found again.
     :param extra_parameters: attributes outside the vendor's page, sent as they are.
     """
 
@@ -144,14 +150,12 @@ class Video2VideoArguments(BaseOperator):
         self.extra_parameters = extra_parameters
         self._check_literals()
 
-    def build_request(self, context: Context) -> Video2VideoRequest:
+    def build_request(self) -> Video2VideoRequest:
         """The request after templating.
 
         :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
         """
-        attributes = self._attributes()
-        attributes["track_id"] = attributes["track_id"] or track_id_of(context)
-        return Video2VideoRequest(**attributes, extra_parameters=dict(self.extra_parameters or {}))
+        return Video2VideoRequest(**self._attributes(), extra_parameters=self.extra_parameters)
 
     def _attributes(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ATTRIBUTES}
@@ -164,10 +168,11 @@ class Video2VideoArguments(BaseOperator):
             if names not in literals:
                 literals.pop(strengths, None)  # how many it must be is known only with the names
         extra = self.extra_parameters if _is_literal(self.extra_parameters) else None
-        Video2VideoRequest(**literals, **late, extra_parameters=dict(extra or {}))
+        Video2VideoRequest(**literals, **late, extra_parameters=extra)
 
 
 def _is_literal(value: object) -> bool:
+    """Whether a value is known while the Dag is parsed: no template, and not what another task is going to return."""
     if isinstance(value, str):
         return "{{" not in value and "{%" not in value
     if isinstance(value, Mapping):
@@ -175,14 +180,6 @@ def _is_literal(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_literal(item) for item in value)
     return value is None or isinstance(value, bool | int | float)
-
-
-def track_id_of(context: Context) -> str:
-    """The task instance's name, which finds a job again in the vendor's dashboard and webhooks."""
-    ti = context["ti"]
-    index = ti.map_index if ti.map_index is not None else -1
-    place = f"[{index}]" if index >= 0 else ""
-    return f"{ti.dag_id}.{ti.task_id}{place}/{ti.run_id}/try{ti.try_number}"
 
 
 def result_name(context: Context) -> str:
@@ -195,28 +192,40 @@ def result_name(context: Context) -> str:
     return "/".join(re.sub(r"[^A-Za-z0-9!_.*'()-]", "_", part) for part in parts)
 
 
+def check_destination(destination: str | None) -> None:
+    """Refuse while the Dag is parsed what cannot be a destination with any connection.
+
+    :raises StorageConfigurationError: for an empty one, another scheme than ``s3://``, or a URI without a legal bucket.
+    """
+    if destination is None or not _is_literal(destination):
+        return
+    if not destination.strip():
+        raise StorageConfigurationError("destination: is empty; give s3://bucket/prefix/ or leave the argument out")
+    if "://" in destination:
+        S3Uri.parse(destination)
+
+
 def resolve_destination(destination: str | None, profile: S3Profile, name: str) -> S3Uri | None:
     """Where a result lands; ``None`` when neither the task nor the connection names a bucket.
 
-    :param destination: ``s3://bucket/key.mp4`` is taken as it is; a text that ends in ``/`` is a prefix and gets
-        ``name``; without ``s3://`` it is a key below the connection's bucket and prefix.
+    :param destination: ``s3://bucket/key.mp4`` is taken as it is; a bucket alone, and a text that ends in ``/``, is a
+        prefix and gets ``name``; without ``s3://`` it is a key below the connection's bucket and prefix.
     :param name: the object's name below a prefix, with its suffix.
     :raises StorageConfigurationError: when a destination is given and there is no bucket for it.
     """
     if destination is None:
         return profile.uri(name) if profile.bucket else None
+    check_destination(destination)
     destination = destination.strip()
-    if not destination:
-        raise StorageConfigurationError("destination: is empty; give s3://bucket/prefix/ or leave the argument out")
-    key = f"{destination}{name}" if destination.endswith("/") else destination
     if "://" in destination:
-        return S3Uri.parse(key)
+        uri = S3Uri.parse(destination)
+        return uri if uri.key and not uri.key.endswith("/") else uri.child(name)
     if not profile.bucket:
         raise StorageConfigurationError(
             f"destination: {destination!r} names no bucket, and the connection has none either; "
             "give s3://bucket/..., or set bucket in the connection's extra"
         )
-    return profile.uri(key)
+    return profile.uri(f"{destination}{name}" if destination.endswith("/") else destination)
 
 
 def link_suffix(links: Sequence[str]) -> str:

@@ -10,7 +10,12 @@ from airflow.sdk import BaseOperator
 from airflow_provider_modelslab.api.errors import JobFailedError, StorageConfigurationError
 from airflow_provider_modelslab.api.response import Failed, Finished
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.operators.arguments import link_suffix, resolve_destination, result_name
+from airflow_provider_modelslab.operators.arguments import (
+    check_destination,
+    link_suffix,
+    resolve_destination,
+    result_name,
+)
 from airflow_provider_modelslab.storage.manifest import Job
 
 if TYPE_CHECKING:
@@ -47,6 +52,7 @@ class ModelsLabVideo2VideoToS3Operator(BaseOperator):
         self.job = job
         self.destination = destination
         self.modelslab_conn_id = modelslab_conn_id
+        check_destination(destination)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the links, check the bucket, copy."""

@@ -31,6 +31,8 @@ __all__ = [
     "ledger_folder",
     "open_ledger",
     "policy_in_force",
+    "submission_name",
+    "task_key",
     "told_by_people",
     "with_advice",
 ]
@@ -38,7 +40,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 SUBMISSIONS_VARIABLE = "modelslab_submissions"
-"""Airflow Variable, JSON: what people found out about submissions of unknown outcome, by track_id."""
+"""Airflow Variable, JSON: what people found out about submissions of unknown outcome, by their name."""
 
 _STATE_KEY = "modelslab_ledger"
 
@@ -108,11 +110,11 @@ def open_ledger(context: Context, hook: ModelsLabHook, target: S3Uri | None) -> 
     return Ledger(MirroredLedgerStore(store, state) if state is not None else store)
 
 
-def attempt_of(context: Context, *, retries: int, lease: float) -> Attempt:
-    """Tell this try, and the first since the task was last cleared, when Airflow adds ``retries`` to the tries it had."""
+def attempt_of(context: Context, *, retries: int | None, lease: float) -> Attempt:
+    """Tell this try, and the first since the last clear, at which Airflow adds ``retries`` to the tries it had."""
     ti = context["ti"]
     tries = getattr(ti, "max_tries", None)
-    first = max(1, tries - retries + 1) if isinstance(tries, int) else 1
+    first = max(1, tries - (retries or 0) + 1) if isinstance(tries, int) else 1
     key = task_key(context)
     names = {"dag_id": key.dag_id, "task_id": key.task_id, "run_id": key.run_id, "map_index": key.map_index}
     return Attempt(try_number=ti.try_number, first_try=min(first, ti.try_number), lease=lease, names=names)
@@ -128,26 +130,34 @@ def policy_in_force(policy: LedgerPolicy, context: Context) -> LedgerPolicy:
     return replace(policy, **known)
 
 
-def told_by_people(context: Context, track_id: str | None) -> str | None:
+def submission_name(context: Context, take: int) -> str:
+    """``dag.task[map_index]/run/take1``: the name of one submission, and its track_id unless the task gives one."""
+    key = task_key(context)
+    place = f"[{key.map_index}]" if key.map_index >= 0 else ""
+    return f"{key.dag_id}.{key.task_id}{place}/{key.run_id}/take{take}"
+
+
+def told_by_people(context: Context, error: SubmissionUnknownError) -> str | None:
     """What a person found out about a submission: the job's id, or ``"resubmit"``; ``None`` when nobody said.
 
-    Looked up in the run's conf (``{"modelslab": {"submissions": {...}}}``) and in the Airflow Variable
-    :data:`SUBMISSIONS_VARIABLE`, both by track_id.
+    Looked up by :func:`submission_name` in the run's conf (``{"modelslab": {"submissions": {...}}}``) and in the
+    Airflow Variable :data:`SUBMISSIONS_VARIABLE`.
     """
-    if not track_id:
+    if error.take is None:
         return None
-    found = (_conf(context).get("submissions") or {}).get(track_id)
+    name = submission_name(context, error.take)
+    found = (_conf(context).get("submissions") or {}).get(name)
     if found is None:
-        found = (Variable.get(SUBMISSIONS_VARIABLE, default={}, deserialize_json=True) or {}).get(track_id)
+        found = (Variable.get(SUBMISSIONS_VARIABLE, default={}, deserialize_json=True) or {}).get(name)
     return str(found) if found else None
 
 
-def with_advice(error: SubmissionUnknownError) -> str:
+def with_advice(error: SubmissionUnknownError, context: Context) -> str:
     """The error's text, and what a person does next."""
+    name = submission_name(context, error.take or 1)
     return (
         f"{error}. If the job is there, set the Airflow Variable {SUBMISSIONS_VARIABLE} to "
-        f'{{"{error.track_id}": "<the job\'s id>"}}; if it is not, to {{"{error.track_id}": "resubmit"}}. '
-        "Then clear the task"
+        f'{{"{name}": "<the job\'s id>"}}; if it is not, to {{"{name}": "resubmit"}}. Then clear the task'
     )
 
 

@@ -1,26 +1,47 @@
-"""The operator of the main job: submit a clip, wait without a worker, land the result in S3."""
+"""The operator of the main job: submit a clip once, wait without a worker, land the result in S3."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, conf
 
-from airflow_provider_modelslab.api.errors import SubmissionUnknownError, error_from_event
-from airflow_provider_modelslab.api.polling import PollPolicy
+from airflow_provider_modelslab.api.errors import (
+    JobFailedError,
+    JobLostError,
+    ModelsLabError,
+    ResultExpiredError,
+    SubmissionUnknownError,
+    error_from_event,
+)
+from airflow_provider_modelslab.api.polling import GiveUp, JobPoller, PollPolicy
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.operators.arguments import (
     Video2VideoArguments,
+    check_destination,
     link_suffix,
     resolve_destination,
     result_name,
 )
-from airflow_provider_modelslab.storage.manifest import Job, finished_manifest, submitted_manifest
+from airflow_provider_modelslab.operators.task_ledger import (
+    attempt_of,
+    ledger_folder,
+    open_ledger,
+    policy_in_force,
+    submission_name,
+    task_key,
+    told_by_people,
+    with_advice,
+)
+from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy
+from airflow_provider_modelslab.storage.manifest import LINK_LIFETIME, Job, finished_manifest, submitted_manifest
+from airflow_provider_modelslab.storage.purchase import Landed, Ledger, Purchase, Send
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
 
@@ -28,16 +49,19 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.request import Video2VideoRequest
-    from airflow_provider_modelslab.api.response import Processing
+    from airflow_provider_modelslab.storage.inputs import PreparedInput
 
 __all__ = ["ModelsLabVideo2VideoOperator"]
 
 
 class ModelsLabVideo2VideoOperator(Video2VideoArguments):
-    """Submit one video-to-video job, wait for it, and copy the result to S3.
+    """Submit one video-to-video job, wait for it, and copy the result to S3. A job is paid for once.
 
     The task submits from the worker, waits in the triggerer when ``deferrable``, and lands the result on a worker. It
     returns a small manifest: ``uri``, ``sidecar_uri``, ``bytes``, ``sha256``, ``content_type``, ``seed``, ``job_id``...
+
+    What was submitted is written to a ledger beside the results (and to Airflow's task state from 3.3 on), so a retry,
+    a cleared task or a second worker goes on with the job that is paid for, or returns the result that has landed.
 
     All attributes of the endpoint are arguments, see :class:`Video2VideoArguments`. Besides them:
 
@@ -46,13 +70,19 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
     :param land_result: copy the result to S3. Off, the manifest has the endpoint's links, which live for 24 hours
         unless the vendor's server stores to your bucket (``update_s3``).
     :param modelslab_conn_id: the Airflow connection (templated).
-    :param timeout: seconds from the submission until the task gives up; the job itself goes on at the vendor.
+    :param timeout: seconds from the submission until the task gives up; the job itself goes on at the vendor, and a
+        later try waits for it again.
     :param poll_interval: seconds of the shortest pause between two looks at the job.
     :param max_poll_interval: seconds of the longest pause.
     :param wait_for_completion: off, the task returns the manifest of the submitted job at once, for a sensor.
     :param check_input: read the first bytes of an http(s) clip before submitting. Switch it off for links that only
         the endpoint can read.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
+    :param reuse_landed: return a result that has landed when the task is cleared; off, a cleared task pays for another
+        take. Also ``{"modelslab": {"reuse_landed": false}}`` in the run's conf.
+    :param on_changed_request: when the request is another one than the one paid for: ``resubmit`` or ``fail``.
+    :param on_unknown_submission: when an earlier submission may or may not have been taken: ``fail``, and ask a person,
+        or ``resubmit``, and perhaps pay twice.
     :raises RequestValidationError: for an attribute that is not allowed, or an input that cannot be read.
     :raises StorageConfigurationError: for a destination without a bucket, or a bucket that does not exist.
     """
@@ -71,6 +101,9 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         wait_for_completion: bool = True,
         check_input: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        reuse_landed: bool = True,
+        on_changed_request: Literal["resubmit", "fail"] = "resubmit",
+        on_unknown_submission: Literal["fail", "resubmit"] = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,9 +116,15 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         self.wait_for_completion = wait_for_completion
         self.check_input = check_input
         self.deferrable = deferrable
+        self.reuse_landed = reuse_landed
+        self.on_changed_request = on_changed_request
+        self.on_unknown_submission = on_unknown_submission
+        self._running: tuple[Ledger, Purchase] | None = None
         if timeout <= 0:
             raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
-        self._policy()  # refuses intervals that make no sense while the Dag is parsed
+        check_destination(destination)
+        self._poll_policy()  # these two refuse what makes no sense while the Dag is parsed
+        self._ledger_policy()
 
     @cached_property
     def hook(self) -> ModelsLabHook:
@@ -93,52 +132,161 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         return ModelsLabHook(self.modelslab_conn_id)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Check everything that can be checked for free, submit once, wait and land."""
-        request = self.build_request(context)
+        """Go on with what is paid for, or check everything that can be checked for free and submit once."""
+        from airflow_provider_modelslab.storage.checks import require_bucket
+        from airflow_provider_modelslab.storage.relocate import relocate
+
+        request = self.build_request()
         self.hook.get_conn()  # a connection without a key ends the task here
         target = self._target(context, request.output_type or "mp4")
-        request = self._with_readable_input(request, target)
-        job, answer = self._submit(request)
-        if isinstance(answer, Finished):
-            return self._finish(context, job, answer)
-        if not self.wait_for_completion:
-            self.log.info("Not waiting for job %s: wait_for_completion is off", job.job_id)
-            return submitted_manifest(job)
-        deadline = (job.submitted_at or time.time()) + self.timeout
-        if self.deferrable:
-            self._defer(job, deadline)
-        return self._finish(context, job, self.hook.wait(job, deadline=deadline, policy=self._policy()))
+        if target is not None:
+            require_bucket(self.hook.get_s3_client(), target.bucket)
+        ledger = open_ledger(context, self.hook, target)
+        while True:
+            found = self._acquire(context, ledger, request, target)
+            if isinstance(found, Landed):
+                self.log.info("Take %d has landed before; nothing is submitted", found.take)
+                return relocate(self.hook.get_s3_client(), found.manifest, target) if target else dict(found.manifest)
+            self._running = (ledger, found)
+            try:
+                return self._see_through(context, ledger, found)
+            except (JobFailedError, JobLostError) as error:
+                self._close(ledger, found, error)
 
-    def execute_complete(self, context: Context, event: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], job: dict[str, Any], take: int = 1, resumed: bool = False
+    ) -> dict[str, Any]:
         """Resume after the trigger: raise what it found, or land the result."""
-        submitted = Job.from_dict(job)
-        if event.get("status") != "success":
-            raise error_from_event({"job_id": submitted.job_id, **event})
-        finished = Finished(
-            submitted.job_id, tuple(event["links"]), event.get("meta") or {}, event.get("generation_time")
-        )
-        return self._finish(context, submitted, finished)
+        found = Purchase(take, Job.from_dict(job), resumed=resumed)
+        ledger = open_ledger(context, self.hook, self._target(context, self.output_type or "mp4"))
+        self._running = (ledger, found)
+        if event.get("status") == "success":
+            links, meta = tuple(event["links"]), event.get("meta") or {}
+            finished = Finished(found.job.job_id, links, meta, event.get("generation_time"))
+            return self._finish(context, ledger, found, finished)
+        error = error_from_event({"job_id": found.job.job_id, **event})
+        if not isinstance(error, JobFailedError | JobLostError):
+            raise error
+        self._close(ledger, found, error)
+        return self.execute(context)
 
-    def _submit(self, request: Video2VideoRequest) -> tuple[Job, Finished | Processing]:
+    def on_kill(self) -> None:
+        """Mark the job as abandoned. It still runs, and is billed: the vendor has no cancel."""
+        if self._running is not None:
+            ledger, found = self._running
+            self.log.warning(
+                "Killed while job %s runs. It goes on, and is billed, at ModelsLab; clear the task to pick it up",
+                found.job.job_id,
+            )
+            ledger.abandoned(found.take, "the task was killed on its worker")
+
+    # -- paying ---------------------------------------------------------------------------------------------------
+
+    def _acquire(
+        self, context: Context, ledger: Ledger, request: Video2VideoRequest, target: S3Uri | None
+    ) -> Purchase | Landed:
+        """What is paid for already, or one submit."""
+        from airflow_provider_modelslab.storage.inputs import identify_input
+        from airflow_provider_modelslab.storage.relocate import is_gone
+
+        policy = policy_in_force(self._ledger_policy(), context)
+        source = identify_input(request.init_video, self.hook.get_s3_client)
+        fingerprint = Fingerprint.of(request.record(), conn_id=self.modelslab_conn_id, source=source)
+        attempt = attempt_of(context, retries=self.retries, lease=self.hook.submit_lease())
+
+        def prepare() -> Send:
+            clip = self._readable_input(request, target)
+            return lambda take: self._send(request, clip, track_id(take))
+
+        def track_id(take: int) -> str:
+            return request.track_id or submission_name(context, take)
+
+        def gone(manifest: Mapping[str, Any]) -> bool:
+            return is_gone(self.hook.get_s3_client(), manifest)
+
+        while True:
+            try:
+                return ledger.acquire(fingerprint, policy, attempt, prepare, track_id=track_id, skip_landed=gone)
+            except SubmissionUnknownError as error:
+                told = told_by_people(context, error)
+                if told == "resubmit":
+                    policy = replace(policy, on_unknown_submission="resubmit")
+                elif told is None or not ledger.adopt(told, conn_id=self.modelslab_conn_id):
+                    if policy.on_unknown_submission == "resubmit":
+                        raise  # a retry submits again, after its delay
+                    raise AirflowFailException(with_advice(error, context)) from error
+
+    def _send(self, request: Video2VideoRequest, clip: PreparedInput, track_id: str) -> tuple[Job, Finished | None]:
         self.log.info(
             "Submitting %s: %d frames, strength %g, input %s",
             request.model_id,
             request.num_frames,
             request.strength,
-            self.init_video,
+            clip.source,
         )
-        try:
-            job, answer = self.hook.submit(request)
-        except SubmissionUnknownError as error:
-            # A retry would submit, and perhaps pay, again: that is for a person to decide.
-            raise AirflowFailException(str(error)) from error
+        job, answer = self.hook.submit(request.model_copy(update={"init_video": clip.url, "track_id": track_id}))
         eta = f", expected in {job.eta:.0f} s" if job.eta is not None else ""
         self.log.info("Submitted as job %s%s", job.job_id or "(finished at once)", eta)
-        return job, answer
+        return job, answer if isinstance(answer, Finished) else None
 
-    def _defer(self, job: Job, deadline: float) -> NoReturn:
+    def _close(self, ledger: Ledger, found: Purchase, error: ModelsLabError) -> None:
+        """Note that a take came to nothing; returns when this attempt may pay for another one.
+
+        :raises ModelsLabError: when it was this attempt's own submission: a retry decides about the next.
+        """
+        age = time.time() - (found.job.submitted_at or 0)
+        ledger.failed(found.take, error)
+        if isinstance(error, JobLostError) and age > LINK_LIFETIME.total_seconds():
+            raise AirflowFailException(
+                f"Job {found.job.job_id} was paid for {age / 3600:.0f} hours ago and was not landed within the 24 "
+                "hours that the vendor keeps results. Clear the task to pay for another one"
+            ) from error
+        if not found.resumed:
+            raise error
+        self.log.warning("Take %d, which an earlier try paid for, came to nothing: %s", found.take, error)
+
+    # -- waiting and landing --------------------------------------------------------------------------------------
+
+    def _see_through(self, context: Context, ledger: Ledger, found: Purchase) -> dict[str, Any]:
+        job = found.job
+        finished = found.finished
+        if found.resumed and finished is None:
+            self.log.info("Going on with job %s, which an earlier try paid for", job.job_id)
+            finished = self._look(job)
+        if finished is not None:
+            return self._finish(context, ledger, found, finished)
+        if not self.wait_for_completion:
+            self.log.info("Not waiting for job %s: wait_for_completion is off", job.job_id)
+            return submitted_manifest(job)
+        now = time.time()
+        deadline = (job.submitted_at or now) + self.timeout
+        if deadline <= now:
+            deadline = now + self.timeout  # a later try: somebody decided to wait once more
+        if self.deferrable:
+            self._defer(context, found, deadline)
+        waited = self.hook.wait(job, deadline=deadline, policy=self._poll_policy())
+        return self._finish(context, ledger, found, waited)
+
+    def _look(self, job: Job) -> Finished | None:
+        """Look once at a job of an earlier try; ``None`` while it runs."""
+        poller = JobPoller(job.job_id, submitted_at=job.submitted_at or time.time(), deadline=float("inf"))
+        try:
+            answer = self.hook.fetch(job.job_id)
+        except ModelsLabError as error:
+            decision = poller.on_error(error)
+        else:
+            if isinstance(answer, Finished):
+                return answer
+            decision = poller.on_answer(answer)
+        if isinstance(decision, GiveUp):
+            raise decision.error
+        return None
+
+    def _defer(self, context: Context, found: Purchase, deadline: float) -> NoReturn:
+        job = found.job
         left = timedelta(seconds=max(deadline - time.time(), 0) + self.max_poll_interval + 60)
         self.log.info("Waiting in the triggerer until %s UTC", time.strftime("%F %T", time.gmtime(deadline)))
+        root = ledger_folder(self.hook, self._target(context, "mp4"))
         self.defer(
             trigger=ModelsLabVideo2VideoTrigger(
                 job.job_id,
@@ -146,22 +294,30 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
                 submitted_at=job.submitted_at or time.time(),
                 deadline=deadline,
                 eta=job.eta,
-                poll_policy=self._policy().to_dict(),
+                poll_policy=self._poll_policy().to_dict(),
+                ledger=str(root.child(task_key(context).digest())) if root else None,
+                take=found.take,
             ),
             method_name="execute_complete",
-            kwargs={"job": job.to_dict()},
+            kwargs={"job": job.to_dict(), "take": found.take, "resumed": found.resumed},
             # Later than the trigger's own deadline, whose event says more than Airflow's time-out.
             timeout=min(self.execution_timeout, left) if self.execution_timeout else left,
         )
 
-    def _finish(self, context: Context, job: Job, finished: Finished) -> dict[str, Any]:
-        expected = self.output_type or None
+    def _finish(self, context: Context, ledger: Ledger, found: Purchase, finished: Finished) -> dict[str, Any]:
+        job = found.job
+        expected = job.request.get("output_type") or self.output_type
         target = self._target(context, expected or link_suffix(finished.links))
         if target is None:
             self.log.info("Job %s is done; its links live for 24 hours: no destination was given", job.job_id)
             return finished_manifest(job, finished)
         started = time.monotonic()
-        manifest = self.hook.land(job, finished, target, expected_type=expected)
+        try:
+            manifest = self.hook.land(job, finished, target, expected_type=expected)
+        except ResultExpiredError as error:
+            ledger.failed(found.take, error)
+            raise AirflowFailException(f"{error}. Clear the task to pay for another one") from error
+        ledger.landed(found.take, manifest)
         self.log.info(
             "Landed %s: %d bytes, sha256 %s, in %.1f s",
             manifest["uri"],
@@ -176,24 +332,22 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
             return None
         return resolve_destination(self.destination, self.hook.s3_profile, f"{result_name(context)}.{suffix}")
 
-    def _with_readable_input(self, request: Video2VideoRequest, target: S3Uri | None) -> Video2VideoRequest:
-        """Check the bucket and the clip, and turn the clip into a link that the endpoint can read for long enough."""
-        from airflow_provider_modelslab.storage.checks import require_bucket
+    def _readable_input(self, request: Video2VideoRequest, target: S3Uri | None) -> PreparedInput:
+        """Check the clip, and turn it into a link that the endpoint can read for long enough."""
         from airflow_provider_modelslab.storage.inputs import prepare_input
 
         profile = self.hook.s3_profile
-        if target is not None:
-            require_bucket(self.hook.get_s3_client(), target.bucket)
-        staging = profile.uri("inputs") if profile.bucket else target and S3Uri(target.bucket, "inputs")
-        prepared = prepare_input(
+        return prepare_input(
             request.init_video,
             self.hook.get_s3_client,
-            staging=staging,
+            staging=profile.uri("inputs") if profile.bucket else target and S3Uri(target.bucket, "inputs"),
             # The endpoint reads the clip when the job leaves the queue, which may be as late as the deadline.
             expires_in=int(self.timeout) + 3600,
             check_links=self.check_input,
         )
-        return request.model_copy(update={"init_video": prepared.url})
 
-    def _policy(self) -> PollPolicy:
+    def _poll_policy(self) -> PollPolicy:
         return PollPolicy(min_interval=self.poll_interval, max_interval=self.max_poll_interval)
+
+    def _ledger_policy(self) -> LedgerPolicy:
+        return LedgerPolicy(self.reuse_landed, self.on_changed_request, self.on_unknown_submission)

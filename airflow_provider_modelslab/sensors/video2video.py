@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, conf
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
-from airflow_provider_modelslab.api.errors import JobTimeoutError, TransportError, error_from_event
+from airflow_provider_modelslab.api.errors import JobTimeoutError, ModelsLabError, TransportError, error_from_event
 from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller, PollPolicy
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
@@ -34,7 +34,9 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
     :param job: the job (templated): its id, or the manifest of the task that submitted it.
     :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection goes before it.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
-    :param poke_interval: seconds between two looks; in the triggerer the longest pause.
+    :param poke_interval: seconds between two looks; in the triggerer the longest pause. In ``reschedule`` mode keep it
+        at 15 or more: an executor may tell of the end of a look only 5 seconds later, and Airflow fails a sensor that
+        is queued again by then.
     """
 
     template_fields: Sequence[str] = ("job", "modelslab_conn_id")
@@ -68,14 +70,18 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
         """Look once; wait in the triggerer when the job is not done and the sensor is deferrable."""
         if not self.deferrable:
             return super().execute(context)
-        looked = self.poke(context)
+        try:
+            looked = self.poke(context)
+        except ModelsLabError as error:
+            self._fail(error)
         if not looked.is_done:
             self._defer(context)
         return looked.xcom_value
 
     def _defer(self, context: Context) -> NoReturn:
         deadline = time.time() + self.timeout
-        policy = PollPolicy(min_interval=min(2.0, self.poke_interval or 2.0), max_interval=max(self.poke_interval, 2.0))
+        longest = self.poke_interval or 2.0
+        policy = PollPolicy(min_interval=min(2.0, longest), max_interval=longest)
         self.defer(
             trigger=ModelsLabVideo2VideoTrigger(
                 self._submitted.job_id,
@@ -108,16 +114,20 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Resume after the trigger: raise what it found, or return the manifest."""
         job = self._submitted
-        if event.get("status") == "success":
-            links = tuple(event["links"])
-            return finished_manifest(
-                job, Finished(job.job_id, links, event.get("meta") or {}, event.get("generation_time"))
-            )
-        error = error_from_event(event)
-        if isinstance(error, JobTimeoutError):
-            raise AirflowSensorTimeout(str(error))  # which soft_fail and never_fail know
+        if event.get("status") != "success":
+            error = error_from_event(event)
+            if isinstance(error, JobTimeoutError):
+                raise AirflowSensorTimeout(str(error))  # which soft_fail and never_fail know
+            self._fail(error)
+        links = tuple(event["links"])
+        return finished_manifest(
+            job, Finished(job.job_id, links, event.get("meta") or {}, event.get("generation_time"))
+        )
+
+    def _fail(self, error: ModelsLabError) -> NoReturn:
+        """End the task as the base class does in its other two modes."""
         if self.never_fail:
-            raise AirflowSkipException(f"Skipping, because never_fail is set: {error}")
+            raise AirflowSkipException(f"Skipping, because never_fail is set: {error}") from error
         raise error
 
     def _since(self, context: Context) -> float:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import requests
 from botocore.exceptions import BotoCoreError, ClientError
@@ -38,7 +39,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["MAX_PRESIGN_SECONDS", "PreparedInput", "S3Factory", "prepare_input"]
+__all__ = ["MAX_PRESIGN_SECONDS", "PreparedInput", "S3Factory", "identify_input", "prepare_input"]
 
 MAX_PRESIGN_SECONDS = 7 * 24 * 3600
 """SigV4's limit for presigned links."""
@@ -49,6 +50,12 @@ _LINK_TIMEOUT = (10.0, 30.0)
 _LINK_TRIES = 3
 
 S3Factory = Callable[[], "S3Client"]
+
+_SIGNATURE = re.compile(
+    r"X-(Amz|Goog)-|(AWSAccessKeyId|GoogleAccessId|Signature|Expires|Policy|Key-Pair-Id|sig|se|sp|st|sv|sr|skoid)$",
+    re.IGNORECASE,
+)
+"""Query parameters of signed links at AWS, R2, Google, CloudFront and Azure."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -113,6 +120,39 @@ def prepare_input(
     s3 = s3_factory()
     uri = _staged(s3, path, kind, staging)
     return PreparedInput(_presigned(s3, uri, expires_in), str(path), kind)
+
+
+def identify_input(init_video: str, s3_factory: S3Factory) -> str | None:
+    """What names the clip's content, to see whether a request has changed; ``None`` when the clip is gone.
+
+    A link is taken without the parts of a signature, which differ each time it is signed; an object with its ETag; a
+    file by its SHA-256.
+
+    :raises StorageConfigurationError: when S3 refuses to tell.
+    """
+    given = init_video.strip()
+    scheme = given.partition("://")[0].lower() if "://" in given else ""
+    if scheme in {"http", "https"}:
+        parts = urlsplit(given)
+        query = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _SIGNATURE.match(k)]
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, urlencode(query), ""))
+    if scheme == "s3":
+        uri = _s3_uri(given)
+        s3 = s3_factory()
+        try:
+            return f"{uri}#{s3.head_object(Bucket=uri.bucket, Key=uri.key)['ETag']}"
+        except ClientError as error:
+            problem = _unreadable(s3, uri, error)
+            if isinstance(problem, RequestValidationError):
+                return None
+            raise problem from error
+    path = Path(unquote(urlsplit(given).path)) if scheme == "file" else Path(given)
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256()
+    for chunk in _chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _link_kind(url: str, session: requests.Session | None) -> ContainerKind:

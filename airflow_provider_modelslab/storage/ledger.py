@@ -10,7 +10,7 @@ entry      written
 claim      before the submit, by exactly one process (a conditional put): who, when, for which request
 job        after the submit: the job's id, time, eta
 landed     when the result is in S3: the manifest
-failed     when the endpoint says that the job failed or is lost, or the result expired
+failed     when the endpoint says that the job failed or is lost, or the result expired; a landed result outweighs it
 released   when the submit was refused or surely did not arrive: nothing was paid
 unknown    when the outcome of the submit is not known: something may have been paid
 abandoned  when a person killed the task while the job ran: it still runs, and bills, at the vendor
@@ -44,6 +44,9 @@ __all__ = [
     "TaskKey",
     "decide",
     "entry_name",
+    "last_take",
+    "next_take",
+    "stale_take",
 ]
 
 Entries = Mapping[str, Mapping[str, Any]]
@@ -113,8 +116,8 @@ class Fingerprint:
         return cls(hashlib.sha256(text.encode()).hexdigest(), digest)
 
     def matches(self, claim: Mapping[str, Any]) -> bool:
-        """Whether a claim was for the same request."""
-        if claim.get("request") != self.request:
+        """Whether a claim was for the same request; one that does not tell what it was for (it was lost) counts so."""
+        if claim.get("request", self.request) != self.request:
             return False
         return self.source is None or claim.get("source") is None or claim["source"] == self.source
 
@@ -184,6 +187,37 @@ def entry_name(take: int, kind: Entry) -> str:
     return f"{take:04d}-{kind.value}"
 
 
+def last_take(entries: Entries) -> int | None:
+    """The take that counts. One that was refused paid for nothing, so what was paid for before it still counts."""
+    return max((take for take in _takes(entries) if entry_name(take, Entry.RELEASED) not in entries), default=None)
+
+
+def next_take(entries: Entries) -> int:
+    """The number of a new take."""
+    return max(_takes(entries), default=0) + 1
+
+
+def stale_take(
+    entries: Entries, *, now: float, is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead
+) -> int | None:
+    """The take whose claim has no outcome, and whose owner writes none any more: its time is over, or it is dead.
+
+    It may have written its last words after ``entries`` were read, so they are read again before this counts.
+    """
+    take = last_take(entries)
+    if take is None or any(entry_name(take, kind) in entries for kind in _OUTCOMES):
+        return None
+    claim = entries.get(entry_name(take, Entry.CLAIM), {})
+    return take if now >= float(claim.get("expires_at", 0)) or is_dead(claim.get("owner") or {}) else None
+
+
+_OUTCOMES = (Entry.JOB, Entry.LANDED, Entry.FAILED, Entry.UNKNOWN)
+
+
+def _takes(entries: Entries) -> set[int]:
+    return {int(name.partition("-")[0]) for name in entries}
+
+
 def decide(
     entries: Entries,
     fingerprint: Fingerprint,
@@ -201,54 +235,44 @@ def decide(
     :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
     :raises ChangedRequestError: when the request is another one and the policy says ``fail``.
     """
-    takes = [int(name.partition("-")[0]) for name in entries]
-    if not takes:
-        return Submit(1, "nothing was submitted before")
-    take = max(takes)
+    take, new = last_take(entries), next_take(entries)
+    if take is None:
+        return Submit(new, f"{'the submit before was refused' if entries else 'nothing was submitted before'}")
     found = {kind: entries[name] for kind in Entry if (name := entry_name(take, kind)) in entries}
     claim = found.get(Entry.CLAIM, {})
-    if Entry.RELEASED in found:
-        return Submit(take + 1, "the submit before was refused, nothing was paid")
-    if Entry.JOB not in found and Entry.LANDED not in found:
-        return _without_job(take, found, claim, policy, now, is_dead)
-    if Entry.FAILED in found:
-        return Submit(take + 1, f"the job before failed ({found[Entry.FAILED].get('reason')})")
+    if not found.keys() & {Entry.JOB, Entry.LANDED, Entry.FAILED}:
+        if Entry.UNKNOWN not in found and stale_take(entries, now=now, is_dead=is_dead) is None:
+            return Hold(take, float(claim["expires_at"]), claim.get("owner") or {})
+        return _unknown(take, new, claim, policy)
+    if Entry.FAILED in found and Entry.LANDED not in found:
+        return Submit(new, f"the job before failed ({found[Entry.FAILED].get('reason')})")
     if not fingerprint.matches(claim):
-        return _changed(take, found, policy)
+        return _changed(take, new, found, policy)
     if Entry.LANDED not in found:
         return Attach(take, found[Entry.JOB])
     if not policy.reuse_landed and int(claim.get("try_number", 1)) < first_try:
-        return Submit(take + 1, "another take was asked for (reuse_landed is off)")
+        return Submit(new, "another take was asked for (reuse_landed is off)")
     return Reuse(take, found[Entry.LANDED])
 
 
-def _without_job(
-    take: int,
-    found: Mapping[Entry, Mapping[str, Any]],
-    claim: Mapping[str, Any],
-    policy: LedgerPolicy,
-    now: float,
-    is_dead: Callable[[Mapping[str, Any]], bool],
-) -> Decision:
-    """A claim without an id: its owner is submitting, or died at it."""
-    until, owner = float(claim.get("expires_at", 0)), claim.get("owner") or {}
-    if Entry.UNKNOWN not in found and now < until and not is_dead(owner):
-        return Hold(take, until, owner)
+def _unknown(take: int, new: int, claim: Mapping[str, Any], policy: LedgerPolicy) -> Submit:
+    """A claim without an id whose owner writes none any more."""
     if policy.on_unknown_submission == "resubmit":
-        return Submit(take + 1, "the outcome of the submit before is unknown; on_unknown_submission is 'resubmit'")
+        return Submit(new, "the outcome of the submit before is unknown; on_unknown_submission is 'resubmit'")
+    owner = claim.get("owner") or {}
     raise SubmissionUnknownError(
         f"Take {take} of this task was about to be submitted at {claim.get('claimed_at')} (try "
         f"{claim.get('try_number')} on {owner.get('host')}) and no job id was written: it may be running and billed at "
         f"ModelsLab, so it is not submitted again. Look there for track_id {claim.get('track_id')!r}",
-        track_id=claim.get("track_id"),
+        take=take,
     )
 
 
-def _changed(take: int, found: Mapping[Entry, Mapping[str, Any]], policy: LedgerPolicy) -> Decision:
+def _changed(take: int, new: int, found: Mapping[Entry, Mapping[str, Any]], policy: LedgerPolicy) -> Submit:
     paid = "has landed" if Entry.LANDED in found else f"is job {found[Entry.JOB].get('job_id')}"
     if policy.on_changed_request == "fail":
         raise ChangedRequestError(
             f"This task paid for another request before: take {take} {paid}. on_changed_request is 'fail', so the new "
             "request was not submitted; trigger a new run for it, or set on_changed_request to 'resubmit'"
         )
-    return Submit(take + 1, f"the request has changed since take {take}, which {paid}")
+    return Submit(new, f"the request has changed since take {take}, which {paid}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,8 @@ __all__ = ["MemoryLedgerStore", "MirroredLedgerStore", "S3LedgerStore", "honours
 
 log = logging.getLogger(__name__)
 
-_EXISTS, _CONFLICT = 412, 409
+_EXISTS, _CONFLICT, _NOT_IMPLEMENTED = 412, 409, 501
+_UNUSABLE = (ClientError, BotoCoreError, ValueError)  # ValueError: what is there is no JSON
 _TOKEN = "entry_token"  # noqa: S105 - marks who wrote an entry, opens nothing
 
 
@@ -65,12 +67,16 @@ class S3LedgerStore:
         """
         prefix = f"{self._folder.key}/"
         try:
-            listed = self._s3.list_objects_v2(Bucket=self._folder.bucket, Prefix=prefix)
-            keys = [item["Key"] for item in listed.get("Contents", [])]
-            names = [key.removeprefix(prefix).removesuffix(".json") for key in keys]
-            return {name: entry for name in names if (entry := self._read(name)) is not None}
-        except (ClientError, BotoCoreError) as error:
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._folder.bucket, Prefix=prefix)
+            keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+            names = [key.removeprefix(prefix).removesuffix(".json") for key in keys if key.endswith(".json")]
+            found = {name: self._read(name) for name in names}
+        except _UNUSABLE as error:
             raise self._unusable("read", error) from error
+        missing = [name for name, entry in found.items() if entry is None]
+        if missing:
+            raise self._unusable("read", f"{', '.join(missing)}: listed, and not there")
+        return {name: entry for name, entry in found.items() if entry is not None}
 
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write an entry; ``True`` for exactly one caller.
@@ -82,19 +88,19 @@ class S3LedgerStore:
         try:
             if not self._conditional and self._read(name) is not None:
                 return False
-            for _ in range(5):
+            for pause in (0.05, 0.2, 0.8, None):
                 try:
                     self._put(name, body)
                     break
                 except ClientError as error:
-                    if _status(error) == _CONFLICT:  # AWS: another conditional put of this key is under way
-                        continue
-                    if _status(error) != _EXISTS:
+                    if _status(error) == _EXISTS:
+                        break
+                    if _status(error) != _CONFLICT or pause is None:
                         raise
-                    # botocore repeats a put whose answer was lost, and then meets its own object.
-                    return (self._read(name) or {}).get(_TOKEN) == token
+                    time.sleep(pause)  # AWS: another put of this key is under way, and may yet fail
+            # Read even when refused: botocore repeats a put whose answer was lost, and then meets its own object.
             return (self._read(name) or {}).get(_TOKEN) == token
-        except (ClientError, BotoCoreError) as error:
+        except _UNUSABLE as error:
             raise self._unusable("written", error) from error
 
     def load_one(self, name: str) -> dict[str, Any] | None:
@@ -104,12 +110,15 @@ class S3LedgerStore:
         """
         try:
             return self._read(name)
-        except (ClientError, BotoCoreError) as error:
+        except _UNUSABLE as error:
             raise self._unusable("read", error) from error
 
     def remove(self, name: str) -> None:
-        """Delete one entry; only for what is no record of a payment."""
-        self._s3.delete_object(Bucket=self._folder.bucket, Key=self._key(name))
+        """Delete one entry, where that is allowed; only for what is no record of a payment."""
+        try:
+            self._s3.delete_object(Bucket=self._folder.bucket, Key=self._key(name))
+        except (ClientError, BotoCoreError) as error:
+            log.debug("%s/%s stays: %s", self._folder, name, error)
 
     def _put(self, name: str, body: bytes) -> None:
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if self._conditional else {}
@@ -130,7 +139,7 @@ class S3LedgerStore:
     def _key(self, name: str) -> str:
         return f"{self._folder.key}/{name}.json"
 
-    def _unusable(self, what: str, error: ClientError | BotoCoreError) -> StorageConfigurationError:
+    def _unusable(self, what: str, error: Exception | str) -> StorageConfigurationError:
         return StorageConfigurationError(
             f"The ledger {self._folder} could not be {what} ({error}). Without it nobody knows what was paid for. "
             f"Grant s3:ListBucket on its bucket, s3:GetObject and s3:PutObject on {self._folder}/*; run the task again"
@@ -189,7 +198,13 @@ def honours_conditional_puts(s3: S3Client, root: S3Uri) -> bool:
     if known is not None:
         return bool(known["honoured"])
     probe = S3LedgerStore(s3, root.child(f"probe-{uuid.uuid4().hex}"))
-    honoured = probe.create("entry", {}) and not probe.create("entry", {})
+    try:
+        honoured = probe.create("entry", {}) and not probe.create("entry", {})
+    except StorageConfigurationError as error:
+        cause = error.__cause__
+        if not isinstance(cause, ClientError) or _status(cause) != _NOT_IMPLEMENTED:
+            raise
+        honoured = False
     probe.remove("entry")
     finding.create("conditional-puts", {"honoured": honoured})
     return honoured

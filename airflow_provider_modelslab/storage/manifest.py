@@ -62,6 +62,12 @@ class Job:
 
         :raises RequestValidationError: when ``value`` is neither.
         """
+        if isinstance(value, str) and value.strip().startswith("{"):
+            raise RequestValidationError.of(
+                "job",
+                "is a manifest that a template turned into text; pass the other task's .output, or let the Dag render "
+                f"native objects (render_template_as_native_obj=True); got {value[:80]!r}",
+            )
         if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
             return cls(job_id=str(value).strip(), conn_id=conn_id)
         if isinstance(value, dict) and value.get("job_id"):

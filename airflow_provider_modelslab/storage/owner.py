@@ -20,7 +20,7 @@ _PLACE = ("host", "boot_id", "pid_namespace")
 
 def describe_owner() -> dict[str, Any]:
     """Name the running process, with a random token of its own: enough to recognise it, and nothing secret."""
-    return {**_here(), "pid": os.getpid(), "started": _start_time(os.getpid()), "token": uuid.uuid4().hex}
+    return {**_here(), "pid": os.getpid(), "started": _start_time(_stat(os.getpid())), "token": uuid.uuid4().hex}
 
 
 def is_provably_dead(owner: Mapping[str, Any]) -> bool:
@@ -32,9 +32,12 @@ def is_provably_dead(owner: Mapping[str, Any]) -> bool:
     if not here["boot_id"] or any(owner.get(name) != here[name] for name in _PLACE):
         return False
     pid, started = owner.get("pid"), owner.get("started")
-    if not isinstance(pid, int) or started is None:
+    if not isinstance(pid, int) or pid <= 0 or started is None:
         return False
-    return bool(_start_time(pid) != started)  # a process id may have been given away again
+    stat = _stat(pid)
+    if not stat:
+        return not _exists(pid)  # some systems hide the processes of other users from /proc
+    return bool(_start_time(stat) != started)  # a process id may have been given away again
 
 
 def _here() -> dict[str, Any]:
@@ -45,9 +48,22 @@ def _here() -> dict[str, Any]:
     }
 
 
-def _start_time(pid: int) -> int | None:
-    """Clock ticks after the boot at which the process started; ``None`` when there is none, or it is a zombie."""
-    stat = _read(Path(f"/proc/{pid}/stat"))
+def _stat(pid: int) -> str:
+    return _read(Path(f"/proc/{pid}/stat"))
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is there, and another user's
+    return True
+
+
+def _start_time(stat: str) -> int | None:
+    """Clock ticks after the boot at which a process started; ``None`` when there is none, or it is a zombie."""
     if not stat:
         return None
     fields = stat.rpartition(")")[2].split()  # the name before it may hold blanks and brackets

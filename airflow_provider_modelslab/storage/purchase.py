@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, Reason, SubmissionUnknownError, TransportError
+from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.storage.ledger import (
     Attach,
@@ -26,6 +27,9 @@ from airflow_provider_modelslab.storage.ledger import (
     Submit,
     decide,
     entry_name,
+    last_take,
+    next_take,
+    stale_take,
 )
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.owner import describe_owner, is_provably_dead
@@ -35,6 +39,8 @@ __all__ = ["Attempt", "Landed", "Ledger", "Purchase"]
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 2.0  # seconds between looks at a claim that another process holds
+_LOST_CLAIM = 0.1  # seconds before looking at who was quicker
+_SLOW_CLAIM = 20.0  # seconds to write a claim, beyond which the rest of the lease may be too short for the submit
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,8 @@ class Attempt:
 
     :param try_number: the task instance's try.
     :param first_try: the first try since the task was last cleared.
-    :param lease: seconds that a submit of this attempt can last at most, with all its repeats.
+    :param lease: seconds after which a claim of this attempt counts as given up. It must cover a submit with all its
+        repeats, and a minute more for writing the claim before it and the id after it.
     :param names: dag, task and run, for people who read the ledger.
     """
 
@@ -122,16 +129,24 @@ class Ledger:
         """
         send: Send | None = None
         told = ""
+        looked_again = 0
         while True:
-            entries = self._store.load()
-            choice = decide(
-                entries, fingerprint, policy, now=self._clock(), first_try=attempt.first_try, is_dead=self._is_dead
-            )
+            entries, now = self._store.load(), self._clock()
+            stale = stale_take(entries, now=now, is_dead=self._is_dead)
+            if stale is not None and stale != looked_again:
+                # The id may have been written after this was read, or be on its way; from now on none is sent.
+                looked_again = stale
+                self._sleep(_LOOK_AGAIN)
+                continue
+            choice = decide(entries, fingerprint, policy, now=now, first_try=attempt.first_try, is_dead=self._is_dead)
             if isinstance(choice, Reuse):
                 if not skip_landed(choice.manifest):
                     return Landed(choice.take, choice.manifest)
                 paid = entries.get(entry_name(choice.take, Entry.JOB))
-                choice = Attach(choice.take, paid) if paid else Submit(choice.take + 1, "the landed result is gone")
+                if paid and entry_name(choice.take, Entry.FAILED) not in entries:
+                    choice = Attach(choice.take, paid)
+                else:
+                    choice = Submit(next_take(entries), "the landed result is gone")
             if isinstance(choice, Attach):
                 return _purchase(choice)
             if isinstance(choice, Hold):
@@ -142,9 +157,11 @@ class Ledger:
                 continue
             if send is None:
                 send = prepare()
+                continue  # that may have taken minutes
             bought = self._submit(choice, fingerprint, attempt, send, track_id(choice.take))
             if bought is not None:
                 return bought
+            self._sleep(_LOST_CLAIM)
 
     def _submit(
         self, choice: Submit, fingerprint: Fingerprint, attempt: Attempt, send: Send, track_id: str
@@ -163,7 +180,7 @@ class Ledger:
         if not self._store.create(entry_name(choice.take, Entry.CLAIM), claim):
             return None
         log.info("Take %d: %s", choice.take, choice.why)
-        if self._clock() - now > attempt.lease / 10:
+        if self._clock() - now > min(_SLOW_CLAIM, attempt.lease / 10):
             # The store was so slow that the submit might outlast the claim, and another attempt take it for dead.
             self._note(choice.take, Entry.RELEASED, {"reason": "the claim took too long to write"})
             raise TransportError(
@@ -172,23 +189,27 @@ class Ledger:
         try:
             job, finished = send(choice.take)
         except SubmissionUnknownError as error:
+            error.take = choice.take
             self._note(choice.take, Entry.UNKNOWN, error.to_event())
             raise
         except ModelsLabError as error:
             done = Entry.FAILED if error.reason in {Reason.JOB_FAILED, Reason.JOB_LOST} else Entry.RELEASED
-            if done is Entry.FAILED:
-                self._note(choice.take, Entry.JOB, {"job_id": error.job_id or ""})
             self._note(choice.take, done, error.to_event())
             raise
         except BaseException as error:
             # A time-out of the task, a kill, a defect: the request may have left.
             self._note(choice.take, Entry.UNKNOWN, {"reason": type(error).__name__})
             raise
-        self.submitted(choice.take, job, finished)
+        try:
+            self.submitted(choice.take, job, finished)
+        except BaseException:
+            # The task's time-out can strike here too, and the id is worth more than a prompt end.
+            self.submitted(choice.take, job, finished)
+            raise
         return Purchase(choice.take, job, finished)
 
     def submitted(self, take: int, job: Job, finished: Finished | None = None) -> None:
-        """Write the job's id; never raises, since the job is paid for and can still be waited for."""
+        """Write the job's id; a store that refuses is no error, since the job is paid for and can be waited for."""
         entry = {**job.to_dict(), "submitted_at_iso": _iso(job.submitted_at or self._clock())}
         if finished is not None:
             entry |= {"links": list(finished.links), "generation_time": finished.generation_time}
@@ -206,13 +227,16 @@ class Ledger:
         """Write that nobody waits for the job any more; a later attempt still picks it up."""
         self._note(take, Entry.ABANDONED, {"why": why, "at": _iso(self._clock())})
 
-    def adopt(self, job_id: str, *, conn_id: str) -> bool:
-        """Give the id that a person found to the last take; says whether that take had none and has it now."""
-        takes = sorted({int(name.partition("-")[0]) for name in self._store.load()})
-        if not takes:
+    def adopt(self, job_id: str, *, conn_id: str, take: int | None = None) -> bool:
+        """Give the id that a person found to a take; says whether that take had none and has it now.
+
+        :param take: which one; by default the last that was not refused.
+        """
+        take = take or last_take(self._store.load())
+        if take is None:
             return False
         job = Job(job_id=job_id, conn_id=conn_id)
-        return self._store.create(entry_name(takes[-1], Entry.JOB), {**job.to_dict(), "adopted": True})
+        return self._store.create(entry_name(take, Entry.JOB), {**job.to_dict(), "adopted": True})
 
     def _note(self, take: int, kind: Entry, entry: Mapping[str, Any]) -> None:
         """Write what is already true. The truth does not become less so when the store refuses, so this only warns."""
@@ -225,7 +249,9 @@ class Ledger:
                     self._sleep(pause)
             else:
                 return
-        log.error("Take %d: %s is not in the ledger; a retry of this task may not know it: %s", take, kind, dict(entry))
+        log.error(
+            "Take %d: %s is not in the ledger; a retry of this task may not know it: %s", take, kind, scrub(entry)
+        )
 
 
 def _purchase(choice: Attach) -> Purchase:

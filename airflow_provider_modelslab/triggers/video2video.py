@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
 
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.polling import PollPolicy
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
+from airflow_provider_modelslab.storage.purchase import Ledger
+from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,6 +35,8 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
     :param deadline: when to give up, in seconds since the epoch.
     :param eta: the endpoint's own estimate at submission, in seconds.
     :param poll_policy: a :class:`PollPolicy` as a dict.
+    :param ledger: ``s3://`` folder of the task's ledger, where there is one in S3.
+    :param take: which of the ledger's takes the job is.
     """
 
     def __init__(
@@ -42,6 +48,8 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         deadline: float,
         eta: float | None = None,
         poll_policy: dict[str, Any] | None = None,
+        ledger: str | None = None,
+        take: int = 1,
         **_: Any,  # arguments of a newer version, during a rolling upgrade
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # core's base class has no annotations
@@ -51,6 +59,8 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         self.deadline = deadline
         self.eta = eta
         self.poll_policy = poll_policy
+        self.ledger = ledger
+        self.take = take
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, all plain JSON."""
@@ -63,6 +73,8 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
                 "deadline": self.deadline,
                 "eta": self.eta,
                 "poll_policy": self.poll_policy,
+                "ledger": self.ledger,
+                "take": self.take,
             },
         )
 
@@ -93,3 +105,17 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
                 eta=self.eta,
                 policy=PollPolicy.from_dict(self.poll_policy),
             )
+
+    async def on_kill(self) -> None:
+        """Mark the job as abandoned when a person kills the waiting task (Airflow 3.3+); nothing is cancelled."""
+        self.log.warning(
+            "The task that waited for job %s was killed. The job goes on, and is billed, at ModelsLab, which "
+            "has no cancel; clear the task to pick it up",
+            self.job_id,
+        )
+        if self.ledger is not None:
+            await sync_to_async(self._abandon)(S3Uri.parse(self.ledger))
+
+    def _abandon(self, folder: S3Uri) -> None:
+        s3 = ModelsLabHook(self.modelslab_conn_id).get_s3_client()
+        Ledger(S3LedgerStore(s3, folder)).abandoned(self.take, "the task was killed while it waited in the triggerer")

@@ -68,6 +68,8 @@ class AirflowStack:
             ("logging", "trigger_log_server_port"): free_port(),
             ("scheduler", "enable_health_check"): False,
             ("usage_data_collection", "enabled"): False,
+            # How long a supervisor may sleep before it sees that its task has ended.
+            ("workers", "min_heartbeat_interval"): 1,
         }
         named = {
             f"AIRFLOW__{section.upper()}__{name.upper()}": str(value) for (section, name), value in options.items()

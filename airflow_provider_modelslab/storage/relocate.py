@@ -1,0 +1,52 @@
+"""A result that has landed already, wanted in another place: copied inside S3, without the endpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_provider_modelslab.storage.failures import s3_failure
+from airflow_provider_modelslab.storage.sidecar import read_sidecar, sidecar_uri
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["is_gone", "relocate"]
+
+
+def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
+    """Whether a landed object is no longer in S3. When S3 does not tell, it counts as there.
+
+    :param manifest: of the landed result.
+    """
+    uri = S3Uri.parse(manifest["uri"])
+    try:
+        s3.head_object(Bucket=uri.bucket, Key=uri.key)
+    except ClientError as error:
+        return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404
+    except BotoCoreError:
+        return False
+    return False
+
+
+def relocate(s3: S3Client, manifest: Mapping[str, Any], target: S3Uri) -> dict[str, Any]:
+    """The manifest of the result at ``target``; copied there with its sidecar unless that is where it is.
+
+    :raises LandingError: when S3 refuses the copy.
+    """
+    uri = S3Uri.parse(manifest["uri"])
+    if uri == target:
+        return dict(manifest)
+    try:
+        s3.copy_object(Bucket=target.bucket, Key=target.key, CopySource={"Bucket": uri.bucket, "Key": uri.key})
+        sidecar = {**(read_sidecar(s3, uri) or {}), "uri": str(target), "copied_from": str(uri)}
+        beside = sidecar_uri(target)
+        body = json.dumps(sidecar, indent=2).encode()
+        s3.put_object(Bucket=beside.bucket, Key=beside.key, Body=body, ContentType="application/json")
+    except (ClientError, BotoCoreError) as error:
+        raise s3_failure(error, target) from error
+    return {**manifest, "uri": str(target), "sidecar_uri": str(beside)}
