@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint types imports unit clean install
+.PHONY: help demo test lint types imports unit radosgw constraints clean install
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -38,6 +38,16 @@ types: $(STAMP)
 
 imports: $(STAMP)
 	$(BIN)/lint-imports
+
+radosgw: $(STAMP) ## the ledger and landing against Ceph's S3 (installs Debian packages, as root)
+	tools/radosgw/install.sh
+	MODELSLAB_TEST_RADOSGW=1 $(BIN)/python -m pytest -m radosgw $(ARGS)
+
+constraints: $(STAMP) ## writes what is installed to constraints.txt
+	@{ echo "# What the two commands of the README install, pinned. Regenerate with \`make constraints\`."; \
+	   echo "torch==2.13.0"; \
+	   $(BIN)/python -m pip freeze --exclude-editable | grep -ivE '^(torch|pip|setuptools)[= ]'; } > constraints.new
+	mv constraints.new constraints.txt
 
 clean: ## removes everything that the other targets made
 	rm -rf $(VENV) .state demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
