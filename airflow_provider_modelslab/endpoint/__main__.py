@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_modelslab.endpoint``: serve the endpoint with the local engine."""
+"""``python -m airflow_provider_modelslab.endpoint``: serve the endpoint with the local engine, or an echo."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import get_args
 
 from airflow_provider_modelslab.endpoint.app import create_app
+from airflow_provider_modelslab.endpoint.engine import Engine
+from airflow_provider_modelslab.endpoint.faults import FaultPlan
 from airflow_provider_modelslab.endpoint.server import EndpointServer
 from airflow_provider_modelslab.endpoint.settings import AnswerStyle, Settings
 
@@ -32,22 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _set_up_logging(given.log_level)
     try:
         settings = _settings(given)
+        engine = _engine(given, settings)
     except ValueError as error:
         parser.error(str(error))
 
-    if not settings.api_keys and given.host not in _LOOPBACK:
-        log.warning("Whoever can reach %s may use the endpoint with any key; set $%s", given.host, KEY_VARIABLE)
-
-    # Here, so that --help and mistakes in the arguments answer before torch is on its way.
-    from airflow_provider_modelslab.local.engine import LocalEngine
-    from airflow_provider_modelslab.local.fetch import FetchLimits
-
-    engine = LocalEngine(
-        model_dir=given.model_dir,
-        cache_dir=settings.state_dir / "cache",
-        device=given.device,
-        limits=FetchLimits(allow_private_addresses=given.allow_private_addresses, allow_local_files=False),
-    )
+    if given.host not in _LOOPBACK:
+        if not settings.api_keys:
+            log.warning("Whoever can reach %s may use the endpoint with any key; set $%s", given.host, KEY_VARIABLE)
+        if settings.admin:
+            log.warning("Whoever can reach %s may read and reset the bills: --admin asks for no key", given.host)
+    if settings.misbehaves:
+        log.warning("This endpoint goes wrong on purpose (--faults, --allow-request-faults)")
 
     def ready(url: str) -> None:
         print(f"The endpoint listens on {url}", flush=True)
@@ -87,12 +84,26 @@ def _parser() -> argparse.ArgumentParser:
         help=f"a key to accept, may be repeated; others on the machine can see it, ${KEY_VARIABLE} hides it; "
         "without any key every key is accepted",
     )
+    add("--engine", choices=("local", "echo"), default="local", help="what makes the clips; echo generates nothing")
+    add("--echo-seconds", type=float, default=0.0, help="seconds that a job of the echo engine takes")
+    add("--echo-fetch", action="store_true", help="let the echo engine read init_video and paint over it")
     add("--model-dir", type=Path, help="directory with models")
     add("--device", default="auto", help="device to work on: auto, cuda, cuda:1, cpu")
     add(
         "--allow-private-addresses",
         action="store_true",
         help="let init_video name hosts of this machine and its private network",
+    )
+    add(
+        "--faults",
+        metavar="FILE_OR_JSON",
+        help='what goes wrong on purpose: {"seed": 7, "rates": {"reset_after": 0.1}}',
+    )
+    add("--allow-request-faults", action="store_true", help="let requests ask for faults with the attribute x_faults")
+    add(
+        "--admin",
+        action="store_true",
+        help="count accepted jobs and serve /admin/bills and /admin/reset, without a key",
     )
     add("--ready-file", type=Path, help='file to write {"url": ...} to when calls can be made')
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="how much to log")
@@ -110,7 +121,25 @@ def _settings(given: argparse.Namespace) -> Settings:
         publish_delay_s=given.publish_delay_s,
         api_keys=tuple(key for key in keys if key),
         max_queue=given.max_queue,
+        faults=FaultPlan.read(given.faults) if given.faults else None,
+        allow_request_faults=given.allow_request_faults,
+        admin=given.admin,
     )
+
+
+def _engine(given: argparse.Namespace, settings: Settings) -> Engine:
+    # Imported here, so that --help and mistakes in the arguments answer before Pillow or torch are on their way.
+    from airflow_provider_modelslab.local.fetch import FetchLimits
+
+    limits = FetchLimits(allow_private_addresses=given.allow_private_addresses, allow_local_files=False)
+    if given.engine == "echo":
+        from airflow_provider_modelslab.endpoint.echo import EchoEngine
+
+        return EchoEngine(seconds=given.echo_seconds, limits=limits if given.echo_fetch else None)
+    from airflow_provider_modelslab.local.engine import LocalEngine
+
+    cache_dir = settings.state_dir / "cache"
+    return LocalEngine(model_dir=given.model_dir, cache_dir=cache_dir, device=given.device, limits=limits)
 
 
 def _set_up_logging(level: str) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "ok",
     "processing",
     "rate_limited",
+    "same_request",
     "server_error",
     "success",
     "used_meta",
@@ -88,9 +89,12 @@ def asked_meta(request: Video2VideoRequest, file_prefix: str) -> dict[str, Any]:
 
 
 def used_meta(asked: Mapping[str, Any], engine: Mapping[str, Any]) -> dict[str, Any]:
-    """``meta`` after the work: the numbers as the engine used them, and nothing that the page does not have."""
-    used = {name: engine[name] for name in _MEASURED if engine.get(name) is not None}
-    return {**asked, **used}
+    """``meta`` after the work: the numbers as the engine used them, and nothing that the page does not have.
+
+    An engine that is not the real thing adds its ``engine``; which one was there at the submit does not matter.
+    """
+    used = {name: engine[name] for name in (*_MEASURED, "engine") if engine.get(name) is not None}
+    return {**{name: value for name, value in asked.items() if name != "engine"}, **used}
 
 
 def success(job: Job) -> Reply:
@@ -194,6 +198,20 @@ def rate_limited(most: int, wait_s: float, style: AnswerStyle) -> Reply:
         return _error(style, 429, {"message": "Rate limit exceeded", "tips": tips})
     message = f"Rate limit exceeded. Maximum {most} queued requests allowed."
     return _error(style, 429, {"message": message, "retry_after": seconds})
+
+
+def same_request(wait_s: float, style: AnswerStyle) -> Reply:
+    """The filter of identical requests, in the words of the vendor's older documents.
+
+    :param wait_s: how long identical requests are refused.
+    """
+    seconds = max(1, math.ceil(wait_s))
+    rest: dict[str, Any] = {
+        "message": "Rate limit exceeded",
+        "tips": "you are sending same request multiple times, spam filter is enabled, "
+        f"please wait for {seconds} seconds and try again",
+    }
+    return _error(style, 429, rest if style == "legacy" else {**rest, "retry_after": seconds})
 
 
 def server_error() -> Reply:

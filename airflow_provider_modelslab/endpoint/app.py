@@ -11,17 +11,22 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from airflow_provider_modelslab.endpoint import answers
+from airflow_provider_modelslab.endpoint.admin import RequestCounts, add_admin
 from airflow_provider_modelslab.endpoint.answers import API_PREFIX, Reply
+from airflow_provider_modelslab.endpoint.bills import Bills
 from airflow_provider_modelslab.endpoint.calls import Calls
 from airflow_provider_modelslab.endpoint.engine import Engine
 from airflow_provider_modelslab.endpoint.holds import Holds
+from airflow_provider_modelslab.endpoint.job import Job
+from airflow_provider_modelslab.endpoint.misbehave import Broken, Misbehaviour
 from airflow_provider_modelslab.endpoint.publish import FOLDERS, MEDIA_TYPES, Publisher
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.endpoint.store import Store
+from airflow_provider_modelslab.endpoint.wire import Hang, Malformed, Reset, file_response
 from airflow_provider_modelslab.endpoint.worker import Worker
 
 __all__ = ["create_app"]
@@ -31,13 +36,15 @@ log = logging.getLogger(__name__)
 _MAX_BODY = 1 << 20
 _STOP_S = 20.0
 
-_Call = Callable[[Request, str, dict[str, Any]], Awaitable[Reply]]
+_Call = Callable[[Request, str, dict[str, Any]], Awaitable[Reply | Broken | Response]]
 
 
 class _Rooms:
     """What exists between the start and the stop of the app."""
 
     store: Store
+    bills: Bills
+    misbehaviour: Misbehaviour | None = None
     publisher: Publisher
     calls: Calls
     worker: Worker
@@ -48,6 +55,8 @@ def create_app(settings: Settings, engine: Engine, *, clock: Callable[[], float]
     """The endpoint as an ASGI app. Starting it opens the queue and the worker, stopping it interrupts the running job.
 
     ``app.state.release_holds()`` ends all held submits; a server calls it when it is told to stop.
+    ``app.state.misbehaves`` says whether the server has to let the app at its connections, as
+    :class:`.wire.FaultyProtocol` does.
 
     :param clock: seconds since the epoch; for tests of what expires.
     """
@@ -57,10 +66,21 @@ def create_app(settings: Settings, engine: Engine, *, clock: Callable[[], float]
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         rooms.holds = Holds()
         rooms.store = await asyncio.to_thread(Store, settings.state_dir)
+        rooms.bills = Bills(rooms.store)
+        if settings.misbehaves:
+            rooms.misbehaviour = Misbehaviour(settings, rooms.store, rooms.bills, clock=clock)
         rooms.publisher = Publisher(rooms.store, settings.state_dir)
-        rooms.calls = Calls(settings, rooms.store, engine, rooms.publisher, clock=clock)
+        rooms.calls = Calls(
+            settings, rooms.store, engine, rooms.publisher, clock=clock, misbehaviour=rooms.misbehaviour
+        )
         rooms.worker = Worker(
-            settings, rooms.store, engine, rooms.publisher, on_done=rooms.holds.job_ended, clock=clock
+            settings,
+            rooms.store,
+            engine,
+            rooms.publisher,
+            on_done=rooms.holds.job_ended,
+            clock=clock,
+            misbehaviour=rooms.misbehaviour,
         )
         await asyncio.to_thread(rooms.worker.start)
         try:
@@ -73,39 +93,64 @@ def create_app(settings: Settings, engine: Engine, *, clock: Callable[[], float]
 
     app = FastAPI(title="ModelsLab video-to-video endpoint", lifespan=lifespan, openapi_url=None)
     app.state.release_holds = lambda: rooms.holds.close()
+    app.state.misbehaves = settings.misbehaves
 
     def base_url(request: Request) -> str:
         return (settings.public_url or str(request.base_url)).rstrip("/")
 
+    def respond(request: Request, reply: Reply | Broken | Response) -> Response:
+        if isinstance(reply, Reply):
+            return _respond(reply)
+        if isinstance(reply, Broken):
+            if reply.how == "reset":
+                return Reset()
+            # Under a number that is no job's: what ends a job does not end this.
+            return Hang(lambda gone: rooms.holds.wait(-id(request), reply.seconds, gone))
+        return reply
+
     def post(path: str, call: _Call) -> None:
-        async def handle(request: Request) -> JSONResponse:
+        async def handle(request: Request) -> Response:
             body = await _json_object(request)
             if body is None:
                 return _respond(answers.invalid_request(settings.answers))
-            owner = await asyncio.to_thread(rooms.calls.owner, body)
+            owner = rooms.calls.owner(body)
             if owner is None:
                 return _respond(answers.invalid_key(settings.answers))
-            return _respond(await call(request, owner, body))
+            return respond(request, await call(request, owner, body))
 
         app.add_api_route(f"{API_PREFIX}/{path}", handle, methods=["POST"], response_model=None)
 
-    async def submit(request: Request, owner: str, body: dict[str, Any]) -> Reply:
-        job = await asyncio.to_thread(rooms.calls.submit, owner, body, base_url(request))
-        if isinstance(job, Reply):
+    def accept(owner: str, body: dict[str, Any], base_url: str) -> Job | Reply | Broken | Response:
+        """Take a submit in. What there is to say at once is said from this thread: each change of threads costs."""
+        job = rooms.calls.submit(owner, body, base_url)
+        if not isinstance(job, Job):
             return job
-        hold_s = 0.0 if job.body.get("instant_response") else settings.hold_s
-        if hold_s > 0:
-            rooms.holds.expect(job.id)
+        broken = rooms.misbehaviour.after(job) if job.faults and rooms.misbehaviour else None
+        if broken is None and settings.hold_s > 0 and not job.body.get("instant_response"):
+            return job
         rooms.worker.wake()
-        if hold_s > 0:
-            if await asyncio.to_thread(rooms.calls.ended, job):
-                rooms.holds.forget(job.id)
-            else:
-                # The body has been read, so the next message of this connection is that the client is gone.
-                await rooms.holds.wait(job.id, hold_s, request.receive())
-        return await asyncio.to_thread(rooms.calls.submitted, job)
+        return broken or answer(job)
 
-    async def fetch(request: Request, owner: str, body: dict[str, Any]) -> Reply:
+    def answer(job: Job) -> Reply | Response:
+        reply = rooms.calls.submitted(job)
+        if job.faults and rooms.misbehaviour and rooms.misbehaviour.malformed(job):
+            return Malformed(reply.body, reply.status)
+        return reply
+
+    async def submit(request: Request, owner: str, body: dict[str, Any]) -> Reply | Broken | Response:
+        job = await asyncio.to_thread(accept, owner, body, base_url(request))
+        if not isinstance(job, Job):
+            return job
+        rooms.holds.expect(job.id)
+        rooms.worker.wake()
+        if await asyncio.to_thread(rooms.calls.ended, job):
+            rooms.holds.forget(job.id)
+        else:
+            # The body has been read, so the next message of this connection is that the client is gone.
+            await rooms.holds.wait(job.id, settings.hold_s, request.receive())
+        return await asyncio.to_thread(answer, job)
+
+    async def fetch(request: Request, owner: str, body: dict[str, Any]) -> Reply | Broken:
         return await asyncio.to_thread(rooms.calls.fetch, owner, request.path_params["job_id"], base_url(request))
 
     async def system_details(request: Request, owner: str, body: dict[str, Any]) -> Reply:
@@ -135,7 +180,7 @@ def create_app(settings: Settings, engine: Engine, *, clock: Callable[[], float]
     async def reset_s3(request: Request, owner: str, body: dict[str, Any]) -> Reply:
         return await asyncio.to_thread(rooms.calls.reset_s3, owner, body)
 
-    for name, call in {
+    routes: dict[str, _Call] = {
         "video/video2video": submit,
         "video/fetch/{job_id}": fetch,
         "video/system_details": system_details,
@@ -145,18 +190,32 @@ def create_app(settings: Settings, engine: Engine, *, clock: Callable[[], float]
         "video/clear_queue": clear_queue,
         "update_s3": update_s3,
         "reset_s3": reset_s3,
-    }.items():
+    }
+    for name, call in routes.items():
         post(name, call)
 
     async def read_file(request: Request, name: str) -> Response:
         folder = request.url.path.split("/")[1]
-        place = await asyncio.to_thread(rooms.calls.file, folder, name)
-        if place is None:
+        found = await asyncio.to_thread(rooms.calls.file, folder, name)
+        if found is None:
             return JSONResponse({"detail": "Not found: not published yet, expired, or never made"}, 404)
-        return FileResponse(rooms.publisher.path(place), media_type=MEDIA_TYPES[name.rpartition(".")[2]])
+        place, broken = found
+        return file_response(rooms.publisher.path(place), MEDIA_TYPES[name.rpartition(".")[2]], broken)
 
     for folder in FOLDERS:
         app.add_api_route(f"/{folder}/{{name}}", read_file, methods=["GET", "HEAD"], response_model=None)
+
+    if settings.admin:
+        counts = RequestCounts(routes)
+
+        def bills() -> dict[str, Any]:
+            acted = rooms.misbehaviour.acted() if rooms.misbehaviour else {}
+            return {"jobs": rooms.bills.jobs(), "faults": acted}
+
+        def reset() -> None:
+            (rooms.misbehaviour or rooms.bills).reset()
+
+        add_admin(app, counts, bills=bills, reset=reset)
 
     @app.get("/healthz", response_model=None)
     async def healthz() -> JSONResponse:

@@ -18,8 +18,11 @@ from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, MAX_SEED, Video2VideoRequest
 from airflow_provider_modelslab.endpoint import answers
 from airflow_provider_modelslab.endpoint.answers import Reply
+from airflow_provider_modelslab.endpoint.bills import fingerprint
 from airflow_provider_modelslab.endpoint.engine import Engine
+from airflow_provider_modelslab.endpoint.faults import NO_FAULTS
 from airflow_provider_modelslab.endpoint.job import Job
+from airflow_provider_modelslab.endpoint.misbehave import ATTRIBUTE, Broken, BrokenFile, Misbehaviour
 from airflow_provider_modelslab.endpoint.publish import Publisher
 from airflow_provider_modelslab.endpoint.s3_details import S3Details, deploy_type_of
 from airflow_provider_modelslab.endpoint.settings import Settings
@@ -38,6 +41,7 @@ class Calls:
     """The API over the queue and the engine.
 
     :param clock: seconds since the epoch.
+    :param misbehaviour: what is to go wrong, if anything.
     """
 
     def __init__(
@@ -48,12 +52,16 @@ class Calls:
         publisher: Publisher,
         *,
         clock: Callable[[], float] = time.time,
+        misbehaviour: Misbehaviour | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._engine = engine
         self._publisher = publisher
         self._clock = clock
+        self._misbehaviour = misbehaviour
+        label = getattr(engine, "label", None)
+        self._label = {"engine": str(label)} if label else {}
 
     def owner(self, body: Mapping[str, Any]) -> str | None:
         """Who sent this body, or ``None`` when its key is missing or not accepted."""
@@ -65,29 +73,42 @@ class Calls:
             return None
         return self._store.owner(key)
 
-    def submit(self, owner: str, body: Mapping[str, Any], base_url: str) -> Job | Reply:
-        """Check a request and put it in the queue; a reply where that was refused."""
-        style = self._settings.answers
+    def submit(self, owner: str, body: Mapping[str, Any], base_url: str) -> Job | Reply | Broken:
+        """Check a request and put it in the queue; what to answer where it was refused."""
+        style, settings = self._settings.answers, self._settings
+        faults, mark = NO_FAULTS, ""
         try:
-            asked = self._prepared(body)
+            given = self._given(body)
+            asked = _settled(given)
             request = Video2VideoRequest.from_wire(asked)
             self._engine.check(request)
+            if settings.admin or self._misbehaviour:
+                mark = fingerprint(given)
+            if self._misbehaviour:
+                faults, refusal = self._misbehaviour.before(owner, body, given.track_id, mark)
+                if refusal is not None:
+                    return refusal
         except RequestValidationError as error:
             return answers.invalid_fields(error.fields or {"request": [error.message]}, style)
         file_prefix = str(uuid.uuid4())
         try:
-            return self._store.add(
+            job = self._store.add(
                 owner=owner,
                 body=asked,
                 base_url=base_url,
                 file_prefix=file_prefix,
-                meta=answers.asked_meta(request, file_prefix),
+                meta={**answers.asked_meta(request, file_prefix), **self._label},
                 future_links=self._publisher.future_links(owner, asked, file_prefix, base_url),
                 now=self._clock(),
-                max_queue=self._settings.max_queue,
+                max_queue=settings.max_queue,
+                faults=faults,
+                bill=mark if settings.admin else None,
             )
         except QueueFullError:
-            return answers.rate_limited(self._settings.max_queue or 0, self._typical(), style)
+            return answers.rate_limited(settings.max_queue or 0, self._typical(), style)
+        if self._misbehaviour:
+            self._misbehaviour.accepted(owner, mark, job)
+        return job
 
     def submitted(self, job: Job) -> Reply:
         """The answer to a submit as things stand now."""
@@ -104,27 +125,32 @@ class Calls:
         now = self._store.get(job.id)
         return now is None or now.status in {"success", "failed"}
 
-    def fetch(self, owner: str, job_id: str, base_url: str) -> Reply:
+    def fetch(self, owner: str, job_id: str, base_url: str) -> Reply | Broken:
         """How a job is doing, for the key that submitted it."""
         known = job_id.isascii() and job_id.isdigit() and len(job_id) <= 18
         job = self._store.get(int(job_id)) if known else None
         if job is None or job.owner != owner or self._expired(job):
             return answers.not_found()
+        if self._misbehaviour and (instead := self._misbehaviour.fetch(job)) is not None:
+            return instead
         return answers.fetched(replace(job, base_url=base_url))
 
-    def file(self, folder: str, name: str) -> str | None:
-        """A published file that may be read now, relative to the state directory."""
+    def file(self, folder: str, name: str) -> tuple[str, BrokenFile | None] | None:
+        """A published file that may be read now, relative to the state directory; and what is to be sent instead."""
         job = self._store.by_prefix(name.rpartition(".")[0])
         place = f"{folder}/{name}"
         if job is None or place not in job.files or job.finished_at is None or self._expired(job):
             return None
-        return place if self._clock() >= job.finished_at + self._settings.publish_delay_s else None
+        if self._clock() < job.finished_at + self._settings.publish_delay_s:
+            return None
+        broken = self._misbehaviour.file(job) if self._misbehaviour else None
+        return None if broken and broken.how == "missing" else (place, broken)
 
     def system_details(self) -> Reply:
         """How many models are loaded, and for how many seconds the queue is full."""
         queue_time = round(self._store.ahead_of() * self._typical(), 2)
         model_count = int(getattr(self._engine, "model_count", 0))
-        return Reply(200, {"model_count": model_count, "queue_time": queue_time, "status": "ok"})
+        return Reply(200, {"model_count": model_count, "queue_time": queue_time, "status": "ok", **self._label})
 
     def clear_queue(self) -> Reply:
         """Forget every unfinished job, of all keys: the queue is the server's."""
@@ -150,21 +176,17 @@ class Calls:
         self._store.reset_s3(owner, deploy_type)
         return answers.ok(f"S3 details reset for {deploy_type}")
 
-    def _prepared(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The body to keep: known attributes, the file type settled and the seed drawn, so that a rerun is the same.
+    def _given(self, body: Mapping[str, Any]) -> Video2VideoRequest:
+        """The request in a body, known attributes alone.
 
-        :raises RequestValidationError: as :class:`Video2VideoRequest`, and for an ``init_video`` that is no link: with
-            a path, the endpoint would read its own disk for whoever asks.
+        :raises RequestValidationError: as :class:`Video2VideoRequest`.
         """
         unknown = sorted(set(body) - set(ATTRIBUTES) - _NO_ATTRIBUTES)
+        if self._settings.allow_request_faults:
+            unknown = [name for name in unknown if name != ATTRIBUTE]
         if unknown:
             log.info("Attributes that the endpoint does not have are ignored: %s", ", ".join(map(repr, unknown))[:200])
-        request = Video2VideoRequest.from_wire({name: body[name] for name in ATTRIBUTES if name in body})
-        asked = request.wire()
-        asked.setdefault("output_type", _DEFAULT_OUTPUT_TYPE)
-        if asked["seed"] is None:
-            asked["seed"] = random.randint(0, MAX_SEED)
-        return asked
+        return Video2VideoRequest.from_wire({name: body[name] for name in ATTRIBUTES if name in body})
 
     def _expired(self, job: Job) -> bool:
         return job.finished_at is not None and self._clock() >= job.finished_at + self._settings.retention_s
@@ -172,3 +194,16 @@ class Calls:
     def _typical(self) -> float:
         seconds = self._store.typical_seconds()
         return _FIRST_GUESS_S if seconds is None else seconds
+
+
+def _settled(request: Video2VideoRequest) -> dict[str, Any]:
+    """The body to keep: the file type settled and the seed drawn, so that a rerun is the same.
+
+    :raises RequestValidationError: for an ``init_video`` that is no link: with a path, the endpoint would read its own
+        disk for whoever asks.
+    """
+    asked = request.wire()
+    asked.setdefault("output_type", _DEFAULT_OUTPUT_TYPE)
+    if asked["seed"] is None:
+        asked["seed"] = random.randint(0, MAX_SEED)
+    return asked

@@ -30,8 +30,9 @@ class Generated(Protocol):
 class Engine(Protocol):
     """Makes clips, one at a time. ``generate`` is called from one thread only; ``check`` from any.
 
-    An engine may also have ``clear_cache()``, called between two jobs, and ``model_count``, the number of models that
-    it has loaded.
+    An engine may also have ``clear_cache()``, called between two jobs; ``model_count``, the number of models that it
+    has loaded; and ``label``, for an engine that is not the real thing: it is told in each ``meta`` and in
+    ``system_details`` as ``engine``.
     """
 
     def check(self, request: Video2VideoRequest) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from airflow_provider_modelslab.endpoint.faults import NO_FAULTS, Faults
+
 __all__ = ["Job", "JobStatus"]
 
-JobStatus = Literal["queued", "running", "success", "failed"]
+JobStatus = Literal["queued", "running", "stuck", "success", "failed"]
+"""``stuck``: told never to end, see :data:`.faults.FAULTS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Job:
     :param seconds: how long the engine worked.
     :param message: why the job failed.
     :param attempts: how often an engine started on it, without the times that it was interrupted in good order.
+    :param faults: what is to go wrong with it, see :mod:`.faults`.
     """
 
     id: int
@@ -45,6 +49,7 @@ class Job:
     created_at: float = 0.0
     started_at: float | None = None
     finished_at: float | None = None
+    faults: Faults = NO_FAULTS
 
     @property
     def links(self) -> tuple[str, ...]:

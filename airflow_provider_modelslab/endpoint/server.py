@@ -8,6 +8,8 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
+from airflow_provider_modelslab.endpoint.wire import FaultyProtocol
+
 __all__ = ["EndpointServer"]
 
 _GRACEFUL_S = 10
@@ -37,6 +39,7 @@ class EndpointServer(uvicorn.Server):
                 port=port,
                 log_level=log_level,
                 log_config=None,
+                http=FaultyProtocol if app.state.misbehaves else "auto",
                 ws="none",
                 timeout_graceful_shutdown=_GRACEFUL_S,
             )

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from airflow_provider_modelslab.endpoint.faults import FaultPlan
+
 __all__ = ["AnswerStyle", "Settings"]
 
 AnswerStyle = Literal["legacy", "documented"]
@@ -30,6 +32,10 @@ class Settings:
     :param api_keys: the keys that are accepted; empty accepts any key that is not empty.
     :param webhook_timeout_s: how long a webhook's receiver may take; the vendor says 30.
     :param max_queue: how many unfinished jobs one key may have (the vendor: 5, 10 or 15 by plan); ``None``: any number.
+    :param faults: which share of the calls goes wrong, for tests of clients; ``None``: none by plan.
+    :param allow_request_faults: whether a request may ask for its own faults with the attribute ``x_faults``.
+    :param admin: whether accepted jobs are written on a bill, and ``/admin/bills`` and ``/admin/reset`` are there.
+        They ask for no key: they are for tests on one's own machine.
     :raises ValueError: naming the setting that cannot work.
     """
 
@@ -42,6 +48,14 @@ class Settings:
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     webhook_timeout_s: float = 30.0
     max_queue: int | None = None
+    faults: FaultPlan | None = None
+    allow_request_faults: bool = False
+    admin: bool = False
+
+    @property
+    def misbehaves(self) -> bool:
+        """Whether anything may go wrong on purpose."""
+        return self.faults is not None or self.allow_request_faults
 
     def __post_init__(self) -> None:
         if self.answers not in get_args(AnswerStyle):

@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 
 import requests
 
-from airflow_provider_modelslab.api.errors import ModelsLabError, RequestValidationError
+from airflow_provider_modelslab.api.errors import JobFailedError, ModelsLabError, RequestValidationError
 from airflow_provider_modelslab.api.redaction import redact, strip_query
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint import answers
 from airflow_provider_modelslab.endpoint.engine import Engine
 from airflow_provider_modelslab.endpoint.job import Job
+from airflow_provider_modelslab.endpoint.misbehave import Misbehaviour
 from airflow_provider_modelslab.endpoint.publish import Publisher
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.endpoint.store import Store
@@ -38,6 +39,7 @@ class Worker:
 
     :param on_done: called in the worker's thread with the id of each job that ended.
     :param clock: seconds since the epoch.
+    :param misbehaviour: what is to go wrong, if anything.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Worker:
         *,
         on_done: Callable[[int], None],
         clock: Callable[[], float] = time.time,
+        misbehaviour: Misbehaviour | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -56,6 +59,7 @@ class Worker:
         self._publisher = publisher
         self._on_done = on_done
         self._clock = clock
+        self._misbehaviour = misbehaviour
         self._desk = settings.state_dir / "work"
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -75,7 +79,7 @@ class Worker:
         with self._lifecycle:
             shutil.rmtree(self._desk, ignore_errors=True)
             self._desk.mkdir(parents=True)
-            self._store.recover(self._clock())
+            self._store.recover(self._clock(), keep_stuck=self._settings.misbehaves)
             self._launch()
 
     def stop(self, timeout_s: float | None = None) -> bool:
@@ -168,11 +172,14 @@ class Worker:
         self._on_done(job.id)
         log.info("Job %s: %s %s", job.id, ended.status, ended.message)
         if ended.body.get("webhook"):
-            threading.Thread(target=self._call_webhook, args=(ended,), daemon=True).start()
+            for _ in range(self._misbehaviour.webhook_calls(ended) if self._misbehaviour else 1):
+                threading.Thread(target=self._call_webhook, args=(ended,), daemon=True).start()
 
     def _work(self, job: Job, desk: Path, stop: threading.Event) -> Job | None:
         """The job as it ended; ``None`` when it was interrupted, or cleared meanwhile."""
         try:
+            if self._misbehaviour and (reason := self._misbehaviour.failure(job)) is not None:
+                raise JobFailedError(reason)
             request = Video2VideoRequest.from_wire(job.body)
             made = self._engine.generate(request, desk / f"clip.{job.body['output_type']}", should_stop=stop.is_set)
             meta = answers.used_meta(job.meta, made.meta)

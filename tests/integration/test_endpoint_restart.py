@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import requests
 
-from tests.support.endpoint import KEY, VIDEO, Caller
+from tests.support.endpoint import VIDEO, Caller, running
 from tests.support.endpoint_engine import write_clip
 from tests.support.files_server import FilesServer, ServedFile
-
-ROOT = Path(__file__).parents[2]
-
-
-@contextmanager
-def running(command: list[str], ready_file: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process, once it wrote its ready file; killed at the end if it still runs."""
-    environment = {**os.environ, "MODELSLAB_ENDPOINT_API_KEY": KEY}
-    with subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment) as process:
-        try:
-            while not ready_file.exists():
-                assert process.poll() is None, "the endpoint ended before it listened"
-                time.sleep(0.02)
-            yield process
-        finally:
-            process.kill()
 
 
 def test_jobs_survive_kill_9(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
-"""The endpoint on a real socket in a thread of the test, and a caller for it."""
+"""The endpoint on a real socket, in a thread of the test or as a process, and a caller for it."""
 
 from __future__ import annotations
 
+import os
 import queue
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -19,6 +23,7 @@ from airflow_provider_modelslab.endpoint.settings import Settings
 
 KEY = "test-key-of-nobody"
 VIDEO = "/api/v1/enterprise/video"
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,12 @@ class Caller:
         return requests.post(f"{self.url}{path}", json={"key": self.key, **body}, timeout=30)
 
     def submit(self, **attributes: Any) -> dict[str, Any]:
-        defaults = {"model_id": "dark-sushi-mix", "prompt": "a fox", "init_video": "https://example.com/in.gif"}
-        answer: dict[str, Any] = self.post(f"{VIDEO}/video2video", **{**defaults, **attributes}).json()
+        answer: dict[str, Any] = self.send(**attributes).json()
         return answer
+
+    def send(self, **attributes: Any) -> requests.Response:
+        defaults = {"model_id": "dark-sushi-mix", "prompt": "a fox", "init_video": "https://example.com/in.gif"}
+        return self.post(f"{VIDEO}/video2video", **{**defaults, **attributes})
 
     def fetch(self, job_id: int | str) -> dict[str, Any]:
         answer: dict[str, Any] = self.post(f"{VIDEO}/fetch/{job_id}").json()
@@ -44,6 +52,11 @@ class Caller:
         """Fetch until the job is no longer "processing"; pytest's timeout is the limit."""
         while (answer := self.fetch(job_id))["status"] == "processing":
             time.sleep(0.02)
+        return answer
+
+    def bills(self) -> dict[str, Any]:
+        """What was paid; the endpoint has to have its admin routes."""
+        answer: dict[str, Any] = requests.get(f"{self.url}/admin/bills", timeout=30).json()
         return answer
 
 
@@ -60,3 +73,17 @@ def serving(settings: Settings, engine: Engine, *, clock: Callable[[], float] = 
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+
+
+@contextmanager
+def running(command: list[str], ready_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this Python, once it wrote its ready file; killed at the end if it still runs."""
+    environment = {**os.environ, "MODELSLAB_ENDPOINT_API_KEY": KEY}
+    with subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment) as process:
+        try:
+            while not ready_file.exists():
+                assert process.poll() is None, "the endpoint ended before it listened"
+                time.sleep(0.02)
+            yield process
+        finally:
+            process.kill()

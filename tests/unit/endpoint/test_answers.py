@@ -36,6 +36,12 @@ def test_meta_has_exactly_the_keys_of_the_page_in_its_order() -> None:
     assert (used["seed"], used["fps"], used["width"]) == (9, 7, None)
 
 
+def test_meta_names_the_engine_that_did_the_work_if_it_is_not_the_real_thing() -> None:
+    asked = {**job().meta, "engine": "echo"}
+    assert answers.used_meta(job().meta, {"engine": "echo"})["engine"] == "echo"
+    assert "engine" not in answers.used_meta(asked, {"seed": 9})
+
+
 def test_switches_are_echoed_as_words() -> None:
     request = Video2VideoRequest.from_wire({**SAMPLE_REQUEST, "temp": True, "base64": "yes"})
     meta = answers.asked_meta(request, "p")

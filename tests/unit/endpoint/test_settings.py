@@ -42,3 +42,19 @@ def test_the_command_says_what_is_wrong_before_anything_starts(
     assert "hold_s must be at least 0 seconds" in told
     assert "hush-hush" not in told
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--faults", '{"rates": {"reset": 1}}'], "'reset' is no fault"),
+        (["--faults", "/no/such/file"], "cannot be read"),
+        (["--engine", "echo", "--echo-seconds", "-1"], "echo seconds must be at least 0"),
+    ],
+)
+def test_the_command_refuses_faults_and_engines_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--state-dir", str(tmp_path / "state"), *arguments])
+    assert text in capsys.readouterr().err

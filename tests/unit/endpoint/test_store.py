@@ -78,6 +78,26 @@ def test_everything_is_on_disk_at_once(store: Store, tmp_path: Path) -> None:
         assert other.execute("SELECT status FROM jobs").fetchall() == [("success",)]
 
 
+def test_what_was_accepted_is_synced_to_the_disk_and_the_rest_costs_no_sync(store: Store) -> None:
+    def synchronous() -> int:
+        level: int = store.database._writer.execute("PRAGMA synchronous").fetchone()[0]
+        return level
+
+    full, normal = 2, 1
+    store.claim(1.0)
+    assert synchronous() == normal
+    job = add(store)
+    assert synchronous() == full
+    store.claim(1.0)
+    succeed(store, job)
+    assert synchronous() == normal
+    store.clear()
+    assert synchronous() == full
+    store.expire(1.0)
+    store.set_s3("me", "video", {})
+    assert synchronous() == full
+
+
 def test_jobs_of_a_dead_process_go_back_to_the_queue(tmp_path: Path) -> None:
     with closing(Store(tmp_path)) as before:
         job = add(before)
