@@ -37,6 +37,7 @@ def get_provider_info() -> dict[str, object]:
                 "integration-name": _INTEGRATION,
                 "python-modules": [
                     "airflow_provider_modelslab.operators.land",
+                    "airflow_provider_modelslab.operators.local",
                     "airflow_provider_modelslab.operators.s3_settings",
                     "airflow_provider_modelslab.operators.video2video",
                 ],

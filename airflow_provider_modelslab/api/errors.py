@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "AuthenticationError",
+    "ChangedRequestError",
     "JobFailedError",
     "JobLostError",
     "JobTimeoutError",
@@ -159,6 +160,12 @@ class RequestValidationError(ModelsLabError, ValueError):
     def to_event(self) -> dict[str, Any]:
         """With ``fields``."""
         return {**super().to_event(), "fields": self.fields}
+
+
+class ChangedRequestError(ModelsLabError, ValueError):
+    """The task paid for another request before, and was told (``on_changed_request="fail"``) not to pay again."""
+
+    reason = Reason.VALIDATION
 
 
 class JobFailedError(ModelsLabError):

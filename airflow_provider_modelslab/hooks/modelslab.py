@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.api.response import Answer, Processing
     from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
     from airflow_provider_modelslab.client.sync import ModelsLabClient
+    from airflow_provider_modelslab.storage.landing import LandedObject
     from airflow_provider_modelslab.storage.uri import S3Uri
 
 __all__ = ["ModelsLabHook"]
@@ -244,13 +245,11 @@ class ModelsLabHook(BaseHook):
         :raises ResultExpiredError: when the links are dead.
         """
         from airflow_provider_modelslab.storage.landing import land
-        from airflow_provider_modelslab.storage.sidecar import write_sidecar
 
-        s3 = self.get_s3_client()
         landed = land(
             finished.links,
             target,
-            s3,
+            self.get_s3_client(),
             expected_type=expected_type,
             job_id=job.job_id,
             submitted_at=job.submitted_at,
@@ -258,6 +257,15 @@ class ModelsLabHook(BaseHook):
                 "No link can be read yet after %d downloads tried, again in %.1f s: %s", tries, pause, why
             ),
         )
+        return self.describe_landed(job, finished, landed)
+
+    def describe_landed(self, job: Job, finished: Finished, landed: LandedObject) -> dict[str, Any]:
+        """Write the sidecar of an object that has landed and return its manifest.
+
+        :raises LandingError: when S3 refuses the sidecar.
+        """
+        from airflow_provider_modelslab.storage.sidecar import write_sidecar
+
         record = {
             "job_id": job.job_id,
             "submitted_at": job.submitted_at,
@@ -266,7 +274,7 @@ class ModelsLabHook(BaseHook):
             "seed": seed_of(job, finished),
             "generation_time_s": finished.generation_time,
         }
-        return landed_manifest(job, finished, landed, write_sidecar(s3, landed, record))
+        return landed_manifest(job, finished, landed, write_sidecar(self.get_s3_client(), landed, record))
 
     def check_bucket(self) -> list[str]:
         """Check that the profile's bucket takes a put, a public ACL and a public read, as the vendor's server needs.

@@ -211,7 +211,7 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
                 told = told_by_people(context, error)
                 if told == "resubmit":
                     policy = replace(policy, on_unknown_submission="resubmit")
-                elif told is None or not ledger.adopt(told, conn_id=self.modelslab_conn_id):
+                elif told is None or not ledger.adopt(told, conn_id=self.modelslab_conn_id, take=error.take):
                     if policy.on_unknown_submission == "resubmit":
                         raise  # a retry submits again, after its delay
                     raise AirflowFailException(with_advice(error, context)) from error

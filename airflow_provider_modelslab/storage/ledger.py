@@ -26,12 +26,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
-from airflow_provider_modelslab.api.errors import ModelsLabError, Reason, SubmissionUnknownError
+from airflow_provider_modelslab.api.errors import ChangedRequestError, SubmissionUnknownError
 from airflow_provider_modelslab.storage.owner import is_provably_dead
 
 __all__ = [
     "Attach",
-    "ChangedRequestError",
     "Decision",
     "Entries",
     "Entry",
@@ -73,12 +72,6 @@ class LedgerStore(Protocol):
 
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write an entry that nobody has written; ``False`` when somebody has, ``True`` for exactly one caller."""
-
-
-class ChangedRequestError(ModelsLabError, ValueError):
-    """The task paid for another request before, and ``on_changed_request`` is ``"fail"``."""
-
-    reason = Reason.VALIDATION
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,12 @@ class S3LedgerStore:
         missing = [name for name, entry in found.items() if entry is None]
         if missing:
             raise self._unusable("read", f"{', '.join(missing)}: listed, and not there")
-        return {name: entry for name, entry in found.items() if entry is not None}
+        # The token says who wrote an entry and is nobody else's business: manifests go on to XCom.
+        return {
+            name: {key: value for key, value in entry.items() if key != _TOKEN}
+            for name, entry in found.items()
+            if entry is not None
+        }
 
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write an entry; ``True`` for exactly one caller.

@@ -70,10 +70,11 @@ class Job:
             )
         if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
             return cls(job_id=str(value).strip(), conn_id=conn_id)
-        if isinstance(value, dict) and value.get("job_id"):
+        # Links without an id: a submit that was answered with the result. It can be landed, though not asked for again.
+        if isinstance(value, dict) and (value.get("job_id") or value.get("links")):
             submitted = value.get("submitted_at")
             return cls(
-                job_id=str(value["job_id"]),
+                job_id=str(value.get("job_id") or ""),
                 conn_id=value.get("conn_id") or conn_id,
                 submitted_at=datetime.fromisoformat(submitted).timestamp() if submitted else None,
                 eta=value.get("eta_s"),

@@ -168,15 +168,7 @@ class Ledger:
     ) -> Purchase | None:
         """Claim and submit one take; ``None`` when another process was quicker."""
         now = self._clock()
-        claim = {
-            **asdict(fingerprint),
-            **(attempt.names or {}),
-            "owner": describe_owner(),
-            "try_number": attempt.try_number,
-            "claimed_at": _iso(now),
-            "expires_at": now + attempt.lease,
-            "track_id": track_id,
-        }
+        claim = self._claim(fingerprint, attempt, track_id)
         if not self._store.create(entry_name(choice.take, Entry.CLAIM), claim):
             return None
         log.info("Take %d: %s", choice.take, choice.why)
@@ -208,6 +200,18 @@ class Ledger:
             raise
         return Purchase(choice.take, job, finished)
 
+    def _claim(self, fingerprint: Fingerprint, attempt: Attempt, track_id: str) -> dict[str, Any]:
+        now = self._clock()
+        return {
+            **asdict(fingerprint),
+            **(attempt.names or {}),
+            "owner": describe_owner(),
+            "try_number": attempt.try_number,
+            "claimed_at": _iso(now),
+            "expires_at": now + attempt.lease,
+            "track_id": track_id,
+        }
+
     def submitted(self, take: int, job: Job, finished: Finished | None = None) -> None:
         """Write the job's id; a store that refuses is no error, since the job is paid for and can be waited for."""
         entry = {**job.to_dict(), "submitted_at_iso": _iso(job.submitted_at or self._clock())}
@@ -226,6 +230,37 @@ class Ledger:
     def abandoned(self, take: int, why: str) -> None:
         """Write that nobody waits for the job any more; a later attempt still picks it up."""
         self._note(take, Entry.ABANDONED, {"why": why, "at": _iso(self._clock())})
+
+    def find_landed(
+        self,
+        fingerprint: Fingerprint,
+        policy: LedgerPolicy,
+        attempt: Attempt,
+        *,
+        skip_landed: Callable[[Mapping[str, Any]], bool] = lambda _: False,
+    ) -> Landed | None:
+        """The result that has landed for this request, for work that nobody bills; ``None`` when there is none.
+
+        :raises ChangedRequestError: when another request has landed and the policy says ``fail``.
+        """
+        choice = decide(
+            self._store.load(),
+            fingerprint,
+            policy,
+            now=self._clock(),
+            first_try=attempt.first_try,
+            is_dead=self._is_dead,
+        )
+        if isinstance(choice, Reuse) and not skip_landed(choice.manifest):
+            return Landed(choice.take, choice.manifest)
+        return None
+
+    def record_landed(self, fingerprint: Fingerprint, attempt: Attempt, manifest: Mapping[str, Any]) -> None:
+        """Write a take that nobody billed, whole."""
+        take = max((int(name.partition("-")[0]) for name in self._store.load()), default=0) + 1
+        claim = self._claim(fingerprint, attempt, str(manifest.get("job_id")))
+        if self._store.create(entry_name(take, Entry.CLAIM), claim):
+            self._note(take, Entry.LANDED, manifest)
 
     def adopt(self, job_id: str, *, conn_id: str, take: int | None = None) -> bool:
         """Give the id that a person found to a take; says whether that take had none and has it now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -96,6 +97,9 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         )
 
     async def _wait(self) -> Finished:
+        self.log.info(
+            "Waiting for job %s until %s UTC", self.job_id, time.strftime("%F %T", time.gmtime(self.deadline))
+        )
         client = await ModelsLabHook(self.modelslab_conn_id).get_async_client()
         async with client:
             return await client.wait(
