@@ -129,10 +129,10 @@ RANGES: list[tuple[str, float | None, float | None]] = [
 @pytest.mark.parametrize(("name", "lowest", "highest"), RANGES)
 def test_ranges_name_what_was_given_and_what_is_allowed(name: str, lowest: float, highest: float | None) -> None:
     assert Video2VideoRequest(**NEEDED, **{name: lowest}).wire()[name] == lowest
-    assert problems(**{name: lowest - 1}) == {name: [f"must be at least {lowest:g}; got {lowest - 1!r}"]}
+    assert problems(**{name: lowest - 1}) == {name: [f"must be at least {lowest:.10g}; got {lowest - 1!r}"]}
     if highest is not None:
         assert Video2VideoRequest(**NEEDED, **{name: highest}).wire()[name] == highest
-        assert problems(**{name: highest + 1}) == {name: [f"must be at most {highest:g}; got {highest + 1!r}"]}
+        assert problems(**{name: highest + 1}) == {name: [f"must be at most {highest:.10g}; got {highest + 1!r}"]}
 
 
 NUMBERS = ["guidance_scale", "strength", "domain_lora_scale", "upscale_strength", "upscale_guidance_scale"]

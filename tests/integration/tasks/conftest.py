@@ -1,0 +1,147 @@
+"""A real endpoint, a real S3 server over TLS, and Airflow connections that lead to both."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import pytest
+
+from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.endpoint.settings import Settings
+from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
+from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.support.connections import KEY, set_aws, set_modelslab
+from tests.support.endpoint import Caller, serving
+from tests.support.endpoint_engine import ScriptedEngine
+from tests.support.files_server import FilesServer, ServedFile
+from tests.support.s3 import S3Server
+from tests.support.samples import small_mp4
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+FRAMES = 5
+
+
+@dataclass
+class WatchedEngine(ScriptedEngine):
+    """Remembers every request that the endpoint took."""
+
+    submitted: list[Video2VideoRequest] = field(default_factory=list)
+
+    def check(self, request: Video2VideoRequest) -> None:
+        super().check(request)
+        self.submitted.append(request)
+
+
+@dataclass(frozen=True)
+class Store:
+    """What is in S3."""
+
+    s3: S3Client
+
+    def read(self, uri: str) -> bytes:
+        place = S3Uri.parse(uri)
+        return self.s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
+
+    def content_type(self, uri: str) -> str:
+        place = S3Uri.parse(uri)
+        return self.s3.head_object(Bucket=place.bucket, Key=place.key)["ContentType"]
+
+    def frames(self, uri: str) -> int:
+        """How many frames of the object can be decoded."""
+        with av.open(io.BytesIO(self.read(uri)), "r") as container:
+            return sum(1 for _ in container.decode(video=0))
+
+
+@pytest.fixture
+def engine() -> WatchedEngine:
+    return WatchedEngine()
+
+
+@pytest.fixture
+def gate(engine: WatchedEngine) -> Iterator[threading.Event]:
+    """Jobs wait until it is set."""
+    engine.gate = event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path / "state", api_keys=(KEY,), hold_s=30)
+
+
+@pytest.fixture
+def endpoint(settings: Settings, engine: WatchedEngine) -> Iterator[Caller]:
+    with serving(settings, engine) as caller:
+        yield caller
+
+
+@pytest.fixture
+def s3_connection(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_aws(monkeypatch, s3_server)
+
+
+@pytest.fixture
+def s3_extra(s3_server: S3Server, bucket: str) -> dict[str, Any]:
+    """The S3 profile in the extra of the connection."""
+    return {
+        "bucket": bucket,
+        "prefix": "styled",
+        "region": s3_server.region,
+        "endpoint_url": s3_server.endpoint_url,
+        "public_url": f"{s3_server.endpoint_url}/{bucket}",
+    }
+
+
+@pytest.fixture
+def connections(
+    endpoint: Caller, s3_connection: None, s3_extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``modelslab_default`` and ``aws_default``."""
+    set_modelslab(monkeypatch, endpoint.url, **s3_extra)
+
+
+@pytest.fixture
+def store(s3: S3Client) -> Store:
+    return Store(s3)
+
+
+@pytest.fixture
+def clip(files: FilesServer) -> str:
+    """An http link to a clip."""
+    return files.add("/in.mp4", ServedFile(small_mp4(), "video/mp4"))
+
+
+@dataclass(frozen=True)
+class Restyle:
+    """Makes the operator, as each parse of the Dag does."""
+
+    clip: str
+    common: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, **changes: Any) -> ModelsLabVideo2VideoOperator:
+        arguments = {
+            "model_id": "dark-sushi-mix",
+            "prompt": "a fox",
+            "init_video": self.clip,
+            "num_frames": FRAMES,
+            "seed": 11,
+            "poll_interval": 0.02,
+            "max_poll_interval": 0.1,
+            "timeout": 60,
+            **changes,
+        }
+        return ModelsLabVideo2VideoOperator(task_id="restyle", **arguments)
+
+
+@pytest.fixture
+def restyle(clip: str) -> Restyle:
+    return Restyle(clip)

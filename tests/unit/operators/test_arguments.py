@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, task
+
+from airflow_provider_modelslab.api.errors import (
+    ModelsLabError,
+    RequestValidationError,
+    StorageConfigurationError,
+)
+from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
+from airflow_provider_modelslab.operators.arguments import (
+    Video2VideoArguments,
+    link_suffix,
+    resolve_destination,
+    result_name,
+)
+from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
+from airflow_provider_modelslab.storage.profile import S3Profile
+from tests.support.tasks import TaskInstance, context_of
+
+REQUIRED = {"model_id": "dark-sushi-mix", "prompt": "a fox", "init_video": "https://example.com/in.mp4"}
+
+
+def operator(**changes: Any) -> ModelsLabVideo2VideoOperator:
+    return ModelsLabVideo2VideoOperator(**{"task_id": "restyle", **REQUIRED, **changes})
+
+
+def rendered(**changes: Any) -> Video2VideoRequest:
+    made = operator(**changes)
+    context = context_of(nothing="", none=None, text="24", loras=["a", "b"], yes=True)
+    made.render_template_fields(context)
+    return made.build_request()
+
+
+# -- every attribute is an argument ---------------------------------------------------------------------------------
+
+
+def test_every_attribute_of_the_endpoint_is_an_argument_and_a_template_field() -> None:
+    parameters = inspect.signature(inspect.unwrap(Video2VideoArguments.__init__)).parameters
+    arguments = {name for name in parameters if name not in {"self", "kwargs"}}
+    assert arguments == {*ATTRIBUTES, "extra_parameters"}
+    assert set(Video2VideoArguments.template_fields) == arguments
+    assert {*arguments, "destination", "modelslab_conn_id"} == set(ModelsLabVideo2VideoOperator.template_fields)
+    assert set(Video2VideoArguments.template_fields_renderers) <= arguments
+
+
+def test_what_is_not_given_is_left_to_the_endpoint() -> None:
+    parameters = inspect.signature(inspect.unwrap(Video2VideoArguments.__init__)).parameters
+    defaults = {
+        name: parameter.default for name, parameter in parameters.items() if parameter.default is not parameter.empty
+    }
+    assert {name: value for name, value in defaults.items() if value is not None} == {
+        "output_type": "mp4",  # so that the name of the object is known before the job is submitted
+        "instant_response": True,  # the wait is ours
+    }
+    sent = rendered(track_id="mine").wire()
+    assert sent == {**REQUIRED, "seed": None, "output_type": "mp4", "instant_response": True, "track_id": "mine"}
+
+
+def test_every_attribute_is_documented() -> None:
+    documented = re.findall(r":param (\w+):", inspect.getdoc(Video2VideoArguments) or "")
+    assert documented == [*dict.fromkeys(documented)]
+    assert set(documented) == {*ATTRIBUTES, "extra_parameters"}
+
+
+def test_every_attribute_reaches_the_request() -> None:
+    given: dict[str, Any] = {
+        **REQUIRED,
+        "negative_prompt": "blurry",
+        "seed": 3,
+        "height": 512,
+        "width": 768,
+        "num_frames": 25,
+        "num_inference_steps": 50,
+        "guidance_scale": 7.5,
+        "clip_skip": 2,
+        "strength": 0.5,
+        "output_type": "gif",
+        "fps": 8,
+        "lora_models": ["a", "b"],
+        "lora_strength": [0.5, 0.7],
+        "motion_loras": "zoom-in",
+        "motion_lora_strength": 0.4,
+        "domain_lora_scale": 0.9,
+        "adapter_lora": "adapter",
+        "motion_module": "animatelcm",
+        "upscale_height": 1024,
+        "upscale_width": 1024,
+        "upscale_strength": 0.3,
+        "upscale_guidance_scale": 9.0,
+        "upscale_num_inference_steps": 10,
+        "use_improved_sampling": True,
+        "base64": True,
+        "instant_response": False,
+        "temp": True,
+        "webhook": "https://example.com/hook",
+        "track_id": "mine",
+    }
+    assert set(given) == set(ATTRIBUTES)
+    sent = rendered(**given, extra_parameters={"scheduler": "ddim"}).wire()
+    lists = {"lora_models": "a,b", "lora_strength": "0.5,0.7", "motion_lora_strength": "0.4"}
+    assert sent == {**given, **lists, "scheduler": "ddim"}
+
+
+def test_rendered_text_becomes_numbers_lists_and_nothing() -> None:
+    request = rendered(
+        seed="{{ params.none }}",
+        fps="{{ params.nothing }}",
+        num_frames="{{ params.text }}",
+        lora_models="{{ params.loras | join(',') }}",
+        use_improved_sampling="{{ params.yes }}",
+        extra_parameters={"note": "run {{ params.text }}"},
+    )
+    assert (request.seed, request.fps, request.num_frames) == (None, None, 24)
+    assert (request.lora_models, request.use_improved_sampling) == (("a", "b"), True)
+    assert request.extra_parameters == {"note": "run 24"}
+
+
+def test_a_track_id_of_the_users_is_kept() -> None:
+    assert rendered(track_id="clip {{ params.text }}").track_id == "clip 24"
+
+
+# -- bad input: when the Dag is parsed, or before anything is sent ----------------------------------------------------
+
+BAD = [
+    ({"prompt": ""}, "prompt: must not be empty; got ''"),
+    ({"prompt": None}, "prompt: is required"),
+    ({"init_video": ""}, "init_video: must not be empty; got ''"),
+    ({"init_video": None}, "init_video: is required"),
+    ({"model_id": ""}, "model_id: must not be empty"),
+    ({"strength": 1.1}, "strength: must be at most 1; got 1.1"),
+    ({"strength": -0.1}, "strength: must be at least 0; got -0.1"),
+    ({"strength": float("nan")}, "strength: must be a finite number"),
+    ({"width": 769}, "width: must be at most 768; got 769"),
+    ({"height": 1024}, "height: must be at most 768; got 1024"),
+    ({"width": 0}, "width: must be at least 1; got 0"),
+    ({"height": -8}, "height: must be at least 1; got -8"),
+    ({"num_frames": 26}, "num_frames: must be at most 25; got 26"),
+    ({"num_frames": 0}, "num_frames: must be at least 1; got 0"),
+    ({"num_inference_steps": 51}, "num_inference_steps: must be at most 50; got 51"),
+    ({"upscale_width": 1025}, "upscale_width: must be at most 1024; got 1025"),
+    ({"upscale_height": 2048}, "upscale_height: must be at most 1024; got 2048"),
+    ({"output_type": "webm"}, "output_type: must be one of 'mp4' or 'gif'; got 'webm'"),
+    ({"lora_models": "a,b,c", "lora_strength": [0.5, 0.5]}, "lora_strength: has 2 values for 3 lora_models"),
+    (
+        {"motion_loras": ["a"], "motion_lora_strength": "0.5,0.5"},
+        "motion_lora_strength: has 2 values for 1 motion_loras",
+    ),
+    ({"lora_strength": [0.5, 0.6]}, "lora_strength: has 2 values for 0 lora_models"),
+    ({"seed": 2**32}, "seed: must be at most 4294967295; got 4294967296"),
+    ({"webhook": "ftp://x"}, "webhook: must be an http(s) URL"),
+    ({"extra_parameters": {"key": "x"}}, "extra_parameters: key: must be given by its own argument"),
+    ({"extra_parameters": "scheduler=ddim"}, "extra_parameters: Input should be a valid dictionary"),
+    ({"destination": "s3://"}, "names no bucket"),
+    ({"destination": "s3:///clip.mp4"}, "names no bucket"),
+    ({"destination": "s3://No_Bucket/clip.mp4"}, "no legal S3 bucket name"),
+    ({"destination": "https://example.com/clip.mp4"}, "Expected an S3 URI like s3://bucket/key"),
+    ({"destination": " "}, "destination: is empty"),
+    ({"timeout": 0}, "timeout: must be more than 0 seconds; got 0"),
+    ({"poll_interval": 5, "max_poll_interval": 1}, "Poll intervals need 0 < min <= max; got min 5 s, max 1 s"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), BAD)
+def test_a_bad_literal_fails_when_the_dag_is_parsed(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        operator(**given)
+    policy = {"timeout", "poll_interval"} & set(given)
+    assert isinstance(caught.value, ModelsLabError) or policy
+
+
+@pytest.mark.parametrize("name", ["model_id", "prompt", "init_video"])
+def test_a_required_argument_that_is_missing(name: str) -> None:
+    given: dict[str, Any] = {key: value for key, value in REQUIRED.items() if key != name}
+    with pytest.raises(TypeError, match=f"missing keyword argument '{name}'"):
+        ModelsLabVideo2VideoOperator(task_id="restyle", **given)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        operator(strength=2, width=1000, num_frames=99)
+    assert set(caught.value.fields) == {"strength", "width", "num_frames"}
+
+
+LATE = [
+    ({"strength": "{{ params.text }}"}, "strength: must be at most 1; got '24'"),
+    ({"prompt": "{{ params.nothing }}"}, "prompt: must not be empty"),
+    ({"init_video": "{% if params.none %}x{% endif %}"}, "init_video: must not be empty"),
+    (
+        {"lora_models": "{{ params.loras | join(',') }}", "lora_strength": [1, 1, 1]},
+        "lora_strength: has 3 values for 2",
+    ),
+    ({"lora_models": ["a", "{{ params.text }}"], "lora_strength": [1, 1, 1]}, "lora_strength: has 3 values for 2"),
+    ({"extra_parameters": {"seed": "{{ params.text }}"}}, "extra_parameters: seed: must be given by its own argument"),
+    ({"output_type": "{{ params.text }}"}, "output_type: must be one of 'mp4' or 'gif'"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), LATE)
+def test_a_template_is_checked_when_it_is_rendered(given: dict[str, Any], message: str) -> None:
+    operator(**given)  # passes
+    with pytest.raises(RequestValidationError, match=re.escape(message)):
+        rendered(**given)
+
+
+def test_the_output_of_another_task_is_checked_when_it_is_there() -> None:
+    with DAG("dag", schedule=None):
+
+        @task
+        def clip() -> str:
+            return "s3://bucket/in.mp4"
+
+        out = clip()
+        made = operator(init_video=out, seed=out, destination=out, lora_models=out, lora_strength=[1, 2])
+        assert made.upstream_task_ids == {"clip"}
+        with pytest.raises(RequestValidationError, match="strength: must be at most 1"):
+            operator(task_id="bad", init_video=out, strength=3)
+
+
+def test_a_mapped_task_makes_its_operators_when_it_runs() -> None:
+    with DAG("dag", schedule=None):
+        mapped = ModelsLabVideo2VideoOperator.partial(
+            task_id="restyle", model_id="dark-sushi-mix", prompt="a fox", strength=0.4, deferrable=True
+        ).expand_kwargs(
+            [{"init_video": "s3://bucket/1.mp4", "seed": 1}, {"init_video": "s3://bucket/2.mp4", "seed": 2}]
+        )
+        by_seed = ModelsLabVideo2VideoOperator.partial(task_id="seeds", **REQUIRED).expand(seed=[1, 2, 2**33])
+    made = mapped.unmap({"init_video": "s3://bucket/2.mp4", "seed": 2})
+    assert isinstance(made, ModelsLabVideo2VideoOperator)
+    assert (made.init_video, made.seed, made.strength, made.deferrable) == ("s3://bucket/2.mp4", 2, 0.4, True)
+    assert made.output_type == "mp4"
+    with pytest.raises(RequestValidationError, match="seed: must be at most"):
+        by_seed.unmap({"seed": 2**33})
+
+
+def test_an_argument_that_does_not_exist() -> None:
+    with pytest.raises(TypeError, match="stregnth"):
+        operator(stregnth=0.4)
+    with DAG("dag", schedule=None), pytest.raises(TypeError, match="stregnth"):
+        ModelsLabVideo2VideoOperator.partial(task_id="restyle", stregnth=0.4)
+
+
+def test_default_args_of_the_dag_count() -> None:
+    with DAG("dag", schedule=None, default_args={"prompt": "a fox", "model_id": "dark-sushi-mix", "strength": 0.3}):
+        made = ModelsLabVideo2VideoOperator(task_id="restyle", init_video="s3://bucket/in.mp4")
+    assert (made.prompt, made.strength) == ("a fox", 0.3)
+
+
+# -- where results land -----------------------------------------------------------------------------------------------
+
+NAME = "restyling/restyle/run.mp4"
+WITH_BUCKET = S3Profile(bucket="clips", prefix="styled")
+DESTINATIONS = [
+    (None, WITH_BUCKET, f"s3://clips/styled/{NAME}"),
+    (None, S3Profile(bucket="clips"), f"s3://clips/{NAME}"),
+    (None, S3Profile(), None),
+    ("s3://other/dir/one.mp4", WITH_BUCKET, "s3://other/dir/one.mp4"),
+    ("s3://other/dir/one.mp4", S3Profile(), "s3://other/dir/one.mp4"),
+    ("s3://other/dir/", WITH_BUCKET, f"s3://other/dir/{NAME}"),
+    ("s3://other/", WITH_BUCKET, f"s3://other/{NAME}"),
+    ("s3://other", WITH_BUCKET, f"s3://other/{NAME}"),
+    (" s3://other/one.mp4 ", S3Profile(), "s3://other/one.mp4"),
+    ("day/", WITH_BUCKET, f"s3://clips/styled/day/{NAME}"),
+    ("day/one.mp4", WITH_BUCKET, "s3://clips/styled/day/one.mp4"),
+    ("/one.mp4", WITH_BUCKET, "s3://clips/styled/one.mp4"),
+    ("/", WITH_BUCKET, f"s3://clips/styled/{NAME}"),
+    ("one.mp4", S3Profile(bucket="clips"), "s3://clips/one.mp4"),
+]
+
+
+@pytest.mark.parametrize(("destination", "profile", "uri"), DESTINATIONS)
+def test_destinations(destination: str | None, profile: S3Profile, uri: str | None) -> None:
+    resolved = resolve_destination(destination, profile, NAME)
+    assert (None if resolved is None else str(resolved)) == uri
+
+
+BAD_DESTINATIONS = [
+    ("day/one.mp4", "'day/one.mp4' names no bucket, and the connection has none either"),
+    ("", "destination: is empty"),
+    ("s3://", "names no bucket"),
+    ("gs://bucket/one.mp4", "Expected an S3 URI"),
+]
+
+
+@pytest.mark.parametrize(("destination", "message"), BAD_DESTINATIONS)
+def test_a_destination_without_a_bucket(destination: str, message: str) -> None:
+    with pytest.raises(StorageConfigurationError, match=re.escape(message)):
+        resolve_destination(destination, S3Profile(), NAME)
+
+
+def test_a_result_has_the_same_name_at_every_try() -> None:
+    first, second = TaskInstance(try_number=1), TaskInstance(try_number=2)
+    name = "restyling/restyle/manual__2026-11-23T04_00_00_00_00"
+    assert result_name(context_of(first)) == result_name(context_of(second)) == name
+    assert result_name(context_of(TaskInstance(map_index=3))) == f"{name}/3"
+    assert result_name(context_of(TaskInstance(map_index=0))) == f"{name}/0"
+    group = result_name(context_of(TaskInstance(task_id="group.restyle", run_id="a/b?c")))
+    assert group == "restyling/group.restyle/a_b_c"
+
+
+@pytest.mark.parametrize(
+    ("links", "suffix"),
+    [
+        (["https://example.com/a/out.gif?sig=1"], "gif"),
+        (["https://example.com/a/out.MP4"], "mp4"),
+        (["https://example.com/a/out.base64", "https://example.com/out.gif"], "mp4"),
+        (["https://example.com/a/out"], "mp4"),
+        ([], "mp4"),
+    ],
+)
+def test_the_suffix_of_a_link(links: list[str], suffix: str) -> None:
+    assert link_suffix(links) == suffix

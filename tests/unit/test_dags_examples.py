@@ -1,0 +1,92 @@
+"""The example Dags as Airflow's Dag processor sees them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"
+
+
+@pytest.fixture(scope="module")
+def dags() -> dict[str, DAG]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bag = DagBag(dag_folder=str(EXAMPLES), bundle_path=EXAMPLES, bundle_name="examples")
+    assert bag.import_errors == {}
+    assert bag.captured_warnings == {}
+    return bag.dags
+
+
+def test_each_file_has_the_dag_of_its_name(dags: dict[str, DAG]) -> None:
+    assert set(dags) == {path.stem for path in EXAMPLES.glob("*.py")}
+    for dag in dags.values():
+        assert not dag.timetable.can_be_scheduled  # a paid call never runs by itself
+        assert "modelslab" in dag.tags
+        assert dag.doc_md
+
+
+def operators(dag: DAG) -> dict[str, str]:
+    return {task.task_id: type(task).__name__ for task in dag.tasks}
+
+
+def order(dag: DAG) -> list[str]:
+    return [task.task_id for task in dag.topological_sort()]
+
+
+def test_the_main_dag(dags: dict[str, DAG]) -> None:
+    dag = dags["modelslab_video2video"]
+    assert operators(dag)["restyle"] == "ModelsLabVideo2VideoOperator"
+    assert order(dag) == ["restyle", "use"]
+    assert dag.get_task("use").upstream_task_ids == {"restyle"}
+    assert getattr(dag.get_task("restyle"), "deferrable", None) is True
+
+
+def test_the_dag_with_the_sensor(dags: dict[str, DAG]) -> None:
+    dag = dags["modelslab_video2video_sensor"]
+    assert operators(dag) == {
+        "submit": "ModelsLabVideo2VideoOperator",
+        "wait": "ModelsLabVideo2VideoSensor",
+        "land": "ModelsLabVideo2VideoToS3Operator",
+    }
+    assert order(dag) == ["submit", "wait", "land"]
+    assert getattr(dag.get_task("submit"), "wait_for_completion", None) is False
+
+
+def test_the_dag_for_update_s3(dags: dict[str, DAG]) -> None:
+    assert operators(dags["modelslab_update_s3"]) == {"update_s3": "ModelsLabUpdateS3Operator"}
+
+
+def test_the_clip_is_there(dags: dict[str, DAG]) -> None:
+    for dag_id in ("modelslab_video2video", "modelslab_video2video_sensor"):
+        assert Path(dags[dag_id].params["clip"]).is_file()
+
+
+def test_they_survive_serialization(dags: dict[str, DAG]) -> None:
+    # What the scheduler and the UI work with, and what refuses values that are no plain JSON.
+    for dag in dags.values():
+        stored = json.loads(json.dumps(DagSerialization.to_dict(dag)))
+        assert DagSerialization.from_dict(stored).task_ids == dag.task_ids
+
+
+def test_importing_them_loads_nothing_heavy() -> None:
+    paths = [str(path) for path in EXAMPLES.glob("*.py")]
+    program = f"import sys, runpy; [runpy.run_path(path) for path in {paths!r}]; print('loaded:', *sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.rpartition("loaded:")[2].split())
+    assert "airflow_provider_modelslab.hooks.modelslab" in loaded
+    assert not loaded & {"torch", "diffusers", "av", "boto3", "aiohttp", "airflow_provider_modelslab.local"}
+
+
+def test_what_the_documents_quote_is_marked() -> None:
+    for path in EXAMPLES.glob("*.py"):
+        text = path.read_text()
+        assert text.count("# [START howto_") == text.count("# [END howto_") > 0
