@@ -15,6 +15,7 @@ __all__ = [
     "ChangedRequestError",
     "JobFailedError",
     "JobLostError",
+    "JobNotFinishedError",
     "JobTimeoutError",
     "LandingError",
     "ModelsLabError",
@@ -42,6 +43,7 @@ class Reason(StrEnum):
     VALIDATION = "validation"
     JOB_FAILED = "job_failed"
     JOB_LOST = "job_lost"
+    NOT_FINISHED = "not_finished"
     SUBMISSION_UNKNOWN = "submission_unknown"
     RESULT_EXPIRED = "result_expired"
     TIMEOUT = "timeout"
@@ -180,6 +182,12 @@ class JobLostError(ModelsLabError):
     reason = Reason.JOB_LOST
 
 
+class JobNotFinishedError(ModelsLabError):
+    """The job is still running where a finished one is needed; wait for it first."""
+
+    reason = Reason.NOT_FINISHED
+
+
 class SubmissionUnknownError(ModelsLabError):
     """The request left and no usable answer came back: the job may be running and billed, under an id nobody has.
 
@@ -237,6 +245,7 @@ _BY_REASON: dict[Reason, type[ModelsLabError]] = {
         RequestValidationError,
         JobFailedError,
         JobLostError,
+        JobNotFinishedError,
         SubmissionUnknownError,
         ResultExpiredError,
         JobTimeoutError,

@@ -56,6 +56,7 @@ class Failed:
 
     :param retry_after: seconds, with :attr:`Reason.RATE_LIMIT` where the endpoint tells.
     :param fields: the problems of each attribute, with :attr:`Reason.VALIDATION` where the endpoint tells.
+    :param job_id: the job's id, where the answer has one: a submit may be answered with a job that failed at once.
     """
 
     reason: Reason
@@ -63,13 +64,14 @@ class Failed:
     http_status: int | None = None
     retry_after: float | None = None
     fields: dict[str, list[str]] = field(default_factory=dict)
+    job_id: str | None = None
 
     def to_error(self, job_id: str | None = None) -> ModelsLabError:
         """The exception to raise for this answer."""
         return error_from_reason(
             self.reason,
             self.message,
-            job_id=job_id,
+            job_id=job_id or self.job_id,
             http_status=self.http_status,
             retry_after=self.retry_after,
             fields=self.fields,
@@ -126,6 +128,8 @@ def read_body(data: Mapping[str, Any], *, http_status: int = 200, retry_after_he
     """Read a parsed JSON object; webhook bodies have the same form."""
     status = str(data.get("status") or "").strip().lower()
     message, fields = _message(data)
+    meta = data["meta"] if isinstance(data.get("meta"), dict) else {}
+    job_id = _job_id(data.get("id")) or _job_id(data.get("request_id")) or _job_id(meta.get("id"))
     if http_status >= 400 or status in {"error", "failed"}:
         reason = _reason(http_status, status, message, fields)
         return Failed(
@@ -134,9 +138,8 @@ def read_body(data: Mapping[str, Any], *, http_status: int = 200, retry_after_he
             http_status=http_status,
             retry_after=retry_after_seconds(data.get("retry_after"), retry_after_header, message),
             fields=fields,
+            job_id=job_id,
         )
-    meta = data["meta"] if isinstance(data.get("meta"), dict) else {}
-    job_id = _job_id(data.get("id")) or _job_id(data.get("request_id")) or _job_id(meta.get("id"))
     future = _links(data.get("future_links"))
     if status == "success":
         links = tuple(dict.fromkeys(_links(data.get("output")) + _links(data.get("proxy_links")) + future))

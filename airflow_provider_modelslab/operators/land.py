@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_modelslab.api.errors import JobFailedError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import JobNotFinishedError, StorageConfigurationError
 from airflow_provider_modelslab.api.response import Failed, Finished
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.operators.arguments import (
@@ -81,7 +81,7 @@ class ModelsLabVideo2VideoToS3Operator(BaseOperator):
             return answer
         if isinstance(answer, Failed):
             raise answer.to_error(job.job_id)
-        raise JobFailedError(
+        raise JobNotFinishedError(
             f"The job is not done yet (status {answer.status!r}); wait for it with ModelsLabVideo2VideoSensor first",
             job_id=job.job_id,
         )

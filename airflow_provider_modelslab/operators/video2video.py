@@ -196,6 +196,13 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
 
         def prepare() -> Send:
             clip = self._readable_input(request, target)
+            self.log.info(
+                "Submitting %s: %d frames, strength %g, input %s",
+                request.model_id,
+                request.num_frames,
+                request.strength,
+                clip.source,
+            )
             return lambda take: self._send(request, clip, track_id(take))
 
         def track_id(take: int) -> str:
@@ -217,16 +224,9 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
                     raise AirflowFailException(with_advice(error, context)) from error
 
     def _send(self, request: Video2VideoRequest, clip: PreparedInput, track_id: str) -> tuple[Job, Finished | None]:
-        self.log.info(
-            "Submitting %s: %d frames, strength %g, input %s",
-            request.model_id,
-            request.num_frames,
-            request.strength,
-            clip.source,
-        )
+        # Nothing is logged here: in a process that lost its supervisor Airflow's logger raises, and the id would be
+        # lost before the ledger has it.
         job, answer = self.hook.submit(request.model_copy(update={"init_video": clip.url, "track_id": track_id}))
-        eta = f", expected in {job.eta:.0f} s" if job.eta is not None else ""
-        self.log.info("Submitted as job %s%s", job.job_id or "(finished at once)", eta)
         return job, answer if isinstance(answer, Finished) else None
 
     def _close(self, ledger: Ledger, found: Purchase, error: ModelsLabError) -> None:
@@ -250,7 +250,10 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
     def _see_through(self, context: Context, ledger: Ledger, found: Purchase) -> dict[str, Any]:
         job = found.job
         finished = found.finished
-        if found.resumed and finished is None:
+        if not found.resumed:
+            eta = f", expected in {job.eta:.0f} s" if job.eta is not None else ""
+            self.log.info("Submitted as job %s%s", job.job_id or "(finished at once)", eta)
+        elif finished is None:
             self.log.info("Going on with job %s, which an earlier try paid for", job.job_id)
             finished = self._look(job)
         if finished is not None:

@@ -230,7 +230,7 @@ def decide(
     """
     take, new = last_take(entries), next_take(entries)
     if take is None:
-        return Submit(new, f"{'the submit before was refused' if entries else 'nothing was submitted before'}")
+        return Submit(new, "the submit before was refused" if entries else "nothing was submitted before")
     found = {kind: entries[name] for kind in Entry if (name := entry_name(take, kind)) in entries}
     claim = found.get(Entry.CLAIM, {})
     if not found.keys() & {Entry.JOB, Entry.LANDED, Entry.FAILED}:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -246,7 +246,7 @@ class Ledger:
         choice = decide(
             self._store.load(),
             fingerprint,
-            policy,
+            replace(policy, on_unknown_submission="resubmit"),  # a take that its process did not live to write whole
             now=self._clock(),
             first_try=attempt.first_try,
             is_dead=self._is_dead,
@@ -257,7 +257,7 @@ class Ledger:
 
     def record_landed(self, fingerprint: Fingerprint, attempt: Attempt, manifest: Mapping[str, Any]) -> None:
         """Write a take that nobody billed, whole."""
-        take = max((int(name.partition("-")[0]) for name in self._store.load()), default=0) + 1
+        take = next_take(self._store.load())
         claim = self._claim(fingerprint, attempt, str(manifest.get("job_id")))
         if self._store.create(entry_name(take, Entry.CLAIM), claim):
             self._note(take, Entry.LANDED, manifest)
@@ -265,12 +265,18 @@ class Ledger:
     def adopt(self, job_id: str, *, conn_id: str, take: int | None = None) -> bool:
         """Give the id that a person found to a take; says whether that take had none and has it now.
 
+        The job counts as submitted when the take was claimed, which was just before: deadlines, and whether the vendor
+        has lost or expired it, are told from that time.
+
         :param take: which one; by default the last that was not refused.
         """
-        take = take or last_take(self._store.load())
+        entries = self._store.load()
+        take = take or last_take(entries)
         if take is None:
             return False
-        job = Job(job_id=job_id, conn_id=conn_id)
+        claimed = entries.get(entry_name(take, Entry.CLAIM), {}).get("claimed_at")
+        submitted_at = datetime.fromisoformat(claimed).timestamp() if claimed else None
+        job = Job(job_id=job_id, conn_id=conn_id, submitted_at=submitted_at)
         return self._store.create(entry_name(take, Entry.JOB), {**job.to_dict(), "adopted": True})
 
     def _note(self, take: int, kind: Entry, entry: Mapping[str, Any]) -> None:

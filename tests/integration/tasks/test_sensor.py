@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSensorTimeout, AirflowSkipException
 
-from airflow_provider_modelslab.api.errors import JobFailedError, JobLostError
+from airflow_provider_modelslab.api.errors import JobFailedError, JobLostError, JobNotFinishedError
 from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
 from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
 from tests.integration.tasks.conftest import FRAMES, Restyle, Store, WatchedEngine
@@ -122,7 +122,7 @@ def test_what_landed_may_be_landed_again_elsewhere(restyle: Restyle, store: Stor
 @pytest.mark.usefixtures("connections", "gate")
 def test_a_job_that_is_not_done_cannot_be_landed(restyle: Restyle) -> None:
     submitted = execute(restyle(wait_for_completion=False))
-    with pytest.raises(JobFailedError, match=r"not done yet.*wait for it with ModelsLabVideo2VideoSensor"):
+    with pytest.raises(JobNotFinishedError, match=r"not done yet.*wait for it with ModelsLabVideo2VideoSensor"):
         land(submitted)
 
 
