@@ -27,6 +27,8 @@ class PollPolicy:
     :param backoff: each pause is this many times the one before.
     :param jitter: share of a pause by which it is randomly shortened, 0 to 1, so that many jobs do not ask in step.
     :param not_found_grace: how long after the submission "Request not found" counts as "not there yet".
+    :param lost_after: how many looks in a row have to say "Request not found", later than that, before the job counts
+        as lost.
     :param warn_after: consecutive failed looks after which the log line becomes a warning.
     """
 
@@ -35,6 +37,7 @@ class PollPolicy:
     backoff: float = 1.5
     jitter: float = 0.2
     not_found_grace: float = 60.0
+    lost_after: int = 1
     warn_after: int = 5
 
     def __post_init__(self) -> None:
@@ -115,6 +118,7 @@ class JobPoller:
         self._eta_at = submitted_at + eta if eta and eta > 0 else None
         self._interval = self.policy.min_interval
         self._failures = 0
+        self._not_found = 0
         self._clock = clock
         self._uniform = uniform
 
@@ -128,7 +132,7 @@ class JobPoller:
             return Done(answer)
         if isinstance(answer, Failed):
             return self.on_error(answer.to_error(self.job_id))
-        self._failures = 0
+        self._failures = self._not_found = 0
         if answer.eta is not None and answer.eta > 0:
             self._eta_at = self._clock() + answer.eta
         note = "" if answer.status in {"processing", "queued", "pending"} else f"status {answer.status!r}, asking again"
@@ -140,7 +144,9 @@ class JobPoller:
         if error.reason in _FINAL:
             return GiveUp(error)
         if error.reason is Reason.JOB_LOST and self._clock() - self.submitted_at > self.policy.not_found_grace:
-            return GiveUp(error)
+            self._not_found += 1
+            if self._not_found >= self.policy.lost_after:
+                return GiveUp(error)
         self._failures += 1
         pause = self._pause()
         if isinstance(error, RateLimitError) and error.retry_after is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -211,17 +210,23 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         def gone(manifest: Mapping[str, Any]) -> bool:
             return is_gone(self.hook.get_s3_client(), manifest)
 
+        answers: dict[int, str] = {}  # what people said of takes of unknown outcome, and of these alone
         while True:
+            resubmit = {take for take, told in answers.items() if told == "resubmit"}
             try:
-                return ledger.acquire(fingerprint, policy, attempt, prepare, track_id=track_id, skip_landed=gone)
+                return ledger.acquire(
+                    fingerprint, policy, attempt, prepare, track_id=track_id, skip_landed=gone, resubmit=resubmit
+                )
             except SubmissionUnknownError as error:
                 told = told_by_people(context, error)
-                if told == "resubmit":
-                    policy = replace(policy, on_unknown_submission="resubmit")
-                elif told is None or not ledger.adopt(told, conn_id=self.modelslab_conn_id, take=error.take):
+                if told is None or error.take is None or error.take in answers:
                     if policy.on_unknown_submission == "resubmit":
                         raise  # a retry submits again, after its delay
                     raise AirflowFailException(with_advice(error, context)) from error
+                answers[error.take] = told
+                if told != "resubmit":
+                    # Without effect where another attempt has just done the same, so the ledger is asked again.
+                    ledger.adopt(told, conn_id=self.modelslab_conn_id, take=error.take)
 
     def _send(self, request: Video2VideoRequest, clip: PreparedInput, track_id: str) -> tuple[Job, Finished | None]:
         # Nothing is logged here: in a process that lost its supervisor Airflow's logger raises, and the id would be
@@ -272,7 +277,12 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
 
     def _look(self, job: Job) -> Finished | None:
         """Look once at a job of an earlier try; ``None`` while it runs."""
-        poller = JobPoller(job.job_id, submitted_at=job.submitted_at or time.time(), deadline=float("inf"))
+        poller = JobPoller(
+            job.job_id,
+            submitted_at=job.submitted_at or time.time(),
+            deadline=float("inf"),
+            policy=self._poll_policy(),
+        )
         try:
             answer = self.hook.fetch(job.job_id)
         except ModelsLabError as error:
@@ -350,7 +360,8 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         )
 
     def _poll_policy(self) -> PollPolicy:
-        return PollPolicy(min_interval=self.poll_interval, max_interval=self.max_poll_interval)
+        # A lost job is paid for anew, and a single "not found", of a server that has just restarted, is no proof.
+        return PollPolicy(min_interval=self.poll_interval, max_interval=self.max_poll_interval, lost_after=3)
 
     def _ledger_policy(self) -> LedgerPolicy:
         return LedgerPolicy(self.reuse_landed, self.on_changed_request, self.on_unknown_submission)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -218,6 +218,7 @@ def decide(
     *,
     now: float,
     first_try: int = 1,
+    resubmit: Collection[int] = (),
     is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead,
 ) -> Decision:
     """What an attempt may do, from the entries alone.
@@ -225,6 +226,7 @@ def decide(
     :param now: seconds since the epoch.
     :param first_try: the first try since the task was last cleared; with ``reuse_landed`` off, a take of this or a
         later try is the one asked for.
+    :param resubmit: takes of unknown outcome that a person said to submit again; the policy holds for all others.
     :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
     :raises ChangedRequestError: when the request is another one and the policy says ``fail``.
     """
@@ -236,7 +238,7 @@ def decide(
     if not found.keys() & {Entry.JOB, Entry.LANDED, Entry.FAILED}:
         if Entry.UNKNOWN not in found and stale_take(entries, now=now, is_dead=is_dead) is None:
             return Hold(take, float(claim["expires_at"]), claim.get("owner") or {})
-        return _unknown(take, new, claim, policy)
+        return _unknown(take, new, claim, policy, resubmit)
     if Entry.FAILED in found and Entry.LANDED not in found:
         return Submit(new, f"the job before failed ({found[Entry.FAILED].get('reason')})")
     if not fingerprint.matches(claim):
@@ -248,8 +250,10 @@ def decide(
     return Reuse(take, found[Entry.LANDED])
 
 
-def _unknown(take: int, new: int, claim: Mapping[str, Any], policy: LedgerPolicy) -> Submit:
+def _unknown(take: int, new: int, claim: Mapping[str, Any], policy: LedgerPolicy, resubmit: Collection[int]) -> Submit:
     """A claim without an id whose owner writes none any more."""
+    if take in resubmit:
+        return Submit(new, "the outcome of the submit before was unknown; a person said to submit again")
     if policy.on_unknown_submission == "resubmit":
         return Submit(new, "the outcome of the submit before is unknown; on_unknown_submission is 'resubmit'")
     owner = claim.get("owner") or {}

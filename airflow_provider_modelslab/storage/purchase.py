@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -117,6 +117,7 @@ class Ledger:
         *,
         track_id: Callable[[int], str] = str,
         skip_landed: Callable[[Mapping[str, Any]], bool] = lambda _: False,
+        resubmit: Collection[int] = (),
     ) -> Purchase | Landed:
         """The job or the result that the ledger knows, else a new one, submitted once.
 
@@ -124,6 +125,7 @@ class Ledger:
             anything is claimed.
         :param track_id: the request's track_id for a take, written into the claim so that people can find the job.
         :param skip_landed: says of a landed manifest that it is of no use any more (its object is gone).
+        :param resubmit: takes of unknown outcome that a person said to submit again.
         :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
         :raises ModelsLabError: whatever ``prepare`` and the submit raise.
         """
@@ -138,7 +140,15 @@ class Ledger:
                 looked_again = stale
                 self._sleep(_LOOK_AGAIN)
                 continue
-            choice = decide(entries, fingerprint, policy, now=now, first_try=attempt.first_try, is_dead=self._is_dead)
+            choice = decide(
+                entries,
+                fingerprint,
+                policy,
+                now=now,
+                first_try=attempt.first_try,
+                resubmit=resubmit,
+                is_dead=self._is_dead,
+            )
             if isinstance(choice, Reuse):
                 if not skip_landed(choice.manifest):
                     return Landed(choice.take, choice.manifest)

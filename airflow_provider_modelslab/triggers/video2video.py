@@ -111,10 +111,14 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
             )
 
     async def on_kill(self) -> None:
-        """Mark the job as abandoned when a person kills the waiting task (Airflow 3.3+); nothing is cancelled."""
+        """Mark the job as abandoned when the wait is ended from outside (Airflow 3.3+); nothing is cancelled.
+
+        A person did it who marked or cleared the task. Airflow 3.3 also calls this in a triggerer that was frozen for
+        so long that another one has taken over; the mark then says too much, and does no harm.
+        """
         self.log.warning(
-            "The task that waited for job %s was killed. The job goes on, and is billed, at ModelsLab, which "
-            "has no cancel; clear the task to pick it up",
+            "The wait for job %s was ended: the task was marked or cleared, or another triggerer took over. "
+            "The job goes on, and is billed, at ModelsLab, which has no cancel; a cleared task picks it up",
             self.job_id,
         )
         if self.ledger is not None:
@@ -122,4 +126,4 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
 
     def _abandon(self, folder: S3Uri) -> None:
         s3 = ModelsLabHook(self.modelslab_conn_id).get_s3_client()
-        Ledger(S3LedgerStore(s3, folder)).abandoned(self.take, "the task was killed while it waited in the triggerer")
+        Ledger(S3LedgerStore(s3, folder)).abandoned(self.take, "the wait in the triggerer was ended from outside")

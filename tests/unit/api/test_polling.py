@@ -142,6 +142,17 @@ def test_not_found_is_forgiven_for_a_while_after_the_submission() -> None:
     assert isinstance(gave_up(subject.on_error(JobLostError("Request not found"))), JobLostError)
 
 
+def test_not_found_can_be_asked_to_be_said_several_times_in_a_row() -> None:
+    clock = Clock(START + 61)
+    subject = poller(clock, policy=PollPolicy(jitter=0, lost_after=3))
+    lost = JobLostError("Request not found")
+    assert all(isinstance(subject.on_error(lost), Wait) for _ in range(2))
+    assert isinstance(subject.on_error(TransportError("HTTP 502")), Wait)  # says nothing about the job
+    assert isinstance(subject.on_answer(WORKING), Wait)  # there it is: from the beginning
+    assert all(isinstance(subject.on_error(lost), Wait) for _ in range(2))
+    assert isinstance(gave_up(subject.on_error(lost)), JobLostError)
+
+
 def test_transport_errors_never_end_it_early_and_warn_after_a_while() -> None:
     subject = poller(Clock(), policy=PollPolicy(jitter=0, warn_after=3))
     told = [subject.on_error(TransportError("HTTP 502")) for _ in range(50)]

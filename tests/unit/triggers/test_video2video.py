@@ -114,7 +114,7 @@ def test_the_deadline_ends_a_wait_that_never_gets_an_answer(monkeypatch: pytest.
         set_modelslab(monkeypatch, server.url)
         got = event_of(trigger(deadline=time.time() + 0.1))
     assert got["reason"] == "timeout"
-    assert server.posts > 1
+    assert server.posts >= 1
 
 
 def test_it_never_submits_and_never_clears(monkeypatch: pytest.MonkeyPatch) -> None:
