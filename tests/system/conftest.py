@@ -11,12 +11,13 @@ import pytest
 from tools.stack.whole import WholeStack
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"
+OWN_DAGS = Path(__file__).parent / "dags"
 BLOCKING_DAG = "modelslab_video2video_blocking"
 
 
 @pytest.fixture(scope="session")
 def dags_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The examples as they are, and the main one once more with the wait on the worker."""
+    """The examples as they are, the main one once more with the wait on the worker, and the Dags of these tests."""
     folder = tmp_path_factory.mktemp("airflow") / "dags"
     shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("__pycache__"))
     example = (EXAMPLES / "modelslab_video2video.py").read_text()
@@ -24,13 +25,26 @@ def dags_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert example.count(old) == 1
         example = example.replace(old, new)
     (folder / "blocking.py").write_text(example)
+    shutil.copytree(OWN_DAGS, folder, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     return folder
+
+
+# A part that was killed is noticed within seconds, not minutes.
+QUICK = {
+    "AIRFLOW__CORE__PARALLELISM": "8",
+    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "8",
+}
 
 
 @pytest.fixture(scope="session")
 def stack(dags_folder: Path) -> Iterator[WholeStack]:
     """Everything started, and stopped after the last test."""
-    whole = WholeStack(dags_folder.parent, dags_folder=dags_folder, bucket="system-tests")
+    whole = WholeStack(dags_folder.parent, dags_folder=dags_folder, bucket="system-tests", airflow_env=QUICK)
     try:
         whole.start_s3()
         whole.start_endpoint()

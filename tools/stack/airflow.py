@@ -8,17 +8,20 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import sqlite3
 import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from contextlib import closing, suppress
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import STDOUT, CalledProcessError, run
-from typing import Any, Self
+from typing import Self
 
-import requests
+import psutil  # type: ignore[import-untyped]  # no stubs; Airflow itself depends on it
 
+from tools.stack.airflow_api import AirflowApi
 from tools.stack.process import PartFailedError, ServerProcess, free_port, wait_until
 
 __all__ = ["AirflowStack"]
@@ -26,8 +29,8 @@ __all__ = ["AirflowStack"]
 _PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
-class AirflowStack:
-    """One Airflow installation.
+class AirflowStack(AirflowApi):
+    """One Airflow installation and its API.
 
     :param home: ``AIRFLOW_HOME``; a later stack on the same home finds the database migrated.
     :param dags_folder: where the Dags are.
@@ -37,12 +40,12 @@ class AirflowStack:
     def __init__(self, home: Path, *, dags_folder: Path, env: Mapping[str, str] | None = None) -> None:
         self.home = home.resolve()
         self.logs = self.home / "logs"
+        self._database = self.home / "airflow.db"
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(f"http://127.0.0.1:{self.port}", log=self.home / "api-server.log")
         self.env = {**os.environ, **self._settings(dags_folder.resolve()), **(env or {})}
-        self.parts = {name: self._part(name) for name in _PARTS}
-        self._session = requests.Session()
-        self._session.trust_env = False
+        self.parts = {name: self._part(name, name) for name in _PARTS}
+        self._orphans: list[psutil.Process] = []
 
     def _settings(self, dags_folder: Path) -> dict[str, str]:
         signing, fernet = self._secrets()
@@ -62,7 +65,7 @@ class AirflowStack:
             ("api_auth", "jwt_secret"): signing,
             ("dag_processor", "refresh_interval"): 5,
             ("dag_processor", "min_file_process_interval"): 10,
-            ("database", "sql_alchemy_conn"): f"sqlite:///{self.home}/airflow.db",
+            ("database", "sql_alchemy_conn"): f"sqlite:///{self._database}",
             ("logging", "base_log_folder"): self.logs,
             ("logging", "worker_log_server_port"): free_port(),
             ("logging", "trigger_log_server_port"): free_port(),
@@ -88,9 +91,11 @@ class AirflowStack:
         signing, fernet = json.loads(file.read_text())
         return signing, fernet
 
-    def _part(self, name: str) -> ServerProcess:
-        command = [sys.executable, "-m", "airflow", name]
-        return ServerProcess(f"Airflow's {name}", command, log=self.home / f"{name}.log", env=self.env)
+    def _part(self, kind: str, name: str) -> ServerProcess:
+        command = [sys.executable, "-m", "airflow", kind]
+        servers = () if name == kind else ("WORKER", "TRIGGER")  # the first of its kind has the ports of the settings
+        ports = {f"AIRFLOW__LOGGING__{server}_LOG_SERVER_PORT": str(free_port()) for server in servers}
+        return ServerProcess(f"Airflow's {name}", command, log=self.home / f"{name}.log", env=self.env | ports)
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -107,11 +112,46 @@ class AirflowStack:
 
     def stop(self) -> None:
         """Stop all parts and the tasks they run."""
-        self._session.close()
+        self.close()
         for part in self.parts.values():
+            self._orphans += _descendants(part)
             part.terminate()
         for part in self.parts.values():
             part.stop(grace=5)
+        for orphan in self._orphans:
+            with suppress(psutil.NoSuchProcess):
+                orphan.kill()
+
+    def kill(self, name: str) -> None:
+        """Kill a part with SIGKILL; the others go on.
+
+        Tasks run in process groups of their own, so those of a killed scheduler lose their supervisors and go on.
+        """
+        part = self.parts.pop(name)
+        self._orphans += _descendants(part)
+        part.kill()
+
+    def freeze(self, name: str) -> None:
+        """Stop a part where it is; ``parts[name].thaw()`` lets it go on.
+
+        Not while it holds a lock on SQLite: that would freeze the other parts as well, as no other database would.
+        """
+        with closing(sqlite3.connect(self._database, isolation_level=None)) as database:
+            while True:
+                self.parts[name].freeze()
+                try:
+                    database.execute("BEGIN EXCLUSIVE")
+                except sqlite3.OperationalError:
+                    self.parts[name].thaw()
+                else:
+                    database.rollback()
+                    return
+
+    def add(self, kind: str, name: str | None = None) -> None:
+        """Start a part of this kind: in place of one that was killed, or beside it under another name."""
+        name = name or kind
+        self.parts[name] = self._part(kind, name)
+        self.parts[name].start()
 
     def _migrate(self) -> None:
         done = self.home / "migrated-with"
@@ -133,44 +173,10 @@ class AirflowStack:
         done.write_text(wanted)
 
     def _healthy(self) -> bool:
-        try:
-            answer = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5)
-        except requests.RequestException:
-            return False
-        if answer.status_code != 200:
-            return False
-        state = answer.json()
-        return all(
-            (state.get(part) or {}).get("status") == "healthy"
-            for part in ("metadatabase", "scheduler", "triggerer", "dag_processor")
-        )
+        state = self.health()
+        return all(state.get(part) == "healthy" for part in ("metadatabase", "scheduler", "triggerer", "dag_processor"))
 
-    # -- the REST API ---------------------------------------------------------------------------------------------
-
-    def call(self, method: str, path: str, body: object = None, *, accept: tuple[int, ...] = (200, 201, 204)) -> Any:
-        """Call ``/api/v2/<path>``.
-
-        :return: the JSON answer; ``None`` for an empty one.
-        :raises PartFailedError: for a status outside ``accept``.
-        """
-        if "Authorization" not in self._session.headers:
-            token = self._session.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
-            self._session.headers["Authorization"] = f"Bearer {token}"
-        answer = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=60)
-        if answer.status_code not in accept:
-            raise PartFailedError(
-                "Airflow's API",
-                f"{method} {path} gave HTTP {answer.status_code}: {answer.text[:500]}",
-                self.parts["api-server"].log,
-            )
-        return answer.json() if answer.content else None
-
-    def set_connection(self, conn_id: str, **fields: Any) -> None:
-        """Create the connection, or replace it; a dict as ``extra`` becomes JSON."""
-        if isinstance(fields.get("extra"), dict):
-            fields["extra"] = json.dumps(fields["extra"])
-        self.call("DELETE", f"connections/{conn_id}", accept=(204, 404))
-        self.call("POST", "connections", {"connection_id": conn_id, **fields})
+    # -- waiting and reading --------------------------------------------------------------------------------------
 
     def wait_for_dag(self, dag_id: str, *, since: datetime | None = None, timeout: float = 120.0) -> None:
         """Wait until the Dag has been parsed (again, after ``since``).
@@ -192,37 +198,6 @@ class AirflowStack:
                 error.part, f"could not be loaded\n{told}", self.parts["dag-processor"].log
             ) from error
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a run; returns its id."""
-        run_id = f"manual_{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-        self.call(
-            "POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
-        )
-        return run_id
-
-    def run_state(self, dag_id: str, run_id: str) -> str:
-        """``queued``, ``running``, ``success`` or ``failed``."""
-        return str(self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
-
-    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """The task instances of a run."""
-        return list(self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"])
-
-    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
-        """What a task returned; ``None`` when it returned nothing."""
-        entry = self.call(
-            "GET",
-            f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
-            f"?deserialize=true&map_index={map_index}",
-            accept=(200, 404),
-        )
-        return entry.get("value")
-
-    def task_log(self, dag_id: str, run_id: str, task_id: str) -> str:
-        """The log files of all tries of a task, one after the other."""
-        folder = self.logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
-        return "\n".join(file.read_text(errors="replace") for file in sorted(folder.rglob("*.log*")))
-
     def finish(self, dag_id: str, run_id: str, timeout: float = 180.0) -> str:
         """Wait for the end of a run; returns its state."""
         wait_until(
@@ -233,3 +208,34 @@ class AirflowStack:
             interval=0.5,
         )
         return self.run_state(dag_id, run_id)
+
+    def wait_for_task(self, dag_id: str, run_id: str, task_id: str, *states: str, timeout: float = 120.0) -> None:
+        """Wait until a task instance is in one of the states.
+
+        :raises PartFailedError: when it is not, with the state in which it is and the end of its log.
+        """
+
+        def there() -> bool:
+            return self.task(dag_id, run_id, task_id)["state"] in states
+
+        what = f"{' or '.join(states)} of {task_id} in {run_id} of {dag_id}"
+        try:
+            wait_until(there, list(self.parts.values()), what=what, timeout=timeout, interval=0.5)
+        except PartFailedError as error:
+            state = self.task(dag_id, run_id, task_id)["state"]
+            log = self.task_log(dag_id, run_id, task_id)[-3000:]
+            raise PartFailedError(what, f"{error}\nThe task is {state}; its log ends with:\n{log}") from error
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str) -> str:
+        """The log files of all tries of a task, one after the other."""
+        folder = self.logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        return "\n".join(file.read_text(errors="replace") for file in sorted(folder.rglob("*.log*")))
+
+
+def _descendants(part: ServerProcess) -> list[psutil.Process]:
+    """The processes below a part, which outlive it when they are in other process groups."""
+    try:
+        found: list[psutil.Process] = psutil.Process(part.pid).children(recursive=True)
+    except (PartFailedError, psutil.NoSuchProcess):
+        return []
+    return found

@@ -100,6 +100,14 @@ class ServerProcess:
             self._process.wait()
             self._process = None
 
+    def freeze(self) -> None:
+        """Stop the whole group where it is, as a machine that is suspended does; it does not notice."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen group go on."""
+        self._signal(signal.SIGCONT)
+
     def terminate(self) -> None:
         """Send SIGTERM to the group; returns at once."""
         self._signal(signal.SIGTERM)

@@ -1,0 +1,116 @@
+"""The real operator, in task processes that die (or stop and wait) once, at the point that the run's conf names.
+
+``{"die": {"at": <one of POINTS>, "marker": <a file>, "how": "kill" or "wait"}}``: a process that comes to the point
+when there is no such file writes its id to it. Then it is killed with SIGKILL, or waits until there is a file of this
+name with ``.go`` behind it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from airflow.sdk import DAG, Context
+
+from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
+from airflow_provider_modelslab.storage.decoding import VideoStream
+from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
+
+
+def die(asked: Mapping[str, str]) -> None:
+    """Once; the next process that comes here goes on."""
+    marker = Path(asked["marker"])
+    try:
+        with marker.open("x") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        return
+    if asked.get("how") == "wait":
+        while not marker.with_name(f"{marker.name}.go").exists():
+            time.sleep(0.05)
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying(original: Callable[..., Any], when: str, entry: str | None, asked: Mapping[str, str]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def wrapped(self: object, *args: Any, **kwargs: Any) -> Any:
+        here = entry is None or str(args[0]).endswith(f"-{entry}")
+        if here and when == "before":
+            die(asked)
+        result = original(self, *args, **kwargs)
+        if here and when == "after":
+            die(asked)
+        return result
+
+    return wrapped
+
+
+@contextmanager
+def mortal(context: Context) -> Iterator[None]:
+    """Have this process die where it was told to."""
+    asked = (context["dag_run"].conf or {}).get("die")
+    if asked is None:
+        yield
+        return
+    owner, name, when, entry = POINTS[asked["at"]]
+    with patch.object(owner, name, dying(getattr(owner, name), when, entry, asked)):
+        yield
+
+
+class MortalOperator(ModelsLabVideo2VideoOperator):
+    def execute(self, context: Context) -> dict[str, Any]:
+        with mortal(context):
+            return super().execute(context)
+
+    def execute_complete(self, context: Context, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        with mortal(context):
+            return super().execute_complete(context, *args, **kwargs)
+
+
+# Point: class, method, whether before or after it, and for which ledger entry where that matters.
+POINTS = {
+    "before claim": (S3LedgerStore, "create", "before", "claim"),
+    "after claim": (ModelsLabHook, "submit", "before", None),
+    "after submit": (ModelsLabHook, "submit", "after", None),
+    "after id": (S3LedgerStore, "create", "after", "job"),
+    "while landing": (VideoStream, "finish", "before", None),  # all bytes have come, none is to be seen in S3
+    "object in S3": (S3LedgerStore, "create", "before", "landed"),
+    "before XCom": (MortalOperator, "_finish", "after", None),
+}
+
+
+for dag_id, deferrable in (("paid_once", True), ("paid_once_blocking", False)):
+    with DAG(
+        dag_id,
+        schedule=None,
+        max_active_runs=50,
+        render_template_as_native_obj=True,
+        params={"prompt": "a fox", "faults": []},
+    ):
+        MortalOperator(
+            task_id="clip",
+            modelslab_conn_id="modelslab_echo",
+            init_video=str(Path(__file__).parent / "media" / "clip.mp4"),
+            model_id="echo",
+            prompt="{{ params.prompt }}",
+            width=64,
+            height=64,
+            num_frames=4,
+            seed=7,
+            extra_parameters={"x_faults": "{{ params.faults }}"},
+            deferrable=deferrable,
+            poll_interval=0.5,
+            max_poll_interval=1.0,
+            timeout=900,
+            retries=2,
+            retry_delay=1,
+        )

@@ -1,0 +1,182 @@
+"""What the tests of "paid once" share: an endpoint that keeps bills, and runs of one task that pays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from airflow_provider_modelslab.storage.ledger import TaskKey
+from airflow_provider_modelslab.storage.uri import S3Uri
+from tools.stack.endpoint import EndpointProcess
+from tools.stack.process import ServerProcess, free_port, wait_until
+from tools.stack.whole import LOCAL_KEY, WholeStack
+
+CONN_ID = "modelslab_echo"
+PREFIX = "paid-once"
+TASK = "clip"
+HELD = ["never_ending"]
+WAIT = 180.0
+
+
+class EchoEndpoint:
+    """The endpoint with the engine that answers at once, and bills. Jobs may ask to be held until :meth:`release`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._process = self._made("--allow-request-faults").start()
+        self.url = self._process.url
+
+    def _made(self, *arguments: str) -> EndpointProcess:
+        arguments = ("--port", str(self._port), "--engine", "echo", "--admin", *arguments)
+        return EndpointProcess(self._folder, key=LOCAL_KEY, arguments=arguments)
+
+    def release(self) -> None:
+        """Start it again without faults: it then works on the jobs that it was told to hold."""
+        self._process.stop()
+        self._process = self._made().start()
+
+    def stop(self) -> None:
+        self._process.stop()
+
+    def bills(self) -> list[dict[str, Any]]:
+        """One for each job that was accepted, and so paid for."""
+        return list(self._admin()["jobs"])
+
+    def requests(self) -> dict[str, int]:
+        """How often each call was made."""
+        return dict(self._admin()["requests"])
+
+    def _admin(self) -> dict[str, Any]:
+        with requests.Session() as session:
+            session.trust_env = False
+            answer: dict[str, Any] = session.get(f"{self.url}/admin/bills", timeout=10).json()
+            return answer
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One run of the Dag, and so one task that pays.
+
+    :param marker: the file that its process writes when it dies, see ``dags/mortal.py``.
+    """
+
+    stack: WholeStack
+    endpoint: EchoEndpoint
+    dag_id: str
+    run_id: str
+    marker: Path
+
+    @classmethod
+    def start(
+        cls,
+        stack: WholeStack,
+        endpoint: EchoEndpoint,
+        name: str,
+        *,
+        deferrable: bool = True,
+        held: bool = False,
+        die_at: str = "",
+        how: str = "kill",
+        **conf: Any,
+    ) -> Clip:
+        marker = stack.folder / "markers" / name.replace(" ", "-")
+        marker.parent.mkdir(exist_ok=True)
+        conf |= {"prompt": name, "faults": HELD if held else []}
+        if die_at:
+            conf["die"] = {"at": die_at, "how": how, "marker": str(marker)}
+        dag_id = "paid_once" if deferrable else "paid_once_blocking"
+        return cls(stack, endpoint, dag_id, stack.airflow.trigger(dag_id, conf), marker)
+
+    # -- what happens to it ---------------------------------------------------------------------------------------
+
+    def wait_for(self, *states: str) -> None:
+        self.stack.airflow.wait_for_task(self.dag_id, self.run_id, TASK, *states, timeout=WAIT)
+
+    def wait_for_log(self, text: str, times: int = 1) -> None:
+        what = f"{text!r} {times} times in the log of {self.run_id}"
+        wait_until(lambda: self.log.count(text) >= times, self._parts, what=what, timeout=WAIT)
+
+    def wait_for_ledger(self, entry: str) -> None:
+        wait_until(
+            lambda: entry in self.ledger, self._parts, what=f"{entry} in the ledger of {self.run_id}", timeout=60
+        )
+
+    def wait_for_marker(self) -> None:
+        """Until the process is at the point where it dies or waits."""
+        wait_until(self.marker.exists, self._parts, what=f"the marker {self.marker}", timeout=WAIT)
+
+    def go(self) -> None:
+        """Let the process that waits at the point go on."""
+        self.marker.with_name(f"{self.marker.name}.go").touch()
+
+    def clear(self) -> None:
+        self.stack.airflow.clear(self.dag_id, self.run_id, TASK)
+
+    def mark(self, state: str) -> None:
+        self.stack.airflow.mark(self.dag_id, self.run_id, TASK, state)
+
+    @property
+    def _parts(self) -> list[ServerProcess]:
+        return list(self.stack.airflow.parts.values())
+
+    # -- what is to be seen ---------------------------------------------------------------------------------------
+
+    @property
+    def task(self) -> dict[str, Any]:
+        return self.stack.airflow.task(self.dag_id, self.run_id, TASK)
+
+    @property
+    def log(self) -> str:
+        return self.stack.airflow.task_log(self.dag_id, self.run_id, TASK)
+
+    @property
+    def bills(self) -> list[dict[str, Any]]:
+        mine = f"{self.dag_id}.{TASK}/{self.run_id}/"
+        return [bill for bill in self.endpoint.bills() if bill["track_id"].startswith(mine)]
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.stack.airflow.xcom(self.dag_id, self.run_id, TASK)
+        return found
+
+    @property
+    def ledger(self) -> dict[str, dict[str, Any]]:
+        """What the ledger in S3 says: ``0001-claim`` and so on."""
+        folder = f"{PREFIX}/_modelslab/ledger/{TaskKey(self.dag_id, TASK, self.run_id).digest()}/"
+        s3 = self.stack.s3.client()
+        listed = s3.list_objects_v2(Bucket=self.stack.bucket, Prefix=folder).get("Contents", [])
+        return {
+            item["Key"].removeprefix(folder).removesuffix(".json"): json.loads(
+                s3.get_object(Bucket=self.stack.bucket, Key=item["Key"])["Body"].read()
+            )
+            for item in listed
+        }
+
+    @property
+    def submission(self) -> str:
+        """The name of the submission that the log asks a person about."""
+        asked = re.findall(r'modelslab_submissions to \{\\*"([^"\\]+)\\*": ', self.log)
+        assert len(set(asked)) == 1, self.log[-4000:]
+        return str(asked[0])
+
+    def require_landed(self, *entries: str, paid: int = 1) -> dict[str, Any]:
+        """The task ended well, was paid for so many times, and its video is whole in S3; returns the manifest.
+
+        :param entries: what the ledger has then.
+        """
+        self.wait_for("success")
+        manifest = self.manifest
+        assert len(self.bills) == paid, (self.bills, self.log)
+        assert set(self.ledger) == set(entries), self.log
+        place = S3Uri.parse(manifest["uri"])
+        video = self.stack.s3.client().get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
+        assert hashlib.sha256(video).hexdigest() == manifest["sha256"]
+        assert manifest["job_id"] in {str(bill["id"]) for bill in self.bills}
+        return manifest

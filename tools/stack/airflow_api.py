@@ -1,0 +1,122 @@
+"""Airflow's REST API as tests and the demo use it: runs, tasks, connections, variables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from tools.stack.process import PartFailedError
+
+__all__ = ["AirflowApi"]
+
+
+class AirflowApi:
+    """Calls below ``/api/v2``, as the administrator of the simple auth manager.
+
+    :param url: of the API server.
+    :param log: its log, for messages.
+    """
+
+    def __init__(self, url: str, *, log: Path | None = None) -> None:
+        self.url = url
+        self._log = log
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def close(self) -> None:
+        """Close the connection to the API server."""
+        self._session.close()
+
+    def health(self) -> dict[str, str]:
+        """The status of each part, ``healthy`` or not; empty while the API server does not answer."""
+        try:
+            answer = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5)
+        except requests.RequestException:
+            return {}
+        if answer.status_code != 200:
+            return {}
+        return {part: str((state or {}).get("status")) for part, state in answer.json().items()}
+
+    def alive(self, job_type: str) -> int:
+        """How many parts of a kind report that they are alive: ``TriggererJob``, ``SchedulerJob``..."""
+        return int(self.call("GET", f"jobs?job_type={job_type}&is_alive=true")["total_entries"])
+
+    def call(self, method: str, path: str, body: object = None, *, accept: tuple[int, ...] = (200, 201, 204)) -> Any:
+        """Call ``/api/v2/<path>``.
+
+        :return: the JSON answer; ``None`` for an empty one.
+        :raises PartFailedError: for a status outside ``accept``.
+        """
+        if "Authorization" not in self._session.headers:
+            token = self._session.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
+            self._session.headers["Authorization"] = f"Bearer {token}"
+        answer = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=60)
+        if answer.status_code not in accept:
+            problem = f"{method} {path} gave HTTP {answer.status_code}: {answer.text[:500]}"
+            raise PartFailedError("Airflow's API", problem, self._log)
+        return answer.json() if answer.content else None
+
+    # -- settings -------------------------------------------------------------------------------------------------
+
+    def set_connection(self, conn_id: str, **fields: Any) -> None:
+        """Create the connection, or replace it; a dict as ``extra`` becomes JSON."""
+        if isinstance(fields.get("extra"), dict):
+            fields["extra"] = json.dumps(fields["extra"])
+        self.call("DELETE", f"connections/{conn_id}", accept=(204, 404))
+        self.call("POST", "connections", {"connection_id": conn_id, **fields})
+
+    def set_variable(self, name: str, value: object) -> None:
+        """Create the variable, or replace it; anything but text becomes JSON."""
+        text = value if isinstance(value, str) else json.dumps(value)
+        self.call("DELETE", f"variables/{name}", accept=(204, 404))
+        self.call("POST", "variables", {"key": name, "value": text})
+
+    # -- runs -----------------------------------------------------------------------------------------------------
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Start a run; returns its id."""
+        run_id = f"manual_{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        self.call(
+            "POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        )
+        return run_id
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """``queued``, ``running``, ``success`` or ``failed``."""
+        return str(self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """The task instances of a run."""
+        return list(self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"])
+
+    def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """One task instance: ``state``, ``try_number``, the ``triggerer_job`` that waits for it..."""
+        found: dict[str, Any] = self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")
+        return found
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """What a task returned; ``None`` when it returned nothing."""
+        entry = self.call(
+            "GET",
+            f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{quote(key)}"
+            f"?deserialize=true&map_index={map_index}",
+            accept=(200, 404),
+        )
+        return entry.get("value")
+
+    # -- what people do -------------------------------------------------------------------------------------------
+
+    def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
+        """Clear tasks of a run, whatever their states, and let the run go on."""
+        body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": list(task_ids)}
+        self.call("POST", f"dags/{dag_id}/clearTaskInstances", body)
+
+    def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Mark a task ``failed``, ``success`` or ``skipped``."""
+        self.call("PATCH", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": state})
