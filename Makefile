@@ -41,7 +41,7 @@ imports: $(STAMP)
 
 radosgw: $(STAMP) ## the ledger and landing against Ceph's S3 (installs Debian packages, as root)
 	tools/radosgw/install.sh
-	MODELSLAB_TEST_RADOSGW=1 $(BIN)/python -m pytest -m radosgw $(ARGS)
+	MODELSLAB_TEST_RADOSGW=1 $(BIN)/python -m pytest tests/integration/storage -k radosgw $(ARGS)
 
 constraints: $(STAMP) ## writes what is installed to constraints.txt
 	@{ echo "# What the two commands of the README install, pinned. Regenerate with \`make constraints\`."; \

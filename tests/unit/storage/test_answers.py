@@ -64,5 +64,14 @@ def test_a_job_that_a_person_found_counts_from_its_claim() -> None:
     assert found.job.submitted_at == datetime(2027, 1, 15, 8, tzinfo=UTC).timestamp()
 
 
+def test_what_is_asked_for_now_is_not_noted_with_a_job_that_was_for_something_else() -> None:
+    store = MemoryLedgerStore()
+    store.entries.update(lost(1))
+    ledger = Ledger(store, clock=lambda: NOW, sleep=lambda _: None, is_dead=lambda _: True)
+    other = Fingerprint("another request", None)
+    assert ledger.adopt("7", conn_id="conn", take=1, fingerprint=other, request={"prompt": "a dog"})
+    assert store.entries["0001-job"]["request"] == {}
+
+
 def _never() -> Send:
     raise AssertionError("nothing is to be submitted")

@@ -430,3 +430,17 @@ def test_work_that_nobody_bills_is_done_again_when_its_process_was_killed_at_wri
     assert bench.ledger.find_landed(WANTED, LedgerPolicy(), Attempt()) is None
     bench.ledger.record_landed(WANTED, Attempt(), {"uri": "s3://b/k"})
     assert bench.ledger.find_landed(WANTED, LedgerPolicy(), Attempt()) == Landed(2, {"uri": "s3://b/k"})
+
+
+def test_what_a_person_says_holds_for_the_take_it_was_said_of(bench: Bench) -> None:
+    def attempt(*resubmit: int) -> Purchase | Landed:
+        return bench.ledger.acquire(WANTED, LedgerPolicy(), Attempt(), bench.prepare, resubmit=resubmit)
+
+    bench.answer = SubmissionUnknownError("no answer")
+    for said in [(), (1,)]:
+        with pytest.raises(SubmissionUnknownError, match=r"^no answer"):
+            attempt(*said)
+    bench.answer = None
+    with pytest.raises(SubmissionUnknownError, match=r"^Take 2 "):
+        attempt(1)
+    assert attempt(1, 2).take == 3
