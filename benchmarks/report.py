@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["add_json_option", "machine", "print_table", "write_json"]
 
-Figures = Mapping[str, Mapping[str, float | str]]
+Figures = Mapping[str, float | str | Mapping[str, float | str]]
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

@@ -226,7 +226,13 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
                 answers[error.take] = told
                 if told != "resubmit":
                     # Without effect where another attempt has just done the same, so the ledger is asked again.
-                    ledger.adopt(told, conn_id=self.modelslab_conn_id, take=error.take)
+                    ledger.adopt(
+                        told,
+                        conn_id=self.modelslab_conn_id,
+                        take=error.take,
+                        fingerprint=fingerprint,
+                        request=request.record(),
+                    )
 
     def _send(self, request: Video2VideoRequest, clip: PreparedInput, track_id: str) -> tuple[Job, Finished | None]:
         # Nothing is logged here: in a process that lost its supervisor Airflow's logger raises, and the id would be

@@ -272,21 +272,36 @@ class Ledger:
         if self._store.create(entry_name(take, Entry.CLAIM), claim):
             self._note(take, Entry.LANDED, manifest)
 
-    def adopt(self, job_id: str, *, conn_id: str, take: int | None = None) -> bool:
+    def adopt(
+        self,
+        job_id: str,
+        *,
+        conn_id: str,
+        take: int | None = None,
+        fingerprint: Fingerprint | None = None,
+        request: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Give the id that a person found to a take; says whether that take had none and has it now.
 
         The job counts as submitted when the take was claimed, which was just before: deadlines, and whether the vendor
         has lost or expired it, are told from that time.
 
         :param take: which one; by default the last that was not refused.
+        :param fingerprint: of the request as it is now.
+        :param request: its record; noted with the job where the take was claimed for the same one.
         """
         entries = self._store.load()
         take = take or last_take(entries)
         if take is None:
             return False
-        claimed = entries.get(entry_name(take, Entry.CLAIM), {}).get("claimed_at")
-        submitted_at = datetime.fromisoformat(claimed).timestamp() if claimed else None
-        job = Job(job_id=job_id, conn_id=conn_id, submitted_at=submitted_at)
+        claim = entries.get(entry_name(take, Entry.CLAIM), {})
+        claimed = claim.get("claimed_at")
+        job = Job(
+            job_id=job_id,
+            conn_id=conn_id,
+            submitted_at=datetime.fromisoformat(claimed).timestamp() if claimed else None,
+            request=dict(request or {}) if fingerprint is not None and fingerprint.matches(claim) else {},
+        )
         return self._store.create(entry_name(take, Entry.JOB), {**job.to_dict(), "adopted": True})
 
     def _note(self, take: int, kind: Entry, entry: Mapping[str, Any]) -> None:

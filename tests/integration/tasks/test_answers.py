@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,9 @@ def test_the_job_that_a_person_found_is_landed(
     manifest = run(restyle, told("1"))
     assert (manifest["job_id"], len(engine.submitted)) == ("1", 1)
     assert len(store.read(manifest["uri"])) == manifest["bytes"]
+    # The answer that told how it was made is lost, so the sidecar has what was asked for.
+    sidecar = json.loads(store.read(manifest["sidecar_uri"]))
+    assert (sidecar["request"]["prompt"], sidecar["seed"]) == ("a fox", manifest["seed"]) == ("a fox", 11)
 
 
 def test_another_attempt_wrote_the_same_answer_in_the_same_instant(
