@@ -1,59 +1,36 @@
-"""From a model's id to its folder: the tiny model that is built in, and whatever was saved in the folder of models.
+"""From a name to what it stands for: a model, a motion module, a LoRA, a motion LoRA, a domain adapter.
 
-A folder is taken as diffusers saves it, and only if loading it cannot run code that came with it: weights in
-safetensors, and no classes of its own.
+A name is looked up in this order; the first that knows it wins:
+
+1. the user's catalog file (:mod:`~.catalog_file`); ``catalog.json``, ``.yaml`` or ``.yml`` in ``model_dir`` by default,
+2. ``model_dir``: ``<model_dir>/<model id>/`` as diffusers saves it; ``motion_modules/<name>``, ``loras/<name>``,
+   ``motion_loras/<name>`` and ``adapters/<name>`` there as a folder or ``<name>.safetensors``,
+3. what is built in (:mod:`~.shelf`, and the ``tiny`` model),
+4. ``org/name`` (or ``org/name/file.safetensors``) on the Hugging Face Hub.
+
+Files under ``model_dir`` that bear a built-in name replace its weights; its settings stay. Nothing is loaded in a way
+that could run code which came with it: no classes of a repository's own, and pickles only if they are allowed.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
-import re
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.local import hub, shelf
+from airflow_provider_modelslab.local.catalog_file import CatalogFile, hub_source, read_catalog_file
+from airflow_provider_modelslab.local.folders import HOW_TO_ADD, HOW_TO_SPLIT, read_model
+from airflow_provider_modelslab.local.names import hint
+from airflow_provider_modelslab.local.parts import ID, Parts
+from airflow_provider_modelslab.local.specs import ModelSpec, Source
 from airflow_provider_modelslab.local.tiny import TINY_MAX_FRAMES, TINY_TEXT_LAYERS, build_tiny
 
-__all__ = ["ANIMATEDIFF", "Catalog", "ModelSpec", "default_cache_dir"]
-
-ANIMATEDIFF = "animatediff-sd15"
-"""The family of Stable Diffusion 1.5 with AnimateDiff's motion modules."""
+__all__ = ["Catalog", "default_cache_dir"]
 
 _TINY = "tiny"
 _TINY_VERSION = 1  # part of the cached folder's name: raise it when tiny.py makes another model
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_PIPELINES = ("AnimateDiffPipeline", "AnimateDiffVideoToVideoPipeline")
-_LIBRARIES = ("diffusers", "transformers", None)  # None: a component that is left out
-_HOW_TO_ADD = "pipeline.save_pretrained(folder) of a diffusers AnimateDiffVideoToVideoPipeline makes such a folder"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """A model that can be run here.
-
-    :param family: which code runs it; :data:`ANIMATEDIFF` is the only one.
-    :param folder: its files, in diffusers' layout.
-    :param text_layers: layers of the text encoder: the most that ``clip_skip`` can skip.
-    :param max_frames: the most frames that its motion modules know.
-    :param has_motion: whether the saved UNet holds the motion modules already; else they are in ``motion_adapter``.
-    :param width: width in pixels where the request gives none; ``height`` likewise.
-    :param guidance_scale: where the request gives none.
-    :param fps: frames per second where the request gives none.
-    """
-
-    id: str
-    folder: Path
-    text_layers: int
-    max_frames: int
-    has_motion: bool
-    family: str = ANIMATEDIFF
-    width: int = 512
-    height: int = 512
-    guidance_scale: float = 7.5
-    fps: int = 8
 
 
 def default_cache_dir() -> Path:
@@ -62,109 +39,115 @@ def default_cache_dir() -> Path:
 
 
 class Catalog:
-    """The models of one machine.
+    """What can be used on one machine.
 
-    :param model_dir: holds one folder for each model, named by its id; ``None`` leaves the tiny model alone.
+    :param model_dir: the folder of models and parts; ``None`` leaves what is built in and the Hub.
     :param cache_dir: where the tiny model is built on first use; by default :func:`default_cache_dir`.
+    :param catalog_file: the user's own entries; by default ``model_dir/catalog.json`` (``.yaml``, ``.yml``) if it is
+        there.
+    :param offline: use nothing from the Hub but what was downloaded before.
+    :param allow_pickle: read ``.bin``, ``.ckpt`` and ``.pt`` files too, by torch's loader for weights alone.
+    :raises ValueError: for a catalog file that cannot be used.
     """
 
-    def __init__(self, model_dir: Path | None = None, cache_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        model_dir: Path | None = None,
+        cache_dir: Path | None = None,
+        *,
+        catalog_file: Path | None = None,
+        offline: bool = False,
+        allow_pickle: bool = False,
+    ) -> None:
         self.model_dir = model_dir
         self.cache_dir = cache_dir or default_cache_dir()
+        self.offline = offline
+        self.allow_pickle = allow_pickle
+        file = catalog_file or self._default_file()
+        self.own = read_catalog_file(file) if file else CatalogFile()
+        self.parts = Parts(model_dir, self.own, offline=offline, allow_pickle=allow_pickle)
 
     def available(self) -> list[str]:
-        """The ids that :meth:`lookup` knows, ``tiny`` first. A folder counts when it has a ``model_index.json``."""
+        """The model ids that are known by name, ``tiny`` first."""
         saved: list[str] = []
         if self.model_dir is not None and self.model_dir.is_dir():
-            saved = sorted(
-                folder.name
-                for folder in self.model_dir.iterdir()
-                if _ID.fullmatch(folder.name) and (folder / "model_index.json").is_file()
-            )
-        return [_TINY, *(name for name in saved if name != _TINY)]
+            saved = [entry.name for entry in self.model_dir.iterdir() if self._is_model(entry.name)]
+        return [_TINY, *sorted({*saved, *self.own.models, *shelf.MODELS} - {_TINY})]
 
     def lookup(self, model_id: str) -> ModelSpec:
-        """The model of this id. No weights are read, and nothing is built.
+        """The model of this id. No weights are read, and nothing is built or downloaded.
 
-        :raises RequestValidationError: for ``model_id``, when there is none, or its folder cannot be used.
+        :raises RequestValidationError: for ``model_id``, when there is none, or it cannot be used.
         """
         if model_id == _TINY:
-            folder = self.cache_dir / f"{_TINY}-{_TINY_VERSION}"
+            source = Source(path=self.cache_dir / f"{_TINY}-{_TINY_VERSION}")
             # 512 x 512 would take minutes on a CPU, and show nothing more.
-            return ModelSpec(_TINY, folder, TINY_TEXT_LAYERS, TINY_MAX_FRAMES, has_motion=True, width=128, height=128)
-        # The pattern has no separator and no leading dot, so the folder cannot lie outside of model_dir.
-        if not _ID.fullmatch(model_id):
-            raise _problem(
-                f"must be letters, digits, dots, dashes and underscores, not a dot first; got {model_id[:100]!r}"
-            )
-        if self.model_dir is None or not (self.model_dir / model_id / "model_index.json").is_file():
-            raise self._unknown(model_id)
-        return _read_spec(model_id, self.model_dir / model_id)
+            return ModelSpec(
+                _TINY, source, base=None, text_layers=TINY_TEXT_LAYERS, max_frames=TINY_MAX_FRAMES,
+                own_motion="v2_sd15_mm", has_motion=True, width=128, height=128,
+            )  # fmt: skip
+        spec = self.own.models.get(model_id)
+        if spec is None and self.model_dir is not None and self._is_model(model_id):
+            known = shelf.MODELS.get(model_id) or ModelSpec(model_id, Source(), family=None)
+            spec = replace(known, source=Source(path=self.model_dir / model_id))
+        if spec is None:
+            spec = shelf.MODELS.get(model_id)
+        if spec is None:
+            source_ = hub_source(model_id)
+            if source_ is None or source_.file:
+                raise self._unknown_model(model_id)
+            spec = ModelSpec(model_id, source_, family=None)
+        if spec.source.path is not None:
+            return read_model(spec, allow_pickle=self.allow_pickle)
+        self.parts.check_hub(spec.source, "model_id", model_id)
+        return spec
 
-    def prepare(self, spec: ModelSpec) -> None:
-        """Make sure that the model's files are there: builds the tiny model, the first time (seconds).
+    def prepare(self, spec: ModelSpec) -> ModelSpec:
+        """The same model with its files on this machine, and with what they say of it.
 
+        Builds the tiny model the first time (seconds), downloads one from the Hub the first time (gigabytes).
+
+        :raises RequestValidationError: for ``model_id``, when what was downloaded cannot be run here.
+        :raises JobFailedError: when the Hub does not answer.
         :raises OSError: when ``cache_dir`` cannot be written.
         """
         if spec.id == _TINY:
             build_tiny(spec.folder)
+            return spec
+        if spec.source.path is not None:
+            return spec
+        folder = self.fetch(spec.source, "model_id")
+        return read_model(replace(spec, source=replace(spec.source, path=folder)), allow_pickle=self.allow_pickle)
 
-    def _unknown(self, model_id: str) -> RequestValidationError:
-        ids = self.available()
-        near = difflib.get_close_matches(model_id, ids, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        folder = "<model_dir>" if self.model_dir is None else str(self.model_dir)
-        return _problem(
-            f"there is no model {model_id!r} on this machine{hint}; available: {', '.join(ids)}. "
-            f"To add it, save it as {folder}/{model_id}: {_HOW_TO_ADD}"
+    def fetch(self, source: Source, field: str) -> Path:
+        """The files of a part on this machine; see :func:`~.hub.fetch`."""
+        return hub.fetch(source, field, offline=self.offline, allow_pickle=self.allow_pickle)
+
+    def _is_model(self, model_id: str) -> bool:
+        # The pattern has no separator and no leading dot, so the folder cannot lie outside of model_dir.
+        return bool(
+            self.model_dir and ID.fullmatch(model_id) and (self.model_dir / model_id / "model_index.json").is_file()
         )
 
+    def _default_file(self) -> Path | None:
+        if self.model_dir is None:
+            return None
+        files = (self.model_dir / f"catalog.{suffix}" for suffix in ("json", "yaml", "yml"))
+        return next((path for path in files if path.is_file()), None)
 
-def _problem(problem: str) -> RequestValidationError:
-    return RequestValidationError.of("model_id", problem)
-
-
-def _read_spec(model_id: str, folder: Path) -> ModelSpec:
-    index = _read_json(folder / "model_index.json")
-    kind = index.get("_class_name")
-    if kind not in _PIPELINES:
-        raise _problem(f"{folder} holds a {kind}; {' or '.join(_PIPELINES)} can be run: {_HOW_TO_ADD}")
-    has_motion = index.get("unet") == ["diffusers", "UNetMotionModel"]
-    motion = "unet" if has_motion else "motion_adapter"
-    _check_no_code(folder, index, {"unet", "vae", "text_encoder", motion})
-    return ModelSpec(
-        id=model_id,
-        folder=folder,
-        text_layers=_read_number(folder / "text_encoder" / "config.json", "num_hidden_layers"),
-        max_frames=_read_number(folder / motion / "config.json", "motion_max_seq_length"),
-        has_motion=has_motion,
-    )
-
-
-def _check_no_code(folder: Path, index: dict[str, Any], weights: set[str]) -> None:
-    for name, component in index.items():
-        if isinstance(component, list) and (not component or component[0] not in _LIBRARIES):
-            raise _problem(f"{folder} brings its own code for {name} ({component}), which is never run")
-    for name in sorted(weights):
-        if not any((folder / name).glob("*.safetensors")):
-            raise _problem(
-                f"{folder / name} has no *.safetensors file; other kinds of weights can hold code and are not read: "
-                "save the pipeline again with safe_serialization=True"
+    def _unknown_model(self, model_id: str) -> RequestValidationError:
+        if not ID.fullmatch(model_id):
+            return RequestValidationError.of(
+                "model_id",
+                "must be letters, digits, dots, dashes and underscores, not a dot first, or org/name on the Hub; "
+                f"got {model_id[:100]!r}",
             )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _problem(f"{path} cannot be read ({type(error).__name__}); {_HOW_TO_ADD}") from None
-    if not isinstance(data, dict):
-        raise _problem(f"{path} is no JSON object; {_HOW_TO_ADD}")
-    return data
-
-
-def _read_number(path: Path, name: str) -> int:
-    value = _read_json(path).get(name)
-    if not isinstance(value, int):
-        raise _problem(f"{path} has no {name}; {_HOW_TO_ADD}")
-    return value
+        if self.model_dir is not None and (self.model_dir / f"{model_id}.safetensors").is_file():
+            file = self.model_dir / f"{model_id}.safetensors"
+            return RequestValidationError.of("model_id", f"{file} is a checkpoint in one file; {HOW_TO_SPLIT}")
+        ids = self.available()
+        return RequestValidationError.of(
+            "model_id",
+            f"there is no model {model_id!r} on this machine{hint(model_id, ids)}; available: {', '.join(ids)}. "
+            f"To add it, save it as {self.parts.shown}/{model_id}: {HOW_TO_ADD}",
+        )

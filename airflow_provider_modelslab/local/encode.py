@@ -57,24 +57,25 @@ def write_mp4(frames: Sequence[Image], path: Path, fps: float) -> tuple[int, int
 def write_gif(frames: Sequence[Image], path: Path, fps: float) -> float:
     """A gif that plays for ever, with every frame in the file.
 
-    One palette serves all frames: a palette for each makes flat areas flicker, and takes ten times as long. Delays are
-    whole hundredths of a second, spread so that the clip as a whole keeps its time (30 fps: 3, 4, 3, 3, 4, ...).
+    Palettes: see :mod:`~.palette`. Delays are whole hundredths of a second, spread so that the clip as a whole keeps
+    its time (30 fps: 3, 4, 3, 3, 4, ...).
 
     :param frames: RGB pictures of one size; at least one.
     :param fps: frames per second, more than 0; over :data:`MAX_GIF_FPS` counts as that.
     :returns: the frames per second in force.
     """
     fps = min(fps, MAX_GIF_FPS)
-    palette, indexed = index_frames(frames)
+    indexed = index_frames(frames)
+    palette = indexed[0][0]
     ends = [round(100 * number / fps) for number in range(len(frames) + 1)]
     width, height = frames[0].size
     with path.open("wb") as file:
         # Written by hand around Pillow's compressor: its save() merges equal frames, and the count would be wrong.
         file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, 0, 0) + palette)  # F7: 256 global colours
         file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")  # again and again
-        for picture, (start, end) in zip(indexed, pairwise(ends), strict=True):
+        for (own, picture), (start, end) in zip(indexed, pairwise(ends), strict=True):
             file.write(b"\x21\xf9\x04\x00" + struct.pack("<H", min(end - start, 0xFFFF)) + b"\x00\x00")
-            file.write(_image_block(picture))
+            file.write(_image_block(picture, None if own == palette else own))
         file.write(b"\x3b")
     return fps
 
@@ -88,8 +89,11 @@ def _fit(frame: Image, width: int, height: int) -> Image:
     return frame.resize((width, height), Image.Resampling.NEAREST)
 
 
-def _image_block(picture: Image) -> bytes:
-    """One frame's place and its compressed indices."""
+def _image_block(picture: Image, palette: bytes | None) -> bytes:
+    """One frame's place, its own palette if it has one, and its compressed indices."""
     from PIL import GifImagePlugin
 
-    return b"".join(GifImagePlugin.getdata(picture))
+    head, *data = GifImagePlugin.getdata(picture)
+    if palette is not None:
+        head = head[:9] + b"\x87" + palette  # 87: 256 colours of its own
+    return b"".join([head, *data])

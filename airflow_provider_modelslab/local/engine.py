@@ -5,34 +5,29 @@ torch and diffusers are imported with the first clip, so importing this module c
 
 from __future__ import annotations
 
+import gc
 import logging
 import secrets
+import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import JobFailedError, ModelsLabError, RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.catalog import Catalog, ModelSpec
+from airflow_provider_modelslab.local.catalog import Catalog
 from airflow_provider_modelslab.local.decode import read_frames, resize_frames
-from airflow_provider_modelslab.local.encode import write_gif, write_mp4
+from airflow_provider_modelslab.local.devices import DTYPES, pick_device, pick_dtype
+from airflow_provider_modelslab.local.families import LoadedModel, family_of
 from airflow_provider_modelslab.local.fetch import FetchLimits, fetch_clip
-from airflow_provider_modelslab.local.pipeline import (
-    DTYPES,
-    RunSettings,
-    denoising_steps,
-    load_pipeline,
-    pick_device,
-    pick_dtype,
-    run_pipeline,
-)
-from airflow_provider_modelslab.local.support import beyond_model, unsupported
+from airflow_provider_modelslab.local.output import write_clip
+from airflow_provider_modelslab.local.plan import Pass, Plan
+from airflow_provider_modelslab.local.specs import ModelSpec
+from airflow_provider_modelslab.local.support import beyond_page, merge
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,8 +47,9 @@ class Generated:
 
     :param path: the clip.
     :param meta: every attribute of the request with the value that was really used (``width``, ``height`` and ``fps``
-        as encoded, the drawn ``seed``), links without their query; and ``denoising_steps`` run, ``source_fps`` (0 if
-        unknown), ``device`` and ``dtype``. JSON.
+        as encoded, the drawn ``seed``, steps and guidance of the motion module where the request had none), links
+        without their query; and ``denoising_steps`` run in all, ``improved_sampling_iterations``, ``scheduler``,
+        ``model_family``, ``source_fps`` (0 if unknown), ``device`` and ``dtype``. JSON.
     :param seconds: wall-clock time, from the download to the written file.
     """
 
@@ -67,12 +63,17 @@ class LocalEngine:
 
     Threads may share an engine: reading and writing clips overlap, the model is under a lock.
 
-    :param model_dir: holds one folder for each model, see :class:`~.catalog.Catalog`.
+    :param model_dir: the folder of models, motion modules and LoRAs, see :mod:`~.catalog`.
     :param cache_dir: where the built-in ``tiny`` model is kept; by default the user's cache folder.
     :param device: ``auto`` (the GPU where there is one, else the CPU) or a torch device such as ``cuda:1``.
     :param dtype: ``auto`` (float32 on the CPU, bfloat16 on a GPU that has it, else float16) or a torch type's name.
     :param limits: for the download of ``init_video``.
-    :raises ValueError: for a ``dtype`` that is none of these.
+    :param catalog_file: the user's own names, see :mod:`~.catalog_file`; by default ``catalog.json`` (or ``.yaml``) in
+        ``model_dir``.
+    :param offline: take nothing from the Hugging Face Hub but what was downloaded before.
+    :param allow_pickle: read weights in ``.bin``, ``.ckpt`` and ``.pt`` too. torch's loader for weights alone reads
+        them, which refuses code; still, take them from people you trust.
+    :raises ValueError: for a ``dtype`` that is none of these, or a catalog file that cannot be used.
     """
 
     def __init__(
@@ -83,25 +84,42 @@ class LocalEngine:
         device: str = "auto",
         dtype: str = "auto",
         limits: FetchLimits | None = None,
+        catalog_file: Path | str | None = None,
+        offline: bool = False,
+        allow_pickle: bool = False,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
-        self.catalog = Catalog(Path(model_dir) if model_dir else None, Path(cache_dir) if cache_dir else None)
+        self.catalog = Catalog(
+            Path(model_dir) if model_dir else None,
+            Path(cache_dir) if cache_dir else None,
+            catalog_file=Path(catalog_file) if catalog_file else None,
+            offline=offline,
+            allow_pickle=allow_pickle,
+        )
         self.limits = limits or FetchLimits()
         self._device = device
         self._dtype = dtype
         self._lock = threading.Lock()
-        self._loaded: tuple[ModelSpec, Any] | None = None
+        self._loaded: tuple[ModelSpec, LoadedModel] | None = None
+
+    @property
+    def model_count(self) -> int:
+        """Models in memory now: 0 or 1."""
+        return 0 if self._loaded is None else 1
+
+    def clear_cache(self) -> None:
+        """Give the model's memory back, after the generation that is running; the next one loads it again."""
+        with self._lock:
+            self._loaded = None
+            _free_memory()
 
     def check(self, request: Video2VideoRequest) -> None:
         """Refuse what cannot be done as asked, before any work. ``init_video`` is not opened.
 
-        Attributes that change nothing pass, such as ``upscale_strength`` without a size, and those about delivery
-        (``webhook``, ``temp``, ...), which are the caller's.
-
         :raises RequestValidationError: naming every attribute at fault.
         """
-        self._checked(request)
+        self._plan(request, ready=False)
 
     def generate(
         self,
@@ -124,106 +142,98 @@ class LocalEngine:
         :raises GenerationInterruptedError: when ``should_stop`` said so.
         """
         started = time.monotonic()
-        spec = self._checked(request)
-        size = (request.width or spec.width, request.height or spec.height)
-        frames, source_fps = self._source(request, size)
-        guidance_scale = spec.guidance_scale if request.guidance_scale is None else request.guidance_scale
-        settings = RunSettings(
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt or "",
-            steps=request.num_inference_steps,
-            strength=request.strength,
-            guidance_scale=guidance_scale,
-            clip_skip=request.clip_skip,
-            seed=secrets.randbits(32) if request.seed is None else request.seed,
-        )
-        steps = denoising_steps(settings.steps, settings.strength)
-
-        def step_done(done: int) -> None:
-            if on_step is not None and done:
-                on_step(done, steps)
-            if should_stop is not None and should_stop():
-                raise GenerationInterruptedError(f"stopped after {done} of {steps} steps")
-
+        plan = self._plan(request, ready=True).with_seed(secrets.randbits(32) if request.seed is None else request.seed)
+        frames, source_fps = self._source(request.init_video, plan.frames)
         device = pick_device(self._device)
         dtype = pick_dtype(self._dtype, device)
+        progress = _Progress(plan.calls, on_step, should_stop)
         with self._lock:
-            step_done(0)
-            if steps:
-                frames = self._run(spec, device, dtype, frames, settings, step_done)
-        encoded = _write(frames, output, request.output_type or "mp4", request.fps or spec.fps)
+            progress.step(0)
+            for job in plan.passes:
+                frames = resize_frames(frames, job.width, job.height)
+                if job.calls:
+                    frames = self._run(plan, job, frames, device, dtype, progress.step)
+                    progress.before += job.calls
+        encoded = write_clip(frames, output, request.output_type or "mp4", plan.fps)
         meta = {
             **request.record(),
+            **plan.used(),
             **encoded,
-            "guidance_scale": guidance_scale,
-            "seed": settings.seed,
-            "denoising_steps": steps,
             "source_fps": source_fps,
             "device": device,
             "dtype": str(dtype).removeprefix("torch."),
         }
         return Generated(output, meta, time.monotonic() - started)
 
-    def _checked(self, request: Video2VideoRequest) -> ModelSpec:
-        fields = unsupported(request)
+    def _plan(self, request: Video2VideoRequest, *, ready: bool) -> Plan:
+        """What is to be run.
+
+        :param ready: have the model's files here first, which tell the last about it; else nothing is downloaded.
+        """
+        fields = beyond_page(request)
         try:
             spec = self.catalog.lookup(request.model_id)
+            if ready and spec.source.path is None:
+                spec = self.catalog.prepare(spec)
         except RequestValidationError as error:
-            raise RequestValidationError.of_fields({**error.fields, **fields}) from None
-        fields.update(beyond_model(request, spec))
+            raise RequestValidationError.of_fields(merge(_listed(error), fields)) from None
+        try:
+            plan = family_of(spec).plan(request, spec, self.catalog)
+        except RequestValidationError as error:
+            raise RequestValidationError.of_fields(merge(_listed(error), fields)) from None
         if fields:
             raise RequestValidationError.of_fields(fields)
-        return spec
+        return plan
 
-    def _source(self, request: Video2VideoRequest, size: tuple[int, int]) -> tuple[list[Image], float]:
+    def _source(self, link: str, count: int) -> tuple[list[Image], float]:
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
-            clip = fetch_clip(request.init_video, Path(folder), limits=self.limits)
-            frames, fps = read_frames(clip, request.num_frames)
-        return resize_frames(frames, *size), fps
+            return read_frames(fetch_clip(link, Path(folder), limits=self.limits), count)
 
     def _run(
-        self,
-        spec: ModelSpec,
-        device: str,
-        dtype: Any,
-        frames: list[Image],
-        settings: RunSettings,
-        step_done: Callable[[int], None],
+        self, plan: Plan, job: Pass, frames: list[Image], device: str, dtype: Any, on_step: Callable[[int], None]
     ) -> list[Image]:
         try:
-            if self._loaded is None or self._loaded[0] != spec:
-                self._loaded = None  # the memory of the one before is free before the next one comes
-                self.catalog.prepare(spec)
-                self._loaded = (spec, load_pipeline(spec, device, dtype))
-            return run_pipeline(self._loaded[1], frames, settings, on_step=step_done)
+            model = self._model(plan.model, device, dtype)
+            model.prepare(plan)
+            return model.run(frames, job, on_step=on_step)
         except (ModelsLabError, GenerationInterruptedError):
             raise
         except Exception as error:
-            log.warning("%s failed", spec.id, exc_info=True)
+            log.warning("%s failed", plan.model.id, exc_info=True)
             problem = _explain(error, frames)
         # Raised outside of the handler: the error's traceback would hold on to the tensors.
         _free_memory()
-        raise JobFailedError(f"{spec.id} failed on {device}: {problem}")
+        raise JobFailedError(f"{plan.model.id} failed on {device}: {problem}")
+
+    def _model(self, spec: ModelSpec, device: str, dtype: Any) -> LoadedModel:
+        if self._loaded is None or self._loaded[0] != spec:
+            self._loaded = None  # the memory of the one before is free before the next one comes
+            _free_memory()
+            self._loaded = (spec, family_of(spec).load(self.catalog.prepare(spec), self.catalog, device, dtype))
+        return self._loaded[1]
 
 
-def _write(frames: list[Image], output: Path, kind: str, fps: int) -> dict[str, Any]:
-    """Write the clip in one step; returns what it is, in the request's words."""
-    part = output.with_name(f".{output.name}.{uuid.uuid4().hex}.part")
-    width, height = frames[0].size
-    real_fps: float = fps
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if kind == "gif":
-            real_fps = write_gif(frames, part, fps)
-        else:
-            width, height = write_mp4(frames, part, fps)
-        part.replace(output)
-    except Exception as error:
-        raise JobFailedError(f"The clip could not be written to {output}: {error}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-    return {"output_type": kind, "width": width, "height": height, "fps": int(real_fps), "num_frames": len(frames)}
+class _Progress:
+    """Counts the steps of all passes together."""
+
+    def __init__(
+        self, total: int, on_step: Callable[[int, int], None] | None, should_stop: Callable[[], bool] | None
+    ) -> None:
+        self.before = 0  # steps of the passes that are done
+        self._total = total
+        self._on_step = on_step
+        self._should_stop = should_stop
+
+    def step(self, done: int) -> None:
+        done += self.before
+        if self._on_step is not None and done:
+            self._on_step(done, self._total)
+        if self._should_stop is not None and self._should_stop():
+            raise GenerationInterruptedError(f"stopped after {done} of {self._total} steps")
+
+
+def _listed(error: RequestValidationError) -> dict[str, list[str]]:
+    return {name: list(texts) for name, texts in error.fields.items()}
 
 
 def _explain(error: Exception, frames: list[Image]) -> str:
@@ -237,7 +247,8 @@ def _explain(error: Exception, frames: list[Image]) -> str:
 
 
 def _free_memory() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    torch = sys.modules.get("torch")  # what was never imported holds nothing
+    if torch is not None:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -120,7 +120,8 @@ def test_damaged_clips_are_the_requests_fault(tmp_path: Path, content: bytes, pr
     assert problem in caught.value.fields["init_video"][0]
 
 
-@pytest.mark.parametrize("keep", [0.05, 0.1, 0.2, 0.5])
+# Half of the gif ends between two frames, which makes it a shorter gif and not a damaged one.
+@pytest.mark.parametrize("keep", [0.05, 0.1, 0.2, 0.45])
 @pytest.mark.parametrize("kind", ["mp4", "gif"])
 def test_a_clip_that_was_cut_off_early_is_refused(tmp_path: Path, kind: str, keep: float) -> None:
     with pytest.raises(RequestValidationError) as caught:

@@ -11,7 +11,8 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import JobFailedError, RequestValidationError
 from airflow_provider_modelslab.api.request import MAX_SEED, Video2VideoRequest
-from airflow_provider_modelslab.local import engine as engine_module
+from airflow_provider_modelslab.local.animatediff import AnimateDiff
+from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
 from airflow_provider_modelslab.local.decode import frame_order, read_frames, resize_frames
 from airflow_provider_modelslab.local.engine import Generated, GenerationInterruptedError, LocalEngine
 from airflow_provider_modelslab.local.fetch import FetchLimits
@@ -107,31 +108,6 @@ def test_no_seed_draws_one_that_can_be_used_again(engine: LocalEngine, source: P
     assert seeds[0] != seeds[1]
     again = engine.generate(request(source, seed=seeds[0]), tmp_path / "again")
     assert again.path.read_bytes() == drawn[0].path.read_bytes()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"prompt": "a red ship"},
-        {"negative_prompt": "low quality"},
-        {"guidance_scale": 3},
-        {"guidance_scale": 1},
-        {"clip_skip": 1},
-        {"clip_skip": 5},
-        {"strength": 1},
-        {"num_inference_steps": 9},
-    ],
-)
-def test_an_attribute_that_changes_the_clip(bytes_of: Any, change: dict[str, Any]) -> None:
-    assert bytes_of(**change) != bytes_of()
-
-
-def test_clip_skip_0_skips_nothing(bytes_of: Any) -> None:
-    assert bytes_of(clip_skip=0) == bytes_of()
-
-
-def test_without_guidance_the_negative_prompt_is_not_used(bytes_of: Any) -> None:
-    assert bytes_of(guidance_scale=1, negative_prompt="low quality") == bytes_of(guidance_scale=0)
 
 
 @pytest.mark.parametrize(
@@ -240,8 +216,19 @@ def test_a_model_is_loaded_once(
     engine: LocalEngine, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.generate(request(source), tmp_path / "first")
-    monkeypatch.setattr(engine_module, "load_pipeline", lambda *_: pytest.fail("loaded again"))
+    monkeypatch.setattr(AnimateDiff, "load", lambda *_: pytest.fail("loaded again"))
     engine.generate(request(source, prompt="other", clip_skip=1), tmp_path / "second")
+
+
+def test_the_memory_can_be_had_back(cache_dir: Path, source: Path, tmp_path: Path) -> None:
+    own = LocalEngine(cache_dir=cache_dir, device="cpu", dtype="float32")
+    own.clear_cache()
+    assert own.model_count == 0
+    first = own.generate(request(source), tmp_path / "first").path.read_bytes()
+    assert own.model_count == 1
+    own.clear_cache()
+    assert own.model_count == 0
+    assert own.generate(request(source), tmp_path / "second").path.read_bytes() == first
 
 
 @pytest.mark.parametrize(
@@ -264,7 +251,7 @@ def test_a_model_that_fails_is_a_failed_job(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(engine_module, "run_pipeline", fail)
+    monkeypatch.setattr(AnimateDiffModel, "run", fail)
     with pytest.raises(JobFailedError) as caught:
         engine.generate(request(source), tmp_path / "clip")
     assert message in caught.value.message
@@ -287,7 +274,7 @@ def test_an_output_that_cannot_be_written_is_a_failed_job(engine: LocalEngine, s
 
 def test_generate_checks_first(engine: LocalEngine, tmp_path: Path) -> None:
     with pytest.raises(RequestValidationError) as caught:
-        engine.generate(request("http://no-such-host.invalid/x", motion_module="animatelcm"), tmp_path / "clip")
+        engine.generate(request("http://no-such-host.invalid/x", motion_module="nobodys"), tmp_path / "clip")
     assert list(caught.value.fields) == ["motion_module"]
 
 

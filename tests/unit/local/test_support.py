@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,34 +12,43 @@ from airflow_provider_modelslab.local.engine import LocalEngine
 BASE: dict[str, Any] = {"model_id": "tiny", "prompt": "a fox", "init_video": "clip.mp4"}
 
 
+@pytest.fixture(scope="module")
+def online(cache_dir: Path) -> LocalEngine:
+    """An engine that may use the Hub; checking does not."""
+    return LocalEngine(cache_dir=cache_dir, device="cpu")
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "text"),
     [
-        ("lora_models", "watercolour"),
-        ("motion_loras", ["zoom-in"]),
-        ("adapter_lora", "v3_sd15_adapter"),
-        ("motion_module", "animatelcm"),
-        ("upscale_height", 1024),
-        ("upscale_width", 1024),
-        ("use_improved_sampling", True),
-        ("extra_parameters", {"watermark": "yes"}),
-        ("clip_skip", 6),
-        ("model_id", "nobody-knows-it"),
+        ("lora_models", "watercolour", "there is no 'watercolour'"),
+        ("motion_loras", ["zoom-in"], "'zoom-in' is made for Stable Diffusion 1.5, whose sizes tiny does not have"),
+        ("adapter_lora", "v3_sd15_adapter", "'v3_sd15_adapter' is made for Stable Diffusion 1.5"),
+        ("motion_module", "animatelcm", "'animatelcm' is made for Stable Diffusion 1.5"),
+        ("extra_parameters", {"watermark": "yes"}, "watermark"),
+        ("clip_skip", 6, "at most 5"),
+        ("model_id", "nobody-knows-it", "nobody-knows-it"),
     ],
 )
-def test_what_cannot_be_honoured_is_named(engine: LocalEngine, name: str, value: object) -> None:
+def test_what_cannot_be_honoured_is_named(online: LocalEngine, name: str, value: object, text: str) -> None:
     with pytest.raises(RequestValidationError) as caught:
-        engine.check(Video2VideoRequest(**{**BASE, name: value}))
+        online.check(Video2VideoRequest(**{**BASE, name: value}))
     assert list(caught.value.fields) == [name]
-    given = value if isinstance(value, str) else next(iter(value)) if isinstance(value, list | dict) else value
-    assert str(given).lower() in caught.value.fields[name][0]
+    assert text in caught.value.fields[name][0]
 
 
-def test_everything_at_fault_is_named_at_once(engine: LocalEngine) -> None:
-    wrong = {"model_id": "no", "motion_module": "animatelcm", "lora_models": "a", "upscale_width": 768}
+def test_everything_at_fault_is_named_at_once(online: LocalEngine) -> None:
+    wrong = {"motion_module": "nobodys", "lora_models": "a,b", "motion_loras": "c", "clip_skip": 9, "adapter_lora": "x"}
     with pytest.raises(RequestValidationError) as caught:
-        engine.check(Video2VideoRequest(**{**BASE, **wrong}))
-    assert set(caught.value.fields) == set(wrong)
+        online.check(Video2VideoRequest(**{**BASE, **wrong}, extra_parameters={"w": 1}))
+    assert set(caught.value.fields) == {*wrong, "extra_parameters"}
+    assert len(caught.value.fields["lora_models"]) == 2
+
+
+@pytest.mark.parametrize("model", ["epicrealismnaturalsi", "some-org/some-model"])
+def test_a_model_on_the_hub_is_checked_without_a_download(online: LocalEngine, model: str) -> None:
+    given = {"motion_module": "animatelcm", "motion_loras": "zoom-in,v2_lora_TiltUp", "adapter_lora": "v3_sd15_adapter"}
+    online.check(Video2VideoRequest(**{**BASE, "model_id": model}, **given, lora_models="org/lora/file.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -50,6 +60,7 @@ def test_everything_at_fault_is_named_at_once(engine: LocalEngine) -> None:
         {"lora_models": "watercolour", "lora_strength": 0, "motion_loras": "zoom-in", "motion_lora_strength": 0},
         {"adapter_lora": "v3_sd15_adapter", "domain_lora_scale": 0},
         {"upscale_strength": 0.9, "upscale_guidance_scale": 3, "upscale_num_inference_steps": 5},
+        {"upscale_width": 256, "use_improved_sampling": True},
         {"use_improved_sampling": False, "base64": True, "instant_response": True, "temp": True},
         {"webhook": "https://example.com/hook", "track_id": "7"},
     ],

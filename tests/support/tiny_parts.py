@@ -1,0 +1,194 @@
+"""Motion modules, LoRAs and a Wan model that fit the tiny models: real files of a few kB, with random weights."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from airflow_provider_modelslab.local.libraries import load_diffusers, load_transformers
+from airflow_provider_modelslab.local.tiny import build_tiny
+
+__all__ = [
+    "kohya",
+    "motion_adapter",
+    "original_motion_names",
+    "save_lora",
+    "spatial_lora",
+    "split_model",
+    "unet_weights",
+    "wan_model",
+]
+
+Tensors = dict[str, torch.Tensor]
+_CHANNELS = (8, 8, 8, 8)
+
+
+def motion_adapter(seed: int, **changes: Any) -> Any:
+    """A motion module for the tiny model."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapter = load_diffusers().MotionAdapter(
+            **{
+                "block_out_channels": _CHANNELS,
+                "motion_layers_per_block": 1,
+                "motion_num_attention_heads": 2,
+                "motion_norm_num_groups": 2,
+                **changes,
+            }
+        )
+        with torch.no_grad():  # a fresh one ends in zeros, and would do nothing
+            for parameter in adapter.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    return adapter
+
+
+def split_model(folder: Path, *, motion: Any | None = None) -> Path:
+    """The tiny model as Stable Diffusion 1.5 is saved: a UNet for pictures, and ``motion_adapter`` beside it or not."""
+    whole = load_diffusers().UNetMotionModel.from_pretrained(str(build_tiny(folder.parent / ".whole") / "unet"))
+    plain = load_diffusers().UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=_CHANNELS,
+        layers_per_block=1,
+        down_block_types=(*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+        up_block_types=("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+        cross_attention_dim=32,
+        norm_num_groups=2,
+        attention_head_dim=2,
+    )
+    plain.load_state_dict({name: whole.state_dict()[name] for name in plain.state_dict()})
+    shutil.copytree(folder.parent / ".whole", folder)
+    shutil.rmtree(folder / "unet")
+    plain.save_pretrained(str(folder / "unet"))
+    index = (folder / "model_index.json").read_text()
+    index = index.replace("UNetMotionModel", "UNet2DConditionModel")
+    if motion is None:
+        index = index.replace("AnimateDiffVideoToVideoPipeline", "StableDiffusionPipeline")
+    else:
+        motion.save_pretrained(str(folder / "motion_adapter"))
+        index = index.replace(
+            '"motion_adapter": [\n    null,\n    null\n  ]', '"motion_adapter": ["diffusers", "MotionAdapter"]'
+        )
+    (folder / "model_index.json").write_text(index)
+    return folder
+
+
+def original_motion_names(tensors: Tensors) -> Tensors:
+    """A motion module in the names that AnimateDiff's own files have."""
+    renamed: Tensors = {}
+    for name, tensor in tensors.items():
+        if name.endswith(".pos_embed.pe"):
+            head = name.removesuffix(".pos_embed.pe").replace(
+                ".transformer_blocks.", ".temporal_transformer.transformer_blocks."
+            )
+            for attention in range(2):
+                renamed[f"{head}.attention_blocks.{attention}.pos_encoder.pe"] = tensor.clone()
+            continue
+        head, _, rest = name.partition(".motion_modules.")
+        number, _, rest = rest.partition(".")
+        for new, old in (("attn1", "attention_blocks.0"), ("attn2", "attention_blocks.1"), ("norm1", "norms.0")):
+            rest = rest.replace(f".{new}.", f".{old}.")
+        rest = rest.replace(".norm2.", ".norms.1.").replace(".norm3.", ".ff_norm.")
+        renamed[f"{head}.motion_modules.{number}.temporal_transformer.{rest}"] = tensor.clone()
+    return renamed
+
+
+def spatial_lora(
+    unet: Any, text_encoder: Any | None = None, *, seed: int = 0, rank: int = 2, part: str = "attn"
+) -> Tensors:
+    """Random matrices for attention layers whose name has ``part``, in peft's names as diffusers saves them."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors: Tensors = {}
+    for prefix, model in (("unet", unet), ("text_encoder", text_encoder)):
+        for name, weight in model.state_dict().items() if model is not None else ():
+            layer = name.removesuffix(".weight")
+            if layer == name or not layer.endswith(("to_q", "to_v", "to_out.0", "q_proj", "out_proj", "conv1")):
+                continue
+            if prefix == "unet" and part not in layer:
+                continue
+            columns = weight[0].numel()
+            down = torch.randn(rank, columns, generator=generator) * 0.5
+            up = torch.randn(weight.shape[0], rank, generator=generator) * 0.5
+            if weight.dim() == 4:
+                down, up = down.reshape(rank, *weight.shape[1:]), up[..., None, None]
+            tensors[f"{prefix}.{layer}.lora_A.weight"], tensors[f"{prefix}.{layer}.lora_B.weight"] = down, up
+    return tensors
+
+
+def kohya(tensors: Tensors, alpha: float) -> Tensors:
+    """The same in the names of kohya's trainer, with an alpha for each layer."""
+    renamed: Tensors = {}
+    for name, tensor in tensors.items():
+        target, _, rest = name.partition(".")
+        layer, _, half = rest.rpartition(".lora_")
+        text = "text_model_" if target == "text_encoder" and not layer.startswith("text_model.") else ""
+        head = f"lora_{'unet' if target == 'unet' else 'te'}_{text}{layer.replace('.', '_')}"
+        renamed[f"{head}.lora_{'down' if half.startswith('A') else 'up'}.weight"] = tensor
+        renamed[f"{head}.alpha"] = torch.tensor(alpha)
+    return renamed
+
+
+def save_lora(tensors: Tensors, path: Path) -> Path:
+    """Write a safetensors file, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, str(path))
+    return path
+
+
+def unet_weights(model: Path) -> Tensors:
+    """The tensors of a saved model's UNet."""
+    return dict(load_file(str(model / "unet" / "diffusion_pytorch_model.safetensors")))
+
+
+def wan_model(folder: Path) -> Path:
+    """A Wan 2.1 pipeline of a few hundred kB, with the sizes of diffusers' own fast tests."""
+    diffusers, transformers = load_diffusers(), load_transformers()
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {chr(code): code for code in range(32, 127)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pipeline = diffusers.WanVideoToVideoPipeline(
+            tokenizer=transformers.PreTrainedTokenizerFast(
+                tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+            ),
+            text_encoder=transformers.UMT5EncoderModel(
+                transformers.UMT5Config(
+                    vocab_size=128,
+                    d_model=32,
+                    d_kv=8,
+                    d_ff=37,
+                    num_layers=2,
+                    num_heads=4,
+                    relative_attention_num_buckets=8,
+                )
+            ).eval(),
+            transformer=diffusers.WanTransformer3DModel(
+                patch_size=(1, 2, 2),
+                num_attention_heads=2,
+                attention_head_dim=12,
+                in_channels=16,
+                out_channels=16,
+                text_dim=32,
+                freq_dim=256,
+                ffn_dim=32,
+                num_layers=2,
+                cross_attn_norm=True,
+                qk_norm="rms_norm_across_heads",
+                rope_max_seq_len=32,
+            ),
+            vae=diffusers.AutoencoderKLWan(
+                base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+            ),
+            scheduler=diffusers.UniPCMultistepScheduler(
+                prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=3.0
+            ),
+        )
+    pipeline.save_pretrained(str(folder), safe_serialization=True)
+    return folder

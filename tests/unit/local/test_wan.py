@@ -1,0 +1,110 @@
+"""The second family: that the seam between engine and models holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.local.catalog import Catalog
+from airflow_provider_modelslab.local.decode import read_frames
+from airflow_provider_modelslab.local.engine import Generated, GenerationInterruptedError, LocalEngine
+from airflow_provider_modelslab.local.families import family_of
+from airflow_provider_modelslab.local.plan import Pass
+from airflow_provider_modelslab.local.wan import Wan, WanModel
+from tests.support.moving import moving_frames
+from tests.support.tiny_parts import wan_model
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
+    folder = tmp_path_factory.mktemp("models")
+    wan_model(folder / "wan")
+    return LocalEngine(model_dir=folder, cache_dir=folder, device="cpu", dtype="float32", offline=True)
+
+
+@pytest.fixture
+def job(source: Path) -> Any:
+    def request(**changes: Any) -> Video2VideoRequest:
+        values = {"model_id": "wan", "prompt": "a fox", "init_video": str(source), "seed": 3, "num_frames": 5}
+        return Video2VideoRequest(**{**values, "width": 32, "height": 32, "num_inference_steps": 4, **changes})
+
+    return request
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_frames_are_those_of_diffusers(engine: LocalEngine, guidance: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = engine.catalog.lookup("wan")
+    assert isinstance(family_of(spec), Wan)
+    model = WanModel(spec, engine.catalog, "cpu", torch.float32)
+    frames = moving_frames(5, 32, 32)
+    given = Pass("a fox", "bad", 4, 0.5, guidance, 3, 32, 32, scheduler="own")
+    ours = model.run(frames, given, on_step=lambda _done: None)
+    # Its own way to clean prompts needs a package that is not there; nothing is to be cleaned here.
+    monkeypatch.setattr("diffusers.pipelines.wan.pipeline_wan_video2video.prompt_clean", lambda text: text)
+    theirs = model.pipeline(
+        video=frames, prompt="a fox", negative_prompt="bad", height=32, width=32, num_inference_steps=4, strength=0.5,
+        guidance_scale=guidance, generator=torch.Generator().manual_seed(3), output_type="np",
+    ).frames[0]  # fmt: skip
+    assert np.array_equal(np.stack([np.asarray(frame) for frame in ours]), np.rint(theirs * 255).astype(np.uint8))
+
+
+def test_a_clip_is_made(engine: LocalEngine, job: Any, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    made: Generated = engine.generate(
+        job(width=40, height=24, upscale_width=80, upscale_num_inference_steps=2, strength=0.5),
+        tmp_path / "clip",
+        on_step=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert {frame.size for frame in read_frames(made.path, 5)[0]} == {(80, 48)}
+    expected = {"model_family": "wan-v2v", "guidance_scale": 5.0, "fps": 16, "num_frames": 5, "motion_module": None}
+    assert {name: made.meta[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("change", [{"prompt": "x"}, {"negative_prompt": "x"}, {"seed": 4}, {"strength": 1}])
+def test_attributes_count(engine: LocalEngine, job: Any, tmp_path: Path, change: dict[str, Any]) -> None:
+    plain = engine.generate(job(), tmp_path / "a").path.read_bytes()
+    assert engine.generate(job(**change), tmp_path / "b").path.read_bytes() != plain
+    assert engine.generate(job(), tmp_path / "c").path.read_bytes() == plain
+
+
+def test_an_interrupt_ends_the_work(engine: LocalEngine, job: Any, tmp_path: Path) -> None:
+    with pytest.raises(GenerationInterruptedError, match="after 1 of 2 steps"):
+        engine.generate(job(strength=0.5), tmp_path / "clip", should_stop=iter([False, True]).__next__)
+
+
+def test_frames_are_4k_plus_1(engine: LocalEngine, job: Any, source: Path) -> None:
+    with pytest.raises(RequestValidationError, match=r"num_frames: must be 4k . 1 with wan, such as 13 or 17; got 16"):
+        engine.check(job(num_frames=16))
+    for frames in (1, 5, 13, 25):
+        engine.check(job(num_frames=frames))
+    unset = Video2VideoRequest(model_id="wan", prompt="a", init_video=str(source))
+    assert engine._plan(unset, ready=False).frames == 17
+
+
+def test_what_the_family_cannot_honour_is_named(engine: LocalEngine, job: Any) -> None:
+    asked: dict[str, Any] = {
+        "lora_models": "style",
+        "motion_loras": "zoom-in",
+        "adapter_lora": "v3_sd15_adapter",
+        "motion_module": "v2_sd15_mm",
+        "clip_skip": 1,
+        "use_improved_sampling": True,
+    }
+    with pytest.raises(RequestValidationError) as caught:
+        engine.check(job(**asked))
+    assert set(caught.value.fields) == set(asked)
+    assert "is not known to models of the family wan-v2v; got true" in caught.value.fields["use_improved_sampling"][0]
+
+
+def test_the_built_in_one_is_known(tmp_path: Path) -> None:
+    spec = Catalog(None, tmp_path).lookup("wan2.1-t2v-1.3b")
+    assert (spec.family, spec.source.repo, spec.width, spec.height, spec.fps) == (
+        "wan-v2v", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", 832, 480, 16,
+    )  # fmt: skip
