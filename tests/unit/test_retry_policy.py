@@ -1,0 +1,57 @@
+"""Which failures are tried again, and when, on Airflow 3.3 and later."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.definitions.retry_policy import RetryAction
+
+from airflow_provider_modelslab.api.errors import Reason, error_from_reason
+from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
+from airflow_provider_modelslab.retry_policy import ModelsLabRetryPolicy
+
+HOPELESS = {
+    Reason.AUTHENTICATION,
+    Reason.PAYMENT,
+    Reason.PERMISSION,
+    Reason.VALIDATION,
+    Reason.STORAGE,
+    Reason.SUBMISSION_UNKNOWN,
+    Reason.RESULT_EXPIRED,
+}
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_what_no_retry_cures_fails_at_once(reason: Reason) -> None:
+    decision = ModelsLabRetryPolicy().evaluate(error_from_reason(reason, "no"), 1, 3)
+    expected = RetryAction.FAIL if reason in HOPELESS else RetryAction.DEFAULT
+    assert decision.action is (RetryAction.RETRY if reason is Reason.RATE_LIMIT else expected)
+
+
+@pytest.mark.parametrize(("asked", "delay"), [(45.0, 45), (None, 90)])
+def test_a_rate_limit_is_waited_for(asked: float | None, delay: int) -> None:
+    policy = ModelsLabRetryPolicy(rate_limit_delay=timedelta(seconds=90))
+    decision = policy.evaluate(error_from_reason(Reason.RATE_LIMIT, "slow down", retry_after=asked), 1, 3)
+    assert decision.retry_delay == timedelta(seconds=delay)
+
+
+def test_foreign_exceptions_are_left_to_the_task() -> None:
+    assert ModelsLabRetryPolicy().evaluate(KeyError("x"), 1, 3).action is RetryAction.DEFAULT
+
+
+def test_a_dag_with_it_is_serialized() -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    with DAG("restyling", schedule=None) as dag:
+        ModelsLabVideo2VideoOperator(
+            task_id="restyle",
+            model_id="m",
+            prompt="a fox",
+            init_video="https://example.com/in.mp4",
+            retry_policy=ModelsLabRetryPolicy(timedelta(seconds=7)),
+        )
+    DagSerialization.to_dict(dag)
+    again = ModelsLabRetryPolicy.deserialize(ModelsLabRetryPolicy(timedelta(seconds=7)).serialize())
+    assert again.rate_limit_delay == timedelta(seconds=7)
