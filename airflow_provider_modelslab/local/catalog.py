@@ -65,6 +65,7 @@ class Catalog:
         self.allow_pickle = allow_pickle
         file = catalog_file or self._default_file()
         self.own = read_catalog_file(file) if file else CatalogFile()
+        self._fetched: dict[Source, Path] = {}
         self.parts = Parts(model_dir, self.own, offline=offline, allow_pickle=allow_pickle)
 
     def available(self) -> list[str]:
@@ -120,8 +121,10 @@ class Catalog:
         return read_model(replace(spec, source=replace(spec.source, path=folder)), allow_pickle=self.allow_pickle)
 
     def fetch(self, source: Source, field: str) -> Path:
-        """The files of a part on this machine; see :func:`~.hub.fetch`."""
-        return hub.fetch(source, field, offline=self.offline, allow_pickle=self.allow_pickle)
+        """The files of a source on this machine; see :func:`~.hub.fetch`. The Hub is asked once for each."""
+        if source not in self._fetched:
+            self._fetched[source] = hub.fetch(source, field, offline=self.offline, allow_pickle=self.allow_pickle)
+        return self._fetched[source]
 
     def _is_model(self, model_id: str) -> bool:
         # The pattern has no separator and no leading dot, so the folder cannot lie outside of model_dir.

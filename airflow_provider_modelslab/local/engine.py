@@ -5,10 +5,8 @@ torch and diffusers are imported with the first clip, so importing this module c
 
 from __future__ import annotations
 
-import gc
 import logging
 import secrets
-import sys
 import tempfile
 import threading
 import time
@@ -21,7 +19,7 @@ from airflow_provider_modelslab.api.errors import JobFailedError, ModelsLabError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.catalog import Catalog
 from airflow_provider_modelslab.local.decode import read_frames, resize_frames
-from airflow_provider_modelslab.local.devices import DTYPES, pick_device, pick_dtype
+from airflow_provider_modelslab.local.devices import DTYPES, explain_failure, free_memory, pick_device, pick_dtype
 from airflow_provider_modelslab.local.families import LoadedModel, family_of
 from airflow_provider_modelslab.local.fetch import FetchLimits, fetch_clip
 from airflow_provider_modelslab.local.output import write_clip
@@ -112,7 +110,7 @@ class LocalEngine:
         """Give the model's memory back, after the generation that is running; the next one loads it again."""
         with self._lock:
             self._loaded = None
-            _free_memory()
+            free_memory()
 
     def check(self, request: Video2VideoRequest) -> None:
         """Refuse what cannot be done as asked, before any work. ``init_video`` is not opened.
@@ -200,15 +198,15 @@ class LocalEngine:
             raise
         except Exception as error:
             log.warning("%s failed", plan.model.id, exc_info=True)
-            problem = _explain(error, frames)
+            problem = explain_failure(error, frames)
         # Raised outside of the handler: the error's traceback would hold on to the tensors.
-        _free_memory()
+        free_memory()
         raise JobFailedError(f"{plan.model.id} failed on {device}: {problem}")
 
     def _model(self, spec: ModelSpec, device: str, dtype: Any) -> LoadedModel:
         if self._loaded is None or self._loaded[0] != spec:
             self._loaded = None  # the memory of the one before is free before the next one comes
-            _free_memory()
+            free_memory()
             self._loaded = (spec, family_of(spec).load(self.catalog.prepare(spec), self.catalog, device, dtype))
         return self._loaded[1]
 
@@ -234,21 +232,3 @@ class _Progress:
 
 def _listed(error: RequestValidationError) -> dict[str, list[str]]:
     return {name: list(texts) for name, texts in error.fields.items()}
-
-
-def _explain(error: Exception, frames: list[Image]) -> str:
-    width, height = frames[0].size
-    kind, text = type(error).__name__, str(error)
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
-        return f"out of memory for {len(frames)} frames of {width}x{height}; ask for fewer frames or a smaller size"
-    if isinstance(error, ArithmeticError):
-        return f"{text}; try dtype float32 or bfloat16"
-    return f"{kind}: {text}"
-
-
-def _free_memory() -> None:
-    torch = sys.modules.get("torch")  # what was never imported holds nothing
-    if torch is not None:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()

@@ -14,8 +14,7 @@ __all__ = ["fetch", "is_cached"]
 
 log = logging.getLogger(__name__)
 
-_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
-_PICKLES = ["*.bin"]
+_TEXTS = ["*.json", "*.txt", "*.model"]
 # Parts that no pipeline here uses, and second copies of the same weights.
 _UNWANTED = ["safety_checker/*", "image_encoder/*", "assets/*", "*.non_ema.*", "*.msgpack", "*.onnx"]
 _HALF = ["*.fp16.*", "*.bf16.*"]
@@ -24,8 +23,7 @@ _HALF = ["*.fp16.*", "*.bf16.*"]
 def fetch(source: Source, field: str, *, offline: bool, allow_pickle: bool) -> Path:
     """The folder or file of a source, downloaded when the Hub's cache has it not.
 
-    A repository without a file's name is taken without the copies in other formats or half precision, and without
-    files in its top folder that a diffusers layout does not use (checkpoints in one file are gigabytes).
+    A repository without a file's name is taken without the copies in other formats or half precision.
 
     :param field: the attribute of the request that asked for it, for the error.
     :raises RequestValidationError: for ``field``, when there is no such repository or file, or ``offline`` and it was
@@ -40,7 +38,9 @@ def fetch(source: Source, field: str, *, offline: bool, allow_pickle: bool) -> P
     try:
         if source.file is not None:
             return Path(hub.hf_hub_download(filename=source.file, **common))
-        kinds = _WANTED + (_PICKLES if allow_pickle else [])
+        # A model's parts are in folders; what lies beside them is the same again, as a checkpoint in one file.
+        place = "*/*" if field == "model_id" else "*"
+        kinds = [*_TEXTS, f"{place}.safetensors", *([f"{place}.bin"] if allow_pickle else [])]
         folder = Path(hub.snapshot_download(allow_patterns=kinds, ignore_patterns=[*_UNWANTED, *_HALF], **common))
         if not _has_weights(folder):  # some repositories have nothing but half precision
             folder = Path(hub.snapshot_download(allow_patterns=kinds, ignore_patterns=_UNWANTED, **common))

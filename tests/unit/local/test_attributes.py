@@ -1,13 +1,14 @@
-"""Each attribute of the page does something, and just what it says; what is out of range is an error that names it."""
+"""Each attribute of the page does something, and just what it says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
 from airflow_provider_modelslab.local.decode import read_frames
 from airflow_provider_modelslab.local.engine import Generated, LocalEngine
@@ -73,6 +74,24 @@ def test_changes_the_clip_and_leaves_no_trace(
     plain_bytes["plain"] = before
     assert make(**change).path.read_bytes() != before
     assert make().path.read_bytes() == before
+
+
+def test_half_precision_does_not_drift_either(model_dir: Path, cache_dir: Path, source: Path, tmp_path: Path) -> None:
+    half = LocalEngine(model_dir=model_dir, cache_dir=cache_dir, device="cpu", dtype="bfloat16", offline=True)
+    plain: dict[str, Any] = {"model_id": "tiny", "prompt": "a fox", "init_video": str(source), "seed": 7}
+    plain |= {"num_frames": 4, "width": 16, "height": 16, "num_inference_steps": 2}
+    loras = {
+        "lora_models": "style,kohya",
+        "lora_strength": 0.3,
+        "motion_loras": "zoom-in",
+        "motion_module": "v3_sd15_mm",
+    }
+    made = [
+        half.generate(Video2VideoRequest(**values), tmp_path / "clip").path.read_bytes()
+        for values in (plain, {**plain, **loras}, {**plain, "adapter_lora": "v3_sd15_adapter"}, plain)
+    ]
+    assert made[0] == made[3]
+    assert len(set(made)) == 3
 
 
 @pytest.mark.parametrize(
@@ -184,8 +203,6 @@ def test_a_lora_changes_the_text_encoder_too(rich: LocalEngine, make: Make) -> N
     ("steps", "file"), [(None, 4), (1, 2), (2, 2), (3, 2), (4, 4), (5, 4), (7, 8), (8, 8), (50, 8)]
 )
 def test_lightning_takes_the_file_for_its_steps(rich: LocalEngine, steps: int | None, file: int) -> None:
-    from airflow_provider_modelslab.api.request import Video2VideoRequest
-
     given = {} if steps is None else {"num_inference_steps": steps}
     request = Video2VideoRequest(
         model_id="tiny", prompt="a", init_video="a.mp4", motion_module="animateDiff-lightning", **given
@@ -230,42 +247,3 @@ def test_meta_tells_what_a_motion_module_made_of_it(make: Make) -> None:
     assert make(use_improved_sampling=True).meta["improved_sampling_iterations"] == 3
     assert make(motion_loras="zoom_in", motion_lora_strength=0.5).meta["motion_loras"] == ["zoom-in"]
     assert make(adapter_lora="v3_sd15_adapter").meta["adapter_lora"] == "v3_sd15_adapter"
-
-
-@pytest.mark.parametrize(
-    ("change", "field", "text"),
-    [
-        ({"clip_skip": 6}, "clip_skip", "at most 5"),
-        ({"motion_module": "nobodys"}, "motion_module", "there is no 'nobodys'"),
-        ({"motion_module": "animatelmc"}, "motion_module", "did you mean animatelcm?"),
-        ({"motion_module": "short", "num_frames": 6}, "num_frames", "at most 5"),
-        ({"lora_models": "nobodys"}, "lora_models", "loras/nobodys.safetensors"),
-        ({"motion_loras": "zoom-sideways"}, "motion_loras", "rolling-clockwise"),
-        ({"motion_loras": "tilt-up"}, "motion_loras", "motion_loras/tilt-up"),
-        ({"motion_loras": "style"}, "motion_loras", "there is no 'style'"),
-        ({"adapter_lora": "v4_adapter"}, "adapter_lora", "v3_sd15_adapter"),
-        ({"motion_module": "animatelcm", "num_inference_steps": 50, "upscale_width": 64,
-          "upscale_num_inference_steps": 51}, "upscale_num_inference_steps", "at most 50"),
-        ({"upscale_width": 64, "upscale_num_inference_steps": 1001}, "upscale_num_inference_steps", "at most 1000"),
-        ({"extra_parameters": {"watermark": "yes"}}, "extra_parameters", "watermark"),
-        ({"upscale_width": 1025}, "upscale_width", "at most 1024"),
-        ({"upscale_strength": 1.1}, "upscale_strength", "at most 1"),
-        ({"upscale_guidance_scale": -1}, "upscale_guidance_scale", "at least 0"),
-        ({"upscale_num_inference_steps": 0}, "upscale_num_inference_steps", "at least 1"),
-        ({"lora_models": "style", "lora_strength": "1,2"}, "lora_strength", "2 values for 1"),
-        ({"motion_lora_strength": "x"}, "motion_lora_strength", "number"),
-        ({"domain_lora_scale": "x"}, "domain_lora_scale", "number"),
-        ({"use_improved_sampling": "perhaps"}, "use_improved_sampling", "true or false"),
-        ({"strength": 1.01}, "strength", "at most 1"),
-        ({"guidance_scale": -1}, "guidance_scale", "at least 0"),
-        ({"num_inference_steps": 51}, "num_inference_steps", "at most 50"),
-        ({"num_frames": 26}, "num_frames", "at most 25"),
-        ({"width": 769}, "width", "at most 768"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else None,
-)  # fmt: skip
-def test_out_of_range_is_an_error_that_names_it(make: Make, change: dict[str, Any], field: str, text: str) -> None:
-    with pytest.raises(RequestValidationError) as caught:
-        make(**change)
-    assert list(caught.value.fields) == [field]
-    assert text in caught.value.fields[field][0]

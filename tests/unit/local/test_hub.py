@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import errors
 
 from airflow_provider_modelslab.api.errors import JobFailedError, RequestValidationError
+from airflow_provider_modelslab.local.catalog import Catalog
 from airflow_provider_modelslab.local.hub import fetch, is_cached
 from airflow_provider_modelslab.local.specs import Source
 
@@ -62,10 +63,26 @@ def test_a_repository_is_taken_without_pickles_and_second_copies(
     fetch(Source("org/name", revision="1a2b"), "model_id", offline=False, allow_pickle=allow_pickle)
     first, second = asked  # the first brought no weights: there is nothing but half precision
     assert (first["repo_id"], first["revision"], first["local_files_only"]) == ("org/name", "1a2b", False)
-    assert ("*.bin" in first["allow_patterns"]) is wanted
+    assert ("*/*.bin" in first["allow_patterns"]) is wanted
+    assert "*/*.safetensors" in first["allow_patterns"]  # in folders; a checkpoint beside them is the same again
     assert "*.ckpt" not in first["allow_patterns"]
     assert "*.fp16.*" in first["ignore_patterns"]
     assert "*.fp16.*" not in second["ignore_patterns"]
+
+
+def test_a_part_lies_in_the_top_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.safetensors").touch()
+    asked: list[dict[str, Any]] = []
+
+    def download(**options: Any) -> str:
+        asked.append(options)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    catalog = Catalog(None, tmp_path)
+    for _ in range(2):
+        assert catalog.fetch(Source("org/name"), "lora_models") == tmp_path
+    assert [options["allow_patterns"][-1] for options in asked] == ["*.safetensors"]
 
 
 def answer(status: int) -> httpx2.Response:
