@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--echo-seconds", type=float, default=0.0, help="seconds that a job of the echo engine takes")
     add("--echo-fetch", action="store_true", help="let the echo engine read init_video and paint over it")
     add("--model-dir", type=Path, help="directory with models")
+    add("--allow-downloads", action="store_true", help="let a request's model_id fetch a repository from the Hub")
     add("--device", default="auto", help="device to work on: auto, cuda, cuda:1, cpu")
     add(
         "--allow-private-addresses",
@@ -139,7 +140,13 @@ def _engine(given: argparse.Namespace, settings: Settings) -> Engine:
     from airflow_provider_modelslab.local.engine import LocalEngine
 
     cache_dir = settings.state_dir / "cache"
-    return LocalEngine(model_dir=given.model_dir, cache_dir=cache_dir, device=given.device, limits=limits)
+    return LocalEngine(
+        model_dir=given.model_dir,
+        cache_dir=cache_dir,
+        device=given.device,
+        limits=limits,
+        offline=not given.allow_downloads,  # a caller names the model, and should not fill this machine's disk
+    )
 
 
 def _set_up_logging(level: str) -> None:
