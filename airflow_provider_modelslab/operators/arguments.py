@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from airflow.sdk import BaseOperator
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.storage.profile import S3Profile
 
 __all__ = [
+    "RequestArguments",
     "Video2VideoArguments",
     "check_destination",
     "link_suffix",
@@ -30,8 +31,8 @@ __all__ = [
 _REQUIRED = ("model_id", "prompt", "init_video")
 
 
-class Video2VideoArguments(BaseOperator):
-    """The attributes of one video-to-video job as keyword arguments; all are templated.
+class RequestArguments(BaseOperator):
+    """The attributes of video-to-video jobs as keyword arguments, without the clip; all are templated.
 
     An attribute left at ``None`` is not sent, so the endpoint's own default holds. Ranges, and the defaults that the
     vendor documents, are those of :class:`~airflow_provider_modelslab.api.request.Video2VideoRequest`. Values that are
@@ -39,7 +40,6 @@ class Video2VideoArguments(BaseOperator):
 
     :param model_id: the checkpoint, for example ``dark-sushi-mix``.
     :param prompt: what the video should show.
-    :param init_video: the clip: an http(s) link, an ``s3://`` object, or a local file.
     :param negative_prompt: what should not be in the video.
     :param seed: same seed, same result (0 to 2**32 - 1).
     :param height: pixels, at most 768.
@@ -72,16 +72,16 @@ class Video2VideoArguments(BaseOperator):
     :param extra_parameters: attributes outside the vendor's page, sent as they are.
     """
 
-    template_fields: Sequence[str] = (*ATTRIBUTES, "extra_parameters")
+    template_fields: Sequence[str] = (*(name for name in ATTRIBUTES if name != "init_video"), "extra_parameters")
     template_fields_renderers = {"prompt": "md", "negative_prompt": "md", "extra_parameters": "json"}  # noqa: RUF012
     ui_color = "#efe8fb"
+    _may_come_with_the_clip: ClassVar[frozenset[str]] = frozenset(_REQUIRED)
 
     def __init__(
         self,
         *,
-        model_id: str,
-        prompt: str,
-        init_video: str,
+        model_id: str | None = None,
+        prompt: str | None = None,
         negative_prompt: str | None = None,
         seed: int | str | None = None,
         height: int | str | None = None,
@@ -117,7 +117,6 @@ class Video2VideoArguments(BaseOperator):
         super().__init__(**kwargs)
         self.model_id = model_id
         self.prompt = prompt
-        self.init_video = init_video
         self.negative_prompt = negative_prompt
         self.seed = seed
         self.height = height
@@ -150,25 +149,44 @@ class Video2VideoArguments(BaseOperator):
         self.extra_parameters = extra_parameters
         self._check_literals()
 
+    def _attributes(self) -> dict[str, Any]:
+        return {name: getattr(self, name, None) for name in ATTRIBUTES}
+
+    def _check_literals(self) -> None:
+        """Check while the Dag is parsed what is neither a template nor another task's output."""
+        literals = {name: value for name, value in self._attributes().items() if _is_literal(value)}
+        late = {
+            name: "rendered later"
+            for name in _REQUIRED
+            if name not in literals or (literals[name] is None and name in self._may_come_with_the_clip)
+        }
+        for names, strengths in (("lora_models", "lora_strength"), ("motion_loras", "motion_lora_strength")):
+            if names not in literals:
+                literals.pop(strengths, None)  # how many it must be is known only with the names
+        extra = self.extra_parameters if _is_literal(self.extra_parameters) else None
+        Video2VideoRequest(**literals | late, extra_parameters=extra)
+
+
+class Video2VideoArguments(RequestArguments):
+    """The attributes of one video-to-video job; ``model_id``, ``prompt`` and ``init_video`` are required.
+
+    :param init_video: the clip: an http(s) link, an ``s3://`` object, or a local file.
+    :param attributes: see :class:`RequestArguments`.
+    """
+
+    template_fields: Sequence[str] = (*RequestArguments.template_fields, "init_video")
+    _may_come_with_the_clip: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, *, model_id: str, prompt: str, init_video: str, **attributes: Any) -> None:
+        self.init_video = init_video
+        super().__init__(model_id=model_id, prompt=prompt, **attributes)
+
     def build_request(self) -> Video2VideoRequest:
         """The request after templating.
 
         :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
         """
         return Video2VideoRequest(**self._attributes(), extra_parameters=self.extra_parameters)
-
-    def _attributes(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ATTRIBUTES}
-
-    def _check_literals(self) -> None:
-        """Check while the Dag is parsed what is neither a template nor another task's output."""
-        literals = {name: value for name, value in self._attributes().items() if _is_literal(value)}
-        late = {name: "rendered later" for name in _REQUIRED if name not in literals}
-        for names, strengths in (("lora_models", "lora_strength"), ("motion_loras", "motion_lora_strength")):
-            if names not in literals:
-                literals.pop(strengths, None)  # how many it must be is known only with the names
-        extra = self.extra_parameters if _is_literal(self.extra_parameters) else None
-        Video2VideoRequest(**literals, **late, extra_parameters=extra)
 
 
 def _is_literal(value: object) -> bool:

@@ -14,6 +14,7 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
 from airflow_provider_modelslab.operators.arguments import (
+    RequestArguments,
     Video2VideoArguments,
     link_suffix,
     resolve_destination,
@@ -40,9 +41,15 @@ def rendered(**changes: Any) -> Video2VideoRequest:
 # -- every attribute is an argument ---------------------------------------------------------------------------------
 
 
+def _arguments() -> dict[str, inspect.Parameter]:
+    """Those of the common attributes and of the clip's own."""
+    both = [inspect.unwrap(cls.__init__) for cls in (RequestArguments, Video2VideoArguments)]
+    parameters = {name: found for init in both for name, found in inspect.signature(init).parameters.items()}
+    return {name: found for name, found in parameters.items() if name not in {"self", "kwargs", "attributes"}}
+
+
 def test_every_attribute_of_the_endpoint_is_an_argument_and_a_template_field() -> None:
-    parameters = inspect.signature(inspect.unwrap(Video2VideoArguments.__init__)).parameters
-    arguments = {name for name in parameters if name not in {"self", "kwargs"}}
+    arguments = set(_arguments())
     assert arguments == {*ATTRIBUTES, "extra_parameters"}
     assert set(Video2VideoArguments.template_fields) == arguments
     assert {*arguments, "destination", "modelslab_conn_id"} == set(ModelsLabVideo2VideoOperator.template_fields)
@@ -50,10 +57,7 @@ def test_every_attribute_of_the_endpoint_is_an_argument_and_a_template_field() -
 
 
 def test_what_is_not_given_is_left_to_the_endpoint() -> None:
-    parameters = inspect.signature(inspect.unwrap(Video2VideoArguments.__init__)).parameters
-    defaults = {
-        name: parameter.default for name, parameter in parameters.items() if parameter.default is not parameter.empty
-    }
+    defaults = {name: found.default for name, found in _arguments().items() if found.default is not found.empty}
     assert {name: value for name, value in defaults.items() if value is not None} == {
         "output_type": "mp4",  # so that the name of the object is known before the job is submitted
         "instant_response": True,  # the wait is ours
@@ -63,9 +67,10 @@ def test_what_is_not_given_is_left_to_the_endpoint() -> None:
 
 
 def test_every_attribute_is_documented() -> None:
-    documented = re.findall(r":param (\w+):", inspect.getdoc(Video2VideoArguments) or "")
+    texts = [inspect.getdoc(cls) or "" for cls in (RequestArguments, Video2VideoArguments)]
+    documented = [name for text in texts for name in re.findall(r":param (\w+):", text)]
     assert documented == [*dict.fromkeys(documented)]
-    assert set(documented) == {*ATTRIBUTES, "extra_parameters"}
+    assert set(documented) == {*ATTRIBUTES, "extra_parameters", "attributes"}
 
 
 def test_every_attribute_reaches_the_request() -> None:

@@ -1,0 +1,299 @@
+"""Running a batch: a window of jobs in flight, landing beside it, and a stop at any moment that loses nothing.
+
+This decides what happens next and when; what a step does, and what is written about it, is given to it. A process that
+dies here leaves everything that matters in the clips' ledgers, so the next one starts as if it were the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from airflow_provider_modelslab.api.errors import (
+    AuthenticationError,
+    ModelsLabError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitError,
+    StorageConfigurationError,
+    TransportError,
+)
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.batch.window import Window
+from airflow_provider_modelslab.storage.purchase import Landed, Purchase
+
+__all__ = ["BatchRunner", "Book", "InFlight", "Steps", "Waiter"]
+
+log = logging.getLogger(__name__)
+
+Clip = TypeVar("Clip")
+ClipIn = TypeVar("ClipIn", contravariant=True)
+
+THREADS = 16
+"""Clips that are being bought or landed at once: as many connections as the S3 client keeps."""
+
+_HOPELESS = (AuthenticationError, PaymentRequiredError, PermissionDeniedError, StorageConfigurationError)
+_TRIES = 3  # of a clip that could not be submitted because the endpoint could not be reached
+_LANDINGS_WAITING = 4 * THREADS  # beyond which nothing more is submitted: links die while results wait
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight(Generic[Clip]):
+    """A clip whose job runs."""
+
+    clip: Clip
+    purchase: Purchase
+
+
+class Steps(Protocol[ClipIn]):
+    """What is done for one clip. Each is called in a thread and may block."""
+
+    def buy(self, clip: ClipIn) -> Landed | Purchase:
+        """What is paid for already, or one submit."""
+
+    def land(self, clip: ClipIn, purchase: Purchase, finished: Finished) -> dict[str, Any]:
+        """Copy the result to S3, note it in the ledger and return the manifest."""
+
+    def close(self, clip: ClipIn, purchase: Purchase, error: ModelsLabError) -> bool:
+        """Note that a job came to nothing; whether another may be paid for now."""
+
+
+class Waiter(Protocol):
+    """Looks at running jobs."""
+
+    def add(self, purchase: Purchase) -> None:
+        """Look at this one too."""
+
+    async def next(self) -> tuple[str, Finished | ModelsLabError]:
+        """The next job that ended, by its id."""
+
+
+class Book(Protocol[ClipIn]):
+    """Keeps the outcomes. Called in the loop's thread; must not block for long."""
+
+    def landed(self, clip: ClipIn, manifest: dict[str, Any]) -> None:
+        """A result has landed now."""
+
+    def skipped(self, clip: ClipIn, manifest: dict[str, Any]) -> None:
+        """A result had landed before."""
+
+    def failed(self, clip: ClipIn, error: Exception, purchase: Purchase | None) -> None:
+        """A clip came to nothing."""
+
+    def too_many(self) -> str | None:
+        """Why the batch should be given up: more clips failed than may; ``None`` while it is worth going on."""
+
+
+class BatchRunner(Generic[Clip]):
+    """One stretch of a batch's work in one process.
+
+    :param todo: the clips to be bought, in order.
+    :param window: how many jobs may be in flight.
+    :param linger: seconds of nothing but waiting after which the stretch ends, so that no worker is held;
+        ``None`` stays to the end.
+    :param patience: seconds of nothing but refusals after which a refused clip counts as failed.
+    :param on_change: called after each outcome; must be quick.
+    """
+
+    def __init__(
+        self,
+        todo: Iterable[Clip],
+        steps: Steps[Clip],
+        waiter: Waiter,
+        book: Book[Clip],
+        window: Window,
+        *,
+        linger: float | None = None,
+        patience: float = 3600.0,
+        on_change: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.todo = deque(todo)
+        self.waiting: dict[str, InFlight[Clip]] = {}
+        self.stopped: str | None = None
+        self._steps = steps
+        self._waiter = waiter
+        self._book = book
+        self._window = window
+        self._linger = linger
+        self._patience = patience
+        self._on_change = on_change
+        self._clock = clock
+        self._buying: dict[asyncio.Future[Landed | Purchase], Clip] = {}
+        self._landing: dict[asyncio.Future[dict[str, Any]], InFlight[Clip]] = {}
+        self._closing: dict[asyncio.Future[bool], tuple[InFlight[Clip], ModelsLabError]] = {}
+        self._tries: Counter[int] = Counter()
+        self._last_news = clock()
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that run, or are just being submitted."""
+        return len(self.waiting) + len(self._buying)
+
+    def resume(self, flying: Iterable[InFlight[Clip]]) -> None:
+        """Take over jobs that an earlier stretch submitted."""
+        for item in flying:
+            self._wait_for(item)
+
+    async def run(
+        self, ended: Iterable[tuple[InFlight[Clip], Finished | ModelsLabError]] = ()
+    ) -> tuple[InFlight[Clip], ...]:
+        """Work until all is done (nothing is returned) or only waiting is left (what is waited for).
+
+        :param ended: jobs of an earlier stretch that have ended meanwhile.
+        """
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="modelslab-batch") as pool:
+            self._pool = pool
+            for item, answer in ended:
+                self._ended(item, answer)
+            news = asyncio.ensure_future(self._waiter.next())
+            try:
+                while True:
+                    self._fill()
+                    if not self._work() and not self.waiting and not (self.todo and self.stopped is None):
+                        return ()
+                    done, _ = await asyncio.wait(
+                        {*self._work(), news}, timeout=self._patience_left(), return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if news in done:
+                        job_id, answer = news.result()
+                        item_ = self.waiting.pop(job_id, None)
+                        if item_ is not None:
+                            self._ended(item_, answer)
+                        news = asyncio.ensure_future(self._waiter.next())
+                    for future in done:
+                        self._settle(future)
+                    if done:
+                        self._last_news = self._clock()
+                        self._on_change()
+                    elif self._only_waiting():
+                        return tuple(self.waiting.values())
+            finally:
+                news.cancel()
+                for future in self._buying:
+                    future.cancel()  # those that have begun end by themselves, and write down what they paid for
+
+    # -- deciding -------------------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Begin as many submits as there is room for."""
+        if self.stopped is None:
+            self.stopped = self._book.too_many()
+        while (
+            self.todo
+            and self.stopped is None
+            and not self._window.pause()
+            and self.in_flight < self._window.limit
+            and len(self._buying) < THREADS
+            and len(self._landing) < _LANDINGS_WAITING
+        ):
+            clip = self.todo.popleft()
+            self._buying[self._start(self._steps.buy, clip)] = clip
+
+    def _work(self) -> set[asyncio.Future[Any]]:
+        return {*self._buying, *self._landing, *self._closing}
+
+    def _only_waiting(self) -> bool:
+        return (
+            self._linger is not None
+            and bool(self.waiting)
+            and not self._work()
+            and self._clock() - self._last_news >= self._linger
+        )
+
+    def _patience_left(self) -> float | None:
+        """Seconds until something is to be decided although nothing has happened."""
+        times = [math.inf]
+        if self.todo and self.stopped is None and self._window.pause():
+            times.append(self._window.pause())
+        if self._linger is not None and self.waiting and not self._work():
+            times.append(max(0.0, self._last_news + self._linger - self._clock()))
+        least = min(times)
+        return None if math.isinf(least) else least + 0.001
+
+    # -- what has happened ----------------------------------------------------------------------------------------
+
+    def _settle(self, future: asyncio.Future[Any]) -> None:
+        if future in self._buying:
+            self._bought(self._buying.pop(future), future)
+        elif future in self._landing:
+            self._landed(self._landing.pop(future), future)
+        elif future in self._closing:
+            item, why = self._closing.pop(future)
+            error = future.exception()
+            if error is not None or not future.result():
+                self._book.failed(item.clip, why, item.purchase)
+            else:
+                self.todo.appendleft(item.clip)
+
+    def _bought(self, clip: Clip, future: asyncio.Future[Landed | Purchase]) -> None:
+        error = future.exception()
+        if error is not None:
+            self._not_bought(clip, _ordinary(error))
+            return
+        found = future.result()
+        if isinstance(found, Landed):
+            self._book.skipped(clip, dict(found.manifest))
+            return
+        if not found.resumed:
+            self._window.accepted()
+        item = InFlight(clip, found)
+        if found.finished is not None:
+            self._land(item, found.finished)
+        else:
+            self._wait_for(item)
+
+    def _not_bought(self, clip: Clip, error: Exception) -> None:
+        if isinstance(error, RateLimitError) and self._window.refused_for() < self._patience:
+            pause = self._window.refused(error, in_flight=len(self.waiting))
+            log.info(
+                "Refused for now (%s); next submit in %.0f s, at most %d at once", error, pause, self._window.limit
+            )
+            self.todo.appendleft(clip)
+            return
+        if isinstance(error, TransportError):
+            self._tries[id(clip)] += 1
+            if self._tries[id(clip)] < _TRIES:
+                self.todo.append(clip)
+                return
+        if isinstance(error, _HOPELESS):
+            # The next clip would meet the same, and each try may cost.
+            self.stopped = self.stopped or f"{type(error).__name__}: {error}"
+        self._book.failed(clip, error, None)
+
+    def _wait_for(self, item: InFlight[Clip]) -> None:
+        self.waiting[item.purchase.job.job_id] = item
+        self._waiter.add(item.purchase)
+
+    def _ended(self, item: InFlight[Clip], answer: Finished | ModelsLabError) -> None:
+        if isinstance(answer, Finished):
+            self._land(item, answer)
+        else:
+            self._closing[self._start(self._steps.close, item.clip, item.purchase, answer)] = (item, answer)
+
+    def _land(self, item: InFlight[Clip], finished: Finished) -> None:
+        self._landing[self._start(self._steps.land, item.clip, item.purchase, finished)] = item
+
+    def _landed(self, item: InFlight[Clip], future: asyncio.Future[dict[str, Any]]) -> None:
+        error = future.exception()
+        if error is None:
+            self._book.landed(item.clip, future.result())
+        else:
+            self._book.failed(item.clip, _ordinary(error), item.purchase)
+
+    def _start(self, call: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
+
+
+def _ordinary(error: BaseException) -> Exception:
+    """An error that belongs to one clip; anything else ends the batch."""
+    if isinstance(error, Exception):
+        return error
+    raise error
