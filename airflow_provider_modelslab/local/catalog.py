@@ -15,12 +15,14 @@ that could run code which came with it: no classes of a repository's own, and pi
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.local import hub, shelf
-from airflow_provider_modelslab.local.catalog_file import CatalogFile, hub_source, read_catalog_file
+from airflow_provider_modelslab.local.catalog_file import CatalogFile, hub_source, read_catalog, read_catalog_file
 from airflow_provider_modelslab.local.folders import HOW_TO_ADD, HOW_TO_SPLIT, read_model
 from airflow_provider_modelslab.local.names import hint
 from airflow_provider_modelslab.local.parts import ID, Parts
@@ -43,8 +45,8 @@ class Catalog:
 
     :param model_dir: the folder of models and parts; ``None`` leaves what is built in and the Hub.
     :param cache_dir: where the tiny model is built on first use; by default :func:`default_cache_dir`.
-    :param catalog_file: the user's own entries; by default ``model_dir/catalog.json`` (``.yaml``, ``.yml``) if it is
-        there.
+    :param catalog_file: the user's own entries, in a file or as a mapping; by default ``model_dir/catalog.json``
+        (``.yaml``, ``.yml``) if it is there.
     :param offline: use nothing from the Hub but what was downloaded before.
     :param allow_pickle: read ``.bin``, ``.ckpt`` and ``.pt`` files too, by torch's loader for weights alone.
     :raises ValueError: for a catalog file that cannot be used.
@@ -55,7 +57,7 @@ class Catalog:
         model_dir: Path | None = None,
         cache_dir: Path | None = None,
         *,
-        catalog_file: Path | None = None,
+        catalog_file: Path | Mapping[str, Any] | None = None,
         offline: bool = False,
         allow_pickle: bool = False,
     ) -> None:
@@ -63,8 +65,7 @@ class Catalog:
         self.cache_dir = cache_dir or default_cache_dir()
         self.offline = offline
         self.allow_pickle = allow_pickle
-        file = catalog_file or self._default_file()
-        self.own = read_catalog_file(file) if file else CatalogFile()
+        self.own = self._read_own(catalog_file)
         self._fetched: dict[Source, Path] = {}
         self.parts = Parts(model_dir, self.own, offline=offline, allow_pickle=allow_pickle)
 
@@ -131,6 +132,12 @@ class Catalog:
         return bool(
             self.model_dir and ID.fullmatch(model_id) and (self.model_dir / model_id / "model_index.json").is_file()
         )
+
+    def _read_own(self, given: Path | Mapping[str, Any] | None) -> CatalogFile:
+        if isinstance(given, Mapping):
+            return read_catalog(given, where="The catalog")
+        file = given or self._default_file()
+        return read_catalog_file(file) if file else CatalogFile()
 
     def _default_file(self) -> Path | None:
         if self.model_dir is None:

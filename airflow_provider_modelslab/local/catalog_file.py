@@ -1,4 +1,4 @@
-"""A user's own models, motion modules and LoRAs, from one JSON or YAML file.
+"""A user's own models, motion modules and LoRAs, from one JSON or YAML file, or from a mapping with the same content.
 
 For example::
 
@@ -10,7 +10,7 @@ For example::
     loras:
       watercolour: my-org/loras/watercolour.safetensors
 
-``source`` is ``org/name`` or ``org/name/file.safetensors`` on the Hub, or a path that exists.
+``source`` is ``org/name`` or ``org/name/file.safetensors`` on the Hub, or a path that exists (absolute in a mapping).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from airflow_provider_modelslab.local.schedulers import PRESETS
 from airflow_provider_modelslab.local.specs import FAMILIES, LoraSpec, ModelSpec, MotionSpec, Source
 
-__all__ = ["HUB_FILE", "HUB_REPO", "CatalogFile", "hub_source", "read_catalog_file"]
+__all__ = ["HUB_FILE", "HUB_REPO", "CatalogFile", "hub_source", "read_catalog", "read_catalog_file"]
 
 HUB_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 """``org/name``."""
@@ -78,8 +78,18 @@ def read_catalog_file(path: Path) -> CatalogFile:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except Exception as error:  # noqa: BLE001  # the parsers have no common base
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
-    reader = _Reader(path)
-    kinds = reader.mapping({} if data is None else data, "the file", _KINDS)
+    return read_catalog({} if data is None else data, where=str(path), folder=path.parent)
+
+
+def read_catalog(data: Any, *, where: str, folder: Path | None = None) -> CatalogFile:
+    """Read a mapping with the content of such a file, for example from a connection's extra.
+
+    :param where: what errors call it.
+    :param folder: what relative paths are relative to; without it they are refused.
+    :raises ValueError: naming the entry and what is wrong with it.
+    """
+    reader = _Reader(where, folder)
+    kinds = reader.mapping(data, "it" if folder is None else "the file", _KINDS)
     return CatalogFile(
         models=reader.specs(kinds, "models", ModelSpec, _MODEL),
         motion_modules=reader.specs(kinds, "motion_modules", MotionSpec, _MOTION),
@@ -99,10 +109,11 @@ def hub_source(name: str) -> Source | None:
 
 @dataclass(frozen=True)
 class _Reader:
-    path: Path
+    name: str
+    folder: Path | None
 
     def problem(self, where: str, text: str) -> ValueError:
-        return ValueError(f"{self.path}: {where} {text}")
+        return ValueError(f"{self.name}: {where} {text}")
 
     def mapping(self, value: Any, where: str, allowed: tuple[str, ...] | None = None) -> Mapping[str, Any]:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
@@ -131,8 +142,8 @@ class _Reader:
             raise self.problem(where, "must have a source: org/name on the Hub, or a path")
         if revision is not None and not isinstance(revision, str):
             raise self.problem(where, f"has a revision that is no text: {revision!r}")
-        path = (self.path.parent / given).resolve()  # an absolute path stays as it is
-        if path.exists():
+        path = Path(given) if self.folder is None else (self.folder / given).resolve()  # an absolute one stays as it is
+        if path.is_absolute() and path.exists():
             return Source(path=path)
         source = hub_source(given)
         if source is None:

@@ -218,6 +218,7 @@ def decide(
     *,
     now: float,
     first_try: int = 1,
+    names: Mapping[str, Any] | None = None,
     resubmit: Collection[int] = (),
     is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead,
 ) -> Decision:
@@ -226,6 +227,7 @@ def decide(
     :param now: seconds since the epoch.
     :param first_try: the first try since the task was last cleared; with ``reuse_landed`` off, a take of this or a
         later try is the one asked for.
+    :param names: dag, task and run of who asks; a take of another task or run is never the one asked for.
     :param resubmit: takes of unknown outcome that a person said to submit again; the policy holds for all others.
     :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
     :raises ChangedRequestError: when the request is another one and the policy says ``fail``.
@@ -245,9 +247,13 @@ def decide(
         return _changed(take, new, found, policy)
     if Entry.LANDED not in found:
         return Attach(take, found[Entry.JOB])
-    if not policy.reuse_landed and int(claim.get("try_number", 1)) < first_try:
+    if not policy.reuse_landed and (int(claim.get("try_number", 1)) < first_try or _of_another(claim, names or {})):
         return Submit(new, "another take was asked for (reuse_landed is off)")
     return Reuse(take, found[Entry.LANDED])
+
+
+def _of_another(claim: Mapping[str, Any], names: Mapping[str, Any]) -> bool:
+    return any(claim.get(name, value) != value for name, value in names.items())
 
 
 def _unknown(take: int, new: int, claim: Mapping[str, Any], policy: LedgerPolicy, resubmit: Collection[int]) -> Submit:

@@ -89,7 +89,7 @@ Send = Callable[[int], tuple[Job, Finished | None]]
 
 
 class Ledger:
-    """One task instance's ledger.
+    """The ledger of one task instance, or of one clip of a batch.
 
     :param store: where its entries are.
     :param clock: seconds since the epoch.
@@ -146,6 +146,7 @@ class Ledger:
                 policy,
                 now=now,
                 first_try=attempt.first_try,
+                names=attempt.names,
                 resubmit=resubmit,
                 is_dead=self._is_dead,
             )
@@ -259,6 +260,7 @@ class Ledger:
             replace(policy, on_unknown_submission="resubmit"),  # a take that its process did not live to write whole
             now=self._clock(),
             first_try=attempt.first_try,
+            names=attempt.names,
             is_dead=self._is_dead,
         )
         if isinstance(choice, Reuse) and not skip_landed(choice.manifest):

@@ -46,6 +46,14 @@ def test_paths_are_relative_to_the_file_and_settings_hold(tmp_path: Path) -> Non
     assert (spec.steps, spec.fps, spec.text_layers, spec.motion_modules) == (7, 12, 5, ("x",))
 
 
+def test_a_mapping_says_the_same_as_a_file(tmp_path: Path) -> None:
+    build_tiny(tmp_path / "one")
+    catalog = Catalog(None, tmp_path, catalog_file={"models": {"mine": str(tmp_path / "one")}})
+    assert catalog.lookup("mine").folder == tmp_path / "one"
+    with pytest.raises(ValueError, match=r"The catalog: models\.mine names the source 'one', which is neither"):
+        Catalog(None, tmp_path, catalog_file={"models": {"mine": "one"}})
+
+
 def test_the_users_names_go_first(tmp_path: Path) -> None:
     build_tiny(tmp_path / "one")
     file = tmp_path / "mine.json"

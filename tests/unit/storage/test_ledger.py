@@ -163,6 +163,15 @@ def test_another_take_is_paid_once_for_each_clear() -> None:
     assert decided(entries({Entry.JOB: JOB}), off, first_try=3) == Attach(1, JOB)
 
 
+def test_a_take_of_another_run_is_never_the_one_asked_for() -> None:
+    off = LedgerPolicy(reuse_landed=False)
+    mine, other = {"dag_id": "d", "run_id": "now"}, {"dag_id": "d", "run_id": "before"}
+    landed = entries({Entry.JOB: JOB, Entry.LANDED: MANIFEST, Entry.CLAIM: {**CLAIM, **other}})
+    assert isinstance(decided(landed, off, names=mine), Submit)
+    assert decided(landed, off, names=other) == Reuse(1, MANIFEST)
+    assert decided(landed, LedgerPolicy(), names=mine) == Reuse(1, MANIFEST)
+
+
 def test_takes() -> None:
     ledger = entries({Entry.JOB: JOB}, {Entry.RELEASED: {}})
     assert (last_take(ledger), next_take(ledger)) == (1, 3)
