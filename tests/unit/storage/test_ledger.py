@@ -51,9 +51,16 @@ def decided(
     dead: bool = False,
     now: float = NOW,
     first_try: int = 1,
+    names: Mapping[str, Any] | None = None,
 ) -> Decision:
     return decide(
-        ledger, fingerprint, policy or LedgerPolicy(), now=now, first_try=first_try, is_dead=lambda owner: dead
+        ledger,
+        fingerprint,
+        policy or LedgerPolicy(),
+        now=now,
+        first_try=first_try,
+        names=names,
+        is_dead=lambda owner: dead,
     )
 
 
