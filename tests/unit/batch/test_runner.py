@@ -1,0 +1,247 @@
+"""The runner's decisions, with steps that end at once: what a step does is tested where it is."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from airflow_provider_modelslab.api.errors import (
+    JobFailedError,
+    LandingError,
+    ModelsLabError,
+    PaymentRequiredError,
+    RateLimitError,
+    TransportError,
+)
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.batch.runner import BatchRunner, InFlight
+from airflow_provider_modelslab.batch.window import Window
+from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.purchase import Landed, Purchase
+
+Refusal = Callable[[str, int], Exception | None]
+
+
+class World:
+    """An endpoint that takes jobs, ends them when asked, and counts."""
+
+    def __init__(
+        self,
+        *,
+        at_once: bool = False,
+        refuse: Refusal = lambda clip, n: None,
+        landed_before: Mapping[str, dict[str, Any]] | None = None,
+        fails: Callable[[str, int], ModelsLabError | None] = lambda clip, n: None,
+        ends: bool = True,
+        may_buy_again: bool = False,
+        landing_fails: frozenset[str] = frozenset(),
+    ) -> None:
+        self.at_once, self.refuse, self.fails, self.ends = at_once, refuse, fails, ends
+        self.landed_before = landed_before or {}
+        self.may_buy_again, self.landing_fails = may_buy_again, landing_fails
+        self.bought: dict[str, int] = {}
+        self.asked: dict[str, int] = {}
+        self.running: set[str] = set()
+        self.most = 0
+        self.lock = threading.Lock()
+        self.ended: asyncio.Queue[tuple[str, Finished | ModelsLabError]] = asyncio.Queue()
+        self.added = asyncio.Semaphore(0)
+        self.book: dict[str, Any] = {}
+        self.max_failed = 10**6
+
+    # steps
+    def buy(self, clip: str) -> Landed | Purchase:
+        if clip in self.landed_before:
+            return Landed(1, self.landed_before[clip])
+        with self.lock:
+            self.asked[clip] = self.asked.get(clip, 0) + 1
+            error = self.refuse(clip, self.asked[clip])
+            if error is not None:
+                raise error
+            self.bought[clip] = self.bought.get(clip, 0) + 1
+            job = f"{clip}/{self.bought[clip]}"
+            self.running.add(job)
+            self.most = max(self.most, len(self.running))
+        if self.at_once:
+            self.running.discard(job)
+            return Purchase(1, Job(job, "c"), Finished(job, ("https://x",)))
+        return Purchase(1, Job(job, "c"))
+
+    def land(self, clip: str, purchase: Purchase, finished: Finished) -> dict[str, Any]:
+        if clip in self.landing_fails:
+            raise LandingError("no", job_id=purchase.job.job_id)
+        return {"job_id": purchase.job.job_id}
+
+    def close(self, clip: str, purchase: Purchase, error: ModelsLabError) -> bool:
+        return self.may_buy_again
+
+    # waiter
+    def add(self, purchase: Purchase) -> None:
+        self.added.release()
+        if self.ends:
+            job = purchase.job.job_id
+            asyncio.get_running_loop().call_later(0.002, self.end, job)
+
+    def end(self, job: str) -> None:
+        clip, _, n = job.rpartition("/")
+        self.running.discard(job)
+        self.ended.put_nowait((job, self.fails(clip, int(n)) or Finished(job, ("https://x",))))
+
+    async def next(self) -> tuple[str, Finished | ModelsLabError]:
+        return await self.ended.get()
+
+    # book
+    def landed(self, clip: str, manifest: dict[str, Any]) -> None:
+        assert clip not in self.book
+        self.book[clip] = "landed"
+
+    def skipped(self, clip: str, manifest: dict[str, Any]) -> None:
+        assert clip not in self.book
+        self.book[clip] = "skipped"
+
+    def failed(self, clip: str, error: Exception, purchase: Purchase | None) -> None:
+        assert clip not in self.book
+        self.book[clip] = error
+
+    def too_many(self) -> str | None:
+        failed = [clip for clip, outcome in self.book.items() if isinstance(outcome, Exception)]
+        return "too many" if len(failed) > self.max_failed else None
+
+
+CLIPS = [f"c{i}" for i in range(40)]
+
+
+def runner(world: World, *, most: int = 8, clips: list[str] = CLIPS, **options: Any) -> BatchRunner[str]:
+    return BatchRunner(clips, world, world, world, Window(most), **options)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_every_clip_is_bought_once_and_lands_within_the_window(at_once: bool) -> None:
+    world = World(at_once=at_once)
+    assert await runner(world).run() == ()
+    assert world.book == dict.fromkeys(CLIPS, "landed")
+    assert set(world.bought.values()) == {1}
+    assert 1 <= world.most <= 8
+
+
+async def test_what_landed_before_is_skipped() -> None:
+    world = World(landed_before={"c3": {"uri": "s3://b/c3"}})
+    await runner(world).run()
+    assert (world.book["c3"], list(world.book.values()).count("landed")) == ("skipped", 39)
+
+
+async def test_refused_clips_wait_and_lose_nothing() -> None:
+    world = World(refuse=lambda clip, n: RateLimitError("full", retry_after=0.01) if n == 1 and clip == "c5" else None)
+    work = runner(world, most=4)
+    work._window = Window(4, clock=iter(range(0, 10**9, 5)).__next__)  # every look at the clock is 5 s later
+    await work.run()
+    assert world.book == dict.fromkeys(CLIPS, "landed")
+    assert world.asked["c5"] == 2
+
+
+async def test_a_clip_that_is_refused_for_too_long_fails() -> None:
+    world = World(refuse=lambda clip, n: RateLimitError("full"))
+    work = runner(world, clips=["a"], patience=20)
+    work._window = Window(4, clock=iter(range(0, 10**9, 5)).__next__)
+    await work.run()
+    assert isinstance(world.book["a"], RateLimitError)
+
+
+async def test_an_endpoint_that_cannot_be_reached_is_tried_three_times() -> None:
+    world = World(refuse=lambda clip, n: TransportError("gone") if clip == "c1" else None)
+    await runner(world).run()
+    assert world.asked["c1"] == 3
+    assert isinstance(world.book["c1"], TransportError)
+
+
+async def test_no_credits_stop_the_submits_and_land_what_runs() -> None:
+    world = World(refuse=lambda clip, n: PaymentRequiredError("none left") if clip == "c9" else None)
+    work = runner(world, most=3)
+    await work.run()
+    assert work.stopped == "PaymentRequiredError: none left"
+    assert isinstance(world.book["c9"], PaymentRequiredError)
+    assert set(world.bought) == {clip for clip, outcome in world.book.items() if outcome == "landed"}
+    assert {*world.book, *work.todo} == set(CLIPS)
+    assert len(work.todo) >= 25
+
+
+async def test_a_job_that_failed_is_bought_again_only_where_the_step_says_so() -> None:
+    def fails(clip: str, n: int) -> ModelsLabError | None:
+        return JobFailedError("bad") if clip == "c2" and n == 1 else None
+
+    world = World(fails=fails)
+    await runner(world).run()
+    assert isinstance(world.book["c2"], JobFailedError)
+    world = World(fails=fails, may_buy_again=True)
+    await runner(world).run()
+    assert (world.book["c2"], world.bought["c2"]) == ("landed", 2)
+
+
+async def test_too_many_failures_stop_the_submits() -> None:
+    world = World(fails=lambda clip, n: JobFailedError("bad"))
+    world.max_failed = 2
+    work = runner(world, most=2)
+    await work.run()
+    assert work.stopped == "too many"
+    assert 3 <= len(world.book) <= 12  # those that were under way meanwhile
+    assert {*world.book, *work.todo} == set(CLIPS)
+
+
+async def test_a_landing_that_fails_is_one_clips_failure() -> None:
+    world = World(landing_fails=frozenset({"c7"}))
+    await runner(world).run()
+    assert isinstance(world.book["c7"], LandingError)
+    assert list(world.book.values()).count("landed") == 39
+
+
+async def test_a_defect_in_a_step_fails_its_clip_alone() -> None:
+    world = World(refuse=lambda clip, n: KeyError("x") if clip == "c0" else None)
+    await runner(world).run()
+    assert isinstance(world.book["c0"], KeyError)
+    assert len(world.book) == 40
+
+
+async def test_it_suspends_when_only_waiting_is_left_and_another_process_goes_on() -> None:
+    world = World(ends=False)
+    first = runner(world, most=4, linger=0.0)
+    flying = await first.run()
+    assert [item.clip for item in flying] == CLIPS[:4] or {item.clip for item in flying} == set(CLIPS[:4])
+    assert (len(first.todo), world.book) == (36, {})
+
+    world.ends = True
+    second = runner(world, most=4, clips=list(first.todo), linger=5.0)
+    ended: list[tuple[InFlight[str], Finished | ModelsLabError]] = [
+        (flying[0], Finished(flying[0].purchase.job.job_id, ("https://x",))),
+        (flying[1], JobFailedError("bad")),
+    ]
+    second.resume(flying[2:])
+    assert await second.run(ended) == ()
+    assert isinstance(world.book[flying[1].clip], JobFailedError)
+    assert sum(outcome == "landed" for outcome in world.book.values()) == 39
+    assert set(world.bought.values()) == {1}
+
+
+async def test_without_linger_it_stays_to_the_end() -> None:
+    world = World(ends=False)
+    work = runner(world, clips=["a"])
+    running = asyncio.ensure_future(work.run())
+    await world.added.acquire()
+    world.end("a/1")
+    assert await running == ()
+    assert world.book == {"a": "landed"}
+
+
+async def test_what_is_running_when_the_task_is_killed_writes_down_what_it_paid_for() -> None:
+    world = World(ends=False)
+    work = runner(world, most=4)
+    running = asyncio.ensure_future(work.run())
+    for _ in range(4):
+        await world.added.acquire()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert len(work.waiting) == 4
