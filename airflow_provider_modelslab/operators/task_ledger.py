@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
 from airflow_provider_modelslab.api.errors import SubmissionUnknownError
-from airflow_provider_modelslab.storage.ledger import LedgerPolicy, LedgerStore, TaskKey
+from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy, LedgerStore, TaskKey
 from airflow_provider_modelslab.storage.ledger_stores import (
     MemoryLedgerStore,
     MirroredLedgerStore,
     S3LedgerStore,
     honours_conditional_puts,
 )
-from airflow_provider_modelslab.storage.purchase import Attempt, Ledger
+from airflow_provider_modelslab.storage.purchase import Attempt, Landed, Ledger, Purchase, Send
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 __all__ = [
     "SUBMISSIONS_VARIABLE",
     "attempt_of",
+    "buy_once",
     "ledger_folder",
     "open_ledger",
     "policy_in_force",
     "submission_name",
     "task_key",
-    "told_by_people",
-    "with_advice",
 ]
 
 log = logging.getLogger(__name__)
@@ -130,33 +129,75 @@ def policy_in_force(policy: LedgerPolicy, context: Context) -> LedgerPolicy:
     return replace(policy, **known)
 
 
-def submission_name(context: Context, take: int) -> str:
-    """``dag.task[map_index]/run/take1``: the name of one submission, and its track_id unless the task gives one."""
+def submission_name(context: Context, take: int, clip: str | None = None) -> str:
+    """``dag.task[map_index]/run/take1``: the name of one submission, and its track_id unless the task gives one.
+
+    :param clip: which clip of a batch: ``dag.task/run/clip/take1``.
+    """
     key = task_key(context)
     place = f"[{key.map_index}]" if key.map_index >= 0 else ""
-    return f"{key.dag_id}.{key.task_id}{place}/{key.run_id}/take{take}"
+    return "/".join(filter(None, (f"{key.dag_id}.{key.task_id}{place}", key.run_id, clip, f"take{take}")))
 
 
-def told_by_people(context: Context, error: SubmissionUnknownError) -> str | None:
+def buy_once(
+    context: Context,
+    ledger: Ledger,
+    fingerprint: Fingerprint,
+    policy: LedgerPolicy,
+    attempt: Attempt,
+    prepare: Callable[[], Send],
+    *,
+    name: Callable[[int], str],
+    track_id: Callable[[int], str],
+    record: Mapping[str, Any],
+    conn_id: str,
+    skip_landed: Callable[[Mapping[str, Any]], bool],
+) -> Purchase | Landed:
+    """:meth:`Ledger.acquire`, with what people found out about submissions of unknown outcome.
+
+    :param name: of the submission of a take, under which people tell about it; see :func:`submission_name`.
+    :param track_id: of the request of a take.
+    :param record: the request's, noted with a job that a person found.
+    :raises SubmissionUnknownError: when a person has to decide; the text says what to set where.
+    :raises ModelsLabError: whatever ``prepare`` and the submit raise.
+    """
+    answers: dict[int, str] = {}  # what people said of takes of unknown outcome, and of these alone
+    while True:
+        resubmit = {take for take, told in answers.items() if told == "resubmit"}
+        try:
+            return ledger.acquire(
+                fingerprint, policy, attempt, prepare, track_id=track_id, skip_landed=skip_landed, resubmit=resubmit
+            )
+        except SubmissionUnknownError as error:
+            told = None if error.take is None else _told_by_people(context, name(error.take))
+            if told is None or error.take is None or error.take in answers:
+                if policy.on_unknown_submission == "resubmit":
+                    raise  # a retry submits again, after its delay
+                raise SubmissionUnknownError(
+                    _with_advice(error, name(error.take or 1)), take=error.take, job_id=error.job_id
+                ) from error
+            answers[error.take] = told
+            if told != "resubmit":
+                # Without effect where another attempt has just done the same, so the ledger is asked again.
+                ledger.adopt(told, conn_id=conn_id, take=error.take, fingerprint=fingerprint, request=record)
+
+
+def _told_by_people(context: Context, name: str) -> str | None:
     """What a person found out about a submission: the job's id, or ``"resubmit"``; ``None`` when nobody said.
 
-    Looked up by :func:`submission_name` in the run's conf (``{"modelslab": {"submissions": {...}}}``) and in the
-    Airflow Variable :data:`SUBMISSIONS_VARIABLE`.
+    Looked up in the run's conf (``{"modelslab": {"submissions": {...}}}``) and in the Airflow Variable
+    :data:`SUBMISSIONS_VARIABLE`.
     """
-    if error.take is None:
-        return None
-    name = submission_name(context, error.take)
     found = (_conf(context).get("submissions") or {}).get(name)
     if found is None:
         found = (Variable.get(SUBMISSIONS_VARIABLE, default={}, deserialize_json=True) or {}).get(name)
     return str(found) if found else None
 
 
-def with_advice(error: SubmissionUnknownError, context: Context) -> str:
+def _with_advice(error: SubmissionUnknownError, name: str) -> str:
     """The error's text, and what a person does next."""
-    name = submission_name(context, error.take or 1)
     return (
-        f"{error}. If the job is there, set the Airflow Variable {SUBMISSIONS_VARIABLE} to "
+        f"{error.message}. If the job is there, set the Airflow Variable {SUBMISSIONS_VARIABLE} to "
         f'{{"{name}": "<the job\'s id>"}}; if it is not, to {{"{name}": "resubmit"}}. Then clear the task'
     )
 

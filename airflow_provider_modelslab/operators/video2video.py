@@ -30,13 +30,12 @@ from airflow_provider_modelslab.operators.arguments import (
 )
 from airflow_provider_modelslab.operators.task_ledger import (
     attempt_of,
+    buy_once,
     ledger_folder,
     open_ledger,
     policy_in_force,
     submission_name,
     task_key,
-    told_by_people,
-    with_advice,
 )
 from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy
 from airflow_provider_modelslab.storage.manifest import LINK_LIFETIME, Job, finished_manifest, submitted_manifest
@@ -204,35 +203,33 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
             )
             return lambda take: self._send(request, clip, track_id(take))
 
+        def name(take: int) -> str:
+            return submission_name(context, take)
+
         def track_id(take: int) -> str:
-            return request.track_id or submission_name(context, take)
+            return request.track_id or name(take)
 
         def gone(manifest: Mapping[str, Any]) -> bool:
             return is_gone(self.hook.get_s3_client(), manifest)
 
-        answers: dict[int, str] = {}  # what people said of takes of unknown outcome, and of these alone
-        while True:
-            resubmit = {take for take, told in answers.items() if told == "resubmit"}
-            try:
-                return ledger.acquire(
-                    fingerprint, policy, attempt, prepare, track_id=track_id, skip_landed=gone, resubmit=resubmit
-                )
-            except SubmissionUnknownError as error:
-                told = told_by_people(context, error)
-                if told is None or error.take is None or error.take in answers:
-                    if policy.on_unknown_submission == "resubmit":
-                        raise  # a retry submits again, after its delay
-                    raise AirflowFailException(with_advice(error, context)) from error
-                answers[error.take] = told
-                if told != "resubmit":
-                    # Without effect where another attempt has just done the same, so the ledger is asked again.
-                    ledger.adopt(
-                        told,
-                        conn_id=self.modelslab_conn_id,
-                        take=error.take,
-                        fingerprint=fingerprint,
-                        request=request.record(),
-                    )
+        try:
+            return buy_once(
+                context,
+                ledger,
+                fingerprint,
+                policy,
+                attempt,
+                prepare,
+                name=name,
+                track_id=track_id,
+                record=request.record(),
+                conn_id=self.modelslab_conn_id,
+                skip_landed=gone,
+            )
+        except SubmissionUnknownError as error:
+            if policy.on_unknown_submission == "resubmit":
+                raise
+            raise AirflowFailException(str(error)) from error
 
     def _send(self, request: Video2VideoRequest, clip: PreparedInput, track_id: str) -> tuple[Job, Finished | None]:
         # Nothing is logged here: in a process that lost its supervisor Airflow's logger raises, and the id would be

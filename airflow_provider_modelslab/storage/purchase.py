@@ -34,7 +34,7 @@ from airflow_provider_modelslab.storage.ledger import (
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.owner import describe_owner, is_provably_dead
 
-__all__ = ["Attempt", "Landed", "Ledger", "Purchase"]
+__all__ = ["Attempt", "Landed", "Ledger", "Purchase", "Send"]
 
 log = logging.getLogger(__name__)
 
