@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint types imports unit radosgw constraints clean install
+.PHONY: help demo test lint types imports unit radosgw celery constraints clean install
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,6 +42,11 @@ imports: $(STAMP)
 radosgw: $(STAMP) ## the ledger and landing against Ceph's S3 (installs Debian packages, as root)
 	tools/radosgw/install.sh
 	MODELSLAB_TEST_RADOSGW=1 $(BIN)/python -m pytest tests/integration/storage -k radosgw $(ARGS)
+
+celery: $(STAMP) ## the same Dags on CeleryExecutor, with Redis and PostgreSQL (installs Debian packages, as root)
+	tools/celery/install.sh
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --group celery
+	MODELSLAB_TEST_CELERY=1 $(BIN)/python -m pytest tests/system/test_celery.py $(ARGS)
 
 constraints: $(STAMP) ## writes what is installed to constraints.txt
 	@{ echo "# What the two commands of the README install, pinned. Regenerate with \`make constraints\`."; \

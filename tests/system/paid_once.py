@@ -37,6 +37,12 @@ class EchoEndpoint:
         arguments = ("--port", str(self._port), "--engine", "echo", "--admin", *arguments)
         return EndpointProcess(self._folder, key=LOCAL_KEY, arguments=arguments)
 
+    def connect(self, stack: WholeStack) -> None:
+        """Make the Airflow connection that the Dags of ``dags/mortal.py`` use."""
+        extra = {"bucket": stack.bucket, "prefix": PREFIX, "region": stack.s3.region}
+        extra["endpoint_url"] = stack.s3.endpoint_url
+        stack.airflow.set_connection(CONN_ID, conn_type="modelslab", password=LOCAL_KEY, host=self.url, extra=extra)
+
     def release(self) -> None:
         """Start it again without faults: it then works on the jobs that it was told to hold."""
         self._process.stop()

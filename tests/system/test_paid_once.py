@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.system.paid_once import CONN_ID, PREFIX, Clip, EchoEndpoint
+from tests.system.paid_once import Clip, EchoEndpoint
 from tools.stack.process import wait_until
-from tools.stack.whole import LOCAL_KEY, WholeStack
+from tools.stack.whole import WholeStack
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
@@ -21,13 +21,7 @@ LANDED = ("0001-claim", "0001-job", "0001-landed")
 def endpoint(stack: WholeStack) -> Iterator[EchoEndpoint]:
     """The echo with bills, and the connection to it."""
     endpoint = EchoEndpoint(stack.folder / "echo")
-    extra = {
-        "bucket": stack.bucket,
-        "prefix": PREFIX,
-        "region": stack.s3.region,
-        "endpoint_url": stack.s3.endpoint_url,
-    }
-    stack.airflow.set_connection(CONN_ID, conn_type="modelslab", password=LOCAL_KEY, host=endpoint.url, extra=extra)
+    endpoint.connect(stack)
     yield endpoint
     endpoint.stop()
 

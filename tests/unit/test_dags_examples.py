@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
@@ -65,8 +68,34 @@ def test_the_dag_for_update_s3(dags: dict[str, DAG]) -> None:
     assert operators(dags["modelslab_update_s3"]) == {"update_s3": "ModelsLabUpdateS3Operator"}
 
 
+def test_the_dag_with_pools(dags: dict[str, DAG]) -> None:
+    dag = dags["modelslab_gpu_pool"]
+    assert operators(dag) == {"own_gpu": "LocalVideo2VideoOperator", "endpoint": "ModelsLabVideo2VideoOperator"}
+    own_gpu, endpoint = dag.get_task("own_gpu"), dag.get_task("endpoint")
+    assert (own_gpu.queue, own_gpu.pool) == ("gpu", "gpus")
+    assert (endpoint.queue, endpoint.pool) == ("default", "modelslab")
+    assert getattr(endpoint, "deferrable", None) is True
+
+
+def test_its_pod_asks_for_a_gpu_where_there_is_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pod_override() -> Any:
+        return runpy.run_path(str(EXAMPLES / "modelslab_gpu_pool.py"))["ON_ONE_GPU"].get("pod_override")
+
+    monkeypatch.setitem(sys.modules, "kubernetes", None)  # as where it is not installed
+    assert pod_override() is None
+
+    for name in ("kubernetes", "kubernetes.client"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    names = ("V1Container", "V1Pod", "V1PodSpec", "V1ResourceRequirements")
+    models = SimpleNamespace(**dict.fromkeys(names, SimpleNamespace))  # their keyword arguments, and no more
+    monkeypatch.setattr(sys.modules["kubernetes.client"], "models", models, raising=False)
+    (container,) = pod_override().spec.containers
+    assert container.name == "base"  # the executor merges it into the container of this name
+    assert container.resources.limits == {"nvidia.com/gpu": "1"}
+
+
 def test_the_clip_is_there(dags: dict[str, DAG]) -> None:
-    for dag_id in ("modelslab_video2video", "modelslab_video2video_sensor"):
+    for dag_id in ("modelslab_video2video", "modelslab_video2video_sensor", "modelslab_gpu_pool"):
         assert Path(dags[dag_id].params["clip"]).is_file()
 
 
@@ -83,7 +112,7 @@ def test_importing_them_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.rpartition("loaded:")[2].split())
     assert "airflow_provider_modelslab.hooks.modelslab" in loaded
-    assert not loaded & {"torch", "diffusers", "av", "boto3", "aiohttp", "airflow_provider_modelslab.local"}
+    assert not loaded & {"torch", "diffusers", "av", "boto3", "aiohttp", "airflow_provider_modelslab.local.engine"}
 
 
 def test_what_the_documents_quote_is_marked() -> None:

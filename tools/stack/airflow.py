@@ -1,4 +1,4 @@
-"""A real Airflow in one folder: API server, scheduler, Dag processor and triggerer, LocalExecutor, SQLite.
+"""A real Airflow in one folder: API server, scheduler, Dag processor and triggerer; LocalExecutor on SQLite by default.
 
 Used by the demo, the system tests and the benchmarks. Everything it writes stays below its home; ports are free ones.
 """
@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import sys
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from importlib.metadata import version
@@ -91,8 +91,8 @@ class AirflowStack(AirflowApi):
         signing, fernet = json.loads(file.read_text())
         return signing, fernet
 
-    def _part(self, kind: str, name: str) -> ServerProcess:
-        command = [sys.executable, "-m", "airflow", kind]
+    def _part(self, kind: str, name: str, arguments: Sequence[str] = ()) -> ServerProcess:
+        command = [sys.executable, "-m", "airflow", kind, *arguments]
         servers = () if name == kind else ("WORKER", "TRIGGER")  # the first of its kind has the ports of the settings
         ports = {f"AIRFLOW__LOGGING__{server}_LOG_SERVER_PORT": str(free_port()) for server in servers}
         return ServerProcess(f"Airflow's {name}", command, log=self.home / f"{name}.log", env=self.env | ports)
@@ -131,8 +131,17 @@ class AirflowStack(AirflowApi):
         self._orphans += _descendants(part)
         part.kill()
 
+    def lose(self, name: str) -> None:
+        """Kill a part with SIGKILL and all processes below it at the same time, as a machine that is lost."""
+        part = self.parts.pop(name)
+        below = _descendants(part)
+        part.kill()
+        for process in below:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def freeze(self, name: str) -> None:
-        """Stop a part where it is; ``parts[name].thaw()`` lets it go on.
+        """Stop a part where it is; ``parts[name].thaw()`` lets it go on. For the database in SQLite.
 
         Not while it holds a lock on SQLite: that would freeze the other parts as well, as no other database would.
         """
@@ -147,15 +156,18 @@ class AirflowStack(AirflowApi):
                     database.rollback()
                     return
 
-    def add(self, kind: str, name: str | None = None) -> None:
-        """Start a part of this kind: in place of one that was killed, or beside it under another name."""
+    def add(self, kind: str, name: str | None = None, *arguments: str) -> None:
+        """Start a part of this kind: in place of one that was killed, or beside it under another name.
+
+        :param arguments: what follows ``airflow <kind>`` on the command line.
+        """
         name = name or kind
-        self.parts[name] = self._part(kind, name)
+        self.parts[name] = self._part(kind, name, arguments)
         self.parts[name].start()
 
     def _migrate(self) -> None:
         done = self.home / "migrated-with"
-        wanted = version("apache-airflow-core")
+        wanted = f"{version('apache-airflow-core')} {self.env['AIRFLOW__DATABASE__SQL_ALCHEMY_CONN']}"
         if done.exists() and done.read_text() == wanted:
             return
         log = self.home / "migrate.log"

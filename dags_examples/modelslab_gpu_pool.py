@@ -1,0 +1,76 @@
+"""Restyle one clip twice, on a GPU of your own and at the endpoint, with no more at once than each of them takes.
+
+Make the two pools first; tasks of a pool that is not there wait for ever:
+
+    airflow pools set gpus 1 "one slot for each GPU"
+    airflow pools set --include-deferred modelslab 5 "jobs that the account may have in its queue"
+
+Under CeleryExecutor or EdgeExecutor a worker on the machine with the GPU takes the queue `gpu`; under
+KubernetesExecutor the pod of the task asks for a GPU. Other executors leave queue and pod aside.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Param
+
+from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
+from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
+
+CLIP = Path(__file__).parent / "media" / "clip.mp4"
+
+# [START howto_executor_config_gpu_pod]
+ON_ONE_GPU: dict[str, Any] = {}
+try:
+    from kubernetes.client import models as k8s
+except ImportError:
+    pass  # this Airflow starts no pods
+else:
+    main = k8s.V1Container(name="base", resources=k8s.V1ResourceRequirements(limits={"nvidia.com/gpu": "1"}))
+    ON_ONE_GPU["pod_override"] = k8s.V1Pod(spec=k8s.V1PodSpec(containers=[main]))
+# [END howto_executor_config_gpu_pod]
+
+with DAG(
+    dag_id="modelslab_gpu_pool",
+    schedule=None,
+    tags=["modelslab", "example"],
+    doc_md=__doc__,
+    params={
+        "clip": Param(str(CLIP), type="string", description="http(s) link, s3:// object or local file"),
+        "prompt": Param("a charcoal sketch", type="string"),
+        "model_id": Param("dark-sushi-mix", type="string"),
+        "size": Param(512, type="integer", minimum=64, maximum=768),
+        "num_frames": Param(16, type="integer", minimum=1, maximum=25),
+        "num_inference_steps": Param(20, type="integer", minimum=1, maximum=50),
+    },
+):
+    clip: dict[str, Any] = {
+        "init_video": "{{ params.clip }}",
+        "prompt": "{{ params.prompt }}",
+        "model_id": "{{ params.model_id }}",
+        "width": "{{ params.size }}",
+        "height": "{{ params.size }}",
+        "num_frames": "{{ params.num_frames }}",
+        "num_inference_steps": "{{ params.num_inference_steps }}",
+    }
+    # [START howto_operator_modelslab_gpu_pool]
+    LocalVideo2VideoOperator(
+        task_id="own_gpu",
+        **clip,
+        destination="own_gpu/",
+        pool="gpus",
+        queue="gpu",
+        executor_config=ON_ONE_GPU,
+    )
+    # [END howto_operator_modelslab_gpu_pool]
+    # [START howto_operator_modelslab_endpoint_pool]
+    ModelsLabVideo2VideoOperator(
+        task_id="endpoint",
+        **clip,
+        destination="endpoint/",
+        pool="modelslab",
+        deferrable=True,
+    )
+    # [END howto_operator_modelslab_endpoint_pool]
