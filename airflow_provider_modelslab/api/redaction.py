@@ -42,6 +42,6 @@ def scrub(value: Any) -> Any:
         return {k: _MASK if k in SECRET_FIELDS and v else scrub(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [scrub(item) for item in value]
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
+    if isinstance(value, str) and value[:8].lower().startswith(("http://", "https://")):
         return strip_query(value)
     return value

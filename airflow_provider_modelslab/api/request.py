@@ -248,4 +248,4 @@ def _sentence(detail: ErrorDetails) -> tuple[str, str]:
 
 
 def _shown(value: object) -> str:
-    return repr(strip_query(value) if isinstance(value, str) else value)[:200]
+    return repr(strip_query(value) if isinstance(value, str) else scrub(value))[:200]

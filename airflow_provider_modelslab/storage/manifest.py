@@ -124,6 +124,7 @@ def landed_manifest(job: Job, finished: Finished, landed: LandedObject, sidecar:
         "sidecar_uri": str(sidecar),
         "bytes": landed.bytes,
         "sha256": landed.sha256,
+        "etag": landed.etag,
         "content_type": landed.content_type,
         "seed": seed_of(job, finished),
         "generation_time_s": finished.generation_time,

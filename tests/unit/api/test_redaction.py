@@ -49,3 +49,7 @@ def test_scrub_masks_secret_fields_of_any_type(name: str) -> None:
     assert scrub({name: "hush"}) == {name: "***"}
     assert scrub({name: ["hush"]}) == {name: "***"}
     assert scrub({name: ""}) == {name: ""}
+
+
+def test_scrub_knows_links_whatever_the_case_of_their_scheme() -> None:
+    assert "hush" not in scrub({"link": "HTTPS://host/a.mp4?sig=hush"})["link"]

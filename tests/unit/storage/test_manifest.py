@@ -93,6 +93,7 @@ def test_what_the_manifests_say() -> None:
         "sidecar_uri": "s3://clips/out.mp4.json",
         "bytes": 9,
         "sha256": "ab",
+        "etag": "e",
         "content_type": "video/mp4",
         "seed": 3,
         "generation_time_s": 8.5,

@@ -1,0 +1,198 @@
+"""Where a batch's work is written down: what is skipped, what landed, what failed, how far it is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.batch.index import LandedIndex
+from airflow_provider_modelslab.batch.ledgers import ClipLedgers, Survey
+from airflow_provider_modelslab.batch.limits import FailureLimit
+from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
+from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
+from airflow_provider_modelslab.batch.progress import Progress
+from airflow_provider_modelslab.batch.records import BatchFailedError, failure_of, write_results
+from airflow_provider_modelslab.storage.purchase import Ledger, Purchase
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["BatchDesk"]
+
+log = logging.getLogger(__name__)
+
+_TELL_EVERY = 10.0
+_LOGGED_FAILURES = 20
+_HOPELESS = 20
+
+
+class BatchDesk:
+    """The book of one batch in one process; its methods are called from one thread, :meth:`ledger` from any.
+
+    :param s3: a boto3 client.
+    :param root: where ledgers are kept.
+    :param plan: what is to be done.
+    :param name: of the batch, the same for each try: ``dag/task/run``.
+    :param limit: how many clips may fail.
+    :param started: when the batch began, in seconds since the epoch; earlier than this process where it was deferred.
+    :param burst: clips that land together; before twice as many have landed there is no estimate of the time left.
+    """
+
+    def __init__(
+        self,
+        s3: S3Client,
+        root: S3Uri,
+        plan: BatchPlan,
+        *,
+        name: str,
+        limit: FailureLimit,
+        started: float | None = None,
+        burst: int = 5,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.plan = plan
+        self.started = clock() if started is None else started
+        self.outcomes = Outcomes(plan)
+        self.progress = Progress(len(plan), enough=max(5, 2 * burst), clock=clock)
+        self._s3 = s3
+        self._name = name
+        self._limit = limit
+        self._clock = clock
+        self._ledgers = ClipLedgers(s3, root)
+        self._index = LandedIndex(s3, root, plan.output)
+        self._survey: Survey | None = None
+        self._told_at = clock()
+        self._failed_in_a_row = 0
+
+    @property
+    def folder(self) -> S3Uri:
+        """Where the manifests of batches go."""
+        return self.plan.output.child("_modelslab/batches")
+
+    # -- what is to be done ---------------------------------------------------------------------------------------
+
+    def begin(self, *, reuse_landed: bool = True) -> list[ClipPlan]:
+        """The clips that are not done, and those of which it is not known.
+
+        :param reuse_landed: leave out what the index knows to be there; off, each clip's ledger decides.
+        :raises StorageConfigurationError: when S3 refuses.
+        """
+        if not self._ledgers.conditional:
+            log.warning(
+                "THE S3 STORE IGNORES CONDITIONAL PUTS (If-None-Match). Retries are still paid once; two attempts at "
+                "one clip in the same instant may both pay. Use a store that honours them: AWS S3, Cloudflare R2, Ceph"
+            )
+        if reuse_landed:
+            for index, entry in self._index.find(self.plan).items():
+                self._done(self.plan.clips[index], Outcome.skipped(entry.manifest()))
+        return self._open_clips()
+
+    def ledger(self, clip: ClipPlan) -> Ledger:
+        """The ledger of a clip."""
+        return self._ledgers.open(clip.destination, self._survey)
+
+    # -- what has happened (see runner.Book) ----------------------------------------------------------------------
+
+    def landed(self, clip: ClipPlan, manifest: Mapping[str, Any]) -> None:
+        """A result has landed now."""
+        self._index.add(clip, manifest)
+        self._done(clip, Outcome.landed(manifest, seconds=_seconds(manifest, self._clock())))
+
+    def skipped(self, clip: ClipPlan, manifest: Mapping[str, Any]) -> None:
+        """A result had landed before."""
+        self._index.add(clip, manifest)
+        self._done(clip, Outcome.skipped(manifest))
+
+    def failed(self, clip: ClipPlan, error: Exception, purchase: Purchase | None) -> None:
+        """A clip came to nothing."""
+        outcome = Outcome.failed(error, job_id=purchase.job.job_id if purchase else None)
+        count = self.outcomes.counts()[Status.FAILED]
+        if count < _LOGGED_FAILURES:
+            log.warning("%s failed: %s: %s", clip.safe_source, outcome.reason, outcome.message)
+        elif count == _LOGGED_FAILURES:
+            log.warning("More clips fail; the results manifest names them all")
+        self._done(clip, outcome)
+
+    def too_many(self) -> str | None:
+        """Why the batch is given up; ``None`` while it is worth going on.
+
+        A clip's failure does not end the batch, however many may fail: the others are wanted too. But when 20 in a row
+        fail, and more than may, the next one would only cost as well.
+        """
+        failed = self.outcomes.counts()[Status.FAILED]
+        if self._failed_in_a_row >= _HOPELESS and self._limit.exceeded(failed, len(self.plan)):
+            return f"{self._failed_in_a_row} clips in a row failed"
+        return None
+
+    def tell(self) -> None:
+        """Log how far it is, every ten seconds at most."""
+        if self._clock() - self._told_at >= _TELL_EVERY:
+            self._told_at = self._clock()
+            log.info("%s", self.progress.line())
+
+    def _done(self, clip: ClipPlan, outcome: Outcome) -> None:
+        self.outcomes.tell(clip, outcome)
+        self.progress.tell(outcome.status)
+        if outcome.status == Status.FAILED:
+            self._failed_in_a_row += 1
+        elif outcome.status == Status.LANDED:
+            self._failed_in_a_row = 0
+
+    # -- stopping and going on ------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """The outcomes so far and the progress, as plain JSON, from which :meth:`restore` goes on."""
+        self._index.flush()
+        told = {str(clip.index): _short(outcome) for clip, outcome in self.outcomes if outcome.status != Status.PENDING}
+        return {"outcomes": told, "progress": self.progress.state(), "started": self.started}
+
+    def restore(self, state: Mapping[str, Any]) -> list[ClipPlan]:
+        """Go on where :meth:`state` was taken; the clips without an outcome."""
+        known = {field.name for field in fields(Outcome)}
+        for index, told in state["outcomes"].items():
+            values = {name: value for name, value in told.items() if name in known}
+            outcome = Outcome(**{**values, "status": Status(told["status"])})
+            self.outcomes.tell(self.plan.clips[int(index)], outcome)
+        self.progress = Progress.resume(state["progress"], clock=self._clock)
+        return self._open_clips()
+
+    def _open_clips(self) -> list[ClipPlan]:
+        found = [clip for clip, _ in self.outcomes.with_status(Status.PENDING)]
+        self._survey = self._ledgers.survey(clip.destination for clip in found)
+        return found
+
+    def finish(self, *, stopped: str | None = None) -> dict[str, Any]:
+        """Write the results manifest; return the summary.
+
+        :param stopped: why clips were left, when some were.
+        :raises BatchFailedError: when more clips failed than may, or the batch was given up.
+        :raises StorageConfigurationError: when S3 refuses the manifest.
+        """
+        self._index.close(keep=2 * len(self.plan))
+        summary = write_results(self._s3, self.folder, self._name, self.outcomes, seconds=self._clock() - self.started)
+        log.info("%s. Results: %s", self.progress.line(), summary["manifest"])
+        error = failure_of(summary, self._limit)
+        if error is not None:
+            raise error
+        if summary[Status.PENDING]:
+            raise BatchFailedError(
+                f"The batch was given up: {stopped}. {summary['landed']} clips landed, {summary['skipped']} were there "
+                f"before, {summary['failed']} failed, {summary['pending']} were not reached. What landed stays, and "
+                f"another run does only the rest. All of it is in {summary['manifest']}"
+            )
+        return summary
+
+
+def _short(outcome: Outcome) -> dict[str, Any]:
+    return {name: value for name, value in asdict(outcome).items() if value is not None}
+
+
+def _seconds(manifest: Mapping[str, Any], now: float) -> float | None:
+    """From the submission until now."""
+    submitted = manifest.get("submitted_at")
+    return None if not submitted else max(0.0, now - datetime.fromisoformat(submitted).timestamp())

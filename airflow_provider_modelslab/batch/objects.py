@@ -1,0 +1,112 @@
+"""S3 as a batch needs it: listings page by page, small objects read and written, and errors that say what to grant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["Listed", "bare_etag", "list_pages", "listing_budget", "put_object", "read_object", "refused", "status_of"]
+
+_PERMISSIONS = {
+    "ListObjectsV2": "s3:ListBucket on the bucket",
+    "GetObject": "s3:GetObject on it, and s3:ListBucket, without which a missing key looks the same",
+    "PutObject": "s3:PutObject on it",
+}
+
+
+class Listed(NamedTuple):
+    """One object of a listing.
+
+    :param key: its key.
+    :param etag: without quotes.
+    :param bytes: its size.
+    """
+
+    key: str
+    etag: str
+    bytes: int
+
+
+def list_pages(
+    s3: S3Client, place: S3Uri, *, recursive: bool = True, start_after: str | None = None
+) -> Iterator[list[Listed]]:
+    """The objects whose keys begin with ``place.key``, in the order of their keys, up to 1,000 a page.
+
+    :param recursive: off, what lies below a further slash is left out by the store itself.
+    :param start_after: begin behind this key.
+    :raises StorageConfigurationError: when the store refuses, or there is no such bucket.
+    """
+    options: dict[str, Any] = {"Bucket": place.bucket, "Prefix": place.key}
+    if not recursive:
+        options["Delimiter"] = "/"
+    if start_after is not None:
+        options["StartAfter"] = start_after
+    try:
+        for page in s3.get_paginator("list_objects_v2").paginate(**options):
+            yield [Listed(item["Key"], bare_etag(item["ETag"]), item["Size"]) for item in page.get("Contents", [])]
+    except (ClientError, BotoCoreError) as error:
+        raise refused(error, place) from error
+
+
+def listing_budget(requests: int) -> int:
+    """How many objects may be listed in place of so many requests of their own, before these are cheaper."""
+    return 2000 + 100 * requests
+
+
+def read_object(s3: S3Client, place: S3Uri) -> bytes | None:
+    """A small object's content; ``None`` where there is none.
+
+    :raises StorageConfigurationError: when the store refuses.
+    """
+    try:
+        return s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
+    except ClientError as error:
+        if status_of(error) == 404 and error.response.get("Error", {}).get("Code") != "NoSuchBucket":
+            return None
+        raise refused(error, place) from error
+    except BotoCoreError as error:
+        raise refused(error, place) from error
+
+
+def put_object(s3: S3Client, place: S3Uri, body: bytes, content_type: str) -> None:
+    """Write a small object, over what is there.
+
+    :raises StorageConfigurationError: when the store refuses.
+    """
+    try:
+        s3.put_object(Bucket=place.bucket, Key=place.key, Body=body, ContentType=content_type)
+    except (ClientError, BotoCoreError) as error:
+        raise refused(error, place) from error
+
+
+def refused(error: ClientError | BotoCoreError, place: S3Uri) -> StorageConfigurationError:
+    """What the store refused, and what to change."""
+    if not isinstance(error, ClientError):
+        return StorageConfigurationError(f"S3 could not be reached for {place}: {error}")
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    if code == "NoSuchBucket":
+        advice = f"the bucket {place.bucket!r} does not exist at this endpoint and region"
+    else:
+        advice = f"grant {_PERMISSIONS.get(error.operation_name, 'the permission')}"
+    return StorageConfigurationError(
+        f"S3 refused {error.operation_name} of {place} ({code}): {advice}", http_status=status_of(error)
+    )
+
+
+def status_of(error: ClientError) -> int | None:
+    """The HTTP status of a refusal."""
+    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
+
+
+def bare_etag(etag: str) -> str:
+    """An ETag without its quotes, which some stores leave out of listings."""
+    return etag.strip('"')

@@ -1,0 +1,134 @@
+"""What a batch leaves behind: a results manifest in S3, a manifest of what to try again, and a summary for XCom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
+from airflow_provider_modelslab.api.redaction import scrub
+from airflow_provider_modelslab.batch.limits import FailureLimit
+from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
+from airflow_provider_modelslab.batch.plan import ClipPlan
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["RESULTS_SCHEMA_VERSION", "BatchFailedError", "failure_of", "result_line", "retry_line", "write_results"]
+
+RESULTS_SCHEMA_VERSION = 1
+
+_FIRST_ERRORS = 5
+_MAX_ERROR = 300
+_CONTENT_TYPE = "application/x-ndjson"
+
+
+class BatchFailedError(ModelsLabError):
+    """More clips of a batch failed than ``max_failed`` allows. What landed stays; a later run does only the rest."""
+
+    reason = Reason.JOB_FAILED
+
+
+def write_results(
+    s3: S3Client, folder: S3Uri, name: str, outcomes: Outcomes, *, seconds: float | None = None
+) -> dict[str, Any]:
+    """Write ``<name>.jsonl``, and ``<name>.retry.jsonl`` when something failed or was not reached; return the summary.
+
+    The summary is small plain JSON: ``found``, ``landed``, ``skipped``, ``failed``, ``pending`` (the last four add up
+    to the first), ``duplicates``, ``ignored`` by reason, ``bytes`` of what landed or was there, ``seconds``,
+    ``manifest`` and ``retry`` (URIs; ``retry`` is ``None`` when there is nothing to try again), ``errors`` (the first
+    few). ``retry_left_out`` counts clips whose link has a query: it may be a secret, so it is not stored, and without
+    it the link means something else; running the same batch again reaches them.
+
+    :param folder: where the manifests go.
+    :param name: the same for each try of a batch, so that the last one's manifest stands.
+    :param seconds: of the whole batch.
+    :raises StorageConfigurationError: when S3 refuses.
+    """
+    from airflow_provider_modelslab.batch.objects import put_object
+
+    manifest, retry = folder.child(f"{name}.jsonl"), folder.child(f"{name}.retry.jsonl")
+    put_object(s3, manifest, _lines(result_line(*pair) for pair in outcomes), _CONTENT_TYPE)
+    open_clips = outcomes.with_status(Status.FAILED, Status.PENDING)
+    again = [line for clip, _ in open_clips if (line := retry_line(clip)) is not None]
+    if again:
+        put_object(s3, retry, _lines(again), _CONTENT_TYPE)
+    failed = outcomes.with_status(Status.FAILED)
+    return {
+        "schema_version": RESULTS_SCHEMA_VERSION,
+        **outcomes.counts(),
+        "duplicates": outcomes.plan.duplicate_count,
+        "ignored": dict(outcomes.plan.ignored),
+        "bytes": sum(outcome.bytes or 0 for _, outcome in outcomes),
+        "seconds": None if seconds is None else round(seconds, 1),
+        "manifest": str(manifest),
+        "retry": str(retry) if again else None,
+        "retry_left_out": len(open_clips) - len(again),
+        "errors": [_error(clip, outcome) for clip, outcome in failed[:_FIRST_ERRORS]],
+    }
+
+
+def result_line(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
+    """One clip's line of the results manifest. It holds no secret."""
+    return {
+        "schema_version": RESULTS_SCHEMA_VERSION,
+        "index": clip.index,
+        "status": outcome.status.value,
+        "source": clip.safe_source,
+        "uri": str(clip.destination),
+        "job_id": outcome.job_id,
+        "seed": outcome.seed,
+        "bytes": outcome.bytes,
+        "sha256": outcome.sha256,
+        "etag": outcome.etag,
+        "seconds": None if outcome.seconds is None else round(outcome.seconds, 3),
+        "reason": outcome.reason,
+        "message": outcome.message,
+        "fingerprint": {"request": clip.fingerprint.request, "source": clip.fingerprint.source},
+    }
+
+
+def retry_line(clip: ClipPlan) -> dict[str, Any] | None:
+    """A line that names the clip, its overrides and its destination again; ``None`` where that would hold a secret."""
+    line = {"init_video": clip.source, **clip.overrides, "destination": str(clip.destination)}
+    return line if scrub(line) == _plain(line) else None
+
+
+def failure_of(summary: Mapping[str, Any], limit: FailureLimit) -> BatchFailedError | None:
+    """The error of a batch in which more clips failed than allowed; ``None`` when it may pass.
+
+    :param summary: of :func:`write_results`.
+    """
+    if not limit.exceeded(summary["failed"], summary["found"]):
+        return None
+    first = "".join(f"\n  {error['source']}: {error['reason']}: {error['message']}" for error in summary["errors"])
+    more = summary["failed"] - len(summary["errors"])
+    retry = f", the failed ones in {summary['retry']}" if summary["retry"] else ""
+    return BatchFailedError(
+        f"{summary['failed']} of {summary['found']} clips failed (max_failed: {limit}); {summary['landed']} landed, "
+        f"{summary['skipped']} were there before, {summary['pending']} were not reached. What landed stays, and "
+        f"another run does only the rest. All of it is in {summary['manifest']}{retry}. The first failures:{first}"
+        + (f"\n  ... and {more} more" if more > 0 else "")
+    )
+
+
+def _error(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "source": clip.safe_source,
+        "job_id": outcome.job_id,
+        "reason": outcome.reason,
+        "message": (outcome.message or "")[:_MAX_ERROR],
+    }
+
+
+def _lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    return b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines)
+
+
+def _plain(value: Any) -> Any:
+    """The value as :func:`scrub` gives it back when there is nothing to hide."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

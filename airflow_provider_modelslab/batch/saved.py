@@ -1,0 +1,108 @@
+"""A batch on its way through a deferral: its plan and state as one object in S3.
+
+The input may change while the batch waits: clips are moved away, new ones arrive. So the process that goes on works
+from the plan that the first one made. Links with a query may be signed, so they are not stored; they are taken from the
+task's own source again, which still has them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.redaction import scrub
+from airflow_provider_modelslab.batch.objects import put_object, read_object
+from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
+from airflow_provider_modelslab.storage.ledger import Fingerprint
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["load_batch", "save_batch"]
+
+_SCHEMA_VERSION = 1
+
+
+def save_batch(s3: S3Client, where: S3Uri, plan: BatchPlan, state: Mapping[str, Any]) -> None:
+    """Write a plan and the state of its work.
+
+    :param state: plain JSON without secrets.
+    :raises StorageConfigurationError: when S3 refuses.
+    """
+    saved = {
+        "schema_version": _SCHEMA_VERSION,
+        "conn_id": plan.conn_id,
+        "output": str(plan.output),
+        "where": plan.where,
+        "ignored": dict(plan.ignored),
+        "duplicate_count": plan.duplicate_count,
+        "clips": [_line(clip) for clip in plan],
+        "state": state,
+    }
+    put_object(s3, where, gzip.compress(json.dumps(saved, default=str).encode(), 5, mtime=0), "application/gzip")
+
+
+def load_batch(
+    s3: S3Client, where: S3Uri, common: Mapping[str, Any], plan_again: Callable[[], BatchPlan]
+) -> tuple[BatchPlan, dict[str, Any]]:
+    """Read what :func:`save_batch` wrote: the plan, and the state.
+
+    :param common: the attributes that all clips share, as the task has them.
+    :param plan_again: plans anew from the task's source; called only when a link was not stored.
+    :raises StorageConfigurationError: when it is not there, or S3 refuses; clearing the task starts the batch anew, and
+        pays for nothing twice.
+    """
+    body = read_object(s3, where)
+    if body is None:
+        raise StorageConfigurationError(
+            f"{where}, the plan of this batch, is gone. Clear the task: it plans anew and goes on with what is paid for"
+        )
+    saved = json.loads(gzip.decompress(body))
+    clips = [_clip(index, line) for index, line in enumerate(saved["clips"])]
+    if any(line.get("secret") for line in saved["clips"]):
+        fresh = {clip.destination: clip for clip in plan_again()}
+        for index, line in enumerate(saved["clips"]):
+            now = fresh.get(clips[index].destination) if line.get("secret") else None
+            if now is not None:
+                clips[index] = replace(clips[index], source=now.source, overrides=now.overrides)
+    plan = BatchPlan(
+        clips=tuple(clips),
+        common=common,
+        conn_id=saved["conn_id"],
+        output=S3Uri.parse(saved["output"]),
+        where=saved["where"],
+        ignored=saved["ignored"],
+        duplicate_count=saved["duplicate_count"],
+    )
+    return plan, saved["state"]
+
+
+def _line(clip: ClipPlan) -> dict[str, Any]:
+    whole = {"source": clip.source, "overrides": dict(clip.overrides)}
+    plain = json.loads(json.dumps(whole, default=str))
+    safe = scrub(whole)
+    line = {
+        **safe,
+        "destination": str(clip.destination),
+        "fingerprint": [clip.fingerprint.request, clip.fingerprint.source],
+        "output_type": clip.output_type,
+        "bytes": clip.bytes,
+    }
+    return line if json.loads(json.dumps(safe, default=str)) == plain else {**line, "secret": True}
+
+
+def _clip(index: int, line: Mapping[str, Any]) -> ClipPlan:
+    return ClipPlan(
+        index=index,
+        source=line["source"],
+        overrides=line["overrides"],
+        destination=S3Uri.parse(line["destination"]),
+        fingerprint=Fingerprint(*line["fingerprint"]),
+        output_type=line["output_type"],
+        bytes=line["bytes"],
+    )

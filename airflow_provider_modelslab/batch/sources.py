@@ -1,0 +1,158 @@
+"""Find the clips of a batch: below an S3 prefix, in a list, in a manifest file, or in what another task returned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.batch.clips import Clip, Clips
+from airflow_provider_modelslab.batch.items import clip_from
+from airflow_provider_modelslab.batch.manifest_file import is_manifest, read_manifest
+from airflow_provider_modelslab.batch.objects import list_pages
+from airflow_provider_modelslab.batch.patterns import is_ours, key_filter
+from airflow_provider_modelslab.batch.problems import Problems, hide_queries
+from airflow_provider_modelslab.storage.inputs import S3Factory
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["clips_below", "clips_from", "find_clips", "folder_of"]
+
+
+def find_clips(
+    source: object,
+    s3_factory: S3Factory,
+    *,
+    pattern: str | Sequence[str] | None = None,
+    recursive: bool = True,
+    output: S3Uri | None = None,
+) -> Clips:
+    """The clips that ``source`` means.
+
+    :param source: ``s3://bucket/prefix/``; a manifest file (see :func:`read_manifest`); a list (see
+        :func:`clips_from`); or the summary that a batch returned, whose landed results are the clips.
+    :param s3_factory: makes the S3 client where one is needed.
+    :param pattern: for a prefix, see :func:`clips_below`.
+    :param recursive: for a prefix.
+    :param output: the output prefix, whose objects are no clips.
+    :raises RequestValidationError: for a source that is none of these, or that names something wrong.
+    :raises StorageConfigurationError: when S3 refuses, or there is no such bucket.
+    """
+    if isinstance(source, Mapping):
+        manifest = source.get("manifest")
+        if not isinstance(manifest, str):
+            raise _no_source(source)
+        return read_manifest(manifest, s3_factory)
+    if not isinstance(source, str):
+        return clips_from(source)
+    text = source.strip()
+    if is_manifest(text):
+        return read_manifest(text, s3_factory)
+    if text.lower().startswith("s3://"):
+        return clips_below(s3_factory(), S3Uri.parse(text), pattern=pattern, recursive=recursive, exclude=output)
+    if text.startswith(("[", "{")):
+        raise RequestValidationError.of(
+            "source",
+            "is a list that a template turned into text; pass the other task's .output, or let the Dag render native "
+            f"objects (render_template_as_native_obj=True); got {hide_queries(text)[:60]!r}",
+        )
+    raise _no_source(source)
+
+
+def clips_below(
+    s3: S3Client,
+    prefix: S3Uri,
+    *,
+    pattern: str | Sequence[str] | None = None,
+    recursive: bool = True,
+    exclude: S3Uri | None = None,
+) -> Clips:
+    """The videos below a prefix, in the order of their keys.
+
+    "Folders", empty objects, hidden files (names that begin with a dot), and what this package writes for itself
+    (below ``_modelslab``, sidecars, staged inputs) are passed over and counted.
+
+    :param prefix: taken as a folder: ``s3://in/day`` means ``s3://in/day/``, never ``s3://in/day-2/``.
+    :param pattern: globs on the key below the prefix (see :func:`key_filter`); all video suffixes by default.
+    :param recursive: off, only what lies in the prefix itself.
+    :param exclude: the output prefix; what lies below it is a result, and no clip.
+    :raises ValueError: for a pattern that can match nothing.
+    :raises StorageConfigurationError: when S3 refuses, or there is no such bucket.
+    """
+    place = folder_of(prefix)
+    wanted = key_filter(pattern)
+    results = _excluded(place, exclude)
+    ignored: Counter[str] = Counter()
+    clips: list[Clip] = []
+    start, head = len(place.key), f"s3://{place.bucket}/"
+    for page in list_pages(s3, place, recursive=recursive):
+        for key, etag, size in page:
+            below = key[start:]
+            if (why := _not_a_clip(key, below, size)) is not None:
+                ignored[why] += 1
+            elif results is not None and key.startswith(results):
+                ignored["below the output prefix"] += 1
+            elif not wanted(below):
+                ignored["not matching"] += 1
+            else:
+                clips.append(Clip(head + key, below.rpartition("/")[0].strip("/"), etag, size))
+    return Clips(tuple(clips), str(place), prefix=place, ignored=dict(ignored))
+
+
+def clips_from(items: Any) -> Clips:
+    """The clips that a list names.
+
+    :param items: links, ``s3://`` URIs or local files; mappings with ``init_video`` (or ``uri``, ``source``), perhaps
+        ``destination``, and attributes for that clip alone; manifests that tasks of this package returned.
+    :raises RequestValidationError: with the first 20 items that are none of these.
+    """
+    if not hasattr(items, "__iter__"):
+        raise _no_source(items)
+    problems = Problems("The list of clips")
+    ignored: Counter[str] = Counter()
+    clips: list[Clip] = []
+    for number, item in enumerate(items, 1):
+
+        def tell(field: str, text: str, number: int = number) -> None:
+            problems.add(f"item {number}", field, text)
+
+        clip = clip_from(item, number, tell, ignored)
+        if clip is not None:
+            clips.append(clip)
+    problems.raise_if_any()
+    return Clips(tuple(clips), "", "item", ignored=dict(ignored))
+
+
+def folder_of(place: S3Uri) -> S3Uri:
+    """The place as a folder: its key ends with a slash, unless it is the whole bucket."""
+    key = place.key.lstrip("/")
+    return S3Uri(place.bucket, f"{key.rstrip('/')}/" if key.strip("/") else "")
+
+
+def _not_a_clip(key: str, below: str, size: int) -> str | None:
+    if key.endswith("/"):
+        return "folders"
+    if not size:
+        return "empty"
+    if is_ours(key):
+        return "written by this package"
+    return "hidden" if below.startswith(".") or "/." in below else None
+
+
+def _excluded(place: S3Uri, exclude: S3Uri | None) -> str | None:
+    """The keys to leave out; an output prefix around the input would leave out everything, and is judged later."""
+    if exclude is None or exclude.bucket != place.bucket:
+        return None
+    key = folder_of(exclude).key
+    return key if key.startswith(place.key) and key != place.key else None
+
+
+def _no_source(source: object) -> RequestValidationError:
+    return RequestValidationError.of(
+        "source",
+        "needs s3://bucket/prefix/, a manifest file (.jsonl, .csv), a list of clips or the summary of a batch; got "
+        f"{hide_queries(repr(source))[:80]}",
+    )

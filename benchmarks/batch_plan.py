@@ -1,0 +1,204 @@
+"""Planning compared with listing: what it takes to find, filter and plan a prefix of 10,000 clips.
+
+    python -m benchmarks.batch_plan
+
+Each row is a fresh process that talks over TLS to an S3 server (moto) in another process:
+
+- ``listing``: the pages of ``list_objects_v2`` alone, read and counted;
+- ``plan``: :func:`find_clips` and :func:`make_plan`: listed, filtered, validated, named, checked for collisions, with a
+  fingerprint for each clip;
+- ``plan, own prompts``: the same clips from a manifest of JSON lines where each has a prompt and a seed of its own, so
+  each request is validated, and the objects are looked at once more;
+- ``first run``: ``plan``, then one look at which ledgers have entries;
+- ``rerun``: ``plan``, then the index of what has landed, when all clips have: all that a second run does.
+
+Memory is the peak of the whole process, interpreter and imports included. Linux only: it is read from ``/proc``.
+The server shares the machine, so the seconds hold its work too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.batch_plan_server import BUCKET, FOLDERS
+from benchmarks.report import add_json_option, print_table, write_json
+from tools.stack.process import ServerProcess
+from tools.stack.s3 import S3Server
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ALLOWED_SECONDS = 10
+ALLOWED_MIB = 200
+COMMON = {"model_id": "dark-sushi-mix", "prompt": "a watercolour", "output_type": "mp4", "instant_response": True}
+
+
+class FullServer(S3Server):
+    """An S3 server whose bucket is full from the start."""
+
+    def __init__(self, objects: int, folder: Path) -> None:
+        super().__init__(folder)
+        command = [sys.executable, "-m", "benchmarks.batch_plan_server", str(objects), "-H", "127.0.0.1"]
+        command += ["-p", self.endpoint_url.rpartition(":")[2], "-c", str(folder / "server.pem")]
+        command += ["-k", str(folder / "server.key")]
+        self.process = ServerProcess("the full S3 server", command, log=self.log_path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--objects", type=int, default=10_000, help="clips below the prefix (default 10000)")
+    add_json_option(parser)
+    parser.add_argument("--work", choices=list(WORK), help=argparse.SUPPRESS)
+    parser.add_argument("--server", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        print(json.dumps(_measured(arguments.work, json.loads(arguments.server))))
+        return 0
+
+    with tempfile.TemporaryDirectory() as folder, FullServer(arguments.objects, Path(folder)) as server:
+        access = {
+            "endpoint_url": server.endpoint_url,
+            "verify": str(server.ca_path),
+            "objects": arguments.objects,
+            "folder": folder,
+        }
+        _remember_results(access)
+        figures = {work: _in_a_process(work, access) for work in WORK}
+    columns = ["seconds", "cpu_s", "peak_mib", "requests", "clips"]
+    print_table(
+        f"{arguments.objects} clips below a prefix",
+        ["work", "seconds", "CPU s", "peak MiB", "requests", "clips"],
+        [[work, *(float(values[name]) for name in columns)] for work, values in figures.items()],
+    )
+    write_json(arguments.json, figures)
+    plan = figures["plan"]
+    if plan["seconds"] > ALLOWED_SECONDS or plan["peak_mib"] > ALLOWED_MIB:
+        print(f"\nplan: more than {ALLOWED_SECONDS} s or {ALLOWED_MIB} MiB", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _client(access: dict[str, Any]) -> S3Client:
+    import boto3
+
+    from airflow_provider_modelslab.storage.profile import S3Profile
+
+    profile = S3Profile(endpoint_url=access["endpoint_url"], region="us-east-1")
+    return boto3.session.Session("a", "b", region_name="us-east-1").client(
+        "s3", endpoint_url=access["endpoint_url"], verify=access["verify"], config=profile.client_config()
+    )
+
+
+def _listing(s3: S3Client, access: dict[str, Any]) -> int:
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="in/")
+    return sum(len(page.get("Contents", [])) for page in pages)
+
+
+def _planned(s3: S3Client, source: str) -> Any:
+    from airflow_provider_modelslab.batch.plan import make_plan
+    from airflow_provider_modelslab.batch.sources import find_clips
+    from airflow_provider_modelslab.storage.uri import S3Uri
+
+    output = S3Uri(BUCKET, "out/")
+    clips = find_clips(source, lambda: s3, output=output)
+    return make_plan(clips, COMMON, output=output, conn_id="modelslab_default", s3_factory=lambda: s3)
+
+
+def _plan(s3: S3Client, access: dict[str, Any]) -> int:
+    return len(_planned(s3, f"s3://{BUCKET}/in/"))
+
+
+def _own_prompts(s3: S3Client, access: dict[str, Any]) -> int:
+    path = Path(access["folder"]) / "clips.jsonl"
+    with path.open("w") as file:
+        for number in range(access["objects"]):
+            uri = f"s3://{BUCKET}/in/{number % FOLDERS:02d}/clip-{number:06d}.mp4"
+            file.write(json.dumps({"init_video": uri, "prompt": f"painting number {number}", "seed": number}) + "\n")
+    return len(_planned(s3, str(path)))
+
+
+def _first_run(s3: S3Client, access: dict[str, Any]) -> int:
+    from airflow_provider_modelslab.batch.ledgers import ClipLedgers
+    from airflow_provider_modelslab.storage.uri import S3Uri
+
+    plan = _planned(s3, f"s3://{BUCKET}/in/")
+    survey = ClipLedgers(s3, S3Uri(BUCKET, "_modelslab/ledger")).survey(clip.destination for clip in plan)
+    return sum(survey.is_new(clip.destination) for clip in plan)
+
+
+def _index(s3: S3Client) -> Any:
+    from airflow_provider_modelslab.batch.index import LandedIndex
+    from airflow_provider_modelslab.storage.uri import S3Uri
+
+    return LandedIndex(s3, S3Uri(BUCKET, "_modelslab/ledger"), S3Uri(BUCKET, "out/"))
+
+
+def _rerun(s3: S3Client, access: dict[str, Any]) -> int:
+    return len(_index(s3).find(_planned(s3, f"s3://{BUCKET}/in/")))
+
+
+WORK: dict[str, Callable[[S3Client, dict[str, Any]], int]] = {
+    "listing": _listing,
+    "plan": _plan,
+    "plan, own prompts": _own_prompts,
+    "first run": _first_run,
+    "rerun": _rerun,
+}
+
+
+def _remember_results(access: dict[str, Any]) -> None:
+    """The index as a run that landed all clips leaves it."""
+    s3 = _client(access)
+    index = _index(s3)
+    for clip in _planned(s3, f"s3://{BUCKET}/in/"):
+        # The ETag of the one byte that each result has.
+        index.add(clip, {"bytes": 1, "etag": "4b43b0aee35624cd95b910189b3dc231", "sha256": "0" * 64, "job_id": "1"})
+    index.close()
+    s3.close()
+
+
+def _measured(work: str, access: dict[str, Any]) -> dict[str, float]:
+    s3 = _client(access)
+    requests = 0
+
+    def count(**_: Any) -> None:
+        nonlocal requests
+        requests += 1
+
+    s3.meta.events.register("before-send.s3", count)
+    started, cpu = time.perf_counter(), time.process_time()
+    clips = WORK[work](s3, access)
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    match = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert match is not None
+    return {
+        "seconds": round(seconds, 2),
+        "cpu_s": round(cpu, 2),
+        "peak_mib": round(int(match[1]) / 1024, 1),
+        "requests": requests,
+        "clips": clips,
+    }
+
+
+def _in_a_process(work: str, access: dict[str, Any]) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.batch_plan", "--work", work, "--server", json.dumps(access)]
+    environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        raise RuntimeError(f"{work} failed:\n{done.stderr[-4000:]}")
+    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Buckets with clips on a real S3 server over TLS."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_modelslab.batch.plan import BatchPlan, make_plan
+from airflow_provider_modelslab.batch.sources import find_clips
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+COMMON = {"model_id": "m", "prompt": "p", "output_type": "mp4"}
+
+Put = Callable[..., None]
+
+
+@pytest.fixture
+def put(s3: S3Client, bucket: str) -> Put:
+    """Puts objects: each key with its own content."""
+    numbers = itertools.count(1)
+
+    def put(*keys: str, body: bytes | None = None) -> None:
+        for key in keys:
+            s3.put_object(Bucket=bucket, Key=key, Body=b"x" * next(numbers) if body is None else body)
+
+    return put
+
+
+@pytest.fixture
+def small_pages(s3: S3Client) -> None:
+    """Every listing takes several pages."""
+
+    def limit(params: dict[str, Any], **_: Any) -> None:
+        params["MaxKeys"] = 2
+
+    s3.meta.events.register("provide-client-params.s3.ListObjectsV2", limit)
+
+
+@contextmanager
+def counted(s3: S3Client) -> Iterator[list[str]]:
+    """The operations that are called within the block."""
+    called: list[str] = []
+
+    def note(model: Any, **_: Any) -> None:
+        called.append(model.name)
+
+    s3.meta.events.register("before-call.s3", note)
+    try:
+        yield called
+    finally:
+        s3.meta.events.unregister("before-call.s3", note)
+
+
+def planned(s3: S3Client, bucket: str, source: object = None, **more: Any) -> BatchPlan:
+    """A plan from ``in/`` to ``out/``."""
+    output = S3Uri(bucket, "out/")
+    clips = find_clips(f"s3://{bucket}/in/" if source is None else source, lambda: s3, output=output)
+    options: dict[str, Any] = {"output": output, "conn_id": "c", "s3_factory": lambda: s3, **more}
+    return make_plan(clips, COMMON, **options)
