@@ -7,6 +7,7 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ from airflow_provider_modelslab.client.core import (
     DEFAULT_BASE_URL,
     HEADERS,
     MAX_ANSWER_BYTES,
+    MAX_CONNECTIONS,
     NoReply,
     Outcome,
     Reply,
@@ -35,12 +37,23 @@ from airflow_provider_modelslab.client.core import (
 from airflow_provider_modelslab.client.faults import no_reply
 from airflow_provider_modelslab.client.reading import read, read_details, read_message
 
-__all__ = ["AsyncModelsLabClient"]
+__all__ = ["AsyncModelsLabClient", "Connection"]
 
 logger = logging.getLogger(__name__)
 
 # aiohttp raises these from its connector alone, that is before a byte of the request is written.
 _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What makes two clients one and the same to the endpoint; the key is in no repr."""
+
+    base_url: str
+    key: str = field(repr=False)
+    verify: bool | str
+    timeouts: Timeouts
+    session: aiohttp.ClientSession | None = field(repr=False)
 
 
 class AsyncModelsLabClient:
@@ -75,7 +88,9 @@ class AsyncModelsLabClient:
             raise RequestValidationError.of("session", "must be open; got a closed aiohttp.ClientSession")
         self._shared = session
         self._session: aiohttp.ClientSession | None = None
-        self._tls: ssl.SSLContext | bool | None = None if self._verify else False
+        self._way: _Way | None = None
+        self._finding_way = asyncio.Lock()
+        self._connection = Connection(self._calls.base_url, str(key).strip(), self._verify, timeouts, session)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self._calls.base_url!r})"
@@ -85,6 +100,22 @@ class AsyncModelsLabClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+    @property
+    def connection(self) -> Connection:
+        """Equal for clients that may stand in for one another."""
+        return self._connection
+
+    def twin(self) -> AsyncModelsLabClient:
+        """Another client with the same settings, and connections of its own unless they were lent to both."""
+        return AsyncModelsLabClient(
+            self._connection.key,
+            base_url=self._calls.base_url,
+            timeouts=self._timeouts,
+            submit_policy=self._submit_policy,
+            verify=self._verify,
+            session=self._shared,
+        )
 
     async def aclose(self) -> None:
         """Close the connections that are kept open for polling, unless they belong to a shared session."""
@@ -206,7 +237,7 @@ class AsyncModelsLabClient:
     async def _ask(self, call: Call) -> Outcome:
         if self._session is None:
             if self._shared is None:
-                self._session = _new_session(aiohttp.TCPConnector())
+                self._session = _new_session(aiohttp.TCPConnector(limit=MAX_CONNECTIONS))
             elif self._shared.connector is not None:
                 self._session = _new_session(self._shared.connector, owner=False)
             else:
@@ -215,10 +246,7 @@ class AsyncModelsLabClient:
 
     async def _post(self, session: aiohttp.ClientSession, call: Call, timeouts: Timeouts) -> Outcome:
         try:
-            proxy = _proxy(call.url)
-            if self._tls is None and call.url.startswith("https:"):
-                # Reading the CA file takes tens of milliseconds, which would stall every other job of the loop.
-                self._tls = await asyncio.to_thread(_tls_context, self._verify)
+            way = self._way or await self._find_way()
         except (OSError, ValueError) as error:
             return no_reply(error, sent=False, retriable=False, timed_out=False, timeouts=timeouts)
         try:
@@ -226,8 +254,8 @@ class AsyncModelsLabClient:
                 URL(call.url, encoded=True),
                 data=call.body,
                 headers=HEADERS,
-                proxy=proxy,
-                ssl=True if self._tls is None else self._tls,
+                proxy=way.proxy,
+                ssl=way.tls,
                 timeout=aiohttp.ClientTimeout(
                     total=None, connect=timeouts.connect, sock_connect=timeouts.connect, sock_read=timeouts.read
                 ),
@@ -248,6 +276,26 @@ class AsyncModelsLabClient:
                 timed_out=isinstance(error, TimeoutError),
                 timeouts=timeouts,
             )
+
+    async def _find_way(self) -> _Way:
+        """Proxy and TLS settings, found once: all calls go to one base URL, and both cost more than the call itself."""
+        async with self._finding_way:
+            if self._way is None:
+                proxy = _proxy(self._calls.base_url)
+                tls: ssl.SSLContext | bool = self._verify is not False
+                if tls and self._calls.base_url.startswith("https:"):
+                    # Reading the CA file takes tens of milliseconds, which would stall every other job of the loop.
+                    tls = await asyncio.to_thread(_tls_context, self._verify)
+                self._way = _Way(proxy, tls)
+            return self._way
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a client's calls reach its base URL."""
+
+    proxy: str | None = field(repr=False)
+    tls: ssl.SSLContext | bool
 
 
 def _new_session(connector: aiohttp.BaseConnector, *, owner: bool = True) -> aiohttp.ClientSession:

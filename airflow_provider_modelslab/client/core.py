@@ -19,6 +19,7 @@ __all__ = [
     "DEFAULT_BASE_URL",
     "HEADERS",
     "MAX_ANSWER_BYTES",
+    "MAX_CONNECTIONS",
     "NoReply",
     "Outcome",
     "Reply",
@@ -38,6 +39,10 @@ HEADERS = {
 
 MAX_ANSWER_BYTES = 16 * 2**20
 """An answer is a few kB of JSON; a longer one than this is not read to its end and counts as no answer."""
+
+
+MAX_CONNECTIONS = 200
+"""Connections of one asynchronous client: 10,000 jobs make 370 looks a second, which may take half a second each."""
 
 
 @dataclass(frozen=True, slots=True)

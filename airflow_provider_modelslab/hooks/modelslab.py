@@ -107,9 +107,18 @@ class ModelsLabHook(BaseHook):
 
         :raises AuthenticationError: when the connection has no key.
         """
+        return self._async_client(await get_async_connection(self.modelslab_conn_id, hook=self))
+
+    def new_async_client(self) -> AsyncModelsLabClient:
+        """The same for a worker, where reading the connection may block.
+
+        :raises AuthenticationError: when the connection has no key.
+        """
+        return self._async_client(self.connection)
+
+    def _async_client(self, connection: Connection) -> AsyncModelsLabClient:
         from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
 
-        connection = await get_async_connection(self.modelslab_conn_id, hook=self)
         return AsyncModelsLabClient(
             self._key(connection),
             base_url=_base_url(connection),
@@ -125,9 +134,10 @@ class ModelsLabHook(BaseHook):
             )
         return key
 
-    def submit(self, request: Video2VideoRequest) -> tuple[Job, Finished | Processing]:
+    def submit(self, request: Video2VideoRequest, *, source: str | None = None) -> tuple[Job, Finished | Processing]:
         """Submit a job once; from here on it may be billed.
 
+        :param source: what the link in ``init_video`` stands for, noted in its place: the ``s3://`` object or file.
         :return: the job, and the answer: already finished, or still processing.
         :raises SubmissionUnknownError: when the request left and no usable answer came back.
         :raises ModelsLabError: of the kind of the refusal otherwise.
@@ -143,7 +153,7 @@ class ModelsLabHook(BaseHook):
             conn_id=self.modelslab_conn_id,
             submitted_at=submitted_at,
             eta=None if isinstance(answer, Finished) else answer.eta,
-            request=request.record(),
+            request=request.record() | ({"init_video": source} if source else {}),
             meta=scrub(answer.meta),
         )
         return job, answer

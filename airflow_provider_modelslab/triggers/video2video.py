@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ from asgiref.sync import sync_to_async
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.polling import PollPolicy
 from airflow_provider_modelslab.api.redaction import scrub
+from airflow_provider_modelslab.client.shared import waiting
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
 from airflow_provider_modelslab.storage.purchase import Ledger
 from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.triggers.connections import client_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,10 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelsLabVideo2VideoTrigger"]
 
+logger = logging.getLogger(__name__)
+
 
 class ModelsLabVideo2VideoTrigger(BaseTrigger):
     """Waits until a job is done, failed or past its deadline, and then sends one event.
 
+    All triggers of a triggerer that wait with one connection share their HTTP session, their limits and their schedule.
     Its arguments hold no secret, only the connection's id. The deadline is a wall-clock time, so a trigger that is
     started again elsewhere, or runs in two places, waits until the same moment.
 
@@ -97,12 +103,10 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         )
 
     async def _wait(self) -> Finished:
-        self.log.info(
-            "Waiting for job %s until %s UTC", self.job_id, time.strftime("%F %T", time.gmtime(self.deadline))
-        )
-        client = await ModelsLabHook(self.modelslab_conn_id).get_async_client()
-        async with client:
-            return await client.wait(
+        # self.log would keep 3 kB for as long as this waits; both end up in the task's log.
+        logger.info("Waiting for job %s until %s UTC", self.job_id, time.strftime("%F %T", time.gmtime(self.deadline)))
+        async with waiting(await client_of(self.modelslab_conn_id)) as waiter:
+            return await waiter.wait(
                 self.job_id,
                 submitted_at=self.submitted_at,
                 deadline=self.deadline,

@@ -1,0 +1,140 @@
+"""The trigger that waits for many jobs of a batch at once. It only reads: it never submits and never cancels."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_modelslab.api.errors import ModelsLabError
+from airflow_provider_modelslab.api.polling import PollPolicy
+from airflow_provider_modelslab.client.shared import waiting
+from airflow_provider_modelslab.client.watch import Submitted
+from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.triggers.connections import client_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+
+    from airflow_provider_modelslab.client.watch import Ended
+
+__all__ = ["ModelsLabBatchTrigger"]
+
+_MOST_ENDED = 1000
+"""Jobs that one event reports at most, some 300 kB; the others are found ended at the first look of the next wait."""
+
+
+class ModelsLabBatchTrigger(BaseTrigger):
+    """Waits until enough of many jobs have ended to be worth a worker, and then sends one event.
+
+    The event is ``{"status": "success", "ended": [...], "waiting": n}``: each ended job as the single trigger's event
+    tells it, a failure among them too, and how many have not ended or are not reported yet. It is
+    ``{"status": "error", ...}`` when nothing could be looked at, for want of a usable connection. All times are of the
+    wall clock, so a trigger that is started again elsewhere waits until the same moments.
+
+    :param jobs: for each job ``job_id``, ``submitted_at`` and ``deadline`` (seconds since the epoch), and ``eta``
+        (seconds, or ``None``). A job past its deadline ends with the reason ``timeout``.
+    :param modelslab_conn_id: the Airflow connection whose key submitted them.
+    :param wake_at: how many ended jobs are enough, 1 or more.
+    :param linger: seconds after the first one, after which fewer are enough; 0 or more.
+    :param max_wait: seconds after ``started_at`` at which the event is sent in any case; ``None`` for no such limit.
+    :param started_at: seconds since the epoch; now, when it is not given.
+    :param poll_policy: a :class:`PollPolicy` as a dict.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[Mapping[str, Any]],
+        *,
+        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        wake_at: int = 1,
+        linger: float = 0.0,
+        max_wait: float | None = None,
+        started_at: float | None = None,
+        poll_policy: dict[str, Any] | None = None,
+        **_: Any,  # arguments of a newer version, during a rolling upgrade
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # core's base class has no annotations
+        self.jobs = [_plain(job) for job in jobs]
+        self.modelslab_conn_id = modelslab_conn_id
+        self.wake_at = wake_at
+        self.linger = linger
+        self.max_wait = max_wait
+        self.started_at = time.time() if started_at is None else started_at
+        self.poll_policy = poll_policy
+        if wake_at < 1 or linger < 0 or (max_wait is not None and max_wait < 0):
+            raise ValueError(
+                "A batch trigger needs wake_at of 1 or more, and linger and max_wait of 0 s or more; got wake_at "
+                f"{wake_at}, linger {linger}, max_wait {max_wait}"
+            )
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, all plain JSON."""
+        return (
+            "airflow_provider_modelslab.triggers.batch.ModelsLabBatchTrigger",
+            {
+                "jobs": self.jobs,
+                "modelslab_conn_id": self.modelslab_conn_id,
+                "wake_at": self.wake_at,
+                "linger": self.linger,
+                "max_wait": self.max_wait,
+                "started_at": self.started_at,
+                "poll_policy": self.poll_policy,
+            },
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} jobs={len(self.jobs)} modelslab_conn_id={self.modelslab_conn_id}>"
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield exactly one event."""
+        try:
+            ended = await self._wait()
+        except ModelsLabError as error:
+            yield TriggerEvent(error.to_event())
+            return
+        reported = [_told(job) for job in ended[:_MOST_ENDED]]
+        yield TriggerEvent({"status": "success", "ended": reported, "waiting": len(self.jobs) - len(reported)})
+
+    async def _wait(self) -> list[Ended]:
+        until = float("inf") if self.max_wait is None else self.started_at + self.max_wait
+        self.log.info("Waiting for %d of %d jobs, or %.0f s after the first", self.wake_at, len(self.jobs), self.linger)
+        jobs = (Submitted(**job) for job in self.jobs)
+        policy = PollPolicy.from_dict(self.poll_policy)
+        client = await client_of(self.modelslab_conn_id)
+        async with waiting(client) as waiter, waiter.watch(jobs, policy=policy) as watch:
+            return await watch.gather(min(self.wake_at, _MOST_ENDED), linger=self.linger, until=until)
+
+    async def on_kill(self) -> None:
+        """Say what a kill means (Airflow 3.3+); nothing is cancelled."""
+        self.log.warning(
+            "The wait for %d jobs was ended: the task was marked or cleared, or another triggerer took over. The jobs "
+            "go on, and are billed, at ModelsLab, which has no cancel; a cleared task picks them up",
+            len(self.jobs),
+        )
+
+
+def _plain(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's part of the arguments; whatever else a caller knows of it stays behind."""
+    return {
+        "job_id": str(job["job_id"]),
+        "submitted_at": job["submitted_at"],
+        "deadline": job["deadline"],
+        "eta": job.get("eta"),
+    }
+
+
+def _told(job: Ended) -> dict[str, Any]:
+    """An ended job in the event, short: links to land and the seed; what else was echoed came with the submit."""
+    if isinstance(job.outcome, ModelsLabError):
+        return job.outcome.to_event()
+    if isinstance(job.outcome, Exception):
+        raise job.outcome
+    return {
+        "status": "success",
+        "job_id": job.job_id,
+        "links": list(job.outcome.links),
+        "generation_time": job.outcome.generation_time,
+        "meta": {name: job.outcome.meta[name] for name in ("seed",) if name in job.outcome.meta},
+    }

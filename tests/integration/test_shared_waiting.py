@@ -1,0 +1,532 @@
+"""All that waits in one loop at one connection: one session, one limiter, one schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+import tracemalloc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from airflow_provider_modelslab.api.errors import (
+    JobFailedError,
+    JobLostError,
+    JobTimeoutError,
+    RequestValidationError,
+)
+from airflow_provider_modelslab.api.polling import PollPolicy
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.client import limiter as limiter_module
+from airflow_provider_modelslab.client import shared
+from airflow_provider_modelslab.client import waiter as waiter_module
+from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
+from airflow_provider_modelslab.client.core import Timeouts
+from airflow_provider_modelslab.client.limiter import Limiter
+from airflow_provider_modelslab.client.shared import waiting
+from airflow_provider_modelslab.client.waiter import SharedWaiter
+from airflow_provider_modelslab.client.watch import Ended, Submitted
+from tests.support.clients import KEY
+from tests.support.job_server import LOST, RUNNING, done, job_server, refused, until
+
+QUICK = PollPolicy(min_interval=0.01, max_interval=0.02)
+
+
+def client_at(url: str, key: str = KEY) -> AsyncModelsLabClient:
+    return AsyncModelsLabClient(key, base_url=url)
+
+
+def when(seconds: float = 60.0) -> dict[str, float]:
+    now = time.time()
+    return {"submitted_at": now, "deadline": now + seconds}
+
+
+def submitted(*job_ids: str, seconds: float = 60.0) -> list[Submitted]:
+    return [Submitted(job_id, **when(seconds)) for job_id in job_ids]
+
+
+def by_id(found: list[Ended]) -> dict[str, Finished | Exception]:
+    return {ended.job_id: ended.outcome for ended in found}
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_left() -> AsyncIterator[None]:
+    yield
+    assert asyncio.get_running_loop() not in shared._groups
+    assert not shared._closing
+
+
+@pytest.fixture
+def connectors(monkeypatch: pytest.MonkeyPatch) -> list[aiohttp.TCPConnector]:
+    """Every connector that is made."""
+    made: list[aiohttp.TCPConnector] = []
+
+    class Counted(aiohttp.TCPConnector):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(aiohttp, "TCPConnector", Counted)
+    return made
+
+
+async def test_one_job_and_what_can_become_of_it() -> None:
+    failed = {"status": "failed", "id": "", "message": "no frames in the clip", "output": ""}
+
+    async with job_server(
+        lambda job_id, look: {"good": done("good"), "bad": failed}[job_id] if look > 2 else RUNNING
+    ) as server:
+        async with waiting(client_at(server.url)) as waiter:
+            finished = await waiter.wait("good", **when(), policy=QUICK)
+            assert finished.links == ("https://example.com/good.mp4?sig=1",)
+            with pytest.raises(JobFailedError, match="no frames") as caught:
+                await waiter.wait("bad", **when(), policy=QUICK)
+            assert caught.value.job_id == "bad"
+            with pytest.raises(RequestValidationError, match="job_id"):
+                await waiter.wait(" ", **when(), policy=QUICK)
+        assert server.jobs == ["good"] * 3 + ["bad"] * 3
+        assert server.paths == {"/api/v1/enterprise/video/fetch"}
+
+
+async def test_many_callers_share_the_connections(connectors: list[aiohttp.TCPConnector]) -> None:
+    async with job_server(lambda job_id, look: done(job_id) if look > 2 else RUNNING) as server:
+
+        async def one(job_id: str) -> tuple[SharedWaiter, str]:
+            async with waiting(client_at(server.url)) as waiter:
+                finished = await waiter.wait(job_id, **when(), policy=QUICK)
+                return waiter, finished.links[0]
+
+        found = await asyncio.gather(*(one(str(number)) for number in range(300)))
+        assert [link for _, link in found] == [f"https://example.com/{number}.mp4?sig=1" for number in range(300)]
+        assert len({id(waiter) for waiter, _ in found}) == len(connectors) == 1
+        assert len(server.peers) <= 200
+        assert connectors[0].closed
+
+
+async def test_two_keys_never_mix(connectors: list[aiohttp.TCPConnector]) -> None:
+    async with job_server(lambda job_id, look: done(job_id) if look > 3 else RUNNING) as server:
+
+        async def one(key: str, job_id: str) -> None:
+            async with waiting(client_at(server.url, key)) as waiter:
+                await waiter.wait(job_id, **when(), policy=QUICK)
+
+        await asyncio.gather(*(one(f"key-{number % 2}", f"{number % 2}-{number}") for number in range(20)))
+        assert server.keys == {(f"{number % 2}-{number}", f"key-{number % 2}") for number in range(20)}
+    assert len(connectors) == 2
+
+
+def test_what_makes_a_connection_another_one() -> None:
+    same = AsyncModelsLabClient(f" {KEY} ", base_url="https://modelslab.com/api/v1/").connection
+    assert AsyncModelsLabClient(KEY).connection == same
+    for other in (
+        AsyncModelsLabClient("another"),
+        AsyncModelsLabClient(KEY, base_url="http://localhost"),
+        AsyncModelsLabClient(KEY, verify=False),
+        AsyncModelsLabClient(KEY, timeouts=Timeouts(read=1)),
+    ):
+        assert other.connection != same
+        assert other.twin().connection == other.connection
+    assert KEY not in repr(same)
+
+
+async def test_no_repr_and_no_log_line_holds_the_key(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter_module, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(limiter_module, "_SLOWEST", 30.0)
+    caplog.set_level(logging.DEBUG)
+    answers = [refused(0), web.Response(text=f"gateway: {KEY}", status=502), done("7")]
+    async with (
+        job_server(lambda job_id, look: answers[look - 1]) as server,
+        waiting(client_at(server.url)) as waiter,
+        waiter.watch(submitted("7"), policy=QUICK) as watch,
+    ):
+        await watch.gather()
+        shown = repr(waiter) + repr(watch) + repr(shared._groups)
+    assert "look number 2 in a row failed" in caplog.text
+    assert "refused a look because of load" in caplog.text
+    assert KEY not in shown + caplog.text
+
+
+# -- many jobs of one caller --------------------------------------------------------------------------------------
+
+
+async def test_a_batch_ends_job_by_job() -> None:
+    def answer(job_id: str, look: int) -> Any:
+        return {"a": done("a"), "lost": LOST, "c": done("c") if look > 3 else RUNNING}[job_id]
+
+    old = Submitted("lost", time.time() - 3600, time.time() + 60)
+    async with (
+        job_server(answer) as server,
+        waiting(client_at(server.url)) as waiter,
+        waiter.watch([*submitted("a", "c"), old], policy=QUICK) as watch,
+    ):
+        found = by_id([ended async for ended in watch])
+        assert watch.waiting == 0
+        assert await watch.gather() == []
+    assert isinstance(found["a"], Finished)
+    assert isinstance(found["lost"], JobLostError)
+    assert isinstance(found["c"], Finished)
+    assert server.counts["c"] == 4
+
+
+async def test_gather_waits_for_enough() -> None:
+    release = asyncio.Event()
+
+    def answer(job_id: str, look: int) -> Any:
+        return done(job_id) if job_id in "abc" or release.is_set() else RUNNING
+
+    async with (
+        job_server(answer) as server,
+        waiting(client_at(server.url)) as waiter,
+        waiter.watch(submitted(*"abcdef"), policy=QUICK) as watch,
+    ):
+        assert set(by_id(await watch.gather(3, linger=60))) == set("abc")
+        assert await watch.gather(3, until=time.time() + 0.05) == []
+        assert watch.waiting == 3
+        release.set()
+        assert set(by_id(await watch.gather(10, linger=60))) == set("def")  # there are no more
+
+
+async def test_gather_lingers_after_the_first() -> None:
+    async with (
+        job_server(lambda job_id, look: done(job_id) if job_id == "a" else RUNNING) as server,
+        waiting(client_at(server.url)) as waiter,
+        waiter.watch(submitted("a", "b"), policy=QUICK) as watch,
+    ):
+        assert set(by_id(await watch.gather(2, linger=0.05))) == {"a"}
+        assert watch.waiting == 1
+
+
+async def test_leaving_a_batch_drops_its_jobs() -> None:
+    async with job_server(lambda job_id, look: RUNNING) as server, waiting(client_at(server.url)) as waiter:
+        async with waiter.watch(submitted("a", "b"), policy=QUICK):
+            await until(lambda: server.counts["a"] and server.counts["b"])
+        await until(lambda: not waiter._due and not waiter._looking)
+        looks = len(server.looks)
+        assert waiter.looks == looks
+        with pytest.raises(JobTimeoutError):
+            await waiter.wait("c", **when(0.05), policy=QUICK)
+        assert set(server.jobs[looks:]) == {"c"}
+
+
+async def test_adding_many_jobs_lets_the_loop_turn() -> None:
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with waiting(client_at("http://127.0.0.1:9")) as waiter:
+        turning = asyncio.create_task(turn())
+        slow = PollPolicy(min_interval=30, max_interval=30)
+        async with waiter.watch(submitted(*(str(n) for n in range(10_000))), policy=slow) as watch:
+            assert watch.waiting == 10_000
+            assert turns >= 40
+        turning.cancel()
+
+
+async def test_a_waiting_job_takes_little_memory() -> None:
+    slow = PollPolicy(min_interval=30, max_interval=30)
+    async with waiting(client_at("http://127.0.0.1:9")) as waiter:
+        jobs = submitted(*(str(n) for n in range(1000)))
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            async with waiter.watch(jobs, policy=slow):
+                in_a_batch = tracemalloc.get_traced_memory()[0] - before
+            before = tracemalloc.get_traced_memory()[0]
+            singles = [asyncio.create_task(waiter.wait(str(n), **when(), policy=slow)) for n in range(1000)]
+            await asyncio.sleep(0)
+            alone = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        for single in singles:
+            single.cancel()
+        await asyncio.gather(*singles, return_exceptions=True)
+    assert in_a_batch < 1_500_000  # 1.5 kB a job
+    assert alone < 4_000_000
+
+
+# -- the limiter --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_refusal_slows_everybody_down_and_good_answers_recover(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter_module, "_SLOWEST", 30.0)
+    waiter: SharedWaiter
+    in_pause: list[str] = []
+    rates: list[float] = []
+
+    def answer(job_id: str, look: int) -> Any:
+        limiter = waiter.limiter
+        if job_id == "0" and look == 3:
+            return refused(0.3, status=status)
+        if asyncio.get_running_loop().time() < limiter.resume_at:
+            in_pause.append(job_id)
+        if limiter.slowed:
+            rates.append(limiter.rate)
+        return done(job_id) if len(rates) > 40 else RUNNING
+
+    async with (
+        job_server(answer) as server,
+        waiting(client_at(server.url)) as waiter,
+        waiter.watch(submitted(*(str(n) for n in range(10))), policy=QUICK) as watch,
+    ):
+        found = by_id([ended async for ended in watch])
+    assert all(isinstance(outcome, Finished) for outcome in found.values())
+    assert len(found) == 10
+    # Those under way with the refused one may still arrive; nobody else does until the pause is over.
+    assert len(in_pause) <= 9
+    assert len(set(in_pause)) == len(in_pause)
+    assert rates == sorted(rates)
+    assert rates[0] < rates[-1] < 500
+
+
+async def test_a_last_look_goes_out_in_a_pause() -> None:
+    def answer(job_id: str, look: int) -> Any:
+        if job_id == "unlucky":
+            return refused(60)
+        return done(job_id) if server.counts["unlucky"] else RUNNING
+
+    async with job_server(answer) as server, waiting(client_at(server.url)) as waiter:
+        slow = PollPolicy(min_interval=0.05, max_interval=600)
+        jobs = [*submitted("finished", seconds=0.4), *submitted("unlucky", seconds=0.3), *submitted("later")]
+        async with waiter.watch(jobs, policy=slow) as watch:
+            found = by_id(await watch.gather(2, linger=60))
+            assert waiter.limiter.resume_at > asyncio.get_running_loop().time() + 30
+            assert watch.waiting == 1
+    assert isinstance(found["finished"], Finished)
+    assert isinstance(found["unlucky"], JobTimeoutError)
+    assert server.counts["unlucky"] == 2
+
+
+async def test_no_more_looks_at_once_than_allowed() -> None:
+    at_once = most = 0
+
+    async def answer(job_id: str, look: int) -> Any:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.02)
+        at_once -= 1
+        return done(job_id)
+
+    async with job_server(answer) as server:
+        waiter = SharedWaiter(client_at(server.url), limiter=Limiter(max_concurrent=7))
+        waiter._limiter._clock = asyncio.get_running_loop().time
+        async with waiter.watch(submitted(*(str(n) for n in range(40))), policy=QUICK) as watch:
+            assert len([ended async for ended in watch]) == 40
+        await waiter.aclose()
+    assert most == 7
+    assert waiter.looks == 40
+
+
+async def test_an_endpoint_that_hangs_cannot_hold_a_job_past_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiter_module, "GRACE", 0.05)
+    monkeypatch.setattr(waiter_module, "_SWEEP", 0.02)
+    forever = asyncio.Event()
+
+    async def answer(job_id: str, look: int) -> Any:
+        await forever.wait()
+        return RUNNING
+
+    async with job_server(answer) as server:
+        waiter = SharedWaiter(client_at(server.url), limiter=Limiter(max_concurrent=1))
+        async with waiter.watch(submitted("1", "2", "3", seconds=0.05), policy=QUICK) as watch:
+            found = by_id(await watch.gather(2, linger=60))
+            assert len(server.looks) == watch.waiting == 1  # the one that hangs ends by its own time-out
+        await waiter.aclose()
+        forever.set()
+    assert len(found) == 2
+    assert all(isinstance(outcome, JobTimeoutError) for outcome in found.values())
+
+
+async def test_late_looks_are_counted() -> None:
+    gate = asyncio.Event()
+
+    async def answer(job_id: str, look: int) -> Any:
+        await gate.wait()
+        return done(job_id)
+
+    async with job_server(answer) as server:
+        waiter = SharedWaiter(client_at(server.url), limiter=Limiter(max_concurrent=1))
+        async with waiter.watch(submitted("1", "2"), policy=QUICK) as watch:
+            await until(lambda: server.looks)
+            for _, _, job in waiter._due:
+                job.late_after -= 3600  # as if it had been due long ago
+            gate.set()
+            await watch.gather(2, linger=60)
+        assert (waiter.looks, waiter.late) == (2, 1)
+        await waiter.aclose()
+
+
+# -- the end ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_last_one_out_closes_the_session(connectors: list[aiohttp.TCPConnector]) -> None:
+    async with job_server(lambda job_id, look: RUNNING) as server:
+
+        async def one(job_id: str) -> None:
+            async with waiting(client_at(server.url)) as waiter:
+                await waiter.wait(job_id, **when(), policy=QUICK)
+
+        tasks = [asyncio.create_task(one(str(number))) for number in range(3)]
+        await until(lambda: len(server.counts) == 3)
+        for left, task in zip((2, 1, 0), tasks, strict=True):
+            task.cancel("a word to the outside")
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await task
+            assert caught.value.args == ("a word to the outside",)  # Airflow tells a kill from a restart by it
+            assert connectors[0].closed is (left == 0)
+    assert len(connectors) == 1
+
+
+async def test_a_look_under_way_is_cancelled_with_the_group() -> None:
+    arrived, forever = asyncio.Event(), asyncio.Event()
+
+    async def answer(job_id: str, look: int) -> Any:
+        arrived.set()
+        await forever.wait()
+        return RUNNING
+
+    async with job_server(answer) as server:
+        async with waiting(client_at(server.url)) as waiter, waiter.watch(submitted("7"), policy=QUICK):
+            await arrived.wait()
+            (look,) = waiter._looking
+        assert look.cancelled()
+        forever.set()
+
+
+async def test_a_leaver_who_is_cancelled_again_still_closes(connectors: list[aiohttp.TCPConnector]) -> None:
+    async with job_server(lambda job_id, look: RUNNING) as server:
+        held = asyncio.Event()
+
+        async def one() -> None:
+            async with waiting(client_at(server.url)) as waiter:
+                try:
+                    await waiter.wait("7", **when(), policy=QUICK)
+                finally:
+                    held.set()
+
+        task = asyncio.create_task(one())
+        await until(lambda: server.looks)
+        task.cancel()
+        await held.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(lambda: not shared._closing)
+    assert connectors[0].closed
+
+
+async def test_who_comes_while_a_group_closes_gets_a_new_one(connectors: list[aiohttp.TCPConnector]) -> None:
+    async with job_server(lambda job_id, look: done(job_id)) as server:
+        client = client_at(server.url)
+        async with waiting(client) as first:
+            await first.wait("1", **when(), policy=QUICK)
+            seat = waiting(client)
+            await seat.__aenter__()
+        assert not connectors[0].closed
+        leaving = asyncio.ensure_future(seat.__aexit__(None, None, None))
+        await asyncio.sleep(0)
+        async with waiting(client) as second:
+            assert second is not first
+            await second.wait("2", **when(), policy=QUICK)
+            await leaving
+            await second.wait("3", **when(), policy=QUICK)
+    assert [connector.closed for connector in connectors] == [True, True]
+
+
+async def test_a_fault_of_the_program_ends_its_own_job_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch = AsyncModelsLabClient.fetch
+
+    async def faulty(self: AsyncModelsLabClient, job_id: str) -> Any:
+        if job_id == "cursed":
+            raise KeyError("a fault")
+        return await fetch(self, job_id)
+
+    monkeypatch.setattr(AsyncModelsLabClient, "fetch", faulty)
+    async with job_server(lambda job_id, look: done(job_id)) as server, waiting(client_at(server.url)) as waiter:
+        with pytest.raises(KeyError, match="a fault"):
+            await waiter.wait("cursed", **when(), policy=QUICK)
+        assert (await waiter.wait("fine", **when(), policy=QUICK)).links
+
+
+async def test_nobody_listens() -> None:
+    async with waiting(client_at("http://127.0.0.1:9")) as waiter:
+        with pytest.raises(JobTimeoutError, match="ConnectionRefusedError"):
+            await waiter.wait("7", **when(0.1), policy=QUICK)
+        assert not waiter.limiter.slowed  # no answer says nothing about load
+
+
+def test_each_loop_has_its_own(connectors: list[aiohttp.TCPConnector]) -> None:
+    async def life() -> SharedWaiter:
+        async with job_server(lambda job_id, look: done(job_id)) as server, waiting(client_at(server.url)) as waiter:
+            await waiter.wait("7", **when(), policy=QUICK)
+            return waiter
+
+    assert asyncio.run(life()) is not asyncio.run(life())
+    assert [connector.closed for connector in connectors] == [True, True]
+    assert not shared._groups
+
+
+def test_a_loop_that_ended_without_goodbye_is_forgotten() -> None:
+    rude = asyncio.new_event_loop()
+    seat = waiting(client_at("http://127.0.0.1:9"))
+    rude.run_until_complete(seat.__aenter__())
+    assert rude in shared._groups
+    rude.close()
+
+    async def next_one() -> None:
+        async with waiting(client_at("http://127.0.0.1:9")):
+            assert rude not in shared._groups
+
+    asyncio.run(next_one())
+
+
+async def test_log_lines_belong_to_who_waits() -> None:
+    task: contextvars.ContextVar[str] = contextvars.ContextVar("task", default="nobody")
+    lines: list[tuple[str, str]] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append((task.get(), record.getMessage()))
+
+    listener = Listener(logging.INFO)
+    log = logging.getLogger("airflow_provider_modelslab.client.waiter")
+    log.addHandler(listener)
+    log.setLevel(logging.INFO)
+    try:
+        async with job_server(lambda job_id, look: refused(0) if look == 1 else done(job_id)) as server:
+
+            async def one(name: str) -> None:
+                task.set(name)
+                async with waiting(client_at(server.url)) as waiter:
+                    await waiter.wait(name, **when(), policy=QUICK)
+
+            await asyncio.gather(one("a"), one("b"))
+    finally:
+        log.removeHandler(listener)
+        log.setLevel(logging.NOTSET)
+    assert {(who, text[:6]) for who, text in lines} == {("a", "Job a:"), ("b", "Job b:"), ("nobody", lines[0][1][:6])}
+
+
+async def test_an_error_without_an_answer_goes_on() -> None:
+    async def answer(job_id: str, look: int) -> Any:
+        if look == 1:
+            raise web.HTTPMovedPermanently("https://elsewhere.example.com/")
+        return done(job_id)
+
+    async with job_server(answer) as server, waiting(client_at(server.url)) as waiter:
+        assert (await waiter.wait("7", **when(), policy=QUICK)).links
+        assert not waiter.limiter.slowed
