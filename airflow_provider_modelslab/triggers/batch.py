@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class ModelsLabBatchTrigger(BaseTrigger):
     :param wake_at: how many ended jobs are enough, 1 or more.
     :param linger: seconds after the first one, after which fewer are enough; 0 or more.
     :param max_wait: seconds after ``started_at`` at which the event is sent in any case; ``None`` for no such limit.
+        Without jobs it is a pause, for a batch that is refused everything.
     :param started_at: seconds since the epoch; now, when it is not given.
     :param poll_policy: a :class:`PollPolicy` as a dict.
     """
@@ -99,6 +101,9 @@ class ModelsLabBatchTrigger(BaseTrigger):
 
     async def _wait(self) -> list[Ended]:
         until = float("inf") if self.max_wait is None else self.started_at + self.max_wait
+        if not self.jobs:
+            await asyncio.sleep(0 if self.max_wait is None else max(0.0, until - time.time()))
+            return []
         self.log.info("Waiting for %d of %d jobs, or %.0f s after the first", self.wake_at, len(self.jobs), self.linger)
         jobs = (Submitted(**job) for job in self.jobs)
         policy = PollPolicy.from_dict(self.poll_policy)

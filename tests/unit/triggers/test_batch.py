@@ -153,3 +153,15 @@ async def test_a_fault_of_the_program_fails_the_trigger(monkeypatch: pytest.Monk
 async def test_a_kill_is_logged_and_cancels_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     await trigger("a", "b").on_kill()
     assert "The wait for 2 jobs was ended" in capsys.readouterr().out
+
+
+def test_without_jobs_it_is_a_pause_that_survives_a_restart() -> None:
+    pause = ModelsLabBatchTrigger([], max_wait=0.3)
+    begun = time.time()
+    assert event_of(in_the_triggerer(TaskDeferred(trigger=pause, method_name="execute_complete"))) == {
+        "status": "success",
+        "ended": [],
+        "waiting": 0,
+    }
+    assert time.time() >= begun + 0.25
+    assert event_of(pause)["ended"] == []  # its time is over, so another triggerer sends the event at once
