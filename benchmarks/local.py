@@ -8,7 +8,14 @@
 - ``overhead``: a clip by the engine (file in, file out) over a bare call of diffusers' pipeline, both with the tiny
   model.
 - ``gif``: ``write_gif`` beside ``export_to_gif``, time and PSNR, on three kinds of clips; the worst of each counts.
-- on a GPU: the default request, warm, end to end. Needs imageio and imageio-ffmpeg, which stock diffusers writes with.
+- on a GPU: the default request, warm, from file to file. Stock diffusers reads and writes with imageio and
+  imageio-ffmpeg; where they are not installed it is given PyAV.
+- ``--table``: on a GPU also the page's example, 1024x576, 25 frames of 768x768, AnimateLCM, Lightning and upscaling,
+  each beside stock diffusers, and what compiling and the approximations add. To be kept as one file for a card:
+  ``python -m benchmarks.local --skip load overhead gif --table --json benchmarks/results/local-gpu.json``.
+- ``--approximations``: what the fields of ``Speed`` that change the result lose (PSNR against the exact result) and
+  save, for the tiny model and the demo model.
+- ``--dry-run`` runs the GPU part on the CPU in small, to see that nothing is broken; its seconds mean nothing.
 
 The main figures stand at the top of the JSON: ``load_speedup``, ``load_extra_mib``, ``overhead_ratio``,
 ``gif_speedup``, ``gif_psnr_gain_db``, and on a GPU ``warm_speedup``, ``warm_s``, ``stock_s``, ``matmul_share``.
@@ -32,9 +39,14 @@ from airflow_provider_modelslab.local.encode import write_gif, write_mp4
 from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.local.libraries import load_diffusers
 from benchmarks import local_methods as methods
+from benchmarks.local_weights import write_small_size
 from benchmarks.report import add_json_option, print_table, write_json
 
 Row = dict[str, float]
+
+_REQUEST = ("ours_s", "stock_s", "speedup", "tflop", "matmul_share", "peak_gib", "stock_peak_gib")
+_APPROXIMATION = ("psnr_db", "flop_ratio", "time_ratio")
+_VARIANT = ("ours_s", "exact_s", "first_s")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="The local engine beside stock diffusers.")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each, of which the shortest counts")
     parser.add_argument("--skip", nargs="*", default=[], choices=("load", "overhead", "gif", "gpu"))
+    parser.add_argument("--table", action="store_true", help="all requests on the GPU, not the default one alone")
+    parser.add_argument("--approximations", action="store_true", help="what they lose and save")
+    parser.add_argument("--dry-run", action="store_true", help="try the GPU part out on the CPU")
     parser.add_argument("--folder", type=Path, help="keep the weights here instead of in a temporary folder")
     parser.add_argument("--load", nargs=2, metavar=("METHOD", "FOLDER"), help=argparse.SUPPRESS)
     add_json_option(parser)
@@ -56,22 +71,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
             figures |= _overhead(folder, given.rounds)
         if "gif" not in given.skip:
             figures |= _gif(folder, given.rounds)
-        gpu = _has_gpu() and "gpu" not in given.skip
-        if ("load" not in given.skip or gpu) and not (folder / "motion_modules").is_dir():
+        if given.approximations:
+            figures |= _approximations(folder, given.rounds)
+        gpu = (given.dry_run or _has_gpu()) and "gpu" not in given.skip
+        weights = folder / "small" if given.dry_run else folder
+        if given.dry_run:
+            write_small_size(weights)
+        elif ("load" not in given.skip or gpu) and not (weights / "motion_modules").is_dir():
             _in_a_process("from pathlib import Path; from benchmarks.local_weights import write_real_size; "
-                          f"write_real_size(Path({str(folder)!r}))")  # fmt: skip
+                          f"write_real_size(Path({str(weights)!r}))")  # fmt: skip
         if "load" not in given.skip:
-            figures |= _loading(folder, given.rounds)
+            figures |= _loading(weights, given.rounds)
         if gpu:
-            from benchmarks.local_gpu import measure_gpu
-
-            write_mp4(methods.clips(16, 512)["disc"], folder / "source.mp4", 8)
-            figures |= measure_gpu(folder, folder / "source.mp4", given.rounds)
+            figures |= _gpu(weights, given)
     flat = [[name, value] for name, value in figures.items() if not isinstance(value, dict)]
     texts = [[name, value if isinstance(value, str) else f"{value:.3f}"] for name, value in flat]
     print_table("\nLocal engine beside stock diffusers", ["figure", "value"], texts)
     write_json(given.json, figures)
     return 0
+
+
+def _gpu(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks.local_gpu import measure_gpu
+
+    figures = measure_gpu(folder, given.rounds, table=given.table, dry_run=given.dry_run)
+    for title, columns in (("requests", _REQUEST), ("variants", _VARIANT)):
+        if title in figures:
+            rows = [[name, *(f"{row[column]:.3f}" for column in columns)] for name, row in figures[title].items()]
+            print_table(f"\n{title.capitalize()} on {figures['card']}", [title, *columns], rows)
+    return figures
+
+
+def _approximations(folder: Path, rounds: int) -> dict[str, Any]:
+    from benchmarks.local_approximations import measure_approximations
+
+    source, clip = folder / "source.mp4", methods.clips(16, 128)["disc"]
+    write_mp4(clip, source, 8)
+    known = LocalEngine(cache_dir=folder / "cache", offline=True).catalog.available()
+    models = [model for model in ("tiny", "demo") if model in known]
+    made = {model: measure_approximations(folder, source, clip, model, rounds) for model in models}
+    for model, rows in made.items():
+        values = [[name, *(f"{row[column]:.2f}" for column in _APPROXIMATION)] for name, row in rows.items()]
+        print_table(f"\nApproximations, model {model}", ["setting", *_APPROXIMATION], values)
+    return {"approximations": made}
 
 
 def _loading(folder: Path, rounds: int) -> dict[str, Any]:

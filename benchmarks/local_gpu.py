@@ -1,84 +1,151 @@
-"""The default request on a GPU, warm and end to end: the engine beside stock diffusers, and its share of the card."""
+"""Requests on a GPU, warm and from file to file: the engine beside stock diffusers, and its share of the card."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.libraries import load_diffusers
+from airflow_provider_modelslab.local.engine import LocalEngine
+from airflow_provider_modelslab.local.libraries import load_diffusers, load_transformers
+from airflow_provider_modelslab.local.speed import Speed
+from benchmarks.local_cases import CASES, DEFAULT, Case, make_ours, make_stock, stock_files
 from benchmarks.local_methods import best_of, load_stock
 
 __all__ = ["measure_gpu"]
 
 _SIDE = 8192
+_VARIANTS = {
+    "compile": Speed(compile=True),
+    "guidance_until=0.6": Speed(guidance_until=0.6),
+    "reuse_deep=2": Speed(reuse_deep=2),
+    "compile, guidance_until=0.6, reuse_deep=2": Speed(compile=True, guidance_until=0.6, reuse_deep=2),
+}
 
 
-def measure_gpu(folder: Path, source: Path, rounds: int) -> dict[str, float | str]:
-    """16 frames of 512x512, 20 steps at strength 0.7, guidance 7.5, an mp4 in and out."""
+def measure_gpu(folder: Path, rounds: int, *, table: bool = False, dry_run: bool = False) -> dict[str, Any]:
+    """The default request; with ``table`` all of :data:`~.local_cases.CASES`, and what compiling and cutting adds.
+
+    :param folder: with the weights of :mod:`~.local_weights`.
+    :param dry_run: the same on the CPU in small, to see that it runs: the seconds mean nothing then.
+    """
     import torch
+
+    card = _Card(torch, dry_run=dry_run)
+    cases = [case.small() if dry_run else case for case in (CASES if table else (DEFAULT,))]
+    rows = {case.name: _ours(folder, rounds, card, case) for case in cases}
+    stock = load_stock(folder, card.device)
+    for case in cases:
+        rows[case.name] |= _stock(stock, folder, rounds, card, case)
+    del stock
+    card.free()
+    rate = _matmul_rate(torch, card, 256 if dry_run else _SIDE)
+    for row in rows.values():
+        row["speedup"] = row["stock_s"] / row["ours_s"]
+        row["matmul_share"] = row["tflop"] * 1e12 / row["ours_s"] / rate
+    first = rows[cases[0].name]
+    figures: dict[str, Any] = {
+        "card": card.name,
+        "torch": torch.__version__,
+        "diffusers": load_diffusers().__version__,
+        "transformers": load_transformers().__version__,
+        "command": " ".join(["python -m benchmarks.local", *sys.argv[1:]]),
+        "stock_files": stock_files(),
+        "warm_s": first["ours_s"],
+        "stock_s": first["stock_s"],
+        "warm_speedup": first["speedup"],
+        "tflop": first["tflop"],
+        "matmul_tflops": rate / 1e12,
+        "matmul_share": first["matmul_share"],
+        "peak_gib": first["peak_gib"],
+        "stock_peak_gib": first["stock_peak_gib"],
+    }
+    if stock_files() != "imageio":
+        print("Stock diffusers writes with imageio, which is not installed; PyAV is used, which is faster. For its own "
+              "way: pip install imageio imageio-ffmpeg")  # fmt: skip
+    if table:
+        figures["requests"] = rows
+        with torch.compiler.set_stance("force_eager" if dry_run else "default"):
+            figures["variants"] = {
+                name: _variant(folder, rounds, card, cases[0], speed) | {"exact_s": first["ours_s"]}
+                for name, speed in _VARIANTS.items()
+            }
+    return figures
+
+
+class _Card:
+    """The device, and what a CPU has no equal of."""
+
+    def __init__(self, torch: Any, *, dry_run: bool) -> None:
+        self._cuda = None if dry_run else torch.cuda
+        self.device = "cpu" if dry_run else "cuda"
+        self.dtype = "float32" if dry_run else "bfloat16"
+        self.name = "none (dry run)" if dry_run else torch.cuda.get_device_name()
+
+    def wait(self) -> None:
+        if self._cuda:
+            self._cuda.synchronize()
+
+    def free(self) -> None:
+        if self._cuda:
+            self._cuda.empty_cache()
+            self._cuda.reset_peak_memory_stats()
+
+    def peak_gib(self) -> float:
+        return float(self._cuda.max_memory_allocated() / 2**30) if self._cuda else 0.0
+
+    def timed(self, rounds: int, work: Callable[[], Any]) -> float:
+        def whole() -> None:
+            work()
+            self.wait()
+
+        (seconds,) = best_of(rounds, whole)
+        return seconds
+
+
+def _ours(folder: Path, rounds: int, card: _Card, case: Case) -> dict[str, float]:
     from torch.utils.flop_counter import FlopCounterMode
 
-    from airflow_provider_modelslab.local.engine import LocalEngine
-
-    diffusers = load_diffusers()
-    engine = LocalEngine(model_dir=folder, device="cuda", dtype="bfloat16", offline=True)
-    request = Video2VideoRequest(
-        model_id="real", prompt="a fox", init_video=str(source), seed=1, num_frames=16, guidance_scale=7.5
-    )
-    out = folder / "out.mp4"
-
-    def ours() -> None:
-        engine.generate(request, out)
-        torch.cuda.synchronize()
-
-    ours()  # loads, and lets the card choose its kernels
+    engine = LocalEngine(model_dir=folder, device=card.device, dtype=card.dtype, offline=True)
+    make_ours(engine, case, folder)  # loads, and lets the card choose its kernels
     with FlopCounterMode(display=False) as counter:
-        ours()
-    torch.cuda.reset_peak_memory_stats()
-    (ours_s,) = best_of(rounds, ours)
-    ours_gib = torch.cuda.max_memory_allocated() / 2**30
+        make_ours(engine, case, folder)
+    card.free()
+    seconds = card.timed(rounds, lambda: make_ours(engine, case, folder))
+    peak = card.peak_gib()
     engine.clear_cache()
-    pipeline = load_stock(folder, "cuda")
-
-    def stock() -> None:
-        frames = diffusers.utils.load_video(str(source))[:16]
-        video = pipeline(
-            video=frames, prompt="a fox", num_inference_steps=20, strength=0.7, guidance_scale=7.5, height=512,
-            width=512, generator=torch.Generator("cpu").manual_seed(1),
-        ).frames[0]  # fmt: skip
-        diffusers.utils.export_to_video(video, str(out), fps=8)
-        torch.cuda.synchronize()
-
-    stock()
-    torch.cuda.reset_peak_memory_stats()
-    (stock_s,) = best_of(rounds, stock)
-    stock_gib = torch.cuda.max_memory_allocated() / 2**30
-    rate = _matmul_rate(torch)
-    flops = counter.get_total_flops()
-    return {
-        "card": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "warm_s": ours_s,
-        "stock_s": stock_s,
-        "warm_speedup": stock_s / ours_s,
-        "tflop": flops / 1e12,
-        "matmul_tflops": rate / 1e12,
-        "matmul_share": flops / ours_s / rate,
-        "peak_gib": ours_gib,
-        "stock_peak_gib": stock_gib,
-    }
+    return {"ours_s": seconds, "tflop": counter.get_total_flops() / 1e12, "peak_gib": peak}
 
 
-def _matmul_rate(torch: Any) -> float:
-    """Operations per second that the card reaches on one large bfloat16 product."""
-    a, b = (torch.randn(_SIDE, _SIDE, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+def _stock(pipeline: Any, folder: Path, rounds: int, card: _Card, case: Case) -> dict[str, float]:
+    make_stock(pipeline, case, folder)
+    card.free()
+    seconds = card.timed(rounds, lambda: make_stock(pipeline, case, folder))
+    return {"stock_s": seconds, "stock_peak_gib": card.peak_gib()}
+
+
+def _variant(folder: Path, rounds: int, card: _Card, case: Case, speed: Speed) -> dict[str, float]:
+    """The seconds with ``speed``, and those of the first clip, loading and compiling included."""
+    engine = LocalEngine(model_dir=folder, device=card.device, dtype=card.dtype, offline=True, speed=speed)
+
+    def make() -> None:
+        make_ours(engine, case, folder)
+
+    first = card.timed(1, make)
+    seconds = card.timed(rounds, make)
+    engine.clear_cache()
+    card.free()
+    return {"ours_s": seconds, "first_s": first}
+
+
+def _matmul_rate(torch: Any, card: _Card, side: int) -> float:
+    """Operations per second that the card reaches on one large product of its type."""
+    a, b = (torch.randn(side, side, device=card.device, dtype=getattr(torch, card.dtype)) for _ in range(2))
 
     def work() -> None:
         for _ in range(10):
             a @ b
-        torch.cuda.synchronize()
 
     work()
-    (seconds,) = best_of(5, work)
-    return float(10 * 2 * _SIDE**3 / seconds)
+    return float(10 * 2 * side**3 / card.timed(5, work))

@@ -14,6 +14,7 @@ from airflow_provider_modelslab.local.families import Family
 from airflow_provider_modelslab.local.plan import LoraUse, Plan, plan_passes
 from airflow_provider_modelslab.local.schedulers import max_steps
 from airflow_provider_modelslab.local.specs import ANIMATEDIFF, LoraSpec, ModelSpec, MotionSpec
+from airflow_provider_modelslab.local.speed import Speed
 from airflow_provider_modelslab.local.support import Fields, asked_for, beyond_model, merge, unsupported
 
 __all__ = ["AnimateDiff"]
@@ -55,9 +56,11 @@ class AnimateDiff(Family):
         motion = motion and _with_step_file(motion, passes[0].steps)
         return Plan(spec, passes, request.num_frames, request.fps or spec.fps, motion, loras)
 
-    def load(self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any) -> AnimateDiffModel:
+    def load(
+        self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed | None = None
+    ) -> AnimateDiffModel:
         """See :meth:`~.families.Family.load`."""
-        return AnimateDiffModel(spec, catalog, device, dtype)
+        return AnimateDiffModel(spec, catalog, device, dtype, speed)
 
     def _motion(
         self, request: Video2VideoRequest, spec: ModelSpec, catalog: Catalog, finds: _Finds

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.local.assemble import build_shell, fill_shell, shell_config, shell_key
 from airflow_provider_modelslab.local.catalog import Catalog
+from airflow_provider_modelslab.local.compiled import compile_forward
+from airflow_provider_modelslab.local.deep_reuse import DeepReuse
 from airflow_provider_modelslab.local.denoise import denoise
+from airflow_provider_modelslab.local.devices import lay_out, storage_bytes, vae_chunk
 from airflow_provider_modelslab.local.families import LoadedModel, run_padded
 from airflow_provider_modelslab.local.folders import read_json, weights_in
+from airflow_provider_modelslab.local.guidance import Means
 from airflow_provider_modelslab.local.libraries import load_diffusers, load_transformers
 from airflow_provider_modelslab.local.lora import LoraLayer, add_loras, read_lora
+from airflow_provider_modelslab.local.memory_fallback import MemoryFallback
 from airflow_provider_modelslab.local.motion import CONFIG_NAMES, MotionWeights, is_motion_key, read_motion
 from airflow_provider_modelslab.local.plan import LoraUse, Pass, Plan
+from airflow_provider_modelslab.local.prompt_attention import use_prompt_attention
 from airflow_provider_modelslab.local.schedulers import build_scheduler
 from airflow_provider_modelslab.local.specs import ModelSpec
+from airflow_provider_modelslab.local.speed import Speed
+from airflow_provider_modelslab.local.text import PromptMemory
+from airflow_provider_modelslab.local.tiny_vae import load_tiny_vae
 from airflow_provider_modelslab.local.weights import Tensors, read_tensors, weight_files
 
 if TYPE_CHECKING:
@@ -39,14 +49,16 @@ class AnimateDiffModel(LoadedModel):
     middle block has its own, around the same spatial tensors.
     """
 
-    def __init__(self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any) -> None:
+    def __init__(self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed | None = None) -> None:
+        self._name = spec.id
         self._catalog = catalog
         self._device = device
         self._dtype = dtype
+        self._speed = speed or Speed()
         folder = spec.folder
         self._config = read_json(folder / "unet" / "config.json")
         files = weight_files(folder / "unet", "model_id", allow_pickle=catalog.allow_pickle)
-        tensors = read_tensors(files, device=device, dtype=dtype)
+        tensors = lay_out(read_tensors(files, device=device, dtype=dtype), device)
         self._spatial = {name: t for name, t in tensors.items() if not is_motion_key(name)}
         self._own: MotionWeights | None = None
         if spec.has_motion:
@@ -54,12 +66,28 @@ class AnimateDiffModel(LoadedModel):
             self._own = MotionWeights({name: self._config[name] for name in CONFIG_NAMES}, motion)
         elif spec.own_motion:
             self._own = self._read_motion(folder / "motion_adapter")
-        self.pipeline = _load_pipeline(spec, device, dtype, allow_pickle=catalog.allow_pickle)
+        self.pipeline = _load_pipeline(spec, catalog, device, dtype, self._speed)
         self._saved_scheduler = self.pipeline.scheduler.config
         self._text: Tensors = dict(self.pipeline.text_encoder.state_dict())
         self._motion: tuple[str, MotionWeights] | None = None
         self._shells: dict[tuple[str, ...], Any] = {}
+        self._shell: tuple[str, ...] = ()  # the key of the one that is worn
+        self._text_changed = False
         self._wearing: object = None
+        self._deep: dict[tuple[str, ...], DeepReuse] = {}
+        self._prompts = PromptMemory()
+        self._fallback = MemoryFallback(vae_chunk(device), lambda: self.make_room is not None and self.make_room())
+        self._noted: dict[str, Any] = {}
+
+    @property
+    def bytes(self) -> int:
+        """See :attr:`~.families.LoadedModel.bytes`: also of what a request may take off again."""
+        motions = (self._own, self._motion[1] if self._motion else None)
+        kept = [self._spatial, self._text, *(motion.tensors for motion in motions if motion)]
+        worn = [self.pipeline.vae, self.pipeline.text_encoder, *self._shells.values()]
+        return storage_bytes(
+            tensor for part in (*kept, *(module.state_dict() for module in worn)) for tensor in part.values()
+        )
 
     def prepare(self, plan: Plan) -> None:
         """See :meth:`~.families.LoadedModel.prepare`."""
@@ -73,7 +101,28 @@ class AnimateDiffModel(LoadedModel):
     def run(self, frames: Sequence[Image], job: Pass, *, on_step: Callable[[int], None]) -> list[Image]:
         """See :meth:`~.families.LoadedModel.run`."""
         self.pipeline.scheduler = build_scheduler(job.scheduler, self._saved_scheduler)
-        return run_padded(frames, _MULTIPLE, lambda padded: denoise(self.pipeline, padded, job, on_step=on_step))
+        portions = self._fallback.of(len(frames), *frames[0].size)
+        deep = self._deep.get(self._shell)
+        means = Means(self._speed, self._prompts, portions, deep)
+        self._noted = {}
+
+        def run(padded: list[Image]) -> Any:
+            return denoise(self.pipeline, padded, job, on_step=on_step, means=means)
+
+        try:
+            made = run_padded(frames, _MULTIPLE, run)
+        finally:
+            if deep is not None:
+                deep.clear()
+        approximations = self._speed.approximations(job)
+        self._noted = {"approximations": approximations} if approximations else {}
+        if portions.notes:
+            self._noted["memory_fallback"] = portions.notes
+        return made
+
+    def notes(self) -> dict[str, Any]:
+        """``approximations`` and ``memory_fallback``, where there were any; see :class:`~.speed.Speed`."""
+        return dict(self._noted)
 
     def _dress(self, plan: Plan) -> None:
         motion = self._motion_for(plan)
@@ -82,13 +131,25 @@ class AnimateDiffModel(LoadedModel):
             raise RequestValidationError.of("num_frames", problem)
         weights = {"unet": self._spatial | motion.tensors, "text_encoder": self._text}
         changed = self._changed_by_loras(plan, weights)
-        key = shell_key(motion.config)
-        if key not in self._shells:
-            self._shells[key] = build_shell(shell_config(self._config, motion.config))
-        unet, text_encoder = self._shells[key], self.pipeline.text_encoder
-        fill_shell(unet, weights["unet"] | changed["unet"])
-        text_encoder.load_state_dict(self._text | changed["text_encoder"], assign=True)
+        self._shell = shell_key(motion.config)
+        if self._shell not in self._shells:
+            self._shells[self._shell] = self._new_shell(motion)
+        unet, text_encoder = self._shells[self._shell], self.pipeline.text_encoder
+        fill_shell(unet, weights["unet"] | lay_out(changed["unet"], self._device))
+        if changed["text_encoder"] or self._text_changed:
+            text_encoder.load_state_dict(self._text | changed["text_encoder"], assign=True)
+            self._prompts.clear()
+            self._text_changed = bool(changed["text_encoder"])
         self.pipeline.register_modules(unet=unet)
+
+    def _new_shell(self, motion: MotionWeights) -> Any:
+        shell = build_shell(shell_config(self._config, motion.config))
+        use_prompt_attention(shell)
+        if self._speed.reuse_deep > 1:
+            self._deep[self._shell] = DeepReuse(shell)
+        if self._speed.compile:
+            compile_forward(shell, self._name)
+        return shell
 
     def _changed_by_loras(self, plan: Plan, weights: Mapping[str, Tensors]) -> dict[str, Tensors]:
         uses = list(plan.loras)
@@ -115,11 +176,15 @@ class AnimateDiffModel(LoadedModel):
         source = plan.motion.source
         if self._motion is None or self._motion[0] != str(source):
             self._motion = None  # the memory of the one before is free before the next one comes
+            for shell in self._shells.values():
+                shell.to("meta")
             self._motion = (str(source), self._read_motion(self._catalog.fetch(source, "motion_module")))
         return self._motion[1]
 
     def _read_motion(self, path: Path) -> MotionWeights:
-        return read_motion(path, device=self._device, dtype=self._dtype, allow_pickle=self._catalog.allow_pickle)
+        allow_pickle = self._catalog.allow_pickle
+        motion = read_motion(path, device=self._device, dtype=self._dtype, allow_pickle=allow_pickle)
+        return replace(motion, tensors=lay_out(motion.tensors, self._device))
 
 
 def _layers(tensors: Tensors) -> set[str]:
@@ -136,22 +201,24 @@ def _check_sizes(layers: list[LoraLayer], weights: Mapping[str, Tensors], use: L
             )
 
 
-def _load_pipeline(spec: ModelSpec, device: str, dtype: Any, *, allow_pickle: bool) -> Any:
+def _load_pipeline(spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed) -> Any:
     """All parts of the model but the UNet. No classes but these are used, whatever the folder names."""
-    import torch
-
     diffusers, transformers = load_diffusers(), load_transformers()
     folder = spec.folder
 
     def part(kind: Any, name: str) -> Any:
-        weights, variant = weights_in(folder / name, allow_pickle=allow_pickle)
+        weights, variant = weights_in(folder / name, allow_pickle=catalog.allow_pickle)
         options = {"use_safetensors": weights == "safetensors", "variant": variant, "local_files_only": True}
         return kind.from_pretrained(str(folder / name), dtype=dtype, **options).to(device).eval().requires_grad_(False)
 
-    vae = part(diffusers.AutoencoderKL, "vae")
-    if device != "cpu" or dtype == torch.float32:
-        # Casts the VAE to float32 and back on each run. Only SDXL's VAE needs it, and in float32 it does nothing.
-        vae.register_to_config(force_upcast=False)
+    if speed.tiny_vae is not None:
+        vae = load_tiny_vae(speed.tiny_vae, catalog, device, dtype)
+    else:
+        vae = part(diffusers.AutoencoderKL, "vae")
+        vae.load_state_dict(lay_out(vae.state_dict(), device), assign=True)
+        if device != "cpu" or dtype.itemsize == 4:
+            # Casts it to float32 and back on each run. Only SDXL's VAE needs it, and in float32 it does nothing.
+            vae.register_to_config(force_upcast=False)
     pipeline = diffusers.AnimateDiffVideoToVideoPipeline(
         vae=vae,
         text_encoder=part(transformers.CLIPTextModel, "text_encoder"),

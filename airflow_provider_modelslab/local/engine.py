@@ -10,68 +10,63 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import JobFailedError, ModelsLabError, RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.local.cache import ModelCache
+from airflow_provider_modelslab.local.cards import current
 from airflow_provider_modelslab.local.catalog import Catalog
 from airflow_provider_modelslab.local.decode import read_frames, resize_frames
 from airflow_provider_modelslab.local.devices import DTYPES, explain_failure, free_memory, pick_device, pick_dtype
 from airflow_provider_modelslab.local.families import LoadedModel, family_of
 from airflow_provider_modelslab.local.fetch import FetchLimits, fetch_clip
+from airflow_provider_modelslab.local.loading import GATE
+from airflow_provider_modelslab.local.memory import default_budget, estimate_bytes, is_out_of_memory
 from airflow_provider_modelslab.local.output import write_clip
 from airflow_provider_modelslab.local.plan import Pass, Plan
 from airflow_provider_modelslab.local.specs import ModelSpec
+from airflow_provider_modelslab.local.speed import Speed
+from airflow_provider_modelslab.local.stages import (
+    Generated,
+    GenerationInterruptedError,
+    Prepared,
+    Progress,
+    Rendered,
+    plan_key,
+)
 from airflow_provider_modelslab.local.support import beyond_page, merge
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Generated", "GenerationInterruptedError", "LocalEngine"]
+__all__ = ["Generated", "GenerationInterruptedError", "LocalEngine", "Prepared", "Rendered"]
 
 log = logging.getLogger(__name__)
 
 
-class GenerationInterruptedError(Exception):
-    """The caller's ``should_stop`` said yes. Nothing was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """A finished clip.
-
-    :param path: the clip.
-    :param meta: every attribute of the request with the value that was really used (``width``, ``height`` and ``fps``
-        as encoded, the drawn ``seed``, steps and guidance of the motion module where the request had none), links
-        without their query; and ``denoising_steps`` run in all, ``improved_sampling_iterations``, ``scheduler``,
-        ``model_family``, ``source_fps`` (0 if unknown), ``device`` and ``dtype``. JSON.
-    :param seconds: wall-clock time, from the download to the written file.
-    """
-
-    path: Path
-    meta: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
 class LocalEngine:
-    """Makes clips on this machine; one model stays loaded, and is used by one generation at a time.
+    """Makes clips on this machine; models stay loaded within a budget, and one clip at a time is rendered.
 
-    Threads may share an engine: reading and writing clips overlap, the model is under a lock.
+    Threads may share an engine: reading and writing clips overlap, the device is under a lock.
 
     :param model_dir: the folder of models, motion modules and LoRAs, see :mod:`~.catalog`.
     :param cache_dir: where the built-in ``tiny`` model is kept; by default the user's cache folder.
     :param device: ``auto`` (the GPU where there is one, else the CPU) or a torch device such as ``cuda:1``.
     :param dtype: ``auto`` (float32 on the CPU, bfloat16 on a GPU that has it, else float16) or a torch type's name.
     :param limits: for the download of ``init_video``.
-    :param catalog_file: the user's own names, see :mod:`~.catalog_file`; by default ``catalog.json`` (or ``.yaml``) in
-        ``model_dir``.
+    :param catalog_file: the user's own names, see :mod:`~.catalog_file`, or a mapping with the content of such a file;
+        by default ``catalog.json`` (or ``.yaml``) in ``model_dir``.
     :param offline: take nothing from the Hugging Face Hub but what was downloaded before.
     :param allow_pickle: read weights in ``.bin``, ``.ckpt`` and ``.pt`` too. torch's loader for weights alone reads
         them, which refuses code; still, take them from people you trust.
-    :raises ValueError: for a ``dtype`` that is none of these, or a catalog file that cannot be used.
+    :param speed: how to run models; by default whatever is faster and changes no result.
+    :param memory_budget: bytes on the device that models may take together; the one used least recently goes first. A
+        model that is larger is loaded alone, with a warning. By default see :func:`~.memory.default_budget`.
+    :raises ValueError: for a ``dtype`` that is none of these, a budget of nothing, or a catalog file that cannot be
+        used.
     """
 
     def __init__(
@@ -82,35 +77,48 @@ class LocalEngine:
         device: str = "auto",
         dtype: str = "auto",
         limits: FetchLimits | None = None,
-        catalog_file: Path | str | None = None,
+        catalog_file: Path | str | Mapping[str, Any] | None = None,
         offline: bool = False,
         allow_pickle: bool = False,
+        speed: Speed | None = None,
+        memory_budget: int | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+        if memory_budget is not None and memory_budget <= 0:
+            raise ValueError(f"memory_budget must be more than 0 bytes, or None; got {memory_budget}")
         self.catalog = Catalog(
             Path(model_dir) if model_dir else None,
             Path(cache_dir) if cache_dir else None,
-            catalog_file=Path(catalog_file) if catalog_file else None,
+            catalog_file=Path(catalog_file) if isinstance(catalog_file, str) and catalog_file else catalog_file or None,
             offline=offline,
             allow_pickle=allow_pickle,
         )
         self.limits = limits or FetchLimits()
         self._device = device
         self._dtype = dtype
+        self._speed = speed or Speed()
         self._lock = threading.Lock()
-        self._loaded: tuple[ModelSpec, LoadedModel] | None = None
+        self._models = ModelCache(lambda: memory_budget or default_budget(pick_device(device)))
+
+    @property
+    def device(self) -> str:
+        """The device as it was given."""
+        return self._device
 
     @property
     def model_count(self) -> int:
-        """Models in memory now: 0 or 1."""
-        return 0 if self._loaded is None else 1
+        """Models in memory now."""
+        return len(self._models)
+
+    def loaded(self) -> list[dict[str, Any]]:
+        """The models in memory now, see :meth:`.cache.ModelCache.loaded`. Any thread, at once."""
+        return self._models.loaded()
 
     def clear_cache(self) -> None:
-        """Give the model's memory back, after the generation that is running; the next one loads it again."""
+        """Give the models' memory back, after the generation that is running; the next one loads its own again."""
         with self._lock:
-            self._loaded = None
-            free_memory()
+            self._models.clear()
 
     def check(self, request: Video2VideoRequest) -> None:
         """Refuse what cannot be done as asked, before any work. ``init_video`` is not opened.
@@ -139,29 +147,74 @@ class LocalEngine:
         :raises JobFailedError: when the model fails, for example for want of memory.
         :raises GenerationInterruptedError: when ``should_stop`` said so.
         """
+        prepared = self.prepare(request)
+        return self.encode(self.render(prepared, on_step=on_step, should_stop=should_stop), output)
+
+    def prepare(self, request: Video2VideoRequest) -> Prepared:
+        """The first stage: decide every setting, draw the seed, fetch and decode the clip. Any thread, no model.
+
+        :raises RequestValidationError: when the request cannot be done, or ``init_video`` cannot be read.
+        :raises JobFailedError: when the model is not here and the Hub does not answer.
+        """
         started = time.monotonic()
         plan = self._plan(request, ready=True).with_seed(secrets.randbits(32) if request.seed is None else request.seed)
         frames, source_fps = self._source(request.init_video, plan.frames)
+        frames = resize_frames(frames, plan.passes[0].width, plan.passes[0].height)
+        return Prepared(request, plan, tuple(frames), source_fps, time.monotonic() - started)
+
+    def render(
+        self,
+        prepared: Prepared,
+        *,
+        on_step: Callable[[int, int], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Rendered:
+        """The second stage: run the model, one clip at a time; a call waits for the one before it.
+
+        :param on_step: as in :meth:`generate`; also ``should_stop``, which is not asked during the wait.
+        :raises RequestValidationError: when a motion module's or LoRA's file does not fit the model.
+        :raises JobFailedError: when the model fails, for example for want of memory.
+        :raises GenerationInterruptedError: when ``should_stop`` said so.
+        """
+        plan, frames = prepared.plan, list(prepared.frames)
         device = pick_device(self._device)
         dtype = pick_dtype(self._dtype, device)
-        progress = _Progress(plan.calls, on_step, should_stop)
+        progress = Progress(plan.calls, on_step, should_stop)
+        notes: dict[str, Any] = {}
         with self._lock:
+            started = time.monotonic()
             progress.step(0)
             for job in plan.passes:
                 frames = resize_frames(frames, job.width, job.height)
                 if job.calls:
-                    frames = self._run(plan, job, frames, device, dtype, progress.step)
+                    frames, told = self._run(plan, job, frames, device, dtype, progress.step)
                     progress.before += job.calls
-        encoded = write_clip(frames, output, request.output_type or "mp4", plan.fps)
-        meta = {
-            **request.record(),
-            **plan.used(),
-            **encoded,
-            "source_fps": source_fps,
-            "device": device,
-            "dtype": str(dtype).removeprefix("torch."),
-        }
-        return Generated(output, meta, time.monotonic() - started)
+                    notes |= told
+            seconds = prepared.seconds + time.monotonic() - started
+        notes |= {
+            "source_fps": prepared.source_fps, "device": device, "dtype": str(dtype).removeprefix("torch.")
+        }  # fmt: skip
+        return Rendered(prepared.request, plan, tuple(frames), notes, seconds)
+
+    def encode(self, rendered: Rendered, output: Path) -> Generated:
+        """The last stage: write the clip, see :meth:`generate`. Any thread.
+
+        :raises JobFailedError: when it cannot be written.
+        """
+        started = time.monotonic()
+        request, plan = rendered.request, rendered.plan
+        encoded = write_clip(rendered.frames, output, request.output_type or "mp4", plan.fps)
+        meta = {**request.record(), **plan.used(), **encoded, **rendered.notes}
+        return Generated(output, meta, rendered.seconds + time.monotonic() - started)
+
+    def model_key(self, request: Video2VideoRequest) -> tuple[Any, ...]:
+        """What to sort clips by, so that those come together which share model, motion module, LoRAs, size and steps.
+
+        Texts and numbers, hashable. Nothing is downloaded.
+
+        :raises RequestValidationError: when the request cannot be done.
+        """
+        return plan_key(self._plan(request, ready=False))
 
     def _plan(self, request: Video2VideoRequest, *, ready: bool) -> Plan:
         """What is to be run.
@@ -189,45 +242,43 @@ class LocalEngine:
 
     def _run(
         self, plan: Plan, job: Pass, frames: list[Image], device: str, dtype: Any, on_step: Callable[[int], None]
-    ) -> list[Image]:
-        try:
-            model = self._model(plan.model, device, dtype)
-            model.prepare(plan)
-            return model.run(frames, job, on_step=on_step)
-        except (ModelsLabError, GenerationInterruptedError):
-            raise
-        except Exception as error:
-            log.warning("%s failed", plan.model.id, exc_info=True)
-            problem = explain_failure(error, frames)
-        # Raised outside of the handler: the error's traceback would hold on to the tensors.
-        free_memory()
-        raise JobFailedError(f"{plan.model.id} failed on {device}: {problem}")
+    ) -> tuple[list[Image], dict[str, Any]]:
+        """The pictures, and what the model notes. Where memory was short and other models hold some, it runs again."""
+
+        def step(done: int) -> None:
+            on_step(done)
+            GATE.pause()
+
+        while True:
+            try:
+                with current(device):
+                    model = self._model(plan.model, device, dtype)
+                    with GATE.working():
+                        model.prepare(plan)
+                        self._models.settle(plan.model)
+                        return model.run(frames, job, on_step=step), model.notes()
+            except (ModelsLabError, GenerationInterruptedError):
+                raise
+            except Exception as error:
+                log.warning("%s failed", plan.model.id, exc_info=True)
+                short, problem = is_out_of_memory(error), explain_failure(error, frames)
+            # Out of the handler: the error's traceback would hold on to the tensors.
+            free_memory()
+            if not (short and self._models.drop_others(plan.model)):
+                raise JobFailedError(f"{plan.model.id} failed on {device}: {problem}")
 
     def _model(self, spec: ModelSpec, device: str, dtype: Any) -> LoadedModel:
-        if self._loaded is None or self._loaded[0] != spec:
-            self._loaded = None  # the memory of the one before is free before the next one comes
-            free_memory()
-            self._loaded = (spec, family_of(spec).load(self.catalog.prepare(spec), self.catalog, device, dtype))
-        return self._loaded[1]
+        def estimate() -> int:
+            return estimate_bytes(self.catalog.prepare(spec), dtype, allow_pickle=self.catalog.allow_pickle)
 
+        def load() -> LoadedModel:
+            ready = self.catalog.prepare(spec)
+            with GATE.loading():
+                model = family_of(spec).load(ready, self.catalog, device, dtype, self._speed)
+            model.make_room = lambda: self._models.drop_others(spec)
+            return model
 
-class _Progress:
-    """Counts the steps of all passes together."""
-
-    def __init__(
-        self, total: int, on_step: Callable[[int, int], None] | None, should_stop: Callable[[], bool] | None
-    ) -> None:
-        self.before = 0  # steps of the passes that are done
-        self._total = total
-        self._on_step = on_step
-        self._should_stop = should_stop
-
-    def step(self, done: int) -> None:
-        done += self.before
-        if self._on_step is not None and done:
-            self._on_step(done, self._total)
-        if self._should_stop is not None and self._should_stop():
-            raise GenerationInterruptedError(f"stopped after {done} of {self._total} steps")
+        return self._models.get(spec, estimate=estimate, load=load)
 
 
 def _listed(error: RequestValidationError) -> dict[str, list[str]]:

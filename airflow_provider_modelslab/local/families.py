@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.local.catalog import Catalog
     from airflow_provider_modelslab.local.plan import Pass, Plan
+    from airflow_provider_modelslab.local.speed import Speed
 
 __all__ = ["Family", "LoadedModel", "family_of", "run_padded"]
 
 
 class LoadedModel(ABC):
     """A model with its weights in memory. Used by one thread at a time."""
+
+    make_room: Callable[[], bool] | None = None
+    """Set by the engine: lets the other models on the device go, and returns whether there were any. For a family to
+    ask when memory is short, before it does anything slower."""
 
     @abstractmethod
     def prepare(self, plan: Plan) -> None:
@@ -39,6 +44,18 @@ class LoadedModel(ABC):
         :param on_step: called with the number of steps done, after each; what it raises ends the run.
         :raises ArithmeticError: when the model's pictures hold values that are no numbers.
         """
+
+    @property
+    @abstractmethod
+    def bytes(self) -> int:
+        """Memory that its weights take now, on all devices together; what several parts share counts once.
+
+        Weights in a mapped file count whole, though the system drops their pages when it needs the room.
+        """
+
+    def notes(self) -> dict[str, Any]:
+        """How the last run was done, for the result's meta: JSON, empty where there is nothing to tell."""
+        return {}
 
 
 class Family(ABC):
@@ -58,8 +75,13 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def load(self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any) -> LoadedModel:
-        """Load a model whose files are on this machine (:meth:`~.catalog.Catalog.prepare`)."""
+    def load(
+        self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed | None = None
+    ) -> LoadedModel:
+        """Load a model whose files are on this machine (:meth:`~.catalog.Catalog.prepare`).
+
+        :param speed: how to run it; what the family has no use for is left out.
+        """
 
 
 def family_of(spec: ModelSpec) -> Family:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_modelslab.local.libraries import load_diffusers, load_transformers
+from airflow_provider_modelslab.local.loading import GATE
 
-__all__ = ["TINY_MAX_FRAMES", "TINY_TEXT_LAYERS", "build_tiny"]
+__all__ = ["TINY_MAX_FRAMES", "TINY_TEXT_LAYERS", "build_tiny", "byte_symbols"]
 
 TINY_TEXT_LAYERS = 5
 """Layers of its text encoder."""
@@ -31,7 +32,7 @@ def build_tiny(folder: Path) -> Path:
     """Save the pipeline in ``folder`` in diffusers' layout (safetensors only); a folder that is there is left as it is.
 
     The weights come from a fixed seed. It is built beside ``folder`` and moved there in one step, so two processes may
-    do this at the same time.
+    do this at the same time; two threads take turns.
 
     :returns: ``folder``.
     :raises OSError: when the folder cannot be written.
@@ -41,7 +42,8 @@ def build_tiny(folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _pipeline().save_pretrained(str(building), safe_serialization=True)
+        with GATE.loading():  # the seed is the whole process's
+            _pipeline().save_pretrained(str(building), safe_serialization=True)
         building.chmod(0o755)
         try:
             building.rename(folder)
@@ -70,14 +72,14 @@ def _pipeline() -> Any:
 
 def _tokenizer() -> Any:
     """CLIP's tokenizer without a merge table: every byte is a token, alone or at the end of a word."""
-    symbols = _byte_symbols()
+    symbols = byte_symbols()
     words = [*symbols, *(f"{symbol}</w>" for symbol in symbols), "<|startoftext|>", "<|endoftext|>"]
     return load_transformers().CLIPTokenizer(
         vocab={word: number for number, word in enumerate(words)}, merges=[], model_max_length=77
     )
 
 
-def _byte_symbols() -> list[str]:
+def byte_symbols() -> list[str]:
     """GPT-2's printable stand-in for each of the 256 bytes, as CLIP uses them."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]

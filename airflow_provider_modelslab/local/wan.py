@@ -6,18 +6,23 @@ import html
 import logging
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.catalog import Catalog
+from airflow_provider_modelslab.local.compiled import compile_forward
+from airflow_provider_modelslab.local.devices import storage_bytes
 from airflow_provider_modelslab.local.families import Family, LoadedModel, run_padded
 from airflow_provider_modelslab.local.folders import weights_in
 from airflow_provider_modelslab.local.libraries import load_diffusers, load_transformers
 from airflow_provider_modelslab.local.plan import Pass, Plan, plan_passes
 from airflow_provider_modelslab.local.schedulers import TRAIN_STEPS
 from airflow_provider_modelslab.local.specs import WAN, ModelSpec
+from airflow_provider_modelslab.local.speed import Speed
 from airflow_provider_modelslab.local.support import beyond_model, merge, unsupported
+from airflow_provider_modelslab.local.text import PromptMemory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,17 +60,23 @@ class Wan(Family):
             raise RequestValidationError.of_fields(fields)
         return Plan(spec, passes, frames, request.fps or spec.fps)
 
-    def load(self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any) -> WanModel:
+    def load(self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed | None = None) -> WanModel:
         """See :meth:`~.families.Family.load`."""
-        return WanModel(spec, catalog, device, dtype)
+        return WanModel(spec, catalog, device, dtype, speed)
 
 
 class WanModel(LoadedModel):
     """diffusers' pipeline with its weights."""
 
-    def __init__(self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any) -> None:
+    def __init__(self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed | None = None) -> None:
         import torch
 
+        speed = speed or Speed()
+        if (speed.tiny_vae, speed.reuse_deep) != (None, 1):
+            log.warning("%s: tiny_vae and reuse_deep are for AnimateDiff models, and are left out", spec.id)
+        self._speed = replace(speed, tiny_vae=None, reuse_deep=1)
+        self._prompts = PromptMemory()
+        self._noted: dict[str, Any] = {}
         diffusers = load_diffusers()
         load_transformers()
         kind, variant = weights_in(spec.folder / "transformer", allow_pickle=catalog.allow_pickle)
@@ -78,29 +89,48 @@ class WanModel(LoadedModel):
             str(spec.folder), vae=vae, dtype=dtype, **options
         ).to(device)
         self.pipeline.set_progress_bar_config(disable=True)
+        if self._speed.compile:
+            compile_forward(self.pipeline.transformer, spec.id)
+
+    @property
+    def bytes(self) -> int:
+        """See :attr:`~.families.LoadedModel.bytes`."""
+        parts = (self.pipeline.transformer, self.pipeline.vae, self.pipeline.text_encoder)
+        return storage_bytes(tensor for part in parts for tensor in part.state_dict().values())
 
     def prepare(self, plan: Plan) -> None:
         """Nothing to put in: there are no parts in this family."""
 
     def run(self, frames: Sequence[Image], job: Pass, *, on_step: Callable[[int], None]) -> list[Image]:
         """See :meth:`~.families.LoadedModel.run`."""
-        return run_padded(frames, _MULTIPLE, lambda padded: self._run(padded, job, on_step))
+        made = run_padded(frames, _MULTIPLE, lambda padded: self._run(padded, job, on_step))
+        approximations = self._speed.approximations(job)
+        self._noted = {"approximations": approximations} if approximations else {}
+        return made
+
+    def notes(self) -> dict[str, Any]:
+        """``approximations``, where there were any; see :class:`~.speed.Speed`."""
+        return dict(self._noted)
 
     def _run(self, frames: list[Image], job: Pass, on_step: Callable[[int], None]) -> Any:
         import torch
 
-        def step_end(_pipeline: Any, index: int, _timestep: Any, _tensors: dict[str, Any]) -> dict[str, Any]:
+        guided_steps = self._speed.guided_steps(job.steps_run) if job.guidance_scale > 1 else 0
+        guided = guided_steps > 0
+
+        def step_end(pipeline: Any, index: int, _timestep: Any, _tensors: dict[str, Any]) -> dict[str, Any]:
+            if index + 1 == guided_steps:
+                pipeline._guidance_scale = 1.0  # which the pipeline asks for in each step
             on_step(index + 1)
             return {}
 
-        guided = job.guidance_scale > 1
         return self.pipeline(
             video=frames,
             width=frames[0].width,
             height=frames[0].height,
             num_inference_steps=job.steps,
             strength=min(1.0, (job.steps_run + 0.5) / job.steps),  # of which diffusers' int(steps * strength) is right
-            guidance_scale=job.guidance_scale,
+            guidance_scale=job.guidance_scale if guided else 1.0,
             prompt_embeds=self._embed(job.prompt),
             negative_prompt_embeds=self._embed(job.negative_prompt) if guided else None,
             generator=torch.Generator("cpu").manual_seed(job.seed),
@@ -122,6 +152,10 @@ class WanModel(LoadedModel):
         if wanted > _TOKENS:
             log.warning("The prompt has %d tokens; the text encoder reads the first %d", wanted, _TOKENS)
         mask = tokens.attention_mask.to(encoder.device)
-        with torch.no_grad():
-            states = encoder(tokens.input_ids.to(encoder.device), mask).last_hidden_state
-        return states * mask.unsqueeze(-1)
+
+        def encode() -> Any:
+            with torch.no_grad():
+                states = encoder(tokens.input_ids.to(encoder.device), mask).last_hidden_state
+            return states * mask.unsqueeze(-1)
+
+        return self._prompts.get(tuple(tokens.input_ids[0].tolist()), encode)

@@ -165,11 +165,15 @@ def test_strength_is_in_proportion(rich: LocalEngine, make: Make, kind: str) -> 
         assert negative[name].allclose(-full[name], atol=1e-5)
 
 
-def weights(engine: LocalEngine) -> dict[str, Any]:
-    assert engine._loaded is not None
-    model = engine._loaded[1]
+def newest(engine: LocalEngine) -> AnimateDiffModel:
+    """The model that was used last."""
+    model = list(engine._models._entries.values())[-1].model
     assert isinstance(model, AnimateDiffModel)
-    return dict(model.pipeline.unet.state_dict())
+    return model
+
+
+def weights(engine: LocalEngine) -> dict[str, Any]:
+    return dict(newest(engine).pipeline.unet.state_dict())
 
 
 def test_several_loras_add_up(rich: LocalEngine, make: Make) -> None:
@@ -187,10 +191,7 @@ def test_several_loras_add_up(rich: LocalEngine, make: Make) -> None:
 
 def test_a_lora_changes_the_text_encoder_too(rich: LocalEngine, make: Make) -> None:
     make()
-    assert rich._loaded is not None
-    model = rich._loaded[1]
-    assert isinstance(model, AnimateDiffModel)
-    encoder = model.pipeline.text_encoder
+    encoder = newest(rich).pipeline.text_encoder
     plain = {name: weight.clone() for name, weight in encoder.state_dict().items()}
     make(lora_models="style")
     changed = {name for name, weight in encoder.state_dict().items() if not weight.equal(plain[name])}
