@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -51,16 +51,21 @@ class _Rooms:
     holds: Holds
 
 
-def create_app(settings: Settings, engine: Engine, *, clock: Callable[[], float] = time.time) -> FastAPI:
-    """The endpoint as an ASGI app. Starting it opens the queue and the worker, stopping it interrupts the running job.
+def create_app(
+    settings: Settings, engine: Engine | Sequence[Engine], *, clock: Callable[[], float] = time.time
+) -> FastAPI:
+    """The endpoint as an ASGI app. Starting it opens the queue and the worker, stopping it interrupts running jobs.
 
     ``app.state.release_holds()`` ends all held submits; a server calls it when it is told to stop.
     ``app.state.misbehaves`` says whether the server has to let the app at its connections, as
     :class:`.wire.FaultyProtocol` does.
 
+    :param engine: what makes the clips. Several engines, each on a device of its own, work on the one queue side by
+        side.
     :param clock: seconds since the epoch; for tests of what expires.
     """
     rooms = _Rooms()
+    engines = tuple(engine) if isinstance(engine, Sequence) else (engine,)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -71,12 +76,12 @@ def create_app(settings: Settings, engine: Engine, *, clock: Callable[[], float]
             rooms.misbehaviour = Misbehaviour(settings, rooms.store, rooms.bills, clock=clock)
         rooms.publisher = Publisher(rooms.store, settings.state_dir)
         rooms.calls = Calls(
-            settings, rooms.store, engine, rooms.publisher, clock=clock, misbehaviour=rooms.misbehaviour
+            settings, rooms.store, engines, rooms.publisher, clock=clock, misbehaviour=rooms.misbehaviour
         )
         rooms.worker = Worker(
             settings,
             rooms.store,
-            engine,
+            engines,
             rooms.publisher,
             on_done=rooms.holds.job_ended,
             clock=clock,
@@ -89,7 +94,7 @@ def create_app(settings: Settings, engine: Engine, *, clock: Callable[[], float]
             if await asyncio.to_thread(rooms.worker.stop, _STOP_S):
                 rooms.store.close()
             else:
-                log.warning("The engine did not react within %s s; its job is taken up by the next start", _STOP_S)
+                log.warning("The engine did not react within %s s; what it did is taken up by the next start", _STOP_S)
 
     app = FastAPI(title="ModelsLab video-to-video endpoint", lifespan=lifespan, openapi_url=None)
     app.state.release_holds = lambda: rooms.holds.close()
@@ -154,7 +159,7 @@ def create_app(settings: Settings, engine: Engine, *, clock: Callable[[], float]
         return await asyncio.to_thread(rooms.calls.fetch, owner, request.path_params["job_id"], base_url(request))
 
     async def system_details(request: Request, owner: str, body: dict[str, Any]) -> Reply:
-        return await asyncio.to_thread(rooms.calls.system_details)
+        return await asyncio.to_thread(lambda: rooms.calls.system_details(rooms.worker.lanes()))
 
     async def restart_server(request: Request, owner: str, body: dict[str, Any]) -> Reply:
         rooms.worker.restart()

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,8 +38,9 @@ _NO_ATTRIBUTES = frozenset({"key", "api_key"})
 
 
 class Calls:
-    """The API over the queue and the engine.
+    """The API over the queue and the engines.
 
+    :param engines: at least one; all can do the same.
     :param clock: seconds since the epoch.
     :param misbehaviour: what is to go wrong, if anything.
     """
@@ -48,7 +49,7 @@ class Calls:
         self,
         settings: Settings,
         store: Store,
-        engine: Engine,
+        engines: Sequence[Engine],
         publisher: Publisher,
         *,
         clock: Callable[[], float] = time.time,
@@ -56,11 +57,11 @@ class Calls:
     ) -> None:
         self._settings = settings
         self._store = store
-        self._engine = engine
+        self._engines = engines
         self._publisher = publisher
         self._clock = clock
         self._misbehaviour = misbehaviour
-        label = getattr(engine, "label", None)
+        label = getattr(engines[0], "label", None)
         self._label = {"engine": str(label)} if label else {}
 
     def owner(self, body: Mapping[str, Any]) -> str | None:
@@ -81,7 +82,7 @@ class Calls:
             given = self._given(body)
             asked = _settled(given)
             request = Video2VideoRequest.from_wire(asked)
-            self._engine.check(request)
+            self._engines[0].check(request)
             if settings.admin or self._misbehaviour:
                 mark = fingerprint(given)
             if self._misbehaviour:
@@ -117,7 +118,7 @@ class Calls:
             return answers.not_found()  # the queue was cleared while the submit was held
         if now.status in {"success", "failed"}:
             return answers.done(now)
-        eta = (self._store.ahead_of(job.id) + 1) * self._typical()
+        eta = (self._store.ahead_of(job.id) // len(self._engines) + 1) * self._typical()
         return answers.processing(now, eta=eta, style=self._settings.answers)
 
     def ended(self, job: Job) -> bool:
@@ -146,11 +147,20 @@ class Calls:
         broken = self._misbehaviour.file(job) if self._misbehaviour else None
         return None if broken and broken.how == "missing" else (place, broken)
 
-    def system_details(self) -> Reply:
-        """How many models are loaded, and for how many seconds the queue is full."""
-        queue_time = round(self._store.ahead_of() * self._typical(), 2)
-        model_count = int(getattr(self._engine, "model_count", 0))
-        return Reply(200, {"model_count": model_count, "queue_time": queue_time, "status": "ok", **self._label})
+    def system_details(self, lanes: Sequence[Mapping[str, Any]] = ()) -> Reply:
+        """How many models are loaded, and for how many seconds the queue is full.
+
+        :param lanes: what each lane is doing, which the vendor's answer does not have.
+        """
+        queue_time = round(self._store.ahead_of() * self._typical() / len(self._engines), 2)
+        details = {
+            "model_count": sum(int(getattr(engine, "model_count", 0)) for engine in self._engines),
+            "queue_time": queue_time,
+            "status": "ok",
+            **self._label,
+            "lanes": [dict(lane) for lane in lanes],
+        }
+        return Reply(200, details)
 
     def clear_queue(self) -> Reply:
         """Forget every unfinished job, of all keys: the queue is the server's."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 
-__all__ = ["Engine", "Generated"]
+__all__ = ["Engine", "Generated", "StagedEngine", "device_of", "models_of"]
 
 
 class Generated(Protocol):
@@ -30,9 +30,10 @@ class Generated(Protocol):
 class Engine(Protocol):
     """Makes clips, one at a time. ``generate`` is called from one thread only; ``check`` from any.
 
-    An engine may also have ``clear_cache()``, called between two jobs; ``model_count``, the number of models that it
-    has loaded; and ``label``, for an engine that is not the real thing: it is told in each ``meta`` and in
-    ``system_details`` as ``engine``.
+    An engine may also have ``clear_cache()``, called between two jobs; ``device``, where it works; ``model_count``, the
+    number of models that it has loaded, or ``loaded()``, which tells of each ``model_id``, ``bytes`` and ``last_used``
+    and may be called from any thread; and ``label``, for an engine that is not the real thing: it is told in each
+    ``meta`` and in ``system_details`` as ``engine``.
     """
 
     def check(self, request: Video2VideoRequest) -> None:
@@ -52,3 +53,35 @@ class Engine(Protocol):
 
         :param should_stop: asked at each step; once it says so, the engine raises instead of finishing.
         """
+
+
+@runtime_checkable
+class StagedEngine(Protocol):
+    """An engine whose work has three stages, so that those of three jobs overlap.
+
+    ``prepare`` and ``encode`` are called from any thread while ``render`` runs. What one engine prepares, another one
+    of the same endpoint may render.
+    """
+
+    def prepare(self, request: Video2VideoRequest) -> Any:
+        """Decide everything and read the clip."""
+
+    def render(self, prepared: Any, *, should_stop: Callable[[], bool] | None = None) -> Any:
+        """Use the device; one job at a time.
+
+        :param should_stop: as in :meth:`Engine.generate`.
+        """
+
+    def encode(self, rendered: Any, output: Path) -> Generated:
+        """Write the clip to ``output``."""
+
+
+def device_of(engine: Engine) -> str:
+    """Where an engine works, for people to read."""
+    return str(getattr(engine, "device", None) or getattr(engine, "label", None) or type(engine).__name__)
+
+
+def models_of(engine: Engine) -> list[dict[str, Any]] | None:
+    """The models that an engine has loaded; ``None`` when it does not tell."""
+    loaded = getattr(engine, "loaded", None)
+    return list(loaded()) if callable(loaded) else None

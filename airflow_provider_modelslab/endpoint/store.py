@@ -7,6 +7,7 @@ import json
 import sqlite3
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from airflow_provider_modelslab.endpoint.database import Database, StateInUseErr
 from airflow_provider_modelslab.endpoint.faults import NO_FAULTS, Faults
 from airflow_provider_modelslab.endpoint.job import Job
 
-__all__ = ["MAX_ATTEMPTS", "QueueFullError", "StateInUseError", "Store"]
+__all__ = ["MAX_ATTEMPTS", "QueueFullError", "StateInUseError", "Store", "Waiting"]
 
 MAX_ATTEMPTS = 3
 """A job during which the process died this often is given up, so that it cannot bring the endpoint down for ever."""
@@ -26,6 +27,23 @@ _UNFINISHED_OF_OWNER = f"SELECT count(*) FROM jobs WHERE owner = ? AND status IN
 
 class QueueFullError(Exception):
     """The key has as many unfinished jobs as it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A queued job, as far as it matters for whose turn it is.
+
+    :param attempts: how often the process died during it.
+    """
+
+    id: int
+    model_id: str
+    attempts: int
+
+    @property
+    def last_chance(self) -> bool:
+        """Whether it is given up if the process dies once more."""
+        return self.attempts >= MAX_ATTEMPTS - 1
 
 
 class Store:
@@ -105,13 +123,26 @@ class Store:
                 )
         return _job(row)
 
-    def claim(self, now: float) -> Job | None:
-        """Take the oldest queued job and mark it running; ``None`` when there is none."""
-        return self._changed(
-            "UPDATE jobs SET status = 'running', started_at = ?, attempts = attempts + 1 WHERE id ="
-            " (SELECT id FROM jobs WHERE status = 'queued' ORDER BY id LIMIT 1) RETURNING *",
-            (now,),
+    def waiting(self, most: int) -> list[Waiting]:
+        """The oldest queued jobs, ``most`` of them."""
+        rows = self.database.rows(
+            "SELECT id, coalesce(json_extract(body, '$.model_id'), '') AS model_id, attempts FROM jobs"
+            " WHERE status = 'queued' ORDER BY id LIMIT ?",
+            (most,),
         )
+        return [Waiting(**dict(row)) for row in rows]
+
+    def claim(self, now: float, job_id: int | None = None) -> Job | None:
+        """Take a queued job and mark it running; ``None`` when there is none.
+
+        :param job_id: this one; without it the oldest.
+        """
+        which = "?" if job_id is not None else "(SELECT id FROM jobs WHERE status = 'queued' ORDER BY id LIMIT 1)"
+        query = (
+            "UPDATE jobs SET status = 'running', started_at = ?, attempts = attempts + 1"  # noqa: S608  # constants
+            f" WHERE id = {which} AND status = 'queued' RETURNING *"
+        )
+        return self._changed(query, (now,) if job_id is None else (now, job_id))
 
     def requeue(self, job_id: int) -> None:
         """Put an interrupted job back at its place; the interruption was not its fault and does not count."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +61,9 @@ class Caller:
 
 
 @contextmanager
-def serving(settings: Settings, engine: Engine, *, clock: Callable[[], float] = time.time) -> Iterator[Caller]:
+def serving(
+    settings: Settings, engine: Engine | Sequence[Engine], *, clock: Callable[[], float] = time.time
+) -> Iterator[Caller]:
     """The endpoint, started and stopped as a process would be."""
     ready: queue.Queue[str] = queue.Queue()
     server = EndpointServer(create_app(settings, engine, clock=clock), on_ready=ready.put, log_level="warning")

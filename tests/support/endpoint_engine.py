@@ -77,19 +77,29 @@ class ScriptedEngine:
         started = time.perf_counter()
         self.prompts.append(request.prompt)
         self.busy.release()
+        self._wait(should_stop)
+        if "unreadable" in request.prompt:
+            raise RequestValidationError.of("init_video", f"is no clip; got {request.init_video!r}")
+        if "crash" in request.prompt:
+            raise KeyError(f"no such thing at {request.init_video}")
+        clip = self._write(request, output, time.perf_counter() - started)
+        self.finished.append(request.prompt)
+        return clip
+
+    def clear_cache(self) -> None:
+        self.cleared.set()
+
+    def _wait(self, should_stop: Callable[[], bool] | None) -> None:
         waiting = self.gate is not None
         while waiting:
             waiting = self.gate is not None and not self.gate.wait(0.01)
             if should_stop is not None and should_stop():
                 self.stopped += 1
                 raise InterruptedError("told to stop")
-        if "unreadable" in request.prompt:
-            raise RequestValidationError.of("init_video", f"is no clip; got {request.init_video!r}")
-        if "crash" in request.prompt:
-            raise KeyError(f"no such thing at {request.init_video}")
+
+    def _write(self, request: Video2VideoRequest, output: Path, seconds: float) -> Clip:
         seed = request.seed or 0
         write_clip(output, frames=request.num_frames, side=SIDE, fps=FPS, seed=seed)
-        self.finished.append(request.prompt)
         meta = {
             "seed": seed,
             "width": SIDE,
@@ -101,10 +111,63 @@ class ScriptedEngine:
             "strength": request.strength,
             "device": "a key that the page does not have",
         }
-        return Clip(output, meta, time.perf_counter() - started)
+        return Clip(output, meta, seconds)
 
-    def clear_cache(self) -> None:
-        self.cleared.set()
+
+@dataclass
+class StagedEngine(ScriptedEngine):
+    """The same in stages, with the models that it has "loaded".
+
+    Jobs wait for ``gate`` while they render, for ``reading`` and ``writing`` in the stage of that name.
+
+    :param room: how many models it keeps.
+    :param device: what it says of itself.
+    """
+
+    reading: Gate | None = None
+    writing: Gate | None = None
+    room: int = 1
+    device: str = "cpu"
+    read: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+
+    def prepare(self, request: Video2VideoRequest) -> Video2VideoRequest:
+        self.read.append(request.prompt)
+        _pass(self.reading)
+        if "unreadable" in request.prompt:
+            raise RequestValidationError.of("init_video", f"is no clip; got {request.init_video!r}")
+        return request
+
+    def render(
+        self, prepared: Video2VideoRequest, *, should_stop: Callable[[], bool] | None = None
+    ) -> Video2VideoRequest:
+        if prepared.model_id not in self.models:
+            self.loads.append(prepared.model_id)
+            self.models = [*self.models, prepared.model_id][-self.room :]
+        self.prompts.append(prepared.prompt)
+        self.busy.release()
+        self._wait(should_stop)
+        if "crash" in prepared.prompt:
+            raise KeyError(f"no such thing at {prepared.init_video}")
+        self.finished.append(prepared.prompt)
+        return prepared
+
+    def encode(self, rendered: Video2VideoRequest, output: Path) -> Clip:
+        _pass(self.writing)
+        if "unwritable" in rendered.prompt:
+            raise OSError("no space left")
+        self.written.append(rendered.prompt)
+        return self._write(rendered, output, 0.5)
+
+    def loaded(self) -> list[dict[str, Any]]:
+        return [{"model_id": name, "bytes": 1000, "last_used": 1.0} for name in self.models]
+
+
+def _pass(gate: Gate | None) -> None:
+    while gate is not None and not gate.wait(0.01):
+        pass
 
 
 def write_clip(path: Path, *, frames: int, side: int, fps: int, seed: int) -> None:

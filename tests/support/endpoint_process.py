@@ -1,4 +1,8 @@
-"""The endpoint with the scripted engine as a process of its own: ``STATE_DIR GATE_FILE READY_FILE``."""
+"""The endpoint with scripted engines as a process of its own: ``STATE_DIR GATE_FILE READY_FILE [LANES]``.
+
+Without ``LANES`` one engine without stages, whose jobs wait for the gate. With it so many engines in stages, whose
+clips wait for the gate before they are written.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,21 @@ from pathlib import Path
 from airflow_provider_modelslab.endpoint.app import create_app
 from airflow_provider_modelslab.endpoint.server import EndpointServer
 from airflow_provider_modelslab.endpoint.settings import Settings
-from tests.support.endpoint_engine import FileGate, ScriptedEngine
+from tests.support.endpoint_engine import FileGate, ScriptedEngine, StagedEngine
 
 
-def _main(state_dir: Path, gate_file: Path, ready_file: Path) -> None:
+def _main(state_dir: Path, gate_file: Path, ready_file: Path, lanes: int) -> None:
     def ready(url: str) -> None:
         unfinished = ready_file.with_suffix(".part")
         unfinished.write_text(url)
         unfinished.replace(ready_file)
 
-    app = create_app(Settings(state_dir=state_dir), ScriptedEngine(gate=FileGate(gate_file)))
+    gate = FileGate(gate_file)
+    staged = [StagedEngine(writing=gate, device=f"lane {number}") for number in range(lanes)]
+    app = create_app(Settings(state_dir=state_dir), staged or ScriptedEngine(gate=gate))
     signal.signal(signal.SIGTERM, lambda *_: None)
     EndpointServer(app, on_ready=ready).run()
 
 
 if __name__ == "__main__":
-    _main(*map(Path, sys.argv[1:]))
+    _main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]) if sys.argv[4:] else 0)

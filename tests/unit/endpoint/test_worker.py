@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.endpoint import worker as module
+from airflow_provider_modelslab.endpoint import lane as module
 from airflow_provider_modelslab.endpoint.job import Job
 from airflow_provider_modelslab.endpoint.publish import Publisher
 from airflow_provider_modelslab.endpoint.settings import Settings
@@ -28,7 +28,7 @@ class Bench:
         self.engine = ScriptedEngine()
         self.ended: queue.Queue[int] = queue.Queue()
         settings = Settings(state_dir=state_dir)
-        self.worker = Worker(settings, store, self.engine, Publisher(store, state_dir), on_done=self.ended.put)
+        self.worker = Worker(settings, store, [self.engine], Publisher(store, state_dir), on_done=self.ended.put)
 
     def add(self, name: str) -> Job:
         body: dict[str, Any] = {"model_id": "m", "prompt": name, "init_video": "http://h/a.gif", "output_type": "gif"}
@@ -50,10 +50,10 @@ def test_trouble_outside_of_a_job_does_not_end_the_worker(
 ) -> None:
     claim, troubles = bench.store.claim, iter([sqlite3.OperationalError("disk I/O error")])
 
-    def claim_with_trouble(now: float) -> Job | None:
+    def claim_with_trouble(now: float, job_id: int | None = None) -> Job | None:
         for trouble in troubles:
             raise trouble
-        return claim(now)
+        return claim(now, job_id)
 
     monkeypatch.setattr(module, "_AFTER_TROUBLE_S", 0.01)
     monkeypatch.setattr(bench.store, "claim", claim_with_trouble)

@@ -1,0 +1,198 @@
+"""The endpoint's command line, and the settings and engines that it asks for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import get_args
+
+from airflow_provider_modelslab.endpoint.engine import Engine
+from airflow_provider_modelslab.endpoint.faults import FaultPlan
+from airflow_provider_modelslab.endpoint.settings import AnswerStyle, Settings
+
+__all__ = ["KEY_VARIABLE", "build_parser", "engines_of", "parse_bytes", "settings_of"]
+
+KEY_VARIABLE = "MODELSLAB_ENDPOINT_API_KEY"
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?)B?)?", re.IGNORECASE)
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_provider_modelslab.endpoint",
+        description="Serve the ModelsLab Enterprise video-to-video endpoint from this machine.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=8188, help="port to listen on; 0 lets the system choose")
+    add("--state-dir", type=Path, required=True, help="where the queue, S3 details and results are kept")
+    add("--public-url", help="base of the links in answers; without it the address that each caller used")
+    add("--answers", choices=get_args(AnswerStyle), default="legacy", help="which of the vendor's styles of answers")
+    add("--hold-s", type=float, default=10.0, help="seconds that a submit is held for its result")
+    add("--retention-s", type=float, default=86400.0, help="seconds that results and ids are kept")
+    add("--publish-delay-s", type=float, default=0.0, help="seconds that a finished file still answers 404")
+    add("--max-queue", type=int, help="unfinished jobs that one key may have; without it any number")
+    add(
+        "--api-key",
+        action="append",
+        default=[],
+        help=f"a key to accept, may be repeated; others on the machine can see it, ${KEY_VARIABLE} hides it; "
+        "without any key every key is accepted",
+    )
+    add("--engine", choices=("local", "echo"), default="local", help="what makes the clips; echo generates nothing")
+    add("--echo-seconds", type=float, default=0.0, help="seconds that a job of the echo engine takes")
+    add("--echo-fetch", action="store_true", help="let the echo engine read init_video and paint over it")
+    add("--lanes", type=int, default=1, help="jobs that the echo engine does at a time; GPUs are named by --device")
+    _add_models(parser)
+    add(
+        "--allow-private-addresses",
+        action="store_true",
+        help="let init_video name hosts of this machine and its private network",
+    )
+    add(
+        "--faults",
+        metavar="FILE_OR_JSON",
+        help='what goes wrong on purpose: {"seed": 7, "rates": {"reset_after": 0.1}}',
+    )
+    add("--allow-request-faults", action="store_true", help="let requests ask for faults with the attribute x_faults")
+    add(
+        "--admin",
+        action="store_true",
+        help="count accepted jobs and serve /admin/bills and /admin/reset, without a key",
+    )
+    add("--ready-file", type=Path, help='file to write {"url": ...} to when calls can be made')
+    add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="how much to log")
+    return parser
+
+
+def settings_of(given: argparse.Namespace) -> Settings:
+    """The endpoint's settings.
+
+    :raises ValueError: naming the one that cannot work.
+    """
+    keys = [*given.api_key, os.environ.get(KEY_VARIABLE, "").strip()]
+    return Settings(
+        state_dir=given.state_dir.resolve(),
+        public_url=given.public_url,
+        answers=given.answers,
+        hold_s=given.hold_s,
+        retention_s=given.retention_s,
+        publish_delay_s=given.publish_delay_s,
+        api_keys=tuple(key for key in keys if key),
+        max_queue=given.max_queue,
+        faults=FaultPlan.read(given.faults) if given.faults else None,
+        allow_request_faults=given.allow_request_faults,
+        admin=given.admin,
+    )
+
+
+def engines_of(given: argparse.Namespace, settings: Settings) -> list[Engine]:
+    """One engine for each lane: for each device, or ``--lanes`` of the echo.
+
+    :raises ValueError: naming what cannot be.
+    """
+    # Imported here, so that --help and mistakes in the settings answer before Pillow or torch are on their way.
+    from airflow_provider_modelslab.local.fetch import FetchLimits
+
+    limits = FetchLimits(allow_private_addresses=given.allow_private_addresses, allow_local_files=False)
+    if given.lanes < 1:
+        raise ValueError(f"lanes must be at least 1; got {given.lanes}")
+    if given.engine == "echo":
+        from airflow_provider_modelslab.endpoint.echo import EchoEngine
+
+        fetch = limits if given.echo_fetch else None
+        return [EchoEngine(seconds=given.echo_seconds, limits=fetch) for _ in range(given.lanes)]
+    if given.lanes > 1:
+        raise ValueError("lanes are for the echo engine; the local one has a lane for each GPU of --device")
+    from airflow_provider_modelslab.local.cards import split_devices
+    from airflow_provider_modelslab.local.engine import LocalEngine
+    from airflow_provider_modelslab.local.speed import Speed
+
+    speed = Speed(
+        compile=given.compile,
+        tiny_vae=given.tiny_vae,
+        guidance_until=given.guidance_until,
+        reuse_deep=given.reuse_deep,
+    )
+    return [
+        LocalEngine(
+            model_dir=given.model_dir,
+            cache_dir=settings.state_dir / "cache",
+            device=device,
+            dtype=given.dtype,
+            limits=limits,
+            catalog_file=given.catalog_file,
+            offline=not given.allow_downloads,
+            allow_pickle=given.allow_pickle,
+            speed=speed,
+            memory_budget=given.memory_budget,
+        )
+        for device in split_devices(given.device)
+    ]
+
+
+def parse_bytes(text: str) -> int:
+    """``60GB`` (10^9), ``60GiB`` (2^30), ``500MB``; a number alone is GiB.
+
+    :raises argparse.ArgumentTypeError: for anything else, and for less than a byte.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    number, unit, binary = found.groups() if found else ("0", None, None)
+    size = int(float(number) * (1024 if binary or not unit else 1000) ** _POWERS[(unit or "g").lower()])
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"must be a size such as 60GB, 60GiB or 60 (GiB); got {text!r}")
+    return size
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("models", "for the local engine")
+    add = group.add_argument
+    add("--model-dir", type=Path, help="directory with models")
+    add("--catalog-file", type=Path, help="names of your own for models and parts; by default catalog.json in it")
+    hub = group.add_mutually_exclusive_group()
+    # A caller names the model, and should not fill this machine's disk unless its owner says so.
+    hub.add_argument(
+        "--allow-downloads", action="store_true", help="let a request's model_id fetch a repository from the Hub"
+    )
+    hub.add_argument(
+        "--offline",
+        action="store_false",
+        dest="allow_downloads",
+        default=argparse.SUPPRESS,
+        help="fetch nothing from the Hub, which is the default",
+    )
+    add("--allow-pickle", action="store_true", help="read weights in .bin, .ckpt and .pt too; from people you trust")
+    add(
+        "--device",
+        default="auto",
+        help="where to work: cpu, cuda:1, or cuda:0,cuda:1 for a lane on each; cuda is every GPU, auto is that or cpu",
+    )
+    add("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
+    add(
+        "--memory-budget",
+        type=parse_bytes,
+        metavar="SIZE",
+        help="what loaded models may take on each device, such as 60GB, or 60 for GiB; the one used least recently "
+        "goes first; by default most of what is free on a GPU, half of the memory else",
+    )
+    add("--compile", action="store_true", help="compile models: minutes for each new size, then faster")
+    add("--tiny-vae", metavar="FOLDER_OR_ID", help="approximate: an AutoencoderTiny instead of the models' VAE")
+    add(
+        "--guidance-until",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="approximate: the share of the steps, 0 to 1, that run with guidance",
+    )
+    add(
+        "--reuse-deep",
+        type=int,
+        default=1,
+        metavar="STEPS",
+        help="approximate: run the UNet's depths in every so many-th step only",
+    )

@@ -1,0 +1,181 @@
+"""One job from its clip to its webhook: the engine's stages, publishing, marking it done or failed."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from airflow_provider_modelslab.api.errors import JobFailedError, ModelsLabError, RequestValidationError
+from airflow_provider_modelslab.api.redaction import redact, strip_query
+from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.endpoint import answers
+from airflow_provider_modelslab.endpoint.engine import Engine, Generated, StagedEngine
+from airflow_provider_modelslab.endpoint.job import Job
+from airflow_provider_modelslab.endpoint.misbehave import Misbehaviour
+from airflow_provider_modelslab.endpoint.publish import Publisher
+from airflow_provider_modelslab.endpoint.settings import Settings
+from airflow_provider_modelslab.endpoint.store import Store
+
+__all__ = ["Work"]
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.1  # how soon a stop is seen while a clip is being read
+_URL = re.compile(r"https?://[^\s'\"<>]+")
+
+_Make = Callable[[], Generated]
+
+
+class Work:
+    """What is done to each job, the same for all lanes. Every method may be called from any thread.
+
+    :param on_done: called with the id of each job that ended, in the thread in which it ended.
+    :param clock: seconds since the epoch.
+    :param misbehaviour: what is to go wrong, if anything.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        publisher: Publisher,
+        *,
+        on_done: Callable[[int], None],
+        clock: Callable[[], float],
+        misbehaviour: Misbehaviour | None = None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._publisher = publisher
+        self._on_done = on_done
+        self._clock = clock
+        self._misbehaviour = misbehaviour
+
+    def begin(
+        self, job: Job, engine: Engine, desk: Path, stop: threading.Event, read: Future[Any] | None = None
+    ) -> Callable[[], None] | None:
+        """Do what needs the engine's device; returns what is left to do, or ``None`` when the job is over.
+
+        What is left (writing the clip, publishing it, marking the job) may be done in another thread.
+
+        :param desk: the job's own folder.
+        :param stop: set when the job is to be interrupted; it goes back to the queue then.
+        :param read: what became of reading the job ahead.
+        """
+        log.info("Job %s starts (attempt %s)", job.id, job.attempts)
+        try:
+            if self._misbehaviour and (reason := self._misbehaviour.failure(job)) is not None:
+                raise JobFailedError(reason)
+            make = _device_work(job, engine, desk / f"clip.{job.body['output_type']}", stop, read)
+        except Exception as error:  # noqa: BLE001  # whatever it was, it is this job's; the next one is to run
+            self._broken(job, error, stop)
+            return None
+        return lambda: self._finish(job, make, stop)
+
+    def sweep(self) -> None:
+        """Remove the results whose time is over."""
+        for job in self._store.expire(self._clock() - self._settings.retention_s):
+            self._publisher.remove(job.files)
+
+    def _finish(self, job: Job, make: _Make, stop: threading.Event) -> None:
+        try:
+            made = make()
+            meta = answers.used_meta(job.meta, made.meta)
+            published = self._publisher.publish(job, made.path)
+        except Exception as error:  # noqa: BLE001  # as above
+            self._broken(job, error, stop)
+            return
+        ended = self._store.succeed(
+            job.id,
+            output=published.links,
+            files=published.files,
+            meta=meta,
+            seconds=made.seconds,
+            now=self._clock(),
+        )
+        if ended is None:
+            log.info("Job %s was cleared while it ran; its result is dropped", job.id)
+            self._publisher.remove(published.files)
+        self._tell(ended)
+
+    def _broken(self, job: Job, error: Exception, stop: threading.Event) -> None:
+        if stop.is_set():
+            log.info("Job %s was interrupted and goes back to the queue", job.id)
+            self._store.requeue(job.id)
+            return
+        if not isinstance(error, ModelsLabError):
+            shown = "".join(traceback.format_exception(error))
+            log.error("Job %s failed:\n%s", job.id, _safe(job, shown))
+        self._tell(self._store.fail(job.id, message=_reason(job, error), now=self._clock()))
+
+    def _tell(self, ended: Job | None) -> None:
+        """Tell of a job's end; ``None`` is one that was cleared meanwhile."""
+        if ended is None:
+            return
+        self._on_done(ended.id)
+        log.info("Job %s: %s %s", ended.id, ended.status, ended.message)
+        if ended.body.get("webhook"):
+            for _ in range(self._misbehaviour.webhook_calls(ended) if self._misbehaviour else 1):
+                threading.Thread(target=self._call_webhook, args=(ended,), daemon=True).start()
+
+    def _call_webhook(self, job: Job) -> None:
+        url = str(job.body["webhook"])
+        try:
+            # The do-nothing auth keeps requests from sending what ~/.netrc has for that host. The body of the answer
+            # is not read, so a receiver cannot hold the thread for longer than the timeout.
+            with requests.post(
+                url,
+                json=answers.webhook_body(job),
+                timeout=self._settings.webhook_timeout_s,
+                allow_redirects=False,
+                auth=lambda prepared: prepared,
+                stream=True,
+            ) as answer:
+                log.info("Job %s: the webhook %s answered HTTP %s", job.id, strip_query(url), answer.status_code)
+        except (requests.RequestException, ValueError) as error:
+            kind = type(error).__name__
+            log.warning("Job %s: the webhook %s failed (%s); it is not repeated", job.id, strip_query(url), kind)
+
+
+def _device_work(job: Job, engine: Engine, clip: Path, stop: threading.Event, read: Future[Any] | None) -> _Make:
+    """Everything up to the clip's pictures, where the engine has stages, else up to its file; and the rest to do."""
+    request = Video2VideoRequest.from_wire(job.body)
+    if not isinstance(engine, StagedEngine):
+        made = engine.generate(request, clip, should_stop=stop.is_set)
+        return lambda: made
+    prepared = engine.prepare(request) if read is None else _wait_for(read, stop)
+    rendered = engine.render(prepared, should_stop=stop.is_set)
+    return lambda: engine.encode(rendered, clip)
+
+
+def _wait_for(read: Future[Any], stop: threading.Event) -> Any:
+    while not stop.is_set():
+        if wait([read], _LOOK_S).done:
+            return read.result()
+    raise InterruptedError("stopped while the clip was read")
+
+
+def _reason(job: Job, error: Exception) -> str:
+    """The failure in one line, as the job's owner gets to read it."""
+    if isinstance(error, RequestValidationError) and error.fields:
+        return _safe(job, "; ".join(f"{name} {text}" for name, texts in error.fields.items() for text in texts))
+    if isinstance(error, ModelsLabError):
+        return _safe(job, error.message)
+    text = " ".join(str(error).split())[:300]
+    return _safe(job, f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _safe(job: Job, text: str) -> str:
+    """Text without the signatures of links: those of the request, and any other link's query."""
+    links = (str(job.body.get(name) or "") for name in ("init_video", "webhook"))
+    text = redact(text, (urlsplit(link).query for link in links))
+    return _URL.sub(lambda found: strip_query(found.group()), text)

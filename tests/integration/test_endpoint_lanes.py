@@ -1,0 +1,137 @@
+"""The endpoint with several engines behind one address: its answers, and ``kill -9`` at every stage of a job."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.endpoint.echo import EchoEngine
+from airflow_provider_modelslab.endpoint.settings import Settings
+from airflow_provider_modelslab.local.engine import LocalEngine
+from airflow_provider_modelslab.local.fetch import FetchLimits
+from tests.support.endpoint import VIDEO, Caller, running, serving
+from tests.support.endpoint_engine import ScriptedEngine, StagedEngine, write_clip
+from tests.support.files_server import FilesServer, ServedFile
+
+SMALL = {"width": 32, "height": 32, "num_frames": 2, "output_type": "gif", "seed": 1, "instant_response": True}
+
+
+def test_system_details_tell_of_the_lanes_and_their_models(tmp_path: Path) -> None:
+    gate = threading.Event()
+    engines = [StagedEngine(gate, device=f"cuda:{number}", model_count=number + 1) for number in range(2)]
+    with serving(Settings(state_dir=tmp_path, hold_s=20), engines) as caller:
+        jobs = [caller.submit(**SMALL, prompt=name, model_id="dark-sushi-mix") for name in "abcd"]
+        for engine in engines:
+            assert engine.busy.acquire(timeout=20)
+        details = caller.post(f"{VIDEO}/system_details").json()
+        model = {"model_id": "dark-sushi-mix", "bytes": 1000, "last_used": 1.0}
+        assert details.pop("lanes") == [
+            {"device": "cuda:0", "jobs": 1, "models": [model]},
+            {"device": "cuda:1", "jobs": 1, "models": [model]},
+        ]
+        assert details == {"model_count": 3, "queue_time": 10.0, "status": "ok"}  # 4 jobs, 5 s each, two at a time
+        assert [job["eta"] for job in jobs] == [5.0, 5.0, 10.0, 10.0]
+        gate.set()
+        assert [caller.finished(job["id"])["status"] for job in jobs] == ["success"] * 4
+
+
+def test_clear_queue_and_restart_reach_all_lanes(tmp_path: Path) -> None:
+    gate = threading.Event()
+    engines = [ScriptedEngine(gate), StagedEngine(gate)]
+    with serving(Settings(state_dir=tmp_path, hold_s=20), engines) as caller:
+        cleared = [caller.submit(**SMALL, prompt=name) for name in "abc"]
+        for engine in engines:
+            assert engine.busy.acquire(timeout=20)
+        assert caller.post(f"{VIDEO}/clear_queue").json()["status"] == "success"
+        assert {caller.fetch(job["id"])["message"] for job in cleared} == {"Request not found"}
+        kept = [caller.submit(**SMALL, prompt=name) for name in "de"]
+        for engine in engines:
+            assert engine.busy.acquire(timeout=20)
+        assert caller.post(f"{VIDEO}/restart_server").json()["status"] == "success"
+        for engine in engines:
+            assert engine.busy.acquire(timeout=20)
+        assert requests.get(f"{caller.url}/healthz", timeout=5).json() == {"status": "ok"}
+        gate.set()
+        assert [caller.finished(job["id"])["status"] for job in kept] == ["success", "success"]
+    assert [engine.stopped for engine in engines] == [2, 2]
+    assert sorted(engines[0].finished + engines[1].finished) == ["d", "e"]
+
+
+def test_many_jobs_over_several_lanes_are_each_done_once(tmp_path: Path) -> None:
+    engines = [EchoEngine(seconds=0.01) for _ in range(3)]
+    with serving(Settings(state_dir=tmp_path, admin=True), engines) as caller:
+        jobs = [caller.submit(**SMALL, prompt=f"{n}") for n in range(40)]
+        links = [caller.finished(job["id"])["output"][0] for job in jobs]
+        assert len({requests.get(link, timeout=10).content for link in links}) == 40
+    assert [attempts for _, attempts in _jobs(tmp_path)] == [1] * 40
+
+
+def test_local_engines_side_by_side_make_the_same_clips_as_one_alone(tmp_path: Path) -> None:
+    write_clip(tmp_path / "in.gif", frames=4, side=32, fps=7, seed=1)
+    with FilesServer() as files:
+        link = files.add("/in.gif", ServedFile((tmp_path / "in.gif").read_bytes(), content_type="image/gif"))
+        limits = FetchLimits(allow_private_addresses=True)
+        alone, *pair = (
+            LocalEngine(cache_dir=tmp_path / "cache", device="cpu", offline=True, limits=limits) for _ in range(3)
+        )
+        wanted = {**SMALL, "init_video": link, "model_id": "tiny", "num_inference_steps": 2, "strength": 1}
+        with serving(Settings(state_dir=tmp_path / "state"), pair) as caller:
+            jobs = [caller.submit(**{**wanted, "seed": n % 3}) for n in range(6)]
+            links = [caller.finished(job["id"])["output"][0] for job in jobs]
+            clips = [requests.get(link, timeout=10).content for link in links]
+            lanes = _details(caller)["lanes"]
+    assert [[model["model_id"] for model in lane["models"]] for lane in lanes] == [["tiny"], ["tiny"]]
+    assert clips[:3] == clips[3:]
+    assert len(set(clips)) == 3
+    files_gone = {"init_video": str(tmp_path / "in.gif"), "seed": 2, "prompt": "a fox"}
+    given = {key: value for key, value in {**wanted, **files_gone}.items() if key != "instant_response"}
+    assert alone.generate(Video2VideoRequest(**given), tmp_path / "alone").path.read_bytes() == clips[2]
+
+
+def test_kill_9_at_every_stage_of_a_job_loses_none_and_blames_only_those_that_ran(tmp_path: Path) -> None:
+    state, gate = tmp_path / "state", tmp_path / "gate"
+    command = ["-m", "tests.support.endpoint_process", str(state), str(gate)]
+    ready = tmp_path / "ready-1"
+    with running([*command, str(ready), "2"], ready) as process:
+        caller = Caller(ready.read_text())
+        jobs = [caller.submit(**SMALL, prompt=f"{n}") for n in range(7)]
+        # Of each lane one clip waits to be written, one is rendered; two clips are read ahead.
+        expected = [("running", 1)] * 4 + [("queued", 0)] * 3
+        while _jobs(state) != expected:
+            time.sleep(0.02)
+        assert [lane["jobs"] for lane in _details(caller)["lanes"]] == [2, 2]
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(20) == -signal.SIGKILL
+    assert _jobs(state) == expected
+    ready = tmp_path / "ready-2"
+    with running([*command, str(ready), "2"], ready) as process:
+        caller = Caller(ready.read_text())
+        assert {caller.fetch(job["id"])["status"] for job in jobs} == {"processing"}
+        gate.touch()
+        for job in jobs:
+            done = caller.finished(job["id"])
+            assert done["status"] == "success"
+            assert requests.get(done["output"][0], timeout=10).content.startswith(b"GIF89a")
+        process.terminate()
+        assert process.wait(20) == 0
+    assert _jobs(state) == [("success", 2)] * 4 + [("success", 1)] * 3
+    assert len(list((state / "generations").iterdir())) == 7
+
+
+def _details(caller: Caller) -> dict[str, Any]:
+    answer: dict[str, Any] = caller.post(f"{VIDEO}/system_details").json()
+    return answer
+
+
+def _jobs(state: Path) -> list[tuple[str, int]]:
+    """Status and attempts of every job."""
+    with closing(sqlite3.connect(state / "endpoint.db")) as database:
+        return database.execute("SELECT status, attempts FROM jobs ORDER BY id").fetchall()

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_modelslab.endpoint.store import MAX_ATTEMPTS, Store, Waiting
+from airflow_provider_modelslab.endpoint.turns import MOST_OVERTAKES, Taken, Turns, choose
+from tests.support.endpoint_engine import ScriptedEngine, StagedEngine
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(tmp_path)) as opened:
+        yield opened
+
+
+def add(store: Store, *models: str) -> list[int]:
+    """Queue a job for each model; returns their ids."""
+    return [
+        store.add(
+            owner="me", body={"model_id": model}, base_url="http://h", file_prefix=f"{model}-{store.ahead_of()}",
+            meta={}, future_links=[], now=1.0,
+        ).id
+        for model in models
+    ]  # fmt: skip
+
+
+def turns_of(store: Store, *engines: ScriptedEngine) -> Turns:
+    return Turns(store, engines, lambda: 5.0)
+
+
+def taken(turns: Turns, lane: int = 0) -> Taken:
+    found = turns.take(lane)
+    assert found is not None
+    return found
+
+
+def warm(*models: str) -> StagedEngine:
+    return StagedEngine(models=list(models))
+
+
+def waiting(*models: str) -> list[Waiting]:
+    return [Waiting(number, model, 0) for number, model in enumerate(models)]
+
+
+@pytest.mark.parametrize(
+    ("models", "mine", "elsewhere", "overtaken", "chosen"),
+    [
+        ("abc", "", "", {}, 0),
+        ("abc", "c", "", {}, 2),
+        ("abcb", "b", "", {}, 1),
+        ("abc", "", "a", {}, 1),
+        ("abc", "", "abc", {}, 0),
+        ("abc", "c", "ab", {0: MOST_OVERTAKES - 1}, 2),
+        ("abc", "c", "ab", {0: MOST_OVERTAKES}, 0),
+        ("abc", "c", "", {1: MOST_OVERTAKES}, 1),
+        ("", "a", "", {}, None),
+    ],
+)
+def test_which_job_a_lane_takes(
+    models: str, mine: str, elsewhere: str, overtaken: dict[int, int], chosen: int | None
+) -> None:
+    found = choose(waiting(*models), set(mine), set(elsewhere), overtaken)
+    assert (found and found.id) == chosen
+
+
+def test_engines_that_tell_nothing_get_jobs_in_their_order(store: Store) -> None:
+    ids = add(store, "a", "b", "a", "b")
+    turns = turns_of(store, ScriptedEngine(), ScriptedEngine())
+    assert [taken(turns, lane).job.id for lane in (0, 1, 1, 0)] == ids
+    assert turns.take(0) is None
+
+
+def test_a_lane_prefers_the_model_that_it_has(store: Store) -> None:
+    a, b, second_a, second_b = add(store, "a", "b", "a", "b")
+    turns = turns_of(store, warm("b"), warm("a"))
+    assert [taken(turns, lane).job.id for lane in (0, 0, 1, 1)] == [b, second_b, a, second_a]
+
+
+def test_a_lane_without_a_model_leaves_jobs_to_the_lane_that_has_it(store: Store) -> None:
+    a, b = add(store, "a", "b")
+    turns = turns_of(store, warm("a"), warm())
+    assert taken(turns, 1).job.id == b
+    assert taken(turns, 1).job.id == a  # rather than to stand still
+
+
+def test_what_a_lane_is_loading_counts_as_its_own(store: Store) -> None:
+    a, second_a, b = add(store, "a", "a", "b")
+    turns = turns_of(store, warm(), warm())
+    assert taken(turns, 0).job.id == a
+    assert taken(turns, 1).job.id == b
+    assert taken(turns, 0).job.id == second_a
+
+
+def test_nobody_is_overtaken_for_ever(store: Store) -> None:
+    (lonely,) = add(store, "rare")
+    engine = warm("common")
+    turns = turns_of(store, engine)
+    order = []
+    for _ in range(2 * MOST_OVERTAKES):
+        add(store, "common")
+        order.append(taken(turns).job.id)
+        turns.ended(order[-1])
+    assert order.index(lonely) == MOST_OVERTAKES
+    assert order == [*range(2, 2 + MOST_OVERTAKES), lonely, *range(2 + MOST_OVERTAKES, 1 + 2 * MOST_OVERTAKES)]
+
+
+def test_each_of_many_rare_jobs_is_overtaken_so_often_and_no_more(store: Store) -> None:
+    rare = add(store, *"xyz")
+    turns = turns_of(store, warm("common"))
+    order = []
+    for _ in range(40):
+        add(store, "common")
+        order.append(taken(turns).job.id)
+    overtaken = {job: sum(other > job for other in order[: order.index(job)]) for job in rare}
+    assert all(count <= MOST_OVERTAKES for count in overtaken.values())
+    assert order.index(rare[0]) == MOST_OVERTAKES
+
+
+def died(store: Store, job: int, times: int) -> None:
+    for _ in range(times):
+        assert store.claim(1.0, job) is not None
+        store.recover(2.0)
+
+
+def test_a_job_on_its_last_attempt_runs_alone(store: Store) -> None:
+    one, other, blamed, last = add(store, "a", "a", "a", "a")
+    died(store, blamed, MAX_ATTEMPTS - 1)
+    died(store, last, MAX_ATTEMPTS - 2)
+    turns = turns_of(store, warm("a"), warm("a"))
+    alone = taken(turns, 0)
+    assert (alone.job.id, alone.alone, alone.job.attempts) == (blamed, True, MAX_ATTEMPTS)
+    assert turns.take(1) is None
+    assert turns.read_ahead() is None
+    assert turns.ended(blamed)  # lanes look again
+    following = [taken(turns, lane) for lane in (0, 1, 0)]
+    assert [found.job.id for found in following] == [one, other, last]
+    assert not any(found.alone for found in following)
+    assert not turns.ended(one)
+
+
+def test_a_last_attempt_waits_for_those_that_run(store: Store) -> None:
+    (one,) = add(store, "a")
+    turns = turns_of(store, warm("a"), warm("a"))
+    assert taken(turns, 0).job.id == one
+    (blamed,) = add(store, "a")
+    store.database.write("UPDATE jobs SET attempts = ? WHERE id = ?", (MAX_ATTEMPTS - 1, blamed))
+    assert turns.take(1) is None
+    assert turns.ended(one)
+    assert taken(turns, 1).job.id == blamed
+
+
+def test_a_last_attempt_waits_for_what_is_being_read(store: Store) -> None:
+    one, following = add(store, "a", "a")
+    turns = turns_of(store, warm("a"))
+    taken(turns)
+    found = turns.read_ahead()
+    assert found is not None
+    assert found[0].id == following
+    turns.ended(one)
+    store.database.write("UPDATE jobs SET attempts = ? WHERE id = ?", (MAX_ATTEMPTS - 1, following))
+    assert turns.take(0) is None
+    found[1].set_result("read")
+    assert turns.was_read()
+    assert taken(turns).read is found[1]
+
+
+def test_jobs_are_read_ahead_while_every_lane_is_at_work(store: Store) -> None:
+    jobs = add(store, *"aaaaa")
+    turns = turns_of(store, warm("a"), warm("a"))
+    assert turns.read_ahead() is None
+    taken(turns, 0)
+    assert turns.read_ahead() is None  # the other lane is about to take it
+    taken(turns, 1)
+    ahead = [turns.read_ahead() for _ in range(3)]
+    assert [found and found[0].id for found in ahead] == [jobs[2], jobs[3], None]
+    assert [job.status for job in map(store.get, jobs) if job] == ["running"] * 2 + ["queued"] * 3
+    for job in jobs[:2]:
+        turns.ended(job)
+    assert ahead[0] is not None
+    following = taken(turns, 1)
+    assert (following.job.id, following.read) == (jobs[2], ahead[0][1])
+    assert taken(turns, 0).read is not None
+    again = turns.read_ahead()
+    assert again is not None
+    assert again[0].id == jobs[4]
+
+
+def test_what_was_read_for_a_cleared_queue_is_dropped(store: Store) -> None:
+    add(store, "a", "a")
+    turns = turns_of(store, warm("a"))
+    first = taken(turns).job.id
+    assert turns.read_ahead() is not None
+    store.clear()
+    turns.ended(first)
+    one, two = add(store, "a", "a")
+    assert taken(turns).read is None
+    found = turns.read_ahead()
+    assert found is not None
+    assert (found[0].id, one) == (two, two - 1)
+
+
+def test_a_closed_queue_gives_nothing_out(store: Store) -> None:
+    add(store, "a", "a")
+    turns = turns_of(store, warm("a"))
+    taken(turns)
+    turns.close()
+    assert turns.take(0) is None
+    assert turns.read_ahead() is None
+
+
+def test_jobs_in_hand_are_counted_by_lane(store: Store) -> None:
+    one, _, _ = add(store, *"aaa")
+    turns = turns_of(store, warm("a"), warm("a"))
+    for lane in (0, 0, 1):
+        taken(turns, lane)
+    assert (turns.jobs_of(0), turns.jobs_of(1)) == (2, 1)
+    turns.ended(one)
+    assert (turns.jobs_of(0), turns.jobs_of(1)) == (1, 1)
