@@ -36,8 +36,11 @@ def get_provider_info() -> dict[str, object]:
             {
                 "integration-name": _INTEGRATION,
                 "python-modules": [
+                    "airflow_provider_modelslab.operators.batch",
                     "airflow_provider_modelslab.operators.land",
                     "airflow_provider_modelslab.operators.local",
+                    "airflow_provider_modelslab.operators.local_batch",
+                    "airflow_provider_modelslab.operators.plan_clips",
                     "airflow_provider_modelslab.operators.s3_settings",
                     "airflow_provider_modelslab.operators.video2video",
                 ],
@@ -52,7 +55,10 @@ def get_provider_info() -> dict[str, object]:
         "triggers": [
             {
                 "integration-name": _INTEGRATION,
-                "python-modules": ["airflow_provider_modelslab.triggers.video2video"],
+                "python-modules": [
+                    "airflow_provider_modelslab.triggers.batch",
+                    "airflow_provider_modelslab.triggers.video2video",
+                ],
             }
         ],
         "connection-types": [

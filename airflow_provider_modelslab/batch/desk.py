@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_modelslab.api.errors import Reason
 from airflow_provider_modelslab.batch.index import LandedIndex
 from airflow_provider_modelslab.batch.ledgers import ClipLedgers, Survey
 from airflow_provider_modelslab.batch.limits import FailureLimit
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 _TELL_EVERY = 10.0
 _LOGGED_FAILURES = 20
 _HOPELESS = 20
+_HOPELESS_LANDINGS = 10
 
 
 class BatchDesk:
@@ -68,6 +70,7 @@ class BatchDesk:
         self._survey: Survey | None = None
         self._told_at = clock()
         self._failed_in_a_row = 0
+        self._not_landed_in_a_row = 0
 
     @property
     def folder(self) -> S3Uri:
@@ -122,8 +125,11 @@ class BatchDesk:
         """Why the batch is given up; ``None`` while it is worth going on.
 
         A clip's failure does not end the batch, however many may fail: the others are wanted too. But when 20 in a row
-        fail, and more than may, the next one would only cost as well.
+        fail, and more than may, the next one would only cost as well. So it would when results cannot be landed,
+        however many may fail.
         """
+        if self._not_landed_in_a_row >= _HOPELESS_LANDINGS:
+            return f"{self._not_landed_in_a_row} results in a row could not be landed"
         failed = self.outcomes.counts()[Status.FAILED]
         if self._failed_in_a_row >= _HOPELESS and self._limit.exceeded(failed, len(self.plan)):
             return f"{self._failed_in_a_row} clips in a row failed"
@@ -140,16 +146,22 @@ class BatchDesk:
         self.progress.tell(outcome.status)
         if outcome.status == Status.FAILED:
             self._failed_in_a_row += 1
+            self._not_landed_in_a_row += outcome.reason == Reason.LANDING
         elif outcome.status == Status.LANDED:
-            self._failed_in_a_row = 0
+            self._failed_in_a_row = self._not_landed_in_a_row = 0
 
     # -- stopping and going on ------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """The outcomes so far and the progress, as plain JSON, from which :meth:`restore` goes on."""
-        self._index.flush()
+        self._index.close(keep=2 * len(self.plan))  # joins segments too, or each deferral would leave one
         told = {str(clip.index): _short(outcome) for clip, outcome in self.outcomes if outcome.status != Status.PENDING}
-        return {"outcomes": told, "progress": self.progress.state(), "started": self.started}
+        return {
+            "outcomes": told,
+            "progress": self.progress.state(),
+            "started": self.started,
+            "failed_in_a_row": self._failed_in_a_row,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> list[ClipPlan]:
         """Go on where :meth:`state` was taken; the clips without an outcome."""
@@ -159,6 +171,7 @@ class BatchDesk:
             outcome = Outcome(**{**values, "status": Status(told["status"])})
             self.outcomes.tell(self.plan.clips[int(index)], outcome)
         self.progress = Progress.resume(state["progress"], clock=self._clock)
+        self._failed_in_a_row = int(state.get("failed_in_a_row", 0))
         return self._open_clips()
 
     def _open_clips(self) -> list[ClipPlan]:

@@ -21,7 +21,7 @@ __all__ = ["RESULTS_SCHEMA_VERSION", "BatchFailedError", "failure_of", "result_l
 RESULTS_SCHEMA_VERSION = 1
 
 _FIRST_ERRORS = 5
-_MAX_ERROR = 300
+_MAX_ERROR = 800  # the advice for a submission of unknown outcome is about 700 long
 _CONTENT_TYPE = "application/x-ndjson"
 
 

@@ -99,6 +99,7 @@ class BatchRunner(Generic[Clip]):
     :param linger: seconds of nothing but waiting after which the stretch ends, so that no worker is held;
         ``None`` stays to the end.
     :param patience: seconds of nothing but refusals after which a refused clip counts as failed.
+    :param stopped: why an earlier stretch gave the batch up: nothing more is bought, what is paid for is landed.
     :param on_change: called after each outcome; must be quick.
     """
 
@@ -112,12 +113,14 @@ class BatchRunner(Generic[Clip]):
         *,
         linger: float | None = None,
         patience: float = 3600.0,
+        stopped: str | None = None,
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.todo = deque(todo)
         self.waiting: dict[str, InFlight[Clip]] = {}
-        self.stopped: str | None = None
+        self.stopped = stopped
+        self.suspended = False
         self._steps = steps
         self._waiter = waiter
         self._book = book
@@ -145,7 +148,7 @@ class BatchRunner(Generic[Clip]):
     async def run(
         self, ended: Iterable[tuple[InFlight[Clip], Finished | ModelsLabError]] = ()
     ) -> tuple[InFlight[Clip], ...]:
-        """Work until all is done (nothing is returned) or only waiting is left (what is waited for).
+        """Work until all is done, or only waiting is left: then :attr:`suspended` is set, and what runs is returned.
 
         :param ended: jobs of an earlier stretch that have ended meanwhile.
         """
@@ -173,7 +176,8 @@ class BatchRunner(Generic[Clip]):
                     if done:
                         self._last_news = self._clock()
                         self._on_change()
-                    elif self._only_waiting():
+                    elif self._idle() and self._clock() - self._last_news >= (self._linger or 0.0):
+                        self.suspended = True
                         return tuple(self.waiting.values())
             finally:
                 news.cancel()
@@ -200,20 +204,17 @@ class BatchRunner(Generic[Clip]):
     def _work(self) -> set[asyncio.Future[Any]]:
         return {*self._buying, *self._landing, *self._closing}
 
-    def _only_waiting(self) -> bool:
-        return (
-            self._linger is not None
-            and bool(self.waiting)
-            and not self._work()
-            and self._clock() - self._last_news >= self._linger
-        )
+    def _idle(self) -> bool:
+        """Whether all there is to do is to wait: for jobs, or for the endpoint to take any."""
+        paused = bool(self.todo) and self.stopped is None and self._window.pause() > 0
+        return self._linger is not None and not self._work() and (bool(self.waiting) or paused)
 
     def _patience_left(self) -> float | None:
         """Seconds until something is to be decided although nothing has happened."""
         times = [math.inf]
         if self.todo and self.stopped is None and self._window.pause():
             times.append(self._window.pause())
-        if self._linger is not None and self.waiting and not self._work():
+        if self._linger is not None and self._idle():
             times.append(max(0.0, self._last_news + self._linger - self._clock()))
         least = min(times)
         return None if math.isinf(least) else least + 0.001

@@ -1,8 +1,9 @@
 """A batch on its way through a deferral: its plan and state as one object in S3.
 
-The input may change while the batch waits: clips are moved away, new ones arrive. So the process that goes on works
-from the plan that the first one made. Links with a query may be signed, so they are not stored; they are taken from the
-task's own source again, which still has them.
+The input may change while the batch waits: clips are moved away, new ones arrive. So may the Dag, and what is submitted
+has to be what the plan's fingerprints stand for. So the process that goes on works from the plan that the first one
+made. Links with a query may be signed, so they are not stored; they are taken from the task again, which still has
+them.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def save_batch(s3: S3Client, where: S3Uri, plan: BatchPlan, state: Mapping[str, 
         "where": plan.where,
         "ignored": dict(plan.ignored),
         "duplicate_count": plan.duplicate_count,
+        "common": {name: value for name, value in plan.common.items() if _is_safe(value)},
         "clips": [_line(clip) for clip in plan],
         "state": state,
     }
@@ -49,10 +51,10 @@ def save_batch(s3: S3Client, where: S3Uri, plan: BatchPlan, state: Mapping[str, 
 
 def load_batch(
     s3: S3Client, where: S3Uri, common: Mapping[str, Any], plan_again: Callable[[], BatchPlan]
-) -> tuple[BatchPlan, dict[str, Any]]:
-    """Read what :func:`save_batch` wrote: the plan, and the state.
+) -> tuple[BatchPlan, dict[str, Any], frozenset[int]]:
+    """Read what :func:`save_batch` wrote: the plan, the state, and the clips whose links are known no more.
 
-    :param common: the attributes that all clips share, as the task has them.
+    :param common: the attributes that all clips share, as the task has them now; those that were stored go before them.
     :param plan_again: plans anew from the task's source; called only when a link was not stored.
     :raises StorageConfigurationError: when it is not there, or S3 refuses; clearing the task starts the batch anew, and
         pays for nothing twice.
@@ -64,36 +66,49 @@ def load_batch(
         )
     saved = json.loads(gzip.decompress(body))
     clips = [_clip(index, line) for index, line in enumerate(saved["clips"])]
+    lost: set[int] = set()
     if any(line.get("secret") for line in saved["clips"]):
         fresh = {clip.destination: clip for clip in plan_again()}
         for index, line in enumerate(saved["clips"]):
-            now = fresh.get(clips[index].destination) if line.get("secret") else None
-            if now is not None:
+            if not line.get("secret"):
+                continue
+            now = fresh.get(clips[index].destination)
+            if now is None:
+                lost.add(index)
+            else:
                 clips[index] = replace(clips[index], source=now.source, overrides=now.overrides)
+    stored = saved["common"]
     plan = BatchPlan(
         clips=tuple(clips),
-        common=common,
+        common={**{name: value for name, value in common.items() if not _is_safe(value)}, **stored},
         conn_id=saved["conn_id"],
         output=S3Uri.parse(saved["output"]),
         where=saved["where"],
         ignored=saved["ignored"],
         duplicate_count=saved["duplicate_count"],
     )
-    return plan, saved["state"]
+    return plan, saved["state"], frozenset(lost)
 
 
 def _line(clip: ClipPlan) -> dict[str, Any]:
     whole = {"source": clip.source, "overrides": dict(clip.overrides)}
-    plain = json.loads(json.dumps(whole, default=str))
-    safe = scrub(whole)
     line = {
-        **safe,
+        **scrub(whole),
         "destination": str(clip.destination),
         "fingerprint": [clip.fingerprint.request, clip.fingerprint.source],
         "output_type": clip.output_type,
         "bytes": clip.bytes,
     }
-    return line if json.loads(json.dumps(safe, default=str)) == plain else {**line, "secret": True}
+    return line if _is_safe(whole) else {**line, "secret": True}
+
+
+def _is_safe(value: Any) -> bool:
+    """Whether nothing in it has to be hidden."""
+    return bool(_plain(scrub(value)) == _plain(value))
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
 
 
 def _clip(index: int, line: Mapping[str, Any]) -> ClipPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from airflow_provider_modelslab.api.errors import RateLimitError
 
@@ -64,6 +64,16 @@ class Window:
     def pause(self) -> float:
         """Seconds until the next submit; 0 when there may be one now."""
         return max(0.0, self._paused_until - self._clock())
+
+    def state(self) -> dict[str, float]:
+        """Plain JSON from which :meth:`resume` goes on in another process."""
+        return {"limit": self.limit, "refusals": self._refusals, "refused_for": self.refused_for()}
+
+    def resume(self, state: Mapping[str, float]) -> None:
+        """Go on as another process left it; its pause is over."""
+        self.limit = max(1, min(int(state["limit"]), self.most))
+        self._refusals = int(state["refusals"])
+        self._refused_since = self._clock() - state["refused_for"] if self._refusals else None
 
     def refused_for(self) -> float:
         """Seconds for which every submit has been refused; 0 when the last was accepted."""

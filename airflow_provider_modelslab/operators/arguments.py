@@ -23,6 +23,7 @@ __all__ = [
     "RequestArguments",
     "Video2VideoArguments",
     "check_destination",
+    "is_literal",
     "link_suffix",
     "resolve_destination",
     "result_name",
@@ -154,7 +155,7 @@ class RequestArguments(BaseOperator):
 
     def _check_literals(self) -> None:
         """Check while the Dag is parsed what is neither a template nor another task's output."""
-        literals = {name: value for name, value in self._attributes().items() if _is_literal(value)}
+        literals = {name: value for name, value in self._attributes().items() if is_literal(value)}
         late = {
             name: "rendered later"
             for name in _REQUIRED
@@ -163,7 +164,7 @@ class RequestArguments(BaseOperator):
         for names, strengths in (("lora_models", "lora_strength"), ("motion_loras", "motion_lora_strength")):
             if names not in literals:
                 literals.pop(strengths, None)  # how many it must be is known only with the names
-        extra = self.extra_parameters if _is_literal(self.extra_parameters) else None
+        extra = self.extra_parameters if is_literal(self.extra_parameters) else None
         Video2VideoRequest(**literals | late, extra_parameters=extra)
 
 
@@ -189,14 +190,14 @@ class Video2VideoArguments(RequestArguments):
         return Video2VideoRequest(**self._attributes(), extra_parameters=self.extra_parameters)
 
 
-def _is_literal(value: object) -> bool:
+def is_literal(value: object) -> bool:
     """Whether a value is known while the Dag is parsed: no template, and not what another task is going to return."""
     if isinstance(value, str):
         return "{{" not in value and "{%" not in value
     if isinstance(value, Mapping):
-        return all(_is_literal(item) for item in value.values())
+        return all(is_literal(item) for item in value.values())
     if isinstance(value, list | tuple):
-        return all(_is_literal(item) for item in value)
+        return all(is_literal(item) for item in value)
     return value is None or isinstance(value, bool | int | float)
 
 
@@ -215,7 +216,7 @@ def check_destination(destination: str | None) -> None:
 
     :raises StorageConfigurationError: for an empty one, another scheme than ``s3://``, or a URI without a legal bucket.
     """
-    if destination is None or not _is_literal(destination):
+    if destination is None or not is_literal(destination):
         return
     if not destination.strip():
         raise StorageConfigurationError("destination: is empty; give s3://bucket/prefix/ or leave the argument out")

@@ -234,7 +234,8 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
     def _send(self, request: Video2VideoRequest, clip: PreparedInput, track_id: str) -> tuple[Job, Finished | None]:
         # Nothing is logged here: in a process that lost its supervisor Airflow's logger raises, and the id would be
         # lost before the ledger has it.
-        job, answer = self.hook.submit(request.model_copy(update={"init_video": clip.url, "track_id": track_id}))
+        sent = request.model_copy(update={"init_video": clip.url, "track_id": track_id})
+        job, answer = self.hook.submit(sent, source=clip.source)
         return job, answer if isinstance(answer, Finished) else None
 
     def _close(self, ledger: Ledger, found: Purchase, error: ModelsLabError) -> None:

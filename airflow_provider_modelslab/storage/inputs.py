@@ -46,6 +46,7 @@ MAX_PRESIGN_SECONDS = 7 * 24 * 3600
 
 _START_BYTES = 64
 _START_RANGE = f"bytes=0-{_START_BYTES - 1}"
+_NO_SUCH_RANGE = 416
 _LINK_TIMEOUT = (10.0, 30.0)
 _LINK_TRIES = 3
 
@@ -187,19 +188,20 @@ def _link_kind(url: str, session: requests.Session | None) -> ContainerKind:
 
 def _object_kind(s3: S3Client, uri: S3Uri) -> ContainerKind:
     try:
-        head = s3.head_object(Bucket=uri.bucket, Key=uri.key)
-        if head["ContentLength"] == 0:
-            raise _invalid(f"{uri} is empty")
         start = s3.get_object(Bucket=uri.bucket, Key=uri.key, Range=_START_RANGE)["Body"].read()
     except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == _NO_SUCH_RANGE:
+            raise _invalid(f"{uri} is empty") from error
         raise _unreadable(s3, uri, error) from error
     except BotoCoreError as error:
         raise StorageConfigurationError(f"init_video: S3 could not be reached for {uri}: {error}") from error
+    if not start:  # some stores answer the range of an empty object with nothing
+        raise _invalid(f"{uri} is empty")
     return _kind_of(start, str(uri))
 
 
 def _unreadable(s3: S3Client, uri: S3Uri, error: ClientError) -> RequestValidationError | StorageConfigurationError:
-    """HEAD answers without a code, so a 404 may mean the key or the bucket."""
+    """Not every store's 404 has a code that tells whether the key or the bucket is missing."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if status == 404:
         try:

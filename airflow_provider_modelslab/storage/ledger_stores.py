@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _EXISTS, _CONFLICT, _NOT_IMPLEMENTED = 412, 409, 501
 _UNUSABLE = (ClientError, BotoCoreError, ValueError)  # ValueError: what is there is no JSON
+_CLAIM = "-claim"
 _TOKEN = "entry_token"  # noqa: S105 - marks who wrote an entry, opens nothing
 
 
@@ -96,6 +97,8 @@ class S3LedgerStore:
             for pause in (0.05, 0.2, 0.8, None):
                 try:
                     self._put(name, body)
+                    if self._conditional and not name.endswith(_CLAIM):
+                        return True
                     break
                 except ClientError as error:
                     if _status(error) == _EXISTS:
@@ -103,7 +106,8 @@ class S3LedgerStore:
                     if _status(error) != _CONFLICT or pause is None:
                         raise
                     time.sleep(pause)  # AWS: another put of this key is under way, and may yet fail
-            # Read even when refused: botocore repeats a put whose answer was lost, and then meets its own object.
+            # Read even when refused: botocore repeats a put whose answer was lost, and then meets its own object. A
+            # claim is read even when it was not: it is what a payment hangs on, and the store may be wrong.
             return (self._read(name) or {}).get(_TOKEN) == token
         except _UNUSABLE as error:
             raise self._unusable("written", error) from error

@@ -182,7 +182,7 @@ class Ledger:
         claim = self._claim(fingerprint, attempt, track_id)
         if not self._store.create(entry_name(choice.take, Entry.CLAIM), claim):
             return None
-        log.info("Take %d: %s", choice.take, choice.why)
+        log.info("Submitting %s: %s", track_id, choice.why)
         if self._clock() - now > min(_SLOW_CLAIM, attempt.lease / 10):
             # The store was so slow that the submit might outlast the claim, and another attempt take it for dead.
             self._note(choice.take, Entry.RELEASED, {"reason": "the claim took too long to write"})

@@ -11,6 +11,7 @@ import av
 import pytest
 
 from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.support.samples import small_mp4
 from tests.system.conftest import BLOCKING_DAG
 from tools.stack.whole import LOCAL_KEY, WholeStack
 
@@ -70,6 +71,41 @@ def test_sensor_between_two_tasks(stack: WholeStack) -> None:
     assert landed["uri"].startswith("s3://system-tests/landed/drawn/")
     assert landed["content_type"] == "image/gif"
     assert frames_of(content(stack, landed["uri"])) == [(64, 64)] * 4
+
+
+def put_clips(stack: WholeStack, prefix: str, count: int) -> str:
+    for number in range(count):
+        stack.s3.client().put_object(Bucket="system-tests", Key=f"{prefix}clip{number}.mp4", Body=small_mp4())
+    return f"s3://system-tests/{prefix}"
+
+
+BATCH = {"model_id": "tiny", "size": 64, "num_frames": 4, "num_inference_steps": 2}
+
+
+def test_a_batch_lands_a_prefix_before_the_next_task(stack: WholeStack) -> None:
+    source = put_clips(stack, "in/one/", 5)
+    run_id = run(stack, "modelslab_batch", {**BATCH, "source": source, "destination": "batch/"})
+    summary = stack.airflow.xcom("modelslab_batch", run_id, "restyle")
+    assert (summary["found"], summary["landed"], summary["failed"]) == (5, 5, 0)
+    used = stack.airflow.xcom("modelslab_batch", run_id, "use")
+    assert used == [f"s3://system-tests/landed/batch/clip{i}.mp4" for i in range(5)]
+    assert frames_of(content(stack, used[0])) == [(64, 64)] * 4
+
+
+def test_a_mapped_batch_lands_every_chunk(stack: WholeStack) -> None:
+    source = put_clips(stack, "in/two/", 3)
+    run_id = run(stack, "modelslab_batch_mapped", {**BATCH, "source": source, "destination": "mapped/"})
+    summary = stack.airflow.xcom("modelslab_batch_mapped", run_id, "restyle", map_index=0)
+    assert (summary["found"], summary["landed"]) == (3, 3)
+
+
+def test_a_batch_on_this_machine_lands_a_prefix(stack: WholeStack) -> None:
+    stack.airflow.call("POST", "pools", {"name": "gpus", "slots": 1}, accept=(201, 409))
+    source = put_clips(stack, "in/three/", 2)
+    run_id = run(stack, "modelslab_local_batch", {**BATCH, "source": source, "destination": "local/"})
+    summary = stack.airflow.xcom("modelslab_local_batch", run_id, "restyle")
+    assert (summary["found"], summary["landed"]) == (2, 2)
+    assert frames_of(content(stack, "s3://system-tests/landed/local/clip1.mp4")) == [(64, 64)] * 4
 
 
 def test_update_s3_makes_the_server_store_to_the_bucket(stack: WholeStack) -> None:

@@ -68,6 +68,17 @@ def test_the_dag_for_update_s3(dags: dict[str, DAG]) -> None:
     assert operators(dags["modelslab_update_s3"]) == {"update_s3": "ModelsLabUpdateS3Operator"}
 
 
+def test_the_dags_of_batches(dags: dict[str, DAG]) -> None:
+    assert operators(dags["modelslab_batch"])["restyle"] == "ModelsLabVideo2VideoBatchOperator"
+    assert order(dags["modelslab_batch"]) == ["restyle", "use"]
+    assert getattr(dags["modelslab_batch"].get_task("restyle"), "deferrable", None) is True
+    mapped = dags["modelslab_batch_mapped"]
+    assert order(mapped) == ["clips", "restyle"]
+    assert mapped.get_task("restyle").is_mapped
+    local = dags["modelslab_local_batch"].get_task("restyle")
+    assert (type(local).__name__, local.pool, local.queue) == ("LocalVideo2VideoBatchOperator", "gpus", "gpu")
+
+
 def test_the_dag_with_pools(dags: dict[str, DAG]) -> None:
     dag = dags["modelslab_gpu_pool"]
     assert operators(dag) == {"own_gpu": "LocalVideo2VideoOperator", "endpoint": "ModelsLabVideo2VideoOperator"}

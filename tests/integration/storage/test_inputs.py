@@ -147,7 +147,10 @@ def test_an_s3_input_that_cannot_be_used(prepare: Prepare, s3: S3Client, bucket:
 
 
 def test_an_s3_input_without_permission(prepare: Prepare, s3: S3Client, bucket: str) -> None:
-    with refusing(s3, "HeadObject", 403, ""), pytest.raises(StorageConfigurationError, match=r"Grant s3:GetObject"):
+    with (
+        refusing(s3, "GetObject", 403, "AccessDenied"),
+        pytest.raises(StorageConfigurationError, match=r"Grant s3:GetObject"),
+    ):
         prepare(f"s3://{bucket}/in.mp4")
 
 

@@ -35,7 +35,7 @@ def lost_answer(restyle: Restyle, connections: None, monkeypatch: pytest.MonkeyP
     """The first try's job was taken, and the answer lost."""
     submit = ModelsLabHook.submit
 
-    def take_and_lose(hook: ModelsLabHook, request: Any) -> Any:
+    def take_and_lose(hook: ModelsLabHook, request: Any, **_: Any) -> Any:
         submit(hook, request)
         raise SubmissionUnknownError("no usable answer came")
 
@@ -78,7 +78,7 @@ def test_one_that_a_person_did_not_find_is_submitted_again(restyle: Restyle, eng
 def test_the_permission_is_for_one_submission(
     restyle: Restyle, engine: WatchedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lose(hook: ModelsLabHook, request: Any) -> Any:
+    def lose(hook: ModelsLabHook, request: Any, **_: Any) -> Any:
         raise SubmissionUnknownError("no usable answer came")
 
     monkeypatch.setattr(ModelsLabHook, "submit", lose)

@@ -225,6 +225,14 @@ async def test_it_suspends_when_only_waiting_is_left_and_another_process_goes_on
     assert set(world.bought.values()) == {1}
 
 
+async def test_it_suspends_while_the_endpoint_takes_no_job_at_all() -> None:
+    world = World(refuse=lambda clip, n: RateLimitError("full", retry_after=60))
+    work = runner(world, most=4, linger=0.0)
+    assert await work.run() == ()
+    assert work.suspended
+    assert (set(work.todo), world.book) == (set(CLIPS), {})
+
+
 async def test_without_linger_it_stays_to_the_end() -> None:
     world = World(ends=False)
     work = runner(world, clips=["a"])
@@ -232,6 +240,7 @@ async def test_without_linger_it_stays_to_the_end() -> None:
     await world.added.acquire()
     world.end("a/1")
     assert await running == ()
+    assert not work.suspended
     assert world.book == {"a": "landed"}
 
 

@@ -81,3 +81,18 @@ def test_it_knows_for_how_long_nothing_was_accepted(clock: Clock) -> None:
     assert window.refused_for() == 30.0
     window.accepted()
     assert window.refused_for() == 0.0
+
+
+def test_another_process_goes_on_where_it_was(clock: Clock) -> None:
+    window = Window(16, clock=clock)
+    window.refused(REFUSED, in_flight=16)
+    clock.now += 30
+    window.refused(REFUSED, in_flight=16)
+    state = window.state()
+    again = Window(16, clock=clock)
+    again.resume(state)
+    assert (again.limit, again.pause(), again.refused_for()) == (4, 0.0, 30.0)
+    assert again.refused(REFUSED, in_flight=1) == 8.0
+    fewer = Window(2, clock=clock)
+    fewer.resume(state)
+    assert fewer.limit == 2

@@ -1,0 +1,354 @@
+"""The operator for a whole S3 prefix: thousands of clips in one task, each paid for once, each accounted for."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_provider_modelslab.api.errors import RequestValidationError, error_from_event
+from airflow_provider_modelslab.api.polling import PollPolicy
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.batch.runner import BatchRunner, InFlight
+from airflow_provider_modelslab.batch.window import Window
+from airflow_provider_modelslab.client.core import SubmitPolicy
+from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.operators.arguments import check_destination, result_name
+from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
+from airflow_provider_modelslab.operators.batch_steps import RemoteSteps, WatchedJobs, deadline_of
+from airflow_provider_modelslab.operators.task_ledger import attempt_of, policy_in_force
+from airflow_provider_modelslab.storage.ledger import LedgerPolicy
+from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.purchase import Purchase
+from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_modelslab.api.errors import ModelsLabError
+    from airflow_provider_modelslab.batch.desk import BatchDesk
+    from airflow_provider_modelslab.batch.plan import ClipPlan
+
+__all__ = ["ModelsLabVideo2VideoBatchOperator"]
+
+_LINGER_AFTER_FIRST = 30.0
+"""Seconds that the triggerer goes on collecting once a job has ended: a resumed task costs a process of its own."""
+
+_LONGEST_WAIT = 4 * 3600.0
+"""Seconds after which what has ended is landed in any case: results live for 24 hours."""
+
+
+class ModelsLabVideo2VideoBatchOperator(BatchArguments):
+    """Restyle many clips in one task: found, checked, submitted through a window, waited for, landed.
+
+    Everything that can be checked is checked for all clips before the first is paid for. Each clip has a ledger of its
+    own, named after where its result goes, so whatever happens to the task, and whoever runs it again, a clip is paid
+    for once; one whose result is there for the same request and the same clip is skipped. A clip's failure is written
+    down and the others go on; ``max_failed`` says when the task fails for it. A rerun does only what is missing.
+
+    Returns a small summary: ``found``, ``landed``, ``skipped``, ``failed``, ``pending`` (which add up), ``manifest``
+    (a JSONL object with one line for each clip), ``retry`` (a manifest of the failed ones, which can be a ``source``).
+
+    The attributes of all clips are arguments, see
+    :class:`~airflow_provider_modelslab.operators.arguments.RequestArguments`; where the clips are and what the results
+    are called, see :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments`. Besides them:
+
+    :param destination: the prefix that results lie below (templated): ``s3://bucket/prefix/``, or a prefix below the
+        connection's; by default the connection's own.
+    :param modelslab_conn_id: the Airflow connection (templated).
+    :param max_in_flight: jobs that are submitted and have not ended, 1 or more: what the account's queue takes (5, 10
+        or 15 by plan), less what other tasks need. When the endpoint refuses, all of them slow down together.
+    :param timeout: seconds from its submission until a clip counts as failed; a later try waits for it again.
+    :param poll_interval: seconds of the shortest pause between two looks at a job.
+    :param max_poll_interval: seconds of the longest pause.
+    :param check_input: read the first bytes of http(s) clips before submitting them.
+    :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
+    :param linger: seconds of nothing but waiting, before the task defers: a task that resumes costs a process of its
+        own, some seconds of a core.
+    :param refill_at: share of the jobs in flight that must have ended before a deferred task resumes to land them and
+        to submit others, above 0 and at most 1. Lower keeps the window fuller, at more processes.
+    :param reuse_landed: skip clips whose results are there; off, each is made again. Also by the run's conf.
+    :param on_changed_request: when another result has landed in a clip's place: ``resubmit``, or ``fail`` that clip.
+    :param on_unknown_submission: when a submission may or may not have been taken: ``fail`` that clip, and ask a
+        person, or ``resubmit``, and perhaps pay twice.
+    :raises RequestValidationError: naming what is wrong with which clips; nothing was submitted.
+    :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was given up.
+    """
+
+    template_fields: Sequence[str] = (
+        *BatchArguments.template_fields,
+        *BatchArguments.batch_fields,
+        "destination",
+        "modelslab_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        destination: str | None = None,
+        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        max_in_flight: int = 10,
+        timeout: float = 3600.0,
+        poll_interval: float = 2.0,
+        max_poll_interval: float = 30.0,
+        check_input: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        linger: float = 15.0,
+        refill_at: float = 0.5,
+        reuse_landed: bool = True,
+        on_changed_request: Literal["resubmit", "fail"] = "resubmit",
+        on_unknown_submission: Literal["fail", "resubmit"] = "fail",
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.destination = destination
+        self.modelslab_conn_id = modelslab_conn_id
+        self.max_in_flight = max_in_flight
+        self.timeout = timeout
+        self.poll_interval = poll_interval
+        self.max_poll_interval = max_poll_interval
+        self.check_input = check_input
+        self.deferrable = deferrable
+        self.linger = linger
+        self.refill_at = refill_at
+        self.reuse_landed = reuse_landed
+        self.on_changed_request = on_changed_request
+        self.on_unknown_submission = on_unknown_submission
+        self._work: tuple[BatchDesk, BatchRunner[ClipPlan]] | None = None
+        if timeout <= 0:
+            raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
+        if max_in_flight < 1:
+            raise ValueError(f"max_in_flight: must be 1 or more; got {max_in_flight}")
+        if not 0 < refill_at <= 1:
+            raise ValueError(f"refill_at: must be above 0 and at most 1; got {refill_at}")
+        if linger < 0:
+            raise ValueError(f"linger: must be 0 seconds or more; got {linger}")
+        check_destination(destination)
+        self._poll_policy()  # these two refuse what makes no sense while the Dag is parsed
+        self._ledger_policy()
+
+    @cached_property
+    def hook(self) -> ModelsLabHook:
+        """The hook of this task's connection; the batch itself repeats what is refused, for all clips together."""
+        return ModelsLabHook(self.modelslab_conn_id, submit_policy=SubmitPolicy(attempts=1, max_wait=0.0))
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Plan the batch, skip what is there, and do the rest as far as this process goes."""
+        self.hook.get_conn()  # a connection without a key ends the task here
+        plan = self._plan(self.modelslab_conn_id)
+        desk = self._desk(context, plan, burst=self.max_in_flight)
+        policy = policy_in_force(self._ledger_policy(), context)
+        todo = desk.begin(reuse_landed=policy.reuse_landed)
+        if len(todo) < len(plan):
+            self.log.info("%d of %d results are there already", len(plan) - len(todo), len(plan))
+        return self._stretch(context, desk, todo)
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: dict[str, Any],
+        flying: list[dict[str, Any]],
+        window: dict[str, float],
+        started: float,
+        saved: str,
+        stopped: str | None = None,
+    ) -> dict[str, Any]:
+        """Resume after the trigger: land what has ended, and submit what there is room for."""
+        from airflow_provider_modelslab.batch.saved import load_batch
+
+        if event.get("status") != "success":
+            raise error_from_event(event)
+        plan, state, lost = load_batch(
+            self.hook.get_s3_client(),
+            S3Uri.parse(saved),
+            self._common(),
+            lambda: self._plan(self.modelslab_conn_id),
+        )
+        desk = self._desk(context, plan, burst=self.max_in_flight, started=started)
+        todo = desk.restore(state)
+        told = {str(job["job_id"]): job for job in event["ended"]}
+        ended: list[tuple[InFlight[ClipPlan], Finished | ModelsLabError]] = []
+        waiting: list[InFlight[ClipPlan]] = []
+        for item in flying:
+            job = Job.from_dict(item["job"])
+            flight = InFlight(plan.clips[item["clip"]], Purchase(item["take"], job, resumed=item["resumed"]))
+            answer = told.get(job.job_id)
+            if answer is None:
+                waiting.append(flight)
+            elif answer["status"] == "success":
+                meta = answer.get("meta") or {}
+                ended.append(
+                    (flight, Finished(job.job_id, tuple(answer["links"]), meta, answer.get("generation_time")))
+                )
+            else:
+                ended.append((flight, error_from_event(answer)))
+        in_hand = {item["clip"] for item in flying}
+        rest = [clip for clip in todo if clip.index not in in_hand | lost]
+        for clip in todo:
+            if clip.index in lost - in_hand:
+                gone = "is a signed link, which is not stored, and the task's source does not name it any more"
+                desk.failed(clip, RequestValidationError.of("init_video", gone), None)
+        return self._stretch(context, desk, rest, waiting=waiting, ended=ended, window=window, stopped=stopped)
+
+    def on_kill(self) -> None:
+        """Mark the jobs as abandoned. They still run, and are billed: the vendor has no cancel."""
+        if self._work is None:
+            return
+        desk, runner = self._work
+        flying = list(runner.waiting.values())
+        self.log.warning(
+            "Killed while %d jobs run. They go on, and are billed, at ModelsLab; clear the task to pick them up",
+            len(flying),
+        )
+        with ThreadPoolExecutor(16) as pool:
+            for item in flying:
+                ledger = desk.ledger(item.clip)
+                pool.submit(ledger.abandoned, item.purchase.take, "the task was killed on its worker")
+
+    # -- one stretch of work --------------------------------------------------------------------------------------
+
+    def _stretch(
+        self,
+        context: Context,
+        desk: BatchDesk,
+        todo: Iterable[ClipPlan],
+        *,
+        waiting: Iterable[InFlight[ClipPlan]] = (),
+        ended: Iterable[tuple[InFlight[ClipPlan], Finished | ModelsLabError]] = (),
+        window: dict[str, float] | None = None,
+        stopped: str | None = None,
+    ) -> dict[str, Any]:
+        room = Window(self.max_in_flight)
+        if window is not None:
+            room.resume(window)
+        steps = RemoteSteps(
+            context,
+            self.hook,
+            desk,
+            policy_in_force(self._ledger_policy(), context),
+            attempt_of(context, retries=self.retries, lease=self.hook.submit_lease()),
+            self.timeout,
+            self.check_input,
+            self._staging(desk),
+        )
+        runner, left = asyncio.run(self._run(desk, list(todo), steps, room, list(waiting), list(ended), stopped))
+        if runner.suspended:
+            self._defer(context, desk, left, more=bool(runner.todo), window=room, stopped=runner.stopped)
+        return desk.finish(stopped=runner.stopped)
+
+    async def _run(
+        self,
+        desk: BatchDesk,
+        todo: list[ClipPlan],
+        steps: RemoteSteps,
+        window: Window,
+        waiting: list[InFlight[ClipPlan]],
+        ended: list[tuple[InFlight[ClipPlan], Finished | ModelsLabError]],
+        stopped: str | None,
+    ) -> tuple[BatchRunner[ClipPlan], tuple[InFlight[ClipPlan], ...]]:
+        from airflow_provider_modelslab.client.shared import waiting as waiting_together
+
+        client = self.hook.new_async_client()
+        async with waiting_together(client) as waiter, waiter.watch((), policy=self._poll_policy()) as watch:
+            runner: BatchRunner[ClipPlan] = BatchRunner(
+                todo,
+                steps,
+                WatchedJobs(watch, timeout=self.timeout),
+                desk,
+                window,
+                linger=self.linger if self.deferrable else None,
+                patience=self.timeout,
+                stopped=stopped,
+                on_change=desk.tell,
+            )
+            self._work = desk, runner
+            runner.resume(waiting)
+            return runner, await runner.run(ended)
+
+    def _defer(
+        self,
+        context: Context,
+        desk: BatchDesk,
+        left: Sequence[InFlight[ClipPlan]],
+        *,
+        more: bool,
+        window: Window,
+        stopped: str | None,
+    ) -> NoReturn:
+        from airflow_provider_modelslab.batch.saved import save_batch
+
+        saved, more = self._saved(context), more and stopped is None
+        save_batch(self.hook.get_s3_client(), saved, desk.plan, desk.state())
+        jobs: list[dict[str, Any]] = []
+        for item in left:
+            submitted_at = item.purchase.job.submitted_at or time.time()
+            deadline = deadline_of(submitted_at, self.timeout)
+            jobs.append(
+                {
+                    "job_id": item.purchase.job.job_id,
+                    "submitted_at": submitted_at,
+                    "deadline": deadline,
+                    "eta": item.purchase.job.eta,
+                }
+            )
+        wake_at = max(1, math.ceil(len(left) * self.refill_at)) if more else max(1, len(left))
+        if jobs:
+            longest = max(job["deadline"] for job in jobs) - time.time() + self.max_poll_interval
+            self.log.info("%s. Waiting in the triggerer for %d of %d jobs", desk.progress.line(), wake_at, len(left))
+        else:
+            longest = window.pause()
+            self.log.info("%s. The endpoint takes no job; the next try is in %.0f s", desk.progress.line(), longest)
+        longest = min(_LONGEST_WAIT, longest)
+        left_at_most = timedelta(seconds=longest + 120)
+        self.defer(
+            trigger=ModelsLabBatchTrigger(
+                jobs,
+                modelslab_conn_id=self.modelslab_conn_id,
+                wake_at=wake_at,
+                linger=_LINGER_AFTER_FIRST if more else _LONGEST_WAIT,
+                max_wait=longest,
+                poll_policy=self._poll_policy().to_dict(),
+            ),
+            method_name="execute_complete",
+            kwargs={
+                "flying": [
+                    {
+                        "clip": item.clip.index,
+                        "take": item.purchase.take,
+                        "resumed": item.purchase.resumed,
+                        "job": item.purchase.job.to_dict(),
+                    }
+                    for item in left
+                ],
+                "window": window.state(),
+                "started": desk.started,
+                "saved": str(saved),
+                "stopped": stopped,
+            },
+            # Later than the trigger's own limit, whose event says more than Airflow's time-out.
+            timeout=min(self.execution_timeout, left_at_most) if self.execution_timeout else left_at_most,
+        )
+
+    def _saved(self, context: Context) -> S3Uri:
+        # Each try's own: one that Airflow has given up may go on for a while, with a plan in which "clip 5" is another.
+        name = f"{result_name(context)}.try{context['ti'].try_number}"
+        return self._output().child(f"_modelslab/batches/{name}.state.json.gz")
+
+    def _staging(self, desk: BatchDesk) -> S3Uri:
+        profile = self.hook.s3_profile
+        return profile.uri("inputs") if profile.bucket else S3Uri(desk.plan.output.bucket, "inputs")
+
+    def _poll_policy(self) -> PollPolicy:
+        # A lost job is paid for anew, and a single "not found", of a server that has just restarted, is no proof.
+        return PollPolicy(min_interval=self.poll_interval, max_interval=self.max_poll_interval, lost_after=3)
+
+    def _ledger_policy(self) -> LedgerPolicy:
+        return LedgerPolicy(self.reuse_landed, self.on_changed_request, self.on_unknown_submission)

@@ -1,0 +1,136 @@
+"""What the batch operators share: where the clips are, how results are named, and how many may fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.request import ATTRIBUTES
+from airflow_provider_modelslab.batch.limits import FailureLimit
+from airflow_provider_modelslab.batch.naming import DEFAULT_TEMPLATE, KeyTemplate
+from airflow_provider_modelslab.operators.arguments import RequestArguments, is_literal, result_name
+from airflow_provider_modelslab.operators.task_ledger import ledger_folder
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_modelslab.batch.desk import BatchDesk
+    from airflow_provider_modelslab.batch.plan import BatchPlan
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
+__all__ = ["BatchArguments"]
+
+
+class BatchArguments(RequestArguments):
+    """Many clips with common attributes, and those that are one clip's own.
+
+    :param source: the clips (templated): ``s3://bucket/prefix/``; a manifest file, in S3 or local, ``.jsonl`` or
+        ``.csv`` (also ``.gz``), with ``init_video``, perhaps ``destination``, and any attribute for that clip alone;
+        a list of links, of ``s3://`` objects or of such mappings; what another task returned, a batch's summary
+        included.
+    :param pattern: which objects below a prefix (templated): a glob such as ``*.mp4`` or ``cam1/**``, or a list of
+        them; all videos by default.
+    :param recursive: look below the prefix at any depth.
+    :param key_template: names the results below ``destination`` (templated): ``{stem}``, ``{name}``, ``{path}``,
+        ``{ext}``, ``{seed}``, ``{model_id}``, ``{hash}``, ``{index}``.
+    :param max_failed: how many clips may fail before the task does: a number, or a share such as ``0.05`` or ``"5%"``;
+        ``None`` is any number. The other clips are made all the same, unless 20 in a row have failed.
+    :param attributes: see :class:`~airflow_provider_modelslab.operators.arguments.RequestArguments`.
+    """
+
+    batch_fields: Sequence[str] = ("source", "pattern", "key_template", "max_failed")
+
+    # Given by the operator's other half.
+    destination: str | None
+    modelslab_conn_id: str
+
+    def __init__(
+        self,
+        *,
+        source: Any,
+        pattern: str | Sequence[str] | None = None,
+        recursive: bool = True,
+        key_template: str = DEFAULT_TEMPLATE,
+        max_failed: float | str | None = 0,
+        **attributes: Any,
+    ) -> None:
+        super().__init__(**attributes)
+        self.source = source
+        self.pattern = pattern
+        self.recursive = recursive
+        self.key_template = key_template
+        self.max_failed = max_failed
+        if is_literal(key_template):
+            KeyTemplate(key_template)
+        if is_literal(max_failed):
+            FailureLimit.of(max_failed)
+
+    @property
+    def hook(self) -> ModelsLabHook:
+        """The hook of this task's connection."""
+        raise NotImplementedError
+
+    def _plan(self, conn_id: str) -> BatchPlan:
+        """Find the clips and check all that can be checked for free.
+
+        :param conn_id: what stands for the connection in fingerprints.
+        """
+        from airflow_provider_modelslab.batch.plan import make_plan
+        from airflow_provider_modelslab.batch.sources import find_clips
+        from airflow_provider_modelslab.storage.checks import require_bucket
+
+        output = self._output()
+        require_bucket(self.hook.get_s3_client(), output.bucket)
+        clips = find_clips(
+            self.source, self.hook.get_s3_client, pattern=self.pattern, recursive=self.recursive, output=output
+        )
+        self.log.info("Found %s", clips.describe())
+        plan = make_plan(
+            clips,
+            self._common(),
+            output=output,
+            conn_id=conn_id,
+            s3_factory=self.hook.get_s3_client,
+            template=KeyTemplate(self.key_template),
+        )
+        if plan.duplicate_count:
+            self.log.warning("%d clips are named twice: %s", plan.duplicate_count, "; ".join(plan.duplicates))
+        for note in plan.notes:
+            self.log.warning("%s", note)
+        return plan
+
+    def _common(self) -> dict[str, Any]:
+        given = {name: getattr(self, name, None) for name in (*ATTRIBUTES, "extra_parameters")}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _output(self) -> S3Uri:
+        """The prefix that all results lie below.
+
+        :raises StorageConfigurationError: when neither the task nor the connection names a bucket.
+        """
+        profile = self.hook.s3_profile
+        destination = (self.destination or "").strip()
+        if "://" in destination:
+            return S3Uri.parse(destination)
+        if not profile.bucket:
+            raise StorageConfigurationError(
+                f"destination: neither the task nor the connection {self.modelslab_conn_id!r} names a bucket; give "
+                "s3://bucket/prefix/"
+            )
+        return profile.uri(destination) if destination else S3Uri(profile.bucket, profile.prefix)
+
+    def _desk(self, context: Context, plan: BatchPlan, **options: Any) -> BatchDesk:
+        from airflow_provider_modelslab.batch.desk import BatchDesk
+
+        root = ledger_folder(self.hook, plan.output)
+        assert root is not None  # noqa: S101 - there is a bucket
+        return BatchDesk(
+            self.hook.get_s3_client(),
+            root,
+            plan,
+            name=result_name(context),
+            limit=FailureLimit.of(self.max_failed),
+            **options,
+        )

@@ -1,0 +1,157 @@
+"""What the batch operator does for one clip: buy it once, land it, or note that it came to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.api.errors import JobFailedError, JobLostError, ModelsLabError, ResultExpiredError
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.batch.plan import ClipPlan
+from airflow_provider_modelslab.operators.task_ledger import buy_once, submission_name
+from airflow_provider_modelslab.storage.inputs import prepare_input
+from airflow_provider_modelslab.storage.manifest import LINK_LIFETIME, Job
+from airflow_provider_modelslab.storage.relocate import is_gone
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
+    from airflow_provider_modelslab.batch.desk import BatchDesk
+    from airflow_provider_modelslab.client.watch import Watch
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.storage.inputs import PreparedInput
+    from airflow_provider_modelslab.storage.ledger import LedgerPolicy
+    from airflow_provider_modelslab.storage.purchase import Attempt, Landed, Purchase, Send
+    from airflow_provider_modelslab.storage.uri import S3Uri
+
+__all__ = ["RemoteSteps", "WatchedJobs"]
+
+
+@dataclass(frozen=True)
+class RemoteSteps:
+    """The steps of :class:`~airflow_provider_modelslab.batch.runner.BatchRunner` at ModelsLab; called from threads.
+
+    :param context: of the task.
+    :param timeout: seconds that a job may take.
+    :param check_links: whether http(s) clips are looked at before they are submitted.
+    :param staging: where local files are put for the endpoint.
+    """
+
+    context: Context
+    hook: ModelsLabHook
+    desk: BatchDesk
+    policy: LedgerPolicy
+    attempt: Attempt
+    timeout: float
+    check_links: bool
+    staging: S3Uri
+
+    def buy(self, clip: ClipPlan) -> Landed | Purchase:
+        """What is paid for already, or one submit."""
+        request = self.desk.plan.request(clip)
+
+        def name(take: int) -> str:
+            return submission_name(self.context, take, clip.destination.key)
+
+        def track_id(take: int) -> str:
+            return request.track_id or name(take)
+
+        def prepare() -> Send:
+            found = prepare_input(
+                request.init_video,
+                self.hook.get_s3_client,
+                staging=self.staging,
+                # The endpoint reads the clip when the job leaves the queue, which may be as late as the deadline.
+                expires_in=int(self.timeout) + 3600,
+                check_links=self.check_links,
+            )
+            return lambda take: self._send(request, found, track_id(take))
+
+        return buy_once(
+            self.context,
+            self.desk.ledger(clip),
+            clip.fingerprint,
+            self.policy,
+            self.attempt,
+            prepare,
+            name=name,
+            track_id=track_id,
+            record=request.record(),
+            conn_id=self.hook.modelslab_conn_id,
+            skip_landed=self._gone,
+        )
+
+    def land(self, clip: ClipPlan, purchase: Purchase, finished: Finished) -> dict[str, Any]:
+        """Copy the result to S3 and note it."""
+        try:
+            manifest = self.hook.land(purchase.job, finished, clip.destination, expected_type=clip.output_type)
+        except ResultExpiredError as error:
+            self.desk.ledger(clip).failed(purchase.take, error)
+            raise
+        self.desk.ledger(clip).landed(purchase.take, manifest)
+        return manifest
+
+    def close(self, clip: ClipPlan, purchase: Purchase, error: ModelsLabError) -> bool:
+        """Note that a job came to nothing; whether another one may be paid for by this try."""
+        if not isinstance(error, JobFailedError | JobLostError):
+            return False  # the job may still end well: a later try waits for it again
+        self.desk.ledger(clip).failed(purchase.take, error)
+        age = time.time() - (purchase.job.submitted_at or 0)
+        expired = isinstance(error, JobLostError) and age > LINK_LIFETIME.total_seconds()
+        return purchase.resumed and not expired
+
+    def _send(self, request: Video2VideoRequest, clip: PreparedInput, track_id: str) -> tuple[Job, Finished | None]:
+        # Nothing is logged here, see the operator of one clip.
+        sent = request.model_copy(update={"init_video": clip.url, "track_id": track_id})
+        job, answer = self.hook.submit(sent, source=clip.source)
+        return job, answer if isinstance(answer, Finished) else None
+
+    def _gone(self, manifest: Mapping[str, Any]) -> bool:
+        return is_gone(self.hook.get_s3_client(), manifest)
+
+
+class WatchedJobs:
+    """The jobs of a batch in the shared schedule; see :class:`~airflow_provider_modelslab.batch.runner.Waiter`.
+
+    :param watch: an open one, without jobs.
+    :param timeout: seconds from the submission until a job is given up; one that an earlier try paid for longer ago
+        gets as long once more.
+    """
+
+    def __init__(self, watch: Watch, *, timeout: float) -> None:
+        self._watch = watch
+        self._timeout = timeout
+        self._more: asyncio.Event = asyncio.Event()
+        self._found: deque[tuple[str, Finished | ModelsLabError]] = deque()
+
+    def add(self, purchase: Purchase) -> None:
+        """Look at this one too."""
+        from airflow_provider_modelslab.client.watch import Submitted
+
+        job, now = purchase.job, time.time()
+        submitted_at = job.submitted_at or now
+        self._watch.add(Submitted(job.job_id, submitted_at, deadline_of(submitted_at, self._timeout), job.eta))
+        self._more.set()
+
+    async def next(self) -> tuple[str, Finished | ModelsLabError]:
+        """The next job that ended."""
+        while not self._found:
+            self._more.clear()
+            for ended in await self._watch.gather():
+                if isinstance(ended.outcome, Exception) and not isinstance(ended.outcome, ModelsLabError):
+                    raise ended.outcome
+                self._found.append((ended.job_id, ended.outcome))
+            if not self._found:
+                await self._more.wait()
+        return self._found.popleft()
+
+
+def deadline_of(submitted_at: float, timeout: float) -> float:
+    """When a job is given up: counted from its submission, or from now where somebody decided to wait once more."""
+    deadline, now = submitted_at + timeout, time.time()
+    return deadline if deadline > now else now + timeout

@@ -1,0 +1,161 @@
+"""What the operators that run on the worker's own GPU share: where the models are, and how they are run."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.operators.arguments import check_destination
+from airflow_provider_modelslab.storage.ledger import LedgerPolicy
+
+if TYPE_CHECKING:
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
+    from airflow_provider_modelslab.local.engine import LocalEngine
+    from airflow_provider_modelslab.local.speed import Speed
+
+__all__ = ["LocalArguments"]
+
+_DELIVERY = {
+    "webhook": "use the task's on_success_callback",
+    "temp": "the result lands in S3",
+    "base64": "the result lands in S3 as it is",
+}
+
+
+class LocalArguments(BaseOperator):
+    """Where the models are, how they are run, and where results land.
+
+    :param destination: where results land (templated).
+    :param modelslab_conn_id: the Airflow connection with the S3 profile (templated); its key is not used.
+    :param model_dir: folder with one folder for each model (templated); ``tiny`` and ``demo`` are built in.
+    :param catalog: the user's own names of models, motion modules and LoRAs (templated): a JSON or YAML file, or a
+        mapping with the same content; by default ``catalog`` in the connection's extra, else ``catalog.json`` in
+        ``model_dir``.
+    :param offline: take nothing from the Hugging Face Hub but what was downloaded before.
+    :param allow_pickle: read weights in ``.bin``, ``.ckpt`` and ``.pt`` too; take them from people you trust.
+    :param device: ``auto`` (the GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``.
+    :param dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+    :param compile: compile the model with ``torch.compile``: slower for the first clip of each size, faster from then
+        on; results stay what they are.
+    :param tiny_vae: an approximation, told in the sidecar as the next two: a small VAE (a folder, or ``org/name``).
+    :param guidance_until: the share of the steps that follow the guidance scale; the rest run without, at half the
+        work.
+    :param reuse_deep: run the deep half of the model only every n-th step.
+    :param timeout: seconds for one clip; seen after each denoising step.
+    :param allow_private_addresses: let ``init_video`` be a link into the own network.
+    :param reuse_landed: return a result that has landed when the task is cleared; also by the run's conf.
+    :param on_changed_request: when another request has landed before: ``resubmit`` (make the new one) or ``fail``.
+    """
+
+    machine_fields: ClassVar[tuple[str, ...]] = ("destination", "modelslab_conn_id", "model_dir", "catalog", "tiny_vae")
+
+    def __init__(
+        self,
+        *,
+        destination: str | None = None,
+        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        model_dir: str | None = None,
+        catalog: str | Mapping[str, Any] | None = None,
+        offline: bool = False,
+        allow_pickle: bool = False,
+        device: str = "auto",
+        dtype: str = "auto",
+        compile: bool = False,  # noqa: A002 - torch's word for it
+        tiny_vae: str | None = None,
+        guidance_until: float = 1.0,
+        reuse_deep: int = 1,
+        timeout: float = 3600.0,
+        allow_private_addresses: bool = False,
+        reuse_landed: bool = True,
+        on_changed_request: Literal["resubmit", "fail"] = "resubmit",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.destination = destination
+        self.modelslab_conn_id = modelslab_conn_id
+        self.model_dir = model_dir
+        self.catalog = catalog
+        self.offline = offline
+        self.allow_pickle = allow_pickle
+        self.device = device
+        self.dtype = dtype
+        self.compile = compile
+        self.tiny_vae = tiny_vae
+        self.guidance_until = guidance_until
+        self.reuse_deep = reuse_deep
+        self.timeout = timeout
+        self.allow_private_addresses = allow_private_addresses
+        self.reuse_landed = reuse_landed
+        self.on_changed_request = on_changed_request
+        self._killed = threading.Event()
+        if timeout <= 0:
+            raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
+        check_destination(destination)
+        self._ledger_policy()
+        self._speed()  # these two refuse what makes no sense while the Dag is parsed
+
+    @cached_property
+    def hook(self) -> ModelsLabHook:
+        """The hook of this task's connection."""
+        return ModelsLabHook(self.modelslab_conn_id)
+
+    def on_kill(self) -> None:
+        """Stop after the running denoising step."""
+        self._killed.set()
+
+    @cached_property
+    def _engine(self) -> LocalEngine:
+        from airflow_provider_modelslab.local.engine import LocalEngine
+        from airflow_provider_modelslab.local.fetch import FetchLimits
+
+        return LocalEngine(
+            model_dir=self.model_dir,
+            catalog_file=self.catalog or self.hook.connection.extra_dejson.get("catalog"),
+            offline=self.offline,
+            allow_pickle=self.allow_pickle,
+            device=self.device,
+            dtype=self.dtype,
+            speed=self._speed(),
+            limits=FetchLimits(allow_private_addresses=self.allow_private_addresses),
+        )
+
+    def _check_local(self, request: Video2VideoRequest) -> None:
+        """Refuse what a local task has no use for, and what the model cannot honour.
+
+        :raises RequestValidationError: naming every attribute at fault.
+        """
+        fields = {
+            name: [f"a local task has no use for it: {advice}; got {getattr(request, name)!r}"]
+            for name, advice in _DELIVERY.items()
+            if getattr(request, name)
+        }
+        if fields:
+            raise RequestValidationError.of_fields(fields)
+        self._engine.check(request)
+
+    def _speed(self) -> Speed:
+        from airflow_provider_modelslab.local.speed import Speed
+
+        return Speed(
+            compile=self.compile,
+            tiny_vae=self.tiny_vae,
+            guidance_until=self.guidance_until,
+            reuse_deep=self.reuse_deep,
+        )
+
+    def _made_by(self) -> str:
+        """What stands for the connection in a fingerprint: approximations change results, so they are part of it."""
+        approximations = self._speed().approximations()
+        return f"local:{self.modelslab_conn_id}" + (
+            f":{json.dumps(approximations, sort_keys=True)}" * bool(approximations)
+        )
+
+    def _ledger_policy(self) -> LedgerPolicy:
+        return LedgerPolicy(self.reuse_landed, self.on_changed_request, "resubmit")

@@ -1,0 +1,213 @@
+"""Many clips on a GPU of your own, in one task: the model is loaded once, and no disk or network keeps it waiting."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.api.errors import JobTimeoutError, RequestValidationError
+from airflow_provider_modelslab.batch.pipeline import run_in_stages
+from airflow_provider_modelslab.batch.problems import Problems
+from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
+from airflow_provider_modelslab.operators.local import REMOTE_ONLY, made_job
+from airflow_provider_modelslab.operators.local_arguments import LocalArguments
+from airflow_provider_modelslab.operators.task_ledger import attempt_of, policy_in_force
+from airflow_provider_modelslab.storage.purchase import Landed
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
+    from airflow_provider_modelslab.batch.desk import BatchDesk
+    from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
+    from airflow_provider_modelslab.local.stages import Prepared, Rendered
+
+__all__ = ["LocalVideo2VideoBatchOperator"]
+
+_TELL_EVERY = 5.0
+"""Seconds between two lines about the steps of a clip."""
+
+_REMOTE_ONLY = REMOTE_ONLY | {"max_in_flight", "linger", "refill_at"}
+
+
+class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
+    """Restyle many clips with diffusers on this worker and land them in S3.
+
+    A Dag switches from the endpoint to its own GPU, and back, by changing the class: the arguments, the summary, the
+    manifests, the sidecars and the ledgers are those of
+    :class:`~airflow_provider_modelslab.operators.batch.ModelsLabVideo2VideoBatchOperator`. Here one task loads a model
+    once for all clips that share it, and sorts them so that they come together. The next clip is fetched and decoded,
+    and the last one encoded and uploaded, while the model works. Each clip is landed and written down by itself, so
+    nothing that is done is lost when the task is; a bad clip does not end the batch.
+
+    Arguments: the attributes of :class:`~airflow_provider_modelslab.operators.arguments.RequestArguments`, those of
+    :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments` and of
+    :class:`~airflow_provider_modelslab.operators.local_arguments.LocalArguments`. Arguments of the remote operator that
+    have no meaning here (``deferrable``, ``max_in_flight``...) are accepted.
+
+    :raises RequestValidationError: naming what is wrong with which clips; nothing was made.
+    :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was given up.
+    """
+
+    template_fields: Sequence[str] = (
+        *BatchArguments.template_fields,
+        *BatchArguments.batch_fields,
+        *LocalArguments.machine_fields,
+    )
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**{name: value for name, value in arguments.items() if name not in _REMOTE_ONLY})
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Plan the batch, skip what is there, make the rest and return the summary."""
+        from airflow_provider_modelslab.storage.relocate import is_gone
+
+        plan = self._plan(self._made_by())
+        self._check_all(plan)
+        desk = self._desk(context, plan)
+        policy = policy_in_force(self._ledger_policy(), context)
+        todo = desk.begin(reuse_landed=policy.reuse_landed)
+        if len(todo) < len(plan):
+            self.log.info("%d of %d results are there already", len(plan) - len(todo), len(plan))
+        attempt = attempt_of(context, retries=self.retries, lease=self.timeout)
+        s3 = self.hook.get_s3_client()
+
+        def landed_before(clip: ClipPlan) -> Landed | None:
+            def gone(manifest: Mapping[str, Any]) -> bool:
+                return is_gone(s3, manifest)
+
+            return desk.ledger(clip).find_landed(clip.fingerprint, policy, attempt, skip_landed=gone)
+
+        with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
+            stages = _Stages(self, desk, Path(folder), landed_before, attempt)
+            stopped = self._work(desk, self._in_order(plan, todo), stages)
+        return desk.finish(stopped=stopped)
+
+    def _work(self, desk: BatchDesk, todo: list[ClipPlan], stages: _Stages) -> str | None:
+        """Run the stages; why it was given up, if it was."""
+        ending = run_in_stages(todo, read=stages.read, make=stages.make, write=stages.write)
+        try:
+            for clip, done in ending:
+                if self._killed.is_set():
+                    raise InterruptedError("The task was killed; what has landed stays, and a retry does the rest")
+                if isinstance(done, Exception):
+                    desk.failed(clip, done, None)
+                elif isinstance(done, Landed):
+                    desk.skipped(clip, done.manifest)
+                else:
+                    desk.landed(clip, done)
+                    self.log.info("Landed %s. %s", done["uri"], desk.progress.line())
+                if (why := desk.too_many()) is not None:
+                    return why
+        finally:
+            ending.close()
+        return None
+
+    def _in_order(self, plan: BatchPlan, todo: list[ClipPlan]) -> list[ClipPlan]:
+        """Clips that share a model, its parts and a size come together."""
+        keys: dict[str, tuple[Any, ...]] = {}
+
+        def key(clip: ClipPlan) -> tuple[Any, ...]:
+            variant = repr(sorted(clip.overrides.items(), key=str))
+            if variant not in keys:
+                keys[variant] = self._engine.model_key(plan.request(clip))
+            return keys[variant]
+
+        return sorted(todo, key=key)
+
+    def _check_all(self, plan: BatchPlan) -> None:
+        """Ask the engine about each distinct set of attributes.
+
+        :raises RequestValidationError: with all that it cannot honour.
+        """
+        problems, seen = Problems("The batch"), set()
+        for clip in plan:
+            variant = repr(sorted(clip.overrides.items(), key=str))
+            if variant in seen:
+                continue
+            seen.add(variant)
+            try:
+                self._check_local(plan.request(clip))
+            except RequestValidationError as error:
+                for name, texts in error.fields.items():
+                    problems.add(clip.safe_source if clip.overrides else "all clips", name, "; ".join(texts))
+        problems.raise_if_any()
+
+
+@dataclass
+class _Stages:
+    """What is done for a clip: in a thread, in the task's thread, in a thread."""
+
+    task: LocalVideo2VideoBatchOperator
+    desk: BatchDesk
+    folder: Path
+    landed_before: Any
+    attempt: Any
+
+    def read(self, clip: ClipPlan) -> Landed | tuple[Video2VideoRequest, Prepared]:
+        """Look whether it is there; else fetch and decode it."""
+        from airflow_provider_modelslab.storage.local_files import fetch_object
+
+        found: Landed | None = self.landed_before(clip)
+        if found is not None:
+            return found
+        request = self.desk.plan.request(clip)
+        place = self.folder / f"in-{clip.index}"
+        place.mkdir()
+        try:
+            file = fetch_object(request.init_video, self.task.hook.get_s3_client, place)
+            return request, self.task._engine.prepare(request.model_copy(update={"init_video": file}))
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def make(
+        self, clip: ClipPlan, read: Landed | tuple[Video2VideoRequest, Prepared]
+    ) -> Landed | tuple[Video2VideoRequest, Rendered, float]:
+        """Run the model."""
+        from airflow_provider_modelslab.local.stages import GenerationInterruptedError
+
+        if isinstance(read, Landed):
+            return read
+        request, prepared = read
+        started, told = time.time(), time.monotonic()
+
+        def tell(done: int, steps: int) -> None:
+            nonlocal told
+            if done == steps or time.monotonic() - told >= _TELL_EVERY:
+                told = time.monotonic()
+                self.task.log.info("%s: step %d of %d", clip.safe_source, done, steps)
+
+        def stop() -> bool:
+            return self.task._killed.is_set() or time.time() - started > self.task.timeout
+
+        try:
+            return request, self.task._engine.render(prepared, on_step=tell, should_stop=stop), started
+        except GenerationInterruptedError as error:
+            raise JobTimeoutError(f"The clip was not done after {self.task.timeout:g} s: {error}") from error
+
+    def write(
+        self, clip: ClipPlan, made: Landed | tuple[Video2VideoRequest, Rendered, float]
+    ) -> Landed | dict[str, Any]:
+        """Encode, upload and write down."""
+        from airflow_provider_modelslab.storage.local_files import land_file
+
+        if isinstance(made, Landed):
+            return made
+        request, rendered, started = made
+        output = self.folder / f"out-{clip.index}.{clip.output_type}"
+        try:
+            done = self.task._engine.encode(rendered, output)
+            landed = land_file(
+                done.path, clip.destination, self.task.hook.get_s3_client(), expected_type=clip.output_type
+            )
+        finally:
+            output.unlink(missing_ok=True)
+        job, finished = made_job(request, done, started, self.task.modelslab_conn_id)
+        manifest = self.task.hook.describe_landed(job, finished, landed)
+        self.desk.ledger(clip).record_landed(clip.fingerprint, self.attempt, manifest)
+        return manifest

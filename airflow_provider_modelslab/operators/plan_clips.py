@@ -1,0 +1,136 @@
+"""For mapped tasks: the clips below a prefix as one task's arguments each, or as chunks for the batch operator."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.operators.arguments import check_destination, result_name
+from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
+
+__all__ = ["ModelsLabPlanClipsOperator"]
+
+_STAND_IN = "given by the mapped task"
+_NEEDS_THE_REQUEST = {"model_id", "seed", "hash"}
+
+
+class ModelsLabPlanClipsOperator(BatchArguments):
+    """Find clips, check and name them all, and return arguments for ``expand_kwargs``; nothing is submitted.
+
+    Without ``clips_per_task``: for each clip ``{"init_video": ..., "destination": ..., <its own attributes>}``, for the
+    operators of one clip. With it: for each chunk ``{"source": "s3://.../chunk-0001.jsonl"}``, a manifest that this
+    task writes, for the batch operators; that is how a prefix of more clips than ``[core] max_map_length`` (1,024) is
+    spread over workers::
+
+        clips = ModelsLabPlanClipsOperator(task_id="clips", source="s3://in/{{ ds }}/", destination="s3://out/")
+        ModelsLabVideo2VideoOperator.partial(task_id="restyle", model_id=..., prompt=...).expand_kwargs(clips.output)
+
+    Attributes given here are checked and used for names; the mapped task has to be given them as well.
+
+    :param destination: the prefix that results lie below (templated), as for the batch operators.
+    :param modelslab_conn_id: the Airflow connection with the S3 profile (templated).
+    :param clips_per_task: clips of a chunk, 1 or more.
+    :param arguments: see :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments`.
+    :raises RequestValidationError: naming what is wrong with which clips, or that there are too many for mapped tasks.
+    """
+
+    template_fields: Sequence[str] = (
+        *BatchArguments.template_fields,
+        *BatchArguments.batch_fields,
+        "destination",
+        "modelslab_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        destination: str | None = None,
+        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        clips_per_task: int | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.destination = destination
+        self.modelslab_conn_id = modelslab_conn_id
+        self.clips_per_task = clips_per_task
+        if clips_per_task is not None and clips_per_task < 1:
+            raise ValueError(f"clips_per_task: must be 1 or more; got {clips_per_task}")
+        check_destination(destination)
+
+    @cached_property
+    def hook(self) -> ModelsLabHook:
+        """The hook of this task's connection."""
+        return ModelsLabHook(self.modelslab_conn_id)
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Return the arguments of the mapped tasks."""
+        self._check_names()
+        plan = self._plan(self.modelslab_conn_id)
+        tasks = len(plan) if self.clips_per_task is None else math.ceil(len(plan) / self.clips_per_task)
+        most = conf.getint("core", "max_map_length", fallback=1024)
+        if tasks > most:
+            fewest = math.ceil(len(plan) / most)
+            raise RequestValidationError.of(
+                "clips_per_task",
+                f"{len(plan)} clips make {tasks} mapped tasks, and [core] max_map_length is {most}; give "
+                f"clips_per_task of {fewest} or more, and map a batch operator over the chunks",
+            )
+        lines = [_line(clip) for clip in plan]
+        if self.clips_per_task is None:
+            return lines
+        return self._chunks(context, plan, lines, self.clips_per_task)
+
+    def _common(self) -> dict[str, Any]:
+        common = super()._common()
+        return {"model_id": _STAND_IN, "prompt": _STAND_IN, **common}
+
+    def _check_names(self) -> None:
+        """A name made of what only the mapped task knows would not be the name that it uses."""
+        from airflow_provider_modelslab.batch.naming import KeyTemplate
+
+        fields = KeyTemplate(self.key_template).fields & _NEEDS_THE_REQUEST
+        missing = [name for name in ("model_id", "prompt") if getattr(self, name) is None]
+        if fields and missing:
+            raise RequestValidationError.of(
+                "key_template",
+                f"names {', '.join(sorted(fields))}, so this task needs to know {' and '.join(missing)} as well",
+            )
+
+    def _chunks(
+        self, context: Context, plan: BatchPlan, lines: list[dict[str, Any]], size: int
+    ) -> list[dict[str, Any]]:
+        from airflow_provider_modelslab.batch.objects import put_object
+        from airflow_provider_modelslab.batch.records import retry_line
+
+        secret = [clip for clip in plan if retry_line(clip) is None]
+        if secret:
+            raise RequestValidationError.of(
+                "source",
+                f"{len(secret)} clips are links with a query, which may be a secret and is not written to a chunk; the "
+                f"first is {secret[0].safe_source}. Give s3:// objects, or one task for all clips",
+            )
+        s3, folder = self.hook.get_s3_client(), plan.output.child(f"_modelslab/chunks/{result_name(context)}")
+        chunks = []
+        for number, start in enumerate(range(0, len(lines), size), 1):
+            place = folder.child(f"chunk-{number:04d}.jsonl")
+            body = "".join(f"{json.dumps(line)}\n" for line in lines[start : start + size])
+            put_object(s3, place, body.encode(), "application/x-ndjson")
+            chunks.append({"source": str(place)})
+        self.log.info("%d clips in %d chunks below %s", len(lines), len(chunks), folder)
+        return chunks
+
+
+def _line(clip: ClipPlan) -> dict[str, Any]:
+    return {"init_video": clip.source, "destination": str(clip.destination), **clip.overrides}

@@ -1,0 +1,51 @@
+"""Spread a prefix over workers: one task finds, checks and names the clips, mapped tasks restyle a chunk each.
+
+Without ``clips_per_task`` each mapped task is one clip, with the operator of one clip; see the comment below.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, Param
+
+from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
+from airflow_provider_modelslab.operators.plan_clips import ModelsLabPlanClipsOperator
+
+with DAG(
+    dag_id="modelslab_batch_mapped",
+    schedule=None,
+    tags=["modelslab", "example"],
+    doc_md=__doc__,
+    params={
+        "source": Param("s3://my-bucket/incoming/2026-11-22/", type="string", description="a prefix, or a manifest"),
+        "destination": Param("restyled/2026-11-22/", type="string", description="s3://bucket/prefix/, or a prefix"),
+        "prompt": Param("an oil painting, warm colours", type="string"),
+        "model_id": Param("dark-sushi-mix", type="string"),
+        "size": Param(512, type="integer", minimum=64, maximum=768),
+        "num_frames": Param(16, type="integer", minimum=1, maximum=25),
+        "num_inference_steps": Param(20, type="integer", minimum=1, maximum=50),
+    },
+    render_template_as_native_obj=True,
+):
+    # [START howto_operator_modelslab_batch_mapped]
+    clips = ModelsLabPlanClipsOperator(
+        task_id="clips",
+        source="{{ params.source }}",
+        destination="{{ params.destination }}",
+        clips_per_task=200,
+    )
+    ModelsLabVideo2VideoBatchOperator.partial(
+        task_id="restyle",
+        destination="{{ params.destination }}",
+        prompt="{{ params.prompt }}",
+        model_id="{{ params.model_id }}",
+        width="{{ params.size }}",
+        height="{{ params.size }}",
+        num_frames="{{ params.num_frames }}",
+        num_inference_steps="{{ params.num_inference_steps }}",
+        max_in_flight=5,
+        max_active_tis_per_dagrun=2,  # times max_in_flight: what the account's queue takes
+        deferrable=True,
+    ).expand_kwargs(clips.output)
+    # With one clip for each task: no clips_per_task above, and here
+    #     ModelsLabVideo2VideoOperator.partial(task_id="restyle", prompt=..., model_id=...).expand_kwargs(clips.output)
+    # [END howto_operator_modelslab_batch_mapped]

@@ -1,0 +1,36 @@
+"""What the book of a batch leaves in S3 while the batch is deferred again and again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_modelslab.batch.desk import BatchDesk
+from airflow_provider_modelslab.batch.limits import FailureLimit
+from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.integration.batch.conftest import Put, planned
+from tests.support.s3 import keys_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CLIPS = 12
+
+
+def test_a_batch_that_was_deferred_often_is_known_whole_from_a_few_reads(s3: S3Client, bucket: str, put: Put) -> None:
+    put(*(f"in/{number:02d}.mp4" for number in range(CLIPS)))
+    plan = planned(s3, bucket)
+
+    def desk() -> BatchDesk:
+        return BatchDesk(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(0))
+
+    at_work = desk()
+    for clip in plan:
+        body = clip.destination.key.encode()
+        stored = s3.put_object(Bucket=bucket, Key=clip.destination.key, Body=body)
+        at_work.landed(clip, {"bytes": len(body), "etag": stored["ETag"].strip('"'), "job_id": str(clip.index)})
+        state, at_work = at_work.state(), desk()
+        at_work.restore(state)
+    segments = [key for key in keys_of(s3, bucket) if key.startswith("ledger/index/")]
+    assert len(segments) < CLIPS  # one each would be more than a rerun reads
+    assert at_work.finish()["landed"] == CLIPS
+    assert desk().begin() == []

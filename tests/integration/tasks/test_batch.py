@@ -1,0 +1,287 @@
+"""The batch operator from a prefix to a results manifest, against a real endpoint and a real S3 server over TLS."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.batch.records import BatchFailedError
+from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
+from tests.integration.tasks.conftest import FRAMES, Store, WatchedEngine
+from tests.support.connections import set_modelslab
+from tests.support.endpoint import Caller
+from tests.support.s3 import keys_of
+from tests.support.samples import small_gif, small_mp4
+from tests.support.tasks import (
+    TaskInstance,
+    context_of,
+    deferral_of,
+    event_of,
+    execute,
+    in_the_triggerer,
+    resume,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.usefixtures("connections")
+
+Make = Callable[..., ModelsLabVideo2VideoBatchOperator]
+CLIPS = 7
+
+
+@pytest.fixture
+def clips(s3: S3Client, bucket: str) -> list[str]:
+    """Clips below ``in/``, in two folders, and what is none."""
+    keys = [f"in/cam{i % 2}/clip{i}.mp4" for i in range(CLIPS)]
+    for key in keys:
+        s3.put_object(Bucket=bucket, Key=key, Body=small_mp4())
+    s3.put_object(Bucket=bucket, Key="in/readme.txt", Body=b"no video")
+    s3.put_object(Bucket=bucket, Key="in/empty.mp4", Body=b"")
+    return keys
+
+
+@pytest.fixture
+def batch(bucket: str) -> Make:
+    def make(**changes: Any) -> ModelsLabVideo2VideoBatchOperator:
+        arguments = {
+            "model_id": "dark-sushi-mix",
+            "prompt": "a fox",
+            "source": f"s3://{bucket}/in/",
+            "destination": f"s3://{bucket}/out/",
+            "num_frames": FRAMES,
+            "seed": 11,
+            "max_in_flight": 4,
+            "poll_interval": 0.02,
+            "max_poll_interval": 0.1,
+            "timeout": 60,
+            **changes,
+        }
+        return ModelsLabVideo2VideoBatchOperator(task_id="restyle", **arguments)
+
+    return make
+
+
+def lines(store: Store, uri: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in store.read(uri).splitlines()]
+
+
+def to_the_end(make: Make, deferred: TaskDeferred, context: Any = None) -> Any:
+    """Resume as often as the task defers."""
+    for _ in range(50):
+        try:
+            return resume(make(), deferred, event_of(in_the_triggerer(deferred)), context)
+        except TaskDeferred as again:
+            deferred = again
+    raise AssertionError("the task never ends")
+
+
+def run_id(name: str) -> Any:
+    return context_of(TaskInstance(run_id=name))
+
+
+def test_a_prefix_lands_whole(
+    batch: Make, clips: list[str], store: Store, engine: WatchedEngine, s3: S3Client, bucket: str
+) -> None:
+    summary = execute(batch())
+    assert {name: summary[name] for name in ("found", "landed", "skipped", "failed", "pending", "retry")} == {
+        "found": CLIPS,
+        "landed": CLIPS,
+        "skipped": 0,
+        "failed": 0,
+        "pending": 0,
+        "retry": None,
+    }
+    told = lines(store, summary["manifest"])
+    assert [line["source"] for line in told] == [f"s3://{bucket}/{key}" for key in sorted(clips)]
+    assert [line["uri"] for line in told] == [f"s3://{bucket}/out/{key[3:]}" for key in sorted(clips)]
+    for line in told:
+        assert store.frames(line["uri"]) == FRAMES
+        sidecar = json.loads(store.read(f"{line['uri']}.json"))
+        assert (sidecar["sha256"], sidecar["job_id"], sidecar["seed"]) == (line["sha256"], line["job_id"], 11)
+        assert sidecar["request"]["init_video"] == line["source"]
+    assert len(engine.submitted) == CLIPS
+    assert len({request.track_id for request in engine.submitted}) == CLIPS
+    assert summary["ignored"] == {"empty": 1, "not matching": 1}
+
+
+def test_a_rerun_does_only_what_is_missing(
+    batch: Make, clips: list[str], engine: WatchedEngine, s3: S3Client, bucket: str
+) -> None:
+    execute(batch())
+    s3.delete_object(Bucket=bucket, Key="out/cam0/clip2.mp4")
+    s3.put_object(Bucket=bucket, Key="in/new.mp4", Body=small_mp4())
+    s3.put_object(Bucket=bucket, Key="in/cam1/clip3.mp4", Body=small_mp4(frames=9))  # another clip in its place
+    again = execute(batch(), run_id("the next day"))
+    assert {name: again[name] for name in ("found", "landed", "skipped")} == {"found": 8, "landed": 3, "skipped": 5}
+    assert len(engine.submitted) == CLIPS + 2  # the deleted result is copied once more from the job that was paid for
+
+
+def test_another_prompt_is_another_result(batch: Make, clips: list[str], engine: WatchedEngine) -> None:
+    execute(batch())
+    assert execute(batch(prompt="a wolf"), run_id("2"))["landed"] == CLIPS
+    assert len(engine.submitted) == 2 * CLIPS
+    off = execute(batch(prompt="a wolf", reuse_landed=False), run_id("3"))
+    assert (off["landed"], off["skipped"]) == (CLIPS, 0)
+    assert len(engine.submitted) == 3 * CLIPS
+
+
+def test_clips_of_a_manifest_have_attributes_of_their_own(
+    batch: Make, clips: list[str], store: Store, engine: WatchedEngine, s3: S3Client, bucket: str
+) -> None:
+    rows = [
+        {"init_video": f"s3://{bucket}/{clips[0]}", "prompt": "a wolf", "seed": 1},
+        {"init_video": f"s3://{bucket}/{clips[1]}", "output_type": "gif"},
+        {"init_video": f"s3://{bucket}/{clips[2]}", "destination": f"s3://{bucket}/out/here.mp4"},
+    ]
+    body = "\n".join(json.dumps(row) for row in rows).encode()
+    s3.put_object(Bucket=bucket, Key="lists/today.jsonl", Body=body)
+    summary = execute(batch(source=f"s3://{bucket}/lists/today.jsonl", key_template="{stem}-{seed}.{ext}"))
+    told = [(line["uri"], line["seed"]) for line in lines(store, summary["manifest"])]
+    assert told == [
+        (f"s3://{bucket}/out/clip0-1.mp4", 1),
+        (f"s3://{bucket}/out/clip1-11.gif", 11),
+        (f"s3://{bucket}/out/here.mp4", 11),
+    ]
+    assert sorted(request.prompt for request in engine.submitted) == ["a fox", "a fox", "a wolf"]
+
+
+def test_it_waits_in_the_triggerer_and_refills_the_window(
+    batch: Make, clips: list[str], store: Store, engine: WatchedEngine, gate: threading.Event
+) -> None:
+    def make() -> ModelsLabVideo2VideoBatchOperator:
+        return batch(deferrable=True, linger=0.2)
+
+    deferred = deferral_of(make())
+    assert len(engine.submitted) == 4
+    assert deferred.method_name == "execute_complete"
+    assert "a-key" not in json.dumps(deferred.trigger.serialize())
+    gate.set()
+    summary = to_the_end(make, deferred)
+    assert (summary["landed"], summary["failed"], summary["pending"]) == (CLIPS, 0, 0)
+    assert len(engine.submitted) == len(engine.finished) == CLIPS
+    assert len(lines(store, summary["manifest"])) == CLIPS
+
+
+def test_clips_that_moved_away_while_it_waited_still_land(
+    batch: Make, clips: list[str], engine: WatchedEngine, gate: threading.Event, s3: S3Client, bucket: str
+) -> None:
+    def make() -> ModelsLabVideo2VideoBatchOperator:
+        return batch(deferrable=True, linger=0.2, max_in_flight=CLIPS)
+
+    deferred = deferral_of(make())
+    gate.set()
+    event = event_of(in_the_triggerer(deferred))
+    for key in clips:
+        s3.delete_object(Bucket=bucket, Key=key)
+    assert resume(make(), deferred, event)["landed"] == CLIPS
+
+
+def test_a_retry_after_a_kill_goes_on_with_what_is_paid_for(
+    batch: Make, clips: list[str], engine: WatchedEngine, gate: threading.Event
+) -> None:
+    def make() -> ModelsLabVideo2VideoBatchOperator:
+        return batch(deferrable=True, linger=0.2)
+
+    deferral_of(make())  # and then the task is lost: nobody resumes it
+    gate.set()
+    second = TaskInstance(try_number=2, max_tries=1)
+    summary = execute(batch(), context_of(second))
+    assert summary["landed"] == CLIPS
+    assert len(engine.submitted) == CLIPS
+
+
+def test_a_bad_clip_does_not_end_the_batch(
+    batch: Make, clips: list[str], store: Store, engine: WatchedEngine, s3: S3Client, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="in/cam0/bad.mp4", Body=b"this is no video at all, whatever its name says" * 9)
+    with pytest.raises(BatchFailedError, match=r"1 of 8 clips failed \(max_failed: 0\); 7 landed") as raised:
+        execute(batch())
+    assert "bad.mp4" in str(raised.value)
+    assert len(engine.submitted) == CLIPS
+    summary = execute(batch(max_failed="20%"), run_id("2"))
+    assert (summary["failed"], summary["skipped"]) == (1, CLIPS)
+    (again,) = lines(store, summary["retry"])
+    assert again["init_video"] == f"s3://{bucket}/in/cam0/bad.mp4"
+    s3.put_object(Bucket=bucket, Key="in/cam0/bad.mp4", Body=small_mp4())
+    retried = execute(batch(source=summary["retry"]), run_id("3"))
+    assert (retried["found"], retried["landed"]) == (1, 1)
+    assert len(engine.submitted) == CLIPS + 1
+
+
+def test_everything_wrong_is_told_before_anything_is_submitted(
+    batch: Make, clips: list[str], engine: WatchedEngine, s3: S3Client, bucket: str
+) -> None:
+    rows = [
+        {"init_video": f"s3://{bucket}/{clips[0]}", "num_frames": 99},
+        {"init_video": f"s3://{bucket}/{clips[1]}", "strength": 3},
+        {"init_video": f"s3://{bucket}/{clips[2]}"},
+    ]
+    with pytest.raises(RequestValidationError, match="2 problems; nothing was submitted") as raised:
+        execute(batch(source=rows))
+    assert "item 1: num_frames" in str(raised.value)
+    assert "item 2: strength" in str(raised.value)
+    assert engine.submitted == []
+
+
+def test_an_empty_prefix_is_an_empty_batch(batch: Make, store: Store, bucket: str, s3: S3Client) -> None:
+    s3.put_object(Bucket=bucket, Key="in/readme.txt", Body=b"no video")
+    summary = execute(batch())
+    assert (summary["found"], summary["ignored"]) == (0, {"not matching": 1})
+    assert store.read(summary["manifest"]) == b""
+
+
+def test_a_key_that_is_refused_stops_the_batch(
+    batch: Make,
+    clips: list[str],
+    engine: WatchedEngine,
+    endpoint: Caller,
+    s3_extra: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_modelslab(monkeypatch, endpoint.url, key="another-key", **s3_extra)
+    with pytest.raises(BatchFailedError, match=r"AuthenticationError|authentication") as raised:
+        execute(batch(max_failed=None, max_in_flight=1))
+    assert "6 were not reached" in str(raised.value)
+    assert "another-key" not in str(raised.value)
+    assert engine.submitted == []
+
+
+def test_the_list_may_come_from_another_task(batch: Make, clips: list[str], bucket: str, store: Store) -> None:
+    first = execute(batch())
+    second = batch(source=first, destination=f"s3://{bucket}/second/", prompt="a wolf", key_template="{stem}.{ext}")
+    summary = execute(second, run_id("2"))
+    assert summary["landed"] == CLIPS
+    assert [line["source"] for line in lines(store, summary["manifest"])] == [
+        f"s3://{bucket}/out/{key[3:]}" for key in sorted(clips)
+    ]
+
+
+def test_gifs_are_clips_too(batch: Make, s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="in/a.gif", Body=small_gif())
+    execute(batch())
+    assert "out/a.mp4" in keys_of(s3, bucket)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"max_in_flight": 0}, "max_in_flight: must be 1 or more"),
+        ({"refill_at": 0}, "refill_at: must be above 0"),
+        ({"max_failed": -1}, "max_failed: must be"),
+        ({"key_template": "{nothing}.mp4"}, "key_template: .* names {nothing}"),
+        ({"timeout": 0}, "timeout: must be more"),
+        ({"linger": -1}, "linger: must be"),
+        ({"strength": 2}, "strength"),
+    ],
+)
+def test_what_makes_no_sense_fails_while_the_dag_is_parsed(batch: Make, wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        batch(**wrong)
