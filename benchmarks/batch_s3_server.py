@@ -1,0 +1,51 @@
+"""moto's S3 behind a server that keeps its connections, as every S3 does.
+
+moto's own server closes the connection after each answer. Each call then pays for a TLS handshake, which is more than
+the call itself and would weigh most on whoever makes many calls in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from a2wsgi import WSGIMiddleware
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+from tools.stack.s3 import S3Server
+
+__all__ = ["keep_connections"]
+
+_THREADS = 16
+
+
+def keep_connections(server: S3Server) -> None:
+    """Have an S3 server that is not started yet run this module instead of moto's own."""
+    given = server.process.command
+    server.process.command = [*given[: given.index("-m")], "-m", __name__, *given[given.index("moto.server") + 1 :]]
+    server.process.cwd = Path(__file__).parents[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-H", dest="host")
+    parser.add_argument("-p", dest="port", type=int)
+    parser.add_argument("-c", dest="certificate")
+    parser.add_argument("-k", dest="key")
+    given = parser.parse_args()
+    moto: Any = DomainDispatcherApplication(create_backend_app)
+    uvicorn.run(
+        WSGIMiddleware(moto, workers=_THREADS),
+        host=given.host,
+        port=given.port,
+        ssl_certfile=given.certificate,
+        ssl_keyfile=given.key,
+        timeout_keep_alive=60,
+        log_level="warning",
+    )
+
+
+if __name__ == "__main__":
+    main()
