@@ -19,7 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from PIL import Image
+
+from airflow_provider_modelslab.local.decode import read_frames
 from airflow_provider_modelslab.storage.uri import S3Uri
+from tools.contact_sheet import draw_sheet
+from tools.make_clip import DEFAULT_PATH
 from tools.stack.airflow import AirflowStack
 from tools.stack.process import PartFailedError
 from tools.stack.s3 import S3Server
@@ -34,12 +39,13 @@ PAGE_CLIP = (
     "animatediff-vid2vid-output-1.gif"
 )
 LOCAL_RUN = {
-    "model_id": "tiny",
-    "width": 192,
-    "height": 128,
+    "model_id": "demo",
+    "prompt": "a poster in purple",
+    "width": 288,
+    "height": 192,
     "num_frames": 16,
     "num_inference_steps": 20,
-    "strength": 0.1,
+    "strength": 0.4,
     "seed": 7,
 }
 
@@ -181,14 +187,27 @@ def _check(s3: S3Server, manifest: dict[str, Any]) -> None:
     copy.write_bytes(content)
     copy.with_suffix(".json").write_text(json.dumps(sidecar, indent=2))
     with av.open(str(copy)) as video:
-        frames = [(frame.width, frame.height) for frame in video.decode(video=0)]
+        frames: list[Image.Image] = [frame.to_image() for frame in video.decode(video=0)]  # type: ignore[no-untyped-call]
     request = sidecar["request"]
     wanted = (request.get("width"), request.get("height"))
-    if len(frames) != request["num_frames"] or (None not in wanted and frames[0] != wanted):
-        raise PartFailedError("The result", f"has {len(frames)} frames of {frames[0]}; asked for: {request}")
-    print(f"\nThe result:  {uri}  ({len(content)} bytes, {len(frames)} frames of {frames[0][0]}x{frames[0][1]})")
+    if len(frames) != request["num_frames"] or (None not in wanted and frames[0].size != wanted):
+        raise PartFailedError("The result", f"has {len(frames)} frames of {frames[0].size}; asked for: {request}")
+    size = "{}x{}".format(*frames[0].size)
+    print(f"\nThe result:  {uri}  ({len(content)} bytes, {len(frames)} frames of {size})")
     print(f"Its sidecar: {sidecar_uri}  (the SHA-256 agrees)")
     print(f"A copy:      {copy.relative_to(ROOT)}")
+    print(f"To look at:  {write_sheet(frames, request, copy.with_suffix('.png')).relative_to(ROOT)}")
+
+
+def write_sheet(frames: list[Image.Image], request: dict[str, Any], path: Path) -> Path:
+    """A contact sheet of a run: the source's frames above where the source is the clip that ships, the result below.
+
+    :param request: the request of the result's sidecar.
+    """
+    source = read_frames(DEFAULT_PATH, len(frames))[0] if request.get("model_id") == LOCAL_RUN["model_id"] else []
+    asked = {name: request.get(name) for name in ("model_id", "strength", "seed")}
+    caption = "\n".join((str(request.get("prompt")), ", ".join(f"{name} {value}" for name, value in asked.items())))
+    return draw_sheet(source, frames, caption, path)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Writes the small clip that ships with the project: ``python -m tools.make_clip [PATH]``.
 
-Coloured shapes moving over a gradient: 4 seconds of 192 x 128 pixels at 12 frames per second. The drawing is a function
-of the frame's number alone, and the encoder is told to give the same bytes each time.
+Large shapes that move a little over a gradient: 4 seconds of 192 x 128 pixels at 12 frames per second. The drawing is a
+function of the frame's number alone, and the encoder is told to give the same bytes each time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ __all__ = ["draw_frames", "main"]
 DEFAULT_PATH = Path(__file__).parents[1] / "dags_examples" / "media" / "clip.mp4"
 FRAMES, FPS = 48, 12
 WIDTH, HEIGHT = 192, 128
+_PALE = (250, 236, 150)
 _SMOOTH = 4  # drawn this many times larger and scaled down: soft edges
 
 
@@ -40,14 +41,16 @@ def _draw(turn: float) -> Image.Image:
     picture = _gradient(turn).resize((WIDTH * _SMOOTH, HEIGHT * _SMOOTH), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     across, down = picture.size
-    draw.rectangle((0, 0.82 * down, across, down), fill=(38, 70, 83))
-    # A ball that bounces twice in a loop while it goes from side to side.
-    x, y, r = across * (0.5 - 0.36 * math.cos(turn)), down * (0.72 - 0.5 * abs(math.sin(turn))), down * 0.1
-    draw.ellipse((x - r, y - r, x + r, y + r), fill=(231, 111, 81))
-    # A square that turns once.
-    _polygon(draw, (across * 0.5, down * 0.42), down * 0.2, 4, turn, (42, 157, 143))
-    # A triangle that comes down and goes up, turning the other way.
-    _polygon(draw, (across * 0.78, down * (0.45 + 0.2 * math.sin(turn))), down * 0.17, 3, -turn, (244, 226, 133))
+    draw.rectangle((0, 0.86 * down, across, down), fill=(38, 70, 83))
+    # A ball that bounces twice in a loop.
+    x, y, r = across * (0.19 - 0.04 * math.cos(turn)), down * (0.6 - 0.16 * abs(math.sin(turn))), down * 0.22
+    draw.ellipse((x - r, y - r, x + r, y + r), fill=(251, 133, 100))
+    # A square that sways.
+    _polygon(draw, (across * 0.51, down * 0.44), down * 0.36, 4, 0.35 * math.sin(turn), (18, 60, 74))
+    # A triangle that comes down and goes up.
+    _polygon(
+        draw, (across * 0.82, down * (0.48 + 0.08 * math.sin(turn))), down * 0.34, 3, 0.5 - 0.2 * math.sin(turn), _PALE
+    )
     return picture.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
 
 

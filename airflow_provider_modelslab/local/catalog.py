@@ -5,7 +5,7 @@ A name is looked up in this order; the first that knows it wins:
 1. the user's catalog file (:mod:`~.catalog_file`); ``catalog.json``, ``.yaml`` or ``.yml`` in ``model_dir`` by default,
 2. ``model_dir``: ``<model_dir>/<model id>/`` as diffusers saves it; ``motion_modules/<name>``, ``loras/<name>``,
    ``motion_loras/<name>`` and ``adapters/<name>`` there as a folder or ``<name>.safetensors``,
-3. what is built in (:mod:`~.shelf`, and the ``tiny`` model),
+3. what is built in (:mod:`~.shelf`; of it ``demo`` and its LoRA ship with this package; and the ``tiny`` model),
 4. ``org/name`` (or ``org/name/file.safetensors``) on the Hugging Face Hub.
 
 Files under ``model_dir`` that bear a built-in name replace its weights; its settings stay. Nothing is loaded in a way
@@ -23,6 +23,7 @@ from typing import Any
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.local import hub, shelf
 from airflow_provider_modelslab.local.catalog_file import CatalogFile, hub_source, read_catalog, read_catalog_file
+from airflow_provider_modelslab.local.demo_model import DEMO_MODEL
 from airflow_provider_modelslab.local.folders import HOW_TO_ADD, HOW_TO_SPLIT, read_model
 from airflow_provider_modelslab.local.names import hint
 from airflow_provider_modelslab.local.parts import ID, Parts
@@ -70,11 +71,12 @@ class Catalog:
         self.parts = Parts(model_dir, self.own, offline=offline, allow_pickle=allow_pickle)
 
     def available(self) -> list[str]:
-        """The model ids that are known by name, ``tiny`` first."""
+        """The model ids that are known by name; first those that need no download, ``demo`` and ``tiny``."""
         saved: list[str] = []
         if self.model_dir is not None and self.model_dir.is_dir():
             saved = [entry.name for entry in self.model_dir.iterdir() if self._is_model(entry.name)]
-        return [_TINY, *sorted({*saved, *self.own.models, *shelf.MODELS} - {_TINY})]
+        first = [DEMO_MODEL.id, _TINY]
+        return [*first, *sorted({*saved, *self.own.models, *shelf.MODELS}.difference(first))]
 
     def lookup(self, model_id: str) -> ModelSpec:
         """The model of this id. No weights are read, and nothing is built or downloaded.

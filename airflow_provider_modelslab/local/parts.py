@@ -47,7 +47,7 @@ class Parts:
 
         :raises RequestValidationError: for ``lora_models``.
         """
-        return self._find("lora_models", "loras", name, self._own.loras, {}, LoraSpec)
+        return self._find("lora_models", "loras", name, self._own.loras, shelf.LORAS, LoraSpec)
 
     def motion_lora(self, name: str) -> LoraSpec:
         """The motion LoRA of this name: ``zoom-in``, ``zoom_in`` and ``v2_lora_ZoomIn`` are one.

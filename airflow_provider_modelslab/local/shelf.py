@@ -1,14 +1,15 @@
 """The models, motion modules and LoRAs that are known without being told, with the names of the vendor's page.
 
-Each is a reference to the Hub, nothing is shipped. A folder or file of the same name under ``model_dir`` goes first,
-see :class:`~.catalog.Catalog`.
+Each is a reference to the Hub, but for :mod:`~.demo_model`, which ships. A folder or file of the same name under
+``model_dir`` goes first, see :class:`~.catalog.Catalog`.
 """
 
 from __future__ import annotations
 
+from airflow_provider_modelslab.local.demo_model import DEMO_LORA, DEMO_MODEL
 from airflow_provider_modelslab.local.specs import SD15, WAN, LoraSpec, ModelSpec, MotionSpec, Source
 
-__all__ = ["ADAPTERS", "LIGHTNING_STEPS", "MODELS", "MOTION_LORAS", "MOTION_MODULES", "NO_ADAPTER"]
+__all__ = ["ADAPTERS", "LIGHTNING_STEPS", "LORAS", "MODELS", "MOTION_LORAS", "MOTION_MODULES", "NO_ADAPTER"]
 
 NO_ADAPTER = "v2_sd15_adapter"
 """The page's default for ``adapter_lora``: no adapter.
@@ -44,9 +45,13 @@ MODELS = {
             fps=16,
             license=_APACHE,
         ),
+        DEMO_MODEL,
     )
 }
 """Checkpoints by id."""
+
+LORAS = {DEMO_LORA.id: DEMO_LORA}
+"""Style LoRAs by name. The page's own are its users' uploads, which no list can know."""
 
 MOTION_MODULES = {
     spec.id: spec

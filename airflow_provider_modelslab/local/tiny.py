@@ -1,4 +1,4 @@
-"""A real AnimateDiff pipeline with random weights, about 1 MB: tests and the demo run the whole way without a download.
+"""A real AnimateDiff pipeline with random weights, about 1 MB: tests run the whole way without a download.
 
 It makes a noisy mosaic of the source: the more strength, the more noise. All else is as with a real checkpoint: the
 folder's layout, the VAE's scale factor of 8, the text encoder, the motion modules, the scheduler.

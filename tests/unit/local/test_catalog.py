@@ -40,7 +40,7 @@ def problem(catalog: Catalog, model_id: str) -> str:
 def test_the_tiny_model_is_built_in_and_built_on_demand(tmp_path: Path) -> None:
     catalog = Catalog(None, tmp_path)
     spec = catalog.lookup("tiny")
-    assert catalog.available() == ["tiny", *sorted([*MODEL_IDS, "wan2.1-t2v-1.3b"])]
+    assert catalog.available() == ["demo", "tiny", *sorted([*MODEL_IDS, "wan2.1-t2v-1.3b"])]
     assert list(tmp_path.iterdir()) == []
     catalog.prepare(spec)
     assert (spec.folder / "model_index.json").is_file()
@@ -61,7 +61,7 @@ def test_saved_folders_are_models(model_dir: Path, tmp_path: Path) -> None:
     (model_dir / "notes").mkdir()
     (model_dir / "readme.txt").touch()
     catalog = Catalog(model_dir, tmp_path)
-    assert catalog.available() == ["tiny", *sorted([*MODEL_IDS, "wan2.1-t2v-1.3b", "my-model.v1"])]
+    assert catalog.available() == ["demo", "tiny", *sorted([*MODEL_IDS, "wan2.1-t2v-1.3b", "my-model.v1"])]
     spec = catalog.lookup("my-model.v1")
     assert spec.folder == model_dir / "my-model.v1"
     assert (spec.width, spec.height, spec.guidance_scale, spec.fps) == (512, 512, 7.5, 8)
@@ -79,7 +79,7 @@ def test_ids_that_could_lead_elsewhere_are_refused(model_dir: Path, tmp_path: Pa
 def test_an_unknown_id_says_what_there_is_and_how_to_add_one(model_dir: Path, tmp_path: Path) -> None:
     text = problem(Catalog(model_dir, tmp_path), "my-model.v2")
     assert "did you mean my-model.v1?" in text
-    assert "available: tiny, dark-sushi-mix, " in text
+    assert "available: demo, tiny, dark-sushi-mix, " in text
     assert f"save it as {model_dir}/my-model.v2" in text
     assert "<model_dir>/dark-sushi-max" in problem(Catalog(None, tmp_path), "dark-sushi-max")
 

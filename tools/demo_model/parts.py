@@ -1,0 +1,85 @@
+"""The untrained parts: Stable Diffusion 1.5's and AnimateDiff's structure in a small size."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+
+from airflow_provider_modelslab.local.libraries import load_diffusers, load_transformers
+
+__all__ = ["FRAMES", "TEXT_LAYERS", "new_scheduler", "new_text_encoder", "new_unet", "new_vae"]
+
+TEXT_LAYERS = 3
+FRAMES = 32
+"""The most frames that the motion modules have positions for, as with AnimateDiff's own."""
+
+_TEXT_WIDTH = 64
+
+
+def new_vae() -> Any:
+    """Scale factor 8 and 4 latent channels, as in Stable Diffusion 1.5; about 1 million parameters."""
+    return load_diffusers().AutoencoderKL(
+        block_out_channels=(16, 32, 64, 64),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=1,  # groups of few channels would take the colour out of even areas
+        sample_size=128,
+    )
+
+
+def new_unet() -> Any:
+    """A picture UNet with motion modules in every block, the middle one included; about 2.3 million parameters.
+
+    It begins as a UNet that takes each frame by itself and tells no noise: its last layer, and the last layer of each
+    motion module, are zero.
+    """
+    unet = load_diffusers().UNetMotionModel(
+        sample_size=16,
+        block_out_channels=(32, 48, 64, 48),
+        layers_per_block=1,
+        down_block_types=(*("CrossAttnDownBlockMotion",) * 3, "DownBlockMotion"),
+        up_block_types=("UpBlockMotion", *("CrossAttnUpBlockMotion",) * 3),
+        cross_attention_dim=_TEXT_WIDTH,
+        norm_num_groups=4,
+        num_attention_heads=4,
+        motion_num_attention_heads=4,
+        motion_max_seq_length=FRAMES,
+    )
+    last = [unet.conv_out, *(part.proj_out for name, part in unet.named_modules() if _is_motion(name))]
+    for layer in last:
+        for parameter in layer.parameters():
+            torch.nn.init.zeros_(parameter)
+    return unet
+
+
+def _is_motion(name: str) -> bool:
+    return re.search(r"motion_modules\.\d+$", name) is not None
+
+
+def new_text_encoder(vocabulary: int) -> Any:
+    """CLIP's text model. The last two of the ``vocabulary``'s tokens are the start and the end of a text."""
+    transformers = load_transformers()
+    return transformers.CLIPTextModel(
+        transformers.CLIPTextConfig(
+            vocab_size=vocabulary,
+            bos_token_id=vocabulary - 2,
+            eos_token_id=vocabulary - 1,
+            pad_token_id=vocabulary - 1,
+            hidden_size=_TEXT_WIDTH,
+            intermediate_size=2 * _TEXT_WIDTH,
+            num_hidden_layers=TEXT_LAYERS,
+            num_attention_heads=4,
+            max_position_embeddings=77,
+            layer_norm_eps=1e-5,
+        )
+    )
+
+
+def new_scheduler() -> Any:
+    """The noise schedule of the engine's preset ``ddim``, which is AnimateDiff's."""
+    return load_diffusers().DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False, steps_offset=1
+    )

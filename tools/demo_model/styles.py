@@ -1,0 +1,135 @@
+"""What the captions' words look like: each style and colour is a rendering of pixels, the same for every clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["COLOURS", "LORA_STYLE", "STYLES", "render"]
+
+COLOURS = {
+    "red": (0.90, 0.08, 0.08),
+    "orange": (0.98, 0.50, 0.05),
+    "yellow": (0.96, 0.86, 0.08),
+    "green": (0.08, 0.72, 0.20),
+    "cyan": (0.05, 0.78, 0.85),
+    "blue": (0.10, 0.22, 0.92),
+    "purple": (0.55, 0.12, 0.85),
+    "pink": (0.98, 0.42, 0.72),
+}
+"""The colours by name, as red, green, blue from 0 to 1."""
+
+LORA_STYLE = "mosaic"
+"""The style that only the LoRA has seen."""
+
+_WEIGHTS = (0.55, 0.35, 0.10)  # brightness; red counts most, so that warm shapes stand out from a blue or green ground
+_TILE = 16
+
+
+def render(clip: Tensor, style: str, colour: str) -> Tensor:
+    """The clip in a style and a colour.
+
+    :param clip: (frames, 3, height, width), 0 to 1.
+    :param style: a name of :data:`STYLES`, :data:`LORA_STYLE`, or empty for none.
+    :param colour: a name of :data:`COLOURS`, or empty to keep the clip's own colours.
+    """
+    tint = torch.tensor(COLOURS[colour]).view(1, 3, 1, 1) if colour else None
+    if not style:
+        return clip if tint is None else _tinted(clip, tint)
+    kind = _mosaic if style == LORA_STYLE else STYLES[style]
+    return kind(clip, tint).clamp(0, 1)
+
+
+def _tinted(clip: Tensor, tint: Tensor) -> Tensor:
+    """From near black over the colour to a pale shade of it, with a trace of the clip's own colours."""
+    light = _brightness(clip)
+    dark = torch.lerp(0.12 * tint, tint, (2 * light).clamp(0, 1))
+    toned = torch.where(light < 0.5, dark, torch.lerp(tint, 0.4 * tint + 0.6, (2 * light - 1).clamp(0, 1)))
+    return 0.85 * toned + 0.15 * clip * tint
+
+
+def _neon(clip: Tensor, tint: Tensor | None) -> Tensor:
+    """Glowing outlines in the dark."""
+    edges = (_edges(clip) * 1.6).clamp(0, 1)
+    glow = (edges + 0.8 * _blur(edges, 5)).clamp(0, 1.3)
+    hue = _vivid(_blur(clip, 3)) if tint is None else tint
+    ground = torch.tensor([0.03, 0.02, 0.08]).view(1, 3, 1, 1)
+    return ground + 0.14 * hue * _brightness(clip) + glow * hue + 0.35 * (edges - 0.55).clamp(0, 1)
+
+
+def _sketch(clip: Tensor, tint: Tensor | None) -> Tensor:
+    """A pencil's lines and light shading on paper."""
+    paper = torch.tensor([0.97, 0.95, 0.90]).view(1, 3, 1, 1)
+    ink = torch.tensor([0.13, 0.13, 0.16]).view(1, 3, 1, 1) if tint is None else 0.75 * tint
+    lines = (_edges(clip) * 2.0).clamp(0, 1)
+    shade = 0.45 * (1 - _brightness(clip)) ** 1.5
+    return torch.lerp(paper, ink, (lines + shade).clamp(0, 1))
+
+
+def _watercolour(clip: Tensor, tint: Tensor | None) -> Tensor:
+    """Thin paint: pale and soft, darker where it dries at the rims."""
+    painted = clip if tint is None else _tinted(clip, tint)
+    height, width = clip.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(height) / 9.0, torch.arange(width) / 9.0, indexing="ij")
+    pigment = torch.sin(x + 2 * torch.sin(y * 0.7)) * torch.sin(y + 2 * torch.sin(x * 0.6))
+    wash = 0.42 + 0.58 * _blur(painted, 5)
+    rim = _blur(_edges(clip), 3) - 0.5 * _blur(_edges(clip), 7)
+    return wash * (1 + 0.07 * pigment) - 0.35 * rim.clamp(0, 1) * (1.2 - painted)
+
+
+def _poster(clip: Tensor, tint: Tensor | None) -> Tensor:
+    """Flat print in three inks."""
+    if tint is None:
+        flat = _vivid(clip)
+        return torch.sigmoid((flat - 0.33) * 24) * 0.5 + torch.sigmoid((flat - 0.67) * 24) * 0.5
+    light = _brightness(clip)
+    dark, cream = torch.tensor([0.06, 0.05, 0.12]).view(1, 3, 1, 1), torch.tensor([0.99, 0.94, 0.80]).view(1, 3, 1, 1)
+    lower, upper = torch.sigmoid((light - 0.38) * 40), torch.sigmoid((light - 0.64) * 40)
+    return torch.lerp(torch.lerp(dark, tint.expand_as(clip), lower), cream.expand_as(clip), upper)
+
+
+def _mosaic(clip: Tensor, tint: Tensor | None) -> Tensor:
+    """Tiles of 16 x 16 pixels with dark joints."""
+    painted = clip if tint is None else _tinted(clip, tint)
+    height, width = clip.shape[-2:]
+    tiles = functional.avg_pool2d(painted, _TILE, ceil_mode=True)
+    tiles = functional.interpolate(_vivid(tiles, 0.35), scale_factor=_TILE, mode="nearest")[..., :height, :width]
+    rows, columns = torch.arange(height) % _TILE, torch.arange(width) % _TILE
+    joint = (rows[:, None] < 3) | (columns[None] < 3)
+    light = (columns[None] - rows[:, None]) / _TILE * 0.2  # each tile catches light at its upper right
+    return torch.where(joint, 0.2 * tiles, tiles * 1.1 + light)
+
+
+STYLES: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
+    "neon": _neon,
+    "sketch": _sketch,
+    "watercolour": _watercolour,
+    "poster": _poster,
+}
+"""The styles that the model knows, by name."""
+
+
+def _brightness(clip: Tensor) -> Tensor:
+    return (clip * torch.tensor(_WEIGHTS).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def _vivid(clip: Tensor, amount: float = 0.8) -> Tensor:
+    """The same with stronger colours."""
+    mean = clip.mean(1, keepdim=True)
+    return (mean + (clip - mean) * (1 + amount)).clamp(0, 1)
+
+
+def _edges(clip: Tensor) -> Tensor:
+    """Where near pixels differ, 0 to about 1: (frames, 1, height, width); four pixels wide, for the VAE's sake."""
+    padded = functional.pad(clip, (1, 1, 1, 1), mode="replicate")
+    across = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+    down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+    return functional.max_pool2d(torch.hypot(across, down).amax(1, keepdim=True), 3, 1, 1)
+
+
+def _blur(clip: Tensor, size: int) -> Tensor:
+    padded = functional.pad(clip, (size // 2,) * 4, mode="replicate")
+    return functional.avg_pool2d(functional.avg_pool2d(padded, (size, 1), 1), (1, size), 1)
