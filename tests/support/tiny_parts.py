@@ -138,6 +138,35 @@ def save_lora(tensors: Tensors, path: Path) -> Path:
     return path
 
 
+def save_parts(folder: Path, unet: Any, text: Any) -> Path:
+    """Parts of every kind that fit the tiny sizes, under built-in names where there are some; returns ``folder``."""
+    motion = folder / "motion_modules"
+    for seed, name, changes in (
+        (1, "v2_sd15_mm", {}),
+        (2, "v3_sd15_mm", {"use_motion_mid_block": False}),
+        (3, "animatelcm", {}),
+        (4, "short", {"motion_max_seq_length": 5}),
+    ):
+        motion_adapter(seed, **changes).save_pretrained(str(motion / name))
+    for steps in (2, 4, 8):
+        tensors = motion_adapter(10 + steps).state_dict()
+        name = f"animatediff_lightning_{steps}step_diffusers.safetensors"
+        save_lora(tensors, motion / "animateDiff-lightning" / name)
+    spatial = spatial_lora(unet, text, seed=20, part=".attentions.")
+    save_lora(spatial, folder / "loras" / "style.safetensors")
+    other = spatial_lora(unet, seed=21, part=".attentions.")
+    save_lora(kohya(other, 1.0), folder / "loras" / "kohya.safetensors")
+    lcm = spatial_lora(unet, seed=22, part=".attentions.")
+    save_lora(lcm, motion / "animatelcm" / "AnimateLCM_sd15_t2v_lora.safetensors")
+    zoom = spatial_lora(unet, seed=23, part=".motion_modules.")
+    save_lora(zoom, folder / "motion_loras" / "zoom-in.safetensors")
+    pan = spatial_lora(unet, seed=24, part=".motion_modules.")
+    save_lora(pan, folder / "motion_loras" / "v2_lora_PanLeft.safetensors")
+    domain = spatial_lora(unet, seed=25, part=".attentions.")
+    save_lora(domain, folder / "adapters" / "v3_sd15_adapter.safetensors")
+    return folder
+
+
 def unet_weights(model: Path) -> Tensors:
     """The tensors of a saved model's UNet."""
     return dict(load_file(str(model / "unet" / "diffusion_pytorch_model.safetensors")))

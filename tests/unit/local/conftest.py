@@ -53,33 +53,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="session")
 def model_dir(tmp_path_factory: pytest.TempPathFactory, stock: Any) -> Path:
     """A folder with parts of every kind that fit the tiny sizes, under built-in names where there are some."""
-    folder = tmp_path_factory.mktemp("models")
-    motion = folder / "motion_modules"
-    for seed, name, changes in (
-        (1, "v2_sd15_mm", {}),
-        (2, "v3_sd15_mm", {"use_motion_mid_block": False}),
-        (3, "animatelcm", {}),
-        (4, "short", {"motion_max_seq_length": 5}),
-    ):
-        tiny_parts.motion_adapter(seed, **changes).save_pretrained(str(motion / name))
-    for steps in (2, 4, 8):
-        tensors = tiny_parts.motion_adapter(10 + steps).state_dict()
-        name = f"animatediff_lightning_{steps}step_diffusers.safetensors"
-        tiny_parts.save_lora(tensors, motion / "animateDiff-lightning" / name)
-    unet, text = stock.unet, stock.text_encoder
-    spatial = tiny_parts.spatial_lora(unet, text, seed=20, part=".attentions.")
-    tiny_parts.save_lora(spatial, folder / "loras" / "style.safetensors")
-    other = tiny_parts.spatial_lora(unet, seed=21, part=".attentions.")
-    tiny_parts.save_lora(tiny_parts.kohya(other, 1.0), folder / "loras" / "kohya.safetensors")
-    lcm = tiny_parts.spatial_lora(unet, seed=22, part=".attentions.")
-    tiny_parts.save_lora(lcm, motion / "animatelcm" / "AnimateLCM_sd15_t2v_lora.safetensors")
-    zoom = tiny_parts.spatial_lora(unet, seed=23, part=".motion_modules.")
-    tiny_parts.save_lora(zoom, folder / "motion_loras" / "zoom-in.safetensors")
-    pan = tiny_parts.spatial_lora(unet, seed=24, part=".motion_modules.")
-    tiny_parts.save_lora(pan, folder / "motion_loras" / "v2_lora_PanLeft.safetensors")
-    domain = tiny_parts.spatial_lora(unet, seed=25, part=".attentions.")
-    tiny_parts.save_lora(domain, folder / "adapters" / "v3_sd15_adapter.safetensors")
-    return folder
+    return tiny_parts.save_parts(tmp_path_factory.mktemp("models"), stock.unet, stock.text_encoder)
 
 
 @pytest.fixture(scope="session")
