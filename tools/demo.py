@@ -45,7 +45,7 @@ LOCAL_RUN = {
     "height": 192,
     "num_frames": 16,
     "num_inference_steps": 20,
-    "strength": 0.4,
+    "strength": 0.45,
     "seed": 7,
 }
 

@@ -138,10 +138,11 @@ def test_the_lora_brings_its_style_in_proportion_to_its_strength(make: Make) -> 
         joint_darkness(
             make("a picture", lora_models="demo-mosaic", lora_strength=strength) if strength else make("a picture")
         )
-        for strength in (0, 0.5, 1)
+        for strength in (0, 0.5, 0.75, 1)
     ]
-    assert joints[0] + 2 < joints[1]
+    assert joints[0] < joints[1]
     assert joints[1] + 5 < joints[2]
+    assert joints[2] + 5 < joints[3]
 
 
 def joint_darkness(frames: Frames) -> float:
