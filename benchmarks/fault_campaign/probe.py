@@ -100,7 +100,7 @@ class Probe:
     def _around_hook(self, takes: Sequence[Mapping[str, Any] | None]) -> None:
         submit = ModelsLabHook.submit
 
-        def submitting(hook: ModelsLabHook, request: Video2VideoRequest) -> Any:
+        def submitting(hook: ModelsLabHook, request: Video2VideoRequest, **options: Any) -> Any:
             take = int(str(request.track_id).rpartition("take")[2])
             faults = takes[take - 1] if take <= len(takes) else None
             if faults is not None:
@@ -108,7 +108,7 @@ class Probe:
                 request = request.model_copy(update={"extra_parameters": extra})
             self.tell(submitting=take)
             self.passed("submitting", take=take, track_id=request.track_id, asked=faults)
-            answer = submit(hook, request)
+            answer = submit(hook, request, **options)
             self.passed("submitted", take=take)
             return answer
 
