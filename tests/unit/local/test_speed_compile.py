@@ -99,6 +99,7 @@ class Scaled(torch.nn.Module):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+@pytest.mark.filterwarnings("ignore:The `airflow:FutureWarning")  # torch looks for itself in every module
 def test_code_is_compiled_once_a_shape_and_kept_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
