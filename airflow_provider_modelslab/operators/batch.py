@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -22,7 +21,8 @@ from airflow_provider_modelslab.client.core import SubmitPolicy
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.operators.arguments import check_destination, result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
-from airflow_provider_modelslab.operators.batch_steps import RemoteSteps, WatchedJobs, deadline_of
+from airflow_provider_modelslab.operators.batch_steps import RemoteSteps, WatchedJobs
+from airflow_provider_modelslab.operators.jobs import deadline_of, deferral_timeout, poll_policy
 from airflow_provider_modelslab.operators.task_ledger import attempt_of, policy_in_force
 from airflow_provider_modelslab.storage.ledger import LedgerPolicy
 from airflow_provider_modelslab.storage.manifest import Job
@@ -237,7 +237,6 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             attempt_of(context, retries=self.retries, lease=self.hook.submit_lease()),
             self.timeout,
             self.check_input,
-            self._staging(desk),
         )
         runner, left = asyncio.run(self._run(desk, list(todo), steps, room, list(waiting), list(ended), stopped))
         if runner.suspended:
@@ -285,20 +284,17 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     ) -> NoReturn:
         from airflow_provider_modelslab.batch.saved import save_batch
 
-        saved, more = self._saved(context), more and stopped is None
+        saved, more = self._saved(context, desk), more and stopped is None
         save_batch(self.hook.get_s3_client(), saved, desk.plan, desk.state())
-        jobs: list[dict[str, Any]] = []
-        for item in left:
-            submitted_at = item.purchase.job.submitted_at or time.time()
-            deadline = deadline_of(submitted_at, self.timeout)
-            jobs.append(
-                {
-                    "job_id": item.purchase.job.job_id,
-                    "submitted_at": submitted_at,
-                    "deadline": deadline,
-                    "eta": item.purchase.job.eta,
-                }
-            )
+        jobs: list[dict[str, Any]] = [
+            {
+                "job_id": job.job_id,
+                "submitted_at": job.submitted_at or time.time(),
+                "deadline": deadline_of(job, self.timeout),
+                "eta": job.eta,
+            }
+            for job in (item.purchase.job for item in left)
+        ]
         wake_at = max(1, math.ceil(len(left) * self.refill_at)) if more else max(1, len(left))
         if jobs:
             longest = max(job["deadline"] for job in jobs) - time.time() + self.max_poll_interval
@@ -307,7 +303,6 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             longest = window.pause()
             self.log.info("%s. The endpoint takes no job; the next try is in %.0f s", desk.progress.line(), longest)
         longest = min(_LONGEST_WAIT, longest)
-        left_at_most = timedelta(seconds=longest + 120)
         self.defer(
             trigger=ModelsLabBatchTrigger(
                 jobs,
@@ -333,22 +328,16 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 "saved": str(saved),
                 "stopped": stopped,
             },
-            # Later than the trigger's own limit, whose event says more than Airflow's time-out.
-            timeout=min(self.execution_timeout, left_at_most) if self.execution_timeout else left_at_most,
+            timeout=deferral_timeout(longest + 120, self.execution_timeout),
         )
 
-    def _saved(self, context: Context) -> S3Uri:
+    def _saved(self, context: Context, desk: BatchDesk) -> S3Uri:
         # Each try's own: one that Airflow has given up may go on for a while, with a plan in which "clip 5" is another.
         name = f"{result_name(context)}.try{context['ti'].try_number}"
-        return self._output().child(f"_modelslab/batches/{name}.state.json.gz")
-
-    def _staging(self, desk: BatchDesk) -> S3Uri:
-        profile = self.hook.s3_profile
-        return profile.uri("inputs") if profile.bucket else S3Uri(desk.plan.output.bucket, "inputs")
+        return desk.folder.child(f"{name}.state.json.gz")
 
     def _poll_policy(self) -> PollPolicy:
-        # A lost job is paid for anew, and a single "not found", of a server that has just restarted, is no proof.
-        return PollPolicy(min_interval=self.poll_interval, max_interval=self.max_poll_interval, lost_after=3)
+        return poll_policy(self.poll_interval, self.max_poll_interval)
 
     def _ledger_policy(self) -> LedgerPolicy:
         return LedgerPolicy(self.reuse_landed, self.on_changed_request, self.on_unknown_submission)

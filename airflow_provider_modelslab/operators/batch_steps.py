@@ -12,22 +12,18 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_modelslab.api.errors import JobFailedError, JobLostError, ModelsLabError, ResultExpiredError
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.plan import ClipPlan
+from airflow_provider_modelslab.operators.jobs import deadline_of, has_outlived_its_result, readable_input, submit
 from airflow_provider_modelslab.operators.task_ledger import buy_once, submission_name
-from airflow_provider_modelslab.storage.inputs import prepare_input
-from airflow_provider_modelslab.storage.manifest import LINK_LIFETIME, Job
 from airflow_provider_modelslab.storage.relocate import is_gone
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.batch.desk import BatchDesk
     from airflow_provider_modelslab.client.watch import Watch
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-    from airflow_provider_modelslab.storage.inputs import PreparedInput
     from airflow_provider_modelslab.storage.ledger import LedgerPolicy
     from airflow_provider_modelslab.storage.purchase import Attempt, Landed, Purchase, Send
-    from airflow_provider_modelslab.storage.uri import S3Uri
 
 __all__ = ["RemoteSteps", "WatchedJobs"]
 
@@ -39,7 +35,6 @@ class RemoteSteps:
     :param context: of the task.
     :param timeout: seconds that a job may take.
     :param check_links: whether http(s) clips are looked at before they are submitted.
-    :param staging: where local files are put for the endpoint.
     """
 
     context: Context
@@ -49,7 +44,6 @@ class RemoteSteps:
     attempt: Attempt
     timeout: float
     check_links: bool
-    staging: S3Uri
 
     def buy(self, clip: ClipPlan) -> Landed | Purchase:
         """What is paid for already, or one submit."""
@@ -62,15 +56,10 @@ class RemoteSteps:
             return request.track_id or name(take)
 
         def prepare() -> Send:
-            found = prepare_input(
-                request.init_video,
-                self.hook.get_s3_client,
-                staging=self.staging,
-                # The endpoint reads the clip when the job leaves the queue, which may be as late as the deadline.
-                expires_in=int(self.timeout) + 3600,
-                check_links=self.check_links,
+            found = readable_input(
+                request, self.hook, self.desk.plan.output, timeout=self.timeout, check_links=self.check_links
             )
-            return lambda take: self._send(request, found, track_id(take))
+            return lambda take: submit(self.hook, request, found, track_id(take))
 
         return buy_once(
             self.context,
@@ -101,15 +90,7 @@ class RemoteSteps:
         if not isinstance(error, JobFailedError | JobLostError):
             return False  # the job may still end well: a later try waits for it again
         self.desk.ledger(clip).failed(purchase.take, error)
-        age = time.time() - (purchase.job.submitted_at or 0)
-        expired = isinstance(error, JobLostError) and age > LINK_LIFETIME.total_seconds()
-        return purchase.resumed and not expired
-
-    def _send(self, request: Video2VideoRequest, clip: PreparedInput, track_id: str) -> tuple[Job, Finished | None]:
-        # Nothing is logged here, see the operator of one clip.
-        sent = request.model_copy(update={"init_video": clip.url, "track_id": track_id})
-        job, answer = self.hook.submit(sent, source=clip.source)
-        return job, answer if isinstance(answer, Finished) else None
+        return purchase.resumed and not has_outlived_its_result(purchase.job, error)
 
     def _gone(self, manifest: Mapping[str, Any]) -> bool:
         return is_gone(self.hook.get_s3_client(), manifest)
@@ -133,9 +114,9 @@ class WatchedJobs:
         """Look at this one too."""
         from airflow_provider_modelslab.client.watch import Submitted
 
-        job, now = purchase.job, time.time()
-        submitted_at = job.submitted_at or now
-        self._watch.add(Submitted(job.job_id, submitted_at, deadline_of(submitted_at, self._timeout), job.eta))
+        job = purchase.job
+        submitted_at = job.submitted_at or time.time()
+        self._watch.add(Submitted(job.job_id, submitted_at, deadline_of(job, self._timeout), job.eta))
         self._more.set()
 
     async def next(self) -> tuple[str, Finished | ModelsLabError]:
@@ -149,9 +130,3 @@ class WatchedJobs:
             if not self._found:
                 await self._more.wait()
         return self._found.popleft()
-
-
-def deadline_of(submitted_at: float, timeout: float) -> float:
-    """When a job is given up: counted from its submission, or from now where somebody decided to wait once more."""
-    deadline, now = submitted_at + timeout, time.time()
-    return deadline if deadline > now else now + timeout

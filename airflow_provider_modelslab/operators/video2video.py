@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -28,6 +27,14 @@ from airflow_provider_modelslab.operators.arguments import (
     resolve_destination,
     result_name,
 )
+from airflow_provider_modelslab.operators.jobs import (
+    deadline_of,
+    deferral_timeout,
+    has_outlived_its_result,
+    poll_policy,
+    readable_input,
+    submit,
+)
 from airflow_provider_modelslab.operators.task_ledger import (
     attempt_of,
     buy_once,
@@ -38,7 +45,7 @@ from airflow_provider_modelslab.operators.task_ledger import (
     task_key,
 )
 from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy
-from airflow_provider_modelslab.storage.manifest import LINK_LIFETIME, Job, finished_manifest, submitted_manifest
+from airflow_provider_modelslab.storage.manifest import Job, finished_manifest, submitted_manifest
 from airflow_provider_modelslab.storage.purchase import Landed, Ledger, Purchase, Send
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
@@ -47,7 +54,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.request import Video2VideoRequest
-    from airflow_provider_modelslab.storage.inputs import PreparedInput
 
 __all__ = ["ModelsLabVideo2VideoOperator"]
 
@@ -193,7 +199,7 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         attempt = attempt_of(context, retries=self.retries, lease=self.hook.submit_lease())
 
         def prepare() -> Send:
-            clip = self._readable_input(request, target)
+            clip = readable_input(request, self.hook, target, timeout=self.timeout, check_links=self.check_input)
             self.log.info(
                 "Submitting %s: %d frames, strength %g, input %s",
                 request.model_id,
@@ -201,7 +207,7 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
                 request.strength,
                 clip.source,
             )
-            return lambda take: self._send(request, clip, track_id(take))
+            return lambda take: submit(self.hook, request, clip, track_id(take))
 
         def name(take: int) -> str:
             return submission_name(context, take)
@@ -231,21 +237,14 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
                 raise
             raise AirflowFailException(str(error)) from error
 
-    def _send(self, request: Video2VideoRequest, clip: PreparedInput, track_id: str) -> tuple[Job, Finished | None]:
-        # Nothing is logged here: in a process that lost its supervisor Airflow's logger raises, and the id would be
-        # lost before the ledger has it.
-        sent = request.model_copy(update={"init_video": clip.url, "track_id": track_id})
-        job, answer = self.hook.submit(sent, source=clip.source)
-        return job, answer if isinstance(answer, Finished) else None
-
     def _close(self, ledger: Ledger, found: Purchase, error: ModelsLabError) -> None:
         """Note that a take came to nothing; returns when this attempt may pay for another one.
 
         :raises ModelsLabError: when it was this attempt's own submission: a retry decides about the next.
         """
-        age = time.time() - (found.job.submitted_at or 0)
         ledger.failed(found.take, error)
-        if isinstance(error, JobLostError) and age > LINK_LIFETIME.total_seconds():
+        if has_outlived_its_result(found.job, error):
+            age = time.time() - (found.job.submitted_at or 0)
             raise AirflowFailException(
                 f"Job {found.job.job_id} was paid for {age / 3600:.0f} hours ago and was not landed within the 24 "
                 "hours that the vendor keeps results. Clear the task to pay for another one"
@@ -270,10 +269,7 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         if not self.wait_for_completion:
             self.log.info("Not waiting for job %s: wait_for_completion is off", job.job_id)
             return submitted_manifest(job)
-        now = time.time()
-        deadline = (job.submitted_at or now) + self.timeout
-        if deadline <= now:
-            deadline = now + self.timeout  # a later try: somebody decided to wait once more
+        deadline = deadline_of(job, self.timeout)
         if self.deferrable:
             self._defer(context, found, deadline)
         waited = self.hook.wait(job, deadline=deadline, policy=self._poll_policy())
@@ -301,7 +297,7 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
 
     def _defer(self, context: Context, found: Purchase, deadline: float) -> NoReturn:
         job = found.job
-        left = timedelta(seconds=max(deadline - time.time(), 0) + self.max_poll_interval + 60)
+        left = max(deadline - time.time(), 0) + self.max_poll_interval + 60
         self.log.info("Waiting in the triggerer until %s UTC", time.strftime("%F %T", time.gmtime(deadline)))
         root = ledger_folder(self.hook, self._target(context, "mp4"))
         self.defer(
@@ -317,8 +313,7 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
             ),
             method_name="execute_complete",
             kwargs={"job": job.to_dict(), "take": found.take, "resumed": found.resumed},
-            # Later than the trigger's own deadline, whose event says more than Airflow's time-out.
-            timeout=min(self.execution_timeout, left) if self.execution_timeout else left,
+            timeout=deferral_timeout(left, self.execution_timeout),
         )
 
     def _finish(self, context: Context, ledger: Ledger, found: Purchase, finished: Finished) -> dict[str, Any]:
@@ -349,23 +344,8 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
             return None
         return resolve_destination(self.destination, self.hook.s3_profile, f"{result_name(context)}.{suffix}")
 
-    def _readable_input(self, request: Video2VideoRequest, target: S3Uri | None) -> PreparedInput:
-        """Check the clip, and turn it into a link that the endpoint can read for long enough."""
-        from airflow_provider_modelslab.storage.inputs import prepare_input
-
-        profile = self.hook.s3_profile
-        return prepare_input(
-            request.init_video,
-            self.hook.get_s3_client,
-            staging=profile.uri("inputs") if profile.bucket else target and S3Uri(target.bucket, "inputs"),
-            # The endpoint reads the clip when the job leaves the queue, which may be as late as the deadline.
-            expires_in=int(self.timeout) + 3600,
-            check_links=self.check_input,
-        )
-
     def _poll_policy(self) -> PollPolicy:
-        # A lost job is paid for anew, and a single "not found", of a server that has just restarted, is no proof.
-        return PollPolicy(min_interval=self.poll_interval, max_interval=self.max_poll_interval, lost_after=3)
+        return poll_policy(self.poll_interval, self.max_poll_interval)
 
     def _ledger_policy(self) -> LedgerPolicy:
         return LedgerPolicy(self.reuse_landed, self.on_changed_request, self.on_unknown_submission)
