@@ -161,6 +161,7 @@ class BatchDesk:
             "progress": self.progress.state(),
             "started": self.started,
             "failed_in_a_row": self._failed_in_a_row,
+            "not_landed_in_a_row": self._not_landed_in_a_row,
         }
 
     def restore(self, state: Mapping[str, Any]) -> list[ClipPlan]:
@@ -172,6 +173,7 @@ class BatchDesk:
             self.outcomes.tell(self.plan.clips[int(index)], outcome)
         self.progress = Progress.resume(state["progress"], clock=self._clock)
         self._failed_in_a_row = int(state.get("failed_in_a_row", 0))
+        self._not_landed_in_a_row = int(state.get("not_landed_in_a_row", 0))
         return self._open_clips()
 
     def _open_clips(self) -> list[ClipPlan]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from airflow_provider_modelslab.api.errors import LandingError
 from airflow_provider_modelslab.batch.desk import BatchDesk
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -34,3 +37,22 @@ def test_a_batch_that_was_deferred_often_is_known_whole_from_a_few_reads(s3: S3C
     assert len(segments) < CLIPS  # one each would be more than a rerun reads
     assert at_work.finish()["landed"] == CLIPS
     assert desk().begin() == []
+
+
+def test_results_that_cannot_be_landed_end_a_batch_though_it_is_deferred_between_them(
+    s3: S3Client, bucket: str, put: Put, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(*(f"in/{number:02d}.mp4" for number in range(CLIPS)))
+    plan = planned(s3, bucket)
+
+    def desk() -> BatchDesk:
+        return BatchDesk(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(None))
+
+    at_work = desk()
+    told: list[str | None] = []
+    for clip in plan:
+        at_work.failed(clip, LandingError("S3 refuses"), None)
+        told.append(at_work.too_many())
+        state, at_work = at_work.state(), desk()
+        at_work.restore(state)
+    assert told == [None] * 9 + [f"{count} results in a row could not be landed" for count in (10, 11, 12)]
