@@ -1,0 +1,64 @@
+"""One real Airflow and one Chromium for everything that people see: forms, links, pages, commands, assets.
+
+The endpoint answers with the echo engine, since what is looked at here is not the video.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.browser import chromium
+from tools.stack.whole import WholeStack
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+DAGS = Path(__file__).parent / "dags"
+BUCKET = "pages-tests"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
+    """Everything started with the Dags of ``dags/``, and stopped after the last test."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(DAGS, folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    whole = WholeStack(
+        folder, dags_folder=folder / "dags", bucket=BUCKET, endpoint_arguments=("--engine", "echo", "--admin")
+    )
+    try:
+        whole.start_s3()
+        whole.start_endpoint()
+        whole.start_airflow(prefix="landed")
+        yield whole
+    finally:
+        whole.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The browser; a test opens a page of its own."""
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser, site: WholeStack) -> Iterator[Page]:
+    """A page of a browser that is logged in to Airflow's UI; light, 1280 by 800 pixels.
+
+    The S3 server's certificate is its own, so the browser is told not to mind.
+    """
+    context = browser.new_context(
+        base_url=site.airflow.url,
+        viewport={"width": 1280, "height": 800},
+        color_scheme="light",
+        ignore_https_errors=True,
+    )
+    opened = context.new_page()
+    opened.goto("/")
+    yield opened
+    context.close()
