@@ -14,6 +14,7 @@ from airflow_provider_modelslab.client.shared import waiting
 from airflow_provider_modelslab.client.watch import Submitted
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.triggers.connections import client_of
+from airflow_provider_modelslab.triggers.heap import held_out
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -109,7 +110,8 @@ class ModelsLabBatchTrigger(BaseTrigger):
         policy = PollPolicy.from_dict(self.poll_policy)
         client = await client_of(self.modelslab_conn_id)
         async with waiting(client) as waiter, waiter.watch(jobs, policy=policy) as watch:
-            return await watch.gather(min(self.wake_at, _MOST_ENDED), linger=self.linger, until=until)
+            with held_out(len(self.jobs)):
+                return await watch.gather(min(self.wake_at, _MOST_ENDED), linger=self.linger, until=until)
 
     async def on_kill(self) -> None:
         """Say what a kill means (Airflow 3.3+); nothing is cancelled."""
