@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["SECRET_FIELDS", "redact", "scrub", "strip_query"]
+__all__ = ["SECRET_FIELDS", "holds_secret", "redact", "scrub", "strip_path", "strip_query"]
 
 SECRET_FIELDS = frozenset({"key", "api_key", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"})
 """Body fields of the API that hold a credential."""
@@ -36,12 +36,45 @@ def strip_query(url: str) -> str:
         return url
 
 
+def strip_path(url: str) -> str:
+    """What is left of a webhook: its host. A receiver has no way to tell who calls but a secret in the URL itself."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return _MASK
+    if not parts.netloc:
+        return _MASK
+    host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return host if parts.path in {"", "/"} else f"{host}/{_MASK}"
+
+
 def scrub(value: Any) -> Any:
-    """A JSON value safe to store: secret fields masked, URLs without their query, at any depth."""
+    """A JSON value safe to store: secret fields masked, URLs without their query, at any depth.
+
+    Of a ``webhook`` only the host is left, in requests and where an answer repeats them.
+    """
     if isinstance(value, Mapping):
-        return {k: _MASK if k in SECRET_FIELDS and v else scrub(v) for k, v in value.items()}
+        return {k: _scrub_field(k, v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [scrub(item) for item in value]
     if isinstance(value, str) and value[:8].lower().startswith(("http://", "https://")):
         return strip_query(value)
     return value
+
+
+def holds_secret(value: Any) -> bool:
+    """Whether :func:`scrub` would take something out of a JSON value."""
+    return bool(scrub(value) != _with_lists(value))
+
+
+def _with_lists(value: Any) -> Any:
+    """The value in the form that :func:`scrub` gives back, with nothing taken out."""
+    if isinstance(value, Mapping):
+        return {key: _with_lists(item) for key, item in value.items()}
+    return [_with_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _scrub_field(name: object, value: Any) -> Any:
+    if name in SECRET_FIELDS and value:
+        return _MASK
+    return strip_path(value) if name == "webhook" and isinstance(value, str) and value else scrub(value)

@@ -150,6 +150,16 @@ class BatchDesk:
         elif outcome.status == Status.LANDED:
             self._failed_in_a_row = self._not_landed_in_a_row = 0
 
+    def landed_since(self, moment: float | None) -> list[tuple[ClipPlan, Outcome]]:
+        """The clips that landed now, and those that an earlier try landed after a moment; in order.
+
+        :param moment: seconds since the epoch; without one, only what landed now.
+        """
+        known = self._index.find(self.plan) if moment is not None and self.outcomes.counts()[Status.SKIPPED] else {}
+        earlier = {index for index, entry in known.items() if moment is not None and entry.landed_at >= moment}
+        there = self.outcomes.with_status(Status.LANDED, Status.SKIPPED)
+        return [(clip, told) for clip, told in there if told.status == Status.LANDED or clip.index in earlier]
+
     # -- stopping and going on ------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,7 +14,17 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["Listed", "bare_etag", "list_pages", "listing_budget", "put_object", "read_object", "refused", "status_of"]
+__all__ = [
+    "Listed",
+    "bare_etag",
+    "list_pages",
+    "listing_budget",
+    "put_lines",
+    "put_object",
+    "read_object",
+    "refused",
+    "status_of",
+]
 
 _PERMISSIONS = {
     "ListObjectsV2": "s3:ListBucket on the bucket",
@@ -85,6 +96,15 @@ def put_object(s3: S3Client, place: S3Uri, body: bytes, content_type: str) -> No
         s3.put_object(Bucket=place.bucket, Key=place.key, Body=body, ContentType=content_type)
     except (ClientError, BotoCoreError) as error:
         raise refused(error, place) from error
+
+
+def put_lines(s3: S3Client, place: S3Uri, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write a manifest, one JSON object a line, over what is there.
+
+    :raises StorageConfigurationError: when the store refuses.
+    """
+    body = b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines)
+    put_object(s3, place, body, "application/x-ndjson")
 
 
 def refused(error: ClientError | BotoCoreError, place: S3Uri) -> StorageConfigurationError:

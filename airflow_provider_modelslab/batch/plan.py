@@ -23,7 +23,7 @@ from airflow_provider_modelslab.storage.inputs import S3Factory
 from airflow_provider_modelslab.storage.ledger import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
 
-__all__ = ["BatchPlan", "ClipPlan", "make_plan"]
+__all__ = ["BatchPlan", "ClipPlan", "make_plan", "variant_of"]
 
 _EXTRA = "extra_parameters"
 _NAMED_DUPLICATES = 20
@@ -133,7 +133,7 @@ def make_plan(
     duplicate_count = 0
     for clip in clips.clips:
         place = clips.place_of(clip)
-        key = variants.key(clip.overrides)
+        key = variant_of(clip.overrides)
         first = seen.setdefault((clip.source, key, clip.destination), place)
         if first is not place:
             duplicate_count += 1
@@ -189,6 +189,11 @@ class _Variant(NamedTuple):
     model_id: str
 
 
+def variant_of(overrides: Mapping[str, Any]) -> str:
+    """The same for clips whose own attributes are the same: what is true of one of them is true of all."""
+    return json.dumps(dict(overrides), sort_keys=True, default=str) if overrides else ""
+
+
 class _Draft(NamedTuple):
     clip: Clip
     variant: _Variant
@@ -202,9 +207,6 @@ class _Variants:
         self._common = common
         self._conn_id = conn_id
         self._known: dict[str, _Variant | None] = {}
-
-    def key(self, overrides: Mapping[str, Any]) -> str:
-        return json.dumps(dict(overrides), sort_keys=True, default=str) if overrides else ""
 
     def get(self, key: str, overrides: Mapping[str, Any], place: str, problems: Problems) -> _Variant | None:
         """``None`` when they are wrong, which is told for the first clip that has them."""

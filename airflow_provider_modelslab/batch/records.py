@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
-from airflow_provider_modelslab.api.redaction import scrub
+from airflow_provider_modelslab.api.redaction import holds_secret
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
 from airflow_provider_modelslab.batch.plan import ClipPlan
@@ -16,13 +15,20 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["RESULTS_SCHEMA_VERSION", "BatchFailedError", "failure_of", "result_line", "retry_line", "write_results"]
+__all__ = [
+    "RESULTS_SCHEMA_VERSION",
+    "BatchFailedError",
+    "clip_line",
+    "failure_of",
+    "result_line",
+    "retry_line",
+    "write_results",
+]
 
 RESULTS_SCHEMA_VERSION = 1
 
 _FIRST_ERRORS = 5
 _MAX_ERROR = 800  # the advice for a submission of unknown outcome is about 700 long
-_CONTENT_TYPE = "application/x-ndjson"
 
 
 class BatchFailedError(ModelsLabError):
@@ -47,14 +53,14 @@ def write_results(
     :param seconds: of the whole batch.
     :raises StorageConfigurationError: when S3 refuses.
     """
-    from airflow_provider_modelslab.batch.objects import put_object
+    from airflow_provider_modelslab.batch.objects import put_lines
 
     manifest, retry = folder.child(f"{name}.jsonl"), folder.child(f"{name}.retry.jsonl")
-    put_object(s3, manifest, _lines(result_line(*pair) for pair in outcomes), _CONTENT_TYPE)
+    put_lines(s3, manifest, (result_line(*pair) for pair in outcomes))
     open_clips = outcomes.with_status(Status.FAILED, Status.PENDING)
     again = [line for clip, _ in open_clips if (line := retry_line(clip)) is not None]
     if again:
-        put_object(s3, retry, _lines(again), _CONTENT_TYPE)
+        put_lines(s3, retry, again)
     failed = outcomes.with_status(Status.FAILED)
     return {
         "schema_version": RESULTS_SCHEMA_VERSION,
@@ -90,10 +96,15 @@ def result_line(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def clip_line(clip: ClipPlan) -> dict[str, Any]:
+    """A line of a manifest for the batch operators: the clip, its destination, and the attributes of its own."""
+    return {"init_video": clip.source, "destination": str(clip.destination), **clip.overrides}
+
+
 def retry_line(clip: ClipPlan) -> dict[str, Any] | None:
-    """A line that names the clip, its overrides and its destination again; ``None`` where that would hold a secret."""
-    line = {"init_video": clip.source, **clip.overrides, "destination": str(clip.destination)}
-    return line if scrub(line) == _plain(line) else None
+    """The same to be written down; ``None`` where it would hold a secret."""
+    line = clip_line(clip)
+    return None if holds_secret(line) else line
 
 
 def failure_of(summary: Mapping[str, Any], limit: FailureLimit) -> BatchFailedError | None:
@@ -121,14 +132,3 @@ def _error(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
         "reason": outcome.reason,
         "message": (outcome.message or "")[:_MAX_ERROR],
     }
-
-
-def _lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
-    return b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines)
-
-
-def _plain(value: Any) -> Any:
-    """The value as :func:`scrub` gives it back when there is nothing to hide."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.api.redaction import scrub
+from airflow_provider_modelslab.api.redaction import holds_secret, scrub
 from airflow_provider_modelslab.batch.objects import put_object, read_object
 from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.storage.ledger import Fingerprint
@@ -42,7 +42,7 @@ def save_batch(s3: S3Client, where: S3Uri, plan: BatchPlan, state: Mapping[str, 
         "where": plan.where,
         "ignored": dict(plan.ignored),
         "duplicate_count": plan.duplicate_count,
-        "common": {name: value for name, value in plan.common.items() if _is_safe(value)},
+        "common": {name: value for name, value in plan.common.items() if not holds_secret(value)},
         "clips": [_line(clip) for clip in plan],
         "state": state,
     }
@@ -80,7 +80,7 @@ def load_batch(
     stored = saved["common"]
     plan = BatchPlan(
         clips=tuple(clips),
-        common={**{name: value for name, value in common.items() if not _is_safe(value)}, **stored},
+        common={**{name: value for name, value in common.items() if holds_secret(value)}, **stored},
         conn_id=saved["conn_id"],
         output=S3Uri.parse(saved["output"]),
         where=saved["where"],
@@ -99,16 +99,7 @@ def _line(clip: ClipPlan) -> dict[str, Any]:
         "output_type": clip.output_type,
         "bytes": clip.bytes,
     }
-    return line if _is_safe(whole) else {**line, "secret": True}
-
-
-def _is_safe(value: Any) -> bool:
-    """Whether nothing in it has to be hidden."""
-    return bool(_plain(scrub(value)) == _plain(value))
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))
+    return {**line, "secret": True} if holds_secret(whole) else line
 
 
 def _clip(index: int, line: Mapping[str, Any]) -> ClipPlan:

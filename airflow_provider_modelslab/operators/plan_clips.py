@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.operators.arguments import check_destination, result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
+    from airflow_provider_modelslab.batch.plan import BatchPlan
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
 __all__ = ["ModelsLabPlanClipsOperator"]
 
@@ -57,7 +57,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         self,
         *,
         destination: str | None = None,
-        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        modelslab_conn_id: str = DEFAULT_CONN_NAME,
         clips_per_task: int | None = None,
         **arguments: Any,
     ) -> None:
@@ -72,10 +72,14 @@ class ModelsLabPlanClipsOperator(BatchArguments):
     @cached_property
     def hook(self) -> ModelsLabHook:
         """The hook of this task's connection."""
+        from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
         return ModelsLabHook(self.modelslab_conn_id)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the arguments of the mapped tasks."""
+        from airflow_provider_modelslab.batch.records import clip_line
+
         self._check_names()
         plan = self._plan(self.modelslab_conn_id)
         tasks = len(plan) if self.clips_per_task is None else math.ceil(len(plan) / self.clips_per_task)
@@ -87,7 +91,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
                 f"{len(plan)} clips make {tasks} mapped tasks, and [core] max_map_length is {most}; give "
                 f"clips_per_task of {fewest} or more, and map a batch operator over the chunks",
             )
-        lines = [_line(clip) for clip in plan]
+        lines = [clip_line(clip) for clip in plan]
         if self.clips_per_task is None:
             return lines
         return self._chunks(context, plan, lines, self.clips_per_task)
@@ -111,7 +115,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
     def _chunks(
         self, context: Context, plan: BatchPlan, lines: list[dict[str, Any]], size: int
     ) -> list[dict[str, Any]]:
-        from airflow_provider_modelslab.batch.objects import put_object
+        from airflow_provider_modelslab.batch.objects import put_lines
         from airflow_provider_modelslab.batch.records import retry_line
 
         secret = [clip for clip in plan if retry_line(clip) is None]
@@ -125,12 +129,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         chunks = []
         for number, start in enumerate(range(0, len(lines), size), 1):
             place = folder.child(f"chunk-{number:04d}.jsonl")
-            body = "".join(f"{json.dumps(line)}\n" for line in lines[start : start + size])
-            put_object(s3, place, body.encode(), "application/x-ndjson")
+            put_lines(s3, place, lines[start : start + size])
             chunks.append({"source": str(place)})
         self.log.info("%d clips in %d chunks below %s", len(lines), len(chunks), folder)
         return chunks
-
-
-def _line(clip: ClipPlan) -> dict[str, Any]:
-    return {"init_video": clip.source, "destination": str(clip.destination), **clip.overrides}
