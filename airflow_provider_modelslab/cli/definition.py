@@ -1,0 +1,207 @@
+"""The commands and their arguments. Every ``airflow`` command loads this, so all the rest is imported when one runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+import lazy_object_proxy  # type: ignore[import-untyped]  # Airflow's own way to make the text of a help late
+from airflow.cli.cli_config import (
+    ARG_OUTPUT,
+    ARG_VERBOSE,
+    ARG_YES,
+    ActionCommand,
+    Arg,
+    GroupCommand,
+    lazy_load_command,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow.cli.cli_config import CLICommand
+
+__all__ = ["FLAGS", "get_modelslab_cli_commands"]
+
+FLAGS = (
+    "model_id",
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "height",
+    "width",
+    "num_frames",
+    "num_inference_steps",
+    "guidance_scale",
+    "clip_skip",
+    "strength",
+    "output_type",
+    "fps",
+    "lora_models",
+    "lora_strength",
+    "motion_loras",
+    "motion_lora_strength",
+    "domain_lora_scale",
+    "adapter_lora",
+    "motion_module",
+    "upscale_height",
+    "upscale_width",
+    "upscale_strength",
+    "upscale_guidance_scale",
+    "upscale_num_inference_steps",
+    "use_improved_sampling",
+    "base64",
+    "instant_response",
+    "temp",
+    "webhook",
+    "track_id",
+    "extra_parameters",
+)
+"""The request's attributes that are flags of ``submit``: all but the clip, which is an argument."""
+
+_SWITCHES = {"use_improved_sampling", "base64", "instant_response", "temp"}
+
+
+def _flag(name: str) -> Arg:
+    """``--num-frames`` for ``num_frames``; its value is checked by the request, whose message says what is allowed."""
+    kwargs: dict[str, Any] = {"help": lazy_object_proxy.Proxy(_description_of(name)), "default": None}
+    if name in _SWITCHES:
+        kwargs["action"] = argparse.BooleanOptionalAction
+    elif name == "extra_parameters":
+        kwargs |= {"type": _json_object, "metavar": "JSON"}
+    return Arg((f"--{name.replace('_', '-')}",), **kwargs)
+
+
+def _description_of(name: str) -> Callable[[], str]:
+    def description() -> str:
+        from airflow_provider_modelslab.api.request import Video2VideoRequest
+
+        return (Video2VideoRequest.model_fields[name].description or name).replace("%", "%%")
+
+    return description
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0 seconds; got {text!r}")
+    return value
+
+
+_CONN_ID = Arg(("--conn-id",), default="modelslab_default", help="The Airflow connection (default: modelslab_default)")
+_JOB_ID = Arg(("job_id",), metavar="JOB_ID", help="The endpoint's id of the job")
+_TO = Arg(
+    ("--to",),
+    metavar="URI",
+    help="Where the result lands: s3://bucket/out.mp4, s3://bucket/prefix/, or a key below the connection's bucket",
+)
+_TIMEOUT = Arg(
+    ("--timeout",),
+    type=_seconds,
+    default=3600.0,
+    metavar="SECONDS",
+    help="Stop waiting so long after the submission; the job itself goes on (default: 3600)",
+)
+_OVERWRITE = Arg(("--overwrite",), action="store_true", help="Replace an object that is at the destination already")
+
+
+def _command(name: str, description: str, *args: Arg) -> ActionCommand:
+    func = lazy_load_command(f"airflow_provider_modelslab.cli.{name}.{name}")
+    return ActionCommand(name=name, help=description, func=func, args=(*args, ARG_OUTPUT, ARG_VERBOSE))
+
+
+def get_modelslab_cli_commands() -> list[CLICommand]:
+    """The group ``modelslab``; named in the provider's metadata under ``cli``, which Airflow 3.2 and later read."""
+    return [
+        GroupCommand(
+            name="modelslab",
+            help="ModelsLab video-to-video: check a connection, submit a clip, look at jobs and ledgers",
+            subcommands=(_CHECK, _SUBMIT, _SHOW, _LAND, _LEDGER, _SERVER),
+        )
+    ]
+
+
+_CHECK = _command(
+    "check",
+    "Check a connection: key, video server, S3 bucket. Costs nothing",
+    _CONN_ID,
+    Arg(("--write",), action="store_true", help="Also write to the bucket: a small object, which is removed again"),
+)
+_SUBMIT = _command(
+    "submit",
+    "Submit one clip, watch it and land the result in S3. Costs money, so it asks first",
+    Arg(("clip",), nargs="?", metavar="CLIP", help="The clip: an http(s) link, s3://bucket/key, or a local file"),
+    _CONN_ID,
+    _TO,
+    Arg(("--request",), metavar="FILE", help="A JSON object with attributes; - reads stdin. Flags go before it"),
+    Arg(
+        ("--wait",),
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="Wait and land the result, or only submit",
+    ),
+    _TIMEOUT,
+    Arg(("--again",), action="store_true", help="Pay for another take though the same request has landed there"),
+    _OVERWRITE,
+    Arg(("--adopt",), metavar="JOB_ID", help="The id that was found for a submission of unknown outcome"),
+    Arg(("--resubmit",), action="store_true", help="Submit again after a submission of unknown outcome"),
+    ARG_YES,
+    *map(_flag, FLAGS),
+)
+_SHOW = _command(
+    "show",
+    "Show a job. The exit code is 0 when it is done, 3 while it runs, 1 when it failed or is lost",
+    _JOB_ID,
+    _CONN_ID,
+    Arg(("--watch",), action="store_true", help="Wait until the job ends"),
+    _TIMEOUT,
+)
+_LAND = _command(
+    "land",
+    "Land a finished job's result in S3. Costs nothing while its links live (24 hours)",
+    _JOB_ID,
+    _CONN_ID,
+    _TO,
+    _OVERWRITE,
+)
+_LEDGER = _command(
+    "ledger",
+    "Read a ledger: what was paid for, what became of it, and what the next attempt would do",
+    Arg(
+        ("place",),
+        nargs="?",
+        metavar="URI",
+        help="A result of a batch or of submit, s3://bucket/out.mp4, or the folder of a ledger",
+    ),
+    Arg(("--dag-id",), help="The task instance's Dag, instead of a URI"),
+    Arg(("--run-id",), help="Its run"),
+    Arg(("--task-id",), help="Its task"),
+    Arg(("--map-index",), type=int, default=-1, help="Its map index"),
+    Arg(
+        ("--root",),
+        metavar="URI",
+        help="Where ledgers are kept (default: _modelslab/ledger below the connection's bucket and prefix)",
+    ),
+    _CONN_ID,
+)
+_SERVER = _command(
+    "server",
+    "The video server's state; or restart it, clear its cache or its queue, which asks first",
+    Arg(("action",), nargs="?", choices=("status", "restart", "clear-cache", "clear-queue"), default="status"),
+    _CONN_ID,
+    ARG_YES,
+)

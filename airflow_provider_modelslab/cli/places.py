@@ -1,0 +1,69 @@
+"""Where a result goes and where its ledger is: the same one that a batch finds for the same destination."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from botocore.exceptions import ClientError
+
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.batch.ledgers import ClipLedgers
+from airflow_provider_modelslab.operators.arguments import resolve_destination
+from airflow_provider_modelslab.operators.task_ledger import ledger_folder
+from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
+__all__ = ["destination_of", "ledgers_of", "read_entries", "refuse_to_overwrite"]
+
+
+def destination_of(hook: ModelsLabHook, to: str | None, name: str, suffix: str) -> S3Uri:
+    """Where a result lands.
+
+    :param to: as it was typed.
+    :param name: a link, object or file after which a result below a prefix is named, or a plain name.
+    :raises StorageConfigurationError: when no bucket is named anywhere.
+    """
+    stem = PurePosixPath(urlsplit(name).path if "://" in name else name).stem or "result"
+    target = resolve_destination(to, hook.s3_profile, f"{stem}.{suffix}")
+    if target is None:
+        raise StorageConfigurationError(
+            f"--to: say where the result lands, s3://bucket/out.{suffix}; the connection {hook.modelslab_conn_id!r} "
+            "names no bucket either"
+        )
+    return target
+
+
+def ledgers_of(hook: ModelsLabHook, target: S3Uri) -> ClipLedgers:
+    """The ledgers of results below the root that tasks of this connection use."""
+    root = ledger_folder(hook, target)
+    assert root is not None  # noqa: S101 - there is one wherever there is a target
+    return ClipLedgers(hook.get_s3_client(), root)
+
+
+def read_entries(hook: ModelsLabHook, folder: S3Uri) -> dict[str, dict[str, Any]]:
+    """All entries of a ledger.
+
+    :raises StorageConfigurationError: when S3 refuses.
+    """
+    return S3LedgerStore(hook.get_s3_client(), folder).load()
+
+
+def refuse_to_overwrite(hook: ModelsLabHook, target: S3Uri) -> None:
+    """Make sure that there is nothing at the destination.
+
+    :raises StorageConfigurationError: when there is.
+    """
+    try:
+        hook.get_s3_client().head_object(Bucket=target.bucket, Key=target.key)
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in {403, 404}:
+            return  # 403: without s3:ListBucket S3 does not tell what is missing
+        raise
+    raise StorageConfigurationError(
+        f"{target} is there already, and is not the result of this request. Choose another --to, or add --overwrite"
+    )

@@ -1,0 +1,57 @@
+"""From flags and a file to a checked request."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.cli.definition import FLAGS
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+__all__ = ["request_of"]
+
+# As the operators ask: the wait is this program's, and the container is known beforehand.
+_DEFAULTS = {"output_type": "mp4", "instant_response": True}
+
+
+def request_of(args: Namespace) -> Video2VideoRequest:
+    """The request; flags go before the file.
+
+    :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
+    """
+    given = _DEFAULTS | _file(args.request)
+    given |= {name: value for name in FLAGS if (value := getattr(args, name)) is not None}
+    if args.clip is not None:
+        given["init_video"] = args.clip
+    try:
+        return Video2VideoRequest(**given)
+    except RequestValidationError as error:
+        # On a command line the clip is an argument, and attributes are flags.
+        names = {name: _as_typed(name) for name in error.fields}
+        fields = {names[name]: texts for name, texts in error.fields.items()}
+        raise RequestValidationError.of_fields(fields) from None
+
+
+def _as_typed(name: str) -> str:
+    if name == "init_video":
+        return "CLIP"
+    return f"--{name.replace('_', '-')}" if name in FLAGS else name
+
+
+def _file(name: str | None) -> dict[str, Any]:
+    if name is None:
+        return {}
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text()
+        value = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise RequestValidationError.of("--request", f"{name} cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise RequestValidationError.of("--request", f"{name} must hold a JSON object of attributes")
+    return value

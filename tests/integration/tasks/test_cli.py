@@ -1,0 +1,385 @@
+"""The commands through Airflow's own parser, against a real endpoint and a real S3 server."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from airflow.cli.cli_parser import get_parser
+
+from airflow_provider_modelslab.batch.ledgers import ClipLedgers
+from airflow_provider_modelslab.cli import watching
+from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.integration.tasks.conftest import FRAMES, Restyle, Store, WatchedEngine
+from tests.support.connections import KEY, set_modelslab
+from tests.support.endpoint import Caller
+from tests.support.s3 import S3Server, keys_of, refusing
+from tests.support.tasks import RUN_ID, run
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.usefixtures("connections", "quick")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "INTERVALS", (0.02, 0.1))
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")  # so that what the commands set is taken back
+
+
+class Shell:
+    """Runs ``airflow modelslab ...`` in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def __call__(self, *words: str) -> int:
+        code = 0
+        self._capsys.readouterr()
+        try:
+            args = get_parser().parse_args(["modelslab", *words])
+            args.func(args)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        self.out, self.err = self._capsys.readouterr()
+        assert KEY not in self.out + self.err
+        assert "Signature" not in self.out + self.err
+        return code
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        assert self(*words, "--output", "json") == code, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def airflow(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+@pytest.fixture
+def submit(airflow: Shell, clip: str, bucket: str) -> Callable[..., Any]:
+    """``submit`` with a request and a destination; the manifest, or what was printed where a code is expected."""
+
+    def call(*words: str, prompt: str = "a fox", code: int = 0, to: str = f"s3://{bucket}/out.mp4") -> Any:
+        line = ["submit", clip, "--model-id", "dark-sushi-mix", "--prompt", prompt, "--num-frames", str(FRAMES)]
+        line += ["--to", to, "--yes", *words]
+        assert airflow(*line, "--output", "json") == code, airflow.err
+        return json.loads(airflow.out) if code == 0 else airflow.err
+
+    return call
+
+
+def test_a_clip_is_submitted_watched_and_landed(
+    submit: Callable[..., Any], airflow: Shell, engine: WatchedEngine, store: Store, bucket: str
+) -> None:
+    manifest = submit("--seed", "7", "--use-improved-sampling")
+    assert manifest["uri"] == f"s3://{bucket}/out.mp4"
+    assert manifest["seed"] == 7  # a number stays one
+    assert store.frames(manifest["uri"]) == FRAMES
+    (sent,) = engine.submitted
+    assert (sent.seed, sent.num_frames, sent.use_improved_sampling, sent.instant_response) == (7, FRAMES, True, True)
+    assert sent.track_id == f"cli/{bucket}/out.mp4/take1"
+    # What it pays for, the track id before it is sent, the job's id right after it.
+    told = [
+        "This pays for one job at http://127.0.0.1",
+        "Submitting it as track_id cli/",
+        "Submitted as job ",
+        "Landed",
+    ]
+    assert [airflow.err.index(text) for text in told] == sorted(airflow.err.index(text) for text in told)
+
+
+def test_the_same_command_again_pays_nothing_until_told(
+    submit: Callable[..., Any], airflow: Shell, engine: WatchedEngine
+) -> None:
+    first = submit()
+    assert submit() == first
+    assert "Take 1 has landed before" in airflow.err
+    assert len(engine.submitted) == 1
+    second = submit("--again")
+    assert second["job_id"] != first["job_id"]
+    assert len(engine.submitted) == 2
+
+
+def test_another_request_does_not_overwrite_unasked(
+    submit: Callable[..., Any], engine: WatchedEngine, s3: S3Client, bucket: str
+) -> None:
+    submit()
+    assert "is there already" in submit(prompt="a wolf", code=1)
+    assert len(engine.submitted) == 1
+    submit("--overwrite", prompt="a wolf")
+    assert [request.prompt for request in engine.submitted] == ["a fox", "a wolf"]
+
+
+def test_a_batch_finds_what_the_command_paid_for(
+    submit: Callable[..., Any], engine: WatchedEngine, clip: str, bucket: str
+) -> None:
+    from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
+
+    submit(to=f"s3://{bucket}/results/in.mp4")
+
+    def make() -> ModelsLabVideo2VideoBatchOperator:
+        return ModelsLabVideo2VideoBatchOperator(
+            task_id="restyle",
+            source=[clip],
+            destination=f"s3://{bucket}/results/",
+            model_id="dark-sushi-mix",
+            prompt="a fox",
+            num_frames=FRAMES,
+        )
+
+    summary = run(make)
+    assert (summary["found"], summary["skipped"]) == (1, 1)
+    assert len(engine.submitted) == 1
+
+
+def test_nothing_is_sent_without_a_yes(
+    airflow: Shell, engine: WatchedEngine, clip: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("submit", clip, "--model-id", "x", "--prompt", "a fox", "--to", f"s3://{bucket}/out.mp4")
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert airflow(*line) == 2
+    assert "Add --yes" in airflow.err
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    assert airflow(*line) == 1
+    assert "Submit it? [y/N]" in airflow.err
+    assert engine.submitted == []
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    assert airflow(*line) == 0
+    assert len(engine.submitted) == 1
+
+
+class Terminal(io.StringIO):
+    """A stdin at which somebody sits."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--num-frames", "99"), "--num-frames: must be at most 25; got '99'"),
+        (("--strength", "much"), "--strength: must be a number; got 'much'"),
+        (("--extra-parameters", '{"key": "x"}'), "--extra-parameters: key: must be given by its own argument"),
+        (("--to", "gs://bucket/out.mp4"), "Expected an S3 URI"),
+        (("--to", "s3://no-such-bucket-anywhere/out.mp4"), "does not exist"),
+        (("--conn-id", "nobody"), "The conn_id `nobody` isn't defined"),
+        (("--request", "/nowhere.json"), "--request: /nowhere.json cannot be read"),
+    ],
+)
+def test_bad_input_is_one_line_and_costs_nothing(
+    words: tuple[str, ...], told: str, submit: Callable[..., Any], engine: WatchedEngine, bucket: str, s3: S3Client
+) -> None:
+    message = submit(*words, code=1)
+    assert message.startswith("error: ")
+    assert told in message
+    assert "Traceback" not in message
+    assert engine.submitted == []
+    assert [key for key in keys_of(s3, bucket) if "claim" in key] == []
+
+
+def test_a_request_comes_from_a_file_or_a_pipe_and_flags_go_before_it(
+    airflow: Shell, engine: WatchedEngine, clip: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = {"model_id": "dark-sushi-mix", "prompt": "a wolf", "init_video": clip, "num_frames": FRAMES, "seed": 3}
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(request)))
+    line = ("submit", "--request", "-", "--prompt", "a fox", "--to", f"s3://{bucket}/made/", "--yes")
+    manifest = airflow.json(*line)
+    assert manifest["uri"] == f"s3://{bucket}/made/in.mp4"
+    assert [(sent.prompt, sent.seed) for sent in engine.submitted] == [("a fox", 3)]
+
+
+def test_a_job_that_fails_is_told_and_may_be_paid_for_again(
+    submit: Callable[..., Any], airflow: Shell, engine: WatchedEngine, bucket: str
+) -> None:
+    assert "error: " in submit(prompt="unreadable", code=1)
+    shown = airflow.json("ledger", f"s3://{bucket}/out.mp4")
+    assert [row["entry"] for row in shown[0]["entries"]] == ["claim", "job", "failed"]
+    assert "submits and pays for take 2" in shown[0]["next"]
+    submit(prompt="unreadable", code=1)
+    assert len(engine.submitted) == 2
+
+
+def test_an_unknown_submission_asks_a_person_who_answers_on_the_command_line(
+    submit: Callable[..., Any], airflow: Shell, bucket: str, engine: WatchedEngine
+) -> None:
+    message = _lost_answer(submit)
+    assert "--adopt" in message
+    assert "--resubmit" in message
+    assert len(engine.submitted) == 1
+    assert "--adopt" in submit(code=1)  # still nobody said anything
+    assert len(engine.submitted) == 1
+    assert "--adopt <the job's id>" in airflow.json("ledger", f"s3://{bucket}/out.mp4")[0]["next"]
+    manifest = submit("--adopt", "1")
+    assert manifest["job_id"] == "1"
+    assert len(engine.submitted) == 1
+
+
+def _lost_answer(submit: Callable[..., Any]) -> str:
+    """The job arrives, and its answer is lost on the way back."""
+    with pytest.MonkeyPatch.context() as patch:
+        real = requests.Response.iter_content
+
+        def cut(self: requests.Response, *args: Any, **kwargs: Any) -> Any:
+            if self.url.endswith("/video2video"):
+                raise requests.ConnectionError("cut")
+            return real(self, *args, **kwargs)
+
+        patch.setattr(requests.Response, "iter_content", cut)
+        message: str = submit(code=1)
+    return message
+
+
+def test_not_waiting_leaves_a_job_to_show_and_land(
+    submit: Callable[..., Any], airflow: Shell, engine: WatchedEngine, gate: threading.Event, bucket: str
+) -> None:
+    manifest = submit("--no-wait")
+    assert manifest["status"] == "submitted"
+    job = manifest["job_id"]
+    assert f"airflow modelslab land {job} --to s3://{bucket}/out.mp4" in airflow.err
+    assert airflow.json("show", job, code=3)["state"] == "running"
+    assert airflow("land", job, "--to", f"s3://{bucket}/out.mp4") == 1
+    assert f"airflow modelslab show {job} --watch" in airflow.err
+    told = airflow.json("ledger", f"s3://{bucket}/out.mp4")[0]["next"]
+    assert told.startswith(f"The next attempt pays nothing: it waits for job {job}")
+    gate.set()
+    shown = airflow.json("show", job, "--watch")
+    assert shown["state"] == "finished"
+    assert requests.get(shown["links"][0], timeout=10).status_code == 200
+    landed = airflow.json("land", job, "--to", f"s3://{bucket}/out.mp4")
+    assert landed["model_id"] == "dark-sushi-mix"  # as the ledger has it; the endpoint does not repeat it
+    # The ledger of submit knows, so submit has nothing left to do.
+    assert submit()["sha256"] == landed["sha256"]
+    assert len(engine.submitted) == 1
+    assert airflow("land", job, "--to", f"s3://{bucket}/out.mp4") == 1
+    assert "add --overwrite" in airflow.err
+
+
+def test_a_job_that_the_endpoint_does_not_know(airflow: Shell, bucket: str) -> None:
+    assert airflow.json("show", "999", code=1)["reason"] == "job_lost"
+    assert airflow("land", "999", "--to", f"s3://{bucket}/out.mp4") == 1
+    assert "does not know this job" in airflow.err
+
+
+def test_interrupting_the_wait_says_how_to_go_on(
+    submit: Callable[..., Any], airflow: Shell, gate: threading.Event, monkeypatch: pytest.MonkeyPatch, bucket: str
+) -> None:
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(watching, "_show", pressed)
+        message = submit(code=130)
+    assert "goes on, and is billed" in message
+    assert "show 1 --watch" in message
+    gate.set()
+    manifest = submit()
+    assert manifest["job_id"] == "1"
+    assert "Going on with job 1, which is paid for already" in airflow.err
+
+
+def test_the_ledger_of_a_task_is_read(airflow: Shell, restyle: Restyle, s3: S3Client, bucket: str) -> None:
+    manifest = run(restyle)
+    task = ("--dag-id", "restyling", "--task-id", "restyle", "--run-id", RUN_ID)
+    (shown,) = airflow.json("ledger", *task)
+    assert [(row["take"], row["entry"]) for row in shown["entries"]] == [(1, "claim"), (1, "job"), (1, "landed")]
+    assert f"restyling.restyle in {RUN_ID}, try 1" in shown["entries"][0]["what"]
+    assert f"job {manifest['job_id']}" in shown["entries"][1]["what"]
+    assert shown["next"] == f"The next attempt pays nothing: take 1 has landed at {manifest['uri']}"
+    assert airflow("ledger", shown["ledger"]) == 0  # as a table
+    assert manifest["uri"] in airflow.out
+    assert "The next attempt pays nothing" in airflow.err
+    assert airflow("ledger", shown["ledger"].rpartition("/")[0] + "/clips") == 1
+    assert airflow("ledger", "--dag-id", "restyling") == 1
+    assert airflow("ledger", f"s3://{bucket}/nothing.mp4") == 1
+    assert "There is no ledger at" in airflow.err
+
+
+def test_the_ledger_tells_what_to_set_for_a_task_of_unknown_outcome(airflow: Shell, s3: S3Client, bucket: str) -> None:
+    place = S3Uri(bucket, "results/a.mp4")
+    root = S3Uri(bucket, "styled/_modelslab/ledger")
+    folder = ClipLedgers(s3, root).folder(place)
+    claim = {
+        "request": "0" * 64,
+        "source": None,
+        "dag_id": "restyling",
+        "task_id": "restyle",
+        "run_id": "run1",
+        "map_index": 2,
+        "owner": {"host": "elsewhere", "pid": 7},
+        "try_number": 1,
+        "claimed_at": "2026-11-23T04:00:00.000+00:00",
+        "expires_at": 0,
+        "track_id": "t-1",
+    }
+    s3.put_object(Bucket=bucket, Key=f"{folder.key}/0001-claim.json", Body=json.dumps(claim).encode())
+    told = airflow.json("ledger", str(place))[0]["next"]
+    assert "Look there for track_id 't-1'" in told
+    assert 'modelslab_submissions to {"restyling.restyle[2]/run1/results/a.mp4/take1": "<the job\'s id>"}' in told
+
+
+def test_check_finds_everything_in_order(airflow: Shell, s3: S3Client, bucket: str) -> None:
+    found = {row["check"]: row["result"] for row in airflow.json("check", "--write")}
+    assert set(found.values()) == {"ok"}
+    assert {"connection", "key", "video server", "bucket", "s3:PutObject", "conditional puts"} <= set(found)
+    assert [key for key in keys_of(s3, bucket) if "modelslab-check" in key] == []
+
+
+def test_check_writes_nothing_unasked(airflow: Shell, s3: S3Client, bucket: str) -> None:
+    found = {row["check"]: row["result"] for row in airflow.json("check")}
+    assert found["s3:PutObject"] == found["conditional puts"] == "warn"
+    assert keys_of(s3, bucket) == []
+
+
+def test_check_names_what_is_wrong(
+    airflow: Shell, endpoint: Caller, s3_extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_modelslab(monkeypatch, endpoint.url, conn_id="wrong_key", key="not-the-key", **s3_extra)
+    set_modelslab(monkeypatch, endpoint.url, conn_id="no_key", key=None)
+    set_modelslab(monkeypatch, endpoint.url, conn_id="no_bucket_there", **{**s3_extra, "bucket": "nobody-has-this"})
+    wrong = {row["check"]: row for row in airflow.json("check", "--conn-id", "wrong_key", code=1)}
+    assert wrong["video server"]["result"] == "error"
+    assert "Check the API key" in wrong["video server"]["detail"]
+    none = {row["check"]: row["result"] for row in airflow.json("check", "--conn-id", "no_key", code=1)}
+    assert none == {"connection": "ok", "key": "error", "bucket": "warn"}
+    gone = {row["check"]: row for row in airflow.json("check", "--conn-id", "no_bucket_there", code=1)}
+    assert "does not exist" in gone["bucket"]["detail"]
+
+
+def test_check_tells_a_refused_write(airflow: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
+    hook = ModelsLabHook()
+    client = hook.get_s3_client()
+    monkeypatch.setattr(ModelsLabHook, "get_s3_client", lambda _: client)
+    with refusing(client, "PutObject", 403, "AccessDenied"):
+        found = {row["check"]: row for row in airflow.json("check", "--write", code=1)}
+    assert "grant it to these keys" in found["s3:PutObject"]["detail"]
+    assert found["conditional puts"]["result"] == "error"
+
+
+def test_the_server_is_changed_only_when_asked(
+    airflow: Shell, engine: WatchedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert airflow.json("server")["model_count"] == 1
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert airflow("server", "clear-cache") == 2
+    assert not engine.cleared.is_set()
+    assert airflow.json("server", "clear-cache", "--yes")["action"] == "clear-cache"
+    assert engine.cleared.wait(10)
+
+
+def test_formats(airflow: Shell, s3_server: S3Server) -> None:
+    for output in ("table", "plain", "yaml"):
+        assert airflow("check", "--output", output) == 0
+        assert "video server" in airflow.out
+    assert airflow("server", "--output", "yaml") == 0
+    assert "model_count: 1" in airflow.out

@@ -1,0 +1,177 @@
+"""``airflow modelslab ...`` as real processes, with connections in Airflow's database and a terminal to look at."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import IO
+
+import pytest
+
+from tests.support.endpoint import Caller
+from tests.support.samples import small_mp4
+from tools.stack.endpoint import EndpointProcess
+from tools.stack.whole import WholeStack
+
+pytestmark = pytest.mark.system
+
+KEY = "key-of-the-slow-endpoint"
+SECONDS = 7  # that a job takes: several commands begin and end meanwhile
+AIRFLOW = ("-m", "airflow", "modelslab")
+MODULE = ("-m", "airflow_provider_modelslab.cli")
+
+
+@pytest.fixture(scope="module")
+def slow(site: WholeStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+    """An endpoint whose jobs take a while, and the connection ``modelslab_slow`` to it."""
+    arguments = ("--engine", "echo", "--echo-seconds", str(SECONDS), "--admin")
+    process = EndpointProcess(
+        tmp_path_factory.mktemp("slow"), key=KEY, arguments=arguments, env={"no_proxy": "127.0.0.1"}
+    ).start()
+    site.airflow.set_connection(
+        "modelslab_slow",
+        conn_type="modelslab",
+        password=KEY,
+        host=process.url,
+        extra={
+            "bucket": site.bucket,
+            "prefix": "by-hand",
+            "region": site.s3.region,
+            "endpoint_url": site.s3.endpoint_url,
+        },
+    )
+    yield Caller(process.url, KEY)
+    process.stop()
+
+
+@pytest.fixture(scope="module")
+def clip(site: WholeStack) -> str:
+    site.s3.client().put_object(Bucket=site.bucket, Key="clips/in.mp4", Body=small_mp4())
+    return f"s3://{site.bucket}/clips/in.mp4"
+
+
+def line(clip: str, to: str, *words: str) -> list[str]:
+    request = ["--model-id", "dark-sushi-mix", "--prompt", "a fox", "--conn-id", "modelslab_slow"]
+    return ["submit", clip, *request, "--to", to, "--output", "json", *words]
+
+
+def finished(site: WholeStack, *words: str, program: tuple[str, ...] = AIRFLOW) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, *program, *words], env=site.airflow.env, capture_output=True, text=True, timeout=120
+    )
+    assert KEY not in done.stdout + done.stderr
+    return done
+
+
+def started(site: WholeStack, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *AIRFLOW, *words],
+        env=site.airflow.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_until(stream: IO[str] | None, text: str) -> str:
+    """The lines of a process up to one that holds a text; pytest's time-out is the limit."""
+    assert stream is not None
+    seen = ""
+    for row in stream:
+        seen += row
+        if text in row:
+            return seen
+    raise AssertionError(f"{text!r} never came; there was:\n{seen}")
+
+
+def test_a_job_is_paid_for_once_through_a_kill_and_an_interrupt(site: WholeStack, slow: Caller, clip: str) -> None:
+    to = f"s3://{site.bucket}/by-hand/killed.mp4"
+    before = slow.bills()["accepted"]
+    with started(site, *line(clip, to, "--yes")) as first:
+        read_until(first.stderr, "Submitted as job ")
+        first.kill()
+    with started(site, *line(clip, to, "--yes")) as second:
+        read_until(second.stderr, "which is paid for already")
+        second.send_signal(signal.SIGINT)
+        _, rest = second.communicate(timeout=60)
+        assert second.returncode == 130
+    assert "goes on, and is billed" in rest
+    assert "Traceback" not in rest
+    third = finished(site, *line(clip, to, "--yes"))
+    assert third.returncode == 0, third.stderr
+    manifest = json.loads(third.stdout)
+    assert manifest["uri"] == to
+    # Where there is no terminal the wait is told in lines.
+    assert re.search(r"^Job \S+: submitted, \d:\d\d since the submission", third.stderr, re.MULTILINE)
+    assert slow.bills()["accepted"] == before + 1
+    shown = finished(site, "ledger", to, "--conn-id", "modelslab_slow", "--output", "json")
+    assert [row["entry"] for row in json.loads(shown.stdout)[0]["entries"]] == ["claim", "job", "landed"]
+
+
+def test_on_a_terminal_it_asks_and_shows_a_bar(site: WholeStack, slow: Caller, clip: str) -> None:
+    to = f"s3://{site.bucket}/by-hand/watched.mp4"
+    before = slow.bills()["accepted"]
+    ours, theirs = pty.openpty()
+    command = [sys.executable, *AIRFLOW, *line(clip, to)]
+    environment = {**site.airflow.env, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(command, env=environment, stdin=theirs, stderr=theirs, stdout=subprocess.PIPE) as process:
+        os.close(theirs)
+        screen = _until(ours, b"Submit it? [y/N]")
+        assert slow.bills()["accepted"] == before
+        os.write(ours, b"y\n")
+        screen += _until(ours, None)
+        assert process.stdout is not None
+        manifest = json.loads(process.stdout.read())
+    os.close(ours)
+    assert process.returncode == 0
+    assert manifest["uri"] == to
+    text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", screen).decode()
+    assert f"from   {clip}" in text
+    assert len(set(re.findall(r"(\d:\d\d) since the submission", text))) >= 3  # it moves
+    assert "━" in text
+    assert slow.bills()["accepted"] == before + 1
+
+
+def _until(terminal: int, text: bytes | None) -> bytes:
+    """What is on the screen until a text appears, or until the process has ended."""
+    seen = b""
+    while text is None or text not in seen:
+        try:
+            found = os.read(terminal, 65536)
+        except OSError:  # Linux's way to say that nobody has the other end any more
+            found = b""
+        if not found:
+            assert text is None, f"{text!r} never came; there was: {seen.decode(errors='replace')}"
+            break
+        seen += found
+    return seen
+
+
+@pytest.mark.parametrize("program", [AIRFLOW, MODULE])
+def test_a_connection_in_the_database_is_checked(site: WholeStack, program: tuple[str, ...]) -> None:
+    done = finished(site, "check", "--write", "--output", "json", program=program)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {row["check"]: row["result"] for row in json.loads(done.stdout)}
+    assert found["video server"] == found["s3:PutObject"] == found["conditional puts"] == "ok"
+
+
+def test_a_missing_connection_is_one_line(site: WholeStack) -> None:
+    done = finished(site, "check", "--conn-id", "nobody")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.strip().splitlines()[-1].startswith("error: The conn_id `nobody` isn't defined")
+    assert "Traceback" not in done.stderr
+
+
+def test_airflow_lists_the_commands(site: WholeStack) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", "--help"], env=site.airflow.env, capture_output=True, text=True, timeout=120
+    )
+    assert re.search(r"^\s+modelslab\s+ModelsLab video-to-video", done.stdout, re.MULTILINE)

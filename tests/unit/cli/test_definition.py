@@ -1,0 +1,72 @@
+"""The commands' definition: complete, and cheap to load."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from airflow.cli.cli_config import ActionCommand, GroupCommand
+from airflow.cli.cli_parser import get_parser
+
+from airflow_provider_modelslab import get_provider_info
+from airflow_provider_modelslab.api.request import ATTRIBUTES
+from airflow_provider_modelslab.cli.__main__ import main
+from airflow_provider_modelslab.cli.definition import FLAGS, get_modelslab_cli_commands
+
+COMMANDS = ["check", "land", "ledger", "server", "show", "submit"]
+
+
+def test_the_provider_names_the_function_and_airflow_loads_it(capsys: pytest.CaptureFixture[str]) -> None:
+    function = get_modelslab_cli_commands
+    assert get_provider_info()["cli"] == [f"{function.__module__}.{function.__name__}"]
+    with pytest.raises(SystemExit) as end:
+        get_parser().parse_args(["modelslab", "--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n    {name} " in shown for name in COMMANDS)
+
+
+def test_every_attribute_is_a_flag() -> None:
+    assert (*(name for name in ATTRIBUTES if name != "init_video"), "extra_parameters") == FLAGS
+
+
+def test_each_command_can_be_imported() -> None:
+    (group,) = get_modelslab_cli_commands()
+    assert isinstance(group, GroupCommand)
+    for command in group.subcommands:
+        assert isinstance(command, ActionCommand)
+        module = __import__(f"airflow_provider_modelslab.cli.{command.name}", fromlist=[command.name])
+        assert callable(getattr(module, command.name))
+    assert sorted(command.name for command in group.subcommands) == COMMANDS
+
+
+def test_every_airflow_command_pays_little_for_it() -> None:
+    script = (
+        "import airflow.cli.cli_config, sys; before = set(sys.modules);"
+        "from airflow_provider_modelslab.cli.definition import get_modelslab_cli_commands as found; found();"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    told = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, env=environment
+    ).stdout.split()
+    assert [name for name in told if not name.startswith("airflow_provider_modelslab")] == []
+    assert {name for name in told if name.count(".") == 1} == {"airflow_provider_modelslab.cli"}
+
+
+@pytest.mark.parametrize("words", [[], ["nothing"], ["show"], ["submit", "--timeout", "-1"], ["submit", "--fps"]])
+def test_wrong_usage_is_exit_code_2_in_either_program(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for run in (main, lambda words: get_parser().parse_args(["modelslab", *words])):
+        with pytest.raises(SystemExit) as end:
+            run(words)
+        assert end.value.code == 2
+        assert "error: " in capsys.readouterr().err
+
+
+def test_help_tells_what_the_request_says_of_each_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    for run in (main, lambda words: get_parser().parse_args(["modelslab", *words])):
+        with pytest.raises(SystemExit):
+            run(["submit", "--help"])
+        assert "Denoising steps, at most 50." in capsys.readouterr().out

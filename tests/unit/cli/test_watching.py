@@ -1,0 +1,87 @@
+"""What is shown while a job runs."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from airflow_provider_modelslab.api.errors import JobFailedError, Reason, TransportError
+from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
+from airflow_provider_modelslab.cli import watching
+from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.storage.manifest import Job
+
+DONE = Finished("7", ("https://example.com/7.mp4",))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "INTERVALS", (0.001, 0.002))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def hook_of(*answers: Answer | Exception) -> ModelsLabHook:
+    told = iter(answers)
+
+    def fetch(_: str) -> Answer:
+        answer = next(told)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return cast("ModelsLabHook", SimpleNamespace(fetch=fetch))
+
+
+def watch(*answers: Answer | Exception, submitted_at: float | None = None) -> Finished:
+    job = Job("7", "modelslab_default", submitted_at=submitted_at)
+    return watching.watch(hook_of(*answers), job, deadline=float("inf"))
+
+
+def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    looks = [Processing("7", "queued", 600.0), Processing("7", "queued"), Processing("7", "processing", 60.0)]
+    # The eta would be waited for; here it is only told, since the pauses have an upper bound of two milliseconds.
+    assert watch(*looks, DONE) == DONE
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["Job 7: submitted", "Job 7: queued", "Job 7: processing"]
+    assert lines[1].endswith("about 10:00 to go")
+    assert lines[2].endswith("about 1:00 to go")
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    watch(Processing("7", "processing", 30.0), *itertools.repeat(Processing("7"), 3), DONE)
+    shown = terminal.getvalue()
+    assert "Job 7: processing" in shown
+    assert "since the submission" in shown
+
+
+def test_trouble_with_looks_is_told_and_does_not_end_the_wait(capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch(TransportError("no route"), DONE) == DONE
+    assert "look number 1 in a row failed (transport): no route" in capsys.readouterr().err
+
+
+def test_a_failed_job_ends_it() -> None:
+    with pytest.raises(JobFailedError, match="no such model"):
+        watch(Failed(Reason.JOB_FAILED, "no such model"))
+
+
+def test_a_job_of_long_ago_is_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(watching, "_show", lambda *shown: pauses.append(shown[-1]))
+    assert watch(DONE, submitted_at=0.0) == DONE
+    assert pauses == [0.0]
+
+
+def test_times_are_readable() -> None:
+    show: Any = watching._clock
+    assert [show(seconds) for seconds in (0, 9.4, 61, 3599.6, 7322)] == ["0:00", "0:09", "1:01", "1:00:00", "2:02:02"]
