@@ -8,55 +8,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from airflow_provider_modelslab.api.errors import JobTimeoutError, ModelsLabError, RateLimitError, Reason
+from airflow_provider_modelslab.api.poll_policy import PollPolicy
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished
 
 __all__ = ["Decision", "Done", "GiveUp", "JobPoller", "PollPolicy", "Wait"]
-
-
-@dataclass(frozen=True, slots=True)
-class PollPolicy:
-    """How often to look. All figures are seconds.
-
-    :param min_interval: the shortest pause, and the first one when the endpoint gives no eta.
-    :param max_interval: the longest pause; an eta longer than this is approached in pauses of this length.
-    :param backoff: each pause is this many times the one before.
-    :param jitter: share of a pause by which it is randomly shortened, 0 to 1, so that many jobs do not ask in step.
-    :param not_found_grace: how long after the submission "Request not found" counts as "not there yet".
-    :param lost_after: how many looks in a row have to say "Request not found", later than that, before the job counts
-        as lost.
-    :param warn_after: consecutive failed looks after which the log line becomes a warning.
-    """
-
-    min_interval: float = 2.0
-    max_interval: float = 30.0
-    backoff: float = 1.5
-    jitter: float = 0.2
-    not_found_grace: float = 60.0
-    lost_after: int = 1
-    warn_after: int = 5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_interval <= self.max_interval:
-            raise ValueError(
-                f"Poll intervals need 0 < min <= max; got min {self.min_interval} s, max {self.max_interval} s"
-            )
-        if self.backoff < 1 or not 0 <= self.jitter < 1:
-            raise ValueError(f"Need backoff >= 1 and 0 <= jitter < 1; got backoff {self.backoff}, jitter {self.jitter}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON, for trigger arguments."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any] | None) -> PollPolicy:
-        """The inverse; keys of other versions are ignored, so a rolling upgrade keeps waiting."""
-        known = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in (data or {}).items() if name in known})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ endpoint's own default holds (``seed`` is the exception: the page asks for an ex
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -72,57 +71,79 @@ class Video2VideoRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
+    # `default=` by its name: type checkers without pydantic's plugin take a field for required otherwise.
     model_id: str = Field(
         min_length=1,
         description="The checkpoint: dark-sushi-mix, epicrealismnaturalsi, hellonijicute25d, or another.",
     )
     prompt: str = Field(min_length=1, description="What the video should show.")
     init_video: str = Field(min_length=1, description="Link to the mp4 or gif that conditions the result.")
-    negative_prompt: str | None = Field(None, description="What should not be in the video.")
+    negative_prompt: str | None = Field(default=None, description="What should not be in the video.")
     seed: _Int = Field(
-        None, ge=0, le=MAX_SEED, description="Same seed, same result; null draws one, which the result's meta tells."
+        default=None,
+        ge=0,
+        le=MAX_SEED,
+        description="Same seed, same result; null draws one, which the result's meta tells.",
     )
-    height: _Int = Field(None, ge=1, le=768, description="Height of the result in pixels, at most 768.")
-    width: _Int = Field(None, ge=1, le=768, description="Width of the result in pixels, at most 768.")
-    num_frames: Annotated[int, _Blankable] = Field(16, ge=1, le=25, description="Frames in the result, at most 25.")
-    num_inference_steps: Annotated[int, _Blankable] = Field(20, ge=1, le=50, description="Denoising steps, at most 50.")
-    guidance_scale: _Number = Field(None, ge=0, description="Scale of classifier-free guidance; no documented default.")
-    clip_skip: _Int = Field(None, ge=0, description="CLIP layers to skip; null skips none.")
+    height: _Int = Field(default=None, ge=1, le=768, description="Height of the result in pixels, at most 768.")
+    width: _Int = Field(default=None, ge=1, le=768, description="Width of the result in pixels, at most 768.")
+    num_frames: Annotated[int, _Blankable] = Field(
+        default=16, ge=1, le=25, description="Frames in the result, at most 25."
+    )
+    num_inference_steps: Annotated[int, _Blankable] = Field(
+        default=20, ge=1, le=50, description="Denoising steps, at most 50."
+    )
+    guidance_scale: _Number = Field(
+        default=None, ge=0, description="Scale of classifier-free guidance; no documented default."
+    )
+    clip_skip: _Int = Field(default=None, ge=0, description="CLIP layers to skip; null skips none.")
     strength: Annotated[_Finite, _Blankable] = Field(
-        0.7, ge=0, le=1, description="0 keeps the original video, 1 lets the prompt decide all."
+        default=0.7, ge=0, le=1, description="0 keeps the original video, 1 lets the prompt decide all."
     )
-    output_type: Literal["mp4", "gif"] | None = Field(None, description="Container of the result: mp4 or gif.")
-    fps: _Int = Field(None, ge=1, description="Frames per second of the result; the page has no default.")
-    lora_models: _Names = Field(None, description="LoRAs for the model: a list, or names joined by commas.")
-    lora_strength: _Strengths = Field((1.0,), min_length=1, description="One strength for all LoRAs, or one each.")
-    motion_loras: _Names = Field(None, description="Motion LoRAs: a list, or names joined by commas.")
+    output_type: Literal["mp4", "gif"] | None = Field(default=None, description="Container of the result: mp4 or gif.")
+    fps: _Int = Field(default=None, ge=1, description="Frames per second of the result; the page has no default.")
+    lora_models: _Names = Field(default=None, description="LoRAs for the model: a list, or names joined by commas.")
+    lora_strength: _Strengths = Field(
+        default=(1.0,), min_length=1, description="One strength for all LoRAs, or one each."
+    )
+    motion_loras: _Names = Field(default=None, description="Motion LoRAs: a list, or names joined by commas.")
     motion_lora_strength: _Strengths = Field(
-        (1.0,), min_length=1, description="One strength for all motion LoRAs, or one each."
+        default=(1.0,), min_length=1, description="One strength for all motion LoRAs, or one each."
     )
     domain_lora_scale: Annotated[_Finite, _Blankable] = Field(
-        1.0, description="Weight of the domain adapter (AnimateDiff v3)."
+        default=1.0, description="Weight of the domain adapter (AnimateDiff v3)."
     )
-    adapter_lora: str = Field("v2_sd15_adapter", min_length=1, description="The domain adapter's name.")
+    adapter_lora: str = Field(default="v2_sd15_adapter", min_length=1, description="The domain adapter's name.")
     motion_module: str = Field(
-        "v2_sd15_mm", min_length=1, description="The motion module: v2_sd15_mm, animatelcm, animateDiff-lightning."
+        default="v2_sd15_mm",
+        min_length=1,
+        description="The motion module: v2_sd15_mm, animatelcm, animateDiff-lightning.",
     )
-    upscale_height: _Int = Field(None, ge=1, le=1024, description="Height after upscaling in pixels, at most 1024.")
-    upscale_width: _Int = Field(None, ge=1, le=1024, description="Width after upscaling in pixels, at most 1024.")
+    upscale_height: _Int = Field(
+        default=None, ge=1, le=1024, description="Height after upscaling in pixels, at most 1024."
+    )
+    upscale_width: _Int = Field(
+        default=None, ge=1, le=1024, description="Width after upscaling in pixels, at most 1024."
+    )
     upscale_strength: Annotated[_Finite, _Blankable] = Field(
-        0.6, ge=0, le=1, description="Strength of the upscaling pass, 0 to 1."
+        default=0.6, ge=0, le=1, description="Strength of the upscaling pass, 0 to 1."
     )
     upscale_guidance_scale: Annotated[_Finite, _Blankable] = Field(
-        15.0, ge=0, description="Guidance scale of the upscaling pass."
+        default=15.0, ge=0, description="Guidance scale of the upscaling pass."
     )
     upscale_num_inference_steps: Annotated[int, _Blankable] = Field(
-        20, ge=1, description="Denoising steps of the upscaling pass."
+        default=20, ge=1, description="Denoising steps of the upscaling pass."
     )
-    use_improved_sampling: _Switch = Field(False, description="Steadier over time, and slower (FreeInit).")
-    base64: _Switch = Field(False, description="Ask for the result as base64 text; landing decodes it.")
-    instant_response: _Switch = Field(False, description="Answer at once with future links, without holding the call.")
-    temp: _Switch = Field(False, description="Keep the result on the vendor's temporary storage, cleaned every 24 h.")
-    webhook: str | None = Field(None, description="URL that gets a POST when the job is done.")
-    track_id: str | None = Field(None, coerce_numbers_to_str=True, description="Echoed in the webhook's body.")
+    use_improved_sampling: _Switch = Field(default=False, description="Steadier over time, and slower (FreeInit).")
+    base64: _Switch = Field(default=False, description="Ask for the result as base64 text; landing decodes it.")
+    instant_response: _Switch = Field(
+        default=False, description="Answer at once with future links, without holding the call."
+    )
+    temp: _Switch = Field(
+        default=False, description="Keep the result on the vendor's temporary storage, cleaned every 24 h."
+    )
+    webhook: str | None = Field(default=None, description="URL that gets a POST when the job is done.")
+    track_id: str | None = Field(default=None, coerce_numbers_to_str=True, description="Echoed in the webhook's body.")
     extra_parameters: dict[str, Any] = Field(
         default_factory=dict, description="Attributes outside the vendor's page, sent as they are."
     )
@@ -191,8 +212,11 @@ class Video2VideoRequest(BaseModel):
         return cls(**known, extra_parameters=extra)
 
     def record(self) -> dict[str, Any]:
-        """Every attribute with the value in force, safe to store: links carry no query, which may be a signature."""
-        return {name: scrub(value) for name, value in self.model_dump(mode="json").items()}
+        """Every attribute with the value in force, safe to store: links carry no query, which may be a signature.
+
+        Of the webhook only its host is left.
+        """
+        return dict(scrub(self.model_dump(mode="json")))
 
 
 ATTRIBUTES = tuple(name for name in Video2VideoRequest.model_fields if name != "extra_parameters")
@@ -237,6 +261,8 @@ def _explain(error: ValidationError) -> dict[str, list[str]]:
 def _sentence(detail: ErrorDetails) -> tuple[str, str]:
     name = str(detail["loc"][0]) if detail["loc"] else "request"
     if detail["type"] == "extra_forbidden":
+        import difflib
+
         near = difflib.get_close_matches(name, ATTRIBUTES, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         return name, f"is not an attribute of the endpoint; {hint}extra_parameters passes others on"

@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
+from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class RequestArguments(BaseOperator):
         Video2VideoRequest(**literals | late, extra_parameters=extra)
 
 
-class Video2VideoArguments(RequestArguments):
+class Video2VideoArguments(ClipReport, RequestArguments):
     """The attributes of one video-to-video job; ``model_id``, ``prompt`` and ``init_video`` are required.
 
     :param init_video: the clip: an http(s) link, an ``s3://`` object, or a local file.

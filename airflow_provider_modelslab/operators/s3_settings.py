@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,7 +33,7 @@ class ModelsLabUpdateS3Operator(BaseOperator):
     def __init__(
         self,
         *,
-        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        modelslab_conn_id: str = DEFAULT_CONN_NAME,
         deploy_type: str = "video",
         check_bucket: bool = True,
         **kwargs: Any,
@@ -45,6 +45,8 @@ class ModelsLabUpdateS3Operator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Check the bucket, then send the settings; returns the server's message."""
+        from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
         return ModelsLabHook(self.modelslab_conn_id).update_s3(deploy_type=self.deploy_type, check=self.check_bucket)
 
 
@@ -61,7 +63,7 @@ class ModelsLabResetS3Operator(BaseOperator):
     def __init__(
         self,
         *,
-        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        modelslab_conn_id: str = DEFAULT_CONN_NAME,
         deploy_type: str = "video",
         **kwargs: Any,
     ) -> None:
@@ -71,4 +73,6 @@ class ModelsLabResetS3Operator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Send the reset; returns the server's message."""
+        from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
         return ModelsLabHook(self.modelslab_conn_id).reset_s3(deploy_type=self.deploy_type)

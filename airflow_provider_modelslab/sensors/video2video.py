@@ -13,14 +13,16 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSki
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_modelslab.api.errors import JobTimeoutError, ModelsLabError, TransportError, error_from_event
-from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller, PollPolicy
-from airflow_provider_modelslab.api.response import Finished
-from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.storage.manifest import Job, finished_manifest
-from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
+from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
+from airflow_provider_modelslab.links.media import ModelsLabJobLink, tell_links
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.storage.manifest import Job
+
+# What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
 
 __all__ = ["ModelsLabVideo2VideoSensor"]
 
@@ -40,13 +42,14 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("job", "modelslab_conn_id")
+    operator_extra_links = (ModelsLabJobLink(),)
     ui_color = "#efe8fb"
 
     def __init__(
         self,
         *,
         job: Any,
-        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        modelslab_conn_id: str = DEFAULT_CONN_NAME,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: float = 15.0,
         **kwargs: Any,
@@ -59,15 +62,20 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
 
     @cached_property
     def _submitted(self) -> Job:
+        from airflow_provider_modelslab.storage.manifest import Job
+
         return Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)
 
     @cached_property
     def hook(self) -> ModelsLabHook:
         """The hook of the job's connection."""
+        from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
         return ModelsLabHook(self._submitted.conn_id)
 
     def execute(self, context: Context) -> Any:
         """Look once; wait in the triggerer when the job is not done and the sensor is deferrable."""
+        tell_links(context, self, job_id=self._submitted.job_id, conn_id=self._submitted.conn_id)
         if not self.deferrable:
             return super().execute(context)
         try:
@@ -79,6 +87,9 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
         return looked.xcom_value
 
     def _defer(self, context: Context) -> NoReturn:
+        from airflow_provider_modelslab.api.poll_policy import PollPolicy
+        from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
+
         deadline = time.time() + self.timeout
         longest = self.poke_interval or 2.0
         policy = PollPolicy(min_interval=min(2.0, longest), max_interval=longest)
@@ -98,6 +109,9 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the job once."""
+        from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller
+        from airflow_provider_modelslab.storage.manifest import finished_manifest
+
         job = self._submitted
         poller = JobPoller(job.job_id, submitted_at=self._since(context), deadline=math.inf)
         try:
@@ -113,6 +127,9 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Resume after the trigger: raise what it found, or return the manifest."""
+        from airflow_provider_modelslab.api.response import Finished
+        from airflow_provider_modelslab.storage.manifest import finished_manifest
+
         job = self._submitted
         if event.get("status") != "success":
             error = error_from_event(event)

@@ -24,9 +24,10 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from airflow_provider_modelslab.api.errors import ChangedRequestError, SubmissionUnknownError
+from airflow_provider_modelslab.storage.ledger_policy import LedgerPolicy
 from airflow_provider_modelslab.storage.owner import is_provably_dead
 
 __all__ = [
@@ -116,27 +117,6 @@ class Fingerprint:
 
 
 _DELIVERY = {"init_video", "webhook", "track_id", "instant_response", "temp", "base64"}
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerPolicy:
-    """What to do where a person may want the one or the other.
-
-    :param reuse_landed: a result that has landed is returned as it is; off, another take is paid for (once for each
-        time that the task is cleared).
-    :param on_changed_request: ``resubmit`` pays for the new request, ``fail`` raises.
-    :param on_unknown_submission: ``fail`` asks a person, ``resubmit`` may pay twice.
-    """
-
-    reuse_landed: bool = True
-    on_changed_request: Literal["resubmit", "fail"] = "resubmit"
-    on_unknown_submission: Literal["fail", "resubmit"] = "fail"
-
-    def __post_init__(self) -> None:
-        allowed = {"on_changed_request": ("resubmit", "fail"), "on_unknown_submission": ("fail", "resubmit")}
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name}: must be one of {', '.join(values)}; got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, slots=True)
