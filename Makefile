@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests side by side. More than four would be more real Airflows than most machines like.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 
-.PHONY: help demo test lint types imports unit radosgw celery constraints clean install
+.PHONY: help demo test lint types imports unit radosgw celery chromium constraints clean install
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -24,7 +26,7 @@ demo: $(STAMP) ## runs the main DAG on a real clip; KEEP=1 leaves everything run
 	@$(BIN)/python -m tools.demo $(if $(KEEP),--keep)
 
 test: lint types imports ## all checks and all tests
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 unit: $(STAMP) ## the tests that need no Airflow processes
 	$(BIN)/python -m pytest -m "not system" $(ARGS)
@@ -47,6 +49,9 @@ celery: $(STAMP) ## the same Dags on CeleryExecutor, with Redis and PostgreSQL (
 	tools/celery/install.sh
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --group celery
 	MODELSLAB_TEST_CELERY=1 $(BIN)/python -m pytest tests/system/test_celery.py $(ARGS)
+
+chromium: ## a browser for the tests of pages, which are skipped without one (installs a Debian package, as root)
+	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core)
 
 constraints: $(STAMP) ## writes what is installed to constraints.txt
 	@{ echo "# What the two commands of the README install, pinned. Regenerate with \`make constraints\`."; \

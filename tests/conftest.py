@@ -26,6 +26,18 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``-n``, keep the tests of a file on one worker, and those of a folder that share a real Airflow.
+
+    They come first, since they take longest: the short ones fill the gaps.
+    """
+    for item in items:
+        folder = item.path.parent
+        shared = folder if "system" in folder.relative_to(config.rootpath).parts else item.path
+        item.add_marker(pytest.mark.xdist_group(str(shared.relative_to(config.rootpath))))
+    items.sort(key=lambda item: "system" not in item.path.parts)  # a stable sort: the order stays otherwise
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_proxy_on_loopback() -> Iterator[None]:
     """Where the machine has an HTTP proxy, the servers of the tests are still reached directly."""
