@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Tests side by side. More than four would be more real Airflows than most machines like.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 
-.PHONY: help demo test lint types imports unit radosgw celery chromium constraints clean install
+.PHONY: help demo test lint types imports unit radosgw celery chromium docs constraints clean install
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -53,6 +53,9 @@ celery: $(STAMP) ## the same Dags on CeleryExecutor, with Redis and PostgreSQL (
 chromium: ## a browser for the tests of pages, which are skipped without one (installs a Debian package, as root)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core)
 
+docs: $(STAMP) ## the documentation site, in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -E -a -b html docs docs/_build/html
+
 constraints: $(STAMP) ## writes what is installed to constraints.txt
 	@{ echo "# What the two commands of the README install, pinned. Regenerate with \`make constraints\`."; \
 	   echo "torch==2.13.0"; \
@@ -60,4 +63,4 @@ constraints: $(STAMP) ## writes what is installed to constraints.txt
 	mv constraints.new constraints.txt
 
 clean: ## removes everything that the other targets made
-	rm -rf $(VENV) .state demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .state demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis docs/_build

@@ -1,0 +1,200 @@
+"""The attributes of a job, from :class:`Video2VideoRequest` and from the code that acts on them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Le, MinLen
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
+from generated.markdown import ROOT, code, from_rst, table
+
+__all__ = ["allowed", "default", "origins", "ranges"]
+
+_WORDS: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "mapping"}
+
+_NOT_IN_THE_TABLE = {
+    "prompt": "the page's example",
+    "use_improved_sampling": "the page's example",
+    "base64": "the page's example",
+    "extra_parameters": "this provider",
+}
+"""What the vendor's page does not list among its body attributes; the class has no place for that."""
+
+
+def ranges() -> str:
+    """Type, range, default and meaning of each attribute."""
+    return table(
+        ["attribute", "type", "range", "default", "meaning"],
+        (
+            [code(name), kind(field), allowed(name, field), default(field), field.description or ""]
+            for name, field in Video2VideoRequest.model_fields.items()
+        ),
+    )
+
+
+def origins() -> str:
+    """Where each attribute comes from, what the operators send, and where it acts when a clip is made locally."""
+    from airflow_provider_modelslab.operators.arguments import RequestArguments
+    from airflow_provider_modelslab.operators.local_arguments import _DELIVERY
+
+    unknown = set(_NOT_IN_THE_TABLE) - set(Video2VideoRequest.model_fields)
+    if unknown:
+        raise LookupError(f"no attributes: {', '.join(sorted(unknown))}")
+    arguments = inspect.signature(RequestArguments.__init__).parameters
+    rows = []
+    for name in Video2VideoRequest.model_fields:
+        given = arguments[name].default if name in arguments else None
+        refused = f"refused by local tasks: {_DELIVERY[name]}" if name in _DELIVERY else families(name)
+        rows.append(
+            [
+                code(name),
+                _NOT_IN_THE_TABLE.get(name, "the page's table"),
+                "" if given is None else code(_shown(given)),
+                refused,
+                ", ".join(code(place) for place in places(name)),
+            ]
+        )
+    return table(["attribute", "comes from", "operators send", "local models", "acts in"], rows)
+
+
+def kind(field: FieldInfo) -> str:
+    """The type in words."""
+    bare = _bare(field.annotation)
+    if get_origin(bare) is Literal:
+        return "choice"
+    if get_origin(bare) is tuple:
+        return "names" if get_args(bare)[0] is str else "numbers"
+    return _WORDS[get_origin(bare) or bare]
+
+
+def _bare(annotation: Any) -> Any:
+    """A type without ``| None`` and without what validates it."""
+    parts = [part for part in get_args(annotation) if part is not type(None)]
+    if get_origin(annotation) is Annotated or (get_origin(annotation) in {Union, UnionType} and len(parts) == 1):
+        return _bare(parts[0])
+    return annotation
+
+
+def allowed(name: str, field: FieldInfo) -> str:
+    """The range in words: what the field says, else what its check answers."""
+    low = next((rule.ge for rule in field.metadata if isinstance(rule, Ge)), None)
+    high = next((rule.le for rule in field.metadata if isinstance(rule, Le)), None)
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    if low is not None:
+        return f"{low} or more"
+    if high is not None:
+        return f"at most {high}"
+    if kind(field) == "choice":
+        return " or ".join(code(choice) for choice in get_args(_bare(field.annotation)))
+    if name in _checked():
+        return _answer(name)
+    if kind(field) in {"names", "numbers"}:
+        return "a list, or joined by commas"
+    if kind(field) == "true or false":
+        return ""
+    return "not empty" if any(isinstance(rule, MinLen) for rule in field.metadata) else "any"
+
+
+def default(field: FieldInfo) -> str:
+    """The default in force when nothing is sent, as far as it is documented."""
+    if field.is_required():
+        return "required"
+    value = field.default
+    if value is PydanticUndefined or value is None:
+        return "none"
+    return code(_shown(value))
+
+
+def families(name: str) -> str:
+    """Which families of local models honour an attribute."""
+    from airflow_provider_modelslab.local.animatediff import AnimateDiff
+    from airflow_provider_modelslab.local.support import beyond_page
+    from airflow_provider_modelslab.local.wan import Wan
+
+    sample = {"model_id": "x", "prompt": "x", "init_video": "x"}
+    if name == "extra_parameters" and beyond_page(Video2VideoRequest(**sample, extra_parameters={"x": 1})):
+        return "refused by all"
+    base = {"lora_strength": "lora_models", "motion_lora_strength": "motion_loras", "domain_lora_scale": "adapter_lora"}
+    part = "upscale_height" if name.startswith("upscale_") else base.get(name, name)
+    only_some = AnimateDiff.honours | Wan.honours
+    if part not in only_some:
+        return "all"
+    return ", ".join(family.name for family in (AnimateDiff, Wan) if part in family.honours)
+
+
+@cache
+def places(name: str) -> tuple[str, ...]:
+    """The modules of the local engine and endpoint that read an attribute from the request."""
+    return tuple(place for place, names in _readers() if name in names)
+
+
+@cache
+def _readers() -> list[tuple[str, frozenset[str]]]:
+    package = ROOT / "airflow_provider_modelslab"
+    files = sorted([*(package / "local").glob("*.py"), *(package / "endpoint").glob("*.py")])
+    skipped = {"support.py", "faults.py", "fault_kinds.py", "misbehave.py"}  # refusals and faults: nothing acts there
+    return [
+        (f"{path.parent.name}/{path.name}", frozenset(_names_read(path))) for path in files if path.name not in skipped
+    ]
+
+
+def _names_read(path: Path) -> Iterator[str]:
+    """``request.NAME`` and ``_in_force(request, "NAME", ...)``, and what an endpoint reads from a job's body."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr in ATTRIBUTES and _is_request(node.value):
+            yield node.attr
+        if isinstance(node, ast.Call) and any(_is_request(item) for item in node.args):
+            yield from (item.value for item in node.args if isinstance(item, ast.Constant) and item.value in ATTRIBUTES)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            yield from _body_key(node.func.value, node.args[0])
+        if isinstance(node, ast.Subscript):
+            yield from _body_key(node.value, node.slice)
+
+
+def _body_key(value: ast.expr, key: ast.expr) -> Iterator[str]:
+    name = value.attr if isinstance(value, ast.Attribute) else getattr(value, "id", "")
+    if name in {"body", "meta"} and isinstance(key, ast.Constant) and key.value in ATTRIBUTES:
+        yield str(key.value)
+
+
+def _is_request(node: ast.expr) -> bool:
+    return (isinstance(node, ast.Name) and node.id == "request") or (
+        isinstance(node, ast.Attribute) and node.attr == "request"
+    )
+
+
+@cache
+def _checked() -> frozenset[str]:
+    """Attributes with a check of their own, beyond their type."""
+    checks = Video2VideoRequest.__pydantic_decorators__.field_validators.values()
+    return frozenset(name for check in checks if check.info.mode == "after" for name in check.info.fields)
+
+
+def _answer(name: str) -> str:
+    """What a check says to nonsense, which is what it wants."""
+    nonsense: Any = {"key": "x"} if name == "extra_parameters" else "no such thing"
+    sample = {"model_id": "x", "prompt": "x", "init_video": "x", name: nonsense}
+    try:
+        Video2VideoRequest(**sample)
+    except RequestValidationError as error:
+        return from_rst(error.fields[name][0].partition("; got")[0].removeprefix("key: "))
+    raise LookupError(f"{name}: its check takes everything")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(_shown(item) for item in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)

@@ -1,0 +1,123 @@
+"""Which figures of which result are shown, under which words. A result without a layout is shown as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["LAYOUTS", "Layout"]
+
+Rows = Iterable[tuple[str, Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One table.
+
+    :param what: the head of the first column.
+    :param rows: the labels, and where the figures of each are.
+    :param columns: a head, and the key of a figure; ``a.b`` is ``b`` in ``a``.
+    """
+
+    what: str
+    rows: Callable[[Any], Rows]
+    columns: tuple[tuple[str, str], ...]
+
+
+def _named(names: Mapping[str, str]) -> Callable[[Any], Rows]:
+    return lambda data: [(label, data[key]) for key, label in names.items() if key in data]
+
+
+def _waiting(data: Any) -> Rows:
+    names = {"http": "HTTP provider's `HttpEventTrigger`", "thread": "a thread for each look"}
+    for one in data:
+        jobs = f"{one['jobs']:,} jobs, "
+        yield f"{jobs}this provider", one
+        yield from ((f"{jobs}{label}", one[key]) for key, label in names.items() if key in one)
+        if "batch" in one:
+            yield f"{jobs}one trigger for all of them", one["batch"]
+
+
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "batch": (
+        Layout(
+            "way",
+            _named(
+                {
+                    "ours": "`ModelsLabVideo2VideoBatchOperator`",
+                    "mapped": "`ModelsLabVideo2VideoOperator`, mapped",
+                    "today": "`HttpOperator`, `HttpSensor` and `S3Hook`, mapped",
+                }
+            ),
+            (
+                ("clips", "clips"),
+                ("CPU s per clip", "cpu_s_per_clip"),
+                ("task processes per clip", "processes_per_clip"),
+                ("CPU s per clip, all of Airflow", "airflow_cpu_s_per_clip"),
+                ("wall s", "wall_s"),
+                ("paid twice", "duplicates"),
+            ),
+        ),
+    ),
+    "faults": (
+        Layout(
+            "`on_unknown_submission`",
+            lambda data: [(f"`{mode}`", figures) for mode, figures in data["modes"].items()],
+            (
+                ("clips", "clips"),
+                ("faults and kills", "faults"),
+                ("processes", "processes"),
+                ("jobs paid", "paid"),
+                ("landed", "landed"),
+                ("lost", "lost"),
+                ("paid twice", "duplicates"),
+                ("of these unexplained", "unexplained_duplicates"),
+            ),
+        ),
+    ),
+    "local-cpu": (
+        Layout(
+            "loading",
+            lambda data: _named({"ours": "this package", "stock": "diffusers"})(data["load"]),
+            (
+                ("s", "seconds"),
+                ("first reading of every weight, s", "touch_s"),
+                ("memory above the baseline, MiB", "extra_mib"),
+            ),
+        ),
+        Layout(
+            "a clip with the tiny model",
+            lambda data: _named({"ours": "this package, file to file", "bare pipeline": "diffusers' bare pipeline"})(
+                data["overhead"]
+            ),
+            (("s", "seconds"),),
+        ),
+        Layout(
+            "gif of a clip that is",
+            lambda data: data["gif"].items(),
+            (
+                ("ours, ms", "ours_ms"),
+                ("diffusers, ms", "stock_ms"),
+                ("times as fast", "speedup"),
+                ("ours, dB", "ours_db"),
+                ("diffusers, dB", "stock_db"),
+            ),
+        ),
+    ),
+    "waiting": (
+        Layout(
+            "way",
+            _waiting,
+            (
+                ("looks on schedule (share)", "on_schedule"),
+                ("looks per s", "looks_per_s"),
+                ("CPU ms per look", "cpu_ms_per_poll"),
+                ("kB per job", "kb_per_job"),
+                ("longest block, ms", "longest_block_ms"),
+                ("of it CPU, ms", "longest_block_cpu_ms"),
+                ("open files", "open_files"),
+            ),
+        ),
+    ),
+}
