@@ -65,7 +65,13 @@ class Calls:
 
     def submit(self, request: Video2VideoRequest) -> Call:
         """``POST enterprise/video/video2video``."""
-        return self._call("enterprise/video/video2video", request.wire(), field_name="extra_parameters")
+        webhook = request.webhook or ""
+        # Its last part alone too: an answer may repeat the URL in another spelling. A short one is a word, no secret.
+        last = urlsplit(webhook).path.rpartition("/")[2]
+        secrets = filter(None, (webhook, last if len(last) >= 16 else ""))
+        return self._call(
+            "enterprise/video/video2video", request.wire(), secrets=secrets, field_name="extra_parameters"
+        )
 
     def fetch(self, job_id: str) -> Call:
         """``POST enterprise/video/fetch/{id}``, always at the base URL.

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import requests
 
 from airflow_provider_modelslab.api.errors import JobFailedError, ModelsLabError, RequestValidationError
-from airflow_provider_modelslab.api.redaction import redact, strip_query
+from airflow_provider_modelslab.api.redaction import redact, strip_path, strip_query
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint import answers
 from airflow_provider_modelslab.endpoint.engine import Engine, Generated, StagedEngine
@@ -140,10 +140,10 @@ class Work:
                 auth=lambda prepared: prepared,
                 stream=True,
             ) as answer:
-                log.info("Job %s: the webhook %s answered HTTP %s", job.id, strip_query(url), answer.status_code)
+                log.info("Job %s: the webhook %s answered HTTP %s", job.id, strip_path(url), answer.status_code)
         except (requests.RequestException, ValueError) as error:
             kind = type(error).__name__
-            log.warning("Job %s: the webhook %s failed (%s); it is not repeated", job.id, strip_query(url), kind)
+            log.warning("Job %s: the webhook %s failed (%s); it is not repeated", job.id, strip_path(url), kind)
 
 
 def _device_work(job: Job, engine: Engine, clip: Path, stop: threading.Event, read: Future[Any] | None) -> _Make:
@@ -178,4 +178,5 @@ def _safe(job: Job, text: str) -> str:
     """Text without the signatures of links: those of the request, and any other link's query."""
     links = (str(job.body.get(name) or "") for name in ("init_video", "webhook"))
     text = redact(text, (urlsplit(link).query for link in links))
+    text = redact(text, (urlsplit(str(job.body.get("webhook") or "")).path,))
     return _URL.sub(lambda found: strip_query(found.group()), text)

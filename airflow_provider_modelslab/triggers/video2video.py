@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,19 +11,21 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_modelslab.api.errors import ModelsLabError
-from airflow_provider_modelslab.api.polling import PollPolicy
+from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller, PollPolicy
 from airflow_provider_modelslab.api.redaction import scrub
+from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.client.shared import waiting
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
 from airflow_provider_modelslab.storage.purchase import Ledger
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.triggers.connections import client_of
+from airflow_provider_modelslab.triggers.heap import held_out
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_provider_modelslab.api.response import Finished
+    from airflow_provider_modelslab.api.response import Answer
 
 __all__ = ["ModelsLabVideo2VideoTrigger"]
 
@@ -92,27 +95,41 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         except ModelsLabError as error:
             yield TriggerEvent(error.to_event())
             return
-        yield TriggerEvent(
-            {
-                "status": "success",
-                "job_id": self.job_id,
-                "links": list(finished.links),
-                "generation_time": finished.generation_time,
-                "meta": scrub(finished.meta),
-            }
-        )
+        yield TriggerEvent(self._success(finished))
+
+    def event_for(self, answer: Answer) -> dict[str, Any] | None:
+        """The payload that :meth:`run` would send after this answer; ``None`` where it would wait on.
+
+        For whoever learns of the job's end before the next look does.
+        """
+        policy = PollPolicy.from_dict(self.poll_policy)
+        poller = JobPoller(self.job_id, submitted_at=self.submitted_at, deadline=self.deadline, policy=policy)
+        decision = poller.on_answer(answer)
+        if isinstance(decision, GiveUp):
+            return decision.error.to_event()
+        return self._success(decision.answer) if isinstance(decision, Done) else None
+
+    def _success(self, finished: Finished) -> dict[str, Any]:
+        return {
+            "status": "success",
+            "job_id": self.job_id,
+            "links": list(finished.links),
+            "generation_time": finished.generation_time,
+            "meta": scrub(finished.meta),
+        }
 
     async def _wait(self) -> Finished:
         # self.log would keep 3 kB for as long as this waits; both end up in the task's log.
         logger.info("Waiting for job %s until %s UTC", self.job_id, time.strftime("%F %T", time.gmtime(self.deadline)))
         async with waiting(await client_of(self.modelslab_conn_id)) as waiter:
-            return await waiter.wait(
-                self.job_id,
-                submitted_at=self.submitted_at,
-                deadline=self.deadline,
-                eta=self.eta,
-                policy=PollPolicy.from_dict(self.poll_policy),
-            )
+            with held_out():
+                return await waiter.wait(
+                    self.job_id,
+                    submitted_at=self.submitted_at,
+                    deadline=self.deadline,
+                    eta=self.eta,
+                    policy=PollPolicy.from_dict(self.poll_policy),
+                )
 
     async def on_kill(self) -> None:
         """Mark the job as abandoned when the wait is ended from outside (Airflow 3.3+); nothing is cancelled.
@@ -120,6 +137,13 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         A person did it who marked or cleared the task. Airflow 3.3 also calls this in a triggerer that was frozen for
         so long that another one has taken over; the mark then says too much, and does no harm.
         """
+        if await self._is_done():
+            self.log.info(
+                "The wait for job %s was ended, and the job is done: a webhook woke the task before the next look, or "
+                "the task was marked or cleared",
+                self.job_id,
+            )
+            return
         self.log.warning(
             "The wait for job %s was ended: the task was marked or cleared, or another triggerer took over. "
             "The job goes on, and is billed, at ModelsLab, which has no cancel; a cleared task picks it up",
@@ -127,6 +151,14 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         )
         if self.ledger is not None:
             await sync_to_async(self._abandon)(S3Uri.parse(self.ledger))
+
+    async def _is_done(self) -> bool:
+        """Look once: a job that is done has not been abandoned. Airflow gives :meth:`on_kill` 30 seconds."""
+        try:
+            async with asyncio.timeout(10), await ModelsLabHook(self.modelslab_conn_id).get_async_client() as client:
+                return isinstance(await client.fetch(self.job_id), Finished)
+        except (ModelsLabError, TimeoutError):
+            return False
 
     def _abandon(self, folder: S3Uri) -> None:
         s3 = ModelsLabHook(self.modelslab_conn_id).get_s3_client()

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_modelslab.api.errors import JobFailedError, JobTimeoutError, error_from_event
 from airflow_provider_modelslab.api.polling import PollPolicy

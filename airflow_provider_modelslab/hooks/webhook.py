@@ -1,0 +1,95 @@
+"""Where the endpoint calls when a job is done: two fields of a connection's extra, which both sides read.
+
+The URL holds a secret, so it is put together at the last moment before a submit and is in nothing that is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
+
+__all__ = ["WEBHOOK_PATH", "WebhookSettings", "with_webhook"]
+
+WEBHOOK_PATH = "/modelslab/webhook"
+"""Where the API server listens, below its base URL; the token follows."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """Push instead of poll for one connection. Off where both fields are empty.
+
+    :param base_url: the API server as the endpoint sees it, for example ``https://airflow.example.com``.
+    :param tokens: the secrets that a call must know one of. The first is the one that submits send; the others are
+        still accepted, so that a token can be exchanged while jobs run.
+    """
+
+    base_url: str | None = None
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def from_extra(cls, extra: Mapping[str, Any] | None) -> Self:
+        """Read ``webhook_url`` and ``webhook_token`` (several are joined by commas) of a connection's extra.
+
+        :raises RequestValidationError: for a URL that is none, a URL without a token, or a token that can be guessed;
+            a token is never shown.
+        """
+        given = {name: str((extra or {}).get(name) or "").strip() for name in ("webhook_url", "webhook_token")}
+        tokens = tuple(part.strip() for part in given["webhook_token"].split(",") if part.strip())
+        url = given["webhook_url"].rstrip("/") or None
+        if not all(_TOKEN.fullmatch(token) for token in tokens):
+            raise RequestValidationError.of(
+                "webhook_token",
+                "must be 32 to 128 letters, digits, - and _, drawn at random, for example by `openssl rand -hex 32`; "
+                "several are joined by commas. What is in the connection's extra is something else",
+            )
+        if url is not None:
+            _check_url(url)
+            if not tokens:
+                raise RequestValidationError.of(
+                    "webhook_token", "is required in the connection's extra where webhook_url is given"
+                )
+        return cls(url, tokens)
+
+    @property
+    def target(self) -> str | None:
+        """What the endpoint calls, the secret included; ``None`` where it shall call nothing."""
+        return f"{self.base_url}{WEBHOOK_PATH}/{self.tokens[0]}" if self.base_url and self.tokens else None
+
+
+def with_webhook(request: Video2VideoRequest, extra: Mapping[str, Any] | None) -> Video2VideoRequest:
+    """The request as it is sent: with the connection's webhook, unless it has one of its own.
+
+    :raises RequestValidationError: see :meth:`WebhookSettings.from_extra`.
+    """
+    if request.webhook is not None:
+        return request
+    target = WebhookSettings.from_extra(extra).target
+    return request if target is None else request.model_copy(update={"webhook": target})
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        fine = fine and not parts.query and not parts.fragment and not any(c.isspace() for c in url)
+    except ValueError:
+        fine = False
+    if not fine:
+        raise RequestValidationError.of(
+            "webhook_url",
+            "must be the http(s) URL of Airflow's API server as the endpoint sees it, without user, password and "
+            f"query; got one that begins {url[:8]!r}",
+        )
+    if parts.path.endswith(WEBHOOK_PATH):
+        raise RequestValidationError.of("webhook_url", f"must end before {WEBHOOK_PATH}, which is added to it")

@@ -1,0 +1,1 @@
+"""What shows in the Airflow UI, and what receives the endpoint's webhooks."""
