@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.sdk import BaseHook
 
-from airflow_provider_modelslab.api.errors import AuthenticationError, ModelsLabError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import AuthenticationError, StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.client.core import DEFAULT_BASE_URL, SubmitPolicy, Timeouts, normalise_base_url
+from airflow_provider_modelslab.connection_form import field_behaviour, form_widgets
+from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.storage.manifest import Job, landed_manifest, seed_of
 from airflow_provider_modelslab.storage.profile import S3Profile
 
@@ -41,7 +43,8 @@ class ModelsLabHook(BaseHook):
     Connection fields: the API key is the password; host (optionally with port and path) replaces the base URL
     ``https://modelslab.com/api/v1``. The extra holds the S3 profile: ``bucket``, ``prefix``, ``aws_conn_id`` (the
     Amazon provider's connection with the credentials, ``aws_default``), ``region``, ``endpoint_url`` (for S3-compatible
-    stores) and ``public_url`` (where anyone can read the bucket; only ``update_s3`` needs it).
+    stores) and ``public_url`` (where anyone can read the bucket; only ``update_s3`` needs it). With ``webhook_url`` and
+    ``webhook_token`` there, submits carry a webhook, unless the request has its own.
 
     :param modelslab_conn_id: the Airflow connection.
     :param timeouts: seconds to connect and to read; a submit without ``instant_response`` is held by the server.
@@ -49,7 +52,7 @@ class ModelsLabHook(BaseHook):
     """
 
     conn_name_attr = "modelslab_conn_id"
-    default_conn_name = "modelslab_default"
+    default_conn_name = DEFAULT_CONN_NAME
     conn_type = "modelslab"
     hook_name = "ModelsLab"
 
@@ -68,14 +71,12 @@ class ModelsLabHook(BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """The connection form for Airflow 3.1; later versions read the provider's metadata."""
-        return {
-            "hidden_fields": ["login", "schema", "port"],
-            "relabeling": {"password": "API key", "host": "Base URL"},
-            "placeholders": {
-                "host": DEFAULT_BASE_URL,
-                "extra": '{"bucket": "my-bucket", "prefix": "clips/styled", "aws_conn_id": "aws_default"}',
-            },
-        }
+        return field_behaviour()
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The form's fields of the extra for Airflow 3.1; later versions read the provider's metadata."""
+        return form_widgets()
 
     # -- the endpoint ---------------------------------------------------------------------------------------------
 
@@ -83,6 +84,11 @@ class ModelsLabHook(BaseHook):
     def connection(self) -> Connection:
         """The Airflow connection."""
         return self.get_connection(self.modelslab_conn_id)
+
+    @property
+    def base_url(self) -> str:
+        """Where calls go: the connection's host, else the vendor's URL."""
+        return _base_url(self.connection)
 
     def get_conn(self) -> ModelsLabClient:
         """The blocking client, made once.
@@ -142,8 +148,12 @@ class ModelsLabHook(BaseHook):
         :raises SubmissionUnknownError: when the request left and no usable answer came back.
         :raises ModelsLabError: of the kind of the refusal otherwise.
         """
+        from airflow_provider_modelslab.hooks.webhook import with_webhook
+
+        # The webhook's URL holds a secret, so it is on the wire alone and not in the request that is recorded.
+        sent = with_webhook(request, self.connection.extra_dejson)
         submitted_at = time.time()
-        answer = self.get_conn().submit(request)
+        answer = self.get_conn().submit(sent)
         if answer.job_id is None and not isinstance(answer, Finished):
             # Nothing to ask for by id, but the answer said where the result will be: landing waits for those links.
             answer = Finished(None, answer.future_links, answer.meta)
@@ -197,15 +207,10 @@ class ModelsLabHook(BaseHook):
         return self.get_conn().clear_queue()
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the server for its state, which costs nothing, and say in words what is wrong when that fails."""
-        try:
-            details = self.system_details()
-        except ModelsLabError as error:
-            return False, f"{type(error).__name__}: {error}"
-        return True, (
-            f"The video server answers: {details.get('model_count', '?')} models, "
-            f"queue time {details.get('queue_time', '?')} s"
-        )
+        """Ask the server for its state, and S3 for the bucket, which costs nothing; say in words what is wrong."""
+        from airflow_provider_modelslab.hooks.connection_check import check_connection
+
+        return check_connection(self)
 
     # -- S3 -------------------------------------------------------------------------------------------------------
 
@@ -234,12 +239,22 @@ class ModelsLabHook(BaseHook):
 
     @cached_property
     def _s3_client(self) -> S3Client:
+        return self.new_s3_client()
+
+    def new_s3_client(self, **options: Any) -> S3Client:
+        """A client of its own.
+
+        :param options: of botocore's ``Config``, before those of the AWS connection and the provider's own.
+        """
+        from botocore.config import Config
+
         aws, store = self._aws_hook, self._store
         config, given = store.client_config(), aws.conn_config.botocore_config
         client = aws.get_session(region_name=store.region).client(
             "s3",
             endpoint_url=store.endpoint_url,
-            config=config.merge(given) if given else config,  # what the AWS connection says goes before our defaults
+            # What the AWS connection says goes before our defaults.
+            config=(config.merge(given) if given else config).merge(Config(**options)),
             verify=aws.verify,
         )
         return cast("S3Client", client)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import airflow_versions as _airflow_versions  # noqa: F401  # 3.1 reads the environment then
 from tests.support.s3 import S3Server
 
 KEY = "test-key-of-nobody"

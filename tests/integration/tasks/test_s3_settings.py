@@ -1,4 +1,4 @@
-"""``update_s3`` and ``reset_s3`` as tasks, and the test of the connection."""
+"""``update_s3`` and ``reset_s3`` as tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration.tasks.conftest import Restyle, Store
 from tests.support.connections import KEY, set_modelslab
 from tests.support.endpoint import Caller
 from tests.support.s3 import S3Server
-from tests.support.scripted_server import Answer, ScriptedServer, free_port
+from tests.support.scripted_server import Answer, ScriptedServer
 from tests.support.tasks import TaskInstance, context_of, execute
 
 OK = {"status": "success", "message": "S3 details updated"}
@@ -108,38 +108,6 @@ def test_a_key_that_is_missing_or_wrong(
         for task in (ModelsLabUpdateS3Operator(task_id="update_s3"), ModelsLabResetS3Operator(task_id="reset_s3")):
             with pytest.raises(AuthenticationError, match="key"):
                 execute(task)
-
-
-@pytest.mark.usefixtures("connections")
-def test_the_test_of_the_connection_that_works() -> None:
-    assert ModelsLabHook().test_connection() == (True, "The video server answers: 1 models, queue time 0.0 s")
-
-
-def test_the_test_of_the_connection_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    details = {"status": "ok", "model_count": 3, "queue_time": 12.5}
-    with ScriptedServer(Answer(details)) as server:
-        set_modelslab(monkeypatch, server.url)
-        assert ModelsLabHook().test_connection() == (True, "The video server answers: 3 models, queue time 12.5 s")
-    assert server.paths == ["/api/v1/enterprise/video/system_details"]
-
-
-def test_the_test_of_the_connection_says_what_is_wrong(endpoint: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    def said(url: str, key: str = KEY) -> str:
-        set_modelslab(monkeypatch, url, key=key)
-        works, why = ModelsLabHook().test_connection()
-        assert not works
-        assert key not in why
-        return why
-
-    wrong_key = said(endpoint.url, key="some-other-key")
-    assert wrong_key.startswith("AuthenticationError: Invalid Api Key.")
-    assert "password of the Airflow connection" in wrong_key
-    nobody = said(f"http://127.0.0.1:{free_port()}")
-    assert nobody.startswith("TransportError: No answer from 127.0.0.1:")
-    with ScriptedServer(Answer("<html>hello</html>")) as server:
-        assert "no JSON object: <html>hello</html>" in said(server.url)
-    with ScriptedServer(Answer(status=301, headers={"Location": "https://www.example.com/"})) as server:
-        assert "Correct the base URL" in said(server.url)
 
 
 @pytest.mark.usefixtures("connections")

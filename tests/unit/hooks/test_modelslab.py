@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
@@ -81,7 +81,7 @@ def test_a_connection_without_key(key: str | None, monkeypatch: pytest.MonkeyPat
         asyncio.run(hook.get_async_client())
     works, why = hook.test_connection()
     assert not works
-    assert "put it in the password field" in why
+    assert "Put it in the field API key (the password)" in why
 
 
 def test_a_connection_that_does_not_exist() -> None:

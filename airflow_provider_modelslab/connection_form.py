@@ -1,0 +1,121 @@
+"""The connection form, said once: Airflow 3.2 and later read it from the provider's metadata, 3.1 asks the hook.
+
+Every Airflow process loads the metadata, so nothing is imported here.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # that of typing would load re as well
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["FIELDS", "HIDDEN", "PLACEHOLDERS", "RELABELING", "field_behaviour", "form_widgets"]
+
+# The port may be in the base URL as well. It is shown because Airflow 3.3.1 and 3.3.2 refuse to test a connection that
+# is stored without one (apache/airflow#73298): 443 does no harm there, and is what https has anyway.
+HIDDEN = ["login", "schema"]
+RELABELING = {"password": "API key", "host": "Base URL"}
+PLACEHOLDERS = {
+    "host": "https://modelslab.com/api/v1",
+    "port": "443",
+    "password": "from modelslab.com/dashboard/api-keys",
+}
+
+# In "schema", beside JSON Schema's words: Airflow's form knows the formats "password" (the value is masked everywhere)
+# and "url", and shows "examples" as proposals while one types. Whatever is left empty is stored as null.
+FIELDS: dict[str, dict[str, Any]] = {
+    "bucket": {
+        "label": "S3 bucket",
+        "description": "Where results land when a task names no bucket of its own. What was paid for is noted there.",
+        "schema": {
+            "type": ["string", "null"],
+            "minLength": 3,
+            "maxLength": 63,
+            "pattern": r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$",
+        },
+    },
+    "prefix": {
+        "label": "S3 prefix",
+        "description": "Key prefix inside the bucket, for example clips/styled. Empty: the top of the bucket.",
+        "schema": {"type": ["string", "null"], "maxLength": 900},
+    },
+    "aws_conn_id": {
+        "label": "AWS connection",
+        "description": "The Airflow connection with the S3 credentials. If there is none of that name, boto looks for "
+        "credentials itself: environment, profile, role of the machine.",
+        "schema": {"type": ["string", "null"], "default": "aws_default", "maxLength": 250},
+    },
+    "region": {
+        "label": "S3 region",
+        "description": "The bucket's region. Empty: that of the AWS connection.",
+        "schema": {
+            "type": ["string", "null"],
+            "examples": [
+                "us-east-1",
+                "us-east-2",
+                "us-west-2",
+                "eu-central-1",
+                "eu-west-1",
+                "eu-north-1",
+                "ap-south-1",
+                "ap-southeast-1",
+                "ap-southeast-2",
+                "ap-northeast-1",
+                "sa-east-1",
+                "auto",
+            ],
+        },
+    },
+    "endpoint_url": {
+        "label": "S3 endpoint URL",
+        "description": "For S3-compatible stores (Cloudflare R2, MinIO, Ceph...): https://s3.example.com. Empty: AWS.",
+        "schema": {"type": ["string", "null"], "format": "url", "pattern": r"^https?://[^\s?#@]+$"},
+    },
+    "public_url": {
+        "label": "Public URL",
+        "description": "Where anyone can read the bucket's objects, if anyone can. Links to results lead there, and "
+        "update_s3 needs it for S3-compatible stores.",
+        "schema": {"type": ["string", "null"], "format": "url", "pattern": r"^https?://[^\s?#@]+$"},
+    },
+    "catalog": {
+        "label": "Model catalog",
+        "description": "For tasks on your own GPU: a JSON or YAML file, on the worker, with your names of models, "
+        "motion modules and LoRAs.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "webhook_url": {
+        "label": "Webhook URL",
+        "description": "To be told when a job is done: this Airflow's API server as the endpoint sees it, for example "
+        "https://airflow.example.com. Empty: tasks ask.",
+        "schema": {"type": ["string", "null"], "format": "url", "pattern": r"^https?://[^\s?#@]+$"},
+    },
+    "webhook_token": {
+        "label": "Webhook token",
+        "description": "A random text of 32 to 128 letters and digits that the endpoint has to know to be heard. Two, "
+        "joined by a comma, while one is exchanged: the first is sent, both are accepted.",
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
+}
+"""The fields of the extra, by their names there: label, description and JSON Schema of each."""
+
+
+def field_behaviour() -> dict[str, Any]:
+    """How the standard fields look, in the words that a hook uses (Airflow 3.1)."""
+    return {"hidden_fields": [*HIDDEN], "relabeling": {**RELABELING}, "placeholders": {**PLACEHOLDERS}}
+
+
+def form_widgets() -> dict[str, Any]:
+    """The fields of the extra as WTForms fields (Airflow 3.1).
+
+    :raises ImportError: where WTForms is missing; Airflow then shows the extra as JSON only.
+    """
+    # Late, and from here, because Airflow's API server puts stand-ins in their place.
+    import wtforms  # type: ignore[import-untyped]
+
+    kinds = {"password": "PasswordField"}
+    return {
+        name: getattr(wtforms, kinds.get(field["schema"].get("format", ""), "StringField"))(
+            field["label"], description=field["description"], default=field["schema"].get("default")
+        )
+        for name, field in FIELDS.items()
+    }

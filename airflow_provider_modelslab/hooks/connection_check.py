@@ -1,0 +1,137 @@
+"""What "Test connection" finds out, in words that say what to do next: the endpoint first, then the bucket.
+
+It costs nothing at the endpoint, writes nothing to S3, and is done within about a minute whatever does not answer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+from airflow_provider_modelslab.api.errors import (
+    AuthenticationError,
+    ModelsLabError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestValidationError,
+    StorageConfigurationError,
+    TransportError,
+)
+from airflow_provider_modelslab.client.core import DEFAULT_BASE_URL, Timeouts
+
+if TYPE_CHECKING:
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
+__all__ = ["check_connection"]
+
+_TIMEOUTS = Timeouts(connect=5.0, read=20.0)
+_VENDOR = urlsplit(DEFAULT_BASE_URL).hostname
+_KEYS_PAGE = "https://modelslab.com/dashboard/api-keys"
+
+
+def check_connection(hook: ModelsLabHook) -> tuple[bool, str]:
+    """Ask the server for its state, and S3 for the bucket that the connection names.
+
+    :return: whether tasks can use the connection as it is, and a text for people. It holds no secret.
+    """
+    works, endpoint = _endpoint(hook)
+    if not works:
+        return False, endpoint
+    usable, bucket = _bucket(hook)
+    return usable, f"{endpoint} {bucket}"
+
+
+def _endpoint(hook: ModelsLabHook) -> tuple[bool, str]:
+    if not (hook.connection.password or "").strip():
+        where = f"yours is on {_KEYS_PAGE}" if _at_vendor(hook) else "the one that your endpoint was started with"
+        return False, f"The connection has no API key. Put it in the field API key (the password): {where}"
+    hook.timeouts = _TIMEOUTS
+    try:
+        details = hook.system_details()
+    except RequestValidationError as error:
+        problem = "; ".join(text for texts in error.fields.values() for text in texts)
+        return False, f"The base URL (host) {problem or error.message}"
+    except ModelsLabError as error:
+        return False, f"{_sentence(error.message)} {_advice(hook, error)}"
+    models, queue = details.get("model_count", "?"), details.get("queue_time", "?")
+    return True, f"The video server at {hook.base_url} answers: {models} models, queue time {queue} s."
+
+
+def _advice(hook: ModelsLabHook, error: ModelsLabError) -> str:
+    """What to do about an endpoint that does not answer as it should."""
+    if isinstance(error, AuthenticationError):
+        where = f"on {_KEYS_PAGE}" if _at_vendor(hook) else f"with which {hook.base_url} was started"
+        return f"Compare it with the one {where}."
+    if isinstance(error, PermissionDeniedError):
+        return "The key is known and its plan does not include this server: video to video needs the Enterprise plan."
+    if isinstance(error, PaymentRequiredError):
+        return "The key is known and its account has no credits: top it up, or renew the plan."
+    if isinstance(error, RateLimitError):
+        return "The key is known, and asks too often at present: test again in a minute."
+    if isinstance(error, TransportError) and error.http_status is not None:
+        return (
+            f"Something answers at {hook.base_url}, and it is not the video API. Correct the base URL (host); for the "
+            "vendor leave it empty."
+        )
+    return (
+        f"{hook.base_url} cannot be reached from here. Check the base URL (host), and that it is up and that a "
+        "firewall or proxy lets this machine through; for the vendor leave the base URL empty."
+    )
+
+
+def _bucket(hook: ModelsLabHook) -> tuple[bool, str]:
+    from airflow_provider_modelslab.storage.checks import require_bucket
+
+    try:
+        profile = hook.s3_profile
+    except StorageConfigurationError as error:
+        return False, f"The S3 settings cannot work: {_sentence(error.message)}"
+    if profile.bucket is None:
+        return True, "The connection names no S3 bucket, so each task has to name its destination."
+    credentials = f"the AWS connection {profile.aws_conn_id}"
+    missing = ""
+    try:
+        hook.get_connection(profile.aws_conn_id)
+    except AirflowNotFoundException:
+        if _sees_this_connection_alone():
+            return True, (
+                f"The bucket {profile.bucket} was not looked at: a test on a worker cannot read the AWS connection "
+                f"{profile.aws_conn_id}. Test it at the API server, or with `airflow connections test`."
+            )
+        credentials = "the credentials that boto found by itself"
+        missing = f"There is no AWS connection {profile.aws_conn_id!r}: create it, or correct the field AWS connection."
+    try:
+        s3 = hook.new_s3_client(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1})
+        require_bucket(s3, profile.bucket)
+    except ModelsLabError as error:
+        return False, " ".join(filter(None, (_sentence(error.message), missing)))
+    except Exception as error:  # noqa: BLE001 - what the Amazon provider says of its connection: a role, a profile...
+        why = f"{type(error).__name__}: {error}"
+        return False, f"No S3 client can be made from {credentials}: {_sentence(why)} {missing}".rstrip()
+    return True, f"The bucket {profile.bucket} can be reached with {credentials}; writing was not tried."
+
+
+def _sees_this_connection_alone() -> bool:
+    """Whether this is Airflow 3.3's test on a worker, which is given one connection and has no way to ask for others.
+
+    It is like a task, for which Airflow's supervisor would look connections up, and there is no supervisor.
+    """
+    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    return os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "client" and not hasattr(runner, "SUPERVISOR_COMMS")
+
+
+def _at_vendor(hook: ModelsLabHook) -> bool:
+    try:
+        return urlsplit(hook.base_url).hostname == _VENDOR
+    except RequestValidationError:
+        return False
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
