@@ -11,10 +11,18 @@ __all__ = ["__version__", "get_provider_info"]
 __version__ = "0.1.0"
 
 _INTEGRATION = "ModelsLab"
+_TASK_DECORATORS = (
+    "modelslab_video2video",
+    "modelslab_video2video_batch",
+    "modelslab_local_video2video",
+    "modelslab_local_video2video_batch",
+)
 
 
 def get_provider_info() -> dict[str, object]:
     """What Airflow shows and loads of this provider, in the form of its ``provider_info.schema.json``."""
+    from airflow_provider_modelslab import connection_form  # plain data, late: it is needed for nothing else
+
     return {
         "package-name": "airflow-provider-modelslab",
         "name": "ModelsLab",
@@ -61,47 +69,73 @@ def get_provider_info() -> dict[str, object]:
                 ],
             }
         ],
+        "cli": ["airflow_provider_modelslab.cli.definition.get_modelslab_cli_commands"],
+        "extra-links": [
+            "airflow_provider_modelslab.links.media.ModelsLabJobLink",
+            "airflow_provider_modelslab.links.media.ModelsLabManifestLink",
+            "airflow_provider_modelslab.links.media.ModelsLabResultLink",
+            "airflow_provider_modelslab.links.media.ModelsLabSourceLink",
+        ],
+        "plugins": [
+            {
+                "name": "modelslab_gallery",
+                "plugin-class": "airflow_provider_modelslab.plugins.ui.ModelsLabGalleryPlugin",
+            },
+            {
+                "name": "modelslab_media",
+                "plugin-class": "airflow_provider_modelslab.plugins.media.ModelsLabMediaPlugin",
+            },
+            {
+                "name": "modelslab_webhook",
+                "plugin-class": "airflow_provider_modelslab.plugins.webhook.ModelsLabWebhookPlugin",
+            },
+        ],
+        "config": {
+            "modelslab": {
+                "description": "What the endpoint's webhooks may do at the API server.",
+                "options": {
+                    "webhook_conn_ids": {
+                        "description": "The connections, joined by commas, for which the API server takes the "
+                        "endpoint's webhooks. Each needs a webhook_token in its extra. Empty: nothing is exposed.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "modelslab_default",
+                        "default": "",
+                    },
+                    "webhook_asset": {
+                        "description": "The URI of the asset that gets an event for each video that is ready; "
+                        "CONN_ID in it stands for the connection.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "x-videos://ready",
+                        "default": "x-modelslab://CONN_ID/finished",
+                    },
+                    "webhook_confirmations_per_minute": {
+                        "description": "How many webhooks one process of the API server checks with the endpoint "
+                        "within a minute; the others are turned away.",
+                        "version_added": "0.1.0",
+                        "type": "integer",
+                        "example": None,
+                        "default": "300",
+                    },
+                },
+            }
+        },
+        "task-decorators": [
+            {"name": name, "class-name": f"airflow_provider_modelslab.decorators.video2video.{name}_task"}
+            for name in _TASK_DECORATORS
+        ],
         "connection-types": [
             {
                 "connection-type": "modelslab",
                 "hook-name": "ModelsLab",
                 "hook-class-name": "airflow_provider_modelslab.hooks.modelslab.ModelsLabHook",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["login", "schema", "port"],
-                    "relabeling": {"password": "API key", "host": "Base URL"},
-                    "placeholders": {"host": "https://modelslab.com/api/v1"},
+                    "hidden-fields": connection_form.HIDDEN,
+                    "relabeling": connection_form.RELABELING,
+                    "placeholders": connection_form.PLACEHOLDERS,
                 },
-                "conn-fields": {
-                    "bucket": {
-                        "label": "S3 bucket",
-                        "description": "Where results land when a task names no bucket of its own.",
-                        "schema": {"type": ["string", "null"]},
-                    },
-                    "prefix": {
-                        "label": "S3 prefix",
-                        "description": "Key prefix inside the bucket, for example clips/styled.",
-                        "schema": {"type": ["string", "null"]},
-                    },
-                    "aws_conn_id": {
-                        "label": "AWS connection",
-                        "description": "The Airflow connection that holds the S3 credentials.",
-                        "schema": {"type": ["string", "null"], "default": "aws_default"},
-                    },
-                    "region": {
-                        "label": "S3 region",
-                        "schema": {"type": ["string", "null"]},
-                    },
-                    "endpoint_url": {
-                        "label": "S3 endpoint URL",
-                        "description": "For S3-compatible stores; empty for AWS.",
-                        "schema": {"type": ["string", "null"]},
-                    },
-                    "public_url": {
-                        "label": "Public URL",
-                        "description": "Where the bucket's objects can be read by anyone; update_s3 needs it.",
-                        "schema": {"type": ["string", "null"]},
-                    },
-                },
+                "conn-fields": connection_form.FIELDS,
             }
         ],
     }

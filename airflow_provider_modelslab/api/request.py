@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
@@ -61,15 +61,13 @@ _Names = Annotated[tuple[str, ...] | None, _Blankable, BeforeValidator(_names)]
 _Strengths = Annotated[tuple[_Finite, ...], BeforeValidator(_strengths)]
 
 
-class Video2VideoRequest(BaseModel):
+class Video2VideoRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespace=True):
     """One video-to-video job.
 
     Strings that hold a number or a switch are converted, since templates render to strings; ``None`` means "not given".
 
     :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     # `default=` by its name: type checkers without pydantic's plugin take a field for required otherwise.
     model_id: str = Field(

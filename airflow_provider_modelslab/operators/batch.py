@@ -13,29 +13,29 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_modelslab.api.errors import RequestValidationError, error_from_event
-from airflow_provider_modelslab.api.polling import PollPolicy
-from airflow_provider_modelslab.api.response import Finished
-from airflow_provider_modelslab.batch.runner import BatchRunner, InFlight
-from airflow_provider_modelslab.batch.window import Window
-from airflow_provider_modelslab.client.core import SubmitPolicy
-from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
+from airflow_provider_modelslab.lineage.report import reported
+from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.arguments import check_destination, result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
-from airflow_provider_modelslab.operators.batch_steps import RemoteSteps, WatchedJobs
 from airflow_provider_modelslab.operators.jobs import deadline_of, deferral_timeout, poll_policy
-from airflow_provider_modelslab.operators.task_ledger import attempt_of, policy_in_force
-from airflow_provider_modelslab.storage.ledger import LedgerPolicy
-from airflow_provider_modelslab.storage.manifest import Job
-from airflow_provider_modelslab.storage.purchase import Purchase
+from airflow_provider_modelslab.storage.ledger_policy import LedgerPolicy
 from airflow_provider_modelslab.storage.uri import S3Uri
-from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.errors import ModelsLabError
+    from airflow_provider_modelslab.api.poll_policy import PollPolicy
+    from airflow_provider_modelslab.api.response import Finished
     from airflow_provider_modelslab.batch.desk import BatchDesk
     from airflow_provider_modelslab.batch.plan import ClipPlan
+    from airflow_provider_modelslab.batch.runner import BatchRunner, InFlight
+    from airflow_provider_modelslab.batch.window import Window
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.operators.batch_steps import RemoteSteps
+
+# What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
 
 __all__ = ["ModelsLabVideo2VideoBatchOperator"]
 
@@ -83,6 +83,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was given up.
     """
 
+    operator_extra_links = (ModelsLabManifestLink(), ModelsLabSourceLink())
     template_fields: Sequence[str] = (
         *BatchArguments.template_fields,
         *BatchArguments.batch_fields,
@@ -94,7 +95,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self,
         *,
         destination: str | None = None,
-        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        modelslab_conn_id: str = DEFAULT_CONN_NAME,
         max_in_flight: int = 10,
         timeout: float = 3600.0,
         poll_interval: float = 2.0,
@@ -138,10 +139,16 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     @cached_property
     def hook(self) -> ModelsLabHook:
         """The hook of this task's connection; the batch itself repeats what is refused, for all clips together."""
+        from airflow_provider_modelslab.client.core import SubmitPolicy
+        from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
         return ModelsLabHook(self.modelslab_conn_id, submit_policy=SubmitPolicy(attempts=1, max_wait=0.0))
 
+    @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan the batch, skip what is there, and do the rest as far as this process goes."""
+        from airflow_provider_modelslab.operators.task_ledger import policy_in_force
+
         self.hook.get_conn()  # a connection without a key ends the task here
         plan = self._plan(self.modelslab_conn_id)
         desk = self._desk(context, plan, burst=self.max_in_flight)
@@ -151,6 +158,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             self.log.info("%d of %d results are there already", len(plan) - len(todo), len(plan))
         return self._stretch(context, desk, todo)
 
+    @reported
     def execute_complete(
         self,
         context: Context,
@@ -162,7 +170,11 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         stopped: str | None = None,
     ) -> dict[str, Any]:
         """Resume after the trigger: land what has ended, and submit what there is room for."""
+        from airflow_provider_modelslab.api.response import Finished
+        from airflow_provider_modelslab.batch.runner import InFlight
         from airflow_provider_modelslab.batch.saved import load_batch
+        from airflow_provider_modelslab.storage.manifest import Job
+        from airflow_provider_modelslab.storage.purchase import Purchase
 
         if event.get("status") != "success":
             raise error_from_event(event)
@@ -226,6 +238,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         window: dict[str, float] | None = None,
         stopped: str | None = None,
     ) -> dict[str, Any]:
+        from airflow_provider_modelslab.batch.window import Window
+        from airflow_provider_modelslab.operators.batch_steps import RemoteSteps
+        from airflow_provider_modelslab.operators.task_ledger import attempt_of, policy_in_force
+
         room = Window(self.max_in_flight)
         if window is not None:
             room.resume(window)
@@ -253,7 +269,9 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         ended: list[tuple[InFlight[ClipPlan], Finished | ModelsLabError]],
         stopped: str | None,
     ) -> tuple[BatchRunner[ClipPlan], tuple[InFlight[ClipPlan], ...]]:
+        from airflow_provider_modelslab.batch.runner import BatchRunner
         from airflow_provider_modelslab.client.shared import waiting as waiting_together
+        from airflow_provider_modelslab.operators.batch_steps import WatchedJobs
 
         client = self.hook.new_async_client()
         async with waiting_together(client) as waiter, waiter.watch((), policy=self._poll_policy()) as watch:
@@ -283,6 +301,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         stopped: str | None,
     ) -> NoReturn:
         from airflow_provider_modelslab.batch.saved import save_batch
+        from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
 
         saved, more = self._saved(context, desk), more and stopped is None
         save_batch(self.hook.get_s3_client(), saved, desk.plan, desk.state())

@@ -9,8 +9,9 @@ from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.api.request import ATTRIBUTES
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.batch.naming import DEFAULT_TEMPLATE, KeyTemplate
+from airflow_provider_modelslab.lineage.batch import BatchReport
+from airflow_provider_modelslab.links.media import tell_links
 from airflow_provider_modelslab.operators.arguments import RequestArguments, is_literal, result_name
-from airflow_provider_modelslab.operators.task_ledger import ledger_folder
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchArguments"]
 
 
-class BatchArguments(RequestArguments):
+class BatchArguments(BatchReport, RequestArguments):
     """Many clips with common attributes, and those that are one clip's own.
 
     :param source: the clips (templated): ``s3://bucket/prefix/``; a manifest file, in S3 or local, ``.jsonl`` or
@@ -37,6 +38,8 @@ class BatchArguments(RequestArguments):
         ``{ext}``, ``{seed}``, ``{model_id}``, ``{hash}``, ``{index}``.
     :param max_failed: how many clips may fail before the task does: a number, or a share such as ``0.05`` or ``"5%"``;
         ``None`` is any number. The other clips are made all the same, unless 20 in a row have failed.
+    :param asset_per_clip: an ``AssetAlias`` in ``outlets`` gets one asset for each result that this run landed, if
+        they are not more than 100, which Airflow takes in one call; otherwise one for the prefix.
     :param attributes: see :class:`~airflow_provider_modelslab.operators.arguments.RequestArguments`.
     """
 
@@ -54,6 +57,7 @@ class BatchArguments(RequestArguments):
         recursive: bool = True,
         key_template: str = DEFAULT_TEMPLATE,
         max_failed: float | str | None = 0,
+        asset_per_clip: bool = False,
         **attributes: Any,
     ) -> None:
         super().__init__(**attributes)
@@ -62,6 +66,7 @@ class BatchArguments(RequestArguments):
         self.recursive = recursive
         self.key_template = key_template
         self.max_failed = max_failed
+        self.asset_per_clip = asset_per_clip
         if is_literal(key_template):
             KeyTemplate(key_template)
         if is_literal(max_failed):
@@ -123,10 +128,11 @@ class BatchArguments(RequestArguments):
 
     def _desk(self, context: Context, plan: BatchPlan, **options: Any) -> BatchDesk:
         from airflow_provider_modelslab.batch.desk import BatchDesk
+        from airflow_provider_modelslab.operators.task_ledger import ledger_folder
 
         root = ledger_folder(self.hook, plan.output)
         assert root is not None  # noqa: S101 - there is a bucket
-        return BatchDesk(
+        self._the_desk = BatchDesk(
             self.hook.get_s3_client(),
             root,
             plan,
@@ -134,3 +140,11 @@ class BatchArguments(RequestArguments):
             limit=FailureLimit.of(self.max_failed),
             **options,
         )
+        tell_links(
+            context,
+            self,
+            source=self.source if isinstance(self.source, str) else None,
+            manifest=str(self._the_desk.folder.child(f"{result_name(context)}.jsonl")),
+            conn_id=self.modelslab_conn_id,
+        )
+        return self._the_desk

@@ -7,13 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_modelslab.api.errors import JobLostError, ModelsLabError
-from airflow_provider_modelslab.api.polling import PollPolicy
-from airflow_provider_modelslab.api.response import Finished
-from airflow_provider_modelslab.storage.manifest import LINK_LIFETIME
+from airflow_provider_modelslab.api.poll_policy import PollPolicy
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.request import Video2VideoRequest
+    from airflow_provider_modelslab.api.response import Finished
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.storage.inputs import PreparedInput
     from airflow_provider_modelslab.storage.manifest import Job
@@ -48,6 +47,8 @@ def submit(
     hook: ModelsLabHook, request: Video2VideoRequest, clip: PreparedInput, track_id: str
 ) -> tuple[Job, Finished | None]:
     """Submit a job once: the job, and the result's links where the answer had them already."""
+    from airflow_provider_modelslab.api.response import Finished
+
     # Nothing is logged here: in a process that lost its supervisor Airflow's logger raises, and the id would be lost
     # before the ledger has it.
     sent = request.model_copy(update={"init_video": clip.url, "track_id": track_id})
@@ -77,6 +78,8 @@ def deadline_of(job: Job, timeout: float) -> float:
 
 def has_outlived_its_result(job: Job, error: ModelsLabError) -> bool:
     """Whether a job is lost because its result was left for longer than the vendor keeps it."""
+    from airflow_provider_modelslab.storage.manifest import LINK_LIFETIME
+
     return isinstance(error, JobLostError) and time.time() - (job.submitted_at or 0) > LINK_LIFETIME.total_seconds()
 
 

@@ -8,23 +8,34 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_modelslab.api.errors import JobNotFinishedError, StorageConfigurationError
-from airflow_provider_modelslab.api.response import Failed, Finished
-from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
+from airflow_provider_modelslab.lineage.clip import JobReport
+from airflow_provider_modelslab.lineage.report import reported
+from airflow_provider_modelslab.links.media import (
+    ModelsLabJobLink,
+    ModelsLabManifestLink,
+    ModelsLabResultLink,
+    tell_links,
+    tell_manifest,
+)
 from airflow_provider_modelslab.operators.arguments import (
     check_destination,
     link_suffix,
     resolve_destination,
     result_name,
 )
-from airflow_provider_modelslab.storage.manifest import Job
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_modelslab.api.response import Finished
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.storage.manifest import Job
+
 __all__ = ["ModelsLabVideo2VideoToS3Operator"]
 
 
-class ModelsLabVideo2VideoToS3Operator(BaseOperator):
+class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
     """Copy a finished job's result to S3, checked and with a sidecar; returns the same manifest as the main operator.
 
     It costs nothing at the endpoint and may be run again at will, as long as the links live (24 hours).
@@ -38,6 +49,7 @@ class ModelsLabVideo2VideoToS3Operator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("job", "destination", "modelslab_conn_id")
+    operator_extra_links = (ModelsLabResultLink(), ModelsLabManifestLink(), ModelsLabJobLink())
     ui_color = "#efe8fb"
 
     def __init__(
@@ -45,7 +57,7 @@ class ModelsLabVideo2VideoToS3Operator(BaseOperator):
         *,
         job: Any,
         destination: str | None = None,
-        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        modelslab_conn_id: str = DEFAULT_CONN_NAME,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -54,11 +66,15 @@ class ModelsLabVideo2VideoToS3Operator(BaseOperator):
         self.modelslab_conn_id = modelslab_conn_id
         check_destination(destination)
 
+    @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the links, check the bucket, copy."""
+        from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
         from airflow_provider_modelslab.storage.checks import require_bucket
+        from airflow_provider_modelslab.storage.manifest import Job
 
         job = Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)
+        tell_links(context, self, job_id=job.job_id, conn_id=job.conn_id)
         hook = ModelsLabHook(job.conn_id)
         finished = self._finished(hook, job)
         suffix = job.request.get("output_type") or link_suffix(finished.links)
@@ -70,10 +86,13 @@ class ModelsLabVideo2VideoToS3Operator(BaseOperator):
         require_bucket(hook.get_s3_client(), target.bucket)
         manifest = hook.land(job, finished, target, expected_type=job.request.get("output_type"))
         self.log.info("Landed %s: %d bytes, sha256 %s", manifest["uri"], manifest["bytes"], manifest["sha256"])
+        tell_manifest(context, self, manifest)
         return manifest
 
     def _finished(self, hook: ModelsLabHook, job: Job) -> Finished:
         """The result: as the manifest tells it, else as the endpoint does."""
+        from airflow_provider_modelslab.api.response import Failed, Finished
+
         if isinstance(self.job, dict) and self.job.get("links"):
             return Finished(job.job_id, tuple(self.job["links"]), generation_time=self.job.get("generation_time_s"))
         answer = hook.fetch(job.job_id)

@@ -10,18 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import JobTimeoutError, StorageConfigurationError
-from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.lineage.report import reported
+from airflow_provider_modelslab.links.media import (
+    ModelsLabManifestLink,
+    ModelsLabResultLink,
+    ModelsLabSourceLink,
+    tell_links,
+    tell_manifest,
+)
 from airflow_provider_modelslab.operators.arguments import Video2VideoArguments, resolve_destination, result_name
 from airflow_provider_modelslab.operators.local_arguments import LocalArguments
-from airflow_provider_modelslab.operators.task_ledger import attempt_of, open_ledger, policy_in_force
-from airflow_provider_modelslab.storage.ledger import Fingerprint
-from airflow_provider_modelslab.storage.manifest import Job
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.request import Video2VideoRequest
+    from airflow_provider_modelslab.api.response import Finished
     from airflow_provider_modelslab.local.stages import Generated
+    from airflow_provider_modelslab.storage.manifest import Job
     from airflow_provider_modelslab.storage.uri import S3Uri
 
 __all__ = ["REMOTE_ONLY", "LocalVideo2VideoOperator", "made_job"]
@@ -49,14 +55,18 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
     """
 
     template_fields: Sequence[str] = (*Video2VideoArguments.template_fields, *LocalArguments.machine_fields)
+    operator_extra_links = (ModelsLabResultLink(), ModelsLabSourceLink(), ModelsLabManifestLink())
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**{name: value for name, value in arguments.items() if name not in REMOTE_ONLY})
 
+    @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Return what has landed before, else make the clip, land it and return its manifest."""
+        from airflow_provider_modelslab.operators.task_ledger import attempt_of, open_ledger, policy_in_force
         from airflow_provider_modelslab.storage.checks import require_bucket
         from airflow_provider_modelslab.storage.inputs import identify_input
+        from airflow_provider_modelslab.storage.ledger import Fingerprint
         from airflow_provider_modelslab.storage.relocate import is_gone, relocate
 
         request = self.build_request()
@@ -71,6 +81,8 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
             )
         s3 = self.hook.get_s3_client()
         require_bucket(s3, target.bucket)
+        told = {"result": str(target), "manifest": f"{target}.json", "conn_id": self.modelslab_conn_id}
+        tell_links(context, self, source=request.init_video, **told)
         ledger = open_ledger(context, self.hook, target)
         policy = policy_in_force(self._ledger_policy(), context)
         attempt = attempt_of(context, retries=self.retries, lease=self.timeout)
@@ -85,10 +97,13 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
 
         found = ledger.find_landed(fingerprint, policy, attempt, skip_landed=gone)
         if found is not None:
+            self._reused = True
             self.log.info("Take %d has landed before; nothing is made again", found.take)
-            return relocate(s3, found.manifest, target)
-        manifest = self._make(request, target)
-        ledger.record_landed(fingerprint, attempt, manifest)
+            manifest = relocate(s3, found.manifest, target)
+        else:
+            manifest = self._make(request, target)
+            ledger.record_landed(fingerprint, attempt, manifest)
+        tell_manifest(context, self, manifest)
         return manifest
 
     def _make(self, request: Video2VideoRequest, target: S3Uri) -> dict[str, Any]:
@@ -127,6 +142,9 @@ def made_job(request: Video2VideoRequest, made: Generated, started: float, conn_
 
     :param started: seconds since the epoch.
     """
+    from airflow_provider_modelslab.api.response import Finished
+    from airflow_provider_modelslab.storage.manifest import Job
+
     record = request.record()
     job = Job(job_id=f"local-{uuid.uuid4()}", conn_id=conn_id, submitted_at=started, request=record)
     meta = {**made.meta, "init_video": record["init_video"]}

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.sdk import BaseOperator
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.operators.arguments import check_destination
-from airflow_provider_modelslab.storage.ledger import LedgerPolicy
+from airflow_provider_modelslab.storage.ledger_policy import LedgerPolicy
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.request import Video2VideoRequest
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.local.engine import LocalEngine
     from airflow_provider_modelslab.local.speed import Speed
 
@@ -60,7 +61,7 @@ class LocalArguments(BaseOperator):
         self,
         *,
         destination: str | None = None,
-        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        modelslab_conn_id: str = DEFAULT_CONN_NAME,
         model_dir: str | None = None,
         catalog: str | Mapping[str, Any] | None = None,
         offline: bool = False,
@@ -104,6 +105,8 @@ class LocalArguments(BaseOperator):
     @cached_property
     def hook(self) -> ModelsLabHook:
         """The hook of this task's connection."""
+        from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
         return ModelsLabHook(self.modelslab_conn_id)
 
     def on_kill(self) -> None:

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import JobTimeoutError, RequestValidationError
-from airflow_provider_modelslab.batch.pipeline import run_in_stages
-from airflow_provider_modelslab.batch.problems import Problems
+from airflow_provider_modelslab.lineage.report import reported
+from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
 from airflow_provider_modelslab.operators.local import REMOTE_ONLY, made_job
 from airflow_provider_modelslab.operators.local_arguments import LocalArguments
-from airflow_provider_modelslab.operators.task_ledger import attempt_of, policy_in_force
-from airflow_provider_modelslab.storage.purchase import Landed
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.batch.desk import BatchDesk
     from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
     from airflow_provider_modelslab.local.stages import Prepared, Rendered
+    from airflow_provider_modelslab.storage.purchase import Landed
 
 __all__ = ["LocalVideo2VideoBatchOperator"]
 
@@ -54,6 +53,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was given up.
     """
 
+    operator_extra_links = (ModelsLabManifestLink(), ModelsLabSourceLink())
     template_fields: Sequence[str] = (
         *BatchArguments.template_fields,
         *BatchArguments.batch_fields,
@@ -63,8 +63,10 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**{name: value for name, value in arguments.items() if name not in _REMOTE_ONLY})
 
+    @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan the batch, skip what is there, make the rest and return the summary."""
+        from airflow_provider_modelslab.operators.task_ledger import attempt_of, policy_in_force
         from airflow_provider_modelslab.storage.relocate import is_gone
 
         plan = self._plan(self._made_by())
@@ -90,6 +92,9 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
 
     def _work(self, desk: BatchDesk, todo: list[ClipPlan], stages: _Stages) -> str | None:
         """Run the stages; why it was given up, if it was."""
+        from airflow_provider_modelslab.batch.pipeline import run_in_stages
+        from airflow_provider_modelslab.storage.purchase import Landed
+
         ending = run_in_stages(todo, read=stages.read, make=stages.make, write=stages.write)
         try:
             for clip, done in ending:
@@ -110,10 +115,12 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
 
     def _in_order(self, plan: BatchPlan, todo: list[ClipPlan]) -> list[ClipPlan]:
         """Clips that share a model, its parts and a size come together."""
+        from airflow_provider_modelslab.batch.plan import variant_of
+
         keys: dict[str, tuple[Any, ...]] = {}
 
         def key(clip: ClipPlan) -> tuple[Any, ...]:
-            variant = repr(sorted(clip.overrides.items(), key=str))
+            variant = variant_of(clip.overrides)
             if variant not in keys:
                 keys[variant] = self._engine.model_key(plan.request(clip))
             return keys[variant]
@@ -125,9 +132,12 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
 
         :raises RequestValidationError: with all that it cannot honour.
         """
+        from airflow_provider_modelslab.batch.plan import variant_of
+        from airflow_provider_modelslab.batch.problems import Problems
+
         problems, seen = Problems("The batch"), set()
         for clip in plan:
-            variant = repr(sorted(clip.overrides.items(), key=str))
+            variant = variant_of(clip.overrides)
             if variant in seen:
                 continue
             seen.add(variant)
@@ -170,6 +180,7 @@ class _Stages:
     ) -> Landed | tuple[Video2VideoRequest, Rendered, float]:
         """Run the model."""
         from airflow_provider_modelslab.local.stages import GenerationInterruptedError
+        from airflow_provider_modelslab.storage.purchase import Landed
 
         if isinstance(read, Landed):
             return read
@@ -195,6 +206,7 @@ class _Stages:
     ) -> Landed | dict[str, Any]:
         """Encode, upload and write down."""
         from airflow_provider_modelslab.storage.local_files import land_file
+        from airflow_provider_modelslab.storage.purchase import Landed
 
         if isinstance(made, Landed):
             return made

@@ -17,9 +17,16 @@ from airflow_provider_modelslab.api.errors import (
     SubmissionUnknownError,
     error_from_event,
 )
-from airflow_provider_modelslab.api.polling import GiveUp, JobPoller, PollPolicy
-from airflow_provider_modelslab.api.response import Finished
-from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
+from airflow_provider_modelslab.lineage.report import reported
+from airflow_provider_modelslab.links.media import (
+    ModelsLabJobLink,
+    ModelsLabManifestLink,
+    ModelsLabResultLink,
+    ModelsLabSourceLink,
+    tell_links,
+    tell_manifest,
+)
 from airflow_provider_modelslab.operators.arguments import (
     Video2VideoArguments,
     check_destination,
@@ -35,25 +42,20 @@ from airflow_provider_modelslab.operators.jobs import (
     readable_input,
     submit,
 )
-from airflow_provider_modelslab.operators.task_ledger import (
-    attempt_of,
-    buy_once,
-    ledger_folder,
-    open_ledger,
-    policy_in_force,
-    submission_name,
-    task_key,
-)
-from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy
-from airflow_provider_modelslab.storage.manifest import Job, finished_manifest, submitted_manifest
-from airflow_provider_modelslab.storage.purchase import Landed, Ledger, Purchase, Send
-from airflow_provider_modelslab.storage.uri import S3Uri
-from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
+from airflow_provider_modelslab.storage.ledger_policy import LedgerPolicy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_modelslab.api.poll_policy import PollPolicy
     from airflow_provider_modelslab.api.request import Video2VideoRequest
+    from airflow_provider_modelslab.api.response import Finished
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.storage.manifest import Job
+    from airflow_provider_modelslab.storage.purchase import Landed, Ledger, Purchase, Send
+    from airflow_provider_modelslab.storage.uri import S3Uri
+
+# What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
 
 __all__ = ["ModelsLabVideo2VideoOperator"]
 
@@ -92,13 +94,14 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
     """
 
     template_fields: Sequence[str] = (*Video2VideoArguments.template_fields, "destination", "modelslab_conn_id")
+    operator_extra_links = (ModelsLabResultLink(), ModelsLabSourceLink(), ModelsLabManifestLink(), ModelsLabJobLink())
 
     def __init__(
         self,
         *,
         destination: str | None = None,
         land_result: bool = True,
-        modelslab_conn_id: str = ModelsLabHook.default_conn_name,
+        modelslab_conn_id: str = DEFAULT_CONN_NAME,
         timeout: float = 3600.0,
         poll_interval: float = 2.0,
         max_poll_interval: float = 30.0,
@@ -133,11 +136,16 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
     @cached_property
     def hook(self) -> ModelsLabHook:
         """The hook of this task's connection."""
+        from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
         return ModelsLabHook(self.modelslab_conn_id)
 
+    @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Go on with what is paid for, or check everything that can be checked for free and submit once."""
+        from airflow_provider_modelslab.operators.task_ledger import open_ledger
         from airflow_provider_modelslab.storage.checks import require_bucket
+        from airflow_provider_modelslab.storage.purchase import Landed
         from airflow_provider_modelslab.storage.relocate import relocate
 
         request = self.build_request()
@@ -149,18 +157,28 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         while True:
             found = self._acquire(context, ledger, request, target)
             if isinstance(found, Landed):
+                self._reused = True
                 self.log.info("Take %d has landed before; nothing is submitted", found.take)
-                return relocate(self.hook.get_s3_client(), found.manifest, target) if target else dict(found.manifest)
+                s3 = self.hook.get_s3_client
+                manifest = relocate(s3(), found.manifest, target) if target else dict(found.manifest)
+                tell_manifest(context, self, manifest)
+                return manifest
             self._running = (ledger, found)
             try:
                 return self._see_through(context, ledger, found)
             except (JobFailedError, JobLostError) as error:
                 self._close(ledger, found, error)
 
+    @reported
     def execute_complete(
         self, context: Context, event: dict[str, Any], job: dict[str, Any], take: int = 1, resumed: bool = False
     ) -> dict[str, Any]:
         """Resume after the trigger: raise what it found, or land the result."""
+        from airflow_provider_modelslab.api.response import Finished
+        from airflow_provider_modelslab.operators.task_ledger import open_ledger
+        from airflow_provider_modelslab.storage.manifest import Job
+        from airflow_provider_modelslab.storage.purchase import Purchase
+
         found = Purchase(take, Job.from_dict(job), resumed=resumed)
         ledger = open_ledger(context, self.hook, self._target(context, self.output_type or "mp4"))
         self._running = (ledger, found)
@@ -190,7 +208,14 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         self, context: Context, ledger: Ledger, request: Video2VideoRequest, target: S3Uri | None
     ) -> Purchase | Landed:
         """What is paid for already, or one submit."""
+        from airflow_provider_modelslab.operators.task_ledger import (
+            attempt_of,
+            buy_once,
+            policy_in_force,
+            submission_name,
+        )
         from airflow_provider_modelslab.storage.inputs import identify_input
+        from airflow_provider_modelslab.storage.ledger import Fingerprint
         from airflow_provider_modelslab.storage.relocate import is_gone
 
         policy = policy_in_force(self._ledger_policy(), context)
@@ -264,9 +289,12 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         elif finished is None:
             self.log.info("Going on with job %s, which an earlier try paid for", job.job_id)
             finished = self._look(job)
+        self._tell_links(context, job)
         if finished is not None:
             return self._finish(context, ledger, found, finished)
         if not self.wait_for_completion:
+            from airflow_provider_modelslab.storage.manifest import submitted_manifest
+
             self.log.info("Not waiting for job %s: wait_for_completion is off", job.job_id)
             return submitted_manifest(job)
         deadline = deadline_of(job, self.timeout)
@@ -277,6 +305,9 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
 
     def _look(self, job: Job) -> Finished | None:
         """Look once at a job of an earlier try; ``None`` while it runs."""
+        from airflow_provider_modelslab.api.polling import GiveUp, JobPoller
+        from airflow_provider_modelslab.api.response import Finished
+
         poller = JobPoller(
             job.job_id,
             submitted_at=job.submitted_at or time.time(),
@@ -296,6 +327,9 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         return None
 
     def _defer(self, context: Context, found: Purchase, deadline: float) -> NoReturn:
+        from airflow_provider_modelslab.operators.task_ledger import ledger_folder, task_key
+        from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
+
         job = found.job
         left = max(deadline - time.time(), 0) + self.max_poll_interval + 60
         self.log.info("Waiting in the triggerer until %s UTC", time.strftime("%F %T", time.gmtime(deadline)))
@@ -321,8 +355,12 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         expected = job.request.get("output_type") or self.output_type
         target = self._target(context, expected or link_suffix(finished.links))
         if target is None:
+            from airflow_provider_modelslab.storage.manifest import finished_manifest
+
             self.log.info("Job %s is done; its links live for 24 hours: no destination was given", job.job_id)
-            return finished_manifest(job, finished)
+            manifest = finished_manifest(job, finished)
+            tell_manifest(context, self, manifest)
+            return manifest
         started = time.monotonic()
         try:
             manifest = self.hook.land(job, finished, target, expected_type=expected)
@@ -337,7 +375,21 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
             manifest["sha256"],
             time.monotonic() - started,
         )
+        tell_manifest(context, self, manifest)
         return manifest
+
+    def _tell_links(self, context: Context, job: Job) -> None:
+        """Where to look while the job runs; the result's places are those to be."""
+        target = self._target(context, self.output_type or "mp4") if self.wait_for_completion else None
+        tell_links(
+            context,
+            self,
+            source=self.init_video,
+            result=str(target) if target else None,
+            manifest=f"{target}.json" if target else None,
+            job_id=job.job_id,
+            conn_id=job.conn_id,
+        )
 
     def _target(self, context: Context, suffix: str) -> S3Uri | None:
         if not self.land_result:

@@ -12,10 +12,10 @@ from datetime import datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import TaskDeferred
-from airflow.sdk.serde import deserialize, serialize
-from airflow.serialization.decoders import smart_decode_trigger_kwargs
+
+from tests.support.airflow_versions import decode_trigger_kwargs, deserialize, serialize
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -36,6 +36,14 @@ class TaskInstance:
     max_tries: int = 0
     first_reschedule: datetime | None = None
     dag_run: Any = field(default_factory=lambda: SimpleNamespace(conf={}))
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = through_serde(value)
+
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index), "tasks here read XComs of their own"
+        return self.xcoms.get(key)
 
     def get_first_reschedule_date(self, context: object) -> datetime | None:
         return self.first_reschedule
@@ -84,7 +92,7 @@ def run(make: Callable[[], BaseOperator], context: Context | None = None) -> Any
 def in_the_triggerer(deferred: TaskDeferred) -> BaseTrigger:
     """The trigger that the triggerer makes of what the worker sent."""
     path, kwargs = deferred.trigger.serialize()
-    decoded = {name: smart_decode_trigger_kwargs(value) for name, value in through_serde(kwargs).items()}
+    decoded = {name: decode_trigger_kwargs(value) for name, value in through_serde(kwargs).items()}
     module, _, name = path.rpartition(".")
     trigger: BaseTrigger = getattr(importlib.import_module(module), name)(**decoded)
     return trigger

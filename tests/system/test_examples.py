@@ -13,6 +13,7 @@ import pytest
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.samples import small_mp4
 from tests.system.conftest import BLOCKING_DAG
+from tools.stack.process import wait_until
 from tools.stack.whole import LOCAL_KEY, WholeStack
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
@@ -106,6 +107,44 @@ def test_a_batch_on_this_machine_lands_a_prefix(stack: WholeStack) -> None:
     summary = stack.airflow.xcom("modelslab_local_batch", run_id, "restyle")
     assert (summary["found"], summary["landed"]) == (2, 2)
     assert frames_of(content(stack, "s3://system-tests/landed/local/clip1.mp4")) == [(64, 64)] * 4
+
+
+def test_a_landed_video_starts_the_next_dag(stack: WholeStack) -> None:
+    downstream = "modelslab_assets_downstream"
+    stack.airflow.wait_for_dag(downstream)
+    run_id = run(stack, "modelslab_assets", {**BATCH, "seed": 21})
+    manifest = stack.airflow.xcom("modelslab_assets", run_id, "restyle")
+
+    def runs() -> list[str]:
+        return [
+            str(found["dag_run_id"]) for found in stack.airflow.call("GET", f"dags/{downstream}/dagRuns")["dag_runs"]
+        ]
+
+    wait_until(
+        lambda: bool(runs()),
+        list(stack.airflow.parts.values()),
+        what=f"a run of {downstream}",
+        timeout=60,
+        interval=0.5,
+    )
+    (started,) = runs()  # nobody triggered it
+    assert stack.airflow.finish(downstream, started) == "success"
+    (video,) = stack.airflow.xcom(downstream, started, "publish")
+    assert (video["uri"], video["seed"], video["model_id"]) == (manifest["uri"], 21, "tiny")
+    assert hashlib.sha256(content(stack, video["uri"])).hexdigest() == video["sha256"]
+
+
+def test_functions_that_return_requests(stack: WholeStack) -> None:
+    dag_id = "modelslab_taskflow"
+    run_id = run(stack, dag_id, BATCH)
+    for index, style in enumerate(("an oil painting", "a woodcut")):
+        manifest = stack.airflow.xcom(dag_id, run_id, "restyle", map_index=index)
+        sidecar = json.loads(content(stack, manifest["sidecar_uri"]))
+        assert sidecar["request"]["prompt"] == f"{style}, warm colours"
+        assert (sidecar["request"]["strength"], sidecar["seed"]) == (0.6, len(style))
+        assert frames_of(content(stack, manifest["uri"])) == [(64, 64)] * 4
+    summary = stack.airflow.xcom(dag_id, run_id, "again")
+    assert (summary["found"], summary["landed"]) == (2, 2)
 
 
 def test_update_s3_makes_the_server_store_to_the_bucket(stack: WholeStack) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import json
 import subprocess
 import sys
+import types
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +22,15 @@ from packaging.utils import canonicalize_name
 
 import airflow_provider_modelslab
 from airflow_provider_modelslab import get_provider_info
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.storage.profile import S3Profile
+from tests.support.airflow_versions import AIRFLOW
 
 DIST = "airflow-provider-modelslab"
 PARTS = ("hooks", "operators", "sensors", "triggers")
+READ = {*S3Profile.__dataclass_fields__, "catalog", "webhook_url", "webhook_token"}
+"""What is read of a connection's extra."""
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +85,7 @@ def test_every_module_with_something_for_users_is_listed(info: dict[str, Any]) -
     assert for_users == set(modules(info))
 
 
+@pytest.mark.skipif(AIRFLOW < (3, 2), reason="Airflow 3.1 builds its forms in the API server alone")
 def test_airflow_shows_the_connection_form(info: dict[str, Any]) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -91,20 +98,83 @@ def test_airflow_shows_the_connection_form(info: dict[str, Any]) -> None:
     assert hook.connection_id_attribute_name == "modelslab_conn_id"
     assert hook.connection_testable
     shown = {name.removeprefix("extra__modelslab__") for name in fields if name.startswith("extra__modelslab__")}
-    assert shown == set(info["connection-types"][0]["conn-fields"]) == set(S3Profile.__dataclass_fields__)
-    assert not any(fields[f"extra__modelslab__{name}"].is_sensitive for name in shown)
+    assert shown == set(info["connection-types"][0]["conn-fields"]) == READ
+    secret = {name for name in shown if fields[f"extra__modelslab__{name}"].is_sensitive}
+    assert secret == {name for name in READ if "token" in name}
     assert behaviour["relabeling"] == {"password": "API key", "host": "Base URL"}
     # Other providers may warn of themselves.
     assert [str(entry.message) for entry in caught if "modelslab" in str(entry.message).lower()] == []
 
 
-def test_both_forms_of_the_connection_form_say_the_same(info: dict[str, Any]) -> None:
+def test_the_form_is_as_airflow_describes_forms(info: dict[str, Any]) -> None:
+    """The schema of provider.yaml, which Airflow ships beside the one it validates with, describes forms."""
+    file = Path(airflow.__file__).parent / "provider.yaml.schema.json"
+    if not file.exists():
+        pytest.skip("this Airflow does not ship the schema of provider.yaml")
+    schema = json.loads(file.read_text())["properties"]["connection-types"]
+    if "conn-fields" not in schema["items"]["properties"]:
+        pytest.skip("this Airflow takes the form from the hook alone")
+    jsonschema.Draft7Validator(schema).validate(info["connection-types"])
+
+
+def test_every_field_says_what_it_is_for(info: dict[str, Any]) -> None:
+    fields = info["connection-types"][0]["conn-fields"]
+    for name, field in fields.items():
+        assert field["label"][0].isupper(), name
+        assert field["description"].endswith("."), name
+        assert field["schema"]["type"] == ["string", "null"], name  # what is left empty is stored as null
+        jsonschema.Draft7Validator.check_schema(field["schema"])
+    assert len({field["label"] for field in fields.values()}) == len(fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("bucket", ["clips", "a.b-c", "0ab", None], ["No_Bucket", "ab", "a" * 64, "-ab", "s3://clips"]),
+        ("endpoint_url", ["https://s3.example.com", "http://minio:9000/", None], ["s3.example.com", "https://a?b=c"]),
+        ("public_url", ["https://cdn.example.com/clips"], ["ftp://host", "https://user:pw@host"]),
+        ("region", ["eu-central-1", "auto", "home"], []),
+    ],
+)
+def test_what_the_form_allows_the_profile_takes(
+    info: dict[str, Any], name: str, good: list[str | None], bad: list[str]
+) -> None:
+    schema = info["connection-types"][0]["conn-fields"][name]["schema"]
+    for value in good:
+        jsonschema.Draft7Validator(schema).validate(value)
+        assert getattr(S3Profile.from_extra({name: value}), name) == (value.rstrip("/") if value else None)
+    for value in bad:
+        assert not jsonschema.Draft7Validator(schema).is_valid(value)
+        with pytest.raises(StorageConfigurationError):
+            S3Profile.from_extra({name: value})
+
+
+def test_the_hook_says_the_same_in_its_own_words(info: dict[str, Any]) -> None:
     metadata = info["connection-types"][0]["ui-field-behaviour"]
     in_code = ModelsLabHook.get_ui_field_behaviour()
-    assert in_code["hidden_fields"] == metadata["hidden-fields"]
-    assert in_code["relabeling"] == metadata["relabeling"]
-    assert in_code["placeholders"]["host"] == metadata["placeholders"]["host"]
-    assert set(json.loads(in_code["placeholders"]["extra"])) <= set(S3Profile.__dataclass_fields__)
+    assert {name.replace("_", "-"): value for name, value in in_code.items()} == metadata
+
+
+def test_the_hook_has_the_same_fields(info: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow 3.1 asks the hook; its API server puts stand-ins in the place of WTForms, as is done here."""
+    wtforms = types.ModuleType("wtforms")
+    for kind in ("StringField", "PasswordField"):
+        setattr(wtforms, kind, functools.partial(_field, kind))
+    monkeypatch.setitem(sys.modules, "wtforms", wtforms)
+    fields = info["connection-types"][0]["conn-fields"]
+    assert ModelsLabHook.get_connection_form_widgets() == {
+        name: {
+            "kind": "PasswordField" if field["schema"].get("format") == "password" else "StringField",
+            "label": field["label"],
+            "description": field["description"],
+            "default": field["schema"].get("default"),
+        }
+        for name, field in fields.items()
+    }
+
+
+def _field(kind: str, label: str, *, description: str, default: str | None) -> dict[str, Any]:
+    return {"kind": kind, "label": label, "description": description, "default": default}
 
 
 def test_the_defaults_in_the_form_are_the_profiles(info: dict[str, Any]) -> None:
@@ -119,4 +189,4 @@ def test_the_import_loads_nothing_heavy() -> None:
         "print(*sorted(set(sys.modules) - before - sys.stdlib_module_names))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["airflow_provider_modelslab"]
+    assert done.stdout.split() == ["airflow_provider_modelslab", "airflow_provider_modelslab.connection_form"]

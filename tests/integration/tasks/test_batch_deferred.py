@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_modelslab.api.errors import PaymentRequiredError
 from airflow_provider_modelslab.batch.records import BatchFailedError

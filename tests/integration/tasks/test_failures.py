@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowRescheduleException, AirflowSensorTimeout, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 
 from airflow_provider_modelslab.api.errors import JobFailedError, JobLostError, JobNotFinishedError
 from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
 from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
 from tests.integration.tasks.conftest import FRAMES, Restyle, Store, WatchedEngine
+from tests.support.airflow_versions import AirflowRescheduleException
 from tests.support.connections import set_modelslab
 from tests.support.endpoint import Caller
 from tests.support.scripted_server import Answer, ScriptedServer

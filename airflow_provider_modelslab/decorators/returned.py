@@ -1,0 +1,95 @@
+"""Reading what a decorated function returned, with an error that names the field where it is not understood."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+
+if TYPE_CHECKING:
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
+
+__all__ = ["attributes_in", "source_in"]
+
+
+def attributes_in(returned: object, arguments: Collection[str]) -> dict[str, Any]:
+    """The attributes that a function returned; their values are checked with the rest of the request.
+
+    :param returned: a mapping of attributes, or a request.
+    :param arguments: names of the decorator's arguments, for the advice in an error.
+    :raises RequestValidationError: for something else, and for names that are no attributes.
+    """
+    from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
+
+    if isinstance(returned, Video2VideoRequest):
+        return _given(returned)
+    if not isinstance(returned, Mapping):
+        raise RequestValidationError.of(
+            "request",
+            "the function must return a mapping of the endpoint's attributes, or a Video2VideoRequest; it returned "
+            + _shown(returned),
+        )
+    known = (*ATTRIBUTES, "extra_parameters")
+    fields = {}
+    for name in returned:
+        if name in known:
+            continue
+        if name in arguments:
+            advice = "is an argument of the decorator, and no attribute of the request; give it there"
+        elif near := difflib.get_close_matches(str(name), known, n=1):
+            advice = f"is not an attribute of the endpoint; did you mean {near[0]}?"
+        else:
+            advice = "is not an attribute of the endpoint; extra_parameters passes others on"
+        fields[str(name)] = [f"{advice} (returned by the function)"]
+    if fields:
+        raise RequestValidationError.of_fields(fields)
+    return dict(returned)
+
+
+def source_in(returned: object, arguments: Collection[str], *, stored: bool) -> tuple[Any, dict[str, Any]]:
+    """The source of a batch that a function returned, and attributes for all its clips.
+
+    :param returned: what the operator takes as ``source`` (in a list, requests as well), or a mapping with ``source``
+        and attributes for all clips.
+    :param stored: whether the batch may be deferred; its plan is stored then, without what may be a secret.
+    :raises RequestValidationError: for something else.
+    """
+    attributes: dict[str, Any] = {}
+    if isinstance(returned, Mapping) and "source" in returned:
+        attributes = attributes_in({k: v for k, v in returned.items() if k != "source"}, arguments)
+        returned = returned["source"]
+    if returned is None or isinstance(returned, bool | int | float | bytes):
+        raise RequestValidationError.of(
+            "source",
+            "the function must return s3://bucket/prefix/, a manifest file, a list of clips, the summary of a batch, "
+            f"or a mapping with source and attributes for all clips; it returned {_shown(returned)}",
+        )
+    if "init_video" in attributes:
+        raise RequestValidationError.of("init_video", "is one clip's own; name the clips in source")
+    if stored:
+        from airflow_provider_modelslab.api.redaction import holds_secret
+
+        fields = {
+            name: [
+                "has a query, which may be a secret and is not stored while the batch waits; give it to the decorator"
+            ]
+            for name, value in attributes.items()
+            if holds_secret(value)
+        }
+        if fields:
+            raise RequestValidationError.of_fields(fields)
+    if isinstance(returned, str | Mapping) or not hasattr(returned, "__iter__"):
+        return returned, attributes
+    return [_given(item) if hasattr(item, "model_fields_set") else item for item in returned], attributes
+
+
+def _given(request: Video2VideoRequest) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in request.model_fields_set}
+
+
+def _shown(value: object) -> str:
+    from airflow_provider_modelslab.batch.problems import hide_queries
+
+    return "nothing" if value is None else f"{type(value).__name__} {hide_queries(repr(value))[:80]}"

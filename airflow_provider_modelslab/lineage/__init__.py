@@ -1,0 +1,1 @@
+"""What a task read and made, told to OpenLineage and to Airflow's assets."""

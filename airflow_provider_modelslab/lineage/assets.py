@@ -1,0 +1,50 @@
+"""Asset events of what has landed: metadata for the outlets that a task declares, and assets for its aliases."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.lineage.places import asset_uri
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+__all__ = ["tell_assets"]
+
+log = logging.getLogger(__name__)
+
+
+def tell_assets(
+    outlets: Iterable[object],
+    context: Context,
+    extra: Mapping[str, Any],
+    landed: Iterable[tuple[str, Mapping[str, Any]]],
+) -> None:
+    """Say in a task's asset events what it made.
+
+    An ``Asset`` among the outlets gets ``extra`` with its event; what the Dag's author has put there stays. An
+    ``AssetAlias`` gets one asset for each entry of ``landed``. Nothing is raised: what has landed is paid for, and a
+    task does not fail for the news of it.
+
+    :param outlets: of the task.
+    :param extra: plain JSON without secrets.
+    :param landed: URIs, each with the ``extra`` of its event.
+    """
+    events = context.get("outlet_events")
+    if events is None or not (outlets := list(outlets)):
+        return
+    from airflow.sdk import Asset, AssetAlias
+
+    entries = list(landed)
+    for outlet in outlets:
+        try:
+            if isinstance(outlet, AssetAlias):
+                for uri, about in entries:
+                    events[outlet].add(Asset(asset_uri(uri)), extra=dict(about))
+            else:
+                noted = events[outlet].extra  # type: ignore[index]  # an Asset, or a reference to one
+                noted.update({name: value for name, value in extra.items() if name not in noted})
+        except Exception as error:  # noqa: BLE001 - see above
+            log.warning("The event of %r does not tell what landed: %s: %s", outlet, type(error).__name__, error)

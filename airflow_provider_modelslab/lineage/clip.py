@@ -1,0 +1,85 @@
+"""What is told of one clip."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.lineage.places import Output
+from airflow_provider_modelslab.lineage.report import Report, request_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_modelslab.storage.manifest import Job
+
+__all__ = ["ClipReport", "JobReport"]
+
+_OF_THE_EVENT = (
+    *("status", "uri", "sidecar_uri", "bytes", "sha256", "content_type"),
+    *("model_id", "seed", "generation_time_s", "job_id", "conn_id"),
+)
+_OF_THE_RUN = ("status", "job_id", "seed", "generation_time_s", "bytes")
+
+
+class ClipReport(Report):
+    """Of an operator that restyles one clip, and returns its manifest."""
+
+    init_video: str
+    modelslab_conn_id: str
+
+    def _read(self) -> list[str]:
+        job = self._job()
+        # Its job knows what a function returned, whatever the decorator has.
+        clip = (job.request.get("init_video") if job else None) or self.init_video
+        return [clip] if clip else []
+
+    def _made(self) -> list[Output]:
+        result = self._result or {}
+        return [Output(result["uri"], result["bytes"], 1)] if result.get("status") == "landed" else []
+
+    def _facts(self) -> dict[str, Any]:
+        job, result = self._job(), self._result or {}
+        # After a deferral a request that a function returned is known by its job alone.
+        request = request_of(job.request if job and job.request else self)
+        facts = {
+            "conn_id": self.modelslab_conn_id,
+            "model_id": request.get("model_id"),
+            "request": request,
+            "seed": request.get("seed"),
+            "job_id": job.job_id if job else None,
+            "reused": self._reused if result else None,
+        }
+        return facts | {name: result[name] for name in _OF_THE_RUN if result.get(name) is not None}
+
+    def _extra(self) -> dict[str, Any]:
+        result = self._result or {}
+        return {**{name: result[name] for name in _OF_THE_EVENT if name in result}, "reused": self._reused}
+
+    def _landed(self, context: Context) -> list[tuple[str, dict[str, Any]]]:
+        return [(output.uri, self._extra()) for output in self._made()]
+
+    def _job(self) -> Job | None:
+        """The job that is paid for, where there is one."""
+        running = getattr(self, "_running", None)
+        job: Job | None = running[1].job if running else None
+        return job
+
+
+class JobReport(ClipReport):
+    """Of an operator that lands the result of a job which an earlier task submitted."""
+
+    job: Any
+
+    def _read(self) -> list[str]:
+        job = self._job()
+        clip = job.request.get("init_video") if job else None
+        return [clip] if clip else []
+
+    def _job(self) -> Job | None:
+        from airflow_provider_modelslab.api.errors import RequestValidationError
+        from airflow_provider_modelslab.storage.manifest import Job
+
+        try:
+            return Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)
+        except RequestValidationError:
+            return None

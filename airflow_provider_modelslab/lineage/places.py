@@ -1,0 +1,72 @@
+"""How a place is named as an OpenLineage dataset and as an Airflow asset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+__all__ = ["Output", "Place", "asset_uri", "place_of"]
+
+_LEGAL_IN_PATHS = "/!$&'()*+,;=:@-._~"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A dataset's name, as the naming rules of OpenLineage and Airflow's own converters have it.
+
+    :param namespace: ``s3://bucket``, ``https://host:port`` or ``file``.
+    :param name: the key, or the path.
+    """
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Something in S3.
+
+    :param uri: the object, or the prefix.
+    :param bytes: the size of what is there; ``None`` before it is.
+    :param files: how many objects.
+    """
+
+    uri: str
+    bytes: int | None = None
+    files: int | None = None
+
+
+def place_of(text: object) -> Place | None:
+    """Where a clip or a result is; ``None`` for what is no place. User, password and query of a link are left out.
+
+    :param text: ``s3://bucket/key``, an http(s) link, ``file://`` or a path.
+    """
+    if not isinstance(text, str) or not text.strip():
+        return None
+    text = text.strip()
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Place("file", str(Path(text).absolute()))
+    scheme = scheme.lower()
+    if scheme == "s3":  # not by urlsplit: a key may hold "#" and "?"
+        bucket, _, key = rest.partition("/")
+        return Place(f"s3://{bucket}", key or "/") if bucket else None
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return None
+    if scheme in {"http", "https"}:
+        host = parts.netloc.rpartition("@")[2]
+        return Place(f"{scheme}://{host}", parts.path or "/") if host else None
+    return Place("file", unquote(parts.path)) if scheme == "file" and parts.path else None
+
+
+def asset_uri(uri: str) -> str:
+    """An S3 URI as Airflow takes it for an asset: characters that are illegal in URIs are percent-encoded.
+
+    Airflow would cut a key at ``#``, sort what follows ``?``, and, on MySQL, refuse what is not ASCII. The event's
+    ``extra["uri"]`` has the URI as it is.
+    """
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{quote(rest, safe=_LEGAL_IN_PATHS)}"

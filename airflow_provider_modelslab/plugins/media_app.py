@@ -1,0 +1,155 @@
+"""The answers to the links on tasks: a fresh link to S3, a small file, or a page that says how things are.
+
+The routes run in threads of the API server's pool, since database, S3 and endpoint are read in a blocking way.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from airflow.configuration import conf
+from airflow.utils.session import create_session
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+
+from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
+from airflow_provider_modelslab.api.redaction import scrub, strip_query
+from airflow_provider_modelslab.api.response import Answer, Failed, Finished
+from airflow_provider_modelslab.plugins.gallery_store import Store, open_store
+from airflow_provider_modelslab.plugins.media_access import require_reader
+from airflow_provider_modelslab.plugins.media_page import HEADERS, page
+from airflow_provider_modelslab.plugins.media_place import FILES, What, is_borne_out, public_url, read_facts
+from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult, read_task
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+__all__ = ["make_app"]
+
+_SHOWN_AS_TEXT = 8 * 1024 * 1024
+_LOOK_AGAIN = 5
+
+Text = Annotated[str, Query(max_length=250)]
+_READER = [Depends(require_reader)]
+
+
+def show(
+    request: Request,
+    dag_id: Text,
+    run_id: Text,
+    task_id: Text,
+    what: What,
+    map_index: int = -1,
+) -> Response:
+    """Answer one click."""
+    with create_session() as session:
+        task = read_task(session, dag_id, run_id, task_id, map_index)
+        facts = read_facts(session, task) if task else {}
+    if task is None:
+        raise HTTPException(404, "There is no such task instance")
+    say = _Speaker(request, task)
+    fact = facts.get("job_id" if what == "job" else FILES[what])
+    if not fact:
+        return say(404, "Nothing to show", f"This task has named no {what} so far.", again=task.state not in ENDED)
+    try:
+        conn_id = facts.get("conn_id") or "modelslab_default"
+        return _job(say, conn_id, fact) if what == "job" else _file(say, what, fact, open_store(conn_id), task, facts)
+    except ModelsLabError as error:
+        return say(502, "That did not work", str(error), {"Connection": facts.get("conn_id")})
+
+
+class _Speaker:
+    """Says how things are: as a page to browsers, as JSON to programs."""
+
+    def __init__(self, request: Request, task: TaskResult) -> None:
+        self._html = "text/html" in request.headers.get("Accept", "")
+        parts = [task.dag_id, "runs", task.run_id, "tasks", task.task_id]
+        mapped = ["mapped", str(task.map_index)] if task.map_index >= 0 else []
+        self._back = "/".join([f"{_root()}/dags", *(quote(part, safe="") for part in parts + mapped), "details"])
+
+    def __call__(
+        self, status: int, title: str, text: str, facts: dict[str, Any] | None = None, *, again: bool = False
+    ) -> Response:
+        if not self._html:
+            return JSONResponse({"title": title, "detail": text, **scrub(facts or {})}, status, headers=HEADERS)
+        refresh = _LOOK_AGAIN if again else None
+        return HTMLResponse(page(title, text, scrub(facts or {}), back=self._back, refresh=refresh), status, HEADERS)
+
+
+def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, facts: dict[str, str]) -> Response:
+    from airflow_provider_modelslab.batch.objects import read_object, refused, status_of
+
+    if not fact.startswith("s3://"):
+        return say(200, "Elsewhere", f"This task's {what} is not in S3.", {what.title(): strip_query(fact)})
+    uri = S3Uri.parse(fact)
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        size = store.s3.head_object(Bucket=uri.bucket, Key=uri.key)["ContentLength"]
+    except ClientError as error:
+        if status_of(error) != 404:
+            raise refused(error, uri) from error
+        size = None
+    except BotoCoreError as error:
+        raise refused(error, uri) from error
+    if size is None or not is_borne_out(what, uri, task, facts, store.s3):
+        return _missing(say, what, uri, task, gone=size is None)
+    if what in {"manifest", "sidecar"} and size <= _SHOWN_AS_TEXT:
+        body = read_object(store.s3, uri) or b""
+        kind = "application/json" if uri.key.endswith(".json") else "text/plain; charset=utf-8"
+        return Response(body, media_type=kind, headers=HEADERS)
+    link = public_url(store.profile, uri) or store.link(uri)
+    return RedirectResponse(link, 307, headers=HEADERS)
+
+
+def _missing(say: _Speaker, what: What, uri: S3Uri, task: TaskResult, *, gone: bool) -> Response:
+    facts = {"State of the task": task.state, "Place": str(uri)}
+    if task.state not in ENDED and what != "source":
+        return say(404, "Not there yet", f"The {what} is written when the work is done.", facts, again=True)
+    if gone:
+        return say(404, "Not there", f"There is no {what} at this place: it was not written, or was deleted.", facts)
+    text = f"An object is there, and nothing but an XCom says that it is this task's {what}; it is not shown."
+    return say(404, "Not shown", text, facts)
+
+
+def _job(say: _Speaker, conn_id: str, job_id: str) -> Response:
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
+    open_store(conn_id)  # refuses connections of other types
+    hook = ModelsLabHook(conn_id)
+    answer: Answer = hook.fetch(job_id)
+    facts: dict[str, Any] = {"Job": job_id, "Endpoint": hook.base_url, "Connection": conn_id}
+    if isinstance(answer, Finished):
+        took = {} if answer.generation_time is None else {"Seconds of work": round(answer.generation_time, 2)}
+        links = {f"Link {n}": strip_query(link) for n, link in enumerate(answer.links, 1)}
+        text = "The endpoint keeps these links for a day, unless it stores to a bucket of yours."
+        return say(200, "The job is done", text, facts | took | links)
+    if isinstance(answer, Failed):
+        if answer.reason is Reason.JOB_LOST:
+            return say(200, "The endpoint does not know this job", answer.message, facts)
+        return say(200, "The job failed", answer.message, {**facts, "Reason": answer.reason.value})
+    eta = {"Expected in": f"{answer.eta:.0f} s"} if answer.eta else {}
+    return say(
+        200, "The job is in work", answer.message or "It has not ended.", {**facts, "State": answer.status, **eta},
+        again=True,
+    )  # fmt: skip
+
+
+def make_app() -> FastAPI:
+    """The application to mount; its one route is ``GET /``."""
+    app = FastAPI(title="ModelsLab media", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_api_route("/", show, methods=["GET"], dependencies=_READER, response_model=None)
+
+    @app.exception_handler(HTTPException)
+    async def refuse(request: Request, error: Exception) -> Response:
+        problem = error if isinstance(error, HTTPException) else HTTPException(500)
+        if problem.status_code == 401 and "text/html" in request.headers.get("Accept", ""):
+            here = f"{_root()}{request.scope.get('root_path', '').removeprefix(_root())}/?{request.url.query}"
+            return RedirectResponse(f"{_root()}/api/v2/auth/login?{urlencode({'next': here})}", 307, headers=HEADERS)
+        return JSONResponse({"detail": problem.detail}, problem.status_code, headers=HEADERS)
+
+    return app
+
+
+def _root() -> str:
+    """The path below which the API server is published; empty for most."""
+    return urlsplit(str(conf.get("api", "base_url", fallback="") or "")).path.rstrip("/")

@@ -1,0 +1,64 @@
+"""What tests use of Airflow that lies elsewhere in the oldest version that is supported."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+__all__ = [
+    "AIRFLOW",
+    "AirflowRescheduleException",
+    "DagSerialization",
+    "decode_trigger_kwargs",
+    "deserialize",
+    "examples_bag",
+    "serialize",
+]
+
+# Pre-releases of a version are of that version.
+AIRFLOW = Version(version("apache-airflow-core")).release[:2]
+
+if TYPE_CHECKING or AIRFLOW >= (3, 3):
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.sdk.exceptions import AirflowRescheduleException
+    from airflow.sdk.serde import deserialize, serialize
+    from airflow.serialization.decoders import smart_decode_trigger_kwargs as decode_trigger_kwargs
+    from airflow.serialization.serialized_objects import DagSerialization
+else:
+    from airflow.exceptions import AirflowRescheduleException
+    from airflow.serialization.serialized_objects import BaseSerialization
+    from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
+    from airflow.serialization.serialized_objects import smart_decode_trigger_kwargs as decode_trigger_kwargs
+
+    try:
+        from airflow.dag_processing.dagbag import DagBag  # 3.2
+    except ImportError:
+        from airflow.models.dagbag import DagBag
+
+    # What a deferral was put through before Airflow had serde for it.
+    serialize, deserialize = BaseSerialization.serialize, BaseSerialization.deserialize
+
+    from airflow.sdk.exceptions import ErrorType
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse
+
+    class _NoSupervisor:
+        """Outside a task, 3.1 looks a connection up in the environment only if it has someone to ask afterwards."""
+
+        def send(self, question: object) -> ErrorResponse:
+            return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
+
+        async def asend(self, question: object) -> ErrorResponse:
+            return self.send(question)
+
+    if not hasattr(task_runner, "SUPERVISOR_COMMS"):
+        task_runner.SUPERVISOR_COMMS = _NoSupervisor()
+
+
+def examples_bag(folder: Path) -> Any:
+    """The Dags of a folder as the Dag processor reads them; 3.1 had no ``bundle_name``."""
+    named: dict[str, Any] = {"bundle_name": "examples"} if AIRFLOW >= (3, 2) else {}
+    return DagBag(dag_folder=str(folder), bundle_path=folder, **named)
