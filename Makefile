@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Tests side by side. More than four would be more real Airflows than most machines like.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 
-.PHONY: help demo test lint types imports unit radosgw celery chromium docs constraints clean install
+.PHONY: help demo test lint types imports unit radosgw celery chromium docs oldest dist wheel constraints clean install
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -56,6 +56,15 @@ chromium: ## a browser for the tests of pages, which are skipped without one (in
 docs: $(STAMP) ## the documentation site, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -E -a -b html docs docs/_build/html
 
+oldest: ## the oldest supported Airflow, in .venv-3.1: modules, tests, and three Dags from end to end
+	PYTHON=$(PYTHON) tools/compat/run.sh 3.1 $(ARGS)
+
+dist: $(STAMP) ## sdist and wheel, checked
+	$(BIN)/python -m tools.release.dist dist
+
+wheel: $(STAMP) ## the wheel in an empty environment: what Airflow lists of it
+	$(BIN)/python -m tools.release.check_wheel
+
 constraints: $(STAMP) ## writes what is installed to constraints.txt
 	@{ echo "# What the two commands of the README install, pinned. Regenerate with \`make constraints\`."; \
 	   echo "torch==2.13.0"; \
@@ -63,4 +72,4 @@ constraints: $(STAMP) ## writes what is installed to constraints.txt
 	mv constraints.new constraints.txt
 
 clean: ## removes everything that the other targets made
-	rm -rf $(VENV) .state demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis docs/_build
+	rm -rf $(VENV) .state demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis docs/_build .venv-*

@@ -1,0 +1,1 @@
+"""The package beside other versions of Airflow than the one it is developed with."""

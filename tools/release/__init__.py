@@ -1,0 +1,1 @@
+"""What a release is made with, and how it is looked at before it is published."""
