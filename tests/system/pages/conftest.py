@@ -28,7 +28,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(DAGS, folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     whole = WholeStack(
-        folder, dags_folder=folder / "dags", bucket=BUCKET, endpoint_arguments=("--engine", "echo", "--admin")
+        folder,
+        dags_folder=folder / "dags",
+        bucket=BUCKET,
+        endpoint_arguments=("--engine", "echo", "--admin", "--allow-request-faults"),
+        airflow_env={"AIRFLOW__MODELSLAB__WEBHOOK_CONN_IDS": "modelslab_push"},  # of test_webhook.py
     )
     try:
         whole.start_s3()

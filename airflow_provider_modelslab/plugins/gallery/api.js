@@ -1,0 +1,93 @@
+// Calls to the routes behind this page, and links to clips: asked for together, kept while they work.
+
+export class Refused extends Error {
+  constructor(status, text) {
+    super(text);
+    this.status = status;
+  }
+}
+
+async function get(path, query) {
+  const url = new URL(`api/${path}`, location.href);
+  url.search = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== undefined && value !== null));
+  const answer = await fetch(url, { headers: { Accept: "application/json" }, credentials: "same-origin" });
+  if (answer.ok) return answer;
+  let detail = "";
+  try {
+    detail = (await answer.json()).detail;
+  } catch {
+    // no JSON: a proxy's own page
+  }
+  throw new Refused(answer.status, typeof detail === "string" && detail ? detail : `HTTP ${answer.status}`);
+}
+
+/** One task instance. */
+export class Task {
+  constructor({ dag_id, run_id, task_id, map_index }) {
+    Object.assign(this, { dag_id, run_id, task_id, map_index });
+    this.path = `dags/${encodeURIComponent(dag_id)}/tasks/${encodeURIComponent(task_id)}/${map_index}`;
+    this.known = new Map();
+    this.waiting = new Map();
+  }
+
+  async show(version) {
+    return (await get(this.path, { run_id: this.run_id, version })).json();
+  }
+
+  async clip(index) {
+    return (await get(`${this.path}/clips/${index}`, { run_id: this.run_id })).json();
+  }
+
+  async retry(indices) {
+    const answer = await get(`${this.path}/retry`, { run_id: this.run_id, clips: indices?.join(",") });
+    return { text: await answer.text(), leftOut: Number(answer.headers.get("X-Left-Out")) || 0 };
+  }
+
+  async sample(count) {
+    return Object.values(await this.#links({ sample: count }));
+  }
+
+  async #links(query) {
+    return (await (await get(`${this.path}/links`, { run_id: this.run_id, ...query })).json()).links;
+  }
+
+  /** The links of one clip; those that are asked for within a moment go in one call. */
+  links(index, { fresh = false } = {}) {
+    const known = this.known.get(index);
+    if (known && !fresh && known.until > performance.now()) return known.links;
+    if (fresh) {
+      const links = this.#ask([index], true).then((found) => found[index] ?? {});
+      this.known.set(index, { links, until: performance.now() + 25 * 60_000 });
+      return links;
+    }
+    const links = new Promise((done, failed) => {
+      this.waiting.set(index, { done, failed });
+      if (this.waiting.size === 1) setTimeout(() => this.#flush(), 40);
+    });
+    this.known.set(index, { links, until: performance.now() + 25 * 60_000 });
+    links.catch(() => this.known.delete(index));
+    return links;
+  }
+
+  async #flush() {
+    const asked = [...this.waiting];
+    this.waiting.clear();
+    for (let start = 0; start < asked.length; start += 100) {
+      const part = asked.slice(start, start + 100);
+      try {
+        const found = await this.#ask(part.map(([index]) => index), false);
+        for (const [index, { done }] of part) done(found[index] ?? {});
+      } catch (error) {
+        for (const [, { failed }] of part) failed(error);
+      }
+    }
+  }
+
+  #ask(indices, fresh) {
+    return this.#links({ clips: indices.join(","), fresh: fresh || undefined });
+  }
+}
+
+export async function recent(after) {
+  return (await get("recent", { after })).json();
+}

@@ -1,0 +1,172 @@
+// A grid of which only what can be seen exists: ten thousand clips cost as many elements as a screenful.
+
+import { calm, el } from "./dom.js";
+
+const GAP = 14;
+const NARROWEST = 232;
+const TEXT = 62; // pixels below a picture
+const SPARE = 1; // rows drawn above and below what can be seen
+const SETTLED = 120; // milliseconds for which a clip must be seen before it is asked for
+
+/**
+ * @param {object} options - draw(item): a card's element with a .frame; links(item): its links; side(item): which is shown.
+ */
+export class Grid {
+  constructor({ draw, links, side }) {
+    Object.assign(this, { draw, links, side });
+    this.items = [];
+    this.cards = new Map();
+    this.playAll = false;
+    this.place = el("div.grid", { role: "list" });
+    this.seen = new IntersectionObserver((entries) => entries.forEach((entry) => this.#see(entry)), { threshold: 0.15 });
+    this.measure = new ResizeObserver(() => this.#layout());
+    this.measure.observe(this.place);
+    this.onscroll = () => {
+      this.asked ||= requestAnimationFrame(() => {
+        this.asked = 0;
+        this.#render();
+      });
+    };
+    window.addEventListener("scroll", this.onscroll, { passive: true });
+    window.addEventListener("resize", this.onscroll, { passive: true });
+  }
+
+  close() {
+    window.removeEventListener("scroll", this.onscroll);
+    window.removeEventListener("resize", this.onscroll);
+    this.seen.disconnect();
+    this.measure.disconnect();
+    for (const key of [...this.cards.keys()]) this.#drop(key);
+  }
+
+  /** Show these; cards of items that stay are drawn anew when their `stamp` differs. */
+  show(items) {
+    this.items = items;
+    for (const [key, card] of this.cards) {
+      if (items[card.at]?.key !== key || items[card.at].stamp !== card.item.stamp) this.#drop(key);
+    }
+    this.#layout();
+  }
+
+  play(on) {
+    this.playAll = on;
+    for (const card of this.cards.values()) this.#move(card);
+  }
+
+  /** Bring an item into view and its button into focus. */
+  focus(at) {
+    if (!this.items[at]) return;
+    const top = Math.floor(at / this.columns) * this.row;
+    const box = this.place.getBoundingClientRect();
+    if (box.top + top < 60 || box.top + top + this.row > window.innerHeight) {
+      window.scrollTo({ top: window.scrollY + box.top + top - window.innerHeight / 3 });
+    }
+    this.#render();
+    this.cards.get(this.items[at].key)?.element.querySelector("button.frame")?.focus({ preventScroll: true });
+  }
+
+  #layout() {
+    const width = this.place.clientWidth;
+    if (!width) return;
+    this.columns = Math.max(1, Math.floor((width + GAP) / (NARROWEST + GAP)));
+    this.width = (width - GAP * (this.columns - 1)) / this.columns;
+    this.row = Math.round((this.width * 9) / 16) + TEXT + GAP;
+    const height = Math.ceil(this.items.length / this.columns) * this.row;
+    this.place.style.height = `${height}px`;
+    this.#render();
+  }
+
+  #render() {
+    if (!this.columns) return;
+    const top = this.place.getBoundingClientRect().top;
+    const first = Math.max(0, Math.floor(-top / this.row) - SPARE) * this.columns;
+    const last = Math.min(this.items.length, (Math.ceil((window.innerHeight - top) / this.row) + SPARE) * this.columns);
+    const wanted = new Set();
+    const fresh = [];
+    for (let at = first; at < last; at += 1) {
+      const item = this.items[at];
+      wanted.add(item.key);
+      let card = this.cards.get(item.key);
+      if (!card) {
+        card = { item, at, element: this.draw(item), shown: false };
+        card.element.setAttribute("role", "listitem");
+        card.element.card = card;
+        const frame = card.element.querySelector(".frame");
+        for (const event of ["pointerenter", "focus"]) frame.addEventListener(event, () => this.#hold(card, true));
+        for (const event of ["pointerleave", "blur"]) frame.addEventListener(event, () => this.#hold(card, false));
+        this.cards.set(item.key, card);
+        fresh.push(card.element);
+      }
+      card.at = at;
+      card.element.setAttribute("aria-setsize", String(this.items.length));
+      card.element.setAttribute("aria-posinset", String(at + 1));
+      const { style } = card.element;
+      style.width = `${this.width}px`;
+      style.transform = `translate(${(at % this.columns) * (this.width + GAP)}px, ${Math.floor(at / this.columns) * this.row}px)`;
+    }
+    for (const key of [...this.cards.keys()]) if (!wanted.has(key)) this.#drop(key);
+    this.place.append(...fresh);
+    for (const element of fresh) this.seen.observe(element);
+  }
+
+  #drop(key) {
+    const card = this.cards.get(key);
+    this.cards.delete(key);
+    this.seen.unobserve(card.element);
+    this.#hide(card);
+    card.element.remove();
+  }
+
+  #see({ target, isIntersecting }) {
+    const { card } = target;
+    card.shown = isIntersecting;
+    clearTimeout(card.timer);
+    if (isIntersecting) card.timer = setTimeout(() => this.#fill(card), SETTLED);
+    else this.#hide(card);
+  }
+
+  async #fill(card, fresh = false) {
+    const side = this.side(card.item);
+    if ((card.media && !fresh) || !side) return;
+    let link;
+    try {
+      link = (await this.links(card.item, { fresh }))[side];
+    } catch {
+      return; // the page tells what is wrong with its data; a picture that is missing says enough here
+    }
+    if (!card.shown || !link?.url) return;
+    card.media?.remove();
+    const image = link.type === "image";
+    card.media = el(image ? "img" : "video", { alt: "", "aria-hidden": "true", preload: "metadata", playsinline: true, referrerpolicy: "no-referrer" });
+    if (!image) Object.assign(card.media, { muted: true, loop: true });
+    card.media.addEventListener(image ? "load" : "loadeddata", () => card.element.classList.add("filled"), { once: true });
+    card.media.addEventListener("error", () => (fresh ? card.element.classList.add("broken") : this.#fill(card, true)), { once: true });
+    card.media.src = image ? link.url : `${link.url}#t=0.001`; // the fragment makes browsers draw the first picture
+    card.element.querySelector(".frame").prepend(card.media);
+    this.#move(card);
+  }
+
+  #hide(card) {
+    clearTimeout(card.timer);
+    if (!card.media) return;
+    if (card.media instanceof HTMLVideoElement) {
+      card.media.pause();
+      card.media.removeAttribute("src");
+      card.media.load(); // gives its memory and connection back
+    }
+    card.media.remove();
+    card.media = null;
+    card.element.classList.remove("filled");
+  }
+
+  #hold(card, held) {
+    card.held = held;
+    this.#move(card);
+  }
+
+  #move(card) {
+    if (!(card.media instanceof HTMLVideoElement)) return;
+    if (card.held ? !calm.matches : this.playAll) card.media.play().catch(() => {});
+    else card.media.pause();
+  }
+}

@@ -1,0 +1,87 @@
+// Which page this is, by its address; and looking again while a task goes on.
+
+import { Refused, Task } from "./api.js";
+import { Batch } from "./batch.js";
+import { airflowLink, el, icon } from "./dom.js";
+import { showRecent } from "./recent.js";
+import { showSingle, taskPath } from "./single.js";
+
+const LOOK_AGAIN = 4000;
+const page = document.getElementById("page");
+const asked = new URLSearchParams(location.search);
+
+function problem(error) {
+  const login = error instanceof Refused && error.status === 401;
+  const refused = error instanceof Refused && error.status === 403;
+  const words = login ? "You are not logged in to Airflow." : refused ? "Your role in Airflow does not let you read this Dag's results." : error.message;
+  page.replaceChildren(el("div.empty", { role: "alert" }, el("p", {}, words), login ? airflowLink("/", "Log in", icon("out")) : null));
+}
+
+function place() {
+  const inner = el("div.inner");
+  const bar = el("nav.trail", {}, el("a", { href: "./" }, "All videos"), el("span.gap"), airflowLink(taskPath(task), "Task in Airflow", icon("out")));
+  page.replaceChildren(...(asked.get("from") ? [bar] : []), inner);
+  return inner;
+}
+
+function isMapped(text) {
+  return /^\d+$/.test(text || "");
+}
+
+const task = new Task({
+  dag_id: asked.get("dag_id"),
+  run_id: asked.get("run_id"),
+  task_id: asked.get("task_id"),
+  // Airflow leaves the placeholder as it is where a task is not mapped.
+  map_index: isMapped(asked.get("map_index")) ? Number(asked.get("map_index")) : -1,
+});
+
+let end = () => {};
+let batch = null;
+let drawn = "";
+
+async function look() {
+  const answer = await task.show(batch?.answer.batch.version);
+  if (answer.kind === "other") {
+    end();
+    page.replaceChildren(el("div.empty", {}, el("p", {}, "This task is not one of the ModelsLab provider, so there is no video to show.")));
+    return false;
+  }
+  if (answer.kind === "batch") {
+    if (answer.unchanged) batch.update({ ...batch.answer, task: answer.task });
+    else if (batch) batch.update(answer);
+    else {
+      const inner = place();
+      batch = new Batch(inner, task, answer);
+      if (answer.problem) inner.prepend(el("p.note", { role: "alert" }, answer.problem));
+      end = () => batch.close();
+    }
+  } else {
+    // What plays is not disturbed for a clock that moved on.
+    const now = JSON.stringify([answer.single, answer.problem, answer.task.state]);
+    if (now !== drawn) {
+      end();
+      end = showSingle(place(), task, answer);
+      drawn = now;
+    }
+  }
+  return !answer.task.ended;
+}
+
+async function watch() {
+  try {
+    const goesOn = document.hidden ? true : await look();
+    if (goesOn) setTimeout(watch, LOOK_AGAIN);
+  } catch (error) {
+    if (!drawn && !batch) problem(error);
+    else setTimeout(watch, LOOK_AGAIN * 4);
+  } finally {
+    page.removeAttribute("aria-busy");
+  }
+}
+
+if (task.dag_id) watch();
+else
+  showRecent(page)
+    .catch(problem)
+    .finally(() => page.removeAttribute("aria-busy"));

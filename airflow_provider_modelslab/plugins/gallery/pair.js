@@ -1,0 +1,165 @@
+// Source and result side by side (or one over the other), started together and held together.
+
+import { calm, el, icon } from "./dom.js";
+
+/** One clip: a video or a picture, or words where there is none. */
+function clip(side, label) {
+  const box = el("figure.clip", { "data-side": side }, el("figcaption", {}, label));
+  return { box, media: null, side, label };
+}
+
+function say(target, text) {
+  target.media?.remove();
+  target.media = null;
+  target.box.querySelector(".say")?.remove();
+  target.box.append(el("p.say", {}, text));
+}
+
+/**
+ * The stage with its controls.
+ * @param {object} options - links: a function(fresh) that gives {source, result}; waiting: what stands for the result.
+ */
+export function pair({ links, waiting, title }) {
+  const source = clip("source", "Source");
+  const result = clip("result", "Result");
+  const both = [source, result];
+  const play = el("button.round", { type: "button", "aria-label": "Play", title: "Play or pause (space)" }, icon("play"));
+  const line = el("input.line", { type: "range", min: 0, max: 1000, value: 0, "aria-label": "Position", disabled: true });
+  const clock = el("output.clock", {}, "");
+  const over = el("button.toggle", { type: "button", "aria-pressed": "false", disabled: true, title: "Lay the result over the source" }, "Compare");
+  const wipe = el("input.wipe", { type: "range", min: 0, max: 100, value: 50, "aria-label": "How much of the source to show", hidden: true });
+  const stage = el("div.stage", { role: "group", "aria-label": title }, source.box, result.box, wipe);
+  const view = el("div.pair", {}, stage, el("div.controls", {}, play, line, clock, over));
+  let wanted = !calm.matches;
+  let gone = false;
+
+  const videos = () => both.map((one) => one.media).filter((media) => media instanceof HTMLVideoElement);
+  // The result says how long a round is; the source, which may go on for minutes, is shown as far.
+  const leader = () => (result.media instanceof HTMLVideoElement ? result.media : videos()[0]);
+
+  function draw() {
+    const lead = leader();
+    const playing = Boolean(lead) && !lead.paused;
+    play.replaceChildren(icon(playing ? "pause" : "play"));
+    play.setAttribute("aria-label", playing ? "Pause" : "Play");
+    play.disabled = !lead;
+    if (!lead || !Number.isFinite(lead.duration)) return;
+    line.disabled = false;
+    line.value = String(Math.round((lead.currentTime / lead.duration) * 1000));
+    clock.textContent = `${lead.currentTime.toFixed(1)} / ${lead.duration.toFixed(1)} s`;
+  }
+
+  function seek(at) {
+    for (const video of videos()) video.currentTime = Math.min(at, Number.isFinite(video.duration) ? video.duration : at);
+  }
+
+  async function start() {
+    wanted = true;
+    seek(leader()?.currentTime ?? 0);
+    await Promise.allSettled(videos().filter((video) => !video.ended).map((video) => video.play()));
+    draw();
+  }
+
+  function stop() {
+    wanted = false;
+    for (const video of videos()) video.pause();
+    draw();
+  }
+
+  function again() {
+    seek(0);
+    for (const video of videos()) video.play().catch(() => {});
+  }
+
+  function tick() {
+    if (gone) return;
+    const lead = leader();
+    if (lead && !lead.paused) {
+      for (const video of videos()) {
+        if (video !== lead && !video.paused && Math.abs(video.currentTime - lead.currentTime) > 0.12) video.currentTime = lead.currentTime;
+      }
+    }
+    draw();
+    requestAnimationFrame(tick);
+  }
+
+  function put(target, link, onbroken) {
+    target.box.querySelector(".say")?.remove();
+    target.media?.remove();
+    if (!link) return Promise.resolve(say(target, target === result ? waiting || "No result" : "The source was not recorded"));
+    if (!link.url) return Promise.resolve(say(target, link.why || "Not available"));
+    return new Promise((done) => {
+      const image = link.type === "image";
+      target.media = image
+        ? el("img", { alt: `${target.label} of ${title}`, referrerpolicy: "no-referrer" })
+        : el("video", { muted: true, playsinline: true, preload: "auto", "aria-label": `${target.label} of ${title}` });
+      if (!image) target.media.muted = true;
+      target.media.addEventListener(image ? "load" : "canplay", done, { once: true });
+      target.media.addEventListener("error", () => {
+        onbroken();
+        done();
+      });
+      target.media.src = link.url;
+      target.box.append(target.media);
+    });
+  }
+
+  async function load(fresh) {
+    let found;
+    try {
+      found = await links(fresh);
+    } catch (error) {
+      for (const target of both) say(target, error.message);
+      return;
+    }
+    if (gone) return;
+    let renewed = fresh;
+    await Promise.all(
+      both.map((target) =>
+        put(target, found[target.side], () => {
+          if (!renewed) {
+            renewed = true; // the link may have ended: once again with a new one
+            load(true);
+          } else if (target.media) {
+            say(target, `This browser cannot show ${target === source ? "the source" : "the result"}: it is gone, not open to it, or of a kind that it does not play.`);
+          }
+        }),
+      ),
+    );
+    if (gone) return;
+    over.disabled = !(source.media && result.media);
+    leader()?.addEventListener("ended", () => (wanted ? again() : draw()));
+    if (wanted) start();
+    else draw();
+  }
+
+  play.addEventListener("click", () => (leader()?.paused ? start() : stop()));
+  line.addEventListener("input", () => {
+    const lead = leader();
+    if (lead && Number.isFinite(lead.duration)) seek((Number(line.value) / 1000) * lead.duration);
+    draw();
+  });
+  over.addEventListener("click", () => {
+    const on = stage.classList.toggle("over");
+    over.setAttribute("aria-pressed", String(on));
+    wipe.hidden = !on;
+    stage.style.setProperty("--wipe", `${wipe.value}%`);
+  });
+  wipe.addEventListener("input", () => stage.style.setProperty("--wipe", `${wipe.value}%`));
+  stage.addEventListener("click", (event) => event.target !== wipe && !play.disabled && play.click());
+
+  load(false);
+  requestAnimationFrame(tick);
+  return {
+    view,
+    toggle: () => play.disabled || play.click(),
+    close() {
+      gone = true;
+      for (const video of videos()) {
+        video.pause();
+        video.removeAttribute("src");
+        video.load();
+      }
+    },
+  };
+}

@@ -1,0 +1,49 @@
+// The page of a task that makes one video.
+
+import { airflowLink, el, icon } from "./dom.js";
+import { badge, details } from "./details.js";
+import { pair } from "./pair.js";
+
+const INSTEAD = {
+  waiting: "Waiting for the result",
+  submitted: "Submitted; another task waits for it",
+  failed: "There is no result: the task failed",
+  pending: "Not reached yet",
+  nothing: "There is no result",
+};
+
+export function taskPath(task, tab = "") {
+  const mapped = task.map_index >= 0 ? `/mapped/${task.map_index}` : "";
+  return `/dags/${encodeURIComponent(task.dag_id)}/runs/${encodeURIComponent(task.run_id)}/tasks/${encodeURIComponent(task.task_id)}${mapped}${tab}`;
+}
+
+/** Draws it; gives a function that ends what plays. */
+export function showSingle(place, task, answer) {
+  const found = answer.single;
+  const stage = pair({
+    title: `${task.task_id}`,
+    waiting: INSTEAD[found.outcome],
+    links: async (fresh) => (found.result || found.source ? await task.links(0, { fresh }) : {}),
+  });
+  place.replaceChildren(
+    el("header.head", {}, el("h1", {}, task.task_id), badge(found.outcome), el("span.quiet", {}, answer.task.operator)),
+    answer.problem ? el("p.note", { role: "alert" }, answer.problem) : "",
+    stage.view,
+    found.outcome === "failed" && !found.error
+      ? el("p.note", {}, "The task came to no job, or its job told nothing. ", airflowLink(taskPath(answer.task), "Its log says why", icon("out")))
+      : "",
+    details(found),
+  );
+  place.dataset.outcome = found.outcome;
+  const key = (event) => {
+    if (event.key === " " && !event.target.closest("button,input,summary,a,textarea")) {
+      event.preventDefault();
+      stage.toggle();
+    }
+  };
+  document.addEventListener("keydown", key);
+  return () => {
+    document.removeEventListener("keydown", key);
+    stage.close();
+  };
+}

@@ -1,0 +1,242 @@
+"""What the gallery shows of a task that makes one video: the manifest, the sidecar, and the ledger while it waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_modelslab.api.errors import ModelsLabError, StorageConfigurationError
+from airflow_provider_modelslab.api.redaction import scrub
+from airflow_provider_modelslab.api.request import ATTRIBUTES
+from airflow_provider_modelslab.plugins.gallery_store import Store
+from airflow_provider_modelslab.plugins.media_place import public_url
+from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
+from airflow_provider_modelslab.storage.ledger import Entry, TaskKey, entry_name, last_take
+from airflow_provider_modelslab.storage.sidecar import sidecar_uri
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+__all__ = ["Media", "attributes_of", "describe_clip", "describe_single", "media_of", "read_json", "task_facts"]
+
+_FACTS = ("job_id", "model_id", "seed", "generation_time_s", "submitted_at", "expires_at", "eta_s", "conn_id")
+_RESULT = ("uri", "sidecar_uri", "bytes", "sha256", "content_type")
+_LEDGER = "_modelslab/ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A clip to look at.
+
+    :param where: as it was recorded: ``s3://bucket/key``, an http(s) link without its query, or a path.
+    """
+
+    where: str
+
+    def link(self, store: Store, *, fresh: bool = False) -> dict[str, Any]:
+        """``url`` and ``type`` (``video`` or ``image``), or ``why`` there is none."""
+        kind = "image" if PurePosixPath(urlsplit(self.where).path).suffix.lower() == ".gif" else "video"
+        scheme = self.where.partition("://")[0].lower()
+        if scheme == "s3":
+            try:
+                uri = S3Uri.parse(self.where)
+                public = None if fresh else public_url(store.profile, uri)
+                return {"url": public or store.link(uri, fresh=fresh), "type": kind}
+            except ModelsLabError as error:
+                return {"why": str(error)}
+        if scheme in {"http", "https"}:
+            return {"url": self.where, "type": kind}
+        return {"why": "This is a file on the worker's disk; it cannot be shown here."}
+
+
+def media_of(task: TaskResult, single: Mapping[str, Any]) -> dict[str, Media]:
+    """``result`` and ``source`` of what :func:`describe_single` gave, as far as more than an XCom bears them out.
+
+    XComs can be edited by people who have no access to S3. So an object is signed only as the result that its sidecar
+    names, and as the source that this sidecar or the task's own arguments name.
+    """
+    found = {}
+    result, source = (single.get("result") or {}).get("uri"), single.get("source")
+    if result and (_is_link(result) or single["borne_out"]):
+        found["result"] = Media(result)
+    if source and (_is_link(source) or single["borne_out"] or source == task.fields.get("init_video")):
+        found["source"] = Media(source)
+    return found
+
+
+def describe_single(task: TaskResult, store: Store | None) -> dict[str, Any]:
+    """Everything there is to show, as plain JSON without secrets.
+
+    ``outcome`` (``landed``, ``finished``: not copied to S3, ``submitted``: nobody has waited for it, ``waiting``,
+    ``failed`` or ``nothing``), ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, and ``borne_out``:
+    the result's sidecar says so too.
+
+    :param store: of the connection; ``None`` where it cannot be read.
+    """
+    notes: list[str] = []
+    manifest, request = task.manifest, attributes_of(task.fields)
+    facts = {name: manifest.get(name) for name in _FACTS if manifest.get(name) is not None}
+    outcome: str = manifest.get("status") or ("waiting" if task.state not in ENDED else "nothing")
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    sidecar: dict[str, Any] = {}
+    if outcome == "landed":
+        result = {name: manifest.get(name) for name in _RESULT}
+        sidecar = _sidecar(store, manifest.get("uri"), notes)
+        request |= sidecar.get("request") or {}
+        facts |= _told(sidecar)
+    elif manifest:
+        request |= manifest.get("request") or {}
+        links = manifest.get("links") or []
+        result = {"uri": scrub(str(links[0]))} if links else None
+    else:
+        entries = _ledger(task, store, notes)
+        take = last_take(entries)
+        if take is not None:
+            job = dict(entries.get(entry_name(take, Entry.JOB)) or {})
+            request |= job.get("request") or {}
+            facts |= _job_facts(job, entries.get(entry_name(take, Entry.CLAIM)) or {})
+            kinds = (Entry.FAILED, Entry.UNKNOWN, Entry.RELEASED)
+            error = next((told for kind in kinds if (told := entries.get(entry_name(take, kind)))), None)
+        if task.state in {"failed", "upstream_failed"}:
+            outcome = "failed"
+    facts.setdefault("model_id", request.get("model_id"))
+    return {
+        "outcome": outcome,
+        "request": request,
+        "source": request.get("init_video"),
+        "result": result,
+        "facts": {name: value for name, value in facts.items() if value is not None},
+        "error": None if error is None else _error(error),
+        "notes": notes,
+        "borne_out": bool(sidecar) and sidecar.get("uri") == manifest.get("uri"),
+    }
+
+
+def describe_clip(store: Store, row: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for one clip of a batch.
+
+    :param row: its line of the results manifest.
+    :param common: attributes that all clips share, for a clip without a sidecar.
+    """
+    notes: list[str] = []
+    done = row["status"] in {"landed", "skipped"}
+    sidecar = _sidecar(store, row["uri"], notes) if done else {}
+    result = {name: sidecar.get(name, row.get(name)) for name in _RESULT} if done else None
+    if result:
+        result |= {"uri": row["uri"], "sidecar_uri": str(sidecar_uri(S3Uri.parse(row["uri"])))}
+    facts = {name: row.get(name) for name in ("job_id", "seed", "seconds")} | _told(sidecar)
+    request = {**common, **(sidecar.get("request") or {}), "init_video": row["source"]}
+    facts.setdefault("model_id", request.get("model_id"))
+    return {
+        "outcome": row["status"],
+        "request": request,
+        "source": row["source"],
+        "result": result,
+        "facts": {name: value for name, value in facts.items() if value is not None},
+        "error": _error(row) if row.get("reason") or row.get("message") else None,
+        "notes": notes,
+    }
+
+
+def attributes_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The endpoint's attributes among rendered template fields; links lose their queries."""
+    names = (*ATTRIBUTES, "extra_parameters")
+    return {name: scrub(fields[name]) for name in names if name in fields}
+
+
+def task_facts(task: TaskResult) -> dict[str, Any]:
+    """Who and when, for the head of the page."""
+    until = task.ended_at or (datetime.now(UTC) if task.started_at else None)
+    return {
+        "dag_id": task.dag_id,
+        "run_id": task.run_id,
+        "task_id": task.task_id,
+        "map_index": task.map_index,
+        "operator": task.operator,
+        "state": task.state,
+        "try_number": task.try_number,
+        "started_at": None if task.started_at is None else task.started_at.isoformat(),
+        "ended_at": None if task.ended_at is None else task.ended_at.isoformat(),
+        "duration_s": None if not task.started_at or not until else (until - task.started_at).total_seconds(),
+        "ended": task.state in ENDED,
+    }
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """A JSON object; anything else counts as empty."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_link(where: str) -> bool:
+    """Whether a browser opens it without anybody's credentials."""
+    return where.lower().startswith(("http://", "https://"))
+
+
+def _sidecar(store: Store | None, uri: str | None, notes: list[str]) -> dict[str, Any]:
+    if store is None or not uri:
+        return {}
+    try:
+        found = store.read(sidecar_uri(S3Uri.parse(uri)), read_json)
+    except StorageConfigurationError as error:
+        notes.append(f"The file that says how it was made cannot be read. {error}")
+        return {}
+    if found is None:
+        notes.append("The file that says how it was made, beside the result, is gone.")
+        return {}
+    content: dict[str, Any] = found.content
+    return content
+
+
+def _told(sidecar: Mapping[str, Any]) -> dict[str, Any]:
+    meta = sidecar.get("meta") or {}
+    facts = {name: sidecar.get(name) for name in ("job_id", "seed", "generation_time_s", "submitted_at", "landed_at")}
+    facts |= {name: meta.get(name) for name in ("width", "height", "num_frames", "fps", "device")}
+    return {name: value for name, value in facts.items() if value not in (None, "")}
+
+
+def _ledger(task: TaskResult, store: Store | None, notes: list[str]) -> dict[str, Any]:
+    """What the task's own ledger tells of a job that has not landed."""
+    from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
+
+    if store is None:
+        return {}
+    key = TaskKey(task.dag_id, task.task_id, task.run_id, task.map_index)
+    try:
+        root = _ledger_root(store, task.fields.get("destination"))
+        return S3LedgerStore(store.s3, root.child(key.digest())).load() if root else {}
+    except StorageConfigurationError as error:
+        notes.append(f"The task's ledger cannot be read. {error}")
+        return {}
+
+
+def _ledger_root(store: Store, destination: object) -> S3Uri | None:
+    """Where the operators keep ledgers; see ``operators.task_ledger.ledger_folder``."""
+    if store.profile.bucket:
+        return store.profile.uri(_LEDGER)
+    if isinstance(destination, str) and "://" in destination:
+        return S3Uri(S3Uri.parse(destination).bucket, _LEDGER)
+    return None
+
+
+def _job_facts(job: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str, Any]:
+    at = job.get("submitted_at")
+    submitted = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if isinstance(at, int | float) else None
+    meta = job.get("meta") or {}
+    return {
+        "job_id": job.get("job_id"),
+        "eta_s": job.get("eta"),
+        "submitted_at": submitted or claim.get("claimed_at"),
+        "seed": meta.get("seed"),
+    }
+
+
+def _error(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: told.get(name) for name in ("reason", "message", "job_id", "http_status") if told.get(name)}

@@ -1,0 +1,146 @@
+"""S3 for the gallery: small files read with the connection's credentials, and links that let a browser read a clip."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.batch.objects import refused, status_of
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from airflow_provider_modelslab.storage.profile import S3Profile
+
+__all__ = ["LINK_SECONDS", "Parsed", "Store", "open_store"]
+
+LINK_SECONDS = 3600
+"""How long a link opens its object."""
+
+_REUSED_FOR = LINK_SECONDS / 2
+_STORE_LIVES = 300.0
+_MAX_LINKS = 20_000
+_MAX_PARSED = 16
+_MAX_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A small file as it was when it was last looked at.
+
+    :param version: changes when the content does.
+    :param content: what the reader made of it.
+    """
+
+    version: str
+    modified: datetime
+    content: Any
+
+
+class Store:
+    """What one connection can read. Threads may share it.
+
+    :param s3: a boto3 client.
+    :param profile: the connection's S3 profile.
+    """
+
+    def __init__(self, s3: S3Client, profile: S3Profile) -> None:
+        self.s3 = s3
+        self.profile = profile
+        self._lock = threading.Lock()
+        self._links: OrderedDict[S3Uri, tuple[str, float]] = OrderedDict()
+        self._parsed: OrderedDict[tuple[S3Uri, str], Parsed] = OrderedDict()
+
+    def link(self, uri: S3Uri, *, fresh: bool = False) -> str:
+        """A presigned GET, good for half an hour at least. It is a secret: it must not be logged or stored.
+
+        It is given out again until then, so that a browser finds the clip in its cache.
+
+        :param fresh: make a new one: the last did not work.
+        """
+        now = time.monotonic()
+        with self._lock:
+            known = self._links.get(uri)
+        if known and not fresh and known[1] > now:
+            return known[0]
+        url = self.s3.generate_presigned_url(
+            "get_object", Params={"Bucket": uri.bucket, "Key": uri.key}, ExpiresIn=LINK_SECONDS
+        )
+        with self._lock:
+            self._links[uri] = url, now + _REUSED_FOR
+            self._links.move_to_end(uri)
+            while len(self._links) > _MAX_LINKS:
+                self._links.popitem(last=False)
+        return url
+
+    def read(self, uri: S3Uri, reader: Callable[[bytes], Any]) -> Parsed | None:
+        """A small file, parsed once for each of its versions; ``None`` where there is none.
+
+        :param reader: from the (unpacked) content; a function of a module, since its name is part of the key.
+        :raises StorageConfigurationError: when S3 refuses, or the file is larger than 64 MiB.
+        """
+        key = uri, reader.__name__
+        with self._lock:
+            known = self._parsed.get(key)
+        options: dict[str, Any] = {"IfNoneMatch": known.version} if known else {}
+        try:
+            answer = self.s3.get_object(Bucket=uri.bucket, Key=uri.key, **options)
+            if answer["ContentLength"] > _MAX_BYTES:
+                raise StorageConfigurationError(f"{uri} is larger than 64 MiB; the gallery does not read it")
+            body = answer["Body"].read()
+        except ClientError as error:
+            if status_of(error) == 304 and known:
+                return known
+            if status_of(error) == 404:
+                return None
+            raise refused(error, uri) from error
+        except BotoCoreError as error:
+            raise refused(error, uri) from error
+        content = reader(gzip.decompress(body) if uri.key.endswith(".gz") else body)
+        parsed = Parsed(answer["ETag"], answer["LastModified"], content)
+        with self._lock:
+            self._parsed[key] = parsed
+            self._parsed.move_to_end(key)
+            while len(self._parsed) > _MAX_PARSED:
+                self._parsed.popitem(last=False)
+        return parsed
+
+
+_stores: dict[str, tuple[Store, float]] = {}
+_stores_lock = threading.Lock()
+
+
+def open_store(conn_id: str) -> Store:
+    """The store of a ModelsLab connection; a changed connection counts after five minutes.
+
+    :raises StorageConfigurationError: when the connection is of another type, or cannot be read.
+    """
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
+    now = time.monotonic()
+    with _stores_lock:
+        found = _stores.get(conn_id)
+        if found and found[1] > now:
+            return found[0]
+    hook = ModelsLabHook(conn_id)
+    try:
+        connection = hook.connection
+    except Exception as error:
+        # What it says depends on Airflow's version and on the secrets backend.
+        raise StorageConfigurationError(f"The connection {conn_id!r} cannot be read: {type(error).__name__}") from error
+    if connection.conn_type != ModelsLabHook.conn_type:
+        raise StorageConfigurationError(f"The connection {conn_id!r} is no ModelsLab connection")
+    store = Store(hook.get_s3_client(), hook.s3_profile)
+    with _stores_lock:
+        _stores[conn_id] = store, now + _STORE_LIVES
+    return store

@@ -1,0 +1,108 @@
+"""What was made lately, asked of Airflow's own tables."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+from airflow_provider_modelslab.plugins.gallery_recent import PAGE_SIZE, read_recent
+from airflow_provider_modelslab.plugins.task_results import read_task
+
+NEWEST = datetime(2026, 11, 1, tzinfo=UTC)
+MANIFEST = {"schema_version": 1, "status": "landed", "job_id": "1", "uri": "s3://bucket/a.mp4", "seed": 3}
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """A database in memory with the tables that are read."""
+    from airflow.models import import_all_models
+    from airflow.models.base import Base
+
+    engine = create_engine("sqlite://")
+    import_all_models()
+    Base.metadata.create_all(engine)
+    with Session(engine) as opened:
+        yield opened
+    engine.dispose()
+
+
+def add(
+    session: Session,
+    number: int,
+    *,
+    dag_id: str = "films",
+    state: str = "success",
+    operator: str = "ModelsLabVideo2VideoOperator",
+    returned: Any = MANIFEST,
+    at: datetime | None = None,
+) -> None:
+    """A run with one task; the higher the number, the older."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.xcom import XComModel
+
+    run_id, moment = f"run_{number}", at or NEWEST - timedelta(minutes=number)
+    run = {"id": number + 1, "dag_id": dag_id, "run_id": run_id, "run_after": moment, "state": "success"}
+    key = {"dag_id": dag_id, "run_id": run_id, "task_id": "restyle", "map_index": -1}
+    own = {"id": uuid.uuid4(), "operator": operator, "state": state, "try_number": 1, "max_tries": 0, "pool": "default"}
+    rows: list[tuple[Any, dict[str, Any]]] = [
+        (DagRun, run | {"run_type": "manual", "span_status": "ended", "clear_number": 0, "log_template_id": 1}),
+        (TaskInstance, key | own | {"pool_slots": 1, "end_date": moment, "start_date": moment}),
+        (RenderedTaskInstanceFields, key | {"rendered_fields": {"prompt": f"a boat {number}", "model_id": "demo"}}),
+    ]
+    if returned is not None:
+        rows.append((XComModel, key | {"dag_run_id": number + 1, "key": "return_value", "value": returned}))
+    for model, values in rows:
+        session.execute(model.__table__.insert().values(**values))
+
+
+def test_newest_first_and_only_what_landed_in_readable_dags(session: Session) -> None:
+    add(session, 5)
+    add(session, 1)
+    add(session, 2, state="failed", returned=None)
+    add(session, 3, dag_id="secret")
+    add(session, 4, operator="BashOperator", returned="text")
+    page = read_recent(session, {"films"})
+    assert [item["run_id"] for item in page["items"]] == ["run_1", "run_5"]
+    assert page["next"] is None
+    first = page["items"][0]
+    assert (first["kind"], first["prompt"], first["model_id"], first["seed"]) == ("single", "a boat 1", "demo", 3)
+
+
+def test_pages_lose_and_repeat_nothing_where_runs_share_a_moment(session: Session) -> None:
+    count = 3 * PAGE_SIZE + 5
+    for number in range(count):
+        add(session, number, at=NEWEST if number < 2 * PAGE_SIZE + 3 else None)
+    seen: list[str] = []
+    after = None
+    while True:
+        page = read_recent(session, {"films"}, after)
+        seen += [item["run_id"] for item in page["items"]]
+        after = page["next"]
+        if after is None:
+            break
+    assert len(seen) == count
+    assert len(set(seen)) == count
+
+
+def test_what_no_page_told_is_refused(session: Session) -> None:
+    for after in ("yesterday", "2026-11-01T00:00:00+00:00", "2026-11-01T00:00:00+00:00/x"):
+        with pytest.raises(ValueError, match=r".+"):
+            read_recent(session, {"films"}, after)
+
+
+def test_one_task_instance(session: Session) -> None:
+    add(session, 1)
+    found = read_task(session, "films", "run_1", "restyle")
+    assert found is not None
+    assert found.kind == "single"
+    assert found.manifest["uri"] == "s3://bucket/a.mp4"
+    assert found.fields == {"prompt": "a boat 1", "model_id": "demo"}
+    assert read_task(session, "films", "run_1", "restyle", 0) is None

@@ -1,0 +1,60 @@
+"""Runs for the gallery's pages: one clip, a batch; told by the run's conf what to make of what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+
+from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
+from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
+from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBatchOperator
+from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
+
+_COMMON: dict[str, Any] = {
+    "model_id": "{{ dag_run.conf.get('model_id', 'dark-sushi-mix') }}",
+    "prompt": "{{ dag_run.conf['prompt'] }}",
+    "negative_prompt": "{{ dag_run.conf.get('negative_prompt', '') }}",
+    "extra_parameters": "{{ dag_run.conf.get('extra') }}",
+    "seed": "{{ dag_run.conf.get('seed', 7) }}",
+    "strength": "{{ dag_run.conf.get('strength', 0.6) }}",
+    "width": "{{ dag_run.conf.get('width', 192) }}",
+    "height": "{{ dag_run.conf.get('height', 128) }}",
+    "num_frames": 16,
+    "fps": 8,
+    "poll_interval": 0.5,
+    "retries": 0,
+}
+
+with DAG("gallery_single", schedule=None, render_template_as_native_obj=True):
+    ModelsLabVideo2VideoOperator(
+        task_id="restyle", init_video="{{ dag_run.conf['source'] }}", deferrable=True, **_COMMON
+    )
+
+with DAG("gallery_batch", schedule=None, render_template_as_native_obj=True):
+    ModelsLabVideo2VideoBatchOperator(
+        task_id="restyle_all",
+        source="{{ dag_run.conf['source'] }}",
+        destination="{{ dag_run.conf['destination'] }}",
+        max_failed="{{ dag_run.conf.get('max_failed', 0) }}",
+        **_COMMON,
+    )
+
+# The demo model on this machine: for the screenshots of the docs, which should show what the work looks like.
+_DEMO = _COMMON | {"width": 288, "height": 192, "num_inference_steps": 20, "num_frames": 8}
+
+with DAG("gallery_local", schedule=None, render_template_as_native_obj=True):
+    LocalVideo2VideoOperator(task_id="restyle", init_video="{{ dag_run.conf['source'] }}", **_DEMO)
+
+with DAG("gallery_local_batch", schedule=None, render_template_as_native_obj=True):
+    LocalVideo2VideoBatchOperator(
+        task_id="restyle_footage",
+        source="{{ dag_run.conf['source'] }}",
+        destination="{{ dag_run.conf['destination'] }}",
+        max_failed=5,
+        **_DEMO,
+    )
+
+with DAG("gallery_others", schedule=None):
+    EmptyOperator(task_id="nothing")
