@@ -34,7 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         folder = item.path.parent
         shared = folder if "system" in folder.relative_to(config.rootpath).parts else item.path
-        item.add_marker(pytest.mark.xdist_group(str(shared.relative_to(config.rootpath))))
+        if config.pluginmanager.hasplugin("xdist"):  # it is what declares the marker
+            item.add_marker(pytest.mark.xdist_group(str(shared.relative_to(config.rootpath))))
     items.sort(key=lambda item: "system" not in item.path.parts)  # a stable sort: the order stays otherwise
 
 
