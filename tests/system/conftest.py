@@ -15,7 +15,7 @@ OWN_DAGS = Path(__file__).parent / "dags"
 BLOCKING_DAG = "modelslab_video2video_blocking"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dags_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The examples as they are, the main one once more with the wait on the worker, and the Dags of these tests."""
     folder = tmp_path_factory.mktemp("airflow") / "dags"
@@ -41,7 +41,7 @@ QUICK = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(dags_folder: Path) -> Iterator[WholeStack]:
     """Everything started, and stopped after the last test."""
     whole = WholeStack(dags_folder.parent, dags_folder=dags_folder, bucket="system-tests", airflow_env=QUICK)

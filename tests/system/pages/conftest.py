@@ -22,7 +22,7 @@ DAGS = Path(__file__).parent / "dags"
 BUCKET = "pages-tests"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
     """Everything started with the Dags of ``dags/``, and stopped after the last test."""
     folder = tmp_path_factory.mktemp("site")
@@ -43,9 +43,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
         whole.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """The browser; a test opens a page of its own."""
+    """The browser; a test opens a page of its own.
+
+    Closed with the last test of this folder: while it is open, an event loop counts as running in this thread.
+    """
     with chromium() as found:
         yield found
 
