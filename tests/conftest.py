@@ -26,21 +26,19 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``-n``, keep the tests of a file on one worker, and all that start a real Airflow on another one.
+    """With ``-n``, keep the tests of a file on one worker, and those that share a real Airflow.
 
-    Two Airflows at a time, and a heartbeat may come so late on a small machine that a task is given up. They come
-    first, since together they take longest: the others fill the time.
+    System tests come first, since they take longest: the others fill the time.
     """
-
-    def is_system(item: pytest.Item) -> bool:
-        return item.path.is_relative_to(config.rootpath / "tests" / "system")
-
     if config.pluginmanager.hasplugin("xdist"):  # it is what declares the marker
         for item in items:
-            name = "system" if is_system(item) else str(item.path.relative_to(config.rootpath))
-            item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: not is_system(item))  # a stable sort: the order stays otherwise
+            shares = {"site", "stack"} & set(getattr(item, "fixturenames", ()))
+            item.add_marker(
+                pytest.mark.xdist_group("airflow" if shares else str(item.path.relative_to(config.rootpath)))
+            )
+    items.sort(key=lambda item: "system" not in item.path.parts)  # a stable sort: the order stays otherwise
 
 
 @pytest.fixture(scope="session", autouse=True)
