@@ -26,7 +26,7 @@ demo: $(STAMP) ## runs the main DAG on a real clip; KEEP=1 leaves everything run
 	@$(BIN)/python -m tools.demo $(if $(KEEP),--keep)
 
 test: lint types imports ## all checks and all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 unit: $(STAMP) ## the tests that need no Airflow processes
 	$(BIN)/python -m pytest -m "not system" $(ARGS)

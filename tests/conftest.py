@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,18 +26,27 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With ``-n``, keep the tests of a file on one worker, and those that share a real Airflow.
 
-    System tests come first, since they take longest: the others fill the time.
+    Two such Airflows at a time, and on a small machine heartbeats come so late that tasks are given up.
     """
-    if config.pluginmanager.hasplugin("xdist"):  # it is what declares the marker
-        for item in items:
-            shares = {"site", "stack"} & set(getattr(item, "fixturenames", ()))
-            item.add_marker(
-                pytest.mark.xdist_group("airflow" if shares else str(item.path.relative_to(config.rootpath)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # not typed
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            shares = file.startswith(
+                ("tests/system/pages/", "tests/system/test_examples", "tests/system/test_paid_once")
             )
+            return "airflow" if shares else file
+
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """System tests come first, since they take longest: the others fill the time of the other workers."""
     items.sort(key=lambda item: "system" not in item.path.parts)  # a stable sort: the order stays otherwise
 
 
