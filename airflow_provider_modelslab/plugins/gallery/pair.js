@@ -37,11 +37,13 @@ export function pair({ links, waiting, title }) {
   // The result says how long a round is; the source, which may go on for minutes, is shown as far.
   const leader = () => (result.media instanceof HTMLVideoElement ? result.media : videos()[0]);
 
+  // At its end a clip counts as paused, for the moment until it begins again. One that the browser does not let play does too.
+  const playing = () => Boolean(leader()) && wanted && (!leader().paused || leader().ended);
+
   function draw() {
     const lead = leader();
-    const playing = Boolean(lead) && !lead.paused;
-    play.replaceChildren(icon(playing ? "pause" : "play"));
-    play.setAttribute("aria-label", playing ? "Pause" : "Play");
+    play.replaceChildren(icon(playing() ? "pause" : "play"));
+    play.setAttribute("aria-label", playing() ? "Pause" : "Play");
     play.disabled = !lead;
     if (!lead || !Number.isFinite(lead.duration)) return;
     line.disabled = false;
@@ -133,7 +135,7 @@ export function pair({ links, waiting, title }) {
     else draw();
   }
 
-  play.addEventListener("click", () => (leader()?.paused ? start() : stop()));
+  play.addEventListener("click", () => (playing() ? stop() : start()));
   line.addEventListener("input", () => {
     const lead = leader();
     if (lead && Number.isFinite(lead.duration)) seek((Number(line.value) / 1000) * lead.duration);
