@@ -32,6 +32,7 @@ export function pair({ links, waiting, title }) {
   const view = el("div.pair", {}, stage, el("div.controls", {}, play, line, clock, over));
   let wanted = !calm.matches;
   let gone = false;
+  let label = "Play";
 
   const videos = () => both.map((one) => one.media).filter((media) => media instanceof HTMLVideoElement);
   // The result says how long a round is; the source, which may go on for minutes, is shown as far.
@@ -42,8 +43,13 @@ export function pair({ links, waiting, title }) {
 
   function draw() {
     const lead = leader();
-    play.replaceChildren(icon(playing() ? "pause" : "play"));
-    play.setAttribute("aria-label", playing() ? "Pause" : "Play");
+    const next = playing() ? "Pause" : "Play";
+    if (next !== label) {
+      // Only then: a browser drops a click whose pressed element is gone when the button of the mouse comes up.
+      label = next;
+      play.replaceChildren(icon(label.toLowerCase()));
+      play.setAttribute("aria-label", label);
+    }
     play.disabled = !lead;
     if (!lead || !Number.isFinite(lead.duration)) return;
     line.disabled = false;
