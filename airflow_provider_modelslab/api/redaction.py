@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from airflow_provider_modelslab.api.links import is_http_link
+
 __all__ = ["SECRET_FIELDS", "holds_secret", "redact", "scrub", "strip_path", "strip_query"]
 
 SECRET_FIELDS = frozenset({"key", "api_key", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"})
@@ -57,7 +59,7 @@ def scrub(value: Any) -> Any:
         return {k: _scrub_field(k, v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [scrub(item) for item in value]
-    if isinstance(value, str) and value[:8].lower().startswith(("http://", "https://")):
+    if isinstance(value, str) and is_http_link(value):
         return strip_query(value)
     return value
 

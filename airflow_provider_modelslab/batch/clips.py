@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -75,4 +76,4 @@ class Clips:
 
 def safe_source(source: str) -> str:
     """A source to log and to store: a link without its query; the key of an object stays as it is."""
-    return strip_query(source) if source.lower().startswith(("http://", "https://")) else source
+    return strip_query(source) if is_http_link(source) else source

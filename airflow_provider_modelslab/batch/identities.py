@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.batch.clips import Clip
 from airflow_provider_modelslab.batch.objects import list_pages, listing_budget
 from airflow_provider_modelslab.storage.inputs import S3Factory, identify_input
@@ -58,7 +59,7 @@ def identify(clips: Sequence[Clip], s3_factory: S3Factory, workers: int) -> list
 
 def link_identity(source: str) -> str:
     """A link without its signature; any other source as it is."""
-    if source.lower().startswith(("http://", "https://")):
+    if is_http_link(source):
         return identify_input(source, _no_s3) or source
     return source
 
