@@ -74,7 +74,9 @@ def create_app(
         rooms.bills = Bills(rooms.store)
         if settings.misbehaves:
             rooms.misbehaviour = Misbehaviour(settings, rooms.store, rooms.bills, clock=clock)
-        rooms.publisher = Publisher(rooms.store, settings.state_dir)
+        rooms.publisher = Publisher(
+            rooms.store, settings.state_dir, allow_private_addresses=settings.allow_private_addresses
+        )
         rooms.calls = Calls(
             settings, rooms.store, engines, rooms.publisher, clock=clock, misbehaviour=rooms.misbehaviour
         )

@@ -52,7 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--allow-private-addresses",
         action="store_true",
-        help="let init_video name hosts of this machine and its private network",
+        help="let init_video, webhook and the endpoint_url of update_s3 name hosts of this machine and its private "
+        "network",
     )
     add(
         "--faults",
@@ -84,6 +85,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         retention_s=given.retention_s,
         publish_delay_s=given.publish_delay_s,
         api_keys=tuple(key for key in keys if key),
+        allow_private_addresses=given.allow_private_addresses,
         max_queue=given.max_queue,
         faults=FaultPlan.read(given.faults) if given.faults else None,
         allow_request_faults=given.allow_request_faults,

@@ -24,6 +24,7 @@ from airflow_provider_modelslab.endpoint.faults import NO_FAULTS
 from airflow_provider_modelslab.endpoint.job import Job
 from airflow_provider_modelslab.endpoint.misbehave import ATTRIBUTE, Broken, BrokenFile, Misbehaviour
 from airflow_provider_modelslab.endpoint.publish import Publisher
+from airflow_provider_modelslab.endpoint.reach import check_s3_host, check_webhook_host
 from airflow_provider_modelslab.endpoint.s3_details import S3Details, deploy_type_of
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.endpoint.store import QueueFullError, Store
@@ -83,6 +84,8 @@ class Calls:
             asked = _settled(given)
             request = Video2VideoRequest.from_wire(asked)
             self._engines[0].check(request)
+            if request.webhook and not settings.allow_private_addresses:
+                check_webhook_host(request.webhook)
             if settings.admin or self._misbehaviour:
                 mark = fingerprint(given)
             if self._misbehaviour:
@@ -171,6 +174,8 @@ class Calls:
         """Remember where this key's results go."""
         try:
             deploy_type, details = deploy_type_of(body), S3Details.from_body(body)
+            if not self._settings.allow_private_addresses:
+                check_s3_host(details)
         except RequestValidationError as error:
             return answers.invalid_fields(error.fields, self._settings.answers)
         self._store.set_s3(owner, deploy_type, details.to_store())

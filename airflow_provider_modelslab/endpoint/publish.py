@@ -13,13 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
-from airflow_provider_modelslab.api.errors import LandingError
 from airflow_provider_modelslab.endpoint.job import Job
 from airflow_provider_modelslab.endpoint.s3_details import S3Details
+from airflow_provider_modelslab.endpoint.s3_upload import upload
 from airflow_provider_modelslab.endpoint.store import Store
 
 __all__ = ["FOLDERS", "MEDIA_TYPES", "Published", "Publisher", "file_name", "file_suffix"]
@@ -60,10 +56,12 @@ class Publisher:
 
     :param store: knows the S3 details.
     :param state_dir: results on the endpoint's own storage go to ``generations/`` and ``temp/`` below it.
+    :param allow_private_addresses: store to hosts that are not of the public internet, too.
     """
 
-    def __init__(self, store: Store, state_dir: Path) -> None:
+    def __init__(self, store: Store, state_dir: Path, *, allow_private_addresses: bool = False) -> None:
         self._store = store
+        self._allow_private_addresses = allow_private_addresses
         self._root = state_dir
         for folder in FOLDERS:
             (state_dir / folder).mkdir(parents=True, exist_ok=True)
@@ -76,7 +74,7 @@ class Publisher:
     def publish(self, job: Job, clip: Path) -> Published:
         """Move the clip to its place, whole or not at all.
 
-        :raises LandingError: when the bucket refuses it.
+        :raises LandingError: when the bucket refuses it, or is on a host that is not to be reached.
         """
         name = file_name(job.file_prefix, job.body)
         if job.body.get("base64"):
@@ -86,7 +84,8 @@ class Publisher:
             clip = text
         details = self._details(job.owner, job.body)
         if details:
-            _upload(details, name, clip)
+            media_type = MEDIA_TYPES[file_suffix(job.body)]
+            upload(details, name, clip, media_type, allow_private_addresses=self._allow_private_addresses)
             clip.unlink()
             return Published(links=(details.link(name),))
         place = f"{_folder(job.body)}/{name}"
@@ -112,42 +111,3 @@ class Publisher:
 
 def _folder(body: Mapping[str, Any]) -> str:
     return "temp" if body.get("temp") else "generations"
-
-
-def _upload(details: S3Details, name: str, clip: Path) -> None:
-    client = boto3.client(
-        "s3",
-        region_name=details.region_name,
-        endpoint_url=details.endpoint,
-        aws_access_key_id=details.aws_access_key_id,
-        aws_secret_access_key=details.aws_secret_access_key,
-        config=Config(
-            signature_version="s3v4",
-            retries={"mode": "standard", "total_max_attempts": 4},
-            connect_timeout=10,
-            read_timeout=60,
-            # Several S3-compatible services refuse the checksums that boto3 would add by itself.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={"addressing_style": "virtual" if details.virtual_host else "path"},
-        ),
-    )
-    try:
-        with clip.open("rb") as stream:
-            client.put_object(
-                Bucket=details.bucket,
-                Key=details.object_key(name),
-                Body=stream,
-                ACL="public-read",
-                ContentType=MEDIA_TYPES[name.rpartition(".")[2]],
-            )
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "unknown")
-        raise LandingError(
-            f"the upload to bucket {details.bucket!r} was refused ({code}); "
-            "it needs s3:PutObject and s3:PutObjectAcl, and a bucket that allows public ACLs"
-        ) from None
-    except BotoCoreError as error:
-        raise LandingError(f"the upload to bucket {details.bucket!r} failed: {type(error).__name__}") from None
-    finally:
-        client.close()

@@ -31,6 +31,8 @@ class Settings:
         links do for a while.
     :param api_keys: the keys that are accepted; empty accepts any key that is not empty.
     :param webhook_timeout_s: how long a webhook's receiver may take; the vendor says 30.
+    :param allow_private_addresses: whether webhooks are called on, and results stored to, hosts of this machine and its
+        private network, as whoever has a key can ask. ``init_video`` is read by the engine, within its own limits.
     :param max_queue: how many unfinished jobs one key may have (the vendor: 5, 10 or 15 by plan); ``None``: any number.
     :param faults: which share of the calls goes wrong, for tests of clients; ``None``: none by plan.
     :param allow_request_faults: whether a request may ask for its own faults with the attribute ``x_faults``.
@@ -47,6 +49,7 @@ class Settings:
     publish_delay_s: float = 0.0
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     webhook_timeout_s: float = 30.0
+    allow_private_addresses: bool = False
     max_queue: int | None = None
     faults: FaultPlan | None = None
     allow_request_faults: bool = False

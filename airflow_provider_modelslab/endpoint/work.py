@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -22,8 +24,10 @@ from airflow_provider_modelslab.endpoint.engine import Engine, Generated, Staged
 from airflow_provider_modelslab.endpoint.job import Job
 from airflow_provider_modelslab.endpoint.misbehave import Misbehaviour
 from airflow_provider_modelslab.endpoint.publish import Publisher
+from airflow_provider_modelslab.endpoint.reach import problem_of
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.endpoint.store import Store
+from airflow_provider_modelslab.local.addresses import AddressError, checked_call
 
 __all__ = ["Work"]
 
@@ -128,19 +132,27 @@ class Work:
                 threading.Thread(target=self._call_webhook, args=(ended,), daemon=True).start()
 
     def _call_webhook(self, job: Job) -> None:
-        url = str(job.body["webhook"])
+        url, end = str(job.body["webhook"]), time.monotonic() + self._settings.webhook_timeout_s
+
+        def timeouts() -> tuple[float, float]:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise requests.ConnectTimeout
+            return left, left
+
         try:
-            # The do-nothing auth keeps requests from sending what ~/.netrc has for that host. The body of the answer
-            # is not read, so a receiver cannot hold the thread for longer than the timeout.
-            with requests.post(
+            # The body of the answer is not read, so a receiver cannot hold the thread for longer than the timeout.
+            with checked_call(
+                "POST",
                 url,
-                json=answers.webhook_body(job),
-                timeout=self._settings.webhook_timeout_s,
-                allow_redirects=False,
-                auth=lambda prepared: prepared,
-                stream=True,
+                allow_private=self._settings.allow_private_addresses,
+                timeouts=timeouts,
+                headers={"Content-Type": "application/json"},
+                data=json.dumps(answers.webhook_body(job), allow_nan=False).encode(),
             ) as answer:
                 log.info("Job %s: the webhook %s answered HTTP %s", job.id, strip_path(url), answer.status_code)
+        except AddressError as error:
+            log.warning("Job %s: the webhook %s is not called: %s", job.id, strip_path(url), problem_of(error))
         except (requests.RequestException, ValueError) as error:
             kind = type(error).__name__
             log.warning("Job %s: the webhook %s failed (%s); it is not repeated", job.id, strip_path(url), kind)

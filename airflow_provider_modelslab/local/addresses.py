@@ -1,16 +1,45 @@
-"""Which hosts a stranger's link may reach, and connecting to just the address that was checked."""
+"""Which hosts a stranger's link may reach, and calling them at just the address that was checked."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
+import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
-__all__ = ["PinnedAdapter", "is_public", "resolve"]
+__all__ = [
+    "AddressError",
+    "PinnedAdapter",
+    "PrivateAddressError",
+    "UnknownHostError",
+    "check_host",
+    "check_written_host",
+    "checked_call",
+    "is_public",
+    "resolve",
+]
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_PORTS = {"http": 80, "https": 443}
+
+
+class AddressError(ValueError):
+    """A link that is not to be followed. The text says why, without the link."""
+
+
+class PrivateAddressError(AddressError):
+    """The host has an address that is not of the public internet."""
+
+
+class UnknownHostError(AddressError):
+    """The host has no address, at least now."""
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -52,3 +81,135 @@ class PinnedAdapter(HTTPAdapter):
         host_params, pool_kwargs = super().build_connection_pool_key_attributes(request, verify, cert)
         names = {"server_hostname": self._host, "assert_hostname": self._host}  # urllib3 drops them for plain http
         return {**host_params, "host": self._address}, {**pool_kwargs, **names}
+
+
+def check_host(url: str, *, allow_private: bool) -> list[str]:
+    """Every address of a link's host, in the order in which the system would try them, all of them checked.
+
+    :param allow_private: take addresses that are not of the public internet, too.
+    :raises UnknownHostError: when there is none.
+    :raises PrivateAddressError: when one of them is closed.
+    :raises AddressError: for what is no http(s) link.
+    """
+    host, port = _host_and_port(url)
+    try:
+        addresses = resolve(host, port)
+    except OSError:
+        raise UnknownHostError(f"the host {host} is not known") from None
+    if not allow_private:
+        _refuse_private(host, addresses)
+    return addresses
+
+
+def check_written_host(url: str) -> None:
+    """Refuse what the link alone shows to be closed, without a look-up: addresses in any notation, and localhost.
+
+    :raises AddressError: as :func:`check_host`.
+    """
+    host, port = _host_and_port(url)
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        _refuse_private(host, ["127.0.0.1"])
+    try:
+        # The system's own reading: 0, 127.1 and 2130706433 are addresses as well.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        return
+    _refuse_private(host, [str(entry[4][0]) for entry in found])
+
+
+@contextmanager
+def checked_call(
+    method: str,
+    url: str,
+    *,
+    allow_private: bool,
+    timeouts: Callable[[], tuple[float, float]],
+    headers: Mapping[str, Any],
+    data: Any = None,
+    ca_bundle: str | None = None,
+) -> Iterator[requests.Response]:
+    """One call to the very address that was checked, so a name that changes its address in between gains nothing.
+
+    Redirects are not followed and the body of the answer is not read yet. There are no credentials and no cookies, and
+    no proxies of the environment, since a proxy would resolve the host once more.
+
+    The addresses of the host are tried in turn. Whatever is not a GET goes to the next one only while none was reached,
+    so that nothing arrives twice.
+
+    :param timeouts: asked before each address for the seconds to connect and those without a byte; may raise.
+    :param ca_bundle: by default that of ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``, else certifi's.
+    :raises AddressError: as :func:`check_host`.
+    :raises requests.RequestException: when no answer came.
+    """
+    addresses = check_host(url, allow_private=allow_private)
+    with requests.Session() as session:
+        session.trust_env = False  # no .netrc, no proxies
+        environment = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+        session.verify = ca_bundle or environment or True
+        with _first_answer(session, method, url, addresses, timeouts, headers, data) as response:
+            yield response
+
+
+def _first_answer(
+    session: requests.Session,
+    method: str,
+    url: str,
+    addresses: list[str],
+    timeouts: Callable[[], tuple[float, float]],
+    headers: Mapping[str, Any],
+    data: Any,
+) -> requests.Response:
+    host, _ = _host_and_port(url)
+    failure: requests.RequestException | None = None
+    for address in addresses:
+        timeout = timeouts()
+        for scheme in _PORTS:
+            session.mount(f"{scheme}://", PinnedAdapter(host, address))
+        try:
+            return session.request(
+                method,
+                url,
+                # urllib3 would name the address as the host, since it connects to that.
+                headers={"Accept-Encoding": "identity", **headers, "Host": _host_header(url)},
+                data=data,
+                auth=lambda prepared: prepared,  # nor user and password of the link
+                allow_redirects=False,
+                stream=True,
+                timeout=timeout,
+            )
+        except requests.RequestException as error:
+            if method != "GET" and not _never_connected(error):
+                raise
+            failure = error
+    raise failure or requests.ConnectionError("the host has no address")
+
+
+def _never_connected(error: requests.RequestException) -> bool:
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, urllib3.exceptions.NewConnectionError)
+
+
+def _refuse_private(host: str, addresses: list[str]) -> None:
+    for address in addresses:
+        if not is_public(address):
+            problem = f"the host {host} has the address {address}, which is not of the public internet"
+            raise PrivateAddressError(problem)
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+    except (ValueError, UnicodeError):
+        raise AddressError("is no valid link") from None
+    if parts.scheme not in _PORTS or not host:
+        raise AddressError("only http(s) links can be read")
+    return host, port
+
+
+def _host_header(url: str) -> str:
+    host, port = _host_and_port(url)
+    name = f"[{host}]" if ":" in host else host
+    return name if port == _PORTS[urlsplit(url).scheme] else f"{name}:{port}"

@@ -21,8 +21,9 @@ import requests
 import urllib3
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.redaction import strip_query
-from airflow_provider_modelslab.local.addresses import PinnedAdapter, is_public, resolve
+from airflow_provider_modelslab.local.addresses import AddressError, checked_call
 
 __all__ = ["FetchLimits", "clip_kind", "fetch_clip"]
 
@@ -65,7 +66,7 @@ def fetch_clip(init_video: str, folder: Path, *, limits: FetchLimits) -> Path:
 
     :raises RequestValidationError: for ``init_video``, saying what came.
     """
-    if not init_video.lower().startswith(("http://", "https://")):
+    if not is_http_link(init_video):
         return _local_clip(init_video, limits)
     deadline = time.monotonic() + limits.total_timeout
     url = init_video
@@ -174,58 +175,31 @@ def _check_deadline(deadline: float, url: str, limits: FetchLimits) -> float:
 @contextmanager
 def _get(url: str, limits: FetchLimits, deadline: float) -> Iterator[requests.Response]:
     """One GET, without following redirects; a fresh session each time, so that no cookie travels."""
-    host, port = _host_and_port(url)
-    with requests.Session() as session:
-        session.trust_env = False  # no .netrc, no proxies
-        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-        response = _first_answer(session, url, host, _addresses(host, port, url, limits), limits, deadline)
-        with response:
-            yield response
 
-
-def _first_answer(
-    session: requests.Session, url: str, host: str, addresses: list[str], limits: FetchLimits, deadline: float
-) -> requests.Response:
-    why = ""
-    for address in addresses:
+    def timeouts() -> tuple[float, float]:
         left = _check_deadline(deadline, url, limits)
-        session.mount(f"{urlsplit(url).scheme}://", PinnedAdapter(host, address))
-        try:
-            return session.get(
-                url,
-                # urllib3 would name the address, which is what it connects to.
-                headers={"Host": urlsplit(url).netloc, "Accept-Encoding": "identity", "Accept": "video/mp4,image/gif"},
-                allow_redirects=False,
-                stream=True,
-                timeout=(min(limits.connect_timeout, left), min(limits.read_timeout, left)),
-            )
-        except requests.RequestException as error:
-            why = type(error).__name__  # its text holds the link with its query
-    raise _problem(url, f"cannot be downloaded ({why})")
+        return min(limits.connect_timeout, left), min(limits.read_timeout, left)
 
-
-def _host_and_port(url: str) -> tuple[str, int]:
     try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        host = (parts.hostname or "").encode("idna").decode("ascii")
-    except (ValueError, UnicodeError):
-        raise _problem(url, "is no valid link") from None
-    if parts.scheme not in {"http", "https"} or not host:
-        raise _problem(url, "only http(s) links can be read")
-    if "@" in parts.netloc:
-        raise _problem(url, "a link with a user or password is not read, because no credentials are sent")
-    return host, port
+        if _names_a_user(url):
+            raise _problem(url, "a link with a user or password is not read, because no credentials are sent")
+        with checked_call(
+            "GET",
+            url,
+            allow_private=limits.allow_private_addresses,
+            timeouts=timeouts,
+            headers={"Accept": "video/mp4,image/gif"},
+        ) as response:
+            yield response
+    except AddressError as error:
+        raise _problem(url, str(error)) from None
+    except requests.RequestException as error:
+        # Its text holds the link with its query.
+        raise _problem(url, f"cannot be downloaded ({type(error).__name__})") from None
 
 
-def _addresses(host: str, port: int, url: str, limits: FetchLimits) -> list[str]:
-    """Every address of the host, all of them checked."""
+def _names_a_user(url: str) -> bool:
     try:
-        addresses = resolve(host, port)
-    except OSError:
-        raise _problem(url, f"the host {host} is not known") from None
-    if not limits.allow_private_addresses:
-        for address in addresses:
-            if not is_public(address):
-                raise _problem(url, f"the host {host} has the address {address}, which is not of the public internet")
-    return addresses
+        return "@" in urlsplit(url).netloc
+    except ValueError:  # no link at all, which the call says
+        return False

@@ -25,7 +25,7 @@ SIGNED = "https://example.com/in.gif?X-Amz-Signature=0123456789abcdef"
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path / "state", hold_s=20)
+    return Settings(state_dir=tmp_path / "state", hold_s=20, allow_private_addresses=True)
 
 
 class Clock:

@@ -20,7 +20,9 @@ SMALL = {"width": 32, "height": 32, "num_frames": 2, "output_type": "gif", "seed
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path, hold_s=20, admin=True, api_keys=(KEY, "another key"))
+    return Settings(
+        state_dir=tmp_path, hold_s=20, admin=True, api_keys=(KEY, "another key"), allow_private_addresses=True
+    )
 
 
 def test_accepted_jobs_are_billed_and_refused_ones_are_not(settings: Settings) -> None:

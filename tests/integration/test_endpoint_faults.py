@@ -88,7 +88,8 @@ def fault(request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCapt
         else:
             settings["allow_request_faults"] = True
             asked["x_faults"] = {kind: options}
-        made = Settings(state_dir=tmp_path / "state", **{"hold_s": 20, "admin": True, **settings})
+        defaults = {"hold_s": 20, "admin": True, "allow_private_addresses": True}
+        made = Settings(state_dir=tmp_path / "state", **{**defaults, **settings})
         with serving(made, EchoEngine(), clock=clock) as caller:
             yield Faulty(caller, asked)
 

@@ -22,7 +22,7 @@ UPDATE, RESET = "/api/v1/enterprise/update_s3", "/api/v1/enterprise/reset_s3"
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path / "state", hold_s=60)
+    return Settings(state_dir=tmp_path / "state", hold_s=60, allow_private_addresses=True)
 
 
 @pytest.fixture

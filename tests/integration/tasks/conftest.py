@@ -20,7 +20,7 @@ from tests.support.connections import KEY, set_aws, set_modelslab
 from tests.support.endpoint import Caller, serving
 from tests.support.endpoint_engine import ScriptedEngine
 from tests.support.files_server import FilesServer, ServedFile
-from tests.support.s3 import S3Server
+from tests.support.s3 import S3Server, content_of
 from tests.support.samples import small_mp4
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ class Store:
     s3: S3Client
 
     def read(self, uri: str) -> bytes:
-        place = S3Uri.parse(uri)
-        return self.s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
+        return content_of(self.s3, uri)
 
     def content_type(self, uri: str) -> str:
         place = S3Uri.parse(uri)
@@ -75,7 +74,7 @@ def gate(engine: WatchedEngine) -> Iterator[threading.Event]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path / "state", api_keys=(KEY,), hold_s=30)
+    return Settings(state_dir=tmp_path / "state", api_keys=(KEY,), hold_s=30, allow_private_addresses=True)
 
 
 @pytest.fixture

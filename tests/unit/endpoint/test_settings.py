@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.endpoint.__main__ import KEY_VARIABLE, main
+from airflow_provider_modelslab.endpoint.arguments import build_parser, settings_of
 from airflow_provider_modelslab.endpoint.settings import Settings
 
 
@@ -58,3 +59,9 @@ def test_the_command_refuses_faults_and_engines_that_cannot_be(
     with pytest.raises(SystemExit):
         main(["--state-dir", str(tmp_path / "state"), *arguments])
     assert text in capsys.readouterr().err
+
+
+def test_private_addresses_are_closed_unless_the_command_opens_them(tmp_path: Path) -> None:
+    parse, given = build_parser().parse_args, ["--state-dir", str(tmp_path)]
+    assert not settings_of(parse(given)).allow_private_addresses
+    assert settings_of(parse([*given, "--allow-private-addresses"])).allow_private_addresses

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.local import fetch
+from airflow_provider_modelslab.local import addresses
 from airflow_provider_modelslab.local.addresses import is_public
 from airflow_provider_modelslab.local.fetch import FetchLimits, clip_kind, fetch_clip
 from tests.support.files_server import FilesServer, ServedFile
@@ -136,8 +136,8 @@ def test_a_redirect_to_a_private_address_is_refused(
 ) -> None:
     # The first host passes for a public one, so that the check at the second hop is what refuses.
     public = "first.example"
-    monkeypatch.setattr(fetch, "is_public", lambda address: address == "127.0.0.1")
-    monkeypatch.setattr(fetch, "resolve", lambda host, _port: ["127.0.0.1" if host == public else "10.0.0.8"])
+    monkeypatch.setattr(addresses, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(addresses, "resolve", lambda host, _port: ["127.0.0.1" if host == public else "10.0.0.8"])
     files.add("/clip.mp4", ServedFile(redirect="http://inside.example/secret.mp4?token=abc"))
     port = files.address.rpartition(":")[2]
     problem = refusal(f"http://{public}:{port}/clip.mp4", tmp_path, FetchLimits())
@@ -146,7 +146,7 @@ def test_a_redirect_to_a_private_address_is_refused(
 
 
 def test_one_private_address_among_public_ones_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "resolve", lambda _host, _port: ["93.184.216.34", "10.0.0.8"])
+    monkeypatch.setattr(addresses, "resolve", lambda _host, _port: ["93.184.216.34", "10.0.0.8"])
     assert "10.0.0.8" in refusal("http://two.example/clip.mp4", tmp_path, FetchLimits())
 
 
@@ -154,7 +154,7 @@ def test_connects_to_the_address_that_was_checked(
     files: FilesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No second look at the name: it would not be found. The first address does not answer, the next one does."""
-    monkeypatch.setattr(fetch, "resolve", lambda _host, _port: ["127.0.0.2", "127.0.0.1"])
+    monkeypatch.setattr(addresses, "resolve", lambda _host, _port: ["127.0.0.2", "127.0.0.1"])
     files.add("/clip.mp4", ServedFile(MP4))
     port = files.address.rpartition(":")[2]
     path = fetch_clip(f"http://clips.invalid:{port}/clip.mp4", tmp_path, limits=OPEN)
@@ -210,7 +210,7 @@ def test_the_whole_download_has_a_deadline(files: FilesServer, tmp_path: Path) -
 
 
 def test_a_port_where_nobody_listens(files: FilesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "resolve", lambda _host, _port: ["127.0.0.2"])
+    monkeypatch.setattr(addresses, "resolve", lambda _host, _port: ["127.0.0.2"])
     problem = refusal(files.url("/clip.mp4?token=abc"), tmp_path)
     assert "cannot be downloaded (ConnectionError)" in problem
     assert "abc" not in problem
@@ -224,7 +224,7 @@ def https_port(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder / "ca.pem"))
-    monkeypatch.setattr(fetch, "resolve", lambda _host, _port: ["127.0.0.1"])
+    monkeypatch.setattr(addresses, "resolve", lambda _host, _port: ["127.0.0.1"])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("clips.example").configure_cert(context)
 
