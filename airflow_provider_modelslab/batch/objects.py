@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 __all__ = [
+    "LINES_TYPE",
     "Listed",
     "bare_etag",
     "list_pages",
@@ -24,10 +25,15 @@ __all__ = [
     "read_object",
     "refused",
     "status_of",
+    "to_lines",
 ]
+
+LINES_TYPE = "application/x-ndjson"
+"""The content type of manifests: one JSON object a line."""
 
 _PERMISSIONS = {
     "ListObjectsV2": "s3:ListBucket on the bucket",
+    "HeadObject": "s3:GetObject on it",
     "GetObject": "s3:GetObject on it, and s3:ListBucket, without which a missing key looks the same",
     "PutObject": "s3:PutObject on it",
 }
@@ -103,8 +109,12 @@ def put_lines(s3: S3Client, place: S3Uri, lines: Iterable[Mapping[str, Any]]) ->
 
     :raises StorageConfigurationError: when the store refuses.
     """
-    body = b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines)
-    put_object(s3, place, body, "application/x-ndjson")
+    put_object(s3, place, to_lines(lines), LINES_TYPE)
+
+
+def to_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    """One JSON object a line, as a manifest has them."""
+    return b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines)
 
 
 def refused(error: ClientError | BotoCoreError, place: S3Uri) -> StorageConfigurationError:

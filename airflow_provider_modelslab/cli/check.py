@@ -11,7 +11,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.running import FAILED, command, print_rows
-from airflow_provider_modelslab.operators.task_ledger import ledger_folder
 from airflow_provider_modelslab.storage.checks import require_bucket
 from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore, honours_conditional_puts
 
@@ -116,7 +115,7 @@ def _written(s3: S3Client, probe: S3Uri) -> Iterator[Finding]:
 
 
 def _conditional(hook: ModelsLabHook, s3: S3Client, *, write: bool) -> Finding:
-    root = ledger_folder(hook, None)
+    root = hook.s3_profile.ledger_root(None)
     assert root is not None  # noqa: S101 - the connection has a bucket
     try:
         if write:

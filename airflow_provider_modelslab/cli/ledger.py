@@ -19,7 +19,7 @@ from airflow_provider_modelslab.batch.ledgers import ClipLedgers
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.places import read_entries
 from airflow_provider_modelslab.cli.running import command, print_rows, program, tell
-from airflow_provider_modelslab.operators.task_ledger import SUBMISSIONS_VARIABLE, ledger_folder, submission_name
+from airflow_provider_modelslab.operators.task_ledger import SUBMISSIONS_VARIABLE, submission_name
 from airflow_provider_modelslab.storage.ledger import (
     Attach,
     Entry,
@@ -82,7 +82,7 @@ def _find(hook: ModelsLabHook, args: Namespace) -> tuple[S3Uri, S3Uri | None]:
                 "URI", "is a folder of many ledgers; a ledger's own ends with 64 hex digits"
             )
         return place, None
-    root = S3Uri.parse(args.root.rstrip("/")) if args.root else ledger_folder(hook, place)
+    root = S3Uri.parse(args.root.rstrip("/")) if args.root else hook.s3_profile.ledger_root(place)
     if root is None:
         raise RequestValidationError.of("--root", f"is needed: the connection {args.conn_id!r} names no bucket")
     if place is not None:

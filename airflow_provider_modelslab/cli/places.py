@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.batch.ledgers import ClipLedgers
+from airflow_provider_modelslab.batch.objects import status_of
 from airflow_provider_modelslab.operators.arguments import resolve_destination
-from airflow_provider_modelslab.operators.task_ledger import ledger_folder
 from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -40,7 +40,7 @@ def destination_of(hook: ModelsLabHook, to: str | None, name: str, suffix: str) 
 
 def ledgers_of(hook: ModelsLabHook, target: S3Uri) -> ClipLedgers:
     """The ledgers of results below the root that tasks of this connection use."""
-    root = ledger_folder(hook, target)
+    root = hook.s3_profile.ledger_root(target)
     assert root is not None  # noqa: S101 - there is one wherever there is a target
     return ClipLedgers(hook.get_s3_client(), root)
 
@@ -61,7 +61,7 @@ def refuse_to_overwrite(hook: ModelsLabHook, target: S3Uri) -> None:
     try:
         hook.get_s3_client().head_object(Bucket=target.bucket, Key=target.key)
     except ClientError as error:
-        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in {403, 404}:
+        if status_of(error) in {403, 404}:
             return  # 403: without s3:ListBucket S3 does not tell what is missing
         raise
     raise StorageConfigurationError(

@@ -16,6 +16,8 @@ from urllib.parse import urlencode, urlsplit
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
 
+from airflow_provider_modelslab.api.links import is_http_link
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
@@ -27,6 +29,7 @@ __all__ = [
     "ModelsLabResultLink",
     "ModelsLabSourceLink",
     "TaskPlace",
+    "base_path",
     "media_url",
     "tell_links",
     "tell_manifest",
@@ -64,8 +67,12 @@ def media_url(place: TaskPlace, what: str) -> str:
     """
     index = -1 if place.map_index is None else place.map_index
     query = {"dag_id": place.dag_id, "run_id": place.run_id, "task_id": place.task_id, "map_index": index, "what": what}
-    root = urlsplit(str(conf.get("api", "base_url", fallback="") or "")).path.rstrip("/")
-    return f"{root}{MEDIA_PREFIX}/?{urlencode(query)}"
+    return f"{base_path()}{MEDIA_PREFIX}/?{urlencode(query)}"
+
+
+def base_path() -> str:
+    """The path below which the API server is published: that of ``[api] base_url``; empty for most."""
+    return urlsplit(str(conf.get("api", "base_url", fallback="") or "")).path.rstrip("/")
 
 
 class _Link(BaseOperatorLink):
@@ -88,7 +95,7 @@ class _Link(BaseOperatorLink):
         fact = told.get(self.fact)
         if not fact:
             return ""
-        return str(fact) if _is_http(fact) else media_url(place, self.what)
+        return str(fact) if is_http_link(str(fact)) else media_url(place, self.what)
 
 
 class ModelsLabResultLink(_Link):
@@ -174,11 +181,7 @@ def _shown(name: str, fact: object) -> str | None:
         return None
     if name in {"job_id", "conn_id"}:
         return fact
-    if _is_http(fact):
+    if is_http_link(fact):
         parts = urlsplit(fact)
         return None if parts.query or parts.fragment or "@" in parts.netloc else fact
     return fact if fact.startswith("s3://") and not fact.endswith("/") else None
-
-
-def _is_http(fact: object) -> bool:
-    return str(fact)[:8].lower().startswith(("http://", "https://"))

@@ -18,15 +18,18 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_modelslab.links.media import TaskPlace
     from airflow_provider_modelslab.storage.profile import S3Profile
 
 __all__ = [
     "RequestArguments",
     "Video2VideoArguments",
     "check_destination",
+    "instance_name",
     "is_literal",
     "link_suffix",
     "resolve_destination",
+    "resolve_output",
     "result_name",
 ]
 
@@ -204,7 +207,11 @@ def is_literal(value: object) -> bool:
 
 def result_name(context: Context) -> str:
     """The default object name without suffix: ``dag/task/run`` (and map index), the same for every try."""
-    ti = context["ti"]
+    return instance_name(context["ti"])
+
+
+def instance_name(ti: TaskPlace) -> str:
+    """The same from what names a task instance."""
     parts = [ti.dag_id, ti.task_id, ti.run_id]
     if ti.map_index is not None and ti.map_index >= 0:
         parts.append(str(ti.map_index))
@@ -246,6 +253,20 @@ def resolve_destination(destination: str | None, profile: S3Profile, name: str) 
             "give s3://bucket/..., or set bucket in the connection's extra"
         )
     return profile.uri(f"{destination}{name}" if destination.endswith("/") else destination)
+
+
+def resolve_output(destination: str | None, profile: S3Profile) -> S3Uri | None:
+    """The prefix that all results of a batch lie below; ``None`` when neither task nor connection names a bucket.
+
+    :param destination: ``s3://bucket/prefix/``; without ``s3://`` it is below the connection's bucket and prefix.
+    :raises StorageConfigurationError: for a URI of another scheme or without a legal bucket.
+    """
+    destination = (destination or "").strip()
+    if "://" in destination:
+        return S3Uri.parse(destination)
+    if not profile.bucket:
+        return None
+    return profile.uri(destination) if destination else S3Uri(profile.bucket, profile.prefix)
 
 
 def link_suffix(links: Sequence[str]) -> str:

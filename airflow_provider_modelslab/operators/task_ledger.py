@@ -18,6 +18,7 @@ from airflow_provider_modelslab.storage.ledger_stores import (
     honours_conditional_puts,
 )
 from airflow_provider_modelslab.storage.purchase import Attempt, Landed, Ledger, Purchase, Send
+from airflow_provider_modelslab.storage.writer import Writer
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,7 +30,6 @@ __all__ = [
     "SUBMISSIONS_VARIABLE",
     "attempt_of",
     "buy_once",
-    "ledger_folder",
     "open_ledger",
     "policy_in_force",
     "submission_name",
@@ -73,14 +73,6 @@ def task_key(context: Context) -> TaskKey:
     return TaskKey(ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
 
 
-def ledger_folder(hook: ModelsLabHook, target: S3Uri | None) -> S3Uri | None:
-    """Where ledgers are kept: below the connection's bucket and prefix, else in the destination's bucket."""
-    profile = hook.s3_profile
-    if profile.bucket:
-        return profile.uri("_modelslab/ledger")
-    return replace(target, key="_modelslab/ledger") if target is not None else None
-
-
 def open_ledger(context: Context, hook: ModelsLabHook, target: S3Uri | None) -> Ledger:
     """The ledger of this task instance: in S3, mirrored to the task state where Airflow has one.
 
@@ -88,7 +80,7 @@ def open_ledger(context: Context, hook: ModelsLabHook, target: S3Uri | None) -> 
     """
     accessor = context.get("task_state_store")
     state = TaskStateLedgerStore(accessor) if accessor is not None else None
-    root = ledger_folder(hook, target)
+    root = hook.s3_profile.ledger_root(target)
     if root is None:
         if state is not None:
             return Ledger(state)
@@ -116,7 +108,8 @@ def attempt_of(context: Context, *, retries: int | None, lease: float) -> Attemp
     first = max(1, tries - (retries or 0) + 1) if isinstance(tries, int) else 1
     key = task_key(context)
     names = {"dag_id": key.dag_id, "task_id": key.task_id, "run_id": key.run_id, "map_index": key.map_index}
-    return Attempt(try_number=ti.try_number, first_try=min(first, ti.try_number), lease=lease, names=names)
+    first = min(first, ti.try_number)
+    return Attempt(ti.try_number, first, lease, names, Writer.of(ti).task_instance)
 
 
 def policy_in_force(policy: LedgerPolicy, context: Context) -> LedgerPolicy:

@@ -16,8 +16,9 @@ from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, RequestValidationError
+from airflow_provider_modelslab.batch.objects import to_lines
 from airflow_provider_modelslab.plugins.gallery_access import MAY_SEE_TASK, User, readable_dags, visible
-from airflow_provider_modelslab.plugins.gallery_batch import BatchView, compact, read_batch, retry_lines, to_jsonl
+from airflow_provider_modelslab.plugins.gallery_batch import BatchView, compact, read_batch, retry_lines
 from airflow_provider_modelslab.plugins.gallery_data import Media, describe_clip, describe_single, media_of, task_facts
 from airflow_provider_modelslab.plugins.gallery_recent import read_recent
 from airflow_provider_modelslab.plugins.gallery_store import LINK_SECONDS, Store, open_store
@@ -109,7 +110,7 @@ def retry(dag_id: str, task_id: str, map_index: int, run_id: str, clips: Clips |
         store = _store(found)
         lines, left_out = retry_lines(read_batch(found, store), store, None if clips is None else _indices(clips))
     headers = {"X-Left-Out": str(left_out)}
-    return PlainTextResponse(to_jsonl(lines), media_type="application/x-ndjson", headers=headers)
+    return PlainTextResponse(to_lines(lines), media_type="application/x-ndjson", headers=headers)
 
 
 @data.get("/recent")

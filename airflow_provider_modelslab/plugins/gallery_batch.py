@@ -6,26 +6,21 @@ call of some hundred kilobytes.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
-from airflow_provider_modelslab.operators.arguments import result_name
-from airflow_provider_modelslab.plugins.gallery_data import attributes_of, read_json
-from airflow_provider_modelslab.plugins.gallery_store import Store
+from airflow_provider_modelslab.operators.arguments import instance_name
+from airflow_provider_modelslab.plugins.gallery_data import attributes_of
+from airflow_provider_modelslab.plugins.gallery_store import Store, read_json
+from airflow_provider_modelslab.plugins.own_places import is_results_manifest, manifest_folder
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
-from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 from airflow_provider_modelslab.storage.uri import S3Uri
 
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
-__all__ = ["COLUMNS", "MAX_CHOSEN", "BatchView", "compact", "read_batch", "retry_lines", "to_jsonl"]
+__all__ = ["COLUMNS", "MAX_CHOSEN", "BatchView", "compact", "read_batch", "retry_lines"]
 
 COLUMNS = ("index", "status", "source", "uri", "job_id", "seed", "bytes", "seconds", "reason", "message")
 
@@ -60,21 +55,23 @@ class BatchView:
 def read_batch(task: TaskResult, store: Store) -> BatchView:
     """Read what there is: the results manifest that the task named, that of its last try, or its saved state.
 
-    :raises StorageConfigurationError: when S3 refuses, or what the task named is not its own: XComs can be edited by
-        people who have no access to S3, so the name has to be that of the task instance.
+    :raises StorageConfigurationError: when S3 refuses, or what the task named is not where it writes.
     """
     common = attributes_of(task.fields)
     running = task.state not in ENDED
     named = task.manifest.get("manifest")
-    folder = None if named else _folder(task, store)
+    folder = None if named else manifest_folder(task, store.profile)
     places: list[tuple[S3Uri, bool]] = []
     if named:
         place = S3Uri.parse(named)
-        if not place.key.endswith(f"_modelslab/batches/{_result_name(task)}.jsonl"):
-            raise StorageConfigurationError(f"{place} is no results manifest of this task; it is not shown")
+        if not is_results_manifest(task, store.profile, place):
+            raise StorageConfigurationError(
+                f"{place} is not where this task writes its results manifest, by its arguments and its connection; "
+                "only an XCom says so, and it is not shown"
+            )
         places.append((place, False))
     elif folder is not None:
-        name = _result_name(task)
+        name = instance_name(task)
         states = [(folder.child(f"{name}.try{task.try_number}.state.json.gz"), True)]
         results = [(folder.child(f"{name}.jsonl"), False)]
         places = states + results if running else results + states
@@ -145,8 +142,7 @@ def retry_lines(view: BatchView, store: Store, chosen: Iterable[int] | None = No
     def line(row: Mapping[str, Any]) -> dict[str, Any] | None:
         if row["status"] not in _DONE:
             return stored.get(row["uri"])
-        found = store.read(sidecar_uri(S3Uri.parse(row["uri"])), read_json)
-        request = found.content.get("request") if found else None
+        request = store.sidecar(S3Uri.parse(row["uri"])).get("request")
         if not request:
             return None
         told = {name: value for name, value in request.items() if value not in (None, "", {}) and name != "track_id"}
@@ -194,23 +190,6 @@ def _stored_retries(view: BatchView, store: Store) -> dict[str, dict[str, Any]]:
     return {str(line.get("destination")): line for line in lines}
 
 
-def _folder(task: TaskResult, store: Store) -> S3Uri | None:
-    """Where the batch operators put manifests (see ``operators.batch_arguments``), from the task's own arguments."""
-    destination, profile = str(task.fields.get("destination") or "").strip(), store.profile
-    if "://" in destination:
-        output = S3Uri.parse(destination)
-    elif profile.bucket:
-        output = profile.uri(destination) if destination else S3Uri(profile.bucket, profile.prefix)
-    else:
-        return None
-    return output.child("_modelslab/batches")
-
-
-def _result_name(task: TaskResult) -> str:
-    ti = SimpleNamespace(dag_id=task.dag_id, task_id=task.task_id, run_id=task.run_id, map_index=task.map_index)
-    return result_name(cast("Context", {"ti": ti}))
-
-
 def _count(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     rows = list(rows)
     counts = Counter(row["status"] for row in rows)
@@ -229,8 +208,3 @@ def _head(texts: Iterable[str]) -> str:
     first, last = min(found), max(found)
     shared = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
     return first[: first.rfind("/", 0, shared) + 1]
-
-
-def to_jsonl(lines: Iterable[Mapping[str, Any]]) -> str:
-    """Lines as a file."""
-    return "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,20 +10,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, StorageConfigurationError
+from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.request import ATTRIBUTES
+from airflow_provider_modelslab.operators.arguments import is_literal
 from airflow_provider_modelslab.plugins.gallery_store import Store
-from airflow_provider_modelslab.plugins.media_place import public_url
+from airflow_provider_modelslab.plugins.own_places import is_result
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
 from airflow_provider_modelslab.storage.ledger import Entry, TaskKey, entry_name, last_take
 from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 from airflow_provider_modelslab.storage.uri import S3Uri
 
-__all__ = ["Media", "attributes_of", "describe_clip", "describe_single", "media_of", "read_json", "task_facts"]
+__all__ = ["Media", "attributes_of", "describe_clip", "describe_single", "media_of", "task_facts"]
 
 _FACTS = ("job_id", "model_id", "seed", "generation_time_s", "submitted_at", "expires_at", "eta_s", "conn_id")
 _RESULT = ("uri", "sidecar_uri", "bytes", "sha256", "content_type")
-_LEDGER = "_modelslab/ledger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Media:
         if scheme == "s3":
             try:
                 uri = S3Uri.parse(self.where)
-                public = None if fresh else public_url(store.profile, uri)
+                public = None if fresh else store.profile.public_link(uri)
                 return {"url": public or store.link(uri, fresh=fresh), "type": kind}
             except ModelsLabError as error:
                 return {"why": str(error)}
@@ -55,14 +55,14 @@ class Media:
 def media_of(task: TaskResult, single: Mapping[str, Any]) -> dict[str, Media]:
     """``result`` and ``source`` of what :func:`describe_single` gave, as far as more than an XCom bears them out.
 
-    XComs can be edited by people who have no access to S3. So an object is signed only as the result that its sidecar
-    names, and as the source that this sidecar or the task's own arguments name.
+    An object is signed only as the result that lies where this task writes, and as the source that the sidecar there or
+    the task's own arguments name.
     """
     found = {}
     result, source = (single.get("result") or {}).get("uri"), single.get("source")
-    if result and (_is_link(result) or single["borne_out"]):
+    if result and (is_http_link(result) or single["borne_out"]):
         found["result"] = Media(result)
-    if source and (_is_link(source) or single["borne_out"] or source == task.fields.get("init_video")):
+    if source and (is_http_link(source) or single["borne_out"] or source == task.fields.get("init_video")):
         found["source"] = Media(source)
     return found
 
@@ -72,7 +72,7 @@ def describe_single(task: TaskResult, store: Store | None) -> dict[str, Any]:
 
     ``outcome`` (``landed``, ``finished``: not copied to S3, ``submitted``: nobody has waited for it, ``waiting``,
     ``failed`` or ``nothing``), ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, and ``borne_out``:
-    the result's sidecar says so too.
+    the result is where this task writes, and its sidecar tells of it.
 
     :param store: of the connection; ``None`` where it cannot be read.
     """
@@ -85,7 +85,7 @@ def describe_single(task: TaskResult, store: Store | None) -> dict[str, Any]:
     sidecar: dict[str, Any] = {}
     if outcome == "landed":
         result = {name: manifest.get(name) for name in _RESULT}
-        sidecar = _sidecar(store, manifest.get("uri"), notes)
+        sidecar = _own_sidecar(task, store, manifest.get("uri"), notes)
         request |= sidecar.get("request") or {}
         facts |= _told(sidecar)
     elif manifest:
@@ -112,7 +112,7 @@ def describe_single(task: TaskResult, store: Store | None) -> dict[str, Any]:
         "facts": {name: value for name, value in facts.items() if value is not None},
         "error": None if error is None else _error(error),
         "notes": notes,
-        "borne_out": bool(sidecar) and sidecar.get("uri") == manifest.get("uri"),
+        "borne_out": bool(sidecar),
     }
 
 
@@ -124,7 +124,7 @@ def describe_clip(store: Store, row: Mapping[str, Any], common: Mapping[str, Any
     """
     notes: list[str] = []
     done = row["status"] in {"landed", "skipped"}
-    sidecar = _sidecar(store, row["uri"], notes) if done else {}
+    sidecar = _sidecar(store, S3Uri.parse(row["uri"]), notes) if done else {}
     result = {name: sidecar.get(name, row.get(name)) for name in _RESULT} if done else None
     if result:
         result |= {"uri": row["uri"], "sidecar_uri": str(sidecar_uri(S3Uri.parse(row["uri"])))}
@@ -166,32 +166,27 @@ def task_facts(task: TaskResult) -> dict[str, Any]:
     }
 
 
-def read_json(body: bytes) -> dict[str, Any]:
-    """A JSON object; anything else counts as empty."""
-    try:
-        found = json.loads(body)
-    except ValueError:
+def _own_sidecar(task: TaskResult, store: Store | None, where: str | None, notes: list[str]) -> dict[str, Any]:
+    if store is None or not where or not where.startswith("s3://"):
         return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _is_link(where: str) -> bool:
-    """Whether a browser opens it without anybody's credentials."""
-    return where.lower().startswith(("http://", "https://"))
-
-
-def _sidecar(store: Store | None, uri: str | None, notes: list[str]) -> dict[str, Any]:
-    if store is None or not uri:
+    uri = S3Uri.parse(where)
+    if not is_result(task, store.profile, uri):
+        notes.append(
+            "Only an XCom says that the result is there: by its arguments and its connection this task writes "
+            "somewhere else. It is not shown."
+        )
         return {}
+    return _sidecar(store, uri, notes)
+
+
+def _sidecar(store: Store, result: S3Uri, notes: list[str]) -> dict[str, Any]:
     try:
-        found = store.read(sidecar_uri(S3Uri.parse(uri)), read_json)
+        content = store.sidecar(result)
     except StorageConfigurationError as error:
         notes.append(f"The file that says how it was made cannot be read. {error}")
         return {}
-    if found is None:
-        notes.append("The file that says how it was made, beside the result, is gone.")
-        return {}
-    content: dict[str, Any] = found.content
+    if not content:
+        notes.append("The file that says how it was made, beside the result, is gone, or tells of another.")
     return content
 
 
@@ -210,20 +205,12 @@ def _ledger(task: TaskResult, store: Store | None, notes: list[str]) -> dict[str
         return {}
     key = TaskKey(task.dag_id, task.task_id, task.run_id, task.map_index)
     try:
-        root = _ledger_root(store, task.fields.get("destination"))
+        target = task.destination or ""
+        root = store.profile.ledger_root(S3Uri.parse(target) if is_literal(target) and "://" in target else None)
         return S3LedgerStore(store.s3, root.child(key.digest())).load() if root else {}
     except StorageConfigurationError as error:
         notes.append(f"The task's ledger cannot be read. {error}")
         return {}
-
-
-def _ledger_root(store: Store, destination: object) -> S3Uri | None:
-    """Where the operators keep ledgers; see ``operators.task_ledger.ledger_folder``."""
-    if store.profile.bucket:
-        return store.profile.uri(_LEDGER)
-    if isinstance(destination, str) and "://" in destination:
-        return S3Uri(S3Uri.parse(destination).bucket, _LEDGER)
-    return None
 
 
 def _job_facts(job: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str, Any]:

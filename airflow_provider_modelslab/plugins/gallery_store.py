@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import threading
 import time
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.batch.objects import refused, status_of
+from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.storage.profile import S3Profile
 
-__all__ = ["LINK_SECONDS", "Parsed", "Store", "open_store"]
+__all__ = ["LINK_SECONDS", "Parsed", "Store", "open_store", "read_json"]
 
 LINK_SECONDS = 3600
 """How long a link opens its object."""
@@ -114,6 +116,25 @@ class Store:
             while len(self._parsed) > _MAX_PARSED:
                 self._parsed.popitem(last=False)
         return parsed
+
+    def sidecar(self, result: S3Uri) -> dict[str, Any]:
+        """What the file beside a result tells of it; empty where there is none, or it tells of another object.
+
+        :raises StorageConfigurationError: when S3 refuses.
+        """
+        found = self.read(sidecar_uri(result), read_json)
+        content: dict[str, Any] = found.content if found else {}
+        is_its_own = isinstance(content.get("schema_version"), int) and content.get("uri") == str(result)
+        return content if is_its_own else {}
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """A JSON object; anything else counts as empty."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 _stores: dict[str, tuple[Store, float]] = {}

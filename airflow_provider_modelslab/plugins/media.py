@@ -5,30 +5,23 @@ Every process of Airflow loads this file, so it imports nothing: the application
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
 from airflow_provider_modelslab.links.media import MEDIA_PREFIX
+from airflow_provider_modelslab.plugins.late import LateApp
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from fastapi import FastAPI
 
 __all__ = ["ModelsLabMediaPlugin"]
 
 
-class _Late:
-    """An application that is made when it is first called."""
+def _make() -> FastAPI:
+    from airflow_provider_modelslab.plugins.media_app import make_app
 
-    @cached_property
-    def _app(self) -> ASGIApp:
-        from airflow_provider_modelslab.plugins.media_app import make_app
-
-        return make_app()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+    return make_app()
 
 
 class ModelsLabMediaPlugin(AirflowPlugin):
@@ -36,5 +29,5 @@ class ModelsLabMediaPlugin(AirflowPlugin):
 
     name = "modelslab_media"
     fastapi_apps: list[Any] = [  # noqa: RUF012 - declared so by the base class
-        {"app": _Late(), "url_prefix": MEDIA_PREFIX, "name": "ModelsLab media"}
+        {"app": LateApp(_make), "url_prefix": MEDIA_PREFIX, "name": "ModelsLab media"}
     ]

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import resolve_user_from_token
 from airflow.models.dag import DagModel
 from fastapi import HTTPException, Request
 
-__all__ = ["require_reader"]
+__all__ = ["may_read", "require_reader", "user_of"]
 
 _NEEDED = (DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
+
+
+async def user_of(request: Request) -> BaseUser:
+    """Who is there, by the header of a program or the cookie of a browser.
+
+    Airflow's own dependencies are not used, because those of 3.1 look for the Dag in the path alone, and those of its
+    first releases ignore the cookie, with which a browser follows a link.
+
+    :raises HTTPException: 401 for nobody, 403 for a token that is not Airflow's.
+    """
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    cookie = request.cookies.get(COOKIE_NAME_JWT_TOKEN)
+    return await resolve_user_from_token(token.strip() if kind.lower() == "bearer" else cookie)
+
+
+def may_read(dag_id: str, user: BaseUser) -> bool:
+    """Whether the user may read the Dag's task instances and XComs: what was asked for and what came of it."""
+    manager, details = get_auth_manager(), DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    return all(
+        manager.is_authorized_dag(method="GET", access_entity=entity, details=details, user=user) for entity in _NEEDED
+    )
 
 
 async def require_reader(request: Request, dag_id: str) -> None:
     """Let only those on who are logged in and may read the Dag's task instances and XComs.
 
-    Airflow's own dependencies are not used, because those of 3.1 look for the Dag in the path alone, and those of its
-    first releases ignore the cookie, with which a browser follows a link.
-
     :raises HTTPException: 401 for nobody, 403 for somebody else. They tell nothing of the Dag, not even whether it is
         there.
     """
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    user = await resolve_user_from_token(
-        token.strip() if kind.lower() == "bearer" else request.cookies.get(COOKIE_NAME_JWT_TOKEN)
-    )
-    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
-    manager = get_auth_manager()
-    for entity in _NEEDED:
-        if not manager.is_authorized_dag(method="GET", access_entity=entity, details=details, user=user):
-            raise HTTPException(403, "Forbidden")
+    if not may_read(dag_id, await user_of(request)):
+        raise HTTPException(403, "Forbidden")

@@ -6,9 +6,8 @@ The routes run in threads of the API server's pool, since database, S3 and endpo
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
-from airflow.configuration import conf
 from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
@@ -16,10 +15,11 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
 from airflow_provider_modelslab.api.redaction import scrub, strip_query
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished
+from airflow_provider_modelslab.links.media import base_path
 from airflow_provider_modelslab.plugins.gallery_store import Store, open_store
 from airflow_provider_modelslab.plugins.media_access import require_reader
 from airflow_provider_modelslab.plugins.media_page import HEADERS, page
-from airflow_provider_modelslab.plugins.media_place import FILES, What, is_borne_out, public_url, read_facts
+from airflow_provider_modelslab.plugins.media_place import FILES, What, is_borne_out, read_facts
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult, read_task
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -64,7 +64,7 @@ class _Speaker:
         self._html = "text/html" in request.headers.get("Accept", "")
         parts = [task.dag_id, "runs", task.run_id, "tasks", task.task_id]
         mapped = ["mapped", str(task.map_index)] if task.map_index >= 0 else []
-        self._back = "/".join([f"{_root()}/dags", *(quote(part, safe="") for part in parts + mapped), "details"])
+        self._back = "/".join([f"{base_path()}/dags", *(quote(part, safe="") for part in parts + mapped), "details"])
 
     def __call__(
         self, status: int, title: str, text: str, facts: dict[str, Any] | None = None, *, again: bool = False
@@ -91,13 +91,13 @@ def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, 
         size = None
     except BotoCoreError as error:
         raise refused(error, uri) from error
-    if size is None or not is_borne_out(what, uri, task, facts, store.s3):
+    if size is None or not is_borne_out(what, uri, task, facts, store):
         return _missing(say, what, uri, task, gone=size is None)
     if what in {"manifest", "sidecar"} and size <= _SHOWN_AS_TEXT:
         body = read_object(store.s3, uri) or b""
         kind = "application/json" if uri.key.endswith(".json") else "text/plain; charset=utf-8"
         return Response(body, media_type=kind, headers=HEADERS)
-    link = public_url(store.profile, uri) or store.link(uri)
+    link = store.profile.public_link(uri) or store.link(uri)
     return RedirectResponse(link, 307, headers=HEADERS)
 
 
@@ -107,7 +107,10 @@ def _missing(say: _Speaker, what: What, uri: S3Uri, task: TaskResult, *, gone: b
         return say(404, "Not there yet", f"The {what} is written when the work is done.", facts, again=True)
     if gone:
         return say(404, "Not there", f"There is no {what} at this place: it was not written, or was deleted.", facts)
-    text = f"An object is there, and nothing but an XCom says that it is this task's {what}; it is not shown."
+    text = (
+        f"An object is there, and nothing but an XCom says that it is this task's {what}: by its arguments and its "
+        "connection the task writes somewhere else. It is not shown."
+    )
     return say(404, "Not shown", text, facts)
 
 
@@ -143,13 +146,9 @@ def make_app() -> FastAPI:
     async def refuse(request: Request, error: Exception) -> Response:
         problem = error if isinstance(error, HTTPException) else HTTPException(500)
         if problem.status_code == 401 and "text/html" in request.headers.get("Accept", ""):
-            here = f"{_root()}{request.scope.get('root_path', '').removeprefix(_root())}/?{request.url.query}"
-            return RedirectResponse(f"{_root()}/api/v2/auth/login?{urlencode({'next': here})}", 307, headers=HEADERS)
+            root = base_path()
+            here = f"{root}{request.scope.get('root_path', '').removeprefix(root)}/?{request.url.query}"
+            return RedirectResponse(f"{root}/api/v2/auth/login?{urlencode({'next': here})}", 307, headers=HEADERS)
         return JSONResponse({"detail": problem.detail}, problem.status_code, headers=HEADERS)
 
     return app
-
-
-def _root() -> str:
-    """The path below which the API server is published; empty for most."""
-    return urlsplit(str(conf.get("api", "base_url", fallback="") or "")).path.rstrip("/")

@@ -13,7 +13,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-__all__ = ["ENDED", "OPERATORS", "TaskResult", "is_ours", "kind_of", "read_task", "shown_fields", "xcom_value"]
+__all__ = [
+    "ENDED",
+    "OPERATORS",
+    "UNKNOWN",
+    "TaskResult",
+    "declared_destination",
+    "is_ours",
+    "kind_of",
+    "read_task",
+    "shown_fields",
+    "xcom_value",
+]
 
 Kind = Literal["single", "batch", "other"]
 
@@ -30,6 +41,9 @@ OPERATORS = (
 ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 """States of a task instance after which nothing changes by itself."""
 
+UNKNOWN = "{{ unknown }}"
+"""Stands for an argument of which nothing is known any more: a template that could be rendered to anything."""
+
 _OURS = re.compile(r"Video2Video|modelslab_video2video|local_video2video")
 _CUT = "Truncated. You can change this behaviour in [core]max_templated_field_length"
 
@@ -42,7 +56,8 @@ class TaskResult:
     :param operator: the operator's name as Airflow shows it.
     :param state: Airflow's state; ``None`` before it is scheduled.
     :param returned: what the task returned; ``None`` while it has not, or when it failed.
-    :param fields: its rendered template fields, as far as Airflow still has them.
+    :param fields: its rendered template fields; Airflow keeps those of a task's last runs only.
+    :param declared: its argument ``destination`` as the Dag has it, where Airflow no longer has the rendered fields.
     """
 
     dag_id: str
@@ -56,11 +71,18 @@ class TaskResult:
     ended_at: datetime | None
     returned: Any = None
     fields: dict[str, Any] = field(default_factory=dict)
+    declared: str | None = None
 
     @property
     def kind(self) -> Kind:
         """Whether it made one video, many, or is no task of this provider."""
         return kind_of(self.operator, self.returned)
+
+    @property
+    def destination(self) -> str | None:
+        """The argument ``destination``, rendered; a template where Airflow has forgotten how it was rendered."""
+        given = self.fields.get("destination", self.declared)
+        return None if given is None else str(given)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -90,6 +112,7 @@ def read_task(session: Session, dag_id: str, run_id: str, task_id: str, map_inde
             TaskInstance.try_number,
             TaskInstance.start_date,
             TaskInstance.end_date,
+            TaskInstance.dag_version_id,
         ).where(*here(TaskInstance))
     ).first()
     if row is None:
@@ -110,7 +133,23 @@ def read_task(session: Session, dag_id: str, run_id: str, task_id: str, map_inde
         ended_at=row.end_date,
         returned=xcom_value(returned),
         fields=shown_fields(fields),
+        declared=None if fields else declared_destination(session, row.dag_version_id, task_id),
     )
+
+
+def declared_destination(session: Session, dag_version_id: Any, task_id: str) -> str | None:
+    """A task's argument ``destination`` in the Dag's version that it ran with; :data:`UNKNOWN` where that is lost."""
+    from airflow.models.serialized_dag import SerializedDagModel
+    from sqlalchemy import select
+
+    query = select(SerializedDagModel).where(SerializedDagModel.dag_version_id == dag_version_id)
+    found = session.execute(query).scalar_one_or_none()
+    tasks = ((found.data if found else None) or {}).get("dag", {}).get("tasks", [])
+    task = next((one["__var"] for one in tasks if one["__var"].get("task_id") == task_id), None)
+    if task is None or "destination" in str(task.get("expand_input")):
+        return UNKNOWN
+    given = (task.get("partial_kwargs") if task.get("_is_mapped") else task).get("destination")
+    return given if given is None or isinstance(given, str) else UNKNOWN
 
 
 def xcom_value(value: Any) -> Any:

@@ -6,14 +6,13 @@ when the API server gets the first request for them.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+from airflow_provider_modelslab.plugins.late import LateApp
 
+if TYPE_CHECKING:
     from fastapi import FastAPI
 
 __all__ = ["GALLERY_PREFIX", "ModelsLabGalleryPlugin"]
@@ -26,22 +25,10 @@ _TASK = f"{_PAGE}?dag_id={{DAG_ID}}&run_id={{RUN_ID}}&task_id={{TASK_ID}}&map_in
 _ICONS = {"icon": f"{_PAGE}icon.svg", "icon_dark_mode": f"{_PAGE}icon-dark.svg"}
 
 
-class _Lazy:
-    """An ASGI application that is made when it is first called."""
+def _make() -> FastAPI:
+    from airflow_provider_modelslab.plugins.gallery_app import make_app
 
-    @cached_property
-    def _app(self) -> FastAPI:
-        from airflow_provider_modelslab.plugins.gallery_app import make_app
-
-        return make_app()
-
-    async def __call__(
-        self,
-        scope: MutableMapping[str, Any],
-        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
-        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ) -> None:
-        await self._app(scope, receive, send)
+    return make_app()
 
 
 class ModelsLabGalleryPlugin(AirflowPlugin):
@@ -49,7 +36,7 @@ class ModelsLabGalleryPlugin(AirflowPlugin):
 
     name = "modelslab_gallery"
     fastapi_apps: list[Any] = [  # noqa: RUF012 - as in the base class
-        {"name": "ModelsLab gallery", "app": _Lazy(), "url_prefix": GALLERY_PREFIX}
+        {"name": "ModelsLab gallery", "app": LateApp(_make), "url_prefix": GALLERY_PREFIX}
     ]
     external_views: list[Any] = [  # noqa: RUF012
         {

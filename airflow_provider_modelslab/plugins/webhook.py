@@ -5,14 +5,17 @@ Every process of Airflow may load this file, so it imports nothing: the applicat
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+from airflow_provider_modelslab.plugins.late import LateApp
 
-__all__ = ["ModelsLabWebhookPlugin", "WebhookApp", "served_conn_ids"]
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+__all__ = ["ModelsLabWebhookPlugin", "make_receiver", "mounted_apps", "served_conn_ids"]
 
 _SECTION = "modelslab"
 _PER_MINUTE = 300
@@ -24,42 +27,32 @@ def served_conn_ids() -> list[str]:
     return list(dict.fromkeys(part.strip() for part in named.split(",") if part.strip()))
 
 
-class WebhookApp:
-    """An application that is made when it is called first.
+def make_receiver(conn_ids: list[str]) -> ASGIApp:
+    """The application.
 
     :param conn_ids: the connections for which calls are taken.
     """
+    from airflow_provider_modelslab.plugins.webhook_app import Receiver
+    from airflow_provider_modelslab.plugins.webhook_gate import Gate
+    from airflow_provider_modelslab.plugins.webhook_inbox import Inbox
+    from airflow_provider_modelslab.plugins.webhook_served import Served, fetch
+    from airflow_provider_modelslab.plugins.webhook_tell import tell, wake_waiting
 
-    def __init__(self, conn_ids: list[str]) -> None:
-        self.conn_ids = conn_ids
-        self._app: ASGIApp | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one call."""
-        if self._app is None:
-            self._app = self._create()
-        await self._app(scope, receive, send)
-
-    def _create(self) -> ASGIApp:
-        from airflow_provider_modelslab.plugins.webhook_app import Receiver
-        from airflow_provider_modelslab.plugins.webhook_gate import Gate
-        from airflow_provider_modelslab.plugins.webhook_inbox import Inbox
-        from airflow_provider_modelslab.plugins.webhook_served import Served, fetch
-        from airflow_provider_modelslab.plugins.webhook_tell import tell, wake_waiting
-
-        per_minute = conf.getint(_SECTION, "webhook_confirmations_per_minute", fallback=_PER_MINUTE)
-        return Receiver(Served(self.conn_ids), Inbox(fetch=fetch, tell=tell, wake=wake_waiting, gate=Gate(per_minute)))
+    per_minute = conf.getint(_SECTION, "webhook_confirmations_per_minute", fallback=_PER_MINUTE)
+    return Receiver(Served(conn_ids), Inbox(fetch=fetch, tell=tell, wake=wake_waiting, gate=Gate(per_minute)))
 
 
-def _apps() -> list[dict[str, Any]]:
+def mounted_apps() -> list[dict[str, Any]]:
+    """What the API server mounts."""
     conn_ids = served_conn_ids()
     if not conn_ids:
         return []  # nothing is mounted, so nothing answers
-    return [{"app": WebhookApp(conn_ids), "url_prefix": "/modelslab/webhook", "name": "ModelsLab webhook"}]
+    app = LateApp(partial(make_receiver, conn_ids))
+    return [{"app": app, "url_prefix": "/modelslab/webhook", "name": "ModelsLab webhook"}]
 
 
 class ModelsLabWebhookPlugin(AirflowPlugin):
     """``POST <API server>/modelslab/webhook/<token>``, for the connections that the configuration names."""
 
     name = "modelslab_webhook"
-    fastapi_apps = _apps()
+    fastapi_apps = mounted_apps()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.storage.uri import S3Uri, check_bucket_name
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["S3Profile"]
 
 _DEFAULT_DIRECTORY = "generations"
+_LEDGER = "_modelslab/ledger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,18 @@ class S3Profile:
         else:
             base = self._bucket_endpoint()
         return f"{base}/" if base.endswith(f"/{self.directory}") else f"{base}/{self.directory}/"
+
+    def public_link(self, uri: S3Uri) -> str | None:
+        """Where anyone can read an object of this bucket; ``None`` where the profile does not say, and for others."""
+        if not self.public_url or uri.bucket != self.bucket:
+            return None
+        return f"{self.public_base().removesuffix(f'/{self.directory}/')}/{quote(uri.key)}"
+
+    def ledger_root(self, target: S3Uri | None) -> S3Uri | None:
+        """Where ledgers are kept: below the bucket and prefix, else in the bucket of a task's destination."""
+        if self.bucket:
+            return self.uri(_LEDGER)
+        return S3Uri(target.bucket, _LEDGER) if target is not None else None
 
     def server_settings(self, access_key: str, secret_key: str, token: str | None = None) -> dict[str, str]:
         """The body of the vendor's ``update_s3`` without ``key`` and ``deploy_type``. It holds the secret.

@@ -1,6 +1,6 @@
 // The page of a batch: how it went, a grid to look through, and a list of what to make again.
 
-import { copyButton, copyText, el, icon, lastPart, number, saveText, seconds, tell, bytes } from "./dom.js";
+import { copyButton, copyText, el, icon, lastPart, number, redraw, saveText, seconds, tell, bytes } from "./dom.js";
 import { badge } from "./details.js";
 import { openClip } from "./dialog.js";
 import { Grid } from "./grid.js";
@@ -74,7 +74,8 @@ export class Batch {
     this.head.replaceChildren(el("h1", {}, task.task_id), state, el("span.quiet", {}, task.operator));
     this.#meter(counts);
     this.summary.replaceChildren(...this.#sentence(batch));
-    this.counts.replaceChildren(
+    redraw(
+      this.counts,
       ...OUTCOMES.filter(([name]) => name === "all" || counts[name]).map(([name, label]) =>
         el(`button.count.${name}`, { type: "button", "aria-pressed": String(this.outcome === name), "data-outcome": name, onclick: () => this.#choose(name) }, label, el("b", {}, number(counts[name]))),
       ),
@@ -138,7 +139,8 @@ export class Batch {
     this.again.hidden = !open && !picked;
     if (this.again.hidden) return;
     const what = picked ? `${number(picked)} chosen` : `${number(open)} failed or not reached`;
-    this.again.replaceChildren(
+    redraw(
+      this.again,
       el("span", {}, el("strong", {}, "Make again: "), what),
       el("button", { type: "button", onclick: () => this.#retry("copy") }, icon("copy"), "Copy list"),
       el("button", { type: "button", onclick: () => this.#retry("save") }, icon("save"), "Download JSONL"),

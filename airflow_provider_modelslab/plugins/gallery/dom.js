@@ -14,6 +14,15 @@ export function el(what, attributes = {}, ...children) {
   return element;
 }
 
+/** Put these in; nothing happens where the same is there, and what had the focus has it again: someone may be about to press it. */
+export function redraw(place, ...children) {
+  const next = el("div", {}, ...children);
+  if (next.innerHTML === place.innerHTML) return;
+  const at = [...place.children].indexOf(document.activeElement);
+  place.replaceChildren(...next.childNodes);
+  place.children[at]?.focus({ preventScroll: true });
+}
+
 /** An icon that is drawn here; names nothing to a screen reader. */
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");

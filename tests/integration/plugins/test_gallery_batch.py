@@ -112,9 +112,12 @@ def test_a_batch_on_its_way_shows_its_saved_state(store: Store) -> None:
     assert lines[0] == {"init_video": f"s3://{BUCKET}/in/1.mp4", "seed": 1, "destination": f"{OUTPUT}1.mp4"}
 
 
-def test_another_manifest_than_the_tasks_own_is_refused(store: Store) -> None:
-    secret = f"s3://{BUCKET}/payroll/_modelslab/batches/other/task/run.jsonl"
-    with pytest.raises(StorageConfigurationError, match="no results manifest of this task"):
+@pytest.mark.parametrize("bucket", [BUCKET, "of-somebody-else"])
+def test_another_manifest_than_the_tasks_own_is_refused(store: Store, bucket: str) -> None:
+    """Not even one with the task's name: in another bucket it may have been written by whoever edited the XCom."""
+    name = "other/task/run" if bucket == BUCKET else NAME
+    secret = f"s3://{bucket}/styled/_modelslab/batches/{name}.jsonl"
+    with pytest.raises(StorageConfigurationError, match="not where this task writes its results manifest"):
         read_batch(task(returned={"schema_version": 1, "found": 1, "manifest": secret}), store)
 
 
@@ -176,18 +179,29 @@ def test_links_are_given_out_again_until_they_are_old(store: Store) -> None:
 
 
 def test_an_xcom_alone_signs_nothing(store: Store) -> None:
-    """Whoever can edit an XCom could name any object; only what the sidecar says too is signed."""
-    manifest = {"schema_version": 1, "status": "landed", "job_id": "1", "uri": f"s3://{BUCKET}/payroll.mp4"}
-    forged = task(returned=manifest, init_video=f"s3://{BUCKET}/in/0.mp4")
-    single = describe_single(forged, store)
-    assert single["notes"]
-    assert set(media_of(forged, single)) == {"source"}
-    put_sidecar(store.s3, S3Uri(BUCKET, "payroll.mp4"), {"init_video": f"s3://{BUCKET}/in/9.mp4"})
-    single = describe_single(forged, store)
-    assert {side: media.where for side, media in media_of(forged, single).items()} == {
-        "result": f"s3://{BUCKET}/payroll.mp4",
+    """Whoever can edit an XCom could name any object, and put a sidecar beside one in a bucket of his own."""
+    own, payroll = OUTPUT.child(f"{NAME}.mp4"), S3Uri(BUCKET, "payroll.mp4")
+    for place in (own, payroll):
+        put_sidecar(store.s3, place, {"init_video": f"s3://{BUCKET}/in/9.mp4"})
+
+    def made(place: S3Uri) -> TaskResult:
+        manifest = {"schema_version": 1, "status": "landed", "job_id": "1", "uri": str(place)}
+        return task(returned=manifest, init_video=f"s3://{BUCKET}/in/0.mp4")
+
+    forged = describe_single(made(payroll), store)
+    assert "Only an XCom says" in forged["notes"][0]
+    assert "9.mp4" not in json.dumps(forged)
+    assert set(media_of(made(payroll), forged)) == {"source"}
+    single = describe_single(made(own), store)
+    assert not single["notes"]
+    assert {side: media.where for side, media in media_of(made(own), single).items()} == {
+        "result": str(own),
         "source": f"s3://{BUCKET}/in/9.mp4",
     }
+    store.s3.delete_object(Bucket=BUCKET, Key=f"{own.key}.json")
+    bare = describe_single(made(own), store)
+    assert "is gone" in bare["notes"][0]
+    assert set(media_of(made(own), bare)) == {"source"}
     submitted = {
         "schema_version": 1,
         "status": "submitted",
@@ -199,8 +213,8 @@ def test_an_xcom_alone_signs_nothing(store: Store) -> None:
 
 
 def test_what_cannot_be_read_is_told(store: Store) -> None:
-    manifest = {"schema_version": 1, "status": "landed", "job_id": "1", "uri": f"{OUTPUT}unread.mp4"}
+    manifest = {"schema_version": 1, "status": "landed", "job_id": "1", "uri": f"{OUTPUT}{NAME}.mp4"}
     with refusing(store.s3, "GetObject", 403, "AccessDenied"):
         single = describe_single(task(returned=manifest), store)
     assert "s3:GetObject" in single["notes"][0]
-    assert single["result"]["uri"] == f"{OUTPUT}unread.mp4"
+    assert single["result"]["uri"] == f"{OUTPUT}{NAME}.mp4"

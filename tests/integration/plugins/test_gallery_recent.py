@@ -8,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.plugins.gallery_recent import PAGE_SIZE, read_recent
-from airflow_provider_modelslab.plugins.task_results import read_task
+from airflow_provider_modelslab.plugins.task_results import UNKNOWN, declared_destination, read_task
+from tests.support.airflow_versions import DagSerialization
 
 NEWEST = datetime(2026, 11, 1, tzinfo=UTC)
 MANIFEST = {"schema_version": 1, "status": "landed", "job_id": "1", "uri": "s3://bucket/a.mp4", "seed": 3}
@@ -41,8 +44,14 @@ def add(
     operator: str = "ModelsLabVideo2VideoOperator",
     returned: Any = MANIFEST,
     at: datetime | None = None,
+    rendered: bool = True,
+    version: uuid.UUID | None = None,
 ) -> None:
-    """A run with one task; the higher the number, the older."""
+    """A run with one task; the higher the number, the older.
+
+    :param rendered: Airflow still knows how the task's fields were rendered.
+    :param version: of the Dag.
+    """
     from airflow.models.dagrun import DagRun
     from airflow.models.renderedtifields import RenderedTaskInstanceFields
     from airflow.models.taskinstance import TaskInstance
@@ -52,11 +61,14 @@ def add(
     run = {"id": number + 1, "dag_id": dag_id, "run_id": run_id, "run_after": moment, "state": "success"}
     key = {"dag_id": dag_id, "run_id": run_id, "task_id": "restyle", "map_index": -1}
     own = {"id": uuid.uuid4(), "operator": operator, "state": state, "try_number": 1, "max_tries": 0, "pool": "default"}
+    own["dag_version_id"] = version
     rows: list[tuple[Any, dict[str, Any]]] = [
         (DagRun, run | {"run_type": "manual", "span_status": "ended", "clear_number": 0, "log_template_id": 1}),
         (TaskInstance, key | own | {"pool_slots": 1, "end_date": moment, "start_date": moment}),
-        (RenderedTaskInstanceFields, key | {"rendered_fields": {"prompt": f"a boat {number}", "model_id": "demo"}}),
     ]
+    if rendered:
+        fields = {"prompt": f"a boat {number}", "model_id": "demo"}
+        rows.append((RenderedTaskInstanceFields, key | {"rendered_fields": fields}))
     if returned is not None:
         rows.append((XComModel, key | {"dag_run_id": number + 1, "key": "return_value", "value": returned}))
     for model, values in rows:
@@ -106,3 +118,42 @@ def test_one_task_instance(session: Session) -> None:
     assert found.manifest["uri"] == "s3://bucket/a.mp4"
     assert found.fields == {"prompt": "a boat 1", "model_id": "demo"}
     assert read_task(session, "films", "run_1", "restyle", 0) is None
+
+
+def test_where_a_task_writes_is_read_from_its_dag_when_airflow_has_forgotten_how_it_was_rendered(
+    session: Session,
+) -> None:
+    from airflow.models.serialized_dag import SerializedDagModel
+
+    version = uuid.uuid4()
+    with DAG("films", schedule=None) as dag:
+        request: dict[str, Any] = {"model_id": "demo", "prompt": "a boat"}
+        clip = "https://clips.example/a.mp4"
+        ModelsLabVideo2VideoOperator(task_id="restyle", init_video=clip, destination="s3://films/{{ ds }}/", **request)
+        ModelsLabVideo2VideoOperator.partial(task_id="same", destination="s3://films/all/", **request).expand(
+            init_video=[clip]
+        )
+        ModelsLabVideo2VideoOperator.partial(task_id="each", init_video=clip, **request).expand(
+            destination=["s3://films/1/"]
+        )
+        ModelsLabVideo2VideoOperator(task_id="plain", init_video=clip, **request)
+    row = {"id": uuid.uuid4(), "dag_id": "films", "dag_version_id": version, "dag_hash": "1"}
+    row |= {"created_at": NEWEST, "last_updated": NEWEST, "data": DagSerialization.to_dict(dag)}
+    session.execute(SerializedDagModel.__table__.insert().values(**row))
+    declared = {task: declared_destination(session, version, task) for task in (*dag.task_dict, "gone")}
+    assert declared == {
+        "restyle": "s3://films/{{ ds }}/",
+        "same": "s3://films/all/",
+        "each": UNKNOWN,
+        "plain": None,
+        "gone": UNKNOWN,
+    }
+    assert declared_destination(session, uuid.uuid4(), "restyle") == UNKNOWN
+    assert declared_destination(session, None, "restyle") == UNKNOWN
+
+    add(session, 1, version=version)
+    add(session, 2, version=version, rendered=False)
+    known, forgotten = (read_task(session, "films", f"run_{number}", "restyle") for number in (1, 2))
+    assert known is not None
+    assert forgotten is not None
+    assert (known.destination, forgotten.destination) == (None, "s3://films/{{ ds }}/")

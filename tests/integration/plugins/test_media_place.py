@@ -8,34 +8,41 @@ from typing import Any
 import pytest
 from mypy_boto3_s3 import S3Client
 
+from airflow_provider_modelslab.plugins.gallery_store import Store
 from airflow_provider_modelslab.plugins.media_place import What, is_borne_out
 from airflow_provider_modelslab.plugins.task_results import TaskResult
+from airflow_provider_modelslab.storage.profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 BUCKET = "media-place"
-RESULT = f"s3://{BUCKET}/out/a.mp4"
+THEIRS = "media-place-of-others"
+RESULT = f"s3://{BUCKET}/out/dag/task/manual__1.mp4"
 SOURCE = f"s3://{BUCKET}/in/clip.mp4"
 MANIFEST = f"s3://{BUCKET}/out/_modelslab/batches/dag/task/manual__1.jsonl"
 FACTS = {"result": RESULT, "source": SOURCE, "manifest": f"{RESULT}.json"}
 
 
 @pytest.fixture
-def store(s3: S3Client) -> S3Client:
-    if BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
-        s3.create_bucket(Bucket=BUCKET)
-    sidecar = {"schema_version": 1, "uri": RESULT, "request": {"init_video": SOURCE}}
-    objects: dict[str, Any] = {
-        "out/a.mp4": "video",
-        "out/a.mp4.json": json.dumps(sidecar),
-        "in/clip.mp4": "clip",
-        "private/payroll.json": json.dumps({"secret": 1}),
-        "private/list.json": json.dumps([1]),
-        "private/moved.mp4.json": json.dumps(sidecar),  # a copy of a sidecar, beside another object
-        "out/_modelslab/batches/dag/task/manual__1.jsonl": "{}",
-    }
-    for key, body in objects.items():
-        s3.put_object(Bucket=BUCKET, Key=key, Body=body.encode())
-    return s3
+def store(s3: S3Client) -> Store:
+    """Two buckets; in that of others is all that whoever can write there may wish."""
+    there = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+    for bucket in {BUCKET, THEIRS} - there:
+        s3.create_bucket(Bucket=bucket)
+    for bucket in (BUCKET, THEIRS):
+        own = RESULT.replace(BUCKET, bucket)
+        objects: dict[str, Any] = {
+            "out/dag/task/manual__1.mp4": "video",
+            "out/dag/task/manual__1.mp4.json": {"schema_version": 1, "uri": own, "request": {"init_video": SOURCE}},
+            "in/clip.mp4": "clip",
+            "private/payroll.json": {"secret": 1},
+            "private/list.json": [1],
+            "private/moved.mp4.json": {"schema_version": 1, "uri": own},
+            "out/other.mp4.json": {"schema_version": 1, "uri": f"s3://{bucket}/out/other.mp4"},
+            "out/_modelslab/batches/dag/task/manual__1.jsonl": {},
+        }
+        for key, body in objects.items():
+            s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(body).encode())
+    return Store(s3, S3Profile(bucket=BUCKET, prefix="out"))
 
 
 def task(**fields: Any) -> TaskResult:
@@ -44,18 +51,21 @@ def task(**fields: Any) -> TaskResult:
     )
 
 
-def borne_out(store: S3Client, what: What, uri: str, facts: dict[str, str] = FACTS, **fields: Any) -> bool:
+def borne_out(store: Store, what: What, uri: str, facts: dict[str, str] = FACTS, **fields: Any) -> bool:
     return is_borne_out(what, S3Uri.parse(uri), task(**fields), facts, store)
 
 
-def test_a_result_has_a_sidecar_that_names_it(store: S3Client) -> None:
+def test_a_result_is_where_the_task_writes_and_has_a_sidecar(store: Store) -> None:
     assert borne_out(store, "result", RESULT)
+    assert borne_out(store, "result", f"s3://{BUCKET}/out/other.mp4", destination="other.mp4")
+    assert not borne_out(store, "result", f"s3://{BUCKET}/out/other.mp4")  # another task's
     assert not borne_out(store, "result", SOURCE)
-    assert not borne_out(store, "result", f"s3://{BUCKET}/private/moved.mp4")
-    assert not borne_out(store, "result", f"s3://{BUCKET}/private/payroll.json")
+    assert not borne_out(store, "result", SOURCE, destination=SOURCE)  # nothing tells of it
+    for other in ("private/moved.mp4", "private/payroll.json"):
+        assert not borne_out(store, "result", f"s3://{BUCKET}/{other}", destination=f"s3://{BUCKET}/{other}")
 
 
-def test_a_clip_is_in_the_rendered_fields_or_in_the_sidecar(store: S3Client) -> None:
+def test_a_clip_is_in_the_rendered_fields_or_in_the_sidecar(store: Store) -> None:
     assert borne_out(store, "source", SOURCE)
     waiting = {"result": f"s3://{BUCKET}/out/not-there-yet.mp4"}
     assert borne_out(store, "source", SOURCE, waiting, init_video=SOURCE)
@@ -66,10 +76,23 @@ def test_a_clip_is_in_the_rendered_fields_or_in_the_sidecar(store: S3Client) -> 
 
 
 @pytest.mark.parametrize("what", ["manifest", "sidecar"])
-def test_a_manifest_is_named_after_the_task_or_is_a_sidecar(store: S3Client, what: What) -> None:
+def test_a_manifest_is_the_tasks_own_or_the_sidecar_of_its_result(store: Store, what: What) -> None:
     assert borne_out(store, what, MANIFEST)
     assert borne_out(store, what, f"{RESULT}.json")
     for other in ("private/payroll.json", "private/list.json", "private/moved.mp4.json", "in/clip.mp4"):
         assert not borne_out(store, what, f"s3://{BUCKET}/{other}")
+    assert not borne_out(store, what, f"s3://{BUCKET}/out/other.mp4.json")  # another task's
     assert not borne_out(store, what, MANIFEST.replace("manual__1", "manual__2"))
     assert not borne_out(store, what, MANIFEST.replace("_modelslab/batches/", ""))
+
+
+def test_a_bucket_in_which_somebody_else_writes_bears_nothing_out(store: Store) -> None:
+    """Who can edit XComs and write to any bucket that the connection reads could otherwise name every object."""
+    result, manifest = (place.replace(BUCKET, THEIRS) for place in (RESULT, MANIFEST))
+    assert not borne_out(store, "result", result)
+    assert not borne_out(store, "source", SOURCE, FACTS | {"result": result})
+    assert not borne_out(store, "manifest", f"{result}.json")
+    assert not borne_out(store, "manifest", manifest)
+    # Unless the Dag itself says that this task writes there.
+    assert borne_out(store, "result", result, destination=f"s3://{THEIRS}/out/")
+    assert borne_out(store, "manifest", manifest, destination=f"s3://{THEIRS}/out/")

@@ -9,7 +9,8 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import Reason
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
-from airflow_provider_modelslab.plugins.webhook import WebhookApp, _apps, served_conn_ids
+from airflow_provider_modelslab.plugins.late import LateApp
+from airflow_provider_modelslab.plugins.webhook import mounted_apps, served_conn_ids
 from airflow_provider_modelslab.plugins.webhook_events import asset_uri
 from airflow_provider_modelslab.plugins.webhook_wake import _TRIGGER
 from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
@@ -62,9 +63,9 @@ def test_nothing_is_mounted_unless_a_connection_is_named(
     if named is not None:
         monkeypatch.setenv("AIRFLOW__MODELSLAB__WEBHOOK_CONN_IDS", named)
     assert served_conn_ids() == served
-    mounted = _apps()
+    mounted = mounted_apps()
     assert [app["url_prefix"] for app in mounted] == (["/modelslab/webhook"] if served else [])
-    assert all(isinstance(app["app"], WebhookApp) and app["app"].conn_ids == served for app in mounted)
+    assert all(isinstance(app["app"], LateApp) for app in mounted)
 
 
 def test_the_assets_uri(monkeypatch: pytest.MonkeyPatch) -> None:

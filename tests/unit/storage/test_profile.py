@@ -7,6 +7,7 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.uri import S3Uri
 
 AWS = S3Profile(bucket="clips", prefix="/styled/", region="eu-central-1")
 R2 = S3Profile(
@@ -116,3 +117,27 @@ def test_settings_that_cannot_work(profile: S3Profile, keys: tuple[str, str, str
         profile.server_settings(*keys)
     assert says in str(caught.value)
     assert "hush-hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("profile", "key", "expected"),
+    [
+        (S3Profile("clips"), "a.mp4", None),
+        (S3Profile("clips", public_url="https://cdn.example"), "a b/ü.mp4", "https://cdn.example/a%20b/%C3%BC.mp4"),
+        (S3Profile("clips", "styled", public_url="https://cdn.example"), "styled/a.mp4", "https://cdn.example/styled/a.mp4"),
+        # As update_s3 allows it: the URL may end with the directory that the vendor's server writes to.
+        (S3Profile("clips", "styled", public_url="https://cdn.example/styled"), "styled/a.mp4", "https://cdn.example/styled/a.mp4"),
+        (S3Profile("clips", public_url="https://cdn.example/generations"), "x/a.mp4", "https://cdn.example/x/a.mp4"),
+        (S3Profile("others", public_url="https://cdn.example"), "a.mp4", None),
+        (S3Profile(None, public_url="https://cdn.example"), "a.mp4", None),
+    ],
+)  # fmt: skip
+def test_where_anybody_can_read_an_object(profile: S3Profile, key: str, expected: str | None) -> None:
+    assert profile.public_link(S3Uri("clips", key)) == expected
+
+
+def test_where_ledgers_are_kept() -> None:
+    target = S3Uri("elsewhere", "styled/a.mp4")
+    assert S3Profile("clips", "styled").ledger_root(target) == S3Uri("clips", "styled/_modelslab/ledger")
+    assert S3Profile().ledger_root(target) == S3Uri("elsewhere", "_modelslab/ledger")
+    assert S3Profile().ledger_root(None) is None
