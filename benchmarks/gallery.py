@@ -91,7 +91,7 @@ def _site() -> Iterator[tuple[WholeStack, str]]:
         (folder / "dags").mkdir()
         (folder / "dags" / "gallery.py").write_text(_DAG)
         site = WholeStack(folder, dags_folder=folder / "dags", bucket=BUCKET, endpoint_arguments=("--engine", "echo"))
-        try:
+        with site:
             site.start_s3()
             site.s3.client().put_object(Bucket=BUCKET, Key="clip.mp4", Body=DEFAULT_PATH.read_bytes())
             site.start_endpoint()
@@ -105,8 +105,6 @@ def _site() -> Iterator[tuple[WholeStack, str]]:
                     Bucket=BUCKET, Key=f"out/{number}.mp4", Body=DEFAULT_PATH.read_bytes(), ContentType="video/mp4"
                 )
             yield site, run_id
-        finally:
-            site.stop()
 
 
 @contextmanager

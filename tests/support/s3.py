@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
+from airflow_provider_modelslab.storage.uri import S3Uri
 from tools.stack.s3 import S3Server
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["S3Server", "keys_of", "leftovers", "refusing"]
+__all__ = ["S3Server", "content_of", "keys_of", "leftovers", "lines_of", "refusing"]
 
 
 @contextmanager
@@ -54,6 +56,17 @@ def refusing(
 def keys_of(s3: S3Client, bucket: str) -> list[str]:
     """All keys of a bucket."""
     return [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+
+def content_of(s3: S3Client, uri: str) -> bytes:
+    """What an object holds."""
+    place = S3Uri.parse(uri)
+    return s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
+
+
+def lines_of(s3: S3Client, uri: str) -> list[dict[str, Any]]:
+    """The lines of a manifest."""
+    return [json.loads(line) for line in content_of(s3, uri).splitlines()]
 
 
 def leftovers(s3: S3Client, bucket: str) -> list[str]:

@@ -44,11 +44,8 @@ QUICK = {
 @pytest.fixture(scope="package")
 def stack(dags_folder: Path) -> Iterator[WholeStack]:
     """Everything started, and stopped after the last test."""
-    whole = WholeStack(dags_folder.parent, dags_folder=dags_folder, bucket="system-tests", airflow_env=QUICK)
-    try:
+    with WholeStack(dags_folder.parent, dags_folder=dags_folder, bucket="system-tests", airflow_env=QUICK) as whole:
         whole.start_s3()
         whole.start_endpoint()
         whole.start_airflow(prefix="landed", public_url=f"{whole.s3.endpoint_url}/system-tests")
         yield whole
-    finally:
-        whole.stop()

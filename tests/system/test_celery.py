@@ -46,11 +46,8 @@ PATIENCE = {
 def celery(dags_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CeleryStack]:
     """Everything started, with the pools of the example, and stopped after the last test."""
     folder = tmp_path_factory.mktemp("celery")
-    stack = CeleryStack(folder, dags_folder=dags_folder, bucket="celery-tests", airflow_env=QUICK | PATIENCE)
-    try:
-        stack.start_s3()
-        stack.start_endpoint()
-        stack.start_airflow(prefix="landed")
+    with CeleryStack(folder, dags_folder=dags_folder, bucket="celery-tests", airflow_env=QUICK | PATIENCE) as stack:
+        stack.start(prefix="landed")
         for pool in POOLS:
             subprocess.run(
                 [sys.executable, "-m", "airflow", "pools", "set", *pool],
@@ -59,8 +56,6 @@ def celery(dags_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 check=True,
             )
         yield stack
-    finally:
-        stack.stop()
 
 
 @pytest.fixture(scope="module")

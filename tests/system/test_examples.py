@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from typing import Any
 
 import av
 import pytest
 
-from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.support.dag_runs import content, run
 from tests.support.samples import small_mp4
 from tests.system.conftest import BLOCKING_DAG
 from tools.stack.process import wait_until
@@ -19,21 +18,6 @@ from tools.stack.whole import LOCAL_KEY, WholeStack
 pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
 
 SMALL = {"model_id": "tiny", "width": 96, "height": 64, "num_frames": 8, "num_inference_steps": 2, "seed": 11}
-
-
-def run(stack: WholeStack, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-    stack.airflow.wait_for_dag(dag_id)
-    run_id = stack.airflow.trigger(dag_id, conf)
-    state = stack.airflow.finish(dag_id, run_id, timeout=240)
-    told = {task["task_id"]: task["state"] for task in stack.airflow.tasks(dag_id, run_id)}
-    logs = "\n".join(stack.airflow.task_log(dag_id, run_id, task)[-4000:] for task in told if told[task] != "success")
-    assert state == "success", f"{told}\n{logs}"
-    return run_id
-
-
-def content(stack: WholeStack, uri: str) -> bytes:
-    place = S3Uri.parse(uri)
-    return stack.s3.client().get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
 
 
 def frames_of(video: bytes) -> list[tuple[int, int]]:

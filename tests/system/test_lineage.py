@@ -35,13 +35,9 @@ def lineage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
             "AIRFLOW__OPENLINEAGE__NAMESPACE": "tests",
         },
     )
-    try:
-        stack.start_s3()
-        stack.start_endpoint()
-        stack.start_airflow(prefix="landed")
+    with stack:
+        stack.start(prefix="landed")
         yield stack
-    finally:
-        stack.stop()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Self
 
 import certifi
 
@@ -18,7 +19,7 @@ LOCAL_KEY = "key-of-the-local-endpoint"
 
 
 class WholeStack:
-    """Start the parts one by one, in this order; stop them all at once.
+    """Start the parts one by one, in this order, or all at once; the end of a ``with`` block stops them all.
 
     :param folder: state and logs of all parts. Airflow's and the endpoint's state outlive a run, S3 begins empty.
     :param dags_folder: where the Dags are.
@@ -46,6 +47,18 @@ class WholeStack:
         env |= dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "AWS_CA_BUNDLE"), str(self._bundle))
         self.endpoint = EndpointProcess(folder / "endpoint", key=LOCAL_KEY, arguments=endpoint_arguments, env=env)
         self.airflow = AirflowStack(folder / "airflow", dags_folder=dags_folder, env={**env, **(airflow_env or {})})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, *, prefix: str = "") -> None:
+        """Start all parts, and connect Airflow with the endpoint of this machine."""
+        self.start_s3()
+        self.start_endpoint()
+        self.start_airflow(prefix=prefix)
 
     def start_s3(self) -> None:
         """Start S3 and make the bucket."""

@@ -20,7 +20,7 @@ from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.purchase import Attempt, Landed
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, planned
-from tests.support.s3 import keys_of, refusing
+from tests.support.s3 import keys_of, lines_of, refusing
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -71,11 +71,6 @@ class Shop:
             landed_index.close()
         return write_results(self.s3, S3Uri(self.bucket, "_modelslab/batches"), "dag/task/run", outcomes, seconds=3.21)
 
-    def lines(self, uri: str) -> list[dict[str, Any]]:
-        place = S3Uri.parse(uri)
-        body = self.s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read().decode()
-        return [json.loads(line) for line in body.split("\n") if line]
-
 
 @pytest.fixture
 def shop(s3: S3Client, bucket: str, put: Put) -> Shop:
@@ -98,7 +93,7 @@ def test_a_batch_its_rerun_and_its_retry(s3: S3Client, bucket: str, shop: Shop) 
             "message": "the endpoint could not read https://host/x",
         }
     ]
-    lines = shop.lines(summary["manifest"])
+    lines = lines_of(s3, summary["manifest"])
     assert [line["status"] for line in lines] == ["landed", "landed", "failed", "landed"]
     assert [line["index"] for line in lines] == [0, 1, 2, 3]
     assert lines[0]["uri"] == f"s3://{bucket}/out/a.mp4"
@@ -115,7 +110,7 @@ def test_a_batch_its_rerun_and_its_retry(s3: S3Client, bucket: str, shop: Shop) 
     rerun = shop.run(planned(s3, bucket))
     assert numbers(rerun) == (4, 0, 4, 0, 0)
     assert sorted(shop.bought) == [f"s3://{bucket}/in/{name}.mp4" for name in ("a", "b", "x/bad", "x/c")]
-    assert [line["job_id"] for line in shop.lines(rerun["manifest"])] == ["job-1", "job-2", "job-4", "job-3"]
+    assert [line["job_id"] for line in lines_of(s3, rerun["manifest"])] == ["job-1", "job-2", "job-4", "job-3"]
 
 
 def test_a_batch_that_stops_before_its_index_is_written_pays_for_the_rest_only(
@@ -123,7 +118,7 @@ def test_a_batch_that_stops_before_its_index_is_written_pays_for_the_rest_only(
 ) -> None:
     stopped = shop.run(planned(s3, bucket), stop_after=2, index=False)
     assert numbers(stopped) == (4, 2, 0, 0, 2)
-    assert [line["init_video"] for line in shop.lines(stopped["retry"])] == [
+    assert [line["init_video"] for line in lines_of(s3, stopped["retry"])] == [
         f"s3://{bucket}/in/x/bad.mp4",
         f"s3://{bucket}/in/x/c.mp4",
     ]

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.batch.records import BatchFailedError
@@ -16,7 +15,7 @@ from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatch
 from tests.integration.tasks.conftest import FRAMES, Store, WatchedEngine
 from tests.support.connections import set_modelslab
 from tests.support.endpoint import Caller
-from tests.support.s3 import keys_of
+from tests.support.s3 import keys_of, lines_of
 from tests.support.samples import small_gif, small_mp4
 from tests.support.tasks import (
     TaskInstance,
@@ -26,6 +25,7 @@ from tests.support.tasks import (
     execute,
     in_the_triggerer,
     resume,
+    to_the_end,
 )
 
 if TYPE_CHECKING:
@@ -69,20 +69,6 @@ def batch(bucket: str) -> Make:
     return make
 
 
-def lines(store: Store, uri: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in store.read(uri).splitlines()]
-
-
-def to_the_end(make: Make, deferred: TaskDeferred, context: Any = None) -> Any:
-    """Resume as often as the task defers."""
-    for _ in range(50):
-        try:
-            return resume(make(), deferred, event_of(in_the_triggerer(deferred)), context)
-        except TaskDeferred as again:
-            deferred = again
-    raise AssertionError("the task never ends")
-
-
 def run_id(name: str) -> Any:
     return context_of(TaskInstance(run_id=name))
 
@@ -99,7 +85,7 @@ def test_a_prefix_lands_whole(
         "pending": 0,
         "retry": None,
     }
-    told = lines(store, summary["manifest"])
+    told = lines_of(store.s3, summary["manifest"])
     assert [line["source"] for line in told] == [f"s3://{bucket}/{key}" for key in sorted(clips)]
     assert [line["uri"] for line in told] == [f"s3://{bucket}/out/{key[3:]}" for key in sorted(clips)]
     for line in told:
@@ -144,7 +130,7 @@ def test_clips_of_a_manifest_have_attributes_of_their_own(
     body = "\n".join(json.dumps(row) for row in rows).encode()
     s3.put_object(Bucket=bucket, Key="lists/today.jsonl", Body=body)
     summary = execute(batch(source=f"s3://{bucket}/lists/today.jsonl", key_template="{stem}-{seed}.{ext}"))
-    told = [(line["uri"], line["seed"]) for line in lines(store, summary["manifest"])]
+    told = [(line["uri"], line["seed"]) for line in lines_of(store.s3, summary["manifest"])]
     assert told == [
         (f"s3://{bucket}/out/clip0-1.mp4", 1),
         (f"s3://{bucket}/out/clip1-11.gif", 11),
@@ -167,7 +153,7 @@ def test_it_waits_in_the_triggerer_and_refills_the_window(
     summary = to_the_end(make, deferred)
     assert (summary["landed"], summary["failed"], summary["pending"]) == (CLIPS, 0, 0)
     assert len(engine.submitted) == len(engine.finished) == CLIPS
-    assert len(lines(store, summary["manifest"])) == CLIPS
+    assert len(lines_of(store.s3, summary["manifest"])) == CLIPS
 
 
 def test_clips_that_moved_away_while_it_waited_still_land(
@@ -208,7 +194,7 @@ def test_a_bad_clip_does_not_end_the_batch(
     assert len(engine.submitted) == CLIPS
     summary = execute(batch(max_failed="20%"), run_id("2"))
     assert (summary["failed"], summary["skipped"]) == (1, CLIPS)
-    (again,) = lines(store, summary["retry"])
+    (again,) = lines_of(store.s3, summary["retry"])
     assert again["init_video"] == f"s3://{bucket}/in/cam0/bad.mp4"
     s3.put_object(Bucket=bucket, Key="in/cam0/bad.mp4", Body=small_mp4())
     retried = execute(batch(source=summary["retry"]), run_id("3"))
@@ -259,7 +245,7 @@ def test_the_list_may_come_from_another_task(batch: Make, clips: list[str], buck
     second = batch(source=first, destination=f"s3://{bucket}/second/", prompt="a wolf", key_template="{stem}.{ext}")
     summary = execute(second, run_id("2"))
     assert summary["landed"] == CLIPS
-    assert [line["source"] for line in lines(store, summary["manifest"])] == [
+    assert [line["source"] for line in lines_of(store.s3, summary["manifest"])] == [
         f"s3://{bucket}/out/{key[3:]}" for key in sorted(clips)
     ]
 

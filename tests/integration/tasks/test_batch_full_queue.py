@@ -12,7 +12,7 @@ from airflow_provider_modelslab.endpoint.settings import Settings
 from tests.integration.tasks.conftest import Restyle, WatchedEngine
 from tests.integration.tasks.test_batch_deferred import Dag
 from tests.support.connections import KEY
-from tests.support.tasks import deferral_of, execute
+from tests.support.tasks import deferral_of, execute, to_the_end
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -51,6 +51,6 @@ def test_while_others_fill_the_queue_the_task_waits_in_the_triggerer(
     assert arguments["jobs"] == []
     assert arguments["max_wait"] > 0
     gate.set()
-    summary = dag.to_the_end(deferred)
+    summary = to_the_end(dag, deferred)
     assert (summary["landed"], summary["failed"]) == (6, 0)
     assert len(engine.finished) == 8

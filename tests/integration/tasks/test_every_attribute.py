@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from airflow_provider_modelslab.local.tiny import build_tiny
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBatchOperator
 from tests.integration.tasks.conftest import Store
+from tests.support.s3 import lines_of
 from tests.support.tasks import TaskInstance, context_of, execute
 from tests.support.tiny_parts import save_parts
 
@@ -126,10 +126,7 @@ def test_the_operator_and_the_endpoint_make_the_same_of_every_attribute(
         ),
         context_of(TaskInstance(task_id="remote")),
     )
-    made = [
-        [json.loads(line)["sha256"] for line in store.read(summary["manifest"]).splitlines()]
-        for summary in (local, remote)
-    ]
+    made = [[line["sha256"] for line in lines_of(store.s3, summary["manifest"])] for summary in (local, remote)]
     assert len(made[0]) == len(CHANGES)
     assert made[0] == made[1]
     same_as_plain = [change for change, sha256 in zip(CHANGES, made[0], strict=True) if sha256 == made[0][0]]

@@ -15,6 +15,7 @@ from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatch
 from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBatchOperator
 from tests.integration.tasks.conftest import Store
 from tests.support.connections import set_modelslab
+from tests.support.s3 import lines_of
 from tests.support.samples import small_mp4
 from tests.support.tasks import TaskInstance, context_of, execute
 
@@ -77,10 +78,6 @@ def arguments(bucket: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-def lines(store: Store, uri: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in store.read(uri).splitlines()]
-
-
 def test_a_prefix_lands_whole_with_one_load(
     batch: Make, store: Store, rendered: list[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,7 +89,7 @@ def test_a_prefix_lands_whole_with_one_load(
         "failed": 0,
         "pending": 0,
     }
-    for line in lines(store, summary["manifest"]):
+    for line in lines_of(store.s3, summary["manifest"]):
         assert store.frames(line["uri"]) == 3
         sidecar = json.loads(store.read(f"{line['uri']}.json"))
         assert (sidecar["sha256"], sidecar["seed"]) == (line["sha256"], 11)
@@ -149,7 +146,7 @@ def test_a_bad_clip_does_not_end_the_batch(batch: Make, store: Store, s3: S3Clie
         execute(batch())
     summary = execute(batch(max_failed=1), context_of(TaskInstance(run_id="2")))
     assert (summary["failed"], summary["skipped"]) == (1, CLIPS)
-    (line,) = [line for line in lines(store, summary["manifest"]) if line["status"] == "failed"]
+    (line,) = [line for line in lines_of(store.s3, summary["manifest"]) if line["status"] == "failed"]
     assert line["source"].endswith("/in/bad.mp4")
     assert line["reason"] == "validation"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.support.dag_runs import content, run
 from tests.support.samples import small_mp4
 from tools.stack.whole import LOCAL_KEY, WholeStack
 
@@ -40,32 +40,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
         (folder / "dags").mkdir(exist_ok=True)
         copy(EXAMPLES / name, folder / "dags" / name)
     whole = WholeStack(folder, dags_folder=folder / "dags", bucket=BUCKET, endpoint_arguments=("--engine", "echo"))
-    try:
-        whole.start_s3()
-        whole.start_endpoint()
-        whole.start_airflow(prefix="landed")
+    with whole:
+        whole.start(prefix="landed")
         yield whole
-    finally:
-        whole.stop()
-
-
-def run(stack: WholeStack, dag_id: str, conf: dict[str, object]) -> str:
-    stack.airflow.wait_for_dag(dag_id)
-    run_id = stack.airflow.trigger(dag_id, conf)
-    state = stack.airflow.finish(dag_id, run_id, timeout=120)
-    told = {task["task_id"]: task["state"] for task in stack.airflow.tasks(dag_id, run_id)}
-    logs = "\n".join(stack.airflow.task_log(dag_id, run_id, task)[-4000:] for task in told if told[task] != "success")
-    assert state == "success", f"{told}\n{logs}"
-    return run_id
-
-
-def content(stack: WholeStack, uri: str) -> bytes:
-    place = S3Uri.parse(uri)
-    return stack.s3.client().get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
 
 
 def test_the_main_dag_waits_in_the_triggerer_and_lands(stack: WholeStack) -> None:
-    run_id = run(stack, "modelslab_video2video", {"seed": 11})
+    run_id = run(stack, "modelslab_video2video", {"seed": 11}, timeout=120)
     manifest = stack.airflow.xcom("modelslab_video2video", run_id, "restyle")
     video = content(stack, manifest["uri"])
     sidecar = json.loads(content(stack, manifest["sidecar_uri"]))
@@ -78,7 +59,7 @@ def test_the_main_dag_waits_in_the_triggerer_and_lands(stack: WholeStack) -> Non
 
 
 def test_the_sensor_between_two_tasks(stack: WholeStack) -> None:
-    run_id = run(stack, "modelslab_video2video_sensor", {})
+    run_id = run(stack, "modelslab_video2video_sensor", {}, timeout=120)
     tasks = ("submit", "wait", "land")
     told = [stack.airflow.xcom("modelslab_video2video_sensor", run_id, task) for task in tasks]
     assert [m["status"] for m in told] == ["submitted", "finished", "landed"]
@@ -88,8 +69,8 @@ def test_the_sensor_between_two_tasks(stack: WholeStack) -> None:
 def test_a_batch(stack: WholeStack) -> None:
     for number in range(3):
         stack.s3.client().put_object(Bucket=BUCKET, Key=f"in/clip{number}.mp4", Body=small_mp4())
-    conf: dict[str, object] = {"source": f"s3://{BUCKET}/in/", "destination": "batch/"}
-    run_id = run(stack, "modelslab_batch", conf)
+    conf = {"source": f"s3://{BUCKET}/in/", "destination": "batch/"}
+    run_id = run(stack, "modelslab_batch", conf, timeout=120)
     summary = stack.airflow.xcom("modelslab_batch", run_id, "restyle")
     assert (summary["found"], summary["landed"], summary["failed"]) == (3, 3, 0)
     used = stack.airflow.xcom("modelslab_batch", run_id, "use")

@@ -1,0 +1,30 @@
+"""Runs of Dags on a real Airflow, from the trigger to what they put into S3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.support.s3 import content_of
+from tools.stack.whole import WholeStack
+
+__all__ = ["content", "run"]
+
+
+def run(stack: WholeStack, dag_id: str, conf: Mapping[str, Any] | None = None, *, timeout: float = 240.0) -> str:
+    """Trigger a Dag and wait for its end, which has to be a success; the run's id.
+
+    :param timeout: seconds from the trigger to the end.
+    """
+    stack.airflow.wait_for_dag(dag_id)
+    run_id = stack.airflow.trigger(dag_id, None if conf is None else dict(conf))
+    state = stack.airflow.finish(dag_id, run_id, timeout=timeout)
+    told = {task["task_id"]: task["state"] for task in stack.airflow.tasks(dag_id, run_id)}
+    logs = "\n".join(stack.airflow.task_log(dag_id, run_id, task)[-4000:] for task in told if told[task] != "success")
+    assert state == "success", f"{told}\n{logs}"
+    return run_id
+
+
+def content(stack: WholeStack, uri: str) -> bytes:
+    """What an object in the stack's S3 holds."""
+    return content_of(stack.s3.client(), uri)
