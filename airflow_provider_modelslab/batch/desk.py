@@ -10,15 +10,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import Reason
+from airflow_provider_modelslab.batch.fence import BatchSupersededError
 from airflow_provider_modelslab.batch.index import LandedIndex
 from airflow_provider_modelslab.batch.ledgers import ClipLedgers, Survey
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
 from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.batch.progress import Progress
-from airflow_provider_modelslab.batch.records import BatchFailedError, failure_of, write_results
+from airflow_provider_modelslab.batch.records import failure_of, write_results
 from airflow_provider_modelslab.storage.purchase import Ledger, Purchase
 from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.storage.writer import Writer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -43,6 +45,7 @@ class BatchDesk:
     :param limit: how many clips may fail.
     :param started: when the batch began, in seconds since the epoch; earlier than this process where it was deferred.
     :param burst: clips that land together; before twice as many have landed there is no estimate of the time left.
+    :param writer: the attempt that this is; the results of a later one are left as they are.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class BatchDesk:
         limit: FailureLimit,
         started: float | None = None,
         burst: int = 5,
+        writer: Writer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.plan = plan
@@ -64,6 +68,7 @@ class BatchDesk:
         self._s3 = s3
         self._name = name
         self._limit = limit
+        self._writer = writer
         self._clock = clock
         self._ledgers = ClipLedgers(s3, root)
         self._index = LandedIndex(s3, root, plan.output)
@@ -91,8 +96,11 @@ class BatchDesk:
                 "one clip in the same instant may both pay. Use a store that honours them: AWS S3, Cloudflare R2, Ceph"
             )
         if reuse_landed:
-            for index, entry in self._index.find(self.plan).items():
+            there = self._index.find(self.plan)
+            for index, entry in there.items():
                 self._done(self.plan.clips[index], Outcome.skipped(entry.manifest()))
+            if there:
+                log.info("%d of %d results are there already", len(there), len(self.plan))
         return self._open_clips()
 
     def ledger(self, clip: ClipPlan) -> Ledger:
@@ -196,20 +204,22 @@ class BatchDesk:
 
         :param stopped: why clips were left, when some were.
         :raises BatchFailedError: when more clips failed than may, or the batch was given up.
+        :raises BatchSupersededError: when a later attempt has ended before this one.
         :raises StorageConfigurationError: when S3 refuses the manifest.
         """
         self._index.close(keep=2 * len(self.plan))
-        summary = write_results(self._s3, self.folder, self._name, self.outcomes, seconds=self._clock() - self.started)
+        seconds = self._clock() - self.started
+        try:
+            summary = write_results(
+                self._s3, self.folder, self._name, self.outcomes, seconds=seconds, writer=self._writer
+            )
+        except BatchSupersededError:
+            log.warning("%s. A LATER ATTEMPT HAS ENDED THIS BATCH; its results stand", self.progress.line())
+            raise
         log.info("%s. Results: %s", self.progress.line(), summary["manifest"])
-        error = failure_of(summary, self._limit)
+        error = failure_of(summary, self._limit, stopped=stopped)
         if error is not None:
             raise error
-        if summary[Status.PENDING]:
-            raise BatchFailedError(
-                f"The batch was given up: {stopped}. {summary['landed']} clips landed, {summary['skipped']} were there "
-                f"before, {summary['failed']} failed, {summary['pending']} were not reached. What landed stays, and "
-                f"another run does only the rest. All of it is in {summary['manifest']}"
-            )
         return summary
 
 

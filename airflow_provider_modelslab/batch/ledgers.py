@@ -62,7 +62,7 @@ class ClipLedgers:
     """The ledgers of clips below a root.
 
     :param s3: a boto3 client; used from several threads.
-    :param root: where ledgers are kept, see ``operators.task_ledger.ledger_folder``. Whether the store honours
+    :param root: where ledgers are kept, see ``S3Profile.ledger_root``. Whether the store honours
         conditional puts is found out there once, when the first ledger is opened.
     :param wrap: what to put around a clip's store, for a second copy.
     """

@@ -15,6 +15,8 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from airflow_provider_modelslab.storage.writer import Writer
+
 __all__ = [
     "RESULTS_SCHEMA_VERSION",
     "BatchFailedError",
@@ -38,7 +40,13 @@ class BatchFailedError(ModelsLabError):
 
 
 def write_results(
-    s3: S3Client, folder: S3Uri, name: str, outcomes: Outcomes, *, seconds: float | None = None
+    s3: S3Client,
+    folder: S3Uri,
+    name: str,
+    outcomes: Outcomes,
+    *,
+    seconds: float | None = None,
+    writer: Writer | None = None,
 ) -> dict[str, Any]:
     """Write ``<name>.jsonl``, and ``<name>.retry.jsonl`` when something failed or was not reached; return the summary.
 
@@ -51,16 +59,18 @@ def write_results(
     :param folder: where the manifests go.
     :param name: the same for each try of a batch, so that the last one's manifest stands.
     :param seconds: of the whole batch.
+    :param writer: the attempt that ends; what a later one has written is not replaced. Without it, anything is.
+    :raises BatchSupersededError: when a later attempt has written them.
     :raises StorageConfigurationError: when S3 refuses.
     """
-    from airflow_provider_modelslab.batch.objects import put_lines
+    from airflow_provider_modelslab.batch.fence import put_fenced
 
     manifest, retry = folder.child(f"{name}.jsonl"), folder.child(f"{name}.retry.jsonl")
-    put_lines(s3, manifest, (result_line(*pair) for pair in outcomes))
+    first = put_fenced(s3, manifest, (result_line(*pair) for pair in outcomes), writer)
     open_clips = outcomes.with_status(Status.FAILED, Status.PENDING)
     again = [line for clip, _ in open_clips if (line := retry_line(clip)) is not None]
     if again:
-        put_lines(s3, retry, again)
+        put_fenced(s3, retry, again, writer, probably_new=first)
     failed = outcomes.with_status(Status.FAILED)
     return {
         "schema_version": RESULTS_SCHEMA_VERSION,
@@ -107,13 +117,20 @@ def retry_line(clip: ClipPlan) -> dict[str, Any] | None:
     return None if holds_secret(line) else line
 
 
-def failure_of(summary: Mapping[str, Any], limit: FailureLimit) -> BatchFailedError | None:
-    """The error of a batch in which more clips failed than allowed; ``None`` when it may pass.
+def failure_of(
+    summary: Mapping[str, Any], limit: FailureLimit, *, stopped: str | None = None
+) -> BatchFailedError | None:
+    """The error of a batch in which more clips failed than allowed, or were not reached; ``None`` when it may pass.
 
     :param summary: of :func:`write_results`.
+    :param stopped: why clips were not reached, when some were not.
     """
-    if not limit.exceeded(summary["failed"], summary["found"]):
-        return None
+    if limit.exceeded(summary["failed"], summary["found"]):
+        return _too_many(summary, limit)
+    return _given_up(summary, stopped) if summary["pending"] else None
+
+
+def _too_many(summary: Mapping[str, Any], limit: FailureLimit) -> BatchFailedError:
     first = "".join(f"\n  {error['source']}: {error['reason']}: {error['message']}" for error in summary["errors"])
     more = summary["failed"] - len(summary["errors"])
     retry = f", the failed ones in {summary['retry']}" if summary["retry"] else ""
@@ -122,6 +139,14 @@ def failure_of(summary: Mapping[str, Any], limit: FailureLimit) -> BatchFailedEr
         f"{summary['skipped']} were there before, {summary['pending']} were not reached. What landed stays, and "
         f"another run does only the rest. All of it is in {summary['manifest']}{retry}. The first failures:{first}"
         + (f"\n  ... and {more} more" if more > 0 else "")
+    )
+
+
+def _given_up(summary: Mapping[str, Any], stopped: str | None) -> BatchFailedError:
+    return BatchFailedError(
+        f"The batch was given up: {stopped}. {summary['landed']} clips landed, {summary['skipped']} were there before, "
+        f"{summary['failed']} failed, {summary['pending']} were not reached. What landed stays, and another run does "
+        f"only the rest. All of it is in {summary['manifest']}"
     )
 
 

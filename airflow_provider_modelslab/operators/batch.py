@@ -16,7 +16,7 @@ from airflow_provider_modelslab.api.errors import RequestValidationError, error_
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
-from airflow_provider_modelslab.operators.arguments import check_destination, result_name
+from airflow_provider_modelslab.operators.arguments import result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
 from airflow_provider_modelslab.operators.jobs import deadline_of, deferral_timeout, poll_policy
 from airflow_provider_modelslab.storage.ledger_policy import LedgerPolicy
@@ -87,8 +87,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     template_fields: Sequence[str] = (
         *BatchArguments.template_fields,
         *BatchArguments.batch_fields,
-        "destination",
-        "modelslab_conn_id",
+        *BatchArguments.destination_fields,
     )
 
     def __init__(
@@ -109,9 +108,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         on_unknown_submission: Literal["fail", "resubmit"] = "fail",
         **arguments: Any,
     ) -> None:
-        super().__init__(**arguments)
-        self.destination = destination
-        self.modelslab_conn_id = modelslab_conn_id
+        super().__init__(destination=destination, modelslab_conn_id=modelslab_conn_id, **arguments)
         self.max_in_flight = max_in_flight
         self.timeout = timeout
         self.poll_interval = poll_interval
@@ -132,7 +129,6 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             raise ValueError(f"refill_at: must be above 0 and at most 1; got {refill_at}")
         if linger < 0:
             raise ValueError(f"linger: must be 0 seconds or more; got {linger}")
-        check_destination(destination)
         self._poll_policy()  # these two refuse what makes no sense while the Dag is parsed
         self._ledger_policy()
 
@@ -154,8 +150,6 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         desk = self._desk(context, plan, burst=self.max_in_flight)
         policy = policy_in_force(self._ledger_policy(), context)
         todo = desk.begin(reuse_landed=policy.reuse_landed)
-        if len(todo) < len(plan):
-            self.log.info("%d of %d results are there already", len(plan) - len(todo), len(plan))
         return self._stretch(context, desk, todo)
 
     @reported

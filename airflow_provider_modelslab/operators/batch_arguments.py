@@ -11,7 +11,8 @@ from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.batch.naming import DEFAULT_TEMPLATE, KeyTemplate
 from airflow_provider_modelslab.lineage.batch import BatchReport
 from airflow_provider_modelslab.links.media import tell_links
-from airflow_provider_modelslab.operators.arguments import RequestArguments, is_literal, result_name
+from airflow_provider_modelslab.operators.arguments import RequestArguments, is_literal, resolve_output, result_name
+from airflow_provider_modelslab.operators.destination_arguments import DestinationArguments
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -19,12 +20,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.batch.desk import BatchDesk
     from airflow_provider_modelslab.batch.plan import BatchPlan
-    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
 __all__ = ["BatchArguments"]
 
 
-class BatchArguments(BatchReport, RequestArguments):
+class BatchArguments(DestinationArguments, BatchReport, RequestArguments):
     """Many clips with common attributes, and those that are one clip's own.
 
     :param source: the clips (templated): ``s3://bucket/prefix/``; a manifest file, in S3 or local, ``.jsonl`` or
@@ -44,10 +44,6 @@ class BatchArguments(BatchReport, RequestArguments):
     """
 
     batch_fields: Sequence[str] = ("source", "pattern", "key_template", "max_failed")
-
-    # Given by the operator's other half.
-    destination: str | None
-    modelslab_conn_id: str
 
     def __init__(
         self,
@@ -71,11 +67,6 @@ class BatchArguments(BatchReport, RequestArguments):
             KeyTemplate(key_template)
         if is_literal(max_failed):
             FailureLimit.of(max_failed)
-
-    @property
-    def hook(self) -> ModelsLabHook:
-        """The hook of this task's connection."""
-        raise NotImplementedError
 
     def _plan(self, conn_id: str) -> BatchPlan:
         """Find the clips and check all that can be checked for free.
@@ -115,22 +106,19 @@ class BatchArguments(BatchReport, RequestArguments):
 
         :raises StorageConfigurationError: when neither the task nor the connection names a bucket.
         """
-        profile = self.hook.s3_profile
-        destination = (self.destination or "").strip()
-        if "://" in destination:
-            return S3Uri.parse(destination)
-        if not profile.bucket:
+        output = resolve_output(self.destination, self.hook.s3_profile)
+        if output is None:
             raise StorageConfigurationError(
                 f"destination: neither the task nor the connection {self.modelslab_conn_id!r} names a bucket; give "
                 "s3://bucket/prefix/"
             )
-        return profile.uri(destination) if destination else S3Uri(profile.bucket, profile.prefix)
+        return output
 
     def _desk(self, context: Context, plan: BatchPlan, **options: Any) -> BatchDesk:
         from airflow_provider_modelslab.batch.desk import BatchDesk
-        from airflow_provider_modelslab.operators.task_ledger import ledger_folder
+        from airflow_provider_modelslab.storage.writer import Writer
 
-        root = ledger_folder(self.hook, plan.output)
+        root = self.hook.s3_profile.ledger_root(plan.output)
         assert root is not None  # noqa: S101 - there is a bucket
         self._the_desk = BatchDesk(
             self.hook.get_s3_client(),
@@ -138,6 +126,7 @@ class BatchArguments(BatchReport, RequestArguments):
             plan,
             name=result_name(context),
             limit=FailureLimit.of(self.max_failed),
+            writer=Writer.of(context["ti"]),
             **options,
         )
         tell_links(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +24,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.request import Video2VideoRequest
-    from airflow_provider_modelslab.api.response import Finished
-    from airflow_provider_modelslab.local.stages import Generated
-    from airflow_provider_modelslab.storage.manifest import Job
     from airflow_provider_modelslab.storage.uri import S3Uri
 
-__all__ = ["REMOTE_ONLY", "LocalVideo2VideoOperator", "made_job"]
+__all__ = ["REMOTE_ONLY", "LocalVideo2VideoOperator"]
 
 REMOTE_ONLY = frozenset(
     {"deferrable", "poll_interval", "max_poll_interval", "wait_for_completion", "check_input", "on_unknown_submission"}
@@ -108,9 +104,8 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
 
     def _make(self, request: Video2VideoRequest, target: S3Uri) -> dict[str, Any]:
         from airflow_provider_modelslab.local.engine import GenerationInterruptedError
-        from airflow_provider_modelslab.storage.local_files import fetch_object, land_file
+        from airflow_provider_modelslab.storage.local_files import fetch_object
 
-        s3 = self.hook.get_s3_client()
         started = time.time()
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
             clip = fetch_object(request.init_video, self.hook.get_s3_client, Path(folder))
@@ -127,25 +122,9 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
                     raise
                 raise JobTimeoutError(f"The clip was not done after {self.timeout:g} s: {error}") from error
             self.log.info("Made in %.1f s on %s", made.seconds, made.meta.get("device"))
-            landed = land_file(made.path, target, s3, expected_type=request.output_type)
-        job, finished = made_job(request, made, started, self.modelslab_conn_id)
-        manifest = self.hook.describe_landed(job, finished, landed)
+            manifest = self._land(request, made, target, started)
         self.log.info("Landed %s: %d bytes, sha256 %s", manifest["uri"], manifest["bytes"], manifest["sha256"])
         return manifest
 
     def _tell(self, done: int, steps: int) -> None:
         self.log.info("Step %d of %d", done, steps)
-
-
-def made_job(request: Video2VideoRequest, made: Generated, started: float, conn_id: str) -> tuple[Job, Finished]:
-    """A clip made here, in the words that the endpoint would use.
-
-    :param started: seconds since the epoch.
-    """
-    from airflow_provider_modelslab.api.response import Finished
-    from airflow_provider_modelslab.storage.manifest import Job
-
-    record = request.record()
-    job = Job(job_id=f"local-{uuid.uuid4()}", conn_id=conn_id, submitted_at=started, request=record)
-    meta = {**made.meta, "init_video": record["init_video"]}
-    return job, Finished(job.job_id, (), meta, round(made.seconds, 3))

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.sdk import BaseOperator
-
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
-from airflow_provider_modelslab.operators.arguments import check_destination
+from airflow_provider_modelslab.operators.destination_arguments import DestinationArguments
 from airflow_provider_modelslab.storage.ledger_policy import LedgerPolicy
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.request import Video2VideoRequest
-    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.local.engine import LocalEngine
     from airflow_provider_modelslab.local.speed import Speed
+    from airflow_provider_modelslab.local.stages import Generated
+    from airflow_provider_modelslab.storage.uri import S3Uri
 
 __all__ = ["LocalArguments"]
 
@@ -30,7 +30,7 @@ _DELIVERY = {
 }
 
 
-class LocalArguments(BaseOperator):
+class LocalArguments(DestinationArguments):
     """Where the models are, how they are run, and where results land.
 
     :param destination: where results land (templated).
@@ -55,7 +55,12 @@ class LocalArguments(BaseOperator):
     :param on_changed_request: when another request has landed before: ``resubmit`` (make the new one) or ``fail``.
     """
 
-    machine_fields: ClassVar[tuple[str, ...]] = ("destination", "modelslab_conn_id", "model_dir", "catalog", "tiny_vae")
+    machine_fields: ClassVar[tuple[str, ...]] = (
+        *DestinationArguments.destination_fields,
+        "model_dir",
+        "catalog",
+        "tiny_vae",
+    )
 
     def __init__(
         self,
@@ -78,9 +83,7 @@ class LocalArguments(BaseOperator):
         on_changed_request: Literal["resubmit", "fail"] = "resubmit",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.destination = destination
-        self.modelslab_conn_id = modelslab_conn_id
+        super().__init__(destination=destination, modelslab_conn_id=modelslab_conn_id, **kwargs)
         self.model_dir = model_dir
         self.catalog = catalog
         self.offline = offline
@@ -98,16 +101,8 @@ class LocalArguments(BaseOperator):
         self._killed = threading.Event()
         if timeout <= 0:
             raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
-        check_destination(destination)
         self._ledger_policy()
         self._speed()  # these two refuse what makes no sense while the Dag is parsed
-
-    @cached_property
-    def hook(self) -> ModelsLabHook:
-        """The hook of this task's connection."""
-        from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-
-        return ModelsLabHook(self.modelslab_conn_id)
 
     def on_kill(self) -> None:
         """Stop after the running denoising step."""
@@ -152,6 +147,22 @@ class LocalArguments(BaseOperator):
             guidance_until=self.guidance_until,
             reuse_deep=self.reuse_deep,
         )
+
+    def _land(self, request: Video2VideoRequest, made: Generated, target: S3Uri, started: float) -> dict[str, Any]:
+        """Put a clip that was made here into S3; the manifest and sidecar tell of it in the endpoint's words.
+
+        :param started: seconds since the epoch.
+        :raises LandingError: when the file is no whole video, or S3 refuses it.
+        """
+        from airflow_provider_modelslab.api.response import Finished
+        from airflow_provider_modelslab.storage.local_files import land_file
+        from airflow_provider_modelslab.storage.manifest import Job
+
+        landed = land_file(made.path, target, self.hook.get_s3_client(), expected_type=request.output_type or "mp4")
+        record = request.record()
+        job = Job(f"local-{uuid.uuid4()}", self.modelslab_conn_id, submitted_at=started, request=record)
+        meta = {**made.meta, "init_video": record["init_video"]}
+        return self.hook.describe_landed(job, Finished(job.job_id, (), meta, round(made.seconds, 3)), landed)
 
     def _made_by(self) -> str:
         """What stands for the connection in a fingerprint: approximations change results, so they are part of it."""

@@ -14,7 +14,7 @@ from airflow_provider_modelslab.api.errors import JobTimeoutError, RequestValida
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
-from airflow_provider_modelslab.operators.local import REMOTE_ONLY, made_job
+from airflow_provider_modelslab.operators.local import REMOTE_ONLY
 from airflow_provider_modelslab.operators.local_arguments import LocalArguments
 
 if TYPE_CHECKING:
@@ -74,8 +74,6 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         desk = self._desk(context, plan)
         policy = policy_in_force(self._ledger_policy(), context)
         todo = desk.begin(reuse_landed=policy.reuse_landed)
-        if len(todo) < len(plan):
-            self.log.info("%d of %d results are there already", len(plan) - len(todo), len(plan))
         attempt = attempt_of(context, retries=self.retries, lease=self.timeout)
         s3 = self.hook.get_s3_client()
 
@@ -205,7 +203,6 @@ class _Stages:
         self, clip: ClipPlan, made: Landed | tuple[Video2VideoRequest, Rendered, float]
     ) -> Landed | dict[str, Any]:
         """Encode, upload and write down."""
-        from airflow_provider_modelslab.storage.local_files import land_file
         from airflow_provider_modelslab.storage.purchase import Landed
 
         if isinstance(made, Landed):
@@ -214,12 +211,8 @@ class _Stages:
         output = self.folder / f"out-{clip.index}.{clip.output_type}"
         try:
             done = self.task._engine.encode(rendered, output)
-            landed = land_file(
-                done.path, clip.destination, self.task.hook.get_s3_client(), expected_type=clip.output_type
-            )
+            manifest = self.task._land(request, done, clip.destination, started)
         finally:
             output.unlink(missing_ok=True)
-        job, finished = made_job(request, done, started, self.task.modelslab_conn_id)
-        manifest = self.task.hook.describe_landed(job, finished, landed)
         self.desk.ledger(clip).record_landed(clip.fingerprint, self.attempt, manifest)
         return manifest

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
-from airflow_provider_modelslab.operators.arguments import check_destination, result_name
+from airflow_provider_modelslab.operators.arguments import result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.batch.plan import BatchPlan
-    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
 __all__ = ["ModelsLabPlanClipsOperator"]
 
@@ -49,8 +47,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
     template_fields: Sequence[str] = (
         *BatchArguments.template_fields,
         *BatchArguments.batch_fields,
-        "destination",
-        "modelslab_conn_id",
+        *BatchArguments.destination_fields,
     )
 
     def __init__(
@@ -61,20 +58,10 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         clips_per_task: int | None = None,
         **arguments: Any,
     ) -> None:
-        super().__init__(**arguments)
-        self.destination = destination
-        self.modelslab_conn_id = modelslab_conn_id
+        super().__init__(destination=destination, modelslab_conn_id=modelslab_conn_id, **arguments)
         self.clips_per_task = clips_per_task
         if clips_per_task is not None and clips_per_task < 1:
             raise ValueError(f"clips_per_task: must be 1 or more; got {clips_per_task}")
-        check_destination(destination)
-
-    @cached_property
-    def hook(self) -> ModelsLabHook:
-        """The hook of this task's connection."""
-        from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-
-        return ModelsLabHook(self.modelslab_conn_id)
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the arguments of the mapped tasks."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, conf
@@ -29,11 +28,11 @@ from airflow_provider_modelslab.links.media import (
 )
 from airflow_provider_modelslab.operators.arguments import (
     Video2VideoArguments,
-    check_destination,
     link_suffix,
     resolve_destination,
     result_name,
 )
+from airflow_provider_modelslab.operators.destination_arguments import DestinationArguments
 from airflow_provider_modelslab.operators.jobs import (
     deadline_of,
     deferral_timeout,
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.api.poll_policy import PollPolicy
     from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.api.response import Finished
-    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.storage.manifest import Job
     from airflow_provider_modelslab.storage.purchase import Landed, Ledger, Purchase, Send
     from airflow_provider_modelslab.storage.uri import S3Uri
@@ -60,7 +58,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelsLabVideo2VideoOperator"]
 
 
-class ModelsLabVideo2VideoOperator(Video2VideoArguments):
+class ModelsLabVideo2VideoOperator(DestinationArguments, Video2VideoArguments):
     """Submit one video-to-video job, wait for it, and copy the result to S3. A job is paid for once.
 
     The task submits from the worker, waits in the triggerer when ``deferrable``, and lands the result on a worker. It
@@ -93,7 +91,7 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
     :raises StorageConfigurationError: for a destination without a bucket, or a bucket that does not exist.
     """
 
-    template_fields: Sequence[str] = (*Video2VideoArguments.template_fields, "destination", "modelslab_conn_id")
+    template_fields: Sequence[str] = (*Video2VideoArguments.template_fields, *DestinationArguments.destination_fields)
     operator_extra_links = (ModelsLabResultLink(), ModelsLabSourceLink(), ModelsLabManifestLink(), ModelsLabJobLink())
 
     def __init__(
@@ -113,10 +111,8 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         on_unknown_submission: Literal["fail", "resubmit"] = "fail",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.destination = destination
+        super().__init__(destination=destination, modelslab_conn_id=modelslab_conn_id, **kwargs)
         self.land_result = land_result
-        self.modelslab_conn_id = modelslab_conn_id
         self.timeout = timeout
         self.poll_interval = poll_interval
         self.max_poll_interval = max_poll_interval
@@ -129,16 +125,8 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         self._running: tuple[Ledger, Purchase] | None = None
         if timeout <= 0:
             raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
-        check_destination(destination)
         self._poll_policy()  # these two refuse what makes no sense while the Dag is parsed
         self._ledger_policy()
-
-    @cached_property
-    def hook(self) -> ModelsLabHook:
-        """The hook of this task's connection."""
-        from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-
-        return ModelsLabHook(self.modelslab_conn_id)
 
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
@@ -327,13 +315,13 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments):
         return None
 
     def _defer(self, context: Context, found: Purchase, deadline: float) -> NoReturn:
-        from airflow_provider_modelslab.operators.task_ledger import ledger_folder, task_key
+        from airflow_provider_modelslab.operators.task_ledger import task_key
         from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
 
         job = found.job
         left = max(deadline - time.time(), 0) + self.max_poll_interval + 60
         self.log.info("Waiting in the triggerer until %s UTC", time.strftime("%F %T", time.gmtime(deadline)))
-        root = ledger_folder(self.hook, self._target(context, "mp4"))
+        root = self.hook.s3_profile.ledger_root(self._target(context, "mp4"))
         self.defer(
             trigger=ModelsLabVideo2VideoTrigger(
                 job.job_id,

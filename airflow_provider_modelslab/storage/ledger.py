@@ -29,6 +29,7 @@ from typing import Any, Protocol
 from airflow_provider_modelslab.api.errors import ChangedRequestError, SubmissionUnknownError
 from airflow_provider_modelslab.storage.ledger_policy import LedgerPolicy
 from airflow_provider_modelslab.storage.owner import is_provably_dead
+from airflow_provider_modelslab.storage.writer import Writer
 
 __all__ = [
     "Attach",
@@ -199,6 +200,7 @@ def decide(
     now: float,
     first_try: int = 1,
     names: Mapping[str, Any] | None = None,
+    writer: Writer | None = None,
     resubmit: Collection[int] = (),
     is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead,
 ) -> Decision:
@@ -208,9 +210,11 @@ def decide(
     :param first_try: the first try since the task was last cleared; with ``reuse_landed`` off, a take of this or a
         later try is the one asked for.
     :param names: dag, task and run of who asks; a take of another task or run is never the one asked for.
+    :param writer: which attempt at it asks.
     :param resubmit: takes of unknown outcome that a person said to submit again; the policy holds for all others.
     :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
-    :raises ChangedRequestError: when the request is another one and the policy says ``fail``.
+    :raises ChangedRequestError: when the request is another one and the policy says ``fail``, or a later attempt at the
+        same task has asked for that other one.
     """
     take, new = last_take(entries), next_take(entries)
     if take is None:
@@ -224,6 +228,8 @@ def decide(
     if Entry.FAILED in found and Entry.LANDED not in found:
         return Submit(new, f"the job before failed ({found[Entry.FAILED].get('reason')})")
     if not fingerprint.matches(claim):
+        if names and writer and not _of_another(claim, names):
+            _refuse_if_late(take, claim, writer)
         return _changed(take, new, found, policy)
     if Entry.LANDED not in found:
         return Attach(take, found[Entry.JOB])
@@ -249,6 +255,17 @@ def _unknown(take: int, new: int, claim: Mapping[str, Any], policy: LedgerPolicy
         f"ModelsLab, so it is not submitted again. Look there for track_id {claim.get('track_id')!r}",
         take=take,
     )
+
+
+def _refuse_if_late(take: int, claim: Mapping[str, Any], writer: Writer) -> None:
+    """A process that Airflow has given up, and that still runs, must not pay for what nobody wants any more."""
+    later = Writer.of_claim(claim)
+    if later is not None and writer.is_before(later):
+        raise ChangedRequestError(
+            f"This is try {writer.try_number} of a task whose try {later.try_number} has asked for another request "
+            f"since (take {take}): Airflow had given this one up, so nothing was submitted for it. There is nothing to "
+            "do; the later try goes on"
+        )
 
 
 def _changed(take: int, new: int, found: Mapping[Entry, Mapping[str, Any]], policy: LedgerPolicy) -> Submit:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, Reason, SubmissionUnknownError, TransportError
 from airflow_provider_modelslab.api.redaction import scrub
@@ -33,6 +34,7 @@ from airflow_provider_modelslab.storage.ledger import (
 )
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.owner import describe_owner, is_provably_dead
+from airflow_provider_modelslab.storage.writer import Writer
 
 __all__ = ["Attempt", "Landed", "Ledger", "Purchase", "Send"]
 
@@ -76,12 +78,19 @@ class Attempt:
     :param lease: seconds after which a claim of this attempt counts as given up. It must cover a submit with all its
         repeats, and a minute more for writing the claim before it and the id after it.
     :param names: dag, task and run, for people who read the ledger.
+    :param task_instance: Airflow's id of this try.
     """
 
     try_number: int = 1
     first_try: int = 1
     lease: float = 300.0
     names: Mapping[str, Any] | None = None
+    task_instance: UUID | None = None
+
+    @property
+    def writer(self) -> Writer:
+        """Which of the attempts at the same task it is."""
+        return Writer(self.try_number, self.task_instance)
 
 
 Send = Callable[[int], tuple[Job, Finished | None]]
@@ -147,6 +156,7 @@ class Ledger:
                 now=now,
                 first_try=attempt.first_try,
                 names=attempt.names,
+                writer=attempt.writer,
                 resubmit=resubmit,
                 is_dead=self._is_dead,
             )
@@ -217,7 +227,7 @@ class Ledger:
             **asdict(fingerprint),
             **(attempt.names or {}),
             "owner": describe_owner(),
-            "try_number": attempt.try_number,
+            **attempt.writer.claim(),
             "claimed_at": _iso(now),
             "expires_at": now + attempt.lease,
             "track_id": track_id,
@@ -261,6 +271,7 @@ class Ledger:
             now=self._clock(),
             first_try=attempt.first_try,
             names=attempt.names,
+            writer=attempt.writer,
             is_dead=self._is_dead,
         )
         if isinstance(choice, Reuse) and not skip_landed(choice.manifest):

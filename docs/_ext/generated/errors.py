@@ -6,6 +6,7 @@ import inspect
 
 from airflow_provider_modelslab.api import errors
 from airflow_provider_modelslab.api.errors import ModelsLabError
+from airflow_provider_modelslab.batch.fence import BatchSupersededError
 from airflow_provider_modelslab.batch.records import BatchFailedError
 from generated import markdown
 from generated.markdown import code, from_rst
@@ -17,7 +18,8 @@ def public() -> list[type[ModelsLabError]]:
     """Every exception that a task may end with, the base first."""
     named = [getattr(errors, name) for name in errors.__all__]
     found = [cls for cls in named if isinstance(cls, type) and issubclass(cls, ModelsLabError)]
-    return [ModelsLabError, *(cls for cls in found if cls is not ModelsLabError), BatchFailedError]
+    rest = (cls for cls in found if cls is not ModelsLabError)
+    return [ModelsLabError, *rest, BatchFailedError, BatchSupersededError]
 
 
 def table() -> str:

@@ -39,6 +39,29 @@ def test_a_batch_that_was_deferred_often_is_known_whole_from_a_few_reads(s3: S3C
     assert desk().begin() == []
 
 
+def test_a_rerun_says_how_much_is_there_already(
+    s3: S3Client, bucket: str, put: Put, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(*(f"in/{number}.mp4" for number in range(3)))
+    plan = planned(s3, bucket)
+
+    def desk() -> BatchDesk:
+        return BatchDesk(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(None))
+
+    caplog.set_level("INFO", "airflow_provider_modelslab.batch.desk")
+    first = desk()
+    assert first.begin() == list(plan)
+    for clip in plan.clips[:2]:
+        stored = s3.put_object(Bucket=bucket, Key=clip.destination.key, Body=b"result")
+        first.landed(clip, {"bytes": 6, "etag": stored["ETag"].strip('"'), "job_id": str(clip.index)})
+    first.state()
+    assert "already" not in caplog.text
+    assert desk().begin() == [plan.clips[2]]
+    assert caplog.messages.count("2 of 3 results are there already") == 1
+    assert desk().begin(reuse_landed=False) == list(plan)
+    assert caplog.text.count("already") == 1
+
+
 def test_results_that_cannot_be_landed_end_a_batch_though_it_is_deferred_between_them(
     s3: S3Client, bucket: str, put: Put, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,15 +8,15 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_modelslab.api.errors import PaymentRequiredError
+from airflow_provider_modelslab.batch.fence import BatchSupersededError
 from airflow_provider_modelslab.batch.records import BatchFailedError
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from tests.integration.tasks.conftest import FRAMES, Store, WatchedEngine
 from tests.support.samples import small_mp4
-from tests.support.tasks import TaskInstance, context_of, deferral_of, event_of, execute, in_the_triggerer, resume
+from tests.support.tasks import TaskInstance, context_of, deferral_of, execute, to_the_end
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -52,15 +52,6 @@ class Dag:
     def __call__(self) -> ModelsLabVideo2VideoBatchOperator:
         return ModelsLabVideo2VideoBatchOperator(task_id="restyle", **self.arguments)
 
-    def to_the_end(self, deferred: TaskDeferred, context: Any = None) -> Any:
-        """Resume as often as the task defers."""
-        for _ in range(50):
-            try:
-                return resume(self(), deferred, event_of(in_the_triggerer(deferred)), context)
-            except TaskDeferred as again:
-                deferred = again
-        raise AssertionError("the task never ends")
-
 
 @pytest.fixture
 def dag(s3: S3Client, bucket: str) -> Dag:
@@ -77,9 +68,11 @@ def test_a_try_that_was_given_up_does_not_mix_up_the_clips(
     dag.add("an-early-one")  # so that every clip has another number in the next try's plan
     second = deferral_of(dag(), tries[1])
     gate.set()
-    summary = dag.to_the_end(second, tries[1])
+    summary = to_the_end(dag, second, tries[1])
     assert (summary["found"], summary["landed"]) == (6, 6)
-    dag.to_the_end(first, tries[0])  # Airflow believes it to be gone, and it goes on all the same
+    with pytest.raises(BatchSupersededError):
+        to_the_end(dag, first, tries[0])  # Airflow believes it to be gone, and it goes on all the same
+    assert len(store.read(summary["manifest"]).splitlines()) == 6
     for name in ["an-early-one", *names]:
         sidecar = json.loads(store.read(f"s3://{dag.bucket}/out/{name}.mp4.json"))
         assert sidecar["request"]["init_video"] == f"s3://{dag.bucket}/in/{name}.mp4"
@@ -93,7 +86,7 @@ def test_it_goes_on_with_the_attributes_it_began_with(dag: Dag, engine: WatchedE
     deferred = deferral_of(dag())
     dag.arguments |= {"prompt": "a wolf", "negative_prompt": "rain"}
     gate.set()
-    assert dag.to_the_end(deferred)["landed"] == 6
+    assert to_the_end(dag, deferred)["landed"] == 6
     assert {request.prompt for request in engine.submitted} == {"a fox"}
     assert {request.negative_prompt for request in engine.submitted} == {None}
     assert {request.seed for request in engine.submitted} == {4}
@@ -119,7 +112,7 @@ def test_what_was_given_up_stays_given_up(
         deferred = deferral_of(dag())
     gate.set()
     with pytest.raises(BatchFailedError, match="no credit is left") as raised:
-        dag.to_the_end(deferred)
+        to_the_end(dag, deferred)
     assert len(engine.submitted) == 2
     assert "2 clips landed" in str(raised.value)
 
@@ -131,5 +124,5 @@ def test_failures_in_a_row_count_over_deferrals(dag: Dag, engine: WatchedEngine,
     deferred = deferral_of(dag())
     gate.set()
     with pytest.raises(BatchFailedError, match="clips failed"):
-        dag.to_the_end(deferred)
+        to_the_end(dag, deferred)
     assert 20 <= len(engine.submitted) <= 26  # those in flight by then are paid for already

@@ -128,4 +128,13 @@ def test_the_failure_says_what_happened_and_where_to_read_on() -> None:
                  "s3://b/r.jsonl, the failed ones in s3://b/r.retry.jsonl", "s3://src/a.mp4: landing: no",
                  "and 14 more"):  # fmt: skip
         assert text in str(error)
-    assert failure_of(summary, FailureLimit.of(15)) is None
+    assert failure_of(summary | {"pending": 0}, FailureLimit.of(15)) is None
+
+
+def test_the_failure_says_why_clips_were_not_reached() -> None:
+    counts = {"found": 100, "landed": 60, "skipped": 20, "failed": 15, "pending": 5}
+    summary: dict[str, Any] = counts | {"manifest": "s3://b/r.jsonl", "retry": None, "errors": []}
+    error = failure_of(summary, FailureLimit.of(15), stopped="no credit is left")
+    assert error is not None
+    for text in ("given up: no credit is left", "60 clips landed", "15 failed, 5 were not reached", "s3://b/r.jsonl"):
+        assert text in str(error)

@@ -24,6 +24,8 @@ from airflow_provider_modelslab.storage.ledger import (
     next_take,
     stale_take,
 )
+from airflow_provider_modelslab.storage.writer import Writer
+from tests.support.task_ids import made_at
 
 WANTED = Fingerprint("request", "source")
 OTHER = Fingerprint("another request", "source")
@@ -52,6 +54,7 @@ def decided(
     now: float = NOW,
     first_try: int = 1,
     names: Mapping[str, Any] | None = None,
+    writer: Writer | None = None,
 ) -> Decision:
     return decide(
         ledger,
@@ -60,6 +63,7 @@ def decided(
         now=now,
         first_try=first_try,
         names=names,
+        writer=writer,
         is_dead=lambda owner: dead,
     )
 
@@ -137,6 +141,27 @@ def test_the_error_says_who_and_when() -> None:
 
 def test_an_id_that_a_person_found_counts() -> None:
     assert decided(entries({Entry.UNKNOWN: {}, Entry.JOB: JOB})) == Attach(1, JOB)
+
+
+@pytest.mark.parametrize("known", [{Entry.JOB: JOB}, {Entry.JOB: JOB, Entry.LANDED: MANIFEST}])
+def test_a_late_try_does_not_go_back_to_the_request_before(known: Mapping[Entry, Mapping[str, Any]]) -> None:
+    """Its worker was frozen; meanwhile the Dag was changed, the task cleared, and the new request paid for."""
+    names = {"dag_id": "films", "run_id": "1"}
+    early, late = made_at(1_795_435_200_000), made_at(1_795_435_260_000)
+    claim = {**CLAIM, **names, "try_number": 2, "task_instance": str(late)}
+    paid = entries({Entry.CLAIM: claim, **known})
+    with pytest.raises(ChangedRequestError, match="try 1 of a task whose try 2 has asked for another request"):
+        decided(paid, fingerprint=OTHER, names=names, writer=Writer(1, early))
+    # What it asks for is paid for: it may wait for that.
+    assert isinstance(decided(paid, names=names, writer=Writer(1, early)), Attach | Reuse)
+    for names_now, writer in [
+        (names, Writer(2, late)),  # the same try
+        (names, Writer(3)),
+        (names, Writer(1, made_at(1_795_435_300_000))),  # the run was deleted and made anew
+        ({**names, "run_id": "2"}, Writer(1, early)),  # another run's own business
+        (None, Writer(1, early)),
+    ]:
+        assert isinstance(decided(paid, fingerprint=OTHER, names=names_now, writer=writer), Submit)
 
 
 @pytest.mark.parametrize("known", [{Entry.JOB: JOB}, {Entry.JOB: JOB, Entry.LANDED: MANIFEST}])

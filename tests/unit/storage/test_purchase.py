@@ -24,6 +24,7 @@ from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy
 from airflow_provider_modelslab.storage.ledger_stores import MemoryLedgerStore, MirroredLedgerStore
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.purchase import Attempt, Landed, Ledger, Purchase, Send
+from tests.support.task_ids import made_at
 
 WANTED = Fingerprint("request", "source")
 OTHER = Fingerprint("another request", "source")
@@ -116,6 +117,18 @@ class Bench:
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
+
+
+def test_a_late_process_of_an_earlier_try_does_not_pay_for_the_request_before(bench: Bench) -> None:
+    names = {"dag_id": "films", "task_id": "restyle", "run_id": "1", "map_index": -1}
+    first = Attempt(1, names=names, task_instance=made_at(1_795_435_200_000))
+    cleared = Attempt(2, 2, names=names, task_instance=made_at(1_795_435_260_000))
+    assert bench.bought(attempt=first).take == 1
+    assert bench.bought(fingerprint=OTHER, attempt=cleared).take == 2
+    with pytest.raises(ChangedRequestError, match="Airflow had given this one up"):
+        bench.attempt(attempt=first)
+    assert bench.sent == [1, 2]
+    assert bench.store.entries["0002-claim"]["task_instance"] == str(cleared.task_instance)
 
 
 def test_the_first_attempt_submits_once(bench: Bench) -> None:

@@ -1,0 +1,152 @@
+"""Which attempt's results manifest stands: one that Airflow has given up may end after the one that took its place.
+
+A worker that is frozen, or cut off, goes on with a task that runs elsewhere by then. Each clip's ledger sees to it that
+nothing is paid for twice; but what such a process knows of the batch is old, so its manifest must not replace a newer
+one. Each manifest therefore says in its metadata who wrote it (see :mod:`~airflow_provider_modelslab.storage.writer`),
+and an earlier attempt leaves it alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
+from airflow_provider_modelslab.batch.objects import LINES_TYPE, put_lines, refused, status_of, to_lines
+from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.storage.writer import Writer
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["BatchSupersededError", "put_fenced"]
+
+log = logging.getLogger(__name__)
+
+_FORBIDDEN, _MISSING = 403, 404
+_CHANGED = {404, 409, 412}  # since it was looked at; AWS answers 404 when If-Match meets nothing any more
+_NO_CONDITIONS = {400, 501}  # a store that refuses the header itself
+_PAUSES = (0.05, 0.2, 0.8)
+
+
+class BatchSupersededError(ModelsLabError):
+    """The batch was ended by a later attempt: this one, which Airflow had given up, leaves its results manifest alone.
+
+    An error and no summary, because Airflow takes the XCom of such a process too, over that of the later attempt.
+    """
+
+    reason = Reason.JOB_FAILED
+
+
+def put_fenced(
+    s3: S3Client,
+    place: S3Uri,
+    lines: Iterable[Mapping[str, Any]],
+    writer: Writer | None,
+    *,
+    probably_new: bool = False,
+) -> bool:
+    """Write a manifest, unless a later attempt has; says whether there was none before, as far as the store tells.
+
+    It costs one ``HeadObject`` beside the put. The put holds only for what was seen there (``If-Match``,
+    ``If-None-Match``), and where that has changed in the meantime, it is looked at again. A store that ignores or
+    refuses conditions is looked at all the same; there a later attempt is overwritten only by one that has looked
+    before and puts after it, a moment of milliseconds unless the process is frozen in just that moment.
+
+    :param writer: the attempt that runs; ``None`` replaces whatever is there.
+    :param probably_new: nothing is expected there, so it is looked at only where the store refuses the put for it.
+    :raises BatchSupersededError: when a later attempt has written it; it is left as it is.
+    :raises StorageConfigurationError: when S3 refuses.
+    """
+    if writer is None:
+        put_lines(s3, place, lines)
+        return False
+    body = to_lines(lines)
+    there = None if probably_new else _look(s3, place)
+    for pause in _PAUSES:
+        try:
+            _put(s3, place, body, writer, _condition(place, writer, there))
+        except ClientError as error:
+            if status_of(error) in _NO_CONDITIONS:
+                break
+            if status_of(error) not in _CHANGED or error.response.get("Error", {}).get("Code") == "NoSuchBucket":
+                raise refused(error, place) from error
+        except BotoCoreError as error:
+            raise refused(error, place) from error
+        else:
+            return there is None
+        time.sleep(pause)
+        there = _look(s3, place)  # perhaps this very put: botocore repeats one whose answer was lost
+    else:
+        # Nobody else writes that often: what this store calls an ETag is not what it compares.
+        _condition(place, writer, there)
+    try:
+        _put(s3, place, body, writer, {})
+    except (ClientError, BotoCoreError) as error:
+        raise refused(error, place) from error
+    return False
+
+
+class _There(NamedTuple):
+    """What is in an object's place.
+
+    :param etag: as the store tells it, with quotes; ``None`` where it must not be looked at.
+    """
+
+    etag: str | None
+    writer: Writer | None
+
+
+def _condition(place: S3Uri, writer: Writer, there: _There | None) -> dict[str, Any]:
+    """What a put holds for, as arguments.
+
+    :raises BatchSupersededError: when it must not be.
+    """
+    if there is None:
+        return {"IfNoneMatch": "*"}
+    if there.writer is not None and writer.is_before(there.writer):
+        raise _superseded(place, writer, there.writer)
+    return {"IfMatch": there.etag} if there.etag else {}
+
+
+def _superseded(place: S3Uri, writer: Writer, later: Writer) -> BatchSupersededError:
+    return BatchSupersededError(
+        f"This is try {writer.try_number} of a batch that try {later.try_number} has ended already: Airflow had given "
+        f"this one up. {place} is the later one's and is left as it is. What this one landed stays too, and is known "
+        "to every other run. There is nothing to do; if it was no later attempt that wrote it, delete it and clear "
+        "the task"
+    )
+
+
+def _look(s3: S3Client, place: S3Uri) -> _There | None:
+    try:
+        head = s3.head_object(Bucket=place.bucket, Key=place.key)
+    except ClientError as error:
+        if status_of(error) == _MISSING:
+            return None
+        if status_of(error) != _FORBIDDEN:
+            raise refused(error, place) from error
+        log.warning(
+            "%s is written without a look at who wrote it before, which S3 refuses: an attempt that Airflow has given "
+            "up may replace what a later one wrote. Grant s3:GetObject on it, and s3:ListBucket",
+            place,
+        )
+        return _There(None, None)
+    except BotoCoreError as error:
+        raise refused(error, place) from error
+    return _There(head["ETag"], Writer.read(head["Metadata"]))
+
+
+def _put(s3: S3Client, place: S3Uri, body: bytes, writer: Writer, condition: Mapping[str, Any]) -> None:
+    s3.put_object(
+        Bucket=place.bucket,
+        Key=place.key,
+        Body=body,
+        ContentType=LINES_TYPE,
+        Metadata=writer.metadata(),
+        **condition,
+    )

@@ -1,0 +1,277 @@
+"""An attempt that ends after its successor leaves the successor's results manifest alone, on a real S3 server."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_modelslab.api.errors import LandingError, StorageConfigurationError
+from airflow_provider_modelslab.batch.desk import BatchDesk
+from airflow_provider_modelslab.batch.fence import BatchSupersededError, put_fenced
+from airflow_provider_modelslab.batch.limits import FailureLimit
+from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.storage.writer import Writer
+from tests.integration.batch.conftest import Put, counted, planned
+from tests.support.s3 import keys_of, refusing
+from tests.support.task_ids import made_at
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+NAME = "dag/task/run"
+FIRST, SECOND, THIRD = (Writer(number, made_at(1_795_435_200_000 + 60_000 * number)) for number in (1, 2, 3))
+
+
+class Attempts:
+    """Attempts at one batch of two clips, of which some fail."""
+
+    def __init__(self, s3: S3Client, bucket: str) -> None:
+        self.s3 = s3
+        self.bucket = bucket
+        self.folder = S3Uri(bucket, "out/_modelslab/batches")
+
+    def end(self, writer: Writer | None, *, failing: int = 0) -> dict[str, Any]:
+        """The end of an attempt that found the first ``failing`` clips failed, and the others landed."""
+        plan = planned(self.s3, self.bucket)
+        desk = BatchDesk(
+            self.s3, S3Uri(self.bucket, "ledger"), plan, name=NAME, limit=FailureLimit(None), writer=writer
+        )
+        for clip in plan:
+            if clip.index < failing:
+                desk.failed(clip, LandingError("the network is gone"), None)
+            else:
+                desk.landed(clip, {"bytes": 1, "etag": "e", "job_id": str(clip.index)})
+        return desk.finish()
+
+    def statuses(self) -> list[str]:
+        return [line["status"] for line in self._lines(f"{NAME}.jsonl")]
+
+    def to_retry(self) -> int:
+        return len(self._lines(f"{NAME}.retry.jsonl"))
+
+    def writer(self, suffix: str = ".jsonl") -> Writer | None:
+        where = self.folder.child(f"{NAME}{suffix}")
+        return Writer.read(self.s3.head_object(Bucket=where.bucket, Key=where.key)["Metadata"])
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        where = self.folder.child(name)
+        body = self.s3.get_object(Bucket=where.bucket, Key=where.key)["Body"].read()
+        return [json.loads(line) for line in body.splitlines()]
+
+
+@pytest.fixture
+def attempts(s3: S3Client, bucket: str, put: Put) -> Attempts:
+    put("in/a.mp4", "in/b.mp4")
+    return Attempts(s3, bucket)
+
+
+@contextmanager
+def just_before(s3: S3Client, operation: str, act: Callable[[], object], key: str = "") -> Iterator[None]:
+    """Within the block, something happens between the decision for the first such request and its arrival."""
+    acted = False
+
+    def on_its_way(request: Any, **_: Any) -> None:
+        nonlocal acted
+        if not acted and request.url.endswith(key):
+            acted = True
+            act()
+
+    event = f"before-send.s3.{operation}"
+    s3.meta.events.register(event, on_its_way)
+    try:
+        yield
+    finally:
+        s3.meta.events.unregister(event, on_its_way)
+    assert acted
+
+
+@contextmanager
+def ignoring_conditions(s3: S3Client) -> Iterator[None]:
+    """A store that takes every put: it never gets to see the conditions."""
+
+    def drop(params: Any, **_: Any) -> None:
+        for name in ("If-Match", "If-None-Match"):
+            params["headers"].pop(name, None)
+
+    s3.meta.events.register("before-call.s3.PutObject", drop)
+    try:
+        yield
+    finally:
+        s3.meta.events.unregister("before-call.s3.PutObject", drop)
+
+
+def test_an_attempt_that_ends_after_its_successor_leaves_its_results(
+    attempts: Attempts, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts.end(SECOND, failing=1)
+    with pytest.raises(BatchSupersededError, match=r"try 1 of a batch that try 2 has ended already") as raised:
+        attempts.end(FIRST, failing=2)
+    assert f"s3://{attempts.bucket}/out/_modelslab/batches/{NAME}.jsonl is the later one's" in str(raised.value)
+    assert "A LATER ATTEMPT HAS ENDED THIS BATCH" in caplog.text
+    assert (attempts.statuses(), attempts.to_retry()) == (["failed", "landed"], 1)
+    assert (attempts.writer(), attempts.writer(".retry.jsonl")) == (SECOND, SECOND)
+
+
+def test_a_successor_replaces_what_was_written_before_it(attempts: Attempts) -> None:
+    attempts.end(FIRST, failing=2)
+    attempts.end(SECOND, failing=1)
+    assert (attempts.statuses(), attempts.to_retry(), attempts.writer()) == (["failed", "landed"], 1, SECOND)
+    attempts.end(THIRD)
+    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], THIRD)
+
+
+@pytest.mark.parametrize("again", [SECOND, Writer(2), Writer(2, made_at(0))])
+def test_the_same_try_replaces_its_own(attempts: Attempts, again: Writer) -> None:
+    attempts.end(SECOND, failing=2)
+    attempts.end(again)
+    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], again)
+
+
+def test_a_run_that_was_deleted_and_made_anew_begins_with_try_1_and_writes_all_the_same(attempts: Attempts) -> None:
+    attempts.end(THIRD, failing=2)
+    anew = Writer(1, made_at(1_795_535_200_000))
+    attempts.end(anew, failing=1)
+    assert (attempts.statuses(), attempts.to_retry(), attempts.writer()) == (["failed", "landed"], 1, anew)
+
+
+def test_a_manifest_that_does_not_say_who_wrote_it_is_replaced(attempts: Attempts) -> None:
+    attempts.end(None, failing=2)
+    assert attempts.writer() is None
+    attempts.end(FIRST)
+    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], FIRST)
+
+
+def test_an_end_costs_one_request_more(s3: S3Client, bucket: str, attempts: Attempts) -> None:
+    with counted(s3) as without:
+        attempts.end(None, failing=1)
+    for key in keys_of(s3, bucket):
+        if "batches" in key:
+            s3.delete_object(Bucket=bucket, Key=key)
+    with counted(s3) as fenced:
+        attempts.end(FIRST, failing=1)
+    assert sorted(fenced) == sorted([*without, "HeadObject"])
+    with counted(s3) as fenced:
+        attempts.end(SECOND, failing=1)
+    assert sorted(fenced) == sorted([*without, "HeadObject", "HeadObject"])  # what to retry was there before, too
+    with counted(s3) as fenced:
+        attempts.end(THIRD)
+    assert fenced.count("HeadObject") == 1
+
+
+def test_a_successor_that_ends_between_the_look_and_the_put_is_not_overwritten(attempts: Attempts) -> None:
+    with (
+        just_before(attempts.s3, "PutObject", lambda: attempts.end(SECOND), key=f"{NAME}.jsonl"),
+        pytest.raises(BatchSupersededError),
+    ):
+        attempts.end(FIRST, failing=2)
+    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], SECOND)
+
+
+def test_a_successor_that_replaces_a_manifest_between_the_look_and_the_put_is_not_overwritten(
+    attempts: Attempts,
+) -> None:
+    attempts.end(FIRST, failing=2)
+    with (
+        just_before(attempts.s3, "PutObject", lambda: attempts.end(THIRD), key=f"{NAME}.jsonl"),
+        pytest.raises(BatchSupersededError, match="try 2 of a batch that try 3 has ended"),
+    ):
+        attempts.end(SECOND, failing=2)
+    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], THIRD)
+
+
+def test_a_successor_that_ends_between_the_two_manifests_keeps_both(attempts: Attempts) -> None:
+    with (
+        just_before(attempts.s3, "PutObject", lambda: attempts.end(SECOND, failing=1), key=f"{NAME}.retry.jsonl"),
+        pytest.raises(BatchSupersededError),
+    ):
+        attempts.end(FIRST, failing=2)
+    assert (attempts.statuses(), attempts.to_retry()) == (["failed", "landed"], 1)
+    assert (attempts.writer(), attempts.writer(".retry.jsonl")) == (SECOND, SECOND)
+
+
+def test_a_late_attempt_that_is_quicker_at_the_put_is_replaced(attempts: Attempts) -> None:
+    with just_before(attempts.s3, "PutObject", lambda: attempts.end(FIRST, failing=2), key=f"{NAME}.jsonl"):
+        attempts.end(SECOND)
+    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], SECOND)
+
+
+def test_a_manifest_that_is_deleted_between_the_look_and_the_put_is_written(s3: S3Client, attempts: Attempts) -> None:
+    attempts.end(FIRST)
+    where = attempts.folder.child(f"{NAME}.jsonl")
+    with just_before(s3, "PutObject", lambda: s3.delete_object(Bucket=where.bucket, Key=where.key), f"{NAME}.jsonl"):
+        attempts.end(SECOND)
+    assert attempts.writer() == SECOND
+
+
+@pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "InvalidArgument")])
+def test_a_store_that_refuses_conditions_is_looked_at_all_the_same(
+    s3: S3Client, bucket: str, status: int, code: str
+) -> None:
+    where = S3Uri(bucket, "batches/run.jsonl")
+    with refusing(s3, "PutObject", status, code, times=1):
+        assert not put_fenced(s3, where, [{"n": 2}], SECOND)  # nothing was there, but that is not certain
+    with refusing(s3, "PutObject", status, code), pytest.raises(BatchSupersededError):
+        put_fenced(s3, where, [{"n": 1}], FIRST)
+    with refusing(s3, "PutObject", status, code, times=1):
+        put_fenced(s3, where, [{"n": 3}], THIRD)
+    assert s3.get_object(Bucket=bucket, Key=where.key)["Body"].read() == b'{"n": 3}\n'
+
+
+def test_a_store_that_ignores_conditions_is_looked_at_all_the_same(attempts: Attempts) -> None:
+    with ignoring_conditions(attempts.s3):
+        attempts.end(SECOND, failing=1)
+        with pytest.raises(BatchSupersededError):
+            attempts.end(FIRST, failing=2)
+        assert (attempts.statuses(), attempts.to_retry()) == (["failed", "landed"], 1)
+        attempts.end(THIRD)
+    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], THIRD)
+
+
+@pytest.mark.parametrize(("status", "code"), [(412, "PreconditionFailed"), (409, "ConditionalRequestConflict")])
+def test_conditions_that_are_never_met_do_not_keep_an_attempt_from_its_manifest(
+    attempts: Attempts, status: int, code: str
+) -> None:
+    attempts.end(FIRST, failing=2)
+    with refusing(attempts.s3, "PutObject", status, code, times=4):  # the index's segment, and three with conditions
+        attempts.end(SECOND)
+    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], SECOND)
+
+
+def test_a_successor_is_seen_at_the_last_look_too(s3: S3Client, bucket: str) -> None:
+    where = S3Uri(bucket, "batches/run.jsonl")
+    looks = itertools.count(1)
+
+    def written_before_the_last(**_: Any) -> None:
+        if next(looks) == 4:
+            s3.put_object(Bucket=bucket, Key=where.key, Body=b"newer", Metadata=SECOND.metadata())
+
+    s3.meta.events.register("before-send.s3.HeadObject", written_before_the_last)
+    with refusing(s3, "PutObject", 412, "PreconditionFailed", times=3), pytest.raises(BatchSupersededError):
+        put_fenced(s3, where, [{"n": 1}], FIRST)
+    assert s3.get_object(Bucket=bucket, Key=where.key)["Body"].read() == b"newer"
+
+
+def test_a_manifest_that_must_not_be_looked_at_is_written_with_a_warning(
+    attempts: Attempts, caplog: pytest.LogCaptureFixture
+) -> None:
+    with refusing(attempts.s3, "HeadObject", 403, ""):
+        attempts.end(SECOND, failing=1)
+    assert (attempts.statuses(), attempts.to_retry()) == (["failed", "landed"], 1)
+    assert "Grant s3:GetObject on it, and s3:ListBucket" in caplog.text
+
+
+@pytest.mark.parametrize("operation", ["HeadObject", "PutObject"])
+def test_a_store_that_is_out_of_order_is_an_error(s3: S3Client, bucket: str, operation: str) -> None:
+    with refusing(s3, operation, 405, "MethodNotAllowed"), pytest.raises(StorageConfigurationError, match=operation):
+        put_fenced(s3, S3Uri(bucket, "run.jsonl"), [], FIRST)
+    assert not keys_of(s3, bucket)
+
+
+def test_a_bucket_that_does_not_exist_is_named(s3: S3Client) -> None:
+    with pytest.raises(StorageConfigurationError, match="the bucket 'no-such-bucket-here' does not exist"):
+        put_fenced(s3, S3Uri("no-such-bucket-here", "run.jsonl"), [], FIRST)
