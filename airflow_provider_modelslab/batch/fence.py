@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
-from airflow_provider_modelslab.batch.objects import LINES_TYPE, put_lines, refused, status_of, to_lines
+from airflow_provider_modelslab.batch.objects import LINES_TYPE, put_lines, refused, to_lines
+from airflow_provider_modelslab.storage.failures import code_of, status_of
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.storage.writer import Writer
 
@@ -73,7 +74,7 @@ def put_fenced(
         except ClientError as error:
             if status_of(error) in _NO_CONDITIONS:
                 break
-            if status_of(error) not in _CHANGED or error.response.get("Error", {}).get("Code") == "NoSuchBucket":
+            if status_of(error) not in _CHANGED or code_of(error) == "NoSuchBucket":
                 raise refused(error, place) from error
         except BotoCoreError as error:
             raise refused(error, place) from error

@@ -21,8 +21,9 @@ from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import ATTRIBUTES
 from airflow_provider_modelslab.batch.clips import Clip, Clips
 from airflow_provider_modelslab.batch.items import DESTINATION, SOURCE_FIELDS, clip_from
-from airflow_provider_modelslab.batch.objects import refused, status_of
+from airflow_provider_modelslab.batch.objects import refused
 from airflow_provider_modelslab.batch.problems import Problems
+from airflow_provider_modelslab.storage.failures import code_of, status_of
 from airflow_provider_modelslab.storage.inputs import S3Factory
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -165,7 +166,7 @@ def _opened(where: str, s3_factory: S3Factory) -> Iterator[io.BufferedReader[Any
         try:
             body = s3_factory().get_object(Bucket=uri.bucket, Key=uri.key)["Body"]
         except ClientError as error:
-            if status_of(error) == 404 and error.response.get("Error", {}).get("Code") != "NoSuchBucket":
+            if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
                 raise RequestValidationError.of("manifest", f"there is no object {uri}") from error
             raise refused(error, uri) from error
         except BotoCoreError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.storage.failures import code_of, status_of
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ __all__ = [
     "put_object",
     "read_object",
     "refused",
-    "status_of",
     "to_lines",
 ]
 
@@ -86,7 +86,7 @@ def read_object(s3: S3Client, place: S3Uri) -> bytes | None:
     try:
         return s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
     except ClientError as error:
-        if status_of(error) == 404 and error.response.get("Error", {}).get("Code") != "NoSuchBucket":
+        if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
             return None
         raise refused(error, place) from error
     except BotoCoreError as error:
@@ -121,7 +121,7 @@ def refused(error: ClientError | BotoCoreError, place: S3Uri) -> StorageConfigur
     """What the store refused, and what to change."""
     if not isinstance(error, ClientError):
         return StorageConfigurationError(f"S3 could not be reached for {place}: {error}")
-    code = str(error.response.get("Error", {}).get("Code", ""))
+    code = code_of(error)
     if code == "NoSuchBucket":
         advice = f"the bucket {place.bucket!r} does not exist at this endpoint and region"
     else:
@@ -129,12 +129,6 @@ def refused(error: ClientError | BotoCoreError, place: S3Uri) -> StorageConfigur
     return StorageConfigurationError(
         f"S3 refused {error.operation_name} of {place} ({code}): {advice}", http_status=status_of(error)
     )
-
-
-def status_of(error: ClientError) -> int | None:
-    """The HTTP status of a refusal."""
-    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status
 
 
 def bare_etag(etag: str) -> str:

@@ -12,6 +12,7 @@ from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.running import FAILED, command, print_rows
 from airflow_provider_modelslab.storage.checks import require_bucket
+from airflow_provider_modelslab.storage.failures import code_of
 from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore, honours_conditional_puts
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _call(permission: str, place: S3Uri, call: Callable[[], object]) -> Finding:
     try:
         call()
     except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
+        code = code_of(error)
         return Finding(permission, "error", f"refused at {place} ({code}); grant it to these keys")
     except BotoCoreError as error:
         return Finding(permission, "error", f"S3 could not be reached: {error}")

@@ -10,8 +10,8 @@ from botocore.exceptions import ClientError
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.batch.ledgers import ClipLedgers
-from airflow_provider_modelslab.batch.objects import status_of
 from airflow_provider_modelslab.operators.arguments import resolve_destination
+from airflow_provider_modelslab.storage.failures import status_of
 from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
 from airflow_provider_modelslab.storage.uri import S3Uri
 

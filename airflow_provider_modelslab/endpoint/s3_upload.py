@@ -17,6 +17,7 @@ from airflow_provider_modelslab.api.errors import LandingError
 from airflow_provider_modelslab.endpoint.reach import problem_of
 from airflow_provider_modelslab.endpoint.s3_details import S3Details
 from airflow_provider_modelslab.local.addresses import AddressError, UnknownHostError, checked_call
+from airflow_provider_modelslab.storage.failures import code_of
 
 __all__ = ["upload"]
 
@@ -69,7 +70,7 @@ def upload(details: S3Details, name: str, clip: Path, media_type: str, *, allow_
                 ContentType=media_type,
             )
     except exceptions.ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "unknown")
+        code = code_of(error) or "unknown"
         raise LandingError(
             f"the upload to bucket {details.bucket!r} was refused ({code}); "
             "it needs s3:PutObject and s3:PutObjectAcl, and a bucket that allows public ACLs"

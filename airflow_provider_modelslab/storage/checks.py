@@ -11,6 +11,7 @@ import requests
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.storage.failures import code_of, status_of
 from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link, read_start
 from airflow_provider_modelslab.storage.profile import S3Profile
 
@@ -34,7 +35,7 @@ def require_bucket(s3: S3Client, bucket: str) -> None:
     try:
         region = s3.head_bucket(Bucket=bucket).get("BucketRegion")
     except ClientError as error:
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        status = status_of(error)
         if status == 404:
             problem = "does not exist at this endpoint; create it or correct the name"
         elif status == 403:
@@ -92,7 +93,7 @@ def _make_public(s3: S3Client, where: dict[str, Any]) -> str:
     try:
         s3.put_object_acl(**where, ACL="public-read")
     except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
+        code = code_of(error)
         if code in _NOT_BUILT:
             # R2 and others have no ACL per object and leave the public read to the bucket; the read tells.
             return "the store has no ACLs for objects, so the bucket itself must be public"
@@ -143,7 +144,7 @@ def _call(permission: str, bucket: str, call: Callable[[], object]) -> None:
     try:
         call()
     except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
+        code = code_of(error)
         raise StorageConfigurationError(
             f"{permission} on arn:aws:s3:::{bucket}/* was refused ({code}). Grant it to these keys"
         ) from error

@@ -7,7 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_provider_modelslab.api.errors import LandingError
 from airflow_provider_modelslab.storage.uri import S3Uri
 
-__all__ = ["s3_failure"]
+__all__ = ["code_of", "s3_failure", "status_of"]
 
 _PERMISSIONS = {"HeadObject": "s3:GetObject", "GetObject": "s3:GetObject", "HeadBucket": "s3:ListBucket"}
 
@@ -18,9 +18,8 @@ def s3_failure(error: ClientError | BotoCoreError, target: S3Uri) -> LandingErro
         return LandingError(
             f"S3 could not be reached for {target}: {error}. The result is paid for; run the task again to land it"
         )
-    code = str(error.response.get("Error", {}).get("Code", ""))
+    code = code_of(error)
     text = str(error.response.get("Error", {}).get("Message", "")).strip()
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code == "NoSuchBucket":
         advice = (
             f"the bucket {target.bucket!r} does not exist at this endpoint and region; create it or correct the name"
@@ -35,5 +34,16 @@ def s3_failure(error: ClientError | BotoCoreError, target: S3Uri) -> LandingErro
     return LandingError(
         f"S3 refused {error.operation_name} of {target} in bucket {target.bucket!r} ({code} {text}): {advice}. "
         "The result is paid for; run the task again to land it",
-        http_status=status,
+        http_status=status_of(error),
     )
+
+
+def status_of(error: ClientError) -> int | None:
+    """The HTTP status of a refusal."""
+    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
+
+
+def code_of(error: ClientError) -> str:
+    """S3's word for a refusal, such as ``NoSuchBucket``; empty where the store gave none."""
+    return str(error.response.get("Error", {}).get("Code", ""))

@@ -31,7 +31,7 @@ from airflow_provider_modelslab.storage.containers import (
     describe_start,
     sniff,
 )
-from airflow_provider_modelslab.storage.failures import s3_failure
+from airflow_provider_modelslab.storage.failures import s3_failure, status_of
 from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link, read_start
 from airflow_provider_modelslab.storage.upload import MIB, ObjectUpload
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -190,7 +190,7 @@ def _object_kind(s3: S3Client, uri: S3Uri) -> ContainerKind:
     try:
         start = s3.get_object(Bucket=uri.bucket, Key=uri.key, Range=_START_RANGE)["Body"].read()
     except ClientError as error:
-        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == _NO_SUCH_RANGE:
+        if status_of(error) == _NO_SUCH_RANGE:
             raise _invalid(f"{uri} is empty") from error
         raise _unreadable(s3, uri, error) from error
     except BotoCoreError as error:
@@ -202,12 +202,12 @@ def _object_kind(s3: S3Client, uri: S3Uri) -> ContainerKind:
 
 def _unreadable(s3: S3Client, uri: S3Uri, error: ClientError) -> RequestValidationError | StorageConfigurationError:
     """Not every store's 404 has a code that tells whether the key or the bucket is missing."""
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    status = status_of(error)
     if status == 404:
         try:
             s3.head_bucket(Bucket=uri.bucket)
         except ClientError as bucket_error:
-            if bucket_error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+            if status_of(bucket_error) == 404:
                 return _invalid(f"the bucket {uri.bucket!r} of {uri} does not exist", status)
         return _invalid(f"there is no object {uri}", status)
     return StorageConfigurationError(
@@ -242,7 +242,7 @@ def _staged(s3: S3Client, path: Path, kind: ContainerKind, staging: S3Uri) -> S3
             return uri
     except ClientError as error:
         # Without s3:ListBucket a missing key answers 403; the upload tells whether anything is really forbidden.
-        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in {403, 404}:
+        if status_of(error) not in {403, 404}:
             raise s3_failure(error, uri) from error
     except BotoCoreError as error:
         raise s3_failure(error, uri) from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.storage.failures import status_of
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -101,9 +102,9 @@ class S3LedgerStore:
                         return True
                     break
                 except ClientError as error:
-                    if _status(error) == _EXISTS:
+                    if status_of(error) == _EXISTS:
                         break
-                    if _status(error) != _CONFLICT or pause is None:
+                    if status_of(error) != _CONFLICT or pause is None:
                         raise
                     time.sleep(pause)  # AWS: another put of this key is under way, and may yet fail
             # Read even when refused: botocore repeats a put whose answer was lost, and then meets its own object. A
@@ -139,7 +140,7 @@ class S3LedgerStore:
         try:
             body = self._s3.get_object(Bucket=self._folder.bucket, Key=self._key(name))["Body"].read()
         except ClientError as error:
-            if _status(error) == 404:
+            if status_of(error) == 404:
                 return None
             raise
         entry: dict[str, Any] = json.loads(body)
@@ -211,14 +212,9 @@ def honours_conditional_puts(s3: S3Client, root: S3Uri) -> bool:
         honoured = probe.create("entry", {}) and not probe.create("entry", {})
     except StorageConfigurationError as error:
         cause = error.__cause__
-        if not isinstance(cause, ClientError) or _status(cause) != _NOT_IMPLEMENTED:
+        if not isinstance(cause, ClientError) or status_of(cause) != _NOT_IMPLEMENTED:
             raise
         honoured = False
     probe.remove("entry")
     finding.create("conditional-puts", {"honoured": honoured})
     return honoured
-
-
-def _status(error: ClientError) -> int | None:
-    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status

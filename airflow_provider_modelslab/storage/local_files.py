@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_provider_modelslab.api.errors import LandingError, RequestValidationError, StorageConfigurationError
 from airflow_provider_modelslab.storage.containers import ContainerError
 from airflow_provider_modelslab.storage.decoding import VideoStream
+from airflow_provider_modelslab.storage.failures import status_of
 from airflow_provider_modelslab.storage.landing import LandedObject
 from airflow_provider_modelslab.storage.upload import MIB, ObjectUpload
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -41,7 +42,7 @@ def fetch_object(init_video: str, s3_factory: S3Factory, folder: Path) -> str:
     try:
         s3_factory().download_file(uri.bucket, uri.key, str(path))
     except ClientError as error:
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        status = status_of(error)
         if status == 404:
             raise RequestValidationError.of("init_video", f"there is no object {uri}") from error
         raise StorageConfigurationError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_provider_modelslab.storage.failures import s3_failure
+from airflow_provider_modelslab.storage.failures import s3_failure, status_of
 from airflow_provider_modelslab.storage.sidecar import read_sidecar, sidecar_uri
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -27,7 +27,7 @@ def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
     try:
         s3.head_object(Bucket=uri.bucket, Key=uri.key)
     except ClientError as error:
-        return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404
+        return status_of(error) == 404
     except BotoCoreError:
         return False
     return False

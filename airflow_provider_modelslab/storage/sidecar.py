@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_provider_modelslab import __version__
 from airflow_provider_modelslab.api.errors import LandingError
 from airflow_provider_modelslab.api.redaction import scrub
-from airflow_provider_modelslab.storage.failures import s3_failure
+from airflow_provider_modelslab.storage.failures import code_of, s3_failure
 from airflow_provider_modelslab.storage.landing import LandedObject
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -71,7 +71,7 @@ def read_sidecar(s3: S3Client, uri: S3Uri) -> dict[str, Any] | None:
     try:
         body = s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
+        if code_of(error) in {"NoSuchKey", "404"}:
             return None
         raise s3_failure(error, place) from error
     except BotoCoreError as error:
