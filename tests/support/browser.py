@@ -18,6 +18,7 @@ __all__ = ["chromium", "keep_screenshot"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _SCREENSHOTS = "MODELSLAB_SCREENSHOTS"
+_MOST_BYTES = 240_000
 
 
 @contextmanager
@@ -41,7 +42,17 @@ def chromium() -> Iterator[Browser]:
 
 
 def keep_screenshot(page: Page, name: str) -> None:
-    """Write ``name.png`` to the folder that ``MODELSLAB_SCREENSHOTS`` names; nothing where it names none."""
+    """Write ``name.png`` to the folder that ``MODELSLAB_SCREENSHOTS`` names; nothing where it names none.
+
+    One that would be heavy in a page of the docs, above 240 kB, keeps 256 colours.
+    """
     if folder := os.environ.get(_SCREENSHOTS):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=Path(folder) / f"{name}.png")
+        from PIL import Image
+
+        place = Path(folder, f"{name}.png")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=place)
+        if place.stat().st_size > _MOST_BYTES:
+            with Image.open(place) as picture:
+                few = picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+            few.save(place, optimize=True)

@@ -1,52 +1,67 @@
-"""Clips worth looking at, for screenshots: coloured shapes that move, and what the demo model is to make of them."""
+"""Clips worth looking at, for screenshots: little scenes, and what the demo model is to make of each."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tests.support.scenes import draw_loop
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 __all__ = ["put_clips", "put_list"]
 
-_STYLES = (
-    "a poster in purple", "a watercolour in blue", "neon lines in green", "a mosaic in orange", "a poster in red",
-    "a sketch",
-)  # fmt: skip
-_NAMES = ("harbour", "rooftop", "orchard", "carousel", "market", "lighthouse")
-_BROKEN = "market"
+_MOSAIC: dict[str, Any] = {
+    "prompt": "a mosaic", "lora_models": "demo-mosaic", "strength": 0.35, "guidance_scale": 1
+}  # fmt: skip
+
+_WANTED: dict[str, dict[str, Any]] = {
+    "harbour": {"prompt": "a poster"},
+    "lighthouse": {"prompt": "a poster in blue"},
+    "balloon": {"prompt": "a poster"},
+    "windmill": {"prompt": "a watercolour"},
+    "market": {"prompt": "a sketch"},
+    "reef": _MOSAIC,
+    "saturn": {"prompt": "neon in cyan"},
+    "skyline": {"prompt": "a poster in red"},
+    "summit": {"prompt": "a watercolour in blue"},
+    "carousel": {"prompt": "a watercolour in purple"},
+    "orchard": {"prompt": "a poster in green"},
+    "blossom": _MOSAIC,
+}
+"""The clips in their order; what each asks for suits its shapes and brightness."""
+
+_BROKEN = {
+    "market": b"<html><body>404 Not Found</body></html>",  # what a careless download leaves
+    "orchard": b"\0\0\0\x18ftypmp42 and nothing more",  # an upload that was cut off
+}
 
 
-def put_clips(s3: S3Client, bucket: str, folder: str) -> list[str]:
-    """Write six clips, one of them broken; their URIs."""
-    from PIL import Image
-
-    from airflow_provider_modelslab.local.encode import write_mp4
-    from tools.demo_model.scenes import draw_scene
-
-    places = []
-    for number, name in enumerate(_NAMES):
+def put_clips(s3: S3Client, bucket: str, folder: str) -> dict[str, str]:
+    """Write twelve clips of 384 x 216 pixels, two of them broken; their URIs by name."""
+    places = {}
+    for name in _WANTED:
         key = f"{folder}/{name}.mp4"
-        body = b"\0\0\0\x18ftypmp42 and nothing more"
-        if name != _BROKEN:
-            pictures = draw_scene(100 + number, 32, 192, 288).frames.mul(255).byte().permute(0, 2, 3, 1).numpy()
-            with tempfile.TemporaryDirectory() as place:
-                path = Path(place, "clip.mp4")
-                write_mp4([Image.fromarray(picture) for picture in pictures], path, 8)
-                body = path.read_bytes()
+        body = _BROKEN.get(name) or _film(name)
         s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="video/mp4")
-        places.append(f"s3://{bucket}/{key}")
+        places[name] = f"s3://{bucket}/{key}"
     return places
 
 
-def put_list(s3: S3Client, bucket: str, key: str, clips: list[str]) -> str:
-    """Write a manifest of clips, each with a style of its own; its URI."""
-    lines = [
-        {"init_video": clip, "prompt": _STYLES[number % len(_STYLES)], "seed": 11 + 7 * number}
-        for number, clip in enumerate(clips)
-    ]
+def put_list(s3: S3Client, bucket: str, key: str, clips: dict[str, str]) -> str:
+    """Write a manifest of clips, by name, each with a style of its own; its URI."""
+    lines = [{"init_video": clip, "seed": 11 + len(name), **_WANTED[name]} for name, clip in clips.items()]
     s3.put_object(Bucket=bucket, Key=key, Body="\n".join(map(json.dumps, lines)).encode())
     return f"s3://{bucket}/{key}"
+
+
+def _film(name: str) -> bytes:
+    from airflow_provider_modelslab.local.encode import write_mp4
+
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, "clip.mp4")
+        write_mp4(draw_loop(name, 12), path, 8)  # 1.5 seconds, as the results have
+        return path.read_bytes()

@@ -183,7 +183,7 @@ export class Batch {
 
   #card(clip) {
     const name = lastPart(clip.tail) || clip.source;
-    const told = isDone(clip) ? [clip.seed !== null && clip.seed !== undefined ? `seed ${clip.seed}` : null, seconds(clip.seconds), bytes(clip.bytes)].filter(Boolean).join(" · ") : clip.message || (clip.status === "pending" ? (this.answer.batch.live ? "waiting" : "not reached") : clip.reason);
+    const told = isDone(clip) ? [clip.seed !== null && clip.seed !== undefined ? `seed ${clip.seed}` : null, seconds(clip.seconds), bytes(clip.bytes)].filter(Boolean).join(" · ") : problem(clip) || (clip.status === "pending" ? (this.answer.batch.live ? "waiting" : "not reached") : clip.reason);
     const pick = el("input", { type: "checkbox", "aria-label": `Choose ${name} to be made again`, onchange: () => this.#pick(clip, pick.checked) });
     pick.checked = this.chosen.has(clip.index);
     return el(
@@ -192,7 +192,7 @@ export class Batch {
       el(
         "button.frame",
         { type: "button", "aria-label": `${name}: ${clip.status}. Open side by side`, onclick: () => this.open(clip), onkeydown: (event) => this.#key(event, clip) },
-        clip.status === "landed" ? null : badge(clip.status, clip.status === "failed" && clip.reason ? String(clip.reason).replaceAll("_", " ") : clip.status),
+        clip.status === "landed" ? null : badge(clip.status, clip.status === "skipped" ? "Skipped" : undefined),
       ),
       el("label.pick", { title: "Choose for a list of what to make again" }, pick),
       el("div.caption", {}, el("span.name", { title: clip.source }, name), el("span.told", { title: told }, told || "\u00a0")),
@@ -214,6 +214,11 @@ export class Batch {
       closed: (last) => this.grid.focus(this.shown.findIndex((one) => one.index === last.index)),
     });
   }
+}
+
+/** What failed, in the few words that a card has room for. */
+function problem(clip) {
+  return clip.reason === "validation" ? clip.message?.replace(/^[^:]* is not valid:\s*/, "") : clip.message;
 }
 
 function isDone(clip) {

@@ -47,14 +47,14 @@ function facts(found) {
     ["Links end", found.outcome === "finished" && told.expires_at && when(told.expires_at)],
     ["Expected after", told.eta_s && found.outcome === "waiting" && seconds(told.eta_s)],
     ["Device", told.device],
-    ["Job", told.job_id],
+    ["Job", told.job_id, "wide"],
   ];
   return el(
     "dl.facts",
     {},
     rows
       .filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== false)
-      .map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value)))),
+      .map(([name, value, kind]) => el("div", { class: kind }, el("dt", {}, name), el("dd", {}, String(value)))),
   );
 }
 

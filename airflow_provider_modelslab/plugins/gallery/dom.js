@@ -129,7 +129,7 @@ export function seconds(count) {
 export function when(text) {
   const moment = new Date(text);
   if (Number.isNaN(moment.getTime())) return String(text);
-  return moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  return moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }).replaceAll(/(?<=\d) (?=[AP]M|\d)/g, "\u00a0");
 }
 
 export function number(count) {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.browser import chromium
+from tests.support.guarded import GuardedServer
 from tools.stack.whole import WholeStack
 
 if TYPE_CHECKING:
@@ -34,13 +35,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
         endpoint_arguments=("--engine", "echo", "--admin", "--allow-request-faults"),
         airflow_env={"AIRFLOW__MODELSLAB__WEBHOOK_CONN_IDS": "modelslab_push"},  # of test_webhook.py
     )
-    try:
-        whole.start_s3()
-        whole.start_endpoint()
-        whole.start_airflow(prefix="landed")
+    with whole:
+        whole.start(prefix="landed")
         yield whole
+
+
+@pytest.fixture(scope="module")
+def guarded(site: WholeStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedServer]:
+    """An API server at which people have to log in."""
+    server = GuardedServer(site.airflow, tmp_path_factory.mktemp("guarded"))
+    try:
+        yield server.start()
     finally:
-        whole.stop()
+        server.stop()
 
 
 @pytest.fixture(scope="package")

@@ -254,6 +254,26 @@ def test_a_clip_of_a_batch_is_opened_with_the_keyboard(page: Page, made: dict[st
     page.wait_for_function("() => document.activeElement.ariaLabel?.includes('clip-03.mp4')")
 
 
+def test_what_is_about_to_be_pressed_stays(page: Page, made: dict[str, Made]) -> None:
+    """A batch on its way is drawn again every few seconds."""
+    opened(page, made["batch"].path)
+    kept = page.evaluate(
+        """async () => {
+            const { el, redraw } = await import(new URL("dom.js", location));
+            const buttons = (count) => [el("button", {}, "all"), el("button", {}, `failed ${count}`)];
+            const place = el("div", {}, ...buttons(1));
+            document.body.append(place);
+            const pressed = place.children[1];
+            pressed.focus();
+            redraw(place, ...buttons(1));
+            const same = document.activeElement === pressed;
+            redraw(place, ...buttons(2));
+            return [same, document.activeElement.textContent];
+        }"""
+    )
+    assert kept == [True, "failed 2"]
+
+
 def test_the_failed_clips_are_the_next_source(page: Page, made: dict[str, Made], site: WholeStack) -> None:
     opened(page, made["batch"].path)
     with page.expect_download() as download:
@@ -371,15 +391,6 @@ def test_it_is_as_dark_as_airflow(browser: Browser, site: WholeStack, made: dict
 # -- who may look -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def guarded(site: WholeStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedServer]:
-    server = GuardedServer(site.airflow, tmp_path_factory.mktemp("guarded"))
-    try:
-        yield server.start()
-    finally:
-        server.stop()
-
-
 def data_of(*some: Made) -> list[str]:
     """Every route that gives data of these."""
     return [
@@ -431,15 +442,21 @@ def test_signed_links_are_not_in_the_logs(page: Page, site: WholeStack, made: di
 def test_screenshots(browser: Browser, site: WholeStack) -> None:
     s3, bucket = site.s3.client(), site.bucket
     clips = put_clips(s3, bucket, "footage")
-    some = put_list(s3, bucket, "lists/some.jsonl", clips[:2])
+    some = put_list(s3, bucket, "lists/some.jsonl", {name: clips[name] for name in ("harbour", "lighthouse")})
     every = put_list(s3, bucket, "lists/every.jsonl", clips)
-    conf = {"model_id": "demo", "prompt": "a poster in purple", "strength": 0.3, "destination": "footage-styled/"}
+    singles = {"windmill": "a sketch", "saturn": "a poster in yellow", "skyline": "a poster in purple"}
     runs = {}
-    for dag_id, source in (("gallery_local", clips[0]), ("gallery_local_batch", some), ("gallery_local_batch", every)):
-        runs[dag_id] = site.airflow.trigger(dag_id, conf | {"source": source})
-        assert site.airflow.finish(dag_id, runs[dag_id], timeout=400) == "success"
-    one = Made("gallery_local", runs["gallery_local"], "restyle")
-    many = Made("gallery_local_batch", runs["gallery_local_batch"], "restyle_footage")
+    for name, prompt in singles.items():
+        runs[name] = site.airflow.trigger(
+            "gallery_local", {"model_id": "demo", "prompt": prompt, "source": clips[name], "seed": 8}
+        )
+        assert site.airflow.finish("gallery_local", runs[name], timeout=400) == "success"
+    for name, source in (("some", some), ("every", every)):  # the second finds what the first has made
+        conf = {"model_id": "demo", "prompt": "a poster", "source": source, "destination": "footage-styled/"}
+        runs[name] = site.airflow.trigger("gallery_local_batch", conf)
+        assert site.airflow.finish("gallery_local_batch", runs[name], timeout=400) == "success"
+    one = Made("gallery_local", runs["skyline"], "restyle")
+    many = Made("gallery_local_batch", runs["every"], "restyle_footage")
     for theme, suffix in (("light", ""), ("dark", "-dark")):
         context = browser.new_context(
             base_url=site.airflow.url, ignore_https_errors=True, viewport={"width": 1280, "height": 1000}
@@ -450,13 +467,17 @@ def test_screenshots(browser: Browser, site: WholeStack) -> None:
         frame = in_tab(page, one)
         frame.wait_for_function(PLAYING, arg=frame.wait_for_selector("[data-side=result] video"))
         keep_screenshot(page, f"gallery-task{suffix}")
+        page.set_viewport_size({"width": 1280, "height": 1200})
         frame = in_tab(page, many)
-        frame.wait_for_function("() => document.querySelectorAll('.card.filled').length >= 3")
+        frame.wait_for_function("() => document.querySelectorAll('.card.filled').length >= 6")
+        frame.wait_for_function("() => !document.querySelector('.card:not(.failed, .filled) video')")
         keep_screenshot(page, f"gallery-batch{suffix}")
+        page.set_viewport_size({"width": 1280, "height": 1000})
         frame.locator(".card.landed button.frame").first.click()
         frame.wait_for_function(PLAYING, arg=frame.wait_for_selector("dialog [data-side=result] video"))
         frame.wait_for_selector("dialog .prompt")
         keep_screenshot(page, f"gallery-clip{suffix}")
+        page.set_viewport_size({"width": 1280, "height": 620})
         page.goto("/plugin/modelslab-gallery")
         listed = frame_of(page, "ModelsLab")
         listed.wait_for_selector(".frame.four video")

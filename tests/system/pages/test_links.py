@@ -82,15 +82,6 @@ def story(site: WholeStack, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         endpoint.stop()
 
 
-@pytest.fixture(scope="module")
-def guarded(site: WholeStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedServer]:
-    server = GuardedServer(site.airflow, tmp_path_factory.mktemp("guarded"))
-    try:
-        yield server.start()
-    finally:
-        server.stop()
-
-
 def test_all_links_show_while_the_task_waits(story: Story) -> None:
     assert sorted(story.waiting) == ALL
     for path in story.waiting.values():

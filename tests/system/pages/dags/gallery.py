@@ -42,7 +42,8 @@ with DAG("gallery_batch", schedule=None, render_template_as_native_obj=True):
     )
 
 # The demo model on this machine: for the screenshots of the docs, which should show what the work looks like.
-_DEMO = _COMMON | {"width": 288, "height": 192, "num_inference_steps": 20, "num_frames": 8}
+# A low strength keeps the shapes; the larger the picture, the finer its cells.
+_DEMO = _COMMON | {"strength": 0.25, "width": 512, "height": 288, "num_frames": 6, "fps": 4}
 
 with DAG("gallery_local", schedule=None, render_template_as_native_obj=True):
     LocalVideo2VideoOperator(task_id="restyle", init_video="{{ dag_run.conf['source'] }}", **_DEMO)
