@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from string import Formatter
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["DEFAULT_TEMPLATE", "FIELDS", "KeyTemplate", "Names", "stem_and_name"]
+from airflow_provider_modelslab.batch import DEFAULT_TEMPLATE
+
+__all__ = ["FIELDS", "KeyTemplate", "Names", "stem_and_name"]
 
 FIELDS = ("stem", "name", "ext", "seed", "hash", "index", "model_id", "path")
 """What a template may name, see :class:`KeyTemplate`."""
-
-DEFAULT_TEMPLATE = "{path}/{stem}.{ext}"
-"""The clip's own place and name below the output prefix."""
 
 _PER_CLIP = {"stem", "name", "hash", "index", "seed", "path"}
 _ENDINGS = (".{ext}", ".mp4", ".gif")

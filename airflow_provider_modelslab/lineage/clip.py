@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.lineage.places import Output
 from airflow_provider_modelslab.lineage.report import Report, request_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_modelslab.lineage.places import Output
     from airflow_provider_modelslab.storage.manifest import Job
 
 __all__ = ["ClipReport", "JobReport"]
@@ -34,6 +34,8 @@ class ClipReport(Report):
         return [clip] if clip else []
 
     def _made(self) -> list[Output]:
+        from airflow_provider_modelslab.lineage.places import Output
+
         result = self._result or {}
         return [Output(result["uri"], result["bytes"], 1)] if result.get("status") == "landed" else []
 

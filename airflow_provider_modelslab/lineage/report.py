@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from airflow_provider_modelslab.lineage.assets import tell_assets
-
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
@@ -67,6 +65,8 @@ class Report:
         except Exception as error:  # noqa: BLE001 - what has landed is paid for: the news of it must not fail the task
             log.warning("The asset events do not tell what landed: %s: %s", type(error).__name__, error)
         else:
+            from airflow_provider_modelslab.lineage.assets import tell_assets
+
             tell_assets(self.outlets, context, extra, landed)
 
     # -- what the kinds of operators know -------------------------------------------------------------------------

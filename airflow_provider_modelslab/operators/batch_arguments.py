@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.api.request import ATTRIBUTES
+from airflow_provider_modelslab.batch import DEFAULT_TEMPLATE
 from airflow_provider_modelslab.batch.limits import FailureLimit
-from airflow_provider_modelslab.batch.naming import DEFAULT_TEMPLATE, KeyTemplate
 from airflow_provider_modelslab.lineage.batch import BatchReport
 from airflow_provider_modelslab.links.media import tell_links
 from airflow_provider_modelslab.operators.arguments import RequestArguments, is_literal, resolve_output, result_name
@@ -63,7 +63,9 @@ class BatchArguments(DestinationArguments, BatchReport, RequestArguments):
         self.key_template = key_template
         self.max_failed = max_failed
         self.asset_per_clip = asset_per_clip
-        if is_literal(key_template):
+        if key_template != DEFAULT_TEMPLATE and is_literal(key_template):
+            from airflow_provider_modelslab.batch.naming import KeyTemplate
+
             KeyTemplate(key_template)
         if is_literal(max_failed):
             FailureLimit.of(max_failed)
@@ -73,6 +75,7 @@ class BatchArguments(DestinationArguments, BatchReport, RequestArguments):
 
         :param conn_id: what stands for the connection in fingerprints.
         """
+        from airflow_provider_modelslab.batch.naming import KeyTemplate
         from airflow_provider_modelslab.batch.plan import make_plan
         from airflow_provider_modelslab.batch.sources import find_clips
         from airflow_provider_modelslab.storage.checks import require_bucket
