@@ -83,6 +83,13 @@ class PinnedAdapter(HTTPAdapter):
         return {**host_params, "host": self._address}, {**pool_kwargs, **names}
 
 
+class _Session(requests.Session):
+    """Leaves redirects to the caller: requests reads where they lead even then, and stumbles over what is no link."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere."""
+
+
 def check_host(url: str, *, allow_private: bool) -> list[str]:
     """Every address of a link's host, in the order in which the system would try them, all of them checked.
 
@@ -143,7 +150,7 @@ def checked_call(
     :raises requests.RequestException: when no answer came.
     """
     addresses = check_host(url, allow_private=allow_private)
-    with requests.Session() as session:
+    with _Session() as session:
         session.trust_env = False  # no .netrc, no proxies
         environment = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
         session.verify = ca_bundle or environment or True

@@ -73,7 +73,10 @@ def fetch_clip(init_video: str, folder: Path, *, limits: FetchLimits) -> Path:
     for _ in range(limits.max_redirects + 1):
         with _get(url, limits, deadline) as response:
             if response.status_code in _REDIRECTS and "location" in response.headers:
-                url = urljoin(url, response.headers["location"])
+                try:
+                    url = urljoin(url, response.headers["location"])
+                except ValueError:
+                    raise _problem(url, "redirects to what is no link") from None
                 continue
             if response.status_code != HTTPStatus.OK:
                 raise _problem(url, f"the server answered HTTP {response.status_code}; a link to a clip is needed")

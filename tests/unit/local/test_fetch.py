@@ -172,6 +172,11 @@ def test_redirects_are_followed_within_a_limit(files: FilesServer, tmp_path: Pat
     assert len(files.requests_of("/loop")) == 6
 
 
+def test_a_redirect_to_no_link_is_refused(files: FilesServer, tmp_path: Path) -> None:
+    files.add("/nowhere", ServedFile(redirect="http://[::1/clip.mp4"))
+    assert "redirects to what is no link" in refusal(files.url("/nowhere"), _empty(tmp_path))
+
+
 @pytest.mark.parametrize("length", [True, False])
 def test_the_size_is_capped(files: FilesServer, tmp_path: Path, length: bool) -> None:
     link = files.add("/clip.mp4", ServedFile(MP4, length=length))
