@@ -16,8 +16,9 @@ export function el(what, attributes = {}, ...children) {
 
 /** Put these in; nothing happens where the same is there, and what had the focus has it again: someone may be about to press it. */
 export function redraw(place, ...children) {
-  const next = el("div", {}, ...children);
-  if (next.innerHTML === place.innerHTML) return;
+  const next = place.cloneNode(false);
+  next.append(...children);
+  if (next.isEqualNode(place)) return;
   const at = [...place.children].indexOf(document.activeElement);
   place.replaceChildren(...next.childNodes);
   place.children[at]?.focus({ preventScroll: true });
