@@ -1,6 +1,6 @@
 """How long a person waits for the gallery's page of a large batch, beside a page that simply has all the videos.
 
-``python -m benchmarks.gallery [--clips 1000 10000] [--naive 1000] [--json FILE]``
+    python -m benchmarks.gallery --json benchmarks/results/gallery.json
 
 A real Airflow, a real S3 server over TLS and headless Chromium, all on this machine. One batch of one clip runs; then
 its results manifest is written anew, by the operator's own writer, with as many clips as are asked for, which share
@@ -28,7 +28,7 @@ from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.batch.records import write_results
 from airflow_provider_modelslab.storage.ledger import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
-from benchmarks.report import add_json_option, print_table, write_json
+from benchmarks.report import add_json_option, machine, print_table, write_json
 from tools.make_clip import DEFAULT_PATH
 from tools.stack.whole import WholeStack
 
@@ -72,7 +72,8 @@ def main() -> None:
         ]
     columns = ["page", "clips", "shown, s", "calls", "kB moved", "elements", "videos", "JSON call, ms", "JSON, kB"]
     print_table("The page of a batch", columns, [list(row.values()) for row in rows])
-    write_json(options.json, {f"{row['page']}, {row['clips']:.0f} clips": _figures(row) for row in rows})
+    pages = {f"{row['page']}, {row['clips']:,.0f} clips": _figures(row) for row in rows}
+    write_json(options.json, {"machine": machine(), "pages": pages})
 
 
 def _row(page: str, clips: int, figures: dict[str, float]) -> dict[str, float | str]:

@@ -151,7 +151,7 @@ class Taken:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and say by the exit code whether all stay within what is allowed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9, help="interpreters started for each of them (default 9)")
+    parser.add_argument("--rounds", type=int, default=5, help="interpreters started for each of them (default 5)")
     parser.add_argument("--only", metavar="TEXT", default="", help="only those whose name holds this text")
     add_json_option(parser)
     given = parser.parse_args(arguments)

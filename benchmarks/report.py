@@ -8,10 +8,9 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 __all__ = ["add_json_option", "machine", "print_table", "write_json"]
-
-Figures = Mapping[str, float | str | Mapping[str, float | str]]
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +40,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[floa
         print(line(row))
 
 
-def write_json(path: Path | None, figures: Figures) -> None:
+def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
     """Write the figures when a file was asked for."""
     if path is not None:
         path.write_text(json.dumps(figures, indent=2) + "\n")

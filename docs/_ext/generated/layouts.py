@@ -29,6 +29,14 @@ def _named(names: Mapping[str, str]) -> Callable[[Any], Rows]:
     return lambda data: [(label, data[key]) for key, label in names.items() if key in data]
 
 
+def _parsed(data: Any) -> Rows:
+    """The file has a mapping for each figure; here each program has its figures."""
+    names = ("ms_over_sdk", "least_ms_over_sdk", "modules", "heavy")
+    for program in data["ms_over_sdk"]:
+        label = f"`{program}`" if "." in program or "_" in program else program
+        yield label, {name: data[name][program] for name in names}
+
+
 def _waiting(data: Any) -> Rows:
     names = {"http": "HTTP provider's `HttpEventTrigger`", "thread": "a thread for each look"}
     for one in data:
@@ -73,6 +81,33 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                 ("lost", "lost"),
                 ("paid twice", "duplicates"),
                 ("of these unexplained", "unexplained_duplicates"),
+            ),
+        ),
+    ),
+    "gallery": (
+        Layout(
+            "page",
+            lambda data: data["pages"].items(),
+            (
+                ("shown, s", "shown_s"),
+                ("requests", "calls"),
+                ("kB moved", "moved_kb"),
+                ("elements", "elements"),
+                ("videos", "videos"),
+                ("data, ms", "json_ms"),
+                ("data, kB", "json_kb"),
+            ),
+        ),
+    ),
+    "parse": (
+        Layout(
+            "loaded",
+            _parsed,
+            (
+                ("CPU ms over `airflow.sdk`", "ms_over_sdk"),
+                ("least", "least_ms_over_sdk"),
+                ("modules", "modules"),
+                ("heavy packages", "heavy"),
             ),
         ),
     ),
