@@ -31,8 +31,7 @@ def run(site: WholeStack, dag_id: str, conf: dict[str, Any]) -> str:
 def events_of(site: WholeStack, dag_id: str, task_id: str, run_id: str) -> list[dict[str, Any]]:
     """The asset events of a task, oldest first."""
     query = f"source_dag_id={dag_id}&source_task_id={task_id}&source_run_id={quote(run_id)}&limit=100"
-    found = site.airflow.call("GET", f"assets/events?{query}")["asset_events"]
-    return [{"uri": event["uri"], "extra": event["extra"]} for event in sorted(found, key=lambda event: event["id"])]
+    return [{"uri": event["uri"], "extra": event["extra"]} for event in site.airflow.asset_events(query)]
 
 
 def runs_of(site: WholeStack, dag_id: str) -> list[str]:

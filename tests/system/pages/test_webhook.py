@@ -16,7 +16,7 @@ import requests
 
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.gated_endpoint import GatedEndpoint
-from tools.stack.process import PartFailedError, wait_until
+from tools.stack.process import wait_until
 from tools.stack.whole import WholeStack
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -85,17 +85,8 @@ def call(pushed: WholeStack) -> Call:
 def events(site: WholeStack) -> list[dict[str, Any]]:
     """The extras of the asset's events, the newest first."""
     assets = site.airflow.call("GET", f"assets?uri_pattern={quote(ASSET)}")["assets"]
-    path = f"assets/events?asset_id={assets[0]['id']}&order_by=-timestamp&limit=100"
-    found: dict[str, Any] = {}
-
-    def read() -> bool:
-        # Airflow 3.3.2 answers 500 as long as a run that an event started is queued, and so has no start date.
-        with suppress(PartFailedError):
-            found.update(site.airflow.call("GET", path))
-        return "asset_events" in found
-
-    wait_until(read, [], what="the asset's events", timeout=60)
-    return [event["extra"] for event in found["asset_events"]]
+    found = site.airflow.asset_events(f"asset_id={assets[0]['id']}&order_by=-timestamp&limit=100")
+    return [event["extra"] for event in reversed(found)]
 
 
 def events_of(site: WholeStack, job_id: str) -> list[dict[str, Any]]:
