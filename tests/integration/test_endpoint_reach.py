@@ -12,7 +12,7 @@ from airflow_provider_modelslab.endpoint.settings import AnswerStyle, Settings
 from airflow_provider_modelslab.local import addresses
 from tests.support.endpoint import serving
 from tests.support.endpoint_engine import ScriptedEngine
-from tests.support.s3 import S3Server
+from tests.support.s3 import S3Server, update_s3_details
 from tests.support.scripted_server import Answer, ScriptedServer
 
 if TYPE_CHECKING:
@@ -107,15 +107,7 @@ def test_a_public_webhook_is_called_at_the_address_that_was_checked(
 def details(s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Of a bucket on the tests' S3 server."""
     monkeypatch.setenv("AWS_CA_BUNDLE", str(s3_server.ca_path))
-    return {
-        "deploy_type": "video",
-        "public_url": f"{s3_server.endpoint_url}/{bucket}",
-        "region_name": s3_server.region,
-        "endpoint_url": f"{s3_server.endpoint_url}/{bucket}",
-        "aws_access_key_id": s3_server.access_key,
-        "aws_secret_access_key": s3_server.secret_key,
-        "image_directory": "generations",
-    }
+    return update_s3_details(s3_server, bucket)
 
 
 def named(url: str) -> str:

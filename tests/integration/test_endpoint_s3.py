@@ -12,7 +12,7 @@ import requests
 from airflow_provider_modelslab.endpoint.settings import Settings
 from tests.support.endpoint import Caller, serving
 from tests.support.endpoint_engine import ScriptedEngine
-from tests.support.s3 import S3Server
+from tests.support.s3 import S3Server, update_s3_details
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -28,15 +28,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def details(s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(s3_server.ca_path))
-    return {
-        "deploy_type": "video",
-        "public_url": f"{s3_server.endpoint_url}/{bucket}/generations/",
-        "region_name": s3_server.region,
-        "endpoint_url": f"{s3_server.endpoint_url}/{bucket}",
-        "aws_access_key_id": s3_server.access_key,
-        "aws_secret_access_key": s3_server.secret_key,
-        "image_directory": "generations",
-    }
+    return update_s3_details(s3_server, bucket, public_path="/generations/")
 
 
 def test_results_go_to_the_bucket_until_reset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,16 @@ from tools.stack.s3 import S3Server
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["S3Server", "content_of", "keys_of", "leftovers", "lines_of", "refusing"]
+__all__ = [
+    "S3Server",
+    "content_of",
+    "keys_of",
+    "leftovers",
+    "lines_of",
+    "listening",
+    "refusing",
+    "update_s3_details",
+]
 
 
 @contextmanager
@@ -45,12 +54,34 @@ def refusing(
         fields: Any = HTTPHeaders.from_dict({"content-type": "application/xml", **(headers or {})})
         return AWSResponse(request.url, status, fields, _Raw(body))
 
-    event = f"before-send.s3.{operation}"
-    s3.meta.events.register(event, answer)
+    with listening(s3, f"before-send.s3.{operation}", answer):
+        yield
+
+
+@contextmanager
+def listening(s3: S3Client, event: str, handler: Callable[..., Any]) -> Iterator[None]:
+    """Within the block, boto calls the handler at an event of this client."""
+    s3.meta.events.register(event, handler)
     try:
         yield
     finally:
-        s3.meta.events.unregister(event, answer)
+        s3.meta.events.unregister(event, handler)
+
+
+def update_s3_details(server: S3Server, bucket: str, *, public_path: str = "") -> dict[str, str]:
+    """The body of ``update_s3`` for a bucket of the server, without the key.
+
+    :param public_path: what the public URL has behind the bucket.
+    """
+    return {
+        "deploy_type": "video",
+        "public_url": f"{server.endpoint_url}/{bucket}{public_path}",
+        "region_name": server.region,
+        "endpoint_url": f"{server.endpoint_url}/{bucket}",
+        "aws_access_key_id": server.access_key,
+        "aws_secret_access_key": server.secret_key,
+        "image_directory": "generations",
+    }
 
 
 def keys_of(s3: S3Client, bucket: str) -> list[str]:

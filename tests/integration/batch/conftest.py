@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_modelslab.batch.plan import BatchPlan, make_plan
 from airflow_provider_modelslab.batch.sources import find_clips
 from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.support.s3 import listening
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -51,11 +52,8 @@ def counted(s3: S3Client) -> Iterator[list[str]]:
     def note(model: Any, **_: Any) -> None:
         called.append(model.name)
 
-    s3.meta.events.register("before-call.s3", note)
-    try:
+    with listening(s3, "before-call.s3", note):
         yield called
-    finally:
-        s3.meta.events.unregister("before-call.s3", note)
 
 
 def planned(s3: S3Client, bucket: str, source: object = None, **more: Any) -> BatchPlan:

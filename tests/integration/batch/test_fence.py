@@ -17,7 +17,7 @@ from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.storage.writer import Writer
 from tests.integration.batch.conftest import Put, counted, planned
-from tests.support.s3 import keys_of, refusing
+from tests.support.s3 import keys_of, listening, refusing
 from tests.support.task_ids import made_at
 
 if TYPE_CHECKING:
@@ -81,12 +81,8 @@ def just_before(s3: S3Client, operation: str, act: Callable[[], object], key: st
             acted = True
             act()
 
-    event = f"before-send.s3.{operation}"
-    s3.meta.events.register(event, on_its_way)
-    try:
+    with listening(s3, f"before-send.s3.{operation}", on_its_way):
         yield
-    finally:
-        s3.meta.events.unregister(event, on_its_way)
     assert acted
 
 
@@ -98,11 +94,8 @@ def ignoring_conditions(s3: S3Client) -> Iterator[None]:
         for name in ("If-Match", "If-None-Match"):
             params["headers"].pop(name, None)
 
-    s3.meta.events.register("before-call.s3.PutObject", drop)
-    try:
+    with listening(s3, "before-call.s3.PutObject", drop):
         yield
-    finally:
-        s3.meta.events.unregister("before-call.s3.PutObject", drop)
 
 
 def test_an_attempt_that_ends_after_its_successor_leaves_its_results(
