@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 from tools.stack.process import PartFailedError
 
@@ -28,6 +30,10 @@ class AirflowApi:
         self._log = log
         self._session = requests.Session()
         self._session.trust_env = False
+        # What only reads is asked again, like a DELETE: after a locked SQLite, and after a reset (when an
+        # answer was 500, uvicorn logs the traceback and closes only then). A refused connection is not waited for.
+        again = Retry(3, connect=0, status_forcelist=(500, 503), backoff_factor=0.2, raise_on_status=False)
+        self._session.mount("http://", HTTPAdapter(max_retries=again))
 
     def close(self) -> None:
         """Close the connection to the API server."""
@@ -51,7 +57,7 @@ class AirflowApi:
         """Call ``/api/v2/<path>``.
 
         :return: the JSON answer; ``None`` for an empty one.
-        :raises PartFailedError: for a status outside ``accept``.
+        :raises PartFailedError: for a status outside ``accept``; GET and DELETE are tried up to four times.
         """
         if "Authorization" not in self._session.headers:
             token = self._session.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
