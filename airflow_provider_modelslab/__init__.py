@@ -92,8 +92,17 @@ def get_provider_info() -> dict[str, object]:
         ],
         "config": {
             "modelslab": {
-                "description": "What the endpoint's webhooks may do at the API server.",
+                "description": "How long tasks wait, and what the endpoint's webhooks may do at the API server.",
                 "options": {
+                    "min_deferral": {
+                        "description": "Seconds that a deferred task waits at least. Airflow fails a task that is "
+                        "resumed before its executor has reported the end of the process that deferred, which takes "
+                        "up to [workers] min_heartbeat_interval and a loop of the scheduler.",
+                        "version_added": "0.1.0",
+                        "type": "float",
+                        "example": None,
+                        "default": "10",
+                    },
                     "webhook_conn_ids": {
                         "description": "The connections, joined by commas, for which the API server takes the "
                         "endpoint's webhooks. Each needs a webhook_token in its extra. Empty: nothing is exposed.",

@@ -37,9 +37,12 @@ def make_receiver(conn_ids: list[str]) -> ASGIApp:
     from airflow_provider_modelslab.plugins.webhook_inbox import Inbox
     from airflow_provider_modelslab.plugins.webhook_served import Served, fetch
     from airflow_provider_modelslab.plugins.webhook_tell import tell, wake_waiting
+    from airflow_provider_modelslab.triggers.settling import min_deferral
 
-    per_minute = conf.getint(_SECTION, "webhook_confirmations_per_minute", fallback=_PER_MINUTE)
-    return Receiver(Served(conn_ids), Inbox(fetch=fetch, tell=tell, wake=wake_waiting, gate=Gate(per_minute)))
+    gate = Gate(conf.getint(_SECTION, "webhook_confirmations_per_minute", fallback=_PER_MINUTE))
+    settled = max(0.0, min_deferral())
+    pauses = (settled + 1, 2 * settled + 1)
+    return Receiver(Served(conn_ids), Inbox(fetch=fetch, tell=tell, wake=wake_waiting, gate=gate, pauses=pauses))
 
 
 def mounted_apps() -> list[dict[str, Any]]:

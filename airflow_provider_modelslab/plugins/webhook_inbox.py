@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
-from airflow_provider_modelslab.plugins.webhook_wake import SETTLED_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +59,7 @@ class Inbox:
         tell: Callable[[str, Claim, Answer], None],
         wake: Callable[..., bool],
         gate: Gate,
-        pauses: Sequence[float] = (SETTLED_AFTER + 1, 2 * SETTLED_AFTER),
+        pauses: Sequence[float],
     ) -> None:
         self._fetch = fetch
         self._tell = tell

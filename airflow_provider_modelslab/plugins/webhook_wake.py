@@ -4,8 +4,7 @@ This uses what Airflow's triggerer uses itself (``Trigger.submit_event``). It to
 whoever comes second, the triggerer or the webhook, changes nothing. The triggerer stops the trigger by itself within a
 second or so, since no task needs it any more.
 
-A task is left alone for 15 seconds after it has deferred. Until then its executor may not have reported the end of the
-first half; when that report finds the task queued again, Airflow takes it for killed and fails it.
+A task is left alone for ``[modelslab] min_deferral`` after it has deferred; ``triggers.settling`` says why.
 """
 
 from __future__ import annotations
@@ -14,19 +13,18 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_modelslab.triggers.settling import min_deferral
+
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from airflow_provider_modelslab.api.response import Answer
 
-__all__ = ["SETTLED_AFTER", "run_id_of", "wake"]
+__all__ = ["run_id_of", "wake"]
 
 log = logging.getLogger(__name__)
 
 _TRIGGER = "airflow_provider_modelslab.triggers.video2video.ModelsLabVideo2VideoTrigger"
-
-SETTLED_AFTER = 15.0
-"""Seconds after its deferral from which on a task may be woken."""
 
 _MOST_LOOKED_AT = 500
 """Waiting tasks whose triggers are read when the run is unknown; each is decrypted, at some 0.1 ms."""
@@ -45,7 +43,7 @@ def wake(conn_id: str, job_id: str, answer: Answer, session: Session, *, run_id:
     :param run_id: the only run to look at; ``None`` for all.
     :return: whether that is all: ``False`` when nobody waits yet, or somebody has only just begun to.
     """
-    before = datetime.now(UTC) - timedelta(seconds=SETTLED_AFTER)
+    before = datetime.now(UTC) - timedelta(seconds=min_deferral())
     waiting = _waiting(conn_id, job_id, session, run_id)
     settled = [(trigger_id, kwargs) for trigger_id, since, kwargs in waiting if since <= before]
     for trigger_id, kwargs in settled:

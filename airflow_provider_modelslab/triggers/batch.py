@@ -15,6 +15,7 @@ from airflow_provider_modelslab.client.watch import Submitted
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.triggers.connections import client_of
 from airflow_provider_modelslab.triggers.heap import held_out
+from airflow_provider_modelslab.triggers.settling import earliest_event, sleep_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -92,13 +93,14 @@ class ModelsLabBatchTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield exactly one event."""
+        earliest = earliest_event()
         try:
-            ended = await self._wait()
+            reported = [_told(job) for job in (await self._wait())[:_MOST_ENDED]]
+            event = {"status": "success", "ended": reported, "waiting": len(self.jobs) - len(reported)}
         except ModelsLabError as error:
-            yield TriggerEvent(error.to_event())
-            return
-        reported = [_told(job) for job in ended[:_MOST_ENDED]]
-        yield TriggerEvent({"status": "success", "ended": reported, "waiting": len(self.jobs) - len(reported)})
+            event = error.to_event()
+        await sleep_until(earliest)
+        yield TriggerEvent(event)
 
     async def _wait(self) -> list[Ended]:
         until = float("inf") if self.max_wait is None else self.started_at + self.max_wait

@@ -21,6 +21,7 @@ from airflow_provider_modelslab.storage.purchase import Ledger
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.triggers.connections import client_of
 from airflow_provider_modelslab.triggers.heap import held_out
+from airflow_provider_modelslab.triggers.settling import earliest_event, sleep_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,12 +91,13 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield exactly one event: ``{"status": "success", ...}`` or ``{"status": "error", "reason": ...}``."""
+        earliest = earliest_event()
         try:
-            finished = await self._wait()
+            event = self._success(await self._wait())
         except ModelsLabError as error:
-            yield TriggerEvent(error.to_event())
-            return
-        yield TriggerEvent(self._success(finished))
+            event = error.to_event()
+        await sleep_until(earliest)
+        yield TriggerEvent(event)
 
     def event_for(self, answer: Answer) -> dict[str, Any] | None:
         """The payload that :meth:`run` would send after this answer; ``None`` where it would wait on.

@@ -73,6 +73,7 @@ class AirflowStack(AirflowApi):
             ("usage_data_collection", "enabled"): False,
             # How long a supervisor may sleep before it sees that its task has ended.
             ("workers", "min_heartbeat_interval"): 1,
+            ("modelslab", "min_deferral"): 5,  # by default twice the interval's default
         }
         named = {
             f"AIRFLOW__{section.upper()}__{name.upper()}": str(value) for (section, name), value in options.items()
