@@ -65,7 +65,8 @@ class AirflowStack(AirflowApi):
             ("api_auth", "jwt_secret"): signing,
             ("dag_processor", "refresh_interval"): 5,
             ("dag_processor", "min_file_process_interval"): 10,
-            ("database", "sql_alchemy_conn"): f"sqlite:///{self._database}",
+            # SQLite has one writer at a time; on a busy machine some wait for longer than its 5 s.
+            ("database", "sql_alchemy_conn"): f"sqlite:///{self._database}?timeout=60",
             ("logging", "base_log_folder"): self.logs,
             ("logging", "worker_log_server_port"): free_port(),
             ("logging", "trigger_log_server_port"): free_port(),
