@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## the virtual environment, nothing else
 
-demo: $(STAMP) ## runs the main DAG on a real clip; KEEP=1 leaves everything running
+demo: $(STAMP) ## runs the main DAG on a small drawn clip; KEEP=1 leaves everything running
 	@$(BIN)/python -m tools.demo $(if $(KEEP),--keep)
 
 test: lint types imports ## all checks and all tests

@@ -1,6 +1,6 @@
 """Planning compared with listing: what it takes to find, filter and plan a prefix of 10,000 clips.
 
-    python -m benchmarks.batch_plan
+    python -m benchmarks.batch_plan --json benchmarks/results/batch_plan.json
 
 Each row is a fresh process that talks over TLS to an S3 server (moto) in another process:
 
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.batch_plan_server import BUCKET, FOLDERS
-from benchmarks.report import add_json_option, print_table, write_json
+from benchmarks.report import about, add_json_option, print_table, write_json
 from tools.stack.process import ServerProcess
 from tools.stack.s3 import S3Server
 
@@ -80,7 +80,7 @@ def main() -> int:
         ["work", "seconds", "CPU s", "peak MiB", "requests", "clips"],
         [[work, *(float(values[name]) for name in columns)] for work, values in figures.items()],
     )
-    write_json(arguments.json, figures)
+    write_json(arguments.json, {**about("batch_plan"), **figures})
     plan = figures["plan"]
     if plan["seconds"] > ALLOWED_SECONDS or plan["peak_mib"] > ALLOWED_MIB:
         print(f"\nplan: more than {ALLOWED_SECONDS} s or {ALLOWED_MIB} MiB", file=sys.stderr)

@@ -28,7 +28,7 @@ from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.batch.records import write_results
 from airflow_provider_modelslab.storage.ledger import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
-from benchmarks.report import add_json_option, machine, print_table, write_json
+from benchmarks.report import about, add_json_option, print_table, write_json
 from tools.make_clip import DEFAULT_PATH
 from tools.stack.whole import WholeStack
 
@@ -73,7 +73,7 @@ def main() -> None:
     columns = ["page", "clips", "shown, s", "calls", "kB moved", "elements", "videos", "JSON call, ms", "JSON, kB"]
     print_table("The page of a batch", columns, [list(row.values()) for row in rows])
     pages = {f"{row['page']}, {row['clips']:,.0f} clips": _figures(row) for row in rows}
-    write_json(options.json, {"machine": machine(), "pages": pages})
+    write_json(options.json, {**about("gallery"), "pages": pages})
 
 
 def _row(page: str, clips: int, figures: dict[str, float]) -> dict[str, float | str]:

@@ -1,6 +1,6 @@
 """Landing compared: how much memory a large result takes on its way into S3, how fast it goes, and how fast many go.
 
-    python -m benchmarks.landing --mib 512 --results 100 --result-mib 3
+    python -m benchmarks.landing --json benchmarks/results/landing.json
 
 Each method copies the same file from an HTTP server into S3, in a fresh process, whose resident memory is compared with
 what it was after the imports:
@@ -32,7 +32,7 @@ from typing import Any
 
 from benchmarks import landing_many
 from benchmarks.landing_process import BUCKET, measured, s3_client, serving, watched
-from benchmarks.report import add_json_option, print_table, write_json
+from benchmarks.report import about, add_json_option, print_table, write_json
 
 MIB = 1024 * 1024
 ALLOWED_RSS_MIB = 64
@@ -66,7 +66,7 @@ def main() -> int:
             print()
         if given.results:
             figures["many"] = _many(given, sink)
-    write_json(given.json, figures)
+    write_json(given.json, {**about("landing"), **figures})
     ours = float(figures.get("ours", {}).get("rss_mib", 0))
     if ours > ALLOWED_RSS_MIB:
         print(f"\nours took {ours} MiB; {ALLOWED_RSS_MIB} MiB are allowed", file=sys.stderr)

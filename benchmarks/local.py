@@ -40,7 +40,7 @@ from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.local.libraries import load_diffusers
 from benchmarks import local_methods as methods
 from benchmarks.local_weights import write_small_size
-from benchmarks.report import add_json_option, print_table, write_json
+from benchmarks.report import about, add_json_option, print_table, write_json
 
 Row = dict[str, float]
 
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flat = [[name, value] for name, value in figures.items() if not isinstance(value, dict)]
     texts = [[name, value if isinstance(value, str) else f"{value:.3f}"] for name, value in flat]
     print_table("\nLocal engine beside stock diffusers", ["figure", "value"], texts)
-    write_json(given.json, figures)
+    write_json(given.json, {**about("local", arguments), **figures})
     return 0
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_modelslab import get_provider_info
-from benchmarks.report import add_json_option, machine, print_table, write_json
+from benchmarks.report import about, add_json_option, print_table, write_json
 
 __all__ = ["HEAVY", "Program", "Sample", "Taken", "find_programs", "measure", "too_dear"]
 
@@ -172,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     columns = ["loaded", "kind", "CPU ms", "least", "wall ms", "modules", "heavy packages"]
     print_table(f"Milliseconds over `import airflow.sdk`, medians of {given.rounds}", columns, rows)
-    write_json(given.json, _figures(results, given.rounds))
+    write_json(given.json, {**about("parse", arguments), **_figures(results, given.rounds)})
     findings = too_dear(results)
     for finding in findings:
         print(finding, file=sys.stderr)
@@ -249,7 +249,6 @@ def _load(program: Program, environment: Mapping[str, str]) -> Sample:
 
 def _figures(results: Sequence[Taken], rounds: int) -> dict[str, float | str | Mapping[str, float | str]]:
     return {
-        "machine": machine(),
         "rounds": rounds,
         "ms_over_sdk": {result.program.name: round(result.cpu, 2) for result in results},
         "least_ms_over_sdk": {result.program.name: round(result.least, 2) for result in results},

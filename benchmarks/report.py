@@ -6,11 +6,28 @@ import argparse
 import json
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_json_option", "machine", "print_table", "write_json"]
+__all__ = ["about", "add_json_option", "machine", "print_table", "write_json"]
+
+
+def about(benchmark: str, arguments: Sequence[str] | None = None) -> dict[str, str]:
+    """What a result says of itself: when, by which command and where it was made.
+
+    :param benchmark: the module's name below ``benchmarks``.
+    :param arguments: of its command line; by default this process's.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["python", "-m", f"benchmarks.{benchmark}", *given]),
+        "machine": machine(),
+    }
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

@@ -41,7 +41,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import machine, print_table
+from benchmarks.report import about, machine, print_table
 from benchmarks.waiting_server import LATENCY
 
 INTERVALS = {"ours": 30.0, "batch": 30.0, "http": 27.0, "thread": 27.0}
@@ -79,9 +79,15 @@ def main() -> int:
         row["gc_of_airflow_ms"] = round(idle["gc_of_airflow_ms"], 1)
         rows.append(row)
         if arguments.json is not None:
-            arguments.json.write_text(json.dumps(sorted(rows, key=lambda row: int(row["jobs"])), indent=2) + "\n")
+            _write(arguments.json, rows)
     _show(rows, arguments.contenders)
     return 0 if all(_good(row) for row in rows if row["jobs"] == CHECKED and "ours" in arguments.contenders) else 1
+
+
+def _write(path: Path, rows: list[dict[str, Any]], arguments: list[str] | None = None) -> None:
+    """The rows by their number of jobs; the first one says when and by which command they were made."""
+    first, *others = sorted(rows, key=lambda row: int(row["jobs"]))
+    path.write_text(json.dumps([{**about("waiting", arguments), **first}, *others], indent=2) + "\n")
 
 
 def _measure(contender: str, jobs: int, settle: float, window: float) -> dict[str, Any]:

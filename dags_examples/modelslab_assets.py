@@ -49,6 +49,7 @@ with DAG(
         seed="{{ params.seed }}",
         destination="restyled/",
         deferrable=True,
+        retries=2,
         outlets=[Asset("modelslab_restyled"), AssetAlias("modelslab_restyled_objects")],
     )
     # [END howto_assets_modelslab_video2video]

@@ -45,6 +45,7 @@ with DAG(
         max_in_flight=5,
         max_active_tis_per_dagrun=2,  # times max_in_flight: what the account's queue takes
         deferrable=True,
+        retries=2,
     ).expand_kwargs(clips.output)
     # With one clip for each task: no clips_per_task above, and here
     #     ModelsLabVideo2VideoOperator.partial(task_id="restyle", prompt=..., model_id=...).expand_kwargs(clips.output)

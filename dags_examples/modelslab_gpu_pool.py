@@ -40,12 +40,13 @@ with DAG(
     params={
         "clip": Param(str(CLIP), type="string", description="http(s) link, s3:// object or local file"),
         "prompt": Param("a charcoal sketch", type="string"),
-        "model_id": Param("dark-sushi-mix", type="string"),
+        "model_id": Param("epicrealismnaturalsi", type="string", description="own_gpu needs safetensors"),
         "size": Param(512, type="integer", minimum=64, maximum=768),
         "num_frames": Param(16, type="integer", minimum=1, maximum=25),
         "num_inference_steps": Param(20, type="integer", minimum=1, maximum=50),
     },
 ):
+    # [START howto_operator_modelslab_gpu_pool]
     clip: dict[str, Any] = {
         "init_video": "{{ params.clip }}",
         "prompt": "{{ params.prompt }}",
@@ -55,7 +56,6 @@ with DAG(
         "num_frames": "{{ params.num_frames }}",
         "num_inference_steps": "{{ params.num_inference_steps }}",
     }
-    # [START howto_operator_modelslab_gpu_pool]
     LocalVideo2VideoOperator(
         task_id="own_gpu",
         **clip,
@@ -63,6 +63,7 @@ with DAG(
         pool="gpus",
         queue="gpu",
         executor_config=ON_ONE_GPU,
+        retries=2,
     )
     # [END howto_operator_modelslab_gpu_pool]
     # [START howto_operator_modelslab_endpoint_pool]
@@ -72,5 +73,6 @@ with DAG(
         destination="endpoint/",
         pool="modelslab",
         deferrable=True,
+        retries=2,
     )
     # [END howto_operator_modelslab_endpoint_pool]

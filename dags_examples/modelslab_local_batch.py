@@ -19,9 +19,9 @@ with DAG(
     params={
         "source": Param("s3://my-bucket/incoming/2026-11-22/", type="string", description="a prefix, or a manifest"),
         "destination": Param("restyled/2026-11-22/", type="string", description="s3://bucket/prefix/, or a prefix"),
-        "prompt": Param("an oil painting, warm colours", type="string"),
+        "prompt": Param("a poster in purple", type="string"),
         "model_id": Param("demo", type="string"),
-        "size": Param(512, type="integer", minimum=64, maximum=768),
+        "size": Param(256, type="integer", minimum=64, maximum=768),
         "num_frames": Param(16, type="integer", minimum=1, maximum=25),
         "num_inference_steps": Param(20, type="integer", minimum=1, maximum=50),
     },

@@ -28,16 +28,18 @@ with DAG(
     },
     render_template_as_native_obj=True,
 ):
+    # [START howto_decorator_modelslab_video2video]
     COMMON: dict[str, Any] = {
         "model_id": "{{ params.model_id }}",
         "width": "{{ params.size }}",
         "height": "{{ params.size }}",
         "num_frames": "{{ params.num_frames }}",
         "num_inference_steps": "{{ params.num_inference_steps }}",
+        "deferrable": True,
+        "retries": 2,
     }
 
-    # [START howto_decorator_modelslab_video2video]
-    @task.modelslab_video2video(destination="taskflow/", deferrable=True, strength=0.6, **COMMON)
+    @task.modelslab_video2video(destination="taskflow/", strength=0.6, **COMMON)
     def restyle(style: str, params: dict[str, Any]) -> dict[str, Any]:
         """One clip in one style."""
         return {"init_video": params["clip"], "prompt": f"{style}, warm colours", "seed": len(style)}
@@ -46,7 +48,7 @@ with DAG(
     # [END howto_decorator_modelslab_video2video]
 
     # [START howto_decorator_modelslab_video2video_batch]
-    @task.modelslab_video2video_batch(destination="taskflow_batch/", deferrable=True, prompt="at night", **COMMON)
+    @task.modelslab_video2video_batch(destination="taskflow_batch/", prompt="at night", **COMMON)
     def again(made: Any) -> list[dict[str, Any]]:
         """What has been made, once more."""
         return [{"init_video": video["uri"], "seed": video["seed"]} for video in made]

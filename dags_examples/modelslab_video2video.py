@@ -43,6 +43,7 @@ with DAG(
         seed="{{ params.seed }}",
         destination="{{ params.destination }}",
         deferrable=True,
+        retries=2,
     )
     # [END howto_operator_modelslab_video2video]
 

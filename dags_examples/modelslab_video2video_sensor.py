@@ -17,6 +17,7 @@ with DAG(
     schedule=None,
     tags=["modelslab", "example"],
     doc_md=__doc__,
+    default_args={"retries": 2},
     params={
         "clip": Param(str(CLIP), type="string", description="http(s) link, s3:// object or local file"),
         "prompt": Param("a pencil drawing", type="string"),
@@ -25,6 +26,7 @@ with DAG(
         "num_frames": Param(16, type="integer", minimum=1, maximum=25),
     },
 ):
+    # [START howto_operator_modelslab_video2video_submit]
     submit = ModelsLabVideo2VideoOperator(
         task_id="submit",
         init_video="{{ params.clip }}",
@@ -36,6 +38,7 @@ with DAG(
         output_type="gif",
         wait_for_completion=False,
     )
+    # [END howto_operator_modelslab_video2video_submit]
     # [START howto_sensor_modelslab_video2video]
     wait = ModelsLabVideo2VideoSensor(
         task_id="wait",
@@ -46,6 +49,5 @@ with DAG(
     )
     # [END howto_sensor_modelslab_video2video]
     # [START howto_operator_modelslab_video2video_to_s3]
-    land = ModelsLabVideo2VideoToS3Operator(task_id="land", job=wait.output, destination="drawn/")
+    ModelsLabVideo2VideoToS3Operator(task_id="land", job=wait.output, destination="drawn/")
     # [END howto_operator_modelslab_video2video_to_s3]
-    wait >> land

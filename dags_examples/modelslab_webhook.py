@@ -32,6 +32,7 @@ with DAG(
         "model_id": Param("dark-sushi-mix", type="string"),
     },
 ):
+    # [START howto_webhook_modelslab_submit]
     ModelsLabVideo2VideoOperator(
         task_id="submit",
         modelslab_conn_id=CONNECTION,
@@ -40,7 +41,9 @@ with DAG(
         model_id="{{ params.model_id }}",
         instant_response=True,
         wait_for_completion=False,
+        retries=2,
     )
+    # [END howto_webhook_modelslab_submit]
 
 # [START howto_webhook_modelslab_land]
 with DAG(dag_id="modelslab_webhook_land", schedule=[READY], tags=["modelslab", "example"], doc_md=__doc__):
@@ -51,5 +54,5 @@ with DAG(dag_id="modelslab_webhook_land", schedule=[READY], tags=["modelslab", "
         events = [event.extra for event in triggering_asset_events[READY]]
         return [{"job_id": extra["job_id"], "conn_id": extra["conn_id"]} for extra in events if "job_id" in extra]
 
-    ModelsLabVideo2VideoToS3Operator.partial(task_id="land", destination="ready/").expand(job=ready())
+    ModelsLabVideo2VideoToS3Operator.partial(task_id="land", destination="ready/", retries=2).expand(job=ready())
 # [END howto_webhook_modelslab_land]

@@ -52,6 +52,12 @@ LOCAL_RUN = {
 HEARTBEAT = 5.0
 """Seconds of silence after which the demo says that it still waits."""
 
+_NOTES = {
+    "deferred": "waiting in the triggerer; no worker is held",
+    "up_for_retry": "failed, and tried again in five minutes; Ctrl-C stops the demo, and why is in {logs}",
+}
+"""What a task's state means here."""
+
 
 class Timings:
     """How long each step took, for the table at the end."""
@@ -151,7 +157,7 @@ def _run(airflow: AirflowStack, conf: dict[str, Any], timings: Timings) -> dict[
             if now and told.get(task["task_id"]) != now:
                 told[task["task_id"]] = now
                 spoke = time.monotonic()
-                note = "  (waiting in the triggerer; no worker is held)" if now == "deferred" else ""
+                note = f"  ({_NOTES[now].format(logs=airflow.logs)})" if now in _NOTES else ""
                 print(f"  {time.monotonic() - began:6.1f} s  {task['task_id']:<8} {now}{note}", flush=True)
         if time.monotonic() - spoke >= HEARTBEAT:
             spoke = time.monotonic()

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, AssetAll
 
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.local.catalog import Catalog
 from tests.support.airflow_versions import DagSerialization, examples_bag
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"
@@ -115,6 +117,46 @@ def test_the_dags_of_assets(dags: dict[str, DAG]) -> None:
     downstream: Any = dags["modelslab_assets_downstream"].timetable
     assert isinstance(downstream.asset_condition, AssetAll)
     assert list(downstream.asset_condition.objects) == restyle.outlets[:1]
+
+
+def test_what_follows_an_asset_loses_no_video(dags: dict[str, DAG]) -> None:
+    task: Any = dags["modelslab_assets_downstream"].get_task("publish")
+    landed = {"uri": "s3://bucket/new.mp4", "sha256": "1" * 64, "reused": False}
+    # Of a worker that died between the landing and its event, the retry's event is the only one.
+    found = {"uri": "s3://bucket/found.mp4", "sha256": "2" * 64, "reused": True}
+    by_hand: dict[str, Any] = {}
+    restyled = dags["modelslab_assets"].get_task("restyle").outlets[0]
+
+    class Events:  # a mapping by assets, which Airflow 3.1 cannot hash
+        def __getitem__(self, asset: object) -> list[SimpleNamespace]:
+            assert asset == restyled
+            return [SimpleNamespace(extra=extra) for extra in (landed, by_hand, found)]
+
+    assert task.python_callable(triggering_asset_events=Events()) == [landed, found]
+
+
+def test_what_pays_or_lands_is_tried_again(dags: dict[str, DAG]) -> None:
+    # A worker that is lost fails its task; the next try goes on with what is paid for.
+    tasks = {(dag.dag_id, task.task_id): task for dag in dags.values() for task in dag.tasks}
+    ours = {name: task for name, task in tasks.items() if "Video2Video" in task.operator_class.__name__}
+    assert len(ours) == 14
+    assert {name: task.retries for name, task in ours.items() if task.retries != 2} == {}
+
+
+@pytest.mark.parametrize("dag_id", ["modelslab_gpu_pool", "modelslab_local_batch"])
+def test_what_runs_on_an_own_gpu_finds_its_model(dags: dict[str, DAG], dag_id: str) -> None:
+    catalog = Catalog(None)
+    catalog.lookup(dags[dag_id].params["model_id"])  # refused where it is published as pickles alone
+    with pytest.raises(RequestValidationError, match="pickle"):
+        catalog.lookup("dark-sushi-mix")
+
+
+def test_the_model_that_ships_can_do_what_is_asked_by_default(dags: dict[str, DAG]) -> None:
+    params = dags["modelslab_local_batch"].params
+    assert params["model_id"] == "demo"
+    assert 128 <= params["size"] <= 256  # pixels, see local/demo/README.md
+    styles = {"neon", "sketch", "watercolour", "poster"}
+    assert styles & set(str(params["prompt"]).split())
 
 
 def test_the_dag_of_functions(dags: dict[str, DAG]) -> None:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -24,7 +25,11 @@ from airflow_provider_modelslab import get_provider_info
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.batch import records
+from airflow_provider_modelslab.batch.outcomes import Outcome
+from airflow_provider_modelslab.batch.plan import ClipPlan
 from airflow_provider_modelslab.endpoint.arguments import build_parser
+from airflow_provider_modelslab.storage.ledger import Fingerprint
+from airflow_provider_modelslab.storage.uri import S3Uri
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -112,6 +117,7 @@ def test_every_attribute_has_its_range_and_default(site: Path) -> None:
         if field.is_required():
             assert default == "required"
         elif field.default in (None, False) or name == "extra_parameters":
+            assert "must be given by" not in span  # what a refusal says of a probe is no range
             assert default in {"none", "false"}
         else:
             assert default == str(field.default if not isinstance(field.default, tuple) else field.default[0])
@@ -188,6 +194,35 @@ def test_every_flag_of_the_endpoint_is_there(site: Path) -> None:
     assert [flag for flag in flags if flag not in text] == []
 
 
+PLANNED = {"seconds": 5.85, "cpu_s": 4.1, "peak_mib": 97.0, "requests": 10, "clips": 10_000}
+LARGE = {"mib_per_s": 388.4, "rss_mib": 39.0}
+SMALL = {"results_per_s": 41.5, "cpu_ms_per_result": 12.5, "rss_mib": 35.0}
+LOOKED = {"on_schedule": 0.9987, "looks_per_s": 240.3, "open_files": 107}
+
+
+@pytest.mark.parametrize(
+    ("name", "figures", "row"),
+    [
+        pytest.param("batch_plan", {"plan": PLANNED}, "named | 10,000 | 5.85 | 4.1 | 97 | 10 |", id="a plan"),
+        pytest.param("landing", {"ours": LARGE, "many": {"ours": SMALL}}, "verified | 388 | 39 |", id="a large result"),
+        pytest.param("landing", {"ours": LARGE, "many": {"ours": SMALL}}, "verified | 41.5 | 12.5 | 35 |", id="many"),
+        pytest.param("waiting", [{"jobs": 5000, "batch": LOOKED}], "all of them | 0.999 | 240 | -", id="one for all"),
+    ],
+)
+@pytest.mark.parametrize("recorded", [{"command": "python -m benchmarks.this --as it was"}, {}], ids=["told", "untold"])
+def test_results_are_laid_out_with_their_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, figures: Any, row: str, recorded: dict[str, str]
+) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    shown = importlib.import_module("generated.figures")
+    kept = tmp_path / f"{name}.json"
+    kept.write_text(json.dumps([recorded | figures[0]] if isinstance(figures, list) else recorded | figures))
+    section = shown._section(kept)
+    assert row in section
+    assert f"$ {recorded.get('command', f'python -m benchmarks.{name} ')}" in section
+    assert ("the file does not say which wrote it" in section) == (not recorded)
+
+
 def test_every_kept_result_is_shown_with_its_command(site: Path) -> None:
     page = Page(site / "performance.html")
     results = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
@@ -195,10 +230,44 @@ def test_every_kept_result_is_shown_with_its_command(site: Path) -> None:
     for path in results:
         assert f"benchmarks/results/{path.name}" in page.text
         data = json.loads(path.read_text())
-        if isinstance(data, dict) and "command" in data:
-            assert data["command"] in page.text
+        head = data if isinstance(data, dict) else data[0]
+        assert head.get("command", "the file does not say which wrote it") in page.text
     ours = json.loads((ROOT / "benchmarks/results/batch.json").read_text())["ours"]
     assert f"{ours['cpu_s_per_clip']:.3g}" in page.row("ModelsLabVideo2VideoBatchOperator")
+
+
+FENCE = re.compile(r"( *)(`{3,}|~{3,}|:{3,})(.*)")
+
+
+@pytest.mark.parametrize("path", [*DOCS.rglob("*.md"), *ROOT.glob("*.md")], ids=lambda path: path.name)
+def test_every_fence_is_closed_and_says_what_it_holds(path: Path) -> None:
+    opened: tuple[int, str] | None = None
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        fence = FENCE.fullmatch(line)
+        if fence is None:
+            continue
+        _, marks, info = fence.groups()
+        if opened is None:
+            assert info.strip(), f"line {number} opens a block of nothing"
+            opened = number, marks
+        elif marks.startswith(opened[1]):
+            assert not info.strip(), f"line {number} opens a block within the one of line {opened[0]}"
+            opened = None
+    assert opened is None, f"the block of line {opened} is open"
+
+
+def test_installation_says_where_results_land(site: Path) -> None:
+    page = Page(site / "installation.html")
+    assert page.row("s3://bucket/dir/")[1] == "s3://bucket/dir/<dag>/<task>/<run>.mp4"
+    assert len([row for row in page.rows if row[0].strip() == "keep the ledger"]) == 1
+    assert "inputs/" in page.row("upload local clips")[1]
+
+
+def test_the_fields_of_a_batch_s_manifest_are_named(site: Path) -> None:
+    clip = ClipPlan(0, "s3://bucket/in.mp4", {}, S3Uri("bucket", "out.mp4"), Fingerprint("a", "b"), "mp4")
+    failed = Outcome.failed(ValueError("why"))
+    said = next(row[1] for row in Page(site / "howto/batch.html").rows if row[0].strip().endswith("<run>.jsonl"))
+    assert set(records.result_line(clip, failed)) <= set(re.findall(r"\w+", said))
 
 
 def test_links_within_the_site_lead_somewhere(site: Path, pages: dict[Path, Page]) -> None:

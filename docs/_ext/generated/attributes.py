@@ -30,6 +30,9 @@ _NOT_IN_THE_TABLE = {
 }
 """What the vendor's page does not list among its body attributes; the class has no place for that."""
 
+_IN_OTHER_WORDS = {"extra_parameters": "other names than these, and no credentials"}
+"""Where what a check answers says only what was wrong with the nonsense."""
+
 
 def ranges() -> str:
     """Type, range, default and meaning of each attribute."""
@@ -188,7 +191,7 @@ def _answer(name: str) -> str:
     try:
         Video2VideoRequest(**sample)
     except RequestValidationError as error:
-        return from_rst(error.fields[name][0].partition("; got")[0].removeprefix("key: "))
+        return _IN_OTHER_WORDS.get(name) or from_rst(error.fields[name][0].partition("; got")[0])
     raise LookupError(f"{name}: its check takes everything")
 
 

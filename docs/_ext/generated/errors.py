@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from airflow_provider_modelslab.api import errors
+from airflow_provider_modelslab.api import errors, narrow_errors
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.batch.fence import BatchSupersededError
 from airflow_provider_modelslab.batch.records import BatchFailedError
@@ -16,7 +16,7 @@ __all__ = ["public", "table"]
 
 def public() -> list[type[ModelsLabError]]:
     """Every exception that a task may end with, the base first."""
-    named = [getattr(errors, name) for name in errors.__all__]
+    named = [getattr(module, name) for module in (errors, narrow_errors) for name in module.__all__]
     found = [cls for cls in named if isinstance(cls, type) and issubclass(cls, ModelsLabError)]
     rest = (cls for cls in found if cls is not ModelsLabError)
     return [ModelsLabError, *rest, BatchFailedError, BatchSupersededError]

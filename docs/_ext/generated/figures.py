@@ -26,7 +26,7 @@ def pages() -> str:
 
 def command(path: Path, data: Any) -> str:
     """What made a result: as it says itself, else as the benchmark's own description starts it."""
-    recorded = data.get("command") if isinstance(data, Mapping) else None
+    recorded = _head(data).get("command")
     if recorded:
         return str(recorded)
     for line in _description(path).splitlines():
@@ -42,13 +42,20 @@ def _section(path: Path) -> str:
     if rest:
         parts.append(f"{rest[0].upper()}{rest[1:]}")
     parts.append(f"```console\n$ {command(path, data)}\n```")
-    head = data if isinstance(data, Mapping) else data[0]
+    head = _head(data)
     made = [str(head[name]) for name in ("machine", "date") if isinstance(head.get(name), str)]
     made = [text.partition("T")[0] if text.endswith("+00:00") else text for text in made]
-    parts.append("; ".join([f"Kept in `benchmarks/results/{path.name}`", *made]) + ".")
+    unknown = [] if head.get("command") else ["the command is its benchmark's: the file does not say which wrote it"]
+    parts.append("; ".join([f"Kept in `benchmarks/results/{path.name}`", *made, *unknown]) + ".")
     layout = LAYOUTS.get(path.stem)
     parts += [_laid_out(part, data) for part in layout] if layout else _as_it_is(data)
     return "\n\n".join(parts)
+
+
+def _head(data: Any) -> Mapping[str, Any]:
+    """What a result says of itself: at its top, or, where it is a list, in the first of its rows."""
+    head: Mapping[str, Any] = data if isinstance(data, Mapping) else data[0]
+    return head
 
 
 def _laid_out(layout: Layout, data: Any) -> str:

@@ -47,6 +47,13 @@ def _waiting(data: Any) -> Rows:
             yield f"{jobs}one trigger for all of them", one["batch"]
 
 
+_LANDINGS = {
+    "ours": "this provider, everything verified",
+    "upload_fileobj": "`requests` and `upload_fileobj`, nothing verified",
+    "http_to_s3": "Amazon provider's `HttpToS3Operator`",
+    "obstore": "obstore, nothing verified",
+}
+
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "batch": (
         Layout(
@@ -65,6 +72,27 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                 ("CPU s per clip, all of Airflow", "airflow_cpu_s_per_clip"),
                 ("wall s", "wall_s"),
                 ("paid twice", "duplicates"),
+            ),
+        ),
+    ),
+    "batch_plan": (
+        Layout(
+            "what a prefix takes",
+            _named(
+                {
+                    "listing": "listed, and nothing else",
+                    "plan": "listed, checked and named",
+                    "plan, own prompts": "the same from a manifest in which each clip has a prompt",
+                    "first run": "planned, and the ledgers looked at",
+                    "rerun": "planned, and all results found",
+                }
+            ),
+            (
+                ("clips", "clips"),
+                ("s", "seconds"),
+                ("CPU s", "cpu_s"),
+                ("memory at its peak, MiB", "peak_mib"),
+                ("requests to S3", "requests"),
             ),
         ),
     ),
@@ -96,6 +124,22 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                 ("videos", "videos"),
                 ("data, ms", "json_ms"),
                 ("data, kB", "json_kb"),
+            ),
+        ),
+    ),
+    "landing": (
+        Layout(
+            "a large result",
+            _named(_LANDINGS),
+            (("MiB per s", "mib_per_s"), ("memory above the baseline, MiB", "rss_mib")),
+        ),
+        Layout(
+            "many small results",
+            lambda data: _named(_LANDINGS)(data["many"]),
+            (
+                ("results per s", "results_per_s"),
+                ("CPU ms each", "cpu_ms_per_result"),
+                ("memory above the baseline, MiB", "rss_mib"),
             ),
         ),
     ),
