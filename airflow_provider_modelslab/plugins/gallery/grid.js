@@ -1,6 +1,7 @@
 // A grid of which only what can be seen exists: ten thousand clips cost as many elements as a screenful.
 
 import { calm, el } from "./dom.js";
+import { Gif } from "./gif.js";
 
 const GAP = 14;
 const NARROWEST = 232;
@@ -82,7 +83,7 @@ export class Grid {
     const first = Math.max(0, Math.floor(-top / this.row) - SPARE) * this.columns;
     const last = Math.min(this.items.length, (Math.ceil((window.innerHeight - top) / this.row) + SPARE) * this.columns);
     const wanted = new Set();
-    const fresh = [];
+    const fresh = new Set();
     for (let at = first; at < last; at += 1) {
       const item = this.items[at];
       wanted.add(item.key);
@@ -95,7 +96,7 @@ export class Grid {
         for (const event of ["pointerenter", "focus"]) frame.addEventListener(event, () => this.#hold(card, true));
         for (const event of ["pointerleave", "blur"]) frame.addEventListener(event, () => this.#hold(card, false));
         this.cards.set(item.key, card);
-        fresh.push(card.element);
+        fresh.add(card);
       }
       card.at = at;
       card.element.setAttribute("aria-setsize", String(this.items.length));
@@ -105,8 +106,16 @@ export class Grid {
       style.transform = `translate(${(at % this.columns) * (this.width + GAP)}px, ${Math.floor(at / this.columns) * this.row}px)`;
     }
     for (const key of [...this.cards.keys()]) if (!wanted.has(key)) this.#drop(key);
-    this.place.append(...fresh);
-    for (const element of fresh) this.seen.observe(element);
+    // Read and tabbed through as they are seen. Only fresh ones are put in: one that is moved loses the focus.
+    let after = null;
+    for (let at = last - 1; fresh.size && at >= first; at -= 1) {
+      const card = this.cards.get(this.items[at].key);
+      if (fresh.delete(card)) {
+        this.place.insertBefore(card.element, after);
+        this.seen.observe(card.element);
+      }
+      after = card.element;
+    }
   }
 
   #drop(key) {
@@ -137,8 +146,7 @@ export class Grid {
     if (!card.shown || !link?.url) return;
     card.media?.remove();
     const image = link.type === "image";
-    card.media = el(image ? "img" : "video", { alt: "", "aria-hidden": "true", preload: "metadata", playsinline: true, referrerpolicy: "no-referrer" });
-    if (!image) Object.assign(card.media, { muted: true, loop: true });
+    card.media = image ? new Gif() : Object.assign(el("video", { "aria-hidden": "true", preload: "metadata", playsinline: true }), { muted: true, loop: true });
     card.media.addEventListener(image ? "load" : "loadeddata", () => card.element.classList.add("filled"), { once: true });
     card.media.addEventListener("error", () => (fresh ? card.element.classList.add("broken") : this.#fill(card, true)), { once: true });
     card.media.src = image ? link.url : `${link.url}#t=0.001`; // the fragment makes browsers draw the first picture
@@ -165,8 +173,7 @@ export class Grid {
   }
 
   #move(card) {
-    if (!(card.media instanceof HTMLVideoElement)) return;
-    if (card.held ? !calm.matches : this.playAll) card.media.play().catch(() => {});
-    else card.media.pause();
+    if (this.playAll || (card.held && !calm.matches)) card.media?.play()?.catch(() => {});
+    else card.media?.pause();
   }
 }

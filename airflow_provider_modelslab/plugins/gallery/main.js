@@ -2,19 +2,24 @@
 
 import { Refused, Task } from "./api.js";
 import { Batch } from "./batch.js";
-import { airflowLink, el, icon } from "./dom.js";
+import { airflowLink, el, icon, tell } from "./dom.js";
 import { showRecent } from "./recent.js";
 import { showSingle, taskPath } from "./single.js";
 
 const LOOK_AGAIN = 4000;
+const ENDS = [401, 403, 404]; // another look would be answered the same
 const page = document.getElementById("page");
 const asked = new URLSearchParams(location.search);
 
+/** What is wrong, as children of an element. */
+function words(error) {
+  const status = error instanceof Refused ? error.status : 0;
+  if (status === 401) return [el("p", {}, "You are not logged in to Airflow."), airflowLink("/", "Log in", icon("out"))];
+  return [el("p", {}, status === 403 ? "Your role in Airflow does not let you read this Dag's results." : error.message)];
+}
+
 function problem(error) {
-  const login = error instanceof Refused && error.status === 401;
-  const refused = error instanceof Refused && error.status === 403;
-  const words = login ? "You are not logged in to Airflow." : refused ? "Your role in Airflow does not let you read this Dag's results." : error.message;
-  page.replaceChildren(el("div.empty", { role: "alert" }, el("p", {}, words), login ? airflowLink("/", "Log in", icon("out")) : null));
+  page.replaceChildren(el("div.empty", { role: "alert" }, ...words(error)));
 }
 
 function place() {
@@ -39,6 +44,9 @@ const task = new Task({
 let end = () => {};
 let batch = null;
 let drawn = "";
+let goesOn = false;
+let lastLook; // when what is shown was so
+let note = null; // above a page that is not up to date
 
 async function look() {
   const answer = await task.show(batch?.answer.batch.version);
@@ -65,16 +73,33 @@ async function look() {
       drawn = now;
     }
   }
+  if (goesOn && answer.task.ended) tell(`${answer.task.task_id}: ${answer.task.state === "failed" ? "failed" : "done"}`);
   return !answer.task.ended;
+}
+
+/** Above what was shown, which stays: it is not up to date any more. */
+function stale(error, ends) {
+  if (note && !ends) return; // said once
+  note?.remove();
+  note = el(ends ? "div.problem" : "div.note", { role: ends ? "alert" : "status" });
+  page.prepend(note);
+  note.append(el("p", {}, `Not up to date since ${lastLook.toLocaleTimeString()}`), ...words(error));
 }
 
 async function watch() {
   try {
-    const goesOn = document.hidden ? true : await look();
-    if (goesOn) setTimeout(watch, LOOK_AGAIN);
+    if (!document.hidden) {
+      goesOn = await look();
+      lastLook = new Date();
+      note?.remove();
+      note = null;
+    }
+    if (goesOn || !lastLook) setTimeout(watch, LOOK_AGAIN);
   } catch (error) {
-    if (!drawn && !batch) problem(error);
-    else setTimeout(watch, LOOK_AGAIN * 4);
+    if (!lastLook) return problem(error);
+    const ends = ENDS.includes(error.status);
+    stale(error, ends);
+    if (!ends) setTimeout(watch, LOOK_AGAIN * 4);
   } finally {
     page.removeAttribute("aria-busy");
   }

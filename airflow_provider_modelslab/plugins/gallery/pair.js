@@ -1,8 +1,9 @@
 // Source and result side by side (or one over the other), started together and held together.
 
 import { calm, el, icon } from "./dom.js";
+import { Gif } from "./gif.js";
 
-/** One clip: a video or a picture, or words where there is none. */
+/** One clip: a video or a gif, or words where there is none. */
 function clip(side, label) {
   const box = el("figure.clip", { "data-side": side }, el("figcaption", {}, label));
   return { box, media: null, side, label };
@@ -25,7 +26,8 @@ export function pair({ links, waiting, title }) {
   const both = [source, result];
   const play = el("button.round", { type: "button", "aria-label": "Play", title: "Play or pause (space)" }, icon("play"));
   const line = el("input.line", { type: "range", min: 0, max: 1000, value: 0, "aria-label": "Position", disabled: true });
-  const clock = el("output.clock", {}, "");
+  // Many times a second: a screen reader is told where the position is when someone changes it, see tellPosition.
+  const clock = el("span.clock", { "aria-hidden": "true" });
   const over = el("button.toggle", { type: "button", "aria-pressed": "false", disabled: true, title: "Lay the result over the source" }, "Compare");
   const wipe = el("input.wipe", { type: "range", min: 0, max: 100, value: 50, "aria-label": "How much of the source to show", hidden: true });
   const stage = el("div.stage", { role: "group", "aria-label": title }, source.box, result.box, wipe);
@@ -34,12 +36,14 @@ export function pair({ links, waiting, title }) {
   let gone = false;
   let label = "Play";
 
-  const videos = () => both.map((one) => one.media).filter((media) => media instanceof HTMLVideoElement);
+  const media = (kind) => both.map((one) => one.media).filter((one) => one instanceof kind);
+  const videos = () => media(HTMLVideoElement);
+  const gifs = () => media(Gif);
   // The result says how long a round is; the source, which may go on for minutes, is shown as far.
   const leader = () => (result.media instanceof HTMLVideoElement ? result.media : videos()[0]);
 
   // At its end a clip counts as paused, for the moment until it begins again. One that the browser does not let play does too.
-  const playing = () => Boolean(leader()) && wanted && (!leader().paused || leader().ended);
+  const playing = () => wanted && (leader() ? !leader().paused || leader().ended : gifs().length > 0);
 
   function draw() {
     const lead = leader();
@@ -50,11 +54,16 @@ export function pair({ links, waiting, title }) {
       play.replaceChildren(icon(label.toLowerCase()));
       play.setAttribute("aria-label", label);
     }
-    play.disabled = !lead;
+    play.disabled = !lead && !gifs().length;
     if (!lead || !Number.isFinite(lead.duration)) return;
     line.disabled = false;
     line.value = String(Math.round((lead.currentTime / lead.duration) * 1000));
     clock.textContent = `${lead.currentTime.toFixed(1)} / ${lead.duration.toFixed(1)} s`;
+  }
+
+  function tellPosition() {
+    const lead = leader();
+    if (lead && Number.isFinite(lead.duration)) line.setAttribute("aria-valuetext", `${lead.currentTime.toFixed(1)} of ${lead.duration.toFixed(1)} s`);
   }
 
   function seek(at) {
@@ -63,6 +72,7 @@ export function pair({ links, waiting, title }) {
 
   async function start() {
     wanted = true;
+    for (const gif of gifs()) gif.play();
     seek(leader()?.currentTime ?? 0);
     await Promise.allSettled(videos().filter((video) => !video.ended).map((video) => video.play()));
     draw();
@@ -70,7 +80,7 @@ export function pair({ links, waiting, title }) {
 
   function stop() {
     wanted = false;
-    for (const video of videos()) video.pause();
+    for (const one of [...videos(), ...gifs()]) one.pause();
     draw();
   }
 
@@ -98,9 +108,8 @@ export function pair({ links, waiting, title }) {
     if (!link.url) return Promise.resolve(say(target, link.why || "Not available"));
     return new Promise((done) => {
       const image = link.type === "image";
-      target.media = image
-        ? el("img", { alt: `${target.label} of ${title}`, referrerpolicy: "no-referrer" })
-        : el("video", { muted: true, playsinline: true, preload: "auto", "aria-label": `${target.label} of ${title}` });
+      const name = `${target.label} of ${title}`;
+      target.media = image ? new Gif(name) : el("video", { muted: true, playsinline: true, preload: "auto", "aria-label": name });
       if (!image) target.media.muted = true;
       target.media.addEventListener(image ? "load" : "canplay", done, { once: true });
       target.media.addEventListener("error", () => {
@@ -139,6 +148,7 @@ export function pair({ links, waiting, title }) {
     leader()?.addEventListener("ended", () => (wanted ? again() : draw()));
     if (wanted) start();
     else draw();
+    tellPosition();
   }
 
   play.addEventListener("click", () => (playing() ? stop() : start()));
@@ -146,7 +156,9 @@ export function pair({ links, waiting, title }) {
     const lead = leader();
     if (lead && Number.isFinite(lead.duration)) seek((Number(line.value) / 1000) * lead.duration);
     draw();
+    tellPosition();
   });
+  line.addEventListener("focus", tellPosition);
   over.addEventListener("click", () => {
     const on = stage.classList.toggle("over");
     over.setAttribute("aria-pressed", String(on));

@@ -1,7 +1,8 @@
 // What was made lately, over all Dags that one may read.
 
 import { Task, recent } from "./api.js";
-import { el, number, seconds, when } from "./dom.js";
+import { calm, el, number, seconds, tell, when } from "./dom.js";
+import { Gif } from "./gif.js";
 
 const SAMPLE = 4;
 
@@ -13,7 +14,7 @@ function count(item) {
 }
 
 function media(link) {
-  if (link.type === "image") return el("img", { src: link.url, alt: "", referrerpolicy: "no-referrer" });
+  if (link.type === "image") return Object.assign(new Gif(), { src: link.url });
   const video = el("video", { preload: "metadata", playsinline: true, "aria-hidden": "true" });
   Object.assign(video, { muted: true, loop: true, src: `${link.url}#t=0.001` });
   return video;
@@ -24,8 +25,8 @@ async function fill(frame, item) {
   try {
     const found = item.kind === "batch" ? await task.sample(SAMPLE) : [await task.links(0)];
     const links = found.map((sides) => sides.result).filter((link) => link?.url);
-    frame.append(...links.slice(0, links.length < SAMPLE ? 1 : SAMPLE).map(media));
-    frame.classList.toggle("four", links.length >= SAMPLE);
+    frame.append(...links.map(media));
+    if (links.length > 1) frame.classList.add("many", ["two", "three", "four"][links.length - 2]);
   } catch {
     // its own page tells why
   }
@@ -47,7 +48,7 @@ function card(item, seen) {
       el("span.told", {}, `${item.dag_id} · ${item.task_id}${item.map_index >= 0 ? `[${item.map_index}]` : ""} · ${when(item.ended_at)}`),
     ),
   );
-  const play = (on) => frame.querySelectorAll("video").forEach((video) => (on ? video.play().catch(() => {}) : video.pause()));
+  const play = (on) => [...frame.children].forEach((one) => (on && !calm.matches ? one.play()?.catch(() => {}) : one.pause()));
   for (const event of ["pointerenter", "focus"]) link.addEventListener(event, () => play(true));
   for (const event of ["pointerleave", "blur"]) link.addEventListener(event, () => play(false));
   link.fill = () => fill(frame, item);
@@ -64,16 +65,26 @@ export async function showRecent(place) {
     }
   });
   const list = el("div.recent");
-  const more = el("button", { type: "button", hidden: true, onclick: () => page() }, "Show more");
+  const more = el("button", { type: "button", hidden: true, onclick: further }, "Show more");
   let after;
 
   async function page() {
-    more.disabled = true;
     const found = await recent(after);
     list.append(...found.items.map((item) => card(item, seen)));
     after = found.next;
     more.hidden = !after;
-    more.disabled = false;
+  }
+
+  async function further() {
+    more.disabled = true;
+    try {
+      await page();
+    } catch (error) {
+      tell(`No more came: ${error.message}`);
+    } finally {
+      more.disabled = false;
+      more.focus({ preventScroll: true }); // which it lost when it was disabled
+    }
   }
 
   await page();
