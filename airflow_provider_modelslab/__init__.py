@@ -116,7 +116,7 @@ def get_provider_info() -> dict[str, object]:
                         "CONN_ID in it stands for the connection.",
                         "version_added": "0.1.0",
                         "type": "string",
-                        "example": "x-videos://ready",
+                        "example": "x-videos://CONN_ID/ready",
                         "default": "x-modelslab://CONN_ID/finished",
                     },
                     "webhook_confirmations_per_minute": {

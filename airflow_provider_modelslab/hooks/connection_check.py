@@ -27,7 +27,7 @@ from airflow_provider_modelslab.client.core import DEFAULT_BASE_URL, Timeouts
 if TYPE_CHECKING:
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
-__all__ = ["check_connection"]
+__all__ = ["check_connection", "s3_problem"]
 
 _TIMEOUTS = Timeouts(connect=5.0, read=20.0)
 _VENDOR = urlsplit(DEFAULT_BASE_URL).hostname
@@ -93,27 +93,41 @@ def _bucket(hook: ModelsLabHook) -> tuple[bool, str]:
         return False, f"The S3 settings cannot work: {_sentence(error.message)}"
     if profile.bucket is None:
         return True, "The connection names no S3 bucket, so each task has to name its destination."
-    credentials = f"the AWS connection {profile.aws_conn_id}"
-    missing = ""
-    try:
-        hook.get_connection(profile.aws_conn_id)
-    except AirflowNotFoundException:
-        if _sees_this_connection_alone():
-            return True, (
-                f"The bucket {profile.bucket} was not looked at: a test on a worker cannot read the AWS connection "
-                f"{profile.aws_conn_id}. Test it at the API server, or with `airflow connections test`."
-            )
-        credentials = "the credentials that boto found by itself"
-        missing = f"There is no AWS connection {profile.aws_conn_id!r}: create it, or correct the field AWS connection."
+    credentials, missing = _credentials(hook)
+    if missing and _sees_this_connection_alone():
+        return True, (
+            f"The bucket {profile.bucket} was not looked at: a test on a worker cannot read the AWS connection "
+            f"{profile.aws_conn_id}. Test it at the API server, or with `airflow connections test`."
+        )
     try:
         s3 = hook.new_s3_client(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1})
         require_bucket(s3, profile.bucket)
-    except ModelsLabError as error:
-        return False, " ".join(filter(None, (_sentence(error.message), missing)))
-    except Exception as error:  # noqa: BLE001 - what the Amazon provider says of its connection: a role, a profile...
-        why = f"{type(error).__name__}: {error}"
-        return False, f"No S3 client can be made from {credentials}: {_sentence(why)} {missing}".rstrip()
+    except Exception as error:  # noqa: BLE001 - see s3_problem
+        return False, s3_problem(hook, error)
     return True, f"The bucket {profile.bucket} can be reached with {credentials}; writing was not tried."
+
+
+def s3_problem(hook: ModelsLabHook, error: Exception) -> str:
+    """Why S3 cannot be used with the connection, in words.
+
+    :param error: of this package, or what the Amazon provider says of its connection: a role, a profile...
+    """
+    credentials, missing = _credentials(hook)
+    if isinstance(error, ModelsLabError):
+        return f"{_sentence(error.message)} {missing}".rstrip()
+    why = _sentence(f"{type(error).__name__}: {error}")
+    return f"No S3 client can be made from {credentials}: {why} {missing}".rstrip()
+
+
+def _credentials(hook: ModelsLabHook) -> tuple[str, str]:
+    """Where S3 credentials come from, and what to do where the connection for them is missing."""
+    aws_conn_id = hook.s3_profile.aws_conn_id
+    try:
+        hook.get_connection(aws_conn_id)
+    except AirflowNotFoundException:
+        advice = f"There is no AWS connection {aws_conn_id!r}: create it, or correct the field AWS connection."
+        return "the credentials that boto found by itself", advice
+    return f"the AWS connection {aws_conn_id}", ""
 
 
 def _sees_this_connection_alone() -> bool:

@@ -42,9 +42,11 @@ class ModelsLabHook(BaseHook):
 
     Connection fields: the API key is the password; host (optionally with port and path) replaces the base URL
     ``https://modelslab.com/api/v1``. The extra holds the S3 profile: ``bucket``, ``prefix``, ``aws_conn_id`` (the
-    Amazon provider's connection with the credentials, ``aws_default``), ``region``, ``endpoint_url`` (for S3-compatible
-    stores) and ``public_url`` (where anyone can read the bucket; only ``update_s3`` needs it). With ``webhook_url`` and
-    ``webhook_token`` there, submits carry a webhook, unless the request has its own.
+    Amazon provider's connection with the credentials, ``aws_default``), ``region`` (the bucket's; by default that of
+    the AWS connection), ``endpoint_url`` (for S3-compatible stores; may also be in the AWS connection) and
+    ``public_url`` (where anyone can read the bucket; links to results then lead there, and ``update_s3`` needs it for
+    S3-compatible stores). With ``webhook_url`` and ``webhook_token`` there, submits carry a webhook, unless the
+    request has its own.
 
     :param modelslab_conn_id: the Airflow connection.
     :param timeouts: seconds to connect and to read; a submit without ``instant_response`` is held by the server.

@@ -18,10 +18,17 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from airflow_provider_modelslab.api.errors import ModelsLabError, RequestValidationError
 from airflow_provider_modelslab.batch.objects import to_lines
 from airflow_provider_modelslab.plugins.gallery_access import MAY_SEE_TASK, User, readable_dags, visible
-from airflow_provider_modelslab.plugins.gallery_batch import BatchView, compact, read_batch, retry_lines
+from airflow_provider_modelslab.plugins.gallery_batch import (
+    BatchView,
+    compact,
+    read_batch,
+    retry_lines,
+    why_source_is_hidden,
+)
 from airflow_provider_modelslab.plugins.gallery_data import Media, describe_clip, describe_single, media_of, task_facts
 from airflow_provider_modelslab.plugins.gallery_recent import read_recent
 from airflow_provider_modelslab.plugins.gallery_store import LINK_SECONDS, Store, open_store
+from airflow_provider_modelslab.plugins.own_records import connection_of
 from airflow_provider_modelslab.plugins.task_results import TaskResult, read_task
 
 __all__ = ["make_app"]
@@ -83,7 +90,7 @@ def links(
             rows = read_batch(found, store).rows
             done = [index for index, row in rows.items() if row["status"] in {"landed", "skipped"}]
             chosen = done[: min(sample, _MAX_LINKS)] if sample > 0 else _indices(clips)[:_MAX_LINKS]
-            media = {str(index): _media_of_row(rows[index]) for index in chosen if index in rows}
+            media = {str(index): _media_of_row(found, store, rows[index]) for index in chosen if index in rows}
         found_links = {
             index: {side: one.link(store, fresh=fresh) for side, one in sides.items()} for index, sides in media.items()
         }
@@ -171,8 +178,7 @@ def _task(dag_id: str, run_id: str, task_id: str, map_index: int) -> TaskResult:
 
 
 def _store(found: TaskResult) -> Store:
-    conn_id = found.manifest.get("conn_id") or found.fields.get("modelslab_conn_id") or "modelslab_default"
-    return open_store(str(conn_id))
+    return open_store(connection_of(found, found.manifest.get("conn_id")))
 
 
 def _store_if_any(found: TaskResult) -> tuple[Store | None, str | None]:
@@ -182,8 +188,8 @@ def _store_if_any(found: TaskResult) -> tuple[Store | None, str | None]:
         return None, str(error)
 
 
-def _media_of_row(row: dict[str, Any]) -> dict[str, Media]:
-    sides = {"source": Media(row["source"])}
+def _media_of_row(found: TaskResult, store: Store, row: dict[str, Any]) -> dict[str, Media]:
+    sides = {"source": Media(row["source"], why_source_is_hidden(found, store.profile, row))}
     return {"result": Media(row["uri"]), **sides} if row["status"] in {"landed", "skipped"} else sides
 
 

@@ -10,17 +10,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
 from airflow_provider_modelslab.operators.arguments import instance_name
 from airflow_provider_modelslab.plugins.gallery_data import attributes_of
 from airflow_provider_modelslab.plugins.gallery_store import Store, read_json
 from airflow_provider_modelslab.plugins.own_places import is_results_manifest, manifest_folder
+from airflow_provider_modelslab.plugins.own_records import NOT_SUBMITTED, is_below
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
 from airflow_provider_modelslab.storage.uri import S3Uri
 
-__all__ = ["COLUMNS", "MAX_CHOSEN", "BatchView", "compact", "read_batch", "retry_lines"]
+if TYPE_CHECKING:
+    from airflow_provider_modelslab.storage.profile import S3Profile
+
+__all__ = ["COLUMNS", "MAX_CHOSEN", "BatchView", "compact", "read_batch", "retry_lines", "why_source_is_hidden"]
 
 COLUMNS = ("index", "status", "source", "uri", "job_id", "seed", "bytes", "seconds", "reason", "message")
 
@@ -151,6 +155,23 @@ def retry_lines(view: BatchView, store: Store, chosen: Iterable[int] | None = No
     with ThreadPoolExecutor(_READERS) as pool:
         lines = [found for found in pool.map(line, wanted) if found is not None]
     return lines, len(wanted) - len(lines)
+
+
+def why_source_is_hidden(task: TaskResult, profile: S3Profile, row: Mapping[str, Any]) -> str | None:
+    """Why a clip of a batch has no link, ``None`` where it has one: what was only planned may be no clip at all.
+
+    The Dag says where the clips are, or the clip was checked when its job was submitted, or it lies in the connection's
+    own bucket below its prefix.
+
+    :param row: its line of the results manifest.
+    """
+    if row["status"] in _DONE or row.get("job_id") or task.declared.chooses_clips():
+        return None
+    try:
+        is_place = row["source"].partition("://")[0].strip().lower() == "s3"
+        return NOT_SUBMITTED if is_place and not is_below(profile, S3Uri.parse(row["source"])) else None
+    except StorageConfigurationError as error:
+        return str(error)
 
 
 def read_results(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:

@@ -13,11 +13,11 @@ from airflow_provider_modelslab.api.errors import ModelsLabError, StorageConfigu
 from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.request import ATTRIBUTES
-from airflow_provider_modelslab.operators.arguments import is_literal
 from airflow_provider_modelslab.plugins.gallery_store import Store
 from airflow_provider_modelslab.plugins.own_places import is_result
+from airflow_provider_modelslab.plugins.own_records import NOT_SUBMITTED, is_own_source, read_ledger
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
-from airflow_provider_modelslab.storage.ledger import Entry, TaskKey, entry_name, last_take
+from airflow_provider_modelslab.storage.ledger import Entries, Entry, entry_name, last_take
 from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -32,12 +32,16 @@ class Media:
     """A clip to look at.
 
     :param where: as it was recorded: ``s3://bucket/key``, an http(s) link without its query, or a path.
+    :param why: there is no link to it.
     """
 
     where: str
+    why: str | None = None
 
     def link(self, store: Store, *, fresh: bool = False) -> dict[str, Any]:
         """``url`` and ``type`` (``video`` or ``image``), or ``why`` there is none."""
+        if self.why:
+            return {"why": self.why}
         kind = "image" if PurePosixPath(urlsplit(self.where).path).suffix.lower() == ".gif" else "video"
         scheme = self.where.partition("://")[0].lower()
         if scheme == "s3":
@@ -55,15 +59,16 @@ class Media:
 def media_of(task: TaskResult, single: Mapping[str, Any]) -> dict[str, Media]:
     """``result`` and ``source`` of what :func:`describe_single` gave, as far as more than an XCom bears them out.
 
-    An object is signed only as the result that lies where this task writes, and as the source that the sidecar there or
-    the task's own arguments name.
+    An object is signed only as the result that lies where this task writes, and as a source that is its own (see
+    :func:`~airflow_provider_modelslab.plugins.own_records.is_own_source`). One that only its arguments name comes with
+    the reason why there is no link.
     """
     found = {}
-    result, source = (single.get("result") or {}).get("uri"), single.get("source")
+    result, source, hidden = (single.get("result") or {}).get("uri"), single.get("source"), single["source_hidden"]
     if result and (is_http_link(result) or single["borne_out"]):
         found["result"] = Media(result)
-    if source and (is_http_link(source) or single["borne_out"] or source == task.fields.get("init_video")):
-        found["source"] = Media(source)
+    if source and (hidden is None or source == task.argument("init_video")):
+        found["source"] = Media(source, hidden)
     return found
 
 
@@ -71,8 +76,8 @@ def describe_single(task: TaskResult, store: Store | None) -> dict[str, Any]:
     """Everything there is to show, as plain JSON without secrets.
 
     ``outcome`` (``landed``, ``finished``: not copied to S3, ``submitted``: nobody has waited for it, ``waiting``,
-    ``failed`` or ``nothing``), ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, and ``borne_out``:
-    the result is where this task writes, and its sidecar tells of it.
+    ``failed`` or ``nothing``), ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, ``borne_out``: the
+    result is where this task writes, and its sidecar tells of it; and ``source_hidden``: why the source has no link.
 
     :param store: of the connection; ``None`` where it cannot be read.
     """
@@ -81,10 +86,11 @@ def describe_single(task: TaskResult, store: Store | None) -> dict[str, Any]:
     facts = {name: manifest.get(name) for name in _FACTS if manifest.get(name) is not None}
     outcome: str = manifest.get("status") or ("waiting" if task.state not in ENDED else "nothing")
     result: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
     sidecar: dict[str, Any] = {}
+    entries: Entries | None = None
     if outcome == "landed":
-        result = {name: manifest.get(name) for name in _RESULT}
+        result = {name: manifest.get(name) for name in _RESULT} if manifest.get("uri") else None
         sidecar = _own_sidecar(task, store, manifest.get("uri"), notes)
         request |= sidecar.get("request") or {}
         facts |= _told(sidecar)
@@ -113,6 +119,7 @@ def describe_single(task: TaskResult, store: Store | None) -> dict[str, Any]:
         "error": None if error is None else _error(error),
         "notes": notes,
         "borne_out": bool(sidecar),
+        "source_hidden": _why_hidden(task, store, request.get("init_video"), sidecar, entries),
     }
 
 
@@ -169,7 +176,11 @@ def task_facts(task: TaskResult) -> dict[str, Any]:
 def _own_sidecar(task: TaskResult, store: Store | None, where: str | None, notes: list[str]) -> dict[str, Any]:
     if store is None or not where or not where.startswith("s3://"):
         return {}
-    uri = S3Uri.parse(where)
+    try:
+        uri = S3Uri.parse(where)
+    except StorageConfigurationError as error:
+        notes.append(str(error))
+        return {}
     if not is_result(task, store.profile, uri):
         notes.append(
             "Only an XCom says that the result is there: by its arguments and its connection this task writes "
@@ -197,20 +208,24 @@ def _told(sidecar: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value not in (None, "")}
 
 
-def _ledger(task: TaskResult, store: Store | None, notes: list[str]) -> dict[str, Any]:
+def _ledger(task: TaskResult, store: Store | None, notes: list[str]) -> Entries:
     """What the task's own ledger tells of a job that has not landed."""
-    from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
-
-    if store is None:
-        return {}
-    key = TaskKey(task.dag_id, task.task_id, task.run_id, task.map_index)
     try:
-        target = task.destination or ""
-        root = store.profile.ledger_root(S3Uri.parse(target) if is_literal(target) and "://" in target else None)
-        return S3LedgerStore(store.s3, root.child(key.digest())).load() if root else {}
+        return read_ledger(task, store) if store else {}
     except StorageConfigurationError as error:
         notes.append(f"The task's ledger cannot be read. {error}")
         return {}
+
+
+def _why_hidden(
+    task: TaskResult, store: Store | None, source: Any, sidecar: Mapping[str, Any], ledger: Entries | None
+) -> str | None:
+    if store is None or not isinstance(source, str):
+        return None
+    try:
+        return None if is_own_source(task, store, source, sidecar, ledger) else NOT_SUBMITTED
+    except StorageConfigurationError as error:
+        return str(error)
 
 
 def _job_facts(job: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str, Any]:

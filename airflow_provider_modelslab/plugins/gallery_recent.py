@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.plugins.gallery_data import attributes_of
-from airflow_provider_modelslab.plugins.task_results import OPERATORS, kind_of, shown_fields, xcom_value
+from airflow_provider_modelslab.plugins.task_results import OPERATORS, kind_of, manifest_in, shown_fields, xcom_value
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -16,7 +16,7 @@ __all__ = ["PAGE_SIZE", "read_recent"]
 
 PAGE_SIZE = 24
 
-_DECORATED = "%modelslab_video2video%"
+_DECORATED = ("%modelslab_video2video%", "%modelslab_local_video2video%")
 _COUNTS = ("found", "landed", "skipped", "failed", "pending")
 
 
@@ -58,7 +58,7 @@ def read_recent(session: Session, dag_ids: Collection[str], after: str | None = 
         .where(
             DagRun.dag_id.in_(dag_ids),
             Task.state == "success",
-            or_(Task.operator.in_(OPERATORS), Task.custom_operator_name.like(_DECORATED)),
+            or_(Task.operator.in_(OPERATORS), *(Task.custom_operator_name.like(name) for name in _DECORATED)),
         )
         .order_by(DagRun.run_after.desc(), DagRun.id.desc(), Task.task_id, Task.map_index)
     )
@@ -82,7 +82,7 @@ def read_recent(session: Session, dag_ids: Collection[str], after: str | None = 
 def _item(row: Any) -> dict[str, Any]:
     operator = row.custom_operator_name or row.operator or ""
     returned = xcom_value(row.value)
-    told: Mapping[str, Any] = returned if isinstance(returned, Mapping) else {}
+    told = manifest_in(returned)
     asked = attributes_of(shown_fields(row.rendered_fields))
     kind = kind_of(operator, returned)
     counts = {name: told.get(name) for name in _COUNTS} if kind == "batch" else None

@@ -70,15 +70,18 @@ class Store:
         It is given out again until then, so that a browser finds the clip in its cache.
 
         :param fresh: make a new one: the last did not work.
+        :raises StorageConfigurationError: when there are no credentials to sign with.
         """
         now = time.monotonic()
         with self._lock:
             known = self._links.get(uri)
         if known and not fresh and known[1] > now:
             return known[0]
-        url = self.s3.generate_presigned_url(
-            "get_object", Params={"Bucket": uri.bucket, "Key": uri.key}, ExpiresIn=LINK_SECONDS
-        )
+        params = {"Bucket": uri.bucket, "Key": uri.key}
+        try:
+            url = self.s3.generate_presigned_url("get_object", Params=params, ExpiresIn=LINK_SECONDS)
+        except (BotoCoreError, ClientError) as error:  # the latter of a role that cannot be assumed
+            raise refused(error, uri) from error
         with self._lock:
             self._links[uri] = url, now + _REUSED_FOR
             self._links.move_to_end(uri)
@@ -145,8 +148,9 @@ _stores_lock = threading.Lock()
 def open_store(conn_id: str) -> Store:
     """The store of a ModelsLab connection; a changed connection counts after five minutes.
 
-    :raises StorageConfigurationError: when the connection is of another type, or cannot be read.
+    :raises StorageConfigurationError: when the connection is of another type, cannot be read, or leads to no S3 client.
     """
+    from airflow_provider_modelslab.hooks.connection_check import s3_problem
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
     now = time.monotonic()
@@ -162,7 +166,11 @@ def open_store(conn_id: str) -> Store:
         raise StorageConfigurationError(f"The connection {conn_id!r} cannot be read: {type(error).__name__}") from error
     if connection.conn_type != ModelsLabHook.conn_type:
         raise StorageConfigurationError(f"The connection {conn_id!r} is no ModelsLab connection")
-    store = Store(hook.get_s3_client(), hook.s3_profile)
+    profile = hook.s3_profile
+    try:
+        store = Store(hook.get_s3_client(), profile)
+    except Exception as error:
+        raise StorageConfigurationError(s3_problem(hook, error)) from error
     with _stores_lock:
         _stores[conn_id] = store, now + _STORE_LIVES
     return store

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import resolve_user_from_token
 from airflow.models.dag import DagModel
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 
 __all__ = ["may_read", "require_reader", "user_of"]
 
@@ -36,11 +38,13 @@ def may_read(dag_id: str, user: BaseUser) -> bool:
     )
 
 
-async def require_reader(request: Request, dag_id: str) -> None:
+def require_reader(user: Annotated[BaseUser, Depends(user_of)], dag_id: str) -> None:
     """Let only those on who are logged in and may read the Dag's task instances and XComs.
+
+    It is no coroutine, so it runs in a thread: database and auth manager are asked in a blocking way.
 
     :raises HTTPException: 401 for nobody, 403 for somebody else. They tell nothing of the Dag, not even whether it is
         there.
     """
-    if not may_read(dag_id, await user_of(request)):
+    if not may_read(dag_id, user):
         raise HTTPException(403, "Forbidden")

@@ -19,7 +19,16 @@ from airflow_provider_modelslab.links.media import base_path
 from airflow_provider_modelslab.plugins.gallery_store import Store, open_store
 from airflow_provider_modelslab.plugins.media_access import require_reader
 from airflow_provider_modelslab.plugins.media_page import HEADERS, page
-from airflow_provider_modelslab.plugins.media_place import FILES, What, is_borne_out, read_facts
+from airflow_provider_modelslab.plugins.media_place import (
+    FILES,
+    What,
+    awaited_job,
+    is_borne_out,
+    is_own_place,
+    own_sidecar,
+    read_facts,
+)
+from airflow_provider_modelslab.plugins.own_records import NOT_SUBMITTED, connection_of, names_job
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult, read_task
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -27,6 +36,16 @@ __all__ = ["make_app"]
 
 _SHOWN_AS_TEXT = 8 * 1024 * 1024
 _LOOK_AGAIN = 5
+
+_NOT_ITS_JOB = (
+    "Nothing but an XCom says that this is the task's job: its ledger, the sidecar of its result and its arguments do "
+    "not name it, so the endpoint is not asked. A task that has no bucket keeps no ledger in S3; its job shows while "
+    "it is deferred."
+)
+_NOT_ITS_PLACE = (
+    "Nothing but an XCom says that this is the task's {what}: by its arguments and its connection the task writes "
+    "somewhere else. It is not shown."
+)
 
 Text = Annotated[str, Query(max_length=250)]
 _READER = [Depends(require_reader)]
@@ -44,6 +63,7 @@ def show(
     with create_session() as session:
         task = read_task(session, dag_id, run_id, task_id, map_index)
         facts = read_facts(session, task) if task else {}
+        awaited = awaited_job(session, task) if task and what == "job" else None
     if task is None:
         raise HTTPException(404, "There is no such task instance")
     say = _Speaker(request, task)
@@ -51,8 +71,13 @@ def show(
     if not fact:
         return say(404, "Nothing to show", f"This task has named no {what} so far.", again=task.state not in ENDED)
     try:
-        conn_id = facts.get("conn_id") or "modelslab_default"
-        return _job(say, conn_id, fact) if what == "job" else _file(say, what, fact, open_store(conn_id), task, facts)
+        conn_id = connection_of(task, facts.get("conn_id"))
+        store = open_store(conn_id)
+        if what != "job":
+            return _file(say, what, fact, store, task, facts)
+        if fact != awaited and not names_job(task, store, fact, own_sidecar(task, facts, store)):
+            return say(404, "Not shown", _NOT_ITS_JOB, {"Job": fact})
+        return _job(say, conn_id, fact)
     except ModelsLabError as error:
         return say(502, "That did not work", str(error), {"Connection": facts.get("conn_id")})
 
@@ -84,6 +109,13 @@ def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, 
     uri = S3Uri.parse(fact)
     from botocore.exceptions import BotoCoreError, ClientError
 
+    # Asked first: whether an object of others is there is nothing to tell either.
+    if what == "source":
+        refusal = None if is_borne_out(what, uri, task, facts, store) else NOT_SUBMITTED
+    else:
+        refusal = None if is_own_place(what, uri, task, store.profile) else _NOT_ITS_PLACE.format(what=what)
+    if refusal:
+        return say(404, "Not shown", refusal, {"State of the task": task.state, "Place": str(uri)})
     try:
         size = store.s3.head_object(Bucket=uri.bucket, Key=uri.key)["ContentLength"]
     except ClientError as error:
@@ -92,7 +124,7 @@ def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, 
         size = None
     except BotoCoreError as error:
         raise refused(error, uri) from error
-    if size is None or not is_borne_out(what, uri, task, facts, store):
+    if size is None or (what != "source" and not is_borne_out(what, uri, task, facts, store)):
         return _missing(say, what, uri, task, gone=size is None)
     if what in {"manifest", "sidecar"} and size <= _SHOWN_AS_TEXT:
         body = read_object(store.s3, uri) or b""
@@ -108,17 +140,13 @@ def _missing(say: _Speaker, what: What, uri: S3Uri, task: TaskResult, *, gone: b
         return say(404, "Not there yet", f"The {what} is written when the work is done.", facts, again=True)
     if gone:
         return say(404, "Not there", f"There is no {what} at this place: it was not written, or was deleted.", facts)
-    text = (
-        f"An object is there, and nothing but an XCom says that it is this task's {what}: by its arguments and its "
-        "connection the task writes somewhere else. It is not shown."
-    )
+    text = f"An object is there, and no sidecar beside it tells that it is this task's {what}. It is not shown."
     return say(404, "Not shown", text, facts)
 
 
 def _job(say: _Speaker, conn_id: str, job_id: str) -> Response:
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
-    open_store(conn_id)  # refuses connections of other types
     hook = ModelsLabHook(conn_id)
     answer: Answer = hook.fetch(job_id)
     facts: dict[str, Any] = {"Job": job_id, "Endpoint": hook.base_url, "Connection": conn_id}

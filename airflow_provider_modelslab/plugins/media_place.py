@@ -1,17 +1,18 @@
 """What a link leads to: only what this task wrote itself, and only where S3 or Airflow bears that out.
 
 An ``s3://`` URI in an XCom is a claim, which is checked before it is signed: a result and a manifest lie where this
-task writes (see :mod:`~airflow_provider_modelslab.plugins.own_places`), and a clip is among the task's rendered fields
-or in the sidecar of its result.
+task writes (see :mod:`~airflow_provider_modelslab.plugins.own_places`), and a clip is the task's own (see
+:mod:`~airflow_provider_modelslab.plugins.own_records`). So is a job before the endpoint is asked about it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_modelslab.links.media import FACTS_KEY
 from airflow_provider_modelslab.plugins.own_places import is_result, is_results_manifest
+from airflow_provider_modelslab.plugins.own_records import is_own_source
 from airflow_provider_modelslab.plugins.task_results import xcom_value
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.plugins.gallery_store import Store
     from airflow_provider_modelslab.plugins.task_results import TaskResult
+    from airflow_provider_modelslab.storage.profile import S3Profile
 
-__all__ = ["FILES", "What", "is_borne_out", "read_facts"]
+__all__ = ["FILES", "What", "awaited_job", "is_borne_out", "is_own_place", "own_sidecar", "read_facts"]
 
 What = Literal["result", "source", "manifest", "sidecar", "job"]
 
@@ -42,33 +44,52 @@ def read_facts(session: Session, task: TaskResult) -> dict[str, str]:
     return {name: value for name, value in told.items() if isinstance(value, str)}
 
 
+def awaited_job(session: Session, task: TaskResult) -> str | None:
+    """The job that a deferred task waits for, as the triggerer was told: a task without a bucket has no ledger."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.trigger import Trigger
+    from sqlalchemy import select
+    from sqlalchemy.orm import lazyload
+
+    key = {"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "map_index": task.map_index}
+    where = [getattr(TaskInstance, name) == value for name, value in {**key, "state": "deferred"}.items()]
+    query = select(Trigger).join(TaskInstance, TaskInstance.trigger_id == Trigger.id).where(*where)
+    trigger = session.scalars(query.options(lazyload(Trigger.task_instance))).first()
+    job_id = trigger.kwargs.get("job_id") if trigger else None
+    return None if job_id is None else str(job_id)
+
+
+def is_own_place(what: What, uri: S3Uri, task: TaskResult, profile: S3Profile) -> bool:
+    """Whether this task writes its result or manifest there, whether anything is there or not."""
+    result = _result_told_of(what, uri)
+    return is_results_manifest(task, profile, uri) if result is None else is_result(task, profile, result)
+
+
 def is_borne_out(what: What, uri: S3Uri, task: TaskResult, facts: Mapping[str, str], store: Store) -> bool:
     """Whether more than an XCom says that this object is the task's.
 
     :raises StorageConfigurationError: when S3 refuses.
     """
-    if what == "result":
-        return is_result(task, store.profile, uri) and bool(store.sidecar(uri))
     if what == "source":
-        if str(uri) in _texts(task.fields):
-            return True
-        named = facts.get("result", "")
-        result = S3Uri.parse(named) if named.startswith("s3://") else None
-        told = store.sidecar(result) if result and is_result(task, store.profile, result) else {}
-        return (told.get("request") or {}).get("init_video") == str(uri)
-    if uri.key.endswith(".json"):
-        beside = S3Uri(uri.bucket, uri.key.removesuffix(".json"))
-        return is_result(task, store.profile, beside) and bool(store.sidecar(beside))
-    return is_results_manifest(task, store.profile, uri)
+        return is_own_source(task, store, str(uri), own_sidecar(task, facts, store))
+    if not is_own_place(what, uri, task, store.profile):
+        return False
+    result = _result_told_of(what, uri)
+    return result is None or bool(store.sidecar(result))
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """All texts in a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
+def own_sidecar(task: TaskResult, facts: Mapping[str, str], store: Store) -> dict[str, Any]:
+    """What the sidecar of the task's own result tells; empty where there is none.
+
+    :raises StorageConfigurationError: when S3 refuses.
+    """
+    named = facts.get("result", "")
+    result = S3Uri.parse(named) if named.startswith("s3://") else None
+    return store.sidecar(result) if result and is_result(task, store.profile, result) else {}
+
+
+def _result_told_of(what: What, uri: S3Uri) -> S3Uri | None:
+    """The result itself, or the one that this sidecar tells of; ``None`` for a batch's results manifest."""
+    if what == "result":
+        return uri
+    return S3Uri(uri.bucket, uri.key.removesuffix(".json")) if uri.key.endswith(".json") else None

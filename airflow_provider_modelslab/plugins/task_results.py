@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_modelslab.plugins.declared import Declared, is_cut, read_declared
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -16,15 +20,16 @@ if TYPE_CHECKING:
 __all__ = [
     "ENDED",
     "OPERATORS",
-    "UNKNOWN",
     "TaskResult",
-    "declared_destination",
     "is_ours",
     "kind_of",
+    "manifest_in",
     "read_task",
     "shown_fields",
     "xcom_value",
 ]
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["single", "batch", "other"]
 
@@ -41,11 +46,18 @@ OPERATORS = (
 ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 """States of a task instance after which nothing changes by itself."""
 
-UNKNOWN = "{{ unknown }}"
-"""Stands for an argument of which nothing is known any more: a template that could be rendered to anything."""
+_TEXTS = ("uri", "sidecar_uri", "manifest", "retry", "conn_id", "model_id", "content_type", "sha256")
+_COUNTS = ("found", "landed", "skipped", "failed", "pending", "duplicates", "bytes")
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(_TEXTS, str),
+    **dict.fromkeys((*_COUNTS, "seconds", "seed", "generation_time_s", "eta_s"), (int, float)),
+    "job_id": (str, int),
+    "links": list,
+    "request": Mapping,
+}
+"""Of what is shown of a manifest or a summary, where it is there at all."""
 
 _OURS = re.compile(r"Video2Video|modelslab_video2video|local_video2video")
-_CUT = "Truncated. You can change this behaviour in [core]max_templated_field_length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,7 @@ class TaskResult:
     :param state: Airflow's state; ``None`` before it is scheduled.
     :param returned: what the task returned; ``None`` while it has not, or when it failed.
     :param fields: its rendered template fields; Airflow keeps those of a task's last runs only.
-    :param declared: its argument ``destination`` as the Dag has it, where Airflow no longer has the rendered fields.
+    :param declared: its arguments as the Dag has them.
     """
 
     dag_id: str
@@ -71,23 +83,27 @@ class TaskResult:
     ended_at: datetime | None
     returned: Any = None
     fields: dict[str, Any] = field(default_factory=dict)
-    declared: str | None = None
+    declared: Declared = field(default_factory=Declared)
 
     @property
     def kind(self) -> Kind:
         """Whether it made one video, many, or is no task of this provider."""
         return kind_of(self.operator, self.returned)
 
+    def argument(self, name: str) -> Any:
+        """An argument, rendered; as the Dag has it where Airflow has forgotten how the task's fields were rendered."""
+        return self.fields.get(name) if self.fields else self.declared.text(name)
+
     @property
     def destination(self) -> str | None:
         """The argument ``destination``, rendered; a template where Airflow has forgotten how it was rendered."""
-        given = self.fields.get("destination", self.declared)
+        given = self.argument("destination")
         return None if given is None else str(given)
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What it returned, when that is a manifest or a summary of this provider; else empty."""
-        return dict(self.returned) if _is_manifest(self.returned) or _is_summary(self.returned) else {}
+        """What it returned, see :func:`manifest_in`."""
+        return manifest_in(self.returned)
 
 
 def read_task(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> TaskResult | None:
@@ -133,27 +149,15 @@ def read_task(session: Session, dag_id: str, run_id: str, task_id: str, map_inde
         ended_at=row.end_date,
         returned=xcom_value(returned),
         fields=shown_fields(fields),
-        declared=None if fields else declared_destination(session, row.dag_version_id, task_id),
+        declared=read_declared(session, row.dag_version_id, task_id),
     )
 
 
-def declared_destination(session: Session, dag_version_id: Any, task_id: str) -> str | None:
-    """A task's argument ``destination`` in the Dag's version that it ran with; :data:`UNKNOWN` where that is lost."""
-    from airflow.models.serialized_dag import SerializedDagModel
-    from sqlalchemy import select
-
-    query = select(SerializedDagModel).where(SerializedDagModel.dag_version_id == dag_version_id)
-    found = session.execute(query).scalar_one_or_none()
-    tasks = ((found.data if found else None) or {}).get("dag", {}).get("tasks", [])
-    task = next((one["__var"] for one in tasks if one["__var"].get("task_id") == task_id), None)
-    if task is None or "destination" in str(task.get("expand_input")):
-        return UNKNOWN
-    given = (task.get("partial_kwargs") if task.get("_is_mapped") else task).get("destination")
-    return given if given is None or isinstance(given, str) else UNKNOWN
-
-
 def xcom_value(value: Any) -> Any:
-    """A stored XCom as plain JSON: read by its custom backend where Airflow has one, else as it is or decoded."""
+    """A stored XCom as plain JSON: read by its custom backend where Airflow has one, else as it is or decoded.
+
+    ``None`` where the backend cannot read it: what it keeps elsewhere may be gone.
+    """
     from airflow.configuration import conf
 
     if value is not None and "BaseXCom" not in conf.get("core", "xcom_backend", fallback="BaseXCom"):
@@ -161,13 +165,24 @@ def xcom_value(value: Any) -> Any:
 
         from airflow.sdk.execution_time.xcom import resolve_xcom_backend
 
-        value = resolve_xcom_backend().deserialize_value(SimpleNamespace(value=value))
+        try:
+            value = resolve_xcom_backend().deserialize_value(SimpleNamespace(value=value))
+        except Exception as error:  # noqa: BLE001 - whatever a backend raises, the other tasks are to be shown
+            log.warning("An XCom cannot be read by its backend: %s", type(error).__name__)
+            return None
     if isinstance(value, str):
         try:
             return json.loads(value)
         except ValueError:
             return value
     return value
+
+
+def manifest_in(returned: Any) -> dict[str, Any]:
+    """A manifest or a summary of this provider, without what has another type than there: people can edit XComs."""
+    if not (_is_manifest(returned) or _is_summary(returned)):
+        return {}
+    return {name: value for name, value in returned.items() if name not in _TYPES or _is_sound(value, _TYPES[name])}
 
 
 def shown_fields(fields: Any) -> dict[str, Any]:
@@ -177,7 +192,7 @@ def shown_fields(fields: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in fields.items()
-        if value not in (None, "", "None") and not (isinstance(value, str) and value.startswith(_CUT[:10]))
+        if value not in (None, "", "None") and not (isinstance(value, str) and is_cut(value))
     }
 
 
@@ -195,6 +210,10 @@ def kind_of(operator: str, returned: Any) -> Kind:
     if not is_ours(operator):
         return "other"
     return "batch" if "batch" in operator.lower() else "single"
+
+
+def _is_sound(value: Any, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kind) and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def _is_manifest(value: Any) -> bool:

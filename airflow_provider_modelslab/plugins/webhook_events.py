@@ -1,20 +1,25 @@
-"""A video is ready, as an asset event: once for each job, however many workers and calls there are."""
+"""A video is ready, as an asset event: once for each job within two days, however many workers and calls there are."""
 
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = ["DEFAULT_ASSET", "asset_uri", "note_finished"]
+__all__ = ["DEFAULT_ASSET", "REMEMBERED", "asset_uri", "note_finished"]
 
 log = logging.getLogger(__name__)
 
 DEFAULT_ASSET = "x-modelslab://CONN_ID/finished"
 """The asset's URI, unless ``[modelslab] webhook_asset`` says otherwise. For any scheme that does not begin with ``x-``
 Airflow loads all providers to see who normalises it, 0.3 s in each process that parses a Dag."""
+
+REMEMBERED = timedelta(hours=48)
+"""How far back an event for the same job is looked for. The vendor keeps results, and so tells of jobs, for 24 hours; a
+server of one's own may number its jobs anew one day. It also bounds what is read at each call."""
 
 
 def asset_uri(conn_id: str) -> str:
@@ -25,12 +30,12 @@ def asset_uri(conn_id: str) -> str:
 
 
 def note_finished(uri: str, extra: dict[str, Any], session: Session) -> bool:
-    """Add an event to the asset, unless there is one for this job; Airflow then starts what is scheduled on it.
+    """Add an event to the asset, unless a recent one is for this job; Airflow then starts what is scheduled on it.
 
     The asset's row is locked until the session's transaction ends, so of two API servers that got the same call one
     finds the other's event. Nothing happens where no Dag knows the asset.
 
-    :param extra: of the event; ``job_id`` is what is looked for.
+    :param extra: of the event; ``conn_id`` and ``job_id`` are what is looked for: connections may share an asset.
     :return: whether an event was added.
     """
     import sqlalchemy as sa
@@ -47,9 +52,13 @@ def note_finished(uri: str, extra: dict[str, Any], session: Session) -> bool:
             .values(uri=AssetModel.uri)
             .execution_options(synchronize_session=False)
         )
-        told_job = sa.type_coerce(AssetEvent.extra, sa.JSON())["job_id"].as_string()
-        told = sa.select(AssetEvent.id).where(AssetEvent.asset_id == asset.id, told_job == extra["job_id"]).limit(1)
-        if session.scalar(told) is None:
+        stored = sa.type_coerce(AssetEvent.extra, sa.JSON())
+        told = sa.select(AssetEvent.id).where(
+            AssetEvent.asset_id == asset.id,
+            AssetEvent.timestamp > datetime.now(UTC) - REMEMBERED,
+            *(stored[name].as_string() == extra[name] for name in ("job_id", "conn_id")),
+        )
+        if session.scalar(told.limit(1)) is None:
             asset_manager.register_asset_change(asset=asset, extra=extra, source_is_api=True, session=session)
             added = True
     if not assets:

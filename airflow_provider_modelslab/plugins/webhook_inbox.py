@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections import OrderedDict
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
+from airflow_provider_modelslab.plugins.webhook_events import REMEMBERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,8 +30,8 @@ _ASK_AGAIN = frozenset({Reason.RATE_LIMIT, Reason.TRANSPORT})
 _MOST_LATER = 1_000
 """Jobs whose waiting tasks are looked for once more a little later, at most."""
 
-_REMEMBERED = 10_000
-"""Jobs that a process remembers to have told of; Airflow's database knows the others."""
+_MOST_REMEMBERED = 10_000
+"""Jobs that a process remembers to have told of, at most; Airflow's database knows the others."""
 
 
 class Taken(StrEnum):
@@ -48,6 +51,7 @@ class Inbox:
     :param wake: wakes who waits for it, ``everywhere`` or in the run that the claim names; blocks, and returns whether
         that is settled.
     :param gate: keeps leaked tokens from turning into floods of calls to the endpoint.
+    :param clock: seconds.
     :param pauses: seconds before each further try to wake somebody, when the first was too early: a webhook may come
         before the task has begun to wait.
     """
@@ -60,14 +64,16 @@ class Inbox:
         wake: Callable[..., bool],
         gate: Gate,
         pauses: Sequence[float],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fetch = fetch
         self._tell = tell
         self._wake = wake
         self._gate = gate
         self._pauses = tuple(pauses)
+        self._clock = clock
         self._asking: set[tuple[str, str]] = set()
-        self._told: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._told: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._later: set[asyncio.Task[None]] = set()
 
     async def take(self, conn_id: str, claim: Claim) -> Taken:
@@ -79,7 +85,8 @@ class Inbox:
         job = (conn_id, claim.job_id)
         if claim.says_running:
             return Taken.NOT_DONE
-        if job in self._told or job in self._asking:
+        told_before = self._clock() - self._told.get(job, -math.inf) < REMEMBERED.total_seconds()
+        if told_before or job in self._asking:
             return Taken.DUPLICATE
         self._asking.add(job)
         try:
@@ -95,8 +102,8 @@ class Inbox:
             self._later.add(later)
             later.add_done_callback(self._later.discard)
         if taken is Taken.TOLD:
-            self._told[job] = None
-            if len(self._told) > _REMEMBERED:
+            self._told[job] = self._clock()
+            if len(self._told) > _MOST_REMEMBERED:
                 self._told.popitem(last=False)
         return taken
 

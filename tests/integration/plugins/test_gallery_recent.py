@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from airflow.sdk import DAG
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
+from airflow_provider_modelslab.plugins.declared import UNKNOWN, read_declared
+from airflow_provider_modelslab.plugins.gallery_data import describe_single, media_of
 from airflow_provider_modelslab.plugins.gallery_recent import PAGE_SIZE, read_recent
-from airflow_provider_modelslab.plugins.task_results import UNKNOWN, declared_destination, read_task
+from airflow_provider_modelslab.plugins.gallery_store import Store
+from airflow_provider_modelslab.plugins.task_results import read_task
+from airflow_provider_modelslab.storage.profile import S3Profile
 from tests.support.airflow_versions import DagSerialization
 
 NEWEST = datetime(2026, 11, 1, tzinfo=UTC)
@@ -62,6 +69,7 @@ def add(
     key = {"dag_id": dag_id, "run_id": run_id, "task_id": "restyle", "map_index": -1}
     own = {"id": uuid.uuid4(), "operator": operator, "state": state, "try_number": 1, "max_tries": 0, "pool": "default"}
     own["dag_version_id"] = version
+    own["custom_operator_name"] = operator if operator.startswith("@") else None
     rows: list[tuple[Any, dict[str, Any]]] = [
         (DagRun, run | {"run_type": "manual", "span_status": "ended", "clear_number": 0, "log_template_id": 1}),
         (TaskInstance, key | own | {"pool_slots": 1, "end_date": moment, "start_date": moment}),
@@ -104,6 +112,61 @@ def test_pages_lose_and_repeat_nothing_where_runs_share_a_moment(session: Sessio
     assert len(set(seen)) == count
 
 
+@pytest.mark.parametrize("batch", ["", "_batch"])
+@pytest.mark.parametrize("where", ["", "local_"])
+def test_tasks_of_all_decorators_show(session: Session, where: str, batch: str) -> None:
+    add(session, 1, operator=f"@task.modelslab_{where}video2video{batch}")
+    add(session, 2, operator="@task.bash")
+    assert [item["run_id"] for item in read_recent(session, {"films"})["items"]] == ["run_1"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"request": "x"},
+        {"uri": 5, "sidecar_uri": [], "links": 5, "conn_id": {}},
+        {"uri": "s3://", "model_id": {"a": 1}},
+        {"seed": float("nan"), "generation_time_s": float("inf")},
+        {"job_id": None, "request": []},
+    ],
+)
+@pytest.mark.parametrize("rendered", [True, False])
+def test_one_odd_xcom_spoils_nothing(session: Session, odd: dict[str, Any], rendered: bool) -> None:
+    add(session, 1, returned=MANIFEST | odd, rendered=rendered)
+    add(session, 2)
+    first, second = read_recent(session, {"films"})["items"]
+    json.dumps(first, allow_nan=False)
+    assert (first["kind"], first["prompt"]) == ("single", "a boat 1" if rendered else None)
+    assert second["seed"] == 3
+    found = read_task(session, "films", "run_1", "restyle")
+    assert found is not None
+    for store in (None, Store(boto3.client("s3", region_name="eu-central-1"), S3Profile(bucket="clips"))):
+        shown = describe_single(found, store)
+        json.dumps(shown, allow_nan=False)
+        assert set(media_of(found, shown)) <= {"result"}
+
+
+def test_what_a_custom_backend_has_lost_is_an_item_without_facts(
+    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    class Elsewhere(BaseXCom):
+        @staticmethod
+        def deserialize_value(result: Any) -> Any:
+            return json.loads((tmp_path / result.value).read_text())
+
+    monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", "tests.Elsewhere")
+    monkeypatch.setattr("airflow.sdk.execution_time.xcom.resolve_xcom_backend", lambda: Elsewhere)
+    (tmp_path / "here.json").write_text(json.dumps(MANIFEST))
+    add(session, 1, returned="gone.json")
+    add(session, 2, returned="here.json")
+    gone, here = read_recent(session, {"films"})["items"]
+    assert (gone["kind"], gone["seed"], gone["prompt"]) == ("single", None, "a boat 1")
+    assert here["seed"] == 3
+    assert read_task(session, "films", "run_1", "restyle") is not None
+
+
 def test_what_no_page_told_is_refused(session: Session) -> None:
     for after in ("yesterday", "2026-11-01T00:00:00+00:00", "2026-11-01T00:00:00+00:00/x"):
         with pytest.raises(ValueError, match=r".+"):
@@ -140,7 +203,7 @@ def test_where_a_task_writes_is_read_from_its_dag_when_airflow_has_forgotten_how
     row = {"id": uuid.uuid4(), "dag_id": "films", "dag_version_id": version, "dag_hash": "1"}
     row |= {"created_at": NEWEST, "last_updated": NEWEST, "data": DagSerialization.to_dict(dag)}
     session.execute(SerializedDagModel.__table__.insert().values(**row))
-    declared = {task: declared_destination(session, version, task) for task in (*dag.task_dict, "gone")}
+    declared = {task: read_declared(session, version, task).text("destination") for task in (*dag.task_dict, "gone")}
     assert declared == {
         "restyle": "s3://films/{{ ds }}/",
         "same": "s3://films/all/",
@@ -148,8 +211,8 @@ def test_where_a_task_writes_is_read_from_its_dag_when_airflow_has_forgotten_how
         "plain": None,
         "gone": UNKNOWN,
     }
-    assert declared_destination(session, uuid.uuid4(), "restyle") == UNKNOWN
-    assert declared_destination(session, None, "restyle") == UNKNOWN
+    assert read_declared(session, uuid.uuid4(), "restyle").text("destination") == UNKNOWN
+    assert read_declared(session, None, "restyle").text("destination") == UNKNOWN
 
     add(session, 1, version=version)
     add(session, 2, version=version, rendered=False)

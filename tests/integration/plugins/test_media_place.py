@@ -65,12 +65,17 @@ def test_a_result_is_where_the_task_writes_and_has_a_sidecar(store: Store) -> No
         assert not borne_out(store, "result", f"s3://{BUCKET}/{other}", destination=f"s3://{BUCKET}/{other}")
 
 
-def test_a_clip_is_in_the_rendered_fields_or_in_the_sidecar(store: Store) -> None:
+def test_a_clip_is_in_the_sidecar_or_was_asked_for_below_the_prefix(store: Store) -> None:
     assert borne_out(store, "source", SOURCE)
     waiting = {"result": f"s3://{BUCKET}/out/not-there-yet.mp4"}
-    assert borne_out(store, "source", SOURCE, waiting, init_video=SOURCE)
-    assert borne_out(store, "source", SOURCE, waiting, job={"request": {"init_video": SOURCE}})
-    assert not borne_out(store, "source", SOURCE, waiting, init_video=f"see {SOURCE}")
+    below = f"s3://{BUCKET}/out/in/clip.mp4"
+    assert borne_out(store, "source", below, waiting, init_video=below)
+    assert borne_out(store, "source", below, waiting, job={"request": {"init_video": below}})
+    assert not borne_out(store, "source", below, waiting, init_video=f"see {below}")
+    assert not borne_out(store, "source", below, waiting, prompt=below)
+    # What a run was told to read may be anything.
+    assert not borne_out(store, "source", SOURCE, waiting, init_video=SOURCE)
+    assert not borne_out(store, "source", SOURCE, waiting, job={"request": {"init_video": SOURCE}})
     assert not borne_out(store, "source", SOURCE, {})
     assert not borne_out(store, "source", f"s3://{BUCKET}/private/payroll.json", init_video=SOURCE)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_modelslab.plugins.declared import UNKNOWN, Declared
 from airflow_provider_modelslab.plugins.own_places import is_result, is_results_manifest, manifest_folder
-from airflow_provider_modelslab.plugins.task_results import UNKNOWN, TaskResult
+from airflow_provider_modelslab.plugins.task_results import TaskResult
 from airflow_provider_modelslab.storage.profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -18,7 +19,8 @@ NOWHERE = S3Profile()
 
 def task(destination: str | None, *, map_index: int = -1, declared: bool = False) -> TaskResult:
     """A task instance; ``declared``: Airflow has forgotten how it was rendered."""
-    known: dict[str, Any] = {"declared": destination} if declared else {"fields": {"destination": destination}}
+    given = {"destination": destination}
+    known: dict[str, Any] = {"declared": Declared(given)} if declared else {"fields": given}
     return TaskResult("films", "manual_1", "restyle", map_index, "x", "success", 1, None, None, **known)
 
 

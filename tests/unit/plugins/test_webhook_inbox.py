@@ -28,7 +28,10 @@ class World:
         self.woken: list[tuple[str, bool]] = []
         self.settled_at = 1
         gate = Gate(**{"per_minute": 100, **limits})
-        self.inbox = Inbox(fetch=self._fetch, tell=self._tell, wake=self._wake, gate=gate, pauses=(0, 0))
+        self.now = 0.0
+        self.inbox = Inbox(
+            fetch=self._fetch, tell=self._tell, wake=self._wake, gate=gate, pauses=(0, 0), clock=lambda: self.now
+        )
 
     def _fetch(self, conn_id: str, job_id: str) -> Answer:
         self.asked.append(job_id)
@@ -49,6 +52,15 @@ async def test_what_is_done_is_told_once() -> None:
     assert await world.inbox.take("d", Claim("1")) is Taken.TOLD  # another account's job of the same number
     assert world.asked == ["1", "1"]
     assert world.told == [("c", "1", Finished("1", LINKS)), ("d", "1", Finished("1", LINKS))]
+
+
+async def test_a_number_that_is_given_again_after_two_days_is_another_job() -> None:
+    world = World(lambda job_id: Finished(job_id, LINKS))
+    taken = []
+    for hours in (0, 47, 49):
+        world.now = hours * 3600.0
+        taken.append(await world.inbox.take("c", Claim("1")))
+    assert taken == [Taken.TOLD, Taken.DUPLICATE, Taken.TOLD]
 
 
 async def test_one_question_at_a_time_for_a_job() -> None:

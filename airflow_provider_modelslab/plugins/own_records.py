@@ -1,0 +1,140 @@
+"""What a task instance used, paid for and read: told by its arguments and its records in S3, never by an XCom alone.
+
+A task's XComs can be edited through Airflow's API, and what a template makes of a run's conf is up to whoever triggers
+the Dag. So an XCom chooses neither the connection nor the job, and an object that a run was told to read is signed only
+once it was checked: a clip is looked at before a job is submitted with it, which the ledger then tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
+from airflow_provider_modelslab.operators.arguments import is_literal
+from airflow_provider_modelslab.storage.ledger import Entries, Entry, Fingerprint, TaskKey
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from airflow_provider_modelslab.plugins.gallery_store import Store
+    from airflow_provider_modelslab.plugins.task_results import TaskResult
+    from airflow_provider_modelslab.storage.profile import S3Profile
+
+__all__ = ["NOT_SUBMITTED", "connection_of", "is_below", "is_own_source", "names_job", "read_ledger"]
+
+NOT_SUBMITTED = (
+    "This clip is not shown before a job was submitted with it, or its result has landed: it was named when the task "
+    "ran, and neither the Dag itself nor the connection's bucket and prefix bear out that it may be looked at."
+)
+
+
+def connection_of(task: TaskResult, named: object = None) -> str:
+    """The connection that a task instance uses, by its arguments.
+
+    :param named: what an XCom says it is; that is only compared.
+    :raises StorageConfigurationError: when the XCom says something else, or Airflow no longer knows the argument.
+    """
+    job = task.argument("job")  # of a task that awaits or fetches another's job, whose connection goes before its own
+    own = (job.get("conn_id") if isinstance(job, Mapping) else None) or task.argument("modelslab_conn_id")
+    own = str(own or DEFAULT_CONN_NAME)
+    if not is_literal(own):
+        raise StorageConfigurationError(
+            "Airflow no longer knows which connection this task used: it keeps the rendered fields of a task's last "
+            "runs only, and the Dag gives the connection by a template, or that version of the Dag is gone"
+        )
+    if named and named != own:
+        raise StorageConfigurationError(
+            f"Only an XCom says that this task used the connection {named!r}; by its arguments it uses {own!r}. "
+            "Nothing was read"
+        )
+    return own
+
+
+def read_ledger(task: TaskResult, store: Store) -> Entries:
+    """The ledger of a task that makes one clip; empty where it has none in S3.
+
+    :raises StorageConfigurationError: when S3 refuses.
+    """
+    from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
+
+    key = TaskKey(task.dag_id, task.task_id, task.run_id, task.map_index)
+    root = store.profile.ledger_root(_destination(task))
+    return S3LedgerStore(store.s3, root.child(key.digest())).load() if root else {}
+
+
+def names_job(task: TaskResult, store: Store, job_id: str, sidecar: Mapping[str, Any]) -> bool:
+    """Whether the task's arguments, the sidecar of its result or its ledger name the job.
+
+    :raises StorageConfigurationError: when S3 refuses.
+    """
+    job = task.argument("job")
+    given = job.get("job_id") if isinstance(job, Mapping) else job
+    if is_literal(given) and _same(given, job_id):
+        return True
+    if _same(sidecar.get("job_id"), job_id):
+        return True
+    entries = _of_kinds(read_ledger(task, store), Entry.JOB, Entry.LANDED)
+    return any(_same(entry.get("job_id"), job_id) for entry in entries)
+
+
+def is_own_source(
+    task: TaskResult, store: Store, source: str, sidecar: Mapping[str, Any], ledger: Entries | None = None
+) -> bool:
+    """Whether a link to the clip may be given: more than an XCom, or a run's conf, names it.
+
+    :param source: as it was recorded; of a link or a local file this says yes, for neither is signed.
+    :param sidecar: of the task's own result; empty where there is none.
+    :param ledger: where it was read already.
+    :raises StorageConfigurationError: for what is no place in S3, and when S3 refuses.
+    """
+    if source.partition("://")[0].strip().lower() != "s3":
+        return True
+    uri = S3Uri.parse(source)
+    if str(uri) == (sidecar.get("request") or {}).get("init_video") or task.declared.names_clip(str(uri)):
+        return True
+    if is_below(store.profile, uri) and str(uri) in _asked_for(task):
+        return True
+    ledger = read_ledger(task, store) if ledger is None else ledger
+    jobs = _of_kinds(ledger, Entry.JOB)
+    if any((entry.get("request") or {}).get("init_video") == str(uri) for entry in jobs):
+        return True
+    return _is_claimed(ledger, uri, store)
+
+
+def is_below(profile: S3Profile, uri: S3Uri) -> bool:
+    """Whether an object lies in the connection's own bucket, below its prefix."""
+    return profile.bucket is not None and str(uri).startswith(str(profile.uri()))
+
+
+def _asked_for(task: TaskResult) -> list[Any]:
+    """What the task's own arguments name, as they were rendered: a clip, or the list of a batch's clips."""
+    job = task.argument("job")
+    handed_on = job.get("request") if isinstance(job, Mapping) else None
+    asked = [task.argument("init_video"), task.argument("source")]
+    return [*asked, handed_on.get("init_video")] if isinstance(handed_on, Mapping) else asked
+
+
+def _is_claimed(ledger: Entries, uri: S3Uri, store: Store) -> bool:
+    """Whether the clip, as it is now, was about to be submitted: it is checked before, and claims tell its digest."""
+    from airflow_provider_modelslab.storage.inputs import identify_input
+
+    claimed = {entry.get("source") for entry in _of_kinds(ledger, Entry.CLAIM)} - {None}
+    identity = identify_input(str(uri), lambda: store.s3) if claimed else None
+    return identity is not None and Fingerprint.of({}, conn_id="", source=identity).source in claimed
+
+
+def _of_kinds(ledger: Entries, *kinds: Entry) -> list[Mapping[str, Any]]:
+    return [entry for name, entry in ledger.items() if name.partition("-")[2] in kinds]
+
+
+def _destination(task: TaskResult) -> S3Uri | None:
+    """Of the task's destination as much as names a bucket for sure."""
+    given = (task.destination or "").strip()
+    head = given.partition("{")[0]
+    is_known = head == given or "/" in head.removeprefix("s3://")
+    return S3Uri.parse(head) if head.startswith("s3://") and is_known else None
+
+
+def _same(given: object, job_id: str) -> bool:
+    return isinstance(given, str | int) and str(given).strip() == job_id
