@@ -114,7 +114,14 @@ _TIMEOUT = Arg(
     type=_seconds,
     default=3600.0,
     metavar="SECONDS",
-    help="Stop waiting so long after the submission; the job itself goes on (default: 3600)",
+    help="Stop waiting so long after the submission, with exit code 3; the job itself goes on (default: 3600)",
+)
+_WATCHING = Arg(
+    ("--timeout",),
+    type=_seconds,
+    default=3600.0,
+    metavar="SECONDS",
+    help="Stop watching after so long, with exit code 3; the job itself goes on (default: 3600)",
 )
 _OVERWRITE = Arg(("--overwrite",), action="store_true", help="Replace an object that is at the destination already")
 
@@ -164,11 +171,11 @@ _SUBMIT = _command(
 )
 _SHOW = _command(
     "show",
-    "Show a job. The exit code is 0 when it is done, 3 while it runs, 1 when it failed or is lost",
+    "Show a job. Exit codes: 0 it is done, 3 it runs, 1 it failed or is lost, 4 the endpoint could not be asked",
     _JOB_ID,
     _CONN_ID,
     Arg(("--watch",), action="store_true", help="Wait until the job ends"),
-    _TIMEOUT,
+    _WATCHING,
 )
 _LAND = _command(
     "land",

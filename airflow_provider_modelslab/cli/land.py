@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_modelslab.api.errors import JobNotFinishedError
 from airflow_provider_modelslab.api.response import Failed, Finished
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.places import destination_of, ledgers_of, read_entries, refuse_to_overwrite
-from airflow_provider_modelslab.cli.running import command, print_record, program, tell
+from airflow_provider_modelslab.cli.running import RUNNING, command, print_record, program, tell
 from airflow_provider_modelslab.operators.arguments import link_suffix
 from airflow_provider_modelslab.storage.checks import require_bucket
 from airflow_provider_modelslab.storage.ledger import Entry, entry_name
@@ -24,18 +23,18 @@ __all__ = ["land"]
 
 
 @command
-def land(args: Namespace) -> None:
+def land(args: Namespace) -> int | None:
     """Land the result and print the manifest. Where ``submit`` began it, its ledger learns that it has landed."""
     hook = open_hook(args.conn_id)
     answer = hook.fetch(args.job_id)
     if isinstance(answer, Failed):
         raise answer.to_error(args.job_id)
     if not isinstance(answer, Finished):
-        raise JobNotFinishedError(
-            f"The job is not done yet (status {answer.status!r}). Wait for it with: {program(args)} show "
-            f"{args.job_id} --watch",
-            job_id=args.job_id,
+        tell(
+            f"Job {args.job_id} is not done yet (status {answer.status!r}). Wait for it with: {program(args)} show "
+            f"{args.job_id} --watch"
         )
+        return RUNNING
     target = destination_of(hook, args.to, args.job_id, link_suffix(answer.links))
     require_bucket(hook.get_s3_client(), target.bucket)
     take, job = _known(hook, target, args.job_id)
@@ -46,6 +45,7 @@ def land(args: Namespace) -> None:
         ledgers_of(hook, target).open(target).landed(take, manifest)
     tell(f"Landed {manifest['uri']}: {manifest['bytes']} bytes, sha256 {manifest['sha256']}")
     print_record(manifest, args.output)
+    return None
 
 
 def _known(hook: ModelsLabHook, target: S3Uri, job_id: str) -> tuple[int | None, Job]:

@@ -17,10 +17,11 @@ from airflow_provider_modelslab.api.errors import ModelsLabError
 if TYPE_CHECKING:
     from argparse import Namespace
 
-__all__ = ["FAILED", "INTERRUPTED", "RUNNING", "USAGE", "RefusedError", "command", "confirm", "program", "tell"]
-__all__ += ["print_record", "print_rows"]
+__all__ = ["FAILED", "INTERRUPTED", "RUNNING", "UNKNOWN", "USAGE", "RefusedError", "command", "confirm", "program"]
+__all__ += ["print_record", "print_rows", "tell"]
 
-FAILED, USAGE, RUNNING, INTERRUPTED = 1, 2, 3, 130
+FAILED, USAGE, RUNNING, UNKNOWN, INTERRUPTED = 1, 2, 3, 4, 130
+"""Exit codes, see docs/cli.md. Scripts act on them, so a job that may still run never has that of a failure."""
 
 _result: ContextVar[TextIO | None] = ContextVar(
     "modelslab_cli_result", default=None
@@ -39,8 +40,10 @@ class RefusedError(Exception):
         self.code = code
 
 
-def command(run: Callable[[Namespace], int | None]) -> Callable[[Namespace], None]:
+def command(run: Callable[[Namespace], int | None], *, on_error: int = FAILED) -> Callable[[Namespace], None]:
     """Make a command of a function that returns its exit code.
+
+    :param on_error: the exit code after an error.
 
     Unlike Airflow's own commands these are not written to Airflow's audit log: that keeps the whole command line, and
     the link of a clip may hold a signature.
@@ -59,7 +62,7 @@ def command(run: Callable[[Namespace], int | None]) -> Callable[[Namespace], Non
             if told is None:
                 raise
             tell(f"error: {told}")
-            code = error.code if isinstance(error, RefusedError) else FAILED
+            code = error.code if isinstance(error, RefusedError) else on_error
         if code:
             raise SystemExit(code)
 

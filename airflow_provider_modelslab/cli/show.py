@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.response import Failed, Finished
+from airflow_provider_modelslab.api.errors import JobFailedError, JobLostError, JobTimeoutError, Reason
+from airflow_provider_modelslab.api.response import Failed, Finished, Processing
 from airflow_provider_modelslab.cli.connections import open_hook
-from airflow_provider_modelslab.cli.running import FAILED, RUNNING, command, print_record, program, tell
+from airflow_provider_modelslab.cli.running import FAILED, RUNNING, UNKNOWN, command, print_record, program, tell
 from airflow_provider_modelslab.cli.watching import watch
 from airflow_provider_modelslab.storage.manifest import Job
 
@@ -15,19 +17,24 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from airflow_provider_modelslab.api.response import Answer
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
 __all__ = ["show"]
 
 
-@command
+_ENDED = {Reason.JOB_FAILED, Reason.JOB_LOST}
+"""What the endpoint says of a job that came to nothing. Any other refusal is one to tell, and the job may well run."""
+
+
+@partial(command, on_error=UNKNOWN)
 def show(args: Namespace) -> int | None:
     """Print the job's state; the exit code tells it too."""
     hook = open_hook(args.conn_id)
     answer: Answer = hook.fetch(args.job_id)
-    if args.watch and not isinstance(answer, Finished | Failed):
-        now = time.time()
-        job = Job(args.job_id, args.conn_id, submitted_at=now, eta=answer.eta)
-        answer = watch(hook, job, deadline=now + args.timeout)
+    if args.watch and isinstance(answer, Processing):
+        answer = _watched(hook, args, answer)
+    if isinstance(answer, Failed) and answer.reason not in _ENDED:
+        raise answer.to_error(args.job_id)
     print_record(_record(args.job_id, answer), args.output)
     if isinstance(answer, Finished):
         tell(
@@ -36,6 +43,19 @@ def show(args: Namespace) -> int | None:
         )
         return None
     return FAILED if isinstance(answer, Failed) else RUNNING
+
+
+def _watched(hook: ModelsLabHook, args: Namespace, answer: Processing) -> Answer:
+    """How the job ended; or what was last heard of it, when the time is up."""
+    heard = [answer]
+    job = Job(args.job_id, args.conn_id, eta=answer.eta)
+    try:
+        return watch(hook, job, deadline=time.time() + args.timeout, on_running=heard.append)
+    except JobTimeoutError:
+        tell(f"Stopped watching after {args.timeout:g} s. Job {args.job_id} goes on, and is billed")
+        return heard[-1]
+    except (JobFailedError, JobLostError) as error:
+        return Failed(error.reason, error.message)
 
 
 def _record(job_id: str, answer: Answer) -> dict[str, Any]:

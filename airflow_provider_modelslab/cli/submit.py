@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_modelslab.api.errors import (
     JobFailedError,
     JobLostError,
+    JobTimeoutError,
     ModelsLabError,
     Reason,
     RequestValidationError,
@@ -22,7 +23,7 @@ from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.interrupts import HeldInterrupts
 from airflow_provider_modelslab.cli.places import destination_of, ledgers_of, refuse_to_overwrite
 from airflow_provider_modelslab.cli.request import request_of
-from airflow_provider_modelslab.cli.running import INTERRUPTED, command, confirm, print_record, program, tell
+from airflow_provider_modelslab.cli.running import INTERRUPTED, RUNNING, command, confirm, print_record, program, tell
 from airflow_provider_modelslab.cli.watching import watch
 from airflow_provider_modelslab.operators import jobs
 from airflow_provider_modelslab.storage.checks import require_bucket
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["submit"]
 
-_GOES_ON = {Reason.TIMEOUT, Reason.LANDING, Reason.STORAGE, Reason.TRANSPORT, Reason.RATE_LIMIT}
+_GOES_ON = {Reason.LANDING, Reason.STORAGE, Reason.TRANSPORT, Reason.RATE_LIMIT}
 _WORTH_TELLING = 1.5  # seconds: a pause that is not one between two tries to write an entry
 
 
@@ -61,11 +62,16 @@ def submit(args: Namespace) -> int | None:
     submission = _Submission(args, hook, request, target)
     try:
         print_record(_buy_and_land(submission), args.output)
-    except KeyboardInterrupt:
+    except (JobTimeoutError, KeyboardInterrupt) as error:
         if submission.job is None:
             raise
+        if isinstance(error, JobTimeoutError):
+            tell(str(error))
         submission.tell_how_to_go_on(submission.job)
-        return INTERRUPTED
+        if isinstance(error, KeyboardInterrupt):
+            return INTERRUPTED
+        print_record(submitted_manifest(submission.job), args.output)  # as with --no-wait
+        return RUNNING
     return None
 
 
@@ -196,6 +202,7 @@ class _Submission:
                 return submitted_manifest(job)
             deadline = jobs.deadline_of(job, self._args.timeout)
             finished = watch(self._hook, job, deadline=deadline)
+        self._ledger.refuse_if_superseded(found)
         tell(f"Done; landing it at {self._target}")
         try:
             manifest = self._hook.land(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,15 +35,19 @@ class Screen(Protocol):
     def update(self, text: str, elapsed: float, left: float | None) -> None:
         """Say what the endpoint told.
 
-        :param elapsed: seconds since the submission.
+        :param elapsed: seconds since the submission, or since it is watched.
         :param left: seconds until the endpoint expects to be done; ``None`` where it does not tell.
         """
 
 
-def watch(hook: ModelsLabHook, job: Job, *, deadline: float) -> Finished:
+def watch(
+    hook: ModelsLabHook, job: Job, *, deadline: float, on_running: Callable[[Processing], object] | None = None
+) -> Finished:
     """Look at a job until it is done.
 
+    :param job: where it does not say when it was submitted, times are told from now on.
     :param deadline: when to give up, in seconds since the epoch.
+    :param on_running: called with each answer that the job runs.
     :raises JobTimeoutError: at the deadline.
     :raises ModelsLabError: as soon as waiting on is of no use.
     """
@@ -54,13 +58,16 @@ def watch(hook: ModelsLabHook, job: Job, *, deadline: float) -> Finished:
     text = "submitted"
     # What an earlier process submitted may be done long since, so it is looked at right away.
     pause = 0.0 if time.time() - submitted_at > policy.min_interval else poller.first_delay()
-    with _screen(f"Job {job.job_id}") as screen:
+    since = "since the submission" if job.submitted_at is not None else "so far"
+    with _screen(f"Job {job.job_id}", since) as screen:
         while True:
             _show(screen, text, submitted_at, expected, pause)
             try:
                 answer = hook.fetch(job.job_id)
                 decision = poller.on_answer(answer)
                 if isinstance(answer, Processing):
+                    if on_running is not None:
+                        on_running(answer)
                     text = answer.status
                     expected = time.time() + answer.eta if answer.eta else expected
             except ModelsLabError as error:
@@ -87,9 +94,9 @@ def _show(screen: Screen, text: str, submitted_at: float, expected: float | None
 
 
 @contextmanager
-def _screen(title: str) -> Iterator[Screen]:
+def _screen(title: str, since: str) -> Iterator[Screen]:
     if not sys.stderr.isatty():
-        yield _Lines(title)
+        yield _Lines(title, since)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -101,13 +108,14 @@ def _screen(title: str) -> Iterator[Screen]:
         TextColumn("{task.fields[times]}", markup=False),
     )
     with Progress(*columns, console=Console(file=sys.stderr), transient=False) as progress:
-        yield _Bar(progress, title)
+        yield _Bar(progress, title, since)
 
 
 class _Bar:
-    def __init__(self, progress: Progress, title: str) -> None:
+    def __init__(self, progress: Progress, title: str, since: str) -> None:
         self._progress = progress
         self._title = title
+        self._since = since
         self._task = progress.add_task(title, total=None, times="")
 
     def update(self, text: str, elapsed: float, left: float | None) -> None:
@@ -117,13 +125,14 @@ class _Bar:
             # Where the endpoint says nothing, or its estimate has passed, the bar only says that it goes on.
             total=None if left is None else elapsed + left,
             completed=elapsed,
-            times=_times(elapsed, left),
+            times=_times(elapsed, left, self._since),
         )
 
 
 class _Lines:
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, since: str) -> None:
         self._title = title
+        self._since = since
         self._said: str | None = None
         self._at = 0.0
 
@@ -132,12 +141,12 @@ class _Lines:
         if text == self._said and now - self._at < _LINE:
             return
         self._said, self._at = text, now
-        tell(f"{self._title}: {text}, {_times(elapsed, left)}")
+        tell(f"{self._title}: {text}, {_times(elapsed, left, self._since)}")
 
 
-def _times(elapsed: float, left: float | None) -> str:
-    since = f"{_clock(elapsed)} since the submission"
-    return since if left is None else f"{since}, about {_clock(left)} to go"
+def _times(elapsed: float, left: float | None, since: str) -> str:
+    gone = f"{_clock(elapsed)} {since}"
+    return gone if left is None else f"{gone}, about {_clock(left)} to go"
 
 
 def _clock(seconds: float) -> str:

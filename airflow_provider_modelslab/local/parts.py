@@ -75,8 +75,8 @@ class Parts:
         if source.pickled and not self._allow_pickle:
             raise RequestValidationError.of(
                 field,
-                f"{source} publishes its weights as pickles, which can hold code and are not read: put a copy in "
-                f"safetensors at {place}, or allow pickles (allow_pickle=True)",
+                f"{source} publishes its weights as pickles, which can hold code and are not read: {_others(field)}put "
+                f"a copy in safetensors at {place}, or allow pickles (allow_pickle=True)",
             )
         if self._offline and not hub.is_cached(source, allow_pickle=self._allow_pickle):
             raise RequestValidationError.of(field, f"{hub.offline_problem(source)}: put its files at {place}")
@@ -159,6 +159,12 @@ class Parts:
             f"there is no {name[:100]!r} on this machine{hint(name, names)}{listed}. To add it, save it as "
             f"{self.shown}/{folder}/{name[:100]}.safetensors, or give org/name on the Hub",
         )
+
+
+def _others(field: str) -> str:
+    """The models of the same kind that can be taken as they are."""
+    ready = [spec.id for spec in shelf.MODELS.values() if spec.base and spec.source.repo and not spec.source.pickled]
+    return f"choose a model that is published as safetensors ({', '.join(ready)}), " if field == "model_id" else ""
 
 
 def _by_label(specs: Mapping[str, Part]) -> dict[str, Part]:

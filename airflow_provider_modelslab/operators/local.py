@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.request import Video2VideoRequest
+    from airflow_provider_modelslab.storage.purchase import Landed
     from airflow_provider_modelslab.storage.uri import S3Uri
 
-__all__ = ["REMOTE_ONLY", "LocalVideo2VideoOperator"]
-
-REMOTE_ONLY = frozenset(
-    {"deferrable", "poll_interval", "max_poll_interval", "wait_for_completion", "check_input", "on_unknown_submission"}
-)
-"""Arguments of the remote operator that have no meaning for a local one, and are accepted."""
+__all__ = ["LocalVideo2VideoOperator"]
 
 
 class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
@@ -44,17 +40,23 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
     All attributes of the endpoint are arguments, see :class:`Video2VideoArguments`; those that say where and how it
     runs are in :class:`~airflow_provider_modelslab.operators.local_arguments.LocalArguments`. Besides them:
 
-    :param waiting: arguments of the remote operator that have no meaning here (``deferrable``, ``poll_interval``,
-        ``max_poll_interval``, ``wait_for_completion``, ``check_input``, ``on_unknown_submission``) are accepted.
+    :param land_result: the remote operator's; only ``True``, since no endpoint keeps the result.
+    :param wait_for_completion: the remote operator's; accepted, and without a meaning here.
     :raises RequestValidationError: naming each attribute that is not allowed, or that the model cannot honour.
     :raises StorageConfigurationError: when there is no bucket to land in.
+    :raises ValueError: for ``land_result=False``.
     """
 
     template_fields: Sequence[str] = (*Video2VideoArguments.template_fields, *LocalArguments.machine_fields)
     operator_extra_links = (ModelsLabResultLink(), ModelsLabSourceLink(), ModelsLabManifestLink())
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**{name: value for name, value in arguments.items() if name not in REMOTE_ONLY})
+    def __init__(self, *, land_result: bool = True, wait_for_completion: bool = True, **arguments: Any) -> None:
+        if not land_result:
+            raise ValueError(
+                "land_result: a local result always lands in S3, since no endpoint keeps it; leave the argument out, "
+                f"and say in destination where it lands; got {land_result}"
+            )
+        super().__init__(**arguments)
 
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
@@ -64,6 +66,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
         from airflow_provider_modelslab.storage.inputs import identify_input
         from airflow_provider_modelslab.storage.ledger import Fingerprint
         from airflow_provider_modelslab.storage.relocate import is_gone, relocate
+        from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 
         request = self.build_request()
         self._check_local(request)
@@ -75,6 +78,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
                 f"destination: neither the task nor the connection {self.modelslab_conn_id!r} names a bucket; give "
                 "s3://bucket/..."
             )
+        sidecar_uri(target)  # a longer key, which would be refused when the clip is made
         s3 = self.hook.get_s3_client()
         require_bucket(s3, target.bucket)
         told = {"result": str(target), "manifest": f"{target}.json", "conn_id": self.modelslab_conn_id}
@@ -91,18 +95,23 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
         def gone(manifest: Mapping[str, Any]) -> bool:
             return is_gone(s3, manifest)
 
-        found = ledger.find_landed(fingerprint, policy, attempt, skip_landed=gone)
+        def find() -> Landed | None:
+            return ledger.find_landed(fingerprint, policy, attempt, skip_landed=gone)
+
+        found = find()
         if found is not None:
             self._reused = True
             self.log.info("Take %d has landed before; nothing is made again", found.take)
             manifest = relocate(s3, found.manifest, target)
         else:
-            manifest = self._make(request, target)
+            manifest = self._make(request, target, before_landing=find)
             ledger.record_landed(fingerprint, attempt, manifest)
         tell_manifest(context, self, manifest)
         return manifest
 
-    def _make(self, request: Video2VideoRequest, target: S3Uri) -> dict[str, Any]:
+    def _make(
+        self, request: Video2VideoRequest, target: S3Uri, *, before_landing: Callable[[], object]
+    ) -> dict[str, Any]:
         from airflow_provider_modelslab.local.engine import GenerationInterruptedError
         from airflow_provider_modelslab.storage.local_files import fetch_object
 
@@ -122,6 +131,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
                     raise
                 raise JobTimeoutError(f"The clip was not done after {self.timeout:g} s: {error}") from error
             self.log.info("Made in %.1f s on %s", made.seconds, made.meta.get("device"))
+            before_landing()  # raises where a later try has asked for another one meanwhile
             manifest = self._land(request, made, target, started)
         self.log.info("Landed %s: %d bytes, sha256 %s", manifest["uri"], manifest["bytes"], manifest["sha256"])
         return manifest

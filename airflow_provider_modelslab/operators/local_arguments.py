@@ -53,6 +53,12 @@ class LocalArguments(DestinationArguments):
     :param allow_private_addresses: let ``init_video`` be a link into the own network.
     :param reuse_landed: return a result that has landed when the task is cleared; also by the run's conf.
     :param on_changed_request: when another request has landed before: ``resubmit`` (make the new one) or ``fail``.
+    :param deferrable: the remote operators', as are the next four: accepted, so that a Dag changes the class alone, and
+        without a meaning here.
+    :param poll_interval: see ``deferrable``.
+    :param max_poll_interval: see ``deferrable``.
+    :param check_input: see ``deferrable``.
+    :param on_unknown_submission: see ``deferrable``.
     """
 
     machine_fields: ClassVar[tuple[str, ...]] = (
@@ -81,6 +87,12 @@ class LocalArguments(DestinationArguments):
         allow_private_addresses: bool = False,
         reuse_landed: bool = True,
         on_changed_request: Literal["resubmit", "fail"] = "resubmit",
+        # Declared, since Airflow's partial() takes no names that stand in no signature.
+        deferrable: bool = False,
+        poll_interval: float = 2.0,
+        max_poll_interval: float = 30.0,
+        check_input: bool = True,
+        on_unknown_submission: Literal["fail", "resubmit"] = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(destination=destination, modelslab_conn_id=modelslab_conn_id, **kwargs)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import av
 import pytest
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.cli import watching
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -22,6 +24,7 @@ from tests.support.endpoint_engine import ScriptedEngine
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.s3 import S3Server, content_of
 from tests.support.samples import small_mp4
+from tests.support.shell import Shell
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -144,3 +147,28 @@ class Restyle:
 @pytest.fixture
 def restyle(clip: str) -> Restyle:
     return Restyle(clip)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that watch a job look at it often."""
+    monkeypatch.setattr(watching, "INTERVALS", (0.02, 0.1))
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")  # so that what the commands set is taken back
+
+
+@pytest.fixture
+def airflow(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+@pytest.fixture
+def submit(airflow: Shell, clip: str, bucket: str) -> Callable[..., Any]:
+    """``submit`` with a request and a destination; the manifest, or what was printed where a code is expected."""
+
+    def call(*words: str, prompt: str = "a fox", code: int = 0, to: str = f"s3://{bucket}/out.mp4") -> Any:
+        line = ["submit", clip, "--model-id", "dark-sushi-mix", "--prompt", prompt, "--num-frames", str(FRAMES)]
+        line += ["--to", to, "--yes", *words]
+        assert airflow(*line, "--output", "json") == code, airflow.err
+        return json.loads(airflow.out) if code == 0 else airflow.err
+
+    return call

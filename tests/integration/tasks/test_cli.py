@@ -10,70 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from airflow.cli.cli_parser import get_parser
 
 from airflow_provider_modelslab.batch.ledgers import ClipLedgers
 from airflow_provider_modelslab.cli import watching
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.tasks.conftest import FRAMES, Restyle, Store, WatchedEngine
-from tests.support.connections import KEY, set_modelslab
+from tests.support.connections import set_modelslab
 from tests.support.endpoint import Caller
 from tests.support.s3 import S3Server, keys_of, refusing
+from tests.support.shell import Shell
 from tests.support.tasks import RUN_ID, run
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 pytestmark = pytest.mark.usefixtures("connections", "quick")
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "INTERVALS", (0.02, 0.1))
-    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")  # so that what the commands set is taken back
-
-
-class Shell:
-    """Runs ``airflow modelslab ...`` in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, *words: str) -> int:
-        code = 0
-        self._capsys.readouterr()
-        try:
-            args = get_parser().parse_args(["modelslab", *words])
-            args.func(args)
-        except SystemExit as end:
-            code = int(end.code or 0)
-        self.out, self.err = self._capsys.readouterr()
-        assert KEY not in self.out + self.err
-        assert "Signature" not in self.out + self.err
-        return code
-
-    def json(self, *words: str, code: int = 0) -> Any:
-        assert self(*words, "--output", "json") == code, self.err
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def airflow(capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(capsys)
-
-
-@pytest.fixture
-def submit(airflow: Shell, clip: str, bucket: str) -> Callable[..., Any]:
-    """``submit`` with a request and a destination; the manifest, or what was printed where a code is expected."""
-
-    def call(*words: str, prompt: str = "a fox", code: int = 0, to: str = f"s3://{bucket}/out.mp4") -> Any:
-        line = ["submit", clip, "--model-id", "dark-sushi-mix", "--prompt", prompt, "--num-frames", str(FRAMES)]
-        line += ["--to", to, "--yes", *words]
-        assert airflow(*line, "--output", "json") == code, airflow.err
-        return json.loads(airflow.out) if code == 0 else airflow.err
-
-    return call
 
 
 def test_a_clip_is_submitted_watched_and_landed(
@@ -246,8 +197,6 @@ def test_not_waiting_leaves_a_job_to_show_and_land(
     job = manifest["job_id"]
     assert f"airflow modelslab land {job} --to s3://{bucket}/out.mp4" in airflow.err
     assert airflow.json("show", job, code=3)["state"] == "running"
-    assert airflow("land", job, "--to", f"s3://{bucket}/out.mp4") == 1
-    assert f"airflow modelslab show {job} --watch" in airflow.err
     told = airflow.json("ledger", f"s3://{bucket}/out.mp4")[0]["next"]
     assert told.startswith(f"The next attempt pays nothing: it waits for job {job}")
     gate.set()

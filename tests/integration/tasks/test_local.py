@@ -14,6 +14,7 @@ from airflow_provider_modelslab.api.errors import (
     RequestValidationError,
     StorageConfigurationError,
 )
+from airflow_provider_modelslab.local import hub
 from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from tests.integration.tasks.conftest import Store
@@ -133,6 +134,28 @@ def test_what_cannot_be_done_is_named(local: Make, changes: dict[str, Any], fiel
     with pytest.raises(RequestValidationError) as caught:
         execute(local(**changes))
     assert field in caught.value.fields
+
+
+def test_a_model_that_is_published_as_pickles_says_what_to_do_before_a_download(
+    local: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: object, **__: object) -> Path:
+        raise AssertionError("the Hub was asked")
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    with pytest.raises(RequestValidationError) as caught:
+        execute(local(model_id="dark-sushi-mix", model_dir="/models"))
+    told = (
+        "stablediffusionapi/dark-sushi-mix publishes its weights as pickles, which can hold code and are not read: "
+        "choose a model that is published as safetensors (epicrealismnaturalsi), put a copy in safetensors at "
+        "/models/dark-sushi-mix, or allow pickles (allow_pickle=True)"
+    )
+    assert caught.value.fields == {"model_id": [told]}
+    with pytest.raises(RequestValidationError, match=r"a copy in safetensors at <model_dir>/dark-sushi-mix, or allow"):
+        execute(local(model_id="dark-sushi-mix"))
+    for given in ({"model_id": "dark-sushi-mix", "allow_pickle": True}, {"model_id": "epicrealismnaturalsi"}):
+        with pytest.raises(AssertionError, match="the Hub was asked"):
+            execute(local(**given))
 
 
 def test_a_missing_object_and_a_missing_bucket_are_named(

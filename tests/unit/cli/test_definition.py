@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from airflow.cli.cli_config import ActionCommand, GroupCommand
@@ -12,9 +14,11 @@ from airflow.cli.cli_parser import get_parser
 
 from airflow_provider_modelslab import get_provider_info
 from airflow_provider_modelslab.api.request import ATTRIBUTES
+from airflow_provider_modelslab.cli import running
 from airflow_provider_modelslab.cli.__main__ import main
 from airflow_provider_modelslab.cli.definition import FLAGS, get_modelslab_cli_commands
 
+EXIT_CODES = {0, running.FAILED, running.USAGE, running.RUNNING, running.UNKNOWN, running.INTERRUPTED}
 COMMANDS = ["check", "land", "ledger", "server", "show", "submit"]
 
 
@@ -70,3 +74,19 @@ def test_help_tells_what_the_request_says_of_each_flag(capsys: pytest.CaptureFix
         with pytest.raises(SystemExit):
             run(["submit", "--help"])
         assert "Denoising steps, at most 50." in capsys.readouterr().out
+
+
+def test_every_exit_code_is_documented() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/cli.md").read_text()
+    told = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
+    assert [int(code) for code in told] == sorted(EXIT_CODES)
+
+
+def test_each_timeout_says_what_it_counts_from_and_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, said in (
+        ("submit", "so long after the submission, with exit code 3"),
+        ("show", "so long, with exit code 3"),
+    ):
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        assert said in " ".join(capsys.readouterr().out.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -50,6 +51,7 @@ def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) ->
     # The eta would be waited for; here it is only told, since the pauses have an upper bound of two milliseconds.
     assert watch(*looks, DONE) == DONE
     lines = capsys.readouterr().err.splitlines()
+    assert "submission" not in "".join(lines)  # nobody said when that was
     assert [line.partition(",")[0] for line in lines] == ["Job 7: submitted", "Job 7: queued", "Job 7: processing"]
     assert lines[1].endswith("about 10:00 to go")
     assert lines[2].endswith("about 1:00 to go")
@@ -59,7 +61,7 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    watch(Processing("7", "processing", 30.0), *itertools.repeat(Processing("7"), 3), DONE)
+    watch(Processing("7", "processing", 30.0), *itertools.repeat(Processing("7"), 3), DONE, submitted_at=time.time())
     shown = terminal.getvalue()
     assert "Job 7: processing" in shown
     assert "since the submission" in shown

@@ -1,0 +1,37 @@
+"""What came out of templates, where a Dag renders to Python's own types: ``render_template_as_native_obj=True``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+
+__all__ = ["texts_again"]
+
+_TEXTS = ("model_id", "prompt", "negative_prompt", "adapter_lora", "motion_module")
+_NAMES = ("lora_models", "motion_loras")
+
+
+def texts_again(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes, with whole numbers as texts where a text belongs: the prompt 1984 comes as a number.
+
+    One in the Dag's own file is refused while it is parsed, so it is what a template or a task made of a text. Of any
+    other value it cannot be told what the text was: 1.50 has become 1.5.
+
+    :raises RequestValidationError: naming each text that has become another value.
+    """
+    given = dict(attributes)
+    fields = {}
+    for name in (*_TEXTS, *_NAMES):
+        value = given.get(name)
+        if type(value) is int:
+            given[name] = str(value)
+        elif name in _TEXTS and not (value is None or isinstance(value, str)):
+            fields[name] = [
+                f"must be text; got {value!r:.200}. With render_template_as_native_obj=True a text that reads as a "
+                "Python value becomes that value; the filter pprint keeps it: {{ params." + name + " | pprint }}"
+            ]
+    if fields:
+        raise RequestValidationError.of_fields(fields)
+    return given
