@@ -40,14 +40,18 @@ class ModelsLabRetryPolicy(RetryPolicy):
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        """Decide by the exception's kind; foreign exceptions are left to the task's own settings."""
+        """Decide by the exception's kind; a batch's, by what it was given up for.
+
+        Foreign exceptions are left to the task's own settings.
+        """
         if not isinstance(exception, ModelsLabError):
             return RetryDecision.default()
         if isinstance(exception, RateLimitError):
             asked = timedelta(seconds=exception.retry_after) if exception.retry_after else self.rate_limit_delay
             return RetryDecision.retry(asked, "rate limit")
-        if exception.reason in _HOPELESS:
-            return RetryDecision.fail(f"no retry helps: {_HOPELESS[exception.reason]}")
+        reason = getattr(exception, "cause", None) or exception.reason
+        if reason in _HOPELESS:
+            return RetryDecision.fail(f"no retry helps: {_HOPELESS[reason]}")
         return RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:

@@ -61,6 +61,8 @@ class ModelsLabError(Exception):
     """
 
     reason: ClassVar[Reason]
+    sent: bool = False
+    """Whether it came of a submit that was begun, rather than of what is looked at before one."""
 
     def __init__(self, message: str, *, job_id: str | None = None, http_status: int | None = None) -> None:
         super().__init__(message)
@@ -165,7 +167,11 @@ class RequestValidationError(ModelsLabError, ValueError):
 
 
 class ChangedRequestError(ModelsLabError, ValueError):
-    """The task paid for another request before, and was told (``on_changed_request="fail"``) not to pay again."""
+    """Another request was paid for in the same place.
+
+    Before this one, and the task was told (``on_changed_request="fail"``) not to pay again; or since, by a later try or
+    another task, so this one pays for nothing and lands nothing.
+    """
 
     reason = Reason.VALIDATION
 

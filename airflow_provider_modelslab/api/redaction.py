@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from airflow_provider_modelslab.api.links import is_http_link
 
-__all__ = ["SECRET_FIELDS", "holds_secret", "redact", "scrub", "strip_path", "strip_query"]
+__all__ = ["SECRET_FIELDS", "hide_queries", "holds_secret", "redact", "scrub", "strip_path", "strip_query"]
 
 SECRET_FIELDS = frozenset({"key", "api_key", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"})
 """Body fields of the API that hold a credential."""
 
 _MASK = "***"
+
+# A slash may be escaped, as in JSON that is quoted.
+_LINK = re.compile(r"(https?:(?:\\?/){2})(?:[^\s/\\?#\"'<>]*@)?([^\s?#\"'<>]*)(?:\?[^\s\"'<>]*)?", re.IGNORECASE)
 
 
 def redact(text: str, secrets: Iterable[str | None]) -> str:
@@ -36,6 +40,11 @@ def strip_query(url: str) -> str:
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     except ValueError:
         return url
+
+
+def hide_queries(text: str) -> str:
+    """Text with user, password and query of all links in it left out: they may open something."""
+    return _LINK.sub(r"\1\2", text)
 
 
 def strip_path(url: str) -> str:

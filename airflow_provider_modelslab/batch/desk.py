@@ -9,7 +9,14 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import Reason
+from airflow_provider_modelslab.api.errors import (
+    ChangedRequestError,
+    Reason,
+    RequestValidationError,
+    SubmissionUnknownError,
+    TransportError,
+)
+from airflow_provider_modelslab.api.narrow_errors import InputRefusedError
 from airflow_provider_modelslab.batch.fence import BatchSupersededError
 from airflow_provider_modelslab.batch.index import LandedIndex
 from airflow_provider_modelslab.batch.ledgers import ClipLedgers, Survey
@@ -33,6 +40,13 @@ _TELL_EVERY = 10.0
 _LOGGED_FAILURES = 20
 _HOPELESS = 20
 _HOPELESS_LANDINGS = 10
+_CLIPS_OWN = (
+    ChangedRequestError,
+    InputRefusedError,
+    RequestValidationError,
+    SubmissionUnknownError,
+    TransportError,
+)  # where they were raised before a submit
 
 
 class BatchDesk:
@@ -127,14 +141,16 @@ class BatchDesk:
             log.warning("%s failed: %s: %s", clip.safe_source, outcome.reason, outcome.message)
         elif count == _LOGGED_FAILURES:
             log.warning("More clips fail; the results manifest names them all")
-        self._done(clip, outcome)
+        own = purchase is None and isinstance(error, _CLIPS_OWN) and not error.sent
+        self._done(clip, outcome, counts=not own)
 
     def too_many(self) -> str | None:
         """Why the batch is given up; ``None`` while it is worth going on.
 
         A clip's failure does not end the batch, however many may fail: the others are wanted too. But when 20 in a row
-        fail, and more than may, the next one would only cost as well. So it would when results cannot be landed,
-        however many may fail.
+        fail, and more than may, the next one would only cost as well. So it would when 10 results in a row cannot be
+        landed, however many may fail. Clips that failed before anything was sent cost nothing, so they do not count: in
+        each rerun they come first again, and would keep back all that lie behind them.
         """
         if self._not_landed_in_a_row >= _HOPELESS_LANDINGS:
             return f"{self._not_landed_in_a_row} results in a row could not be landed"
@@ -149,11 +165,11 @@ class BatchDesk:
             self._told_at = self._clock()
             log.info("%s", self.progress.line())
 
-    def _done(self, clip: ClipPlan, outcome: Outcome) -> None:
+    def _done(self, clip: ClipPlan, outcome: Outcome, *, counts: bool = True) -> None:
         self.outcomes.tell(clip, outcome)
         self.progress.tell(outcome.status)
         if outcome.status == Status.FAILED:
-            self._failed_in_a_row += 1
+            self._failed_in_a_row += counts
             self._not_landed_in_a_row += outcome.reason == Reason.LANDING
         elif outcome.status == Status.LANDED:
             self._failed_in_a_row = self._not_landed_in_a_row = 0

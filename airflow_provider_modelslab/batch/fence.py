@@ -35,7 +35,7 @@ _PAUSES = (0.05, 0.2, 0.8)
 
 
 class BatchSupersededError(ModelsLabError):
-    """The batch was ended by a later attempt: this one, which Airflow had given up, leaves its results manifest alone.
+    """Another attempt at the batch has written where this one, which Airflow had given up, would write or go on.
 
     An error and no summary, because Airflow takes the XCom of such a process too, over that of the later attempt.
     """

@@ -13,7 +13,7 @@ import os.path
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.batch.objects import list_pages, listing_budget
@@ -30,7 +30,6 @@ __all__ = ["ClipLedgers", "Survey"]
 
 _CLIPS = "clips"
 _DEPTH = 16  # folders that are kept apart; those below share the last one
-_BELIEVED = 60.0  # seconds
 
 
 class Survey:
@@ -40,12 +39,20 @@ class Survey:
     :param unseen: results whose ledgers the look did not reach.
     """
 
+    _BELIEVED = 60.0  # seconds
+
     def __init__(
         self, names: Mapping[S3Uri, frozenset[str]], unseen: frozenset[S3Uri], asked: frozenset[S3Uri]
     ) -> None:
         self._names = names
         self._unseen = unseen
         self._asked = asked
+        self._believed_until = time.monotonic() + self._BELIEVED
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether the look is so young that what it told still holds."""
+        return time.monotonic() < self._believed_until
 
     def names(self, destination: S3Uri) -> frozenset[str] | None:
         """The entries' names, such as ``0001-claim``; empty where nothing was written yet, ``None`` where unknown."""
@@ -104,13 +111,14 @@ class ClipLedgers:
     ) -> Ledger:
         """The ledger of a result.
 
-        :param survey: of a moment ago: a ledger that was empty then is not read again before its first claim. The claim
-            is created, never overwritten, so somebody who was quicker in the meantime is still seen.
+        :param survey: for a minute after it was taken, a ledger that was empty then is not read again before its first
+            claim, and none is listed again. The claim is created, never overwritten, so somebody who was quicker in the
+            meantime is still seen.
         """
         folder = self.folder(destination)
         store: LedgerStore = S3LedgerStore(self._s3, folder, conditional=self.conditional)
-        if survey is not None and survey.is_new(destination):
-            store = _KnownEmpty(store)
+        if survey is not None and (names := survey.names(destination)) is not None:
+            store = _Surveyed(store, survey, names)
         if self._wrap is not None:
             store = self._wrap(store, destination)
         return Ledger(store, clock=clock, sleep=sleep, is_dead=is_dead)
@@ -147,19 +155,28 @@ class ClipLedgers:
         return Survey(names, frozenset(unseen), frozenset(wanted.values()))
 
 
-class _KnownEmpty:
-    """A store that was seen empty: until something is created, for a minute at most, loads are answered from that."""
+class _Surveyed:
+    """A store whose names were seen: while that is believed, and nothing is created, it is not asked for them."""
 
-    def __init__(self, store: LedgerStore) -> None:
+    def __init__(self, store: LedgerStore, survey: Survey, names: frozenset[str]) -> None:
         self._store = store
-        self._until = time.monotonic() + _BELIEVED
+        self._survey = survey
+        self._names = names
+        self._untouched = True
 
     def load(self) -> dict[str, dict[str, Any]]:
-        return {} if time.monotonic() < self._until else self._store.load()
+        return {} if not self._names and self._believed else self._store.load()
+
+    def names(self) -> Collection[str]:
+        return self._names if self._believed else self._store.names()
 
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
-        self._until = 0.0
+        self._untouched = False
         return self._store.create(name, entry)
+
+    @property
+    def _believed(self) -> bool:
+        return self._untouched and self._survey.is_believed
 
 
 def _digest(text: str) -> str:

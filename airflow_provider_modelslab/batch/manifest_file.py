@@ -9,7 +9,7 @@ import io
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -36,7 +36,9 @@ MANIFEST_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
 
 _EXTRA = "extra_parameters"
 _COLUMNS = (*SOURCE_FIELDS, *(name for name in ATTRIBUTES if name not in SOURCE_FIELDS), _EXTRA, DESTINATION)
+_BLANK = " ,;\t\r\n"  # what a line of empty cells is made of
 _MAX_LINE = 1024 * 1024  # characters: longer ones are no manifest
+_MAX_DEPTH = 100  # levels of JSON; what checks and writes a request goes down some 200
 
 
 def is_manifest(where: str) -> bool:
@@ -91,9 +93,9 @@ def _jsonl(lines: Iterator[str], problems: Problems) -> Iterator[tuple[int, obje
         if not line.strip():
             continue
         try:
-            item = json.loads(line)
+            item = _parsed(line)
         except ValueError as error:
-            problems.add(f"line {number}", "line", f"is no JSON ({error})")
+            problems.add(f"line {number}", "line", str(error))
             continue
         if item is None or not isinstance(item, str | Mapping):
             problems.add(f"line {number}", "line", f"must be a JSON object with init_video; got {line.strip()[:80]!r}")
@@ -102,14 +104,14 @@ def _jsonl(lines: Iterator[str], problems: Problems) -> Iterator[tuple[int, obje
 
 
 def _csv(lines: Iterator[str], problems: Problems) -> Iterator[tuple[int, object]]:
-    head = next(lines, "")
+    start, head = next(((number, line) for number, line in enumerate(lines, 1) if line.strip(_BLANK)), (1, ""))
     delimiter = max(",;\t", key=head.count)
     columns = [name.strip() for name in next(csv.reader([head], delimiter=delimiter), [])]
-    if not _check_header(columns, problems):
+    if not _check_header(columns, f"line {start}", problems):
         return
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     for cells in reader:
-        number = reader.line_num + 1
+        number = start + reader.line_num
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(columns):
@@ -118,25 +120,52 @@ def _csv(lines: Iterator[str], problems: Problems) -> Iterator[tuple[int, object
         item: dict[str, Any] = {name: cell for name, cell in zip(columns, cells, strict=True) if cell.strip()}
         if _EXTRA in item:
             try:
-                item[_EXTRA] = json.loads(item[_EXTRA])
-            except ValueError:
-                problems.add(f"line {number}", _EXTRA, f"must be a JSON object; got {item[_EXTRA][:80]!r}")
+                item[_EXTRA] = _parsed(item[_EXTRA])
+            except ValueError as error:
+                problems.add(
+                    f"line {number}", _EXTRA, f"must be a JSON object; got {item[_EXTRA][:80]!r}, which {error}"
+                )
                 continue
         yield number, item
 
 
-def _check_header(columns: list[str], problems: Problems) -> bool:
+def _parsed(text: str) -> Any:
+    """A JSON value.
+
+    :raises ValueError: saying what it is instead.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"is nested more than {_MAX_DEPTH} levels deep") from None
+    except ValueError as error:
+        raise ValueError(f"is no JSON ({error})") from None
+    level, depth = [value], 0
+    while level := [inner for outer in level for inner in _inside(outer)]:
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"is nested more than {_MAX_DEPTH} levels deep")
+    return value
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _check_header(columns: list[str], place: str, problems: Problems) -> bool:
     """Whether the rows can be read; a wrong column is told once, not in every line."""
     before = problems.count
     if not set(columns) & set(SOURCE_FIELDS):
-        problems.add("line 1", "header", f"needs a column init_video; got {', '.join(columns)[:200]!r}")
+        problems.add(place, "header", f"needs a column init_video; got {', '.join(columns)[:200]!r}")
     for name in sorted({name for name in columns if columns.count(name) > 1}):
-        problems.add("line 1", "header", f"has the column {name!r} more than once")
+        problems.add(place, "header", f"has the column {name!r} more than once")
     for name in columns:
         if name not in _COLUMNS:
             near = difflib.get_close_matches(name, _COLUMNS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"others go into {_EXTRA}"
-            problems.add("line 1", "header", f"{name!r} is not an attribute of the endpoint; {hint}")
+            problems.add(place, "header", f"{name!r} is not an attribute of the endpoint; {hint}")
     return problems.count == before
 
 

@@ -19,7 +19,7 @@ _ENDINGS = (".{ext}", ".mp4", ".gif")
 _PADDING = re.compile(r"0?\d{1,2}d?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SLASHES = re.compile(r"/{2,}")
-_MAX_KEY_BYTES = 1024
+_MAX_KEY_BYTES = 1024 - len(".json")  # of the sidecar
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class KeyTemplate:
         if not self.fields & _PER_CLIP:
             raise self._wrong(f"is the same for all clips; it needs one of {_braced(sorted(_PER_CLIP))}")
         if len(literal.encode()) > _MAX_KEY_BYTES:
-            raise self._wrong(f"is longer than the {_MAX_KEY_BYTES} bytes of an S3 key")
+            raise self._wrong(f"is longer than {_MAX_KEY_BYTES} bytes: S3 allows 1024 bytes, also to the sidecar")
 
     def render(self, names: Names) -> str:
         """The key for one clip.

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from airflow_provider_modelslab.api.errors import ModelsLabError
+from airflow_provider_modelslab.api.redaction import hide_queries
 from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
-from airflow_provider_modelslab.batch.problems import hide_queries
 
 __all__ = ["Outcome", "Outcomes", "Status"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-__all__ = ["VIDEO_SUFFIXES", "is_ours", "key_filter"]
+__all__ = ["VIDEO_SUFFIXES", "is_ours", "is_staged", "key_filter"]
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".gif", ".webm", ".mkv", ".avi")
 """What counts as a clip when no pattern is given, whatever its case. The endpoint reads mp4 (and mov) and gif; what it
@@ -39,11 +39,15 @@ def key_filter(pattern: str | Sequence[str] | None) -> Callable[[str], bool]:
 
 
 def is_ours(key: str) -> bool:
-    """Whether this package wrote an object for itself: a ledger, index or manifest, a sidecar, a staged local file."""
-    if "_modelslab" in key and "_modelslab" in key.split("/"):
-        return True
-    if key.endswith((".mp4.json", ".gif.json")):
-        return True
+    """Whether this package wrote an object for itself: a ledger, index or manifest, a sidecar."""
+    return ("_modelslab" in key and "_modelslab" in key.split("/")) or key.endswith((".mp4.json", ".gif.json"))
+
+
+def is_staged(key: str) -> bool:
+    """Whether an object has the name that a local file gets when it is put into S3 for the endpoint to read.
+
+    :param key: below the prefix that a person named: who names the folder itself means what is in it.
+    """
     return "inputs/" in key and _STAGED.search(key) is not None
 
 

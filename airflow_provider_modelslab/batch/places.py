@@ -7,6 +7,7 @@ from airflow_provider_modelslab.batch.clips import Clip, Clips
 from airflow_provider_modelslab.batch.naming import KeyTemplate, Names
 from airflow_provider_modelslab.batch.problems import Problems
 from airflow_provider_modelslab.batch.sources import folder_of
+from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 __all__ = ["Places"]
@@ -44,6 +45,7 @@ class Places:
                 destination = self._given(clip.destination.strip(), names.ext)
             else:
                 destination = self._output.child(template.render(names))
+            sidecar_uri(destination)  # a longer key, which would be refused when the clip is paid for
         except (ValueError, StorageConfigurationError) as error:
             self._problems.add(place, "destination", str(error))
             return None

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.redaction import hide_queries
 
-__all__ = ["SHOWN", "Problems", "hide_queries"]
+__all__ = ["SHOWN", "Problems"]
 
 SHOWN = 20
 """How many problems a message spells out; the rest are counted."""
-
-_QUERY = re.compile(r"(https?://[^\s?\"'#]+)\?[^\s\"']*")
-
-
-def hide_queries(text: str) -> str:
-    """Text with the queries of all links in it left out: they may be signatures."""
-    return _QUERY.sub(r"\1", text) if "://" in text else text
 
 
 class Problems:

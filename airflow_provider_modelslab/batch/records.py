@@ -10,6 +10,7 @@ from airflow_provider_modelslab.api.redaction import holds_secret
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
 from airflow_provider_modelslab.batch.plan import ClipPlan
+from airflow_provider_modelslab.batch.refusals import cause_of
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -34,9 +35,16 @@ _MAX_ERROR = 800  # the advice for a submission of unknown outcome is about 700 
 
 
 class BatchFailedError(ModelsLabError):
-    """More clips of a batch failed than ``max_failed`` allows. What landed stays; a later run does only the rest."""
+    """More clips of a batch failed than ``max_failed`` allows. What landed stays; a later run does only the rest.
+
+    :param cause: the reason for which it was given up, where that was no clip's own.
+    """
 
     reason = Reason.JOB_FAILED
+
+    def __init__(self, message: str, *, cause: Reason | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.cause = cause
 
 
 def write_results(
@@ -53,8 +61,9 @@ def write_results(
     The summary is small plain JSON: ``found``, ``landed``, ``skipped``, ``failed``, ``pending`` (the last four add up
     to the first), ``duplicates``, ``ignored`` by reason, ``bytes`` of what landed or was there, ``seconds``,
     ``manifest`` and ``retry`` (URIs; ``retry`` is ``None`` when there is nothing to try again), ``errors`` (the first
-    few). ``retry_left_out`` counts clips whose link has a query: it may be a secret, so it is not stored, and without
-    it the link means something else; running the same batch again reaches them.
+    few). ``retry_left_out`` counts clips of which a link has a query, or that have a webhook of their own: either
+    may be a secret, so it is not stored, and without it the line means something else; running the same batch again
+    reaches them.
 
     :param folder: where the manifests go.
     :param name: the same for each try of a batch, so that the last one's manifest stands.
@@ -126,11 +135,11 @@ def failure_of(
     :param stopped: why clips were not reached, when some were not.
     """
     if limit.exceeded(summary["failed"], summary["found"]):
-        return _too_many(summary, limit)
+        return _too_many(summary, limit, stopped)
     return _given_up(summary, stopped) if summary["pending"] else None
 
 
-def _too_many(summary: Mapping[str, Any], limit: FailureLimit) -> BatchFailedError:
+def _too_many(summary: Mapping[str, Any], limit: FailureLimit, stopped: str | None) -> BatchFailedError:
     first = "".join(f"\n  {error['source']}: {error['reason']}: {error['message']}" for error in summary["errors"])
     more = summary["failed"] - len(summary["errors"])
     retry = f", the failed ones in {summary['retry']}" if summary["retry"] else ""
@@ -138,15 +147,17 @@ def _too_many(summary: Mapping[str, Any], limit: FailureLimit) -> BatchFailedErr
         f"{summary['failed']} of {summary['found']} clips failed (max_failed: {limit}); {summary['landed']} landed, "
         f"{summary['skipped']} were there before, {summary['pending']} were not reached. What landed stays, and "
         f"another run does only the rest. All of it is in {summary['manifest']}{retry}. The first failures:{first}"
-        + (f"\n  ... and {more} more" if more > 0 else "")
+        + (f"\n  ... and {more} more" if more > 0 else ""),
+        cause=cause_of(stopped),
     )
 
 
 def _given_up(summary: Mapping[str, Any], stopped: str | None) -> BatchFailedError:
     return BatchFailedError(
-        f"The batch was given up: {stopped}. {summary['landed']} clips landed, {summary['skipped']} were there before, "
-        f"{summary['failed']} failed, {summary['pending']} were not reached. What landed stays, and another run does "
-        f"only the rest. All of it is in {summary['manifest']}"
+        f"The batch was given up: {stopped or 'some clips came to no end'}. {summary['landed']} clips landed, "
+        f"{summary['skipped']} were there before, {summary['failed']} failed, {summary['pending']} were not reached. "
+        f"What landed stays, and another run does only the rest. All of it is in {summary['manifest']}",
+        cause=cause_of(stopped),
     )
 
 

@@ -13,19 +13,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
-from airflow_provider_modelslab.api.errors import (
-    AuthenticationError,
-    ModelsLabError,
-    PaymentRequiredError,
-    PermissionDeniedError,
-    RateLimitError,
-    StorageConfigurationError,
-    TransportError,
-)
+from airflow_provider_modelslab.api.errors import ModelsLabError, RateLimitError, TransportError
+from airflow_provider_modelslab.api.narrow_errors import EndpointSettingsError, EndpointUnreachableError
 from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.batch.refusals import Refusals, one_job_for_two, told
+from airflow_provider_modelslab.batch.steps import Book, InFlight, Steps, Waiter
 from airflow_provider_modelslab.batch.window import Window
 from airflow_provider_modelslab.storage.purchase import Landed, Purchase
 
@@ -34,61 +28,12 @@ __all__ = ["BatchRunner", "Book", "InFlight", "Steps", "Waiter"]
 log = logging.getLogger(__name__)
 
 Clip = TypeVar("Clip")
-ClipIn = TypeVar("ClipIn", contravariant=True)
 
 THREADS = 16
 """Clips that are being bought or landed at once: as many connections as the S3 client keeps."""
 
-_HOPELESS = (AuthenticationError, PaymentRequiredError, PermissionDeniedError, StorageConfigurationError)
-_TRIES = 3  # of a clip that could not be submitted because the endpoint could not be reached
+_TRIES = 3  # of a clip that could not be submitted because something on the way to it had trouble
 _LANDINGS_WAITING = 4 * THREADS  # beyond which nothing more is submitted: links die while results wait
-
-
-@dataclass(frozen=True, slots=True)
-class InFlight(Generic[Clip]):
-    """A clip whose job runs."""
-
-    clip: Clip
-    purchase: Purchase
-
-
-class Steps(Protocol[ClipIn]):
-    """What is done for one clip. Each is called in a thread and may block."""
-
-    def buy(self, clip: ClipIn) -> Landed | Purchase:
-        """What is paid for already, or one submit."""
-
-    def land(self, clip: ClipIn, purchase: Purchase, finished: Finished) -> dict[str, Any]:
-        """Copy the result to S3, note it in the ledger and return the manifest."""
-
-    def close(self, clip: ClipIn, purchase: Purchase, error: ModelsLabError) -> bool:
-        """Note that a job came to nothing; whether another may be paid for now."""
-
-
-class Waiter(Protocol):
-    """Looks at running jobs."""
-
-    def add(self, purchase: Purchase) -> None:
-        """Look at this one too."""
-
-    async def next(self) -> tuple[str, Finished | ModelsLabError]:
-        """The next job that ended, by its id."""
-
-
-class Book(Protocol[ClipIn]):
-    """Keeps the outcomes. Called in the loop's thread; must not block for long."""
-
-    def landed(self, clip: ClipIn, manifest: dict[str, Any]) -> None:
-        """A result has landed now."""
-
-    def skipped(self, clip: ClipIn, manifest: dict[str, Any]) -> None:
-        """A result had landed before."""
-
-    def failed(self, clip: ClipIn, error: Exception, purchase: Purchase | None) -> None:
-        """A clip came to nothing."""
-
-    def too_many(self) -> str | None:
-        """Why the batch should be given up: more clips failed than may; ``None`` while it is worth going on."""
 
 
 class BatchRunner(Generic[Clip]):
@@ -98,7 +43,8 @@ class BatchRunner(Generic[Clip]):
     :param window: how many jobs may be in flight.
     :param linger: seconds of nothing but waiting after which the stretch ends, so that no worker is held;
         ``None`` stays to the end.
-    :param patience: seconds of nothing but refusals after which a refused clip counts as failed.
+    :param patience: seconds of nothing but refusals, while no job runs, after which the batch is given up. An endpoint
+        that cannot be reached counts as one that refuses.
     :param stopped: why an earlier stretch gave the batch up: nothing more is bought, what is paid for is landed.
     :param on_change: called after each outcome; must be quick.
     """
@@ -133,6 +79,9 @@ class BatchRunner(Generic[Clip]):
         self._landing: dict[asyncio.Future[dict[str, Any]], InFlight[Clip]] = {}
         self._closing: dict[asyncio.Future[bool], tuple[InFlight[Clip], ModelsLabError]] = {}
         self._tries: Counter[int] = Counter()
+        self._owners: dict[str, Clip] = {}
+        self._refusals = Refusals()
+        self._interrupted: asyncio.Future[None] | None = None
         self._last_news = clock()
 
     @property
@@ -145,6 +94,16 @@ class BatchRunner(Generic[Clip]):
         for item in flying:
             self._wait_for(item)
 
+    def interrupt(self, error: BaseException) -> None:
+        """Have :meth:`run` raise an error as soon as it can; called in the loop's thread, also by a signal handler.
+
+        What has begun ends by itself, and writes down what it paid for; nothing else is begun.
+        """
+        waiting = self._interrupted
+        if waiting is not None:
+            # A handler of signals does not wake the loop from its sleep; this does.
+            waiting.get_loop().call_soon_threadsafe(_raise_in, waiting, error)
+
     async def run(
         self, ended: Iterable[tuple[InFlight[Clip], Finished | ModelsLabError]] = ()
     ) -> tuple[InFlight[Clip], ...]:
@@ -152,6 +111,9 @@ class BatchRunner(Generic[Clip]):
 
         :param ended: jobs of an earlier stretch that have ended meanwhile.
         """
+        loop = asyncio.get_running_loop()
+        self._interrupted = interrupted = loop.create_future()
+        loop.set_exception_handler(self._on_fault)
         with ThreadPoolExecutor(THREADS, thread_name_prefix="modelslab-batch") as pool:
             self._pool = pool
             for item, answer in ended:
@@ -163,8 +125,12 @@ class BatchRunner(Generic[Clip]):
                     if not self._work() and not self.waiting and not (self.todo and self.stopped is None):
                         return ()
                     done, _ = await asyncio.wait(
-                        {*self._work(), news}, timeout=self._patience_left(), return_when=asyncio.FIRST_COMPLETED
+                        {*self._work(), news, interrupted},
+                        timeout=self._patience_left(),
+                        return_when=asyncio.FIRST_COMPLETED,
                     )
+                    if interrupted in done:
+                        interrupted.result()
                     if news in done:
                         job_id, answer = news.result()
                         item_ = self.waiting.pop(job_id, None)
@@ -180,9 +146,22 @@ class BatchRunner(Generic[Clip]):
                         self.suspended = True
                         return tuple(self.waiting.values())
             finally:
+                self._interrupted = None
+                loop.set_exception_handler(None)
                 news.cancel()
-                for future in self._buying:
-                    future.cancel()  # those that have begun end by themselves, and write down what they paid for
+                interrupted.add_done_callback(_heard)
+                interrupted.cancel()
+                pool.shutdown(wait=False, cancel_futures=True)
+                for future in self._work():  # what has begun ends by itself, and has written down why
+                    future.add_done_callback(_heard)
+
+    def _on_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What a callback of the loop raised: a task's time-out comes by a signal, so it may strike there too."""
+        error = context.get("exception")
+        if error is None or isinstance(error, Exception):
+            loop.default_exception_handler(context)
+        else:
+            self.interrupt(error)
 
     # -- deciding -------------------------------------------------------------------------------------------------
 
@@ -245,6 +224,7 @@ class BatchRunner(Generic[Clip]):
             return
         if not found.resumed:
             self._window.accepted()
+            self._refusals.accepted()
         item = InFlight(clip, found)
         if found.finished is not None:
             self._land(item, found.finished)
@@ -252,25 +232,32 @@ class BatchRunner(Generic[Clip]):
             self._wait_for(item)
 
     def _not_bought(self, clip: Clip, error: Exception) -> None:
-        if isinstance(error, RateLimitError) and self._window.refused_for() < self._patience:
-            pause = self._window.refused(error, in_flight=len(self.waiting))
-            log.info(
-                "Refused for now (%s); next submit in %.0f s, at most %d at once", error, pause, self._window.limit
+        if isinstance(error, RateLimitError | EndpointUnreachableError):
+            if self._window.refused_for() < self._patience:
+                pause = self._window.refused(error, in_flight=len(self.waiting), patience=self._patience)
+                log.info(
+                    "Refused for now (%s); next submit in %.0f s, at most %d at once", error, pause, self._window.limit
+                )
+                self.todo.appendleft(clip)
+                return
+            self.stopped = (
+                self.stopped or f"{told(error)}. The endpoint has refused every submit for {self._patience:g} s"
             )
-            self.todo.appendleft(clip)
-            return
-        if isinstance(error, TransportError):
+        elif isinstance(error, TransportError) and not isinstance(error, EndpointSettingsError):
             self._tries[id(clip)] += 1
             if self._tries[id(clip)] < _TRIES:
                 self.todo.append(clip)
                 return
-        if isinstance(error, _HOPELESS):
-            # The next clip would meet the same, and each try may cost.
-            self.stopped = self.stopped or f"{type(error).__name__}: {error}"
+        self.stopped = self.stopped or self._refusals.stopping(error)
         self._book.failed(clip, error, None)
 
     def _wait_for(self, item: InFlight[Clip]) -> None:
-        self.waiting[item.purchase.job.job_id] = item
+        job_id = item.purchase.job.job_id
+        first = self._owners.setdefault(job_id, item.clip)
+        if first is not item.clip:
+            self._book.failed(item.clip, one_job_for_two(job_id, first, item.clip), item.purchase)
+            return
+        self.waiting[job_id] = item
         self._waiter.add(item.purchase)
 
     def _ended(self, item: InFlight[Clip], answer: Finished | ModelsLabError) -> None:
@@ -294,7 +281,17 @@ class BatchRunner(Generic[Clip]):
 
 
 def _ordinary(error: BaseException) -> Exception:
-    """An error that belongs to one clip; anything else ends the batch."""
-    if isinstance(error, Exception):
+    """An error that belongs to one clip; anything else, such as a kill before the claim, ends the batch."""
+    if isinstance(error, Exception) and not isinstance(error, InterruptedError):
         return error
     raise error
+
+
+def _heard(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+def _raise_in(waiting: asyncio.Future[None], error: BaseException) -> None:
+    if not waiting.done():
+        waiting.set_exception(error)

@@ -4,11 +4,16 @@ The input may change while the batch waits: clips are moved away, new ones arriv
 has to be what the plan's fingerprints stand for. So the process that goes on works from the plan that the first one
 made. Links with a query may be signed, so they are not stored; they are taken from the task again, which still has
 them.
+
+Jobs and clips are told apart by the clips' numbers in the plan, so another attempt's plan would mix them up. The name
+alone does not keep attempts apart: a run that was deleted and made anew counts its tries from one again, and a process
+of the old one may still be at work. So what is saved has a mark, and what resumes says which one it expects.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,12 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import holds_secret, scrub
+from airflow_provider_modelslab.batch.fence import BatchSupersededError
 from airflow_provider_modelslab.batch.objects import put_object, read_object
 from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.storage.ledger import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from mypy_boto3_s3 import S3Client
 
 __all__ = ["load_batch", "save_batch"]
@@ -29,10 +37,13 @@ __all__ = ["load_batch", "save_batch"]
 _SCHEMA_VERSION = 1
 
 
-def save_batch(s3: S3Client, where: S3Uri, plan: BatchPlan, state: Mapping[str, Any]) -> None:
-    """Write a plan and the state of its work.
+def save_batch(
+    s3: S3Client, where: S3Uri, plan: BatchPlan, state: Mapping[str, Any], *, task_instance: UUID | None = None
+) -> str:
+    """Write a plan and the state of its work; return the mark of this plan of this attempt.
 
     :param state: plain JSON without secrets.
+    :param task_instance: Airflow's id of the attempt.
     :raises StorageConfigurationError: when S3 refuses.
     """
     saved = {
@@ -44,20 +55,24 @@ def save_batch(s3: S3Client, where: S3Uri, plan: BatchPlan, state: Mapping[str, 
         "duplicate_count": plan.duplicate_count,
         "common": {name: value for name, value in plan.common.items() if not holds_secret(value)},
         "clips": [_line(clip) for clip in plan],
-        "state": state,
     }
-    put_object(s3, where, gzip.compress(json.dumps(saved, default=str).encode(), 5, mtime=0), "application/gzip")
+    mark = hashlib.sha256(json.dumps([str(task_instance), saved], default=str).encode()).hexdigest()
+    body = json.dumps({**saved, "mark": mark, "state": state}, default=str)
+    put_object(s3, where, gzip.compress(body.encode(), 5, mtime=0), "application/gzip")
+    return mark
 
 
 def load_batch(
-    s3: S3Client, where: S3Uri, common: Mapping[str, Any], plan_again: Callable[[], BatchPlan]
+    s3: S3Client, where: S3Uri, mark: str, common: Mapping[str, Any], plan_again: Callable[[], BatchPlan]
 ) -> tuple[BatchPlan, dict[str, Any], frozenset[int]]:
     """Read what :func:`save_batch` wrote: the plan, the state, and the clips whose links are known no more.
 
+    :param mark: what it returned.
     :param common: the attributes that all clips share, as the task has them now; those that were stored go before them.
     :param plan_again: plans anew from the task's source; called only when a link was not stored.
     :raises StorageConfigurationError: when it is not there, or S3 refuses; clearing the task starts the batch anew, and
         pays for nothing twice.
+    :raises BatchSupersededError: when another attempt has written there since.
     """
     body = read_object(s3, where)
     if body is None:
@@ -65,6 +80,11 @@ def load_batch(
             f"{where}, the plan of this batch, is gone. Clear the task: it plans anew and goes on with what is paid for"
         )
     saved = json.loads(gzip.decompress(body))
+    if saved.get("mark") != mark:
+        raise BatchSupersededError(
+            f"{where} holds the plan of another attempt at this task: the run was deleted and made anew while the old "
+            "one's process was at work. A retry, or clearing the task, plans anew and goes on with what is paid for"
+        )
     clips = [_clip(index, line) for index, line in enumerate(saved["clips"])]
     lost: set[int] = set()
     if any(line.get("secret") for line in saved["clips"]):
@@ -73,10 +93,10 @@ def load_batch(
             if not line.get("secret"):
                 continue
             now = fresh.get(clips[index].destination)
-            if now is None:
-                lost.add(index)
-            else:
+            if now is not None and now.fingerprint == clips[index].fingerprint:
                 clips[index] = replace(clips[index], source=now.source, overrides=now.overrides)
+            else:
+                lost.add(index)  # another clip is to go there now; this one's fingerprint must not stand for it
     stored = saved["common"]
     plan = BatchPlan(
         clips=tuple(clips),

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.redaction import hide_queries
 from airflow_provider_modelslab.batch.clips import Clip, Clips
 from airflow_provider_modelslab.batch.items import clip_from
 from airflow_provider_modelslab.batch.manifest_file import is_manifest, read_manifest
 from airflow_provider_modelslab.batch.objects import list_pages
-from airflow_provider_modelslab.batch.patterns import is_ours, key_filter
-from airflow_provider_modelslab.batch.problems import Problems, hide_queries
+from airflow_provider_modelslab.batch.patterns import is_ours, is_staged, key_filter
+from airflow_provider_modelslab.batch.problems import Problems
 from airflow_provider_modelslab.storage.inputs import S3Factory
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 __all__ = ["clips_below", "clips_from", "find_clips", "folder_of"]
+
+_STAGED = "named inputs/<sha256> like staged local files (name that folder itself to take them)"
 
 
 def find_clips(
@@ -73,7 +76,8 @@ def clips_below(
     """The videos below a prefix, in the order of their keys.
 
     "Folders", empty objects, hidden files (names that begin with a dot), and what this package writes for itself
-    (below ``_modelslab``, sidecars, staged inputs) are passed over and counted.
+    (below ``_modelslab``, sidecars) are passed over and counted. So are objects named ``inputs/<64 hex digits>.mp4``
+    as staged local files are, unless the prefix names that folder itself.
 
     :param prefix: taken as a folder: ``s3://in/day`` means ``s3://in/day/``, never ``s3://in/day-2/``.
     :param pattern: globs on the key below the prefix (see :func:`key_filter`); all video suffixes by default.
@@ -139,6 +143,8 @@ def _not_a_clip(key: str, below: str, size: int) -> str | None:
         return "empty"
     if is_ours(key):
         return "written by this package"
+    if is_staged(below):
+        return _STAGED
     return "hidden" if below.startswith(".") or "/." in below else None
 
 

@@ -16,8 +16,8 @@ from airflow_provider_modelslab.api.errors import (
     RateLimitError,
     Reason,
     SubmissionUnknownError,
-    TransportError,
 )
+from airflow_provider_modelslab.api.narrow_errors import EndpointSettingsError, EndpointUnreachableError
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
 from airflow_provider_modelslab.client.calls import Call
 from airflow_provider_modelslab.client.core import NoReply, Outcome, SubmitPolicy
@@ -62,16 +62,19 @@ class SubmitAttempts:
 
         :raises SubmissionUnknownError: when the job may be running although no usable answer came.
         :raises RateLimitError: when it was refused as often as the policy allows.
-        :raises TransportError: when it did not arrive as often as the policy allows, or the base URL is wrong.
+        :raises EndpointUnreachableError: when it did not arrive as often as the policy allows.
+        :raises EndpointSettingsError: when the base URL is wrong, or no connection can be made with these settings.
         :raises ModelsLabError: of the kind that the answer tells.
         """
         self._tries += 1
         if isinstance(outcome, NoReply):
             if outcome.sent:
                 raise self._unknown(outcome.text)
-            error = TransportError(clean(f"The submit did not reach {self._call.host}: {outcome.text}", self._call))
+            error = EndpointUnreachableError(
+                clean(f"The submit did not reach {self._call.host}: {outcome.text}", self._call)
+            )
             if outcome.permanent:
-                raise TransportError(f"{error.message}. Check the base URL, the CA file and the proxy settings")
+                raise EndpointSettingsError(f"{error.message}. Check the base URL, the CA file and the proxy settings")
             return self._repeat(error)
         answer = read(outcome, self._call)
         if outcome.status >= 500 or outcome.status == 408:
@@ -91,7 +94,7 @@ class SubmitAttempts:
         if error.reason is Reason.TRANSPORT and status < 400:
             raise self._unknown(error.message, status)
         if error.reason is Reason.TRANSPORT:
-            raise TransportError(f"{error.message}. Check the base URL: {self._call.url}", http_status=status)
+            raise EndpointSettingsError(f"{error.message}. Check the base URL: {self._call.url}", http_status=status)
         raise error
 
     def _repeat(self, error: ModelsLabError) -> Repeat:
@@ -109,7 +112,7 @@ class SubmitAttempts:
                     retry_after=error.retry_after,
                     http_status=error.http_status,
                 )
-            raise TransportError(message, http_status=error.http_status)
+            raise EndpointUnreachableError(message, http_status=error.http_status)
         return Repeat(pause, f"submit number {self._tries} was not taken ({error.reason}): {error.message}")
 
     def _unknown(self, what: str, http_status: int | None = None) -> SubmissionUnknownError:

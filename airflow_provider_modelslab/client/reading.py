@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_modelslab.api.errors import TransportError
-from airflow_provider_modelslab.api.redaction import redact
+from airflow_provider_modelslab.api.narrow_errors import EndpointSettingsError
+from airflow_provider_modelslab.api.redaction import hide_queries, redact
 from airflow_provider_modelslab.api.response import Answer, Failed, Processing, read_answer, read_body
 from airflow_provider_modelslab.client.calls import Call
 from airflow_provider_modelslab.client.core import NoReply, Outcome, Reply
@@ -24,8 +25,9 @@ _MAX_TEXT = 2000
 
 
 def clean(text: str, call: Call) -> str:
-    """``text`` as it may be shown: without the call's secrets, and at most 2000 characters of it."""
-    text = _redacted(text, call)
+    """``text`` as it may be shown: without the call's secrets and the queries of links, at most 2000 characters."""
+    # In this order: a secret may itself be a link, and be known by its whole text alone.
+    text = hide_queries(_redacted(text, call))
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "..."
 
 
@@ -80,7 +82,7 @@ def _reply(outcome: Outcome, call: Call) -> Reply:
     if isinstance(outcome, NoReply):
         raise TransportError(clean(f"No answer from {call.host}: {outcome.text}", call))
     if 300 <= outcome.status < 400:
-        raise TransportError(
+        raise EndpointSettingsError(
             clean(
                 f"{call.host} answered HTTP {outcome.status}, a redirect to {_target(outcome.location)}. It was not "
                 "followed, because the call carries the API key. Correct the base URL (the host of the Airflow "

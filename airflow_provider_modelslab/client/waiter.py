@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, TransportError
@@ -88,7 +89,7 @@ class SharedWaiter:
             outcome = await alone.outcome
         finally:
             alone.closed = True
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
@@ -176,10 +177,13 @@ class SharedWaiter:
         self._limiter.started()
         task = self.loop.create_task(self._look(job, now), context=self._context)
         self._looking.add(task)
-        task.add_done_callback(self._looked, context=self._context)
+        task.add_done_callback(partial(self._looked, job), context=self._context)
 
-    def _looked(self, task: asyncio.Task[None]) -> None:
+    def _looked(self, job: _Job, task: asyncio.Task[None]) -> None:
         self._looking.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:  # a task's time-out, which a signal raises wherever the program is
+            job.end(error)
         if not self._closed:
             self._begin_due()
 
@@ -249,7 +253,7 @@ class _Job:
         """Whether anybody still waits for it."""
         return not (self.ended or self.owner.closed)
 
-    def end(self, outcome: Finished | Exception) -> None:
+    def end(self, outcome: Finished | BaseException) -> None:
         """Hand the outcome to whoever waits, if somebody still does."""
         if self.waiting:
             self.ended = True

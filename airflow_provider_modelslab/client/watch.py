@@ -43,11 +43,12 @@ class Submitted:
 class Ended:
     """A job that is no longer waited for.
 
-    :param outcome: the result, or why there is none: a :class:`ModelsLabError`, or what a fault of this program raised.
+    :param outcome: the result, or why there is none: a :class:`ModelsLabError`, or what a fault of this program, or a
+        signal, raised.
     """
 
     job_id: str
-    outcome: Finished | Exception
+    outcome: Finished | BaseException
 
 
 class Alone:
@@ -56,11 +57,11 @@ class Alone:
     __slots__ = ("closed", "context", "outcome")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.outcome: asyncio.Future[Finished | Exception] = loop.create_future()
+        self.outcome: asyncio.Future[Finished | BaseException] = loop.create_future()
         self.context = contextvars.copy_context()
         self.closed = False
 
-    def put(self, job_id: str, outcome: Finished | Exception) -> None:
+    def put(self, job_id: str, outcome: Finished | BaseException) -> None:
         """Take the job that has ended."""
         if not self.outcome.done():
             self.outcome.set_result(outcome)
@@ -153,7 +154,7 @@ class Watch:
         self.waiting += 1
         self._waiter.add(job, self, self._policy)
 
-    def put(self, job_id: str, outcome: Finished | Exception) -> None:
+    def put(self, job_id: str, outcome: Finished | BaseException) -> None:
         """Take a job that has ended."""
         self.waiting -= 1
         self._ended.append(Ended(job_id, outcome))

@@ -90,6 +90,6 @@ def _given(request: Video2VideoRequest) -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
-    from airflow_provider_modelslab.batch.problems import hide_queries
+    from airflow_provider_modelslab.api.redaction import hide_queries
 
     return "nothing" if value is None else f"{type(value).__name__} {hide_queries(repr(value))[:80]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -13,6 +14,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
 from airflow_provider_modelslab.lineage.clip import ClipReport
+from airflow_provider_modelslab.operators.rendered import texts_again
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -34,6 +36,14 @@ __all__ = [
 ]
 
 _REQUIRED = ("model_id", "prompt", "init_video")
+
+_ADVISED_AGAINST = re.compile(r"[^A-Za-z0-9!_.*'()-]")
+"""Characters that S3 advises against in keys, such as the colons and the plus sign of a run id."""
+
+_OWN_RUN_ID = re.compile(
+    r"[a-z_]+__[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?[+-][0-9]{2}:[0-9]{2}(_[A-Za-z0-9]+)?"
+)
+"""The run ids that Airflow makes: a kind, a time, and perhaps random letters."""
 
 
 class RequestArguments(BaseOperator):
@@ -74,7 +84,8 @@ class RequestArguments(BaseOperator):
     :param temp: keep the result on the vendor's temporary storage.
     :param webhook: URL that gets a POST when the job is done.
     :param track_id: echoed in the webhook; by default ``dag.task/run/take1`` and so on, so the job can be found again.
-    :param extra_parameters: attributes outside the vendor's page, sent as they are.
+    :param extra_parameters: attributes outside the vendor's page, sent as they are. A link in them counts without its
+        query, which may be a signature: requests that differ in that alone are one, and what landed is returned.
     """
 
     template_fields: Sequence[str] = (*(name for name in ATTRIBUTES if name != "init_video"), "extra_parameters")
@@ -191,7 +202,7 @@ class Video2VideoArguments(ClipReport, RequestArguments):
 
         :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
         """
-        return Video2VideoRequest(**self._attributes(), extra_parameters=self.extra_parameters)
+        return Video2VideoRequest(**texts_again(self._attributes()), extra_parameters=self.extra_parameters)
 
 
 def is_literal(value: object) -> bool:
@@ -211,12 +222,20 @@ def result_name(context: Context) -> str:
 
 
 def instance_name(ti: TaskPlace) -> str:
-    """The same from what names a task instance."""
+    """The same from what names a task instance. Ids that differ give names that differ, unless they are made to."""
     parts = [ti.dag_id, ti.task_id, ti.run_id]
     if ti.map_index is not None and ti.map_index >= 0:
         parts.append(str(ti.map_index))
-    # Characters that S3 advises against in keys, such as the colons and the plus sign of a run id.
-    return "/".join(re.sub(r"[^A-Za-z0-9!_.*'()-]", "_", part) for part in parts)
+    return "/".join(map(_key_part, parts))
+
+
+def _key_part(given: str) -> str:
+    """An id as a part of a key. Where letters were replaced, a digest keeps it apart from those that look like it."""
+    part = _ADVISED_AGAINST.sub("_", given)
+    # What is replaced in Airflow's own run ids stands at known places, so no two of them become the same.
+    if part == given or _OWN_RUN_ID.fullmatch(given):
+        return part
+    return f"{part}-{hashlib.sha256(given.encode()).hexdigest()[:8]}"
 
 
 def check_destination(destination: str | None) -> None:

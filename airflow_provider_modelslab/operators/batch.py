@@ -18,7 +18,7 @@ from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.arguments import result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
-from airflow_provider_modelslab.operators.jobs import deadline_of, deferral_timeout, poll_policy
+from airflow_provider_modelslab.operators.jobs import deferral_timeout, poll_policy
 from airflow_provider_modelslab.storage.ledger_policy import LedgerPolicy
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -41,6 +41,8 @@ __all__ = ["ModelsLabVideo2VideoBatchOperator"]
 
 _LINGER_AFTER_FIRST = 30.0
 """Seconds that the triggerer goes on collecting once a job has ended: a resumed task costs a process of its own."""
+
+_WAS_KILLED = "The task was killed; what is paid for is written down, and a retry goes on with it"
 
 _LONGEST_WAIT = 4 * 3600.0
 """Seconds after which what has ended is landed in any case: results live for 24 hours."""
@@ -121,6 +123,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self.on_changed_request = on_changed_request
         self.on_unknown_submission = on_unknown_submission
         self._work: tuple[BatchDesk, BatchRunner[ClipPlan]] | None = None
+        self._killed = False
+        self._deadlines: dict[str, float] = {}
         if timeout <= 0:
             raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
         if max_in_flight < 1:
@@ -158,9 +162,11 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         context: Context,
         event: dict[str, Any],
         flying: list[dict[str, Any]],
-        window: dict[str, float],
+        window: dict[str, Any],
         started: float,
         saved: str,
+        mark: str,
+        conn_id: str,
         stopped: str | None = None,
     ) -> dict[str, Any]:
         """Resume after the trigger: land what has ended, and submit what there is room for."""
@@ -170,11 +176,14 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         from airflow_provider_modelslab.storage.manifest import Job
         from airflow_provider_modelslab.storage.purchase import Purchase
 
+        # The Dag may name another one by now, whose key does not know the jobs: they would count as lost.
+        self.modelslab_conn_id = conn_id
         if event.get("status") != "success":
             raise error_from_event(event)
         plan, state, lost = load_batch(
             self.hook.get_s3_client(),
             S3Uri.parse(saved),
+            mark,
             self._common(),
             lambda: self._plan(self.modelslab_conn_id),
         )
@@ -185,6 +194,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         waiting: list[InFlight[ClipPlan]] = []
         for item in flying:
             job = Job.from_dict(item["job"])
+            self._deadlines[job.job_id] = item["deadline"]
             flight = InFlight(plan.clips[item["clip"]], Purchase(item["take"], job, resumed=item["resumed"]))
             answer = told.get(job.job_id)
             if answer is None:
@@ -200,15 +210,21 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         rest = [clip for clip in todo if clip.index not in in_hand | lost]
         for clip in todo:
             if clip.index in lost - in_hand:
-                gone = "is a signed link, which is not stored, and the task's source does not name it any more"
+                gone = "is a signed link, which is not stored; the task's source names it no more, or for another place"
                 desk.failed(clip, RequestValidationError.of("init_video", gone), None)
         return self._stretch(context, desk, rest, waiting=waiting, ended=ended, window=window, stopped=stopped)
 
     def on_kill(self) -> None:
-        """Mark the jobs as abandoned. They still run, and are billed: the vendor has no cancel."""
+        """End the buying, and mark the jobs as abandoned. They still run, and are billed: the vendor has no cancel.
+
+        Airflow calls this from its signal handler and kills the process 5 s later, which is time enough to write down
+        the ids of the submits under way, if no others are begun.
+        """
+        self._killed = True
         if self._work is None:
             return
         desk, runner = self._work
+        runner.interrupt(InterruptedError(_WAS_KILLED))
         flying = list(runner.waiting.values())
         self.log.warning(
             "Killed while %d jobs run. They go on, and are billed, at ModelsLab; clear the task to pick them up",
@@ -218,6 +234,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             for item in flying:
                 ledger = desk.ledger(item.clip)
                 pool.submit(ledger.abandoned, item.purchase.take, "the task was killed on its worker")
+
+    def _refuse_if_killed(self) -> None:
+        if self._killed:
+            raise InterruptedError(_WAS_KILLED)
 
     # -- one stretch of work --------------------------------------------------------------------------------------
 
@@ -247,6 +267,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             attempt_of(context, retries=self.retries, lease=self.hook.submit_lease()),
             self.timeout,
             self.check_input,
+            self._refuse_if_killed,
         )
         runner, left = asyncio.run(self._run(desk, list(todo), steps, room, list(waiting), list(ended), stopped))
         if runner.suspended:
@@ -272,7 +293,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             runner: BatchRunner[ClipPlan] = BatchRunner(
                 todo,
                 steps,
-                WatchedJobs(watch, timeout=self.timeout),
+                WatchedJobs(watch, self._deadlines, timeout=self.timeout),
                 desk,
                 window,
                 linger=self.linger if self.deferrable else None,
@@ -295,22 +316,24 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         stopped: str | None,
     ) -> NoReturn:
         from airflow_provider_modelslab.batch.saved import save_batch
+        from airflow_provider_modelslab.storage.writer import Writer
         from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
 
         saved, more = self._saved(context, desk), more and stopped is None
-        save_batch(self.hook.get_s3_client(), saved, desk.plan, desk.state())
+        me = Writer.of(context["ti"]).task_instance
+        mark = save_batch(self.hook.get_s3_client(), saved, desk.plan, desk.state(), task_instance=me)
         jobs: list[dict[str, Any]] = [
             {
                 "job_id": job.job_id,
                 "submitted_at": job.submitted_at or time.time(),
-                "deadline": deadline_of(job, self.timeout),
+                "deadline": self._deadlines[job.job_id],
                 "eta": job.eta,
             }
             for job in (item.purchase.job for item in left)
         ]
         wake_at = max(1, math.ceil(len(left) * self.refill_at)) if more else max(1, len(left))
         if jobs:
-            longest = max(job["deadline"] for job in jobs) - time.time() + self.max_poll_interval
+            longest = max(0.0, max(job["deadline"] for job in jobs) - time.time()) + self.max_poll_interval
             self.log.info("%s. Waiting in the triggerer for %d of %d jobs", desk.progress.line(), wake_at, len(left))
         else:
             longest = window.pause()
@@ -333,12 +356,15 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                         "take": item.purchase.take,
                         "resumed": item.purchase.resumed,
                         "job": item.purchase.job.to_dict(),
+                        "deadline": self._deadlines[item.purchase.job.job_id],
                     }
                     for item in left
                 ],
                 "window": window.state(),
                 "started": desk.started,
                 "saved": str(saved),
+                "mark": mark,
+                "conn_id": self.modelslab_conn_id,
                 "stopped": stopped,
             },
             timeout=deferral_timeout(longest + 120, self.execution_timeout),

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.api.request import ATTRIBUTES
 from airflow_provider_modelslab.batch import DEFAULT_TEMPLATE
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.lineage.batch import BatchReport
 from airflow_provider_modelslab.links.media import tell_links
 from airflow_provider_modelslab.operators.arguments import RequestArguments, is_literal, resolve_output, result_name
 from airflow_provider_modelslab.operators.destination_arguments import DestinationArguments
+from airflow_provider_modelslab.operators.rendered import texts_again
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class BatchArguments(DestinationArguments, BatchReport, RequestArguments):
         return plan
 
     def _common(self) -> dict[str, Any]:
-        given = {name: getattr(self, name, None) for name in (*ATTRIBUTES, "extra_parameters")}
+        given = {**texts_again(self._attributes()), "extra_parameters": self.extra_parameters}
         return {name: value for name, value in given.items() if value is not None}
 
     def _output(self) -> S3Uri:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.client.watch import Watch
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.storage.ledger import LedgerPolicy
+    from airflow_provider_modelslab.storage.manifest import Job
     from airflow_provider_modelslab.storage.purchase import Attempt, Landed, Purchase, Send
 
 __all__ = ["RemoteSteps", "WatchedJobs"]
@@ -35,6 +36,7 @@ class RemoteSteps:
     :param context: of the task.
     :param timeout: seconds that a job may take.
     :param check_links: whether http(s) clips are looked at before they are submitted.
+    :param before_claim: called right before a clip is claimed; raises where the task was killed.
     """
 
     context: Context
@@ -44,6 +46,7 @@ class RemoteSteps:
     attempt: Attempt
     timeout: float
     check_links: bool
+    before_claim: Callable[[], None] = lambda: None
 
     def buy(self, clip: ClipPlan) -> Landed | Purchase:
         """What is paid for already, or one submit."""
@@ -59,7 +62,15 @@ class RemoteSteps:
             found = readable_input(
                 request, self.hook, self.desk.plan.output, timeout=self.timeout, check_links=self.check_links
             )
-            return lambda take: submit(self.hook, request, found, track_id(take))
+
+            def send(take: int) -> tuple[Job, Finished | None]:
+                try:
+                    return submit(self.hook, request, found, track_id(take))
+                except ModelsLabError as error:
+                    error.sent = True
+                    raise
+
+            return send
 
         return buy_once(
             self.context,
@@ -73,16 +84,19 @@ class RemoteSteps:
             record=request.record(),
             conn_id=self.hook.modelslab_conn_id,
             skip_landed=self._gone,
+            before_claim=self.before_claim,
         )
 
     def land(self, clip: ClipPlan, purchase: Purchase, finished: Finished) -> dict[str, Any]:
-        """Copy the result to S3 and note it."""
+        """Copy the result to S3 and note it, unless another one has been asked for in its place."""
+        ledger = self.desk.ledger(clip)
+        ledger.refuse_if_superseded(purchase)
         try:
             manifest = self.hook.land(purchase.job, finished, clip.destination, expected_type=clip.output_type)
         except ResultExpiredError as error:
-            self.desk.ledger(clip).failed(purchase.take, error)
+            ledger.failed(purchase.take, error)
             raise
-        self.desk.ledger(clip).landed(purchase.take, manifest)
+        ledger.landed(purchase.take, manifest)
         return manifest
 
     def close(self, clip: ClipPlan, purchase: Purchase, error: ModelsLabError) -> bool:
@@ -100,12 +114,14 @@ class WatchedJobs:
     """The jobs of a batch in the shared schedule; see :class:`~airflow_provider_modelslab.batch.runner.Waiter`.
 
     :param watch: an open one, without jobs.
-    :param timeout: seconds from the submission until a job is given up; one that an earlier try paid for longer ago
-        gets as long once more.
+    :param deadlines: of the jobs that this try knew before, by id, in seconds since the epoch; the others' are added.
+    :param timeout: seconds from the submission until another job is given up; one that an earlier try paid for longer
+        ago gets as long once more.
     """
 
-    def __init__(self, watch: Watch, *, timeout: float) -> None:
+    def __init__(self, watch: Watch, deadlines: dict[str, float], *, timeout: float) -> None:
         self._watch = watch
+        self._deadlines = deadlines
         self._timeout = timeout
         self._more: asyncio.Event = asyncio.Event()
         self._found: deque[tuple[str, Finished | ModelsLabError]] = deque()
@@ -116,7 +132,8 @@ class WatchedJobs:
 
         job = purchase.job
         submitted_at = job.submitted_at or time.time()
-        self._watch.add(Submitted(job.job_id, submitted_at, deadline_of(job, self._timeout), job.eta))
+        deadline = self._deadlines.setdefault(job.job_id, deadline_of(job, self._timeout))
+        self._watch.add(Submitted(job.job_id, submitted_at, deadline, job.eta))
         self._more.set()
 
     async def next(self) -> tuple[str, Finished | ModelsLabError]:
@@ -124,7 +141,7 @@ class WatchedJobs:
         while not self._found:
             self._more.clear()
             for ended in await self._watch.gather():
-                if isinstance(ended.outcome, Exception) and not isinstance(ended.outcome, ModelsLabError):
+                if not isinstance(ended.outcome, Finished | ModelsLabError):
                     raise ended.outcome
                 self._found.append((ended.job_id, ended.outcome))
             if not self._found:

@@ -14,7 +14,6 @@ from airflow_provider_modelslab.api.errors import JobTimeoutError, RequestValida
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
-from airflow_provider_modelslab.operators.local import REMOTE_ONLY
 from airflow_provider_modelslab.operators.local_arguments import LocalArguments
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ __all__ = ["LocalVideo2VideoBatchOperator"]
 _TELL_EVERY = 5.0
 """Seconds between two lines about the steps of a clip."""
 
-_REMOTE_ONLY = REMOTE_ONLY | {"max_in_flight", "linger", "refill_at"}
-
 
 class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     """Restyle many clips with diffusers on this worker and land them in S3.
@@ -46,9 +43,11 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
 
     Arguments: the attributes of :class:`~airflow_provider_modelslab.operators.arguments.RequestArguments`, those of
     :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments` and of
-    :class:`~airflow_provider_modelslab.operators.local_arguments.LocalArguments`. Arguments of the remote operator that
-    have no meaning here (``deferrable``, ``max_in_flight``...) are accepted.
+    :class:`~airflow_provider_modelslab.operators.local_arguments.LocalArguments`. Besides them:
 
+    :param max_in_flight: the remote operator's, as are the next two: accepted, and without a meaning here.
+    :param linger: see ``max_in_flight``.
+    :param refill_at: see ``max_in_flight``.
     :raises RequestValidationError: naming what is wrong with which clips; nothing was made.
     :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was given up.
     """
@@ -60,8 +59,10 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         *LocalArguments.machine_fields,
     )
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**{name: value for name, value in arguments.items() if name not in _REMOTE_ONLY})
+    def __init__(
+        self, *, max_in_flight: int = 10, linger: float = 15.0, refill_at: float = 0.5, **arguments: Any
+    ) -> None:
+        super().__init__(**arguments)
 
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
@@ -96,8 +97,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         ending = run_in_stages(todo, read=stages.read, make=stages.make, write=stages.write)
         try:
             for clip, done in ending:
-                if self._killed.is_set():
-                    raise InterruptedError("The task was killed; what has landed stays, and a retry does the rest")
+                self._refuse_if_killed()
                 if isinstance(done, Exception):
                     desk.failed(clip, done, None)
                 elif isinstance(done, Landed):
@@ -110,6 +110,10 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         finally:
             ending.close()
         return None
+
+    def _refuse_if_killed(self) -> None:
+        if self._killed.is_set():
+            raise InterruptedError("The task was killed; what has landed stays, and a retry does the rest")
 
     def _in_order(self, plan: BatchPlan, todo: list[ClipPlan]) -> list[ClipPlan]:
         """Clips that share a model, its parts and a size come together."""
@@ -159,6 +163,7 @@ class _Stages:
 
     def read(self, clip: ClipPlan) -> Landed | tuple[Video2VideoRequest, Prepared]:
         """Look whether it is there; else fetch and decode it."""
+        self.task._refuse_if_killed()
         from airflow_provider_modelslab.storage.local_files import fetch_object
 
         found: Landed | None = self.landed_before(clip)
@@ -182,6 +187,7 @@ class _Stages:
 
         if isinstance(read, Landed):
             return read
+        self.task._refuse_if_killed()
         request, prepared = read
         started, told = time.time(), time.monotonic()
 
@@ -207,6 +213,10 @@ class _Stages:
 
         if isinstance(made, Landed):
             return made
+        # Another run may have made it since it was looked for, or a later try have asked for another one.
+        found: Landed | None = self.landed_before(clip)
+        if found is not None:
+            return found
         request, rendered, started = made
         output = self.folder / f"out-{clip.index}.{clip.output_type}"
         try:

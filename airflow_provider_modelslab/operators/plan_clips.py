@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.redaction import holds_secret
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.operators.arguments import result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
@@ -103,14 +104,19 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         self, context: Context, plan: BatchPlan, lines: list[dict[str, Any]], size: int
     ) -> list[dict[str, Any]]:
         from airflow_provider_modelslab.batch.objects import put_lines
-        from airflow_provider_modelslab.batch.records import retry_line
 
-        secret = [clip for clip in plan if retry_line(clip) is None]
+        secret = [
+            (clip, names)
+            for clip, line in zip(plan, lines, strict=True)
+            if (names := [name for name, value in line.items() if holds_secret({name: value})])
+        ]
         if secret:
+            clip, names = secret[0]
             raise RequestValidationError.of(
                 "source",
-                f"{len(secret)} clips are links with a query, which may be a secret and is not written to a chunk; the "
-                f"first is {secret[0].safe_source}. Give s3:// objects, or one task for all clips",
+                f"{len(secret)} of {len(plan)} clips have a link with a query or a webhook of their own. It may be a "
+                f"secret and is not written to a chunk. The first is {clip.safe_source} ({', '.join(names)}). Give "
+                "s3:// objects, the webhook in the mapped task, or one task for all clips",
             )
         s3, folder = self.hook.get_s3_client(), plan.output.child(f"_modelslab/chunks/{result_name(context)}")
         chunks = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,10 @@ class TaskStateLedgerStore:
     def load(self) -> dict[str, dict[str, Any]]:
         """All entries."""
         return dict(self._accessor.get(_STATE_KEY) or {})
+
+    def names(self) -> Collection[str]:
+        """The names of all entries."""
+        return self.load().keys()
 
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write one."""
@@ -145,6 +149,7 @@ def buy_once(
     record: Mapping[str, Any],
     conn_id: str,
     skip_landed: Callable[[Mapping[str, Any]], bool],
+    before_claim: Callable[[], None] = lambda: None,
 ) -> Purchase | Landed:
     """:meth:`Ledger.acquire`, with what people found out about submissions of unknown outcome.
 
@@ -159,7 +164,14 @@ def buy_once(
         resubmit = {take for take, told in answers.items() if told == "resubmit"}
         try:
             return ledger.acquire(
-                fingerprint, policy, attempt, prepare, track_id=track_id, skip_landed=skip_landed, resubmit=resubmit
+                fingerprint,
+                policy,
+                attempt,
+                prepare,
+                track_id=track_id,
+                skip_landed=skip_landed,
+                resubmit=resubmit,
+                before_claim=before_claim,
             )
         except SubmissionUnknownError as error:
             told = None if error.take is None else _told_by_people(context, name(error.take))

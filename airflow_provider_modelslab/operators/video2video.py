@@ -135,11 +135,13 @@ class ModelsLabVideo2VideoOperator(DestinationArguments, Video2VideoArguments):
         from airflow_provider_modelslab.storage.checks import require_bucket
         from airflow_provider_modelslab.storage.purchase import Landed
         from airflow_provider_modelslab.storage.relocate import relocate
+        from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 
         request = self.build_request()
         self.hook.get_conn()  # a connection without a key ends the task here
         target = self._target(context, request.output_type or "mp4")
         if target is not None:
+            sidecar_uri(target)  # a longer key, which would be refused when the job is paid for
             require_bucket(self.hook.get_s3_client(), target.bucket)
         ledger = open_ledger(context, self.hook, target)
         while True:
@@ -349,6 +351,7 @@ class ModelsLabVideo2VideoOperator(DestinationArguments, Video2VideoArguments):
             manifest = finished_manifest(job, finished)
             tell_manifest(context, self, manifest)
             return manifest
+        ledger.refuse_if_superseded(found)
         started = time.monotonic()
         try:
             manifest = self.hook.land(job, finished, target, expected_type=expected)

@@ -33,6 +33,7 @@ from airflow_provider_modelslab.storage.containers import (
 )
 from airflow_provider_modelslab.storage.failures import s3_failure, status_of
 from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link, read_start
+from airflow_provider_modelslab.storage.unreadable import invalid, unreadable
 from airflow_provider_modelslab.storage.upload import MIB, ObjectUpload
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -94,10 +95,11 @@ def prepare_input(
     :param expires_in: seconds that a presigned link must live: queue wait included. Capped at 7 days.
     :param check_links: whether to look at http(s) links from here; ``False`` for those that only the endpoint reaches.
     :raises RequestValidationError: for ``init_video``: what is wrong with it.
-    :raises StorageConfigurationError: for a missing staging place, missing permissions, or credentials that expire too
+    :raises InputRefusedError: when S3 refuses this object.
+    :raises StorageConfigurationError: for a missing staging place, and for credentials that are refused or expire too
         soon.
     :raises LandingError: when the upload of a local file is refused.
-    :raises TransportError: when the link's host has trouble that may pass.
+    :raises TransportError: when S3 or the link's host has trouble that may pass.
     """
     given = init_video.strip()
     scheme = given.partition("://")[0].lower() if "://" in given else ""
@@ -110,7 +112,7 @@ def prepare_input(
         kind = _object_kind(s3, uri)
         return PreparedInput(_presigned(s3, uri, expires_in), str(uri), kind)
     if scheme not in {"", "file"}:
-        raise _invalid(f"{scheme}:// is not supported; give an http(s) link, s3://bucket/key or a path to a file")
+        raise invalid(f"{scheme}:// is not supported; give an http(s) link, s3://bucket/key or a path to a file")
     path = Path(unquote(urlsplit(given).path)) if scheme == "file" else Path(given)
     kind = _file_kind(path)
     if staging is None:
@@ -129,7 +131,7 @@ def identify_input(init_video: str, s3_factory: S3Factory) -> str | None:
     A link is taken without the parts of a signature, which differ each time it is signed; an object with its ETag; a
     file by its SHA-256.
 
-    :raises StorageConfigurationError: when S3 refuses to tell.
+    :raises StorageConfigurationError: when S3 refuses to tell; :class:`TransportError` when it has trouble.
     """
     given = init_video.strip()
     scheme = given.partition("://")[0].lower() if "://" in given else ""
@@ -143,7 +145,7 @@ def identify_input(init_video: str, s3_factory: S3Factory) -> str | None:
         try:
             return f"{uri}#{s3.head_object(Bucket=uri.bucket, Key=uri.key)['ETag']}"
         except ClientError as error:
-            problem = _unreadable(s3, uri, error)
+            problem = unreadable(s3, uri, error)
             if isinstance(problem, RequestValidationError):
                 return None
             raise problem from error
@@ -169,7 +171,7 @@ def _link_kind(url: str, session: requests.Session | None) -> ContainerKind:
                 last = failure
             busy = last.status is not None and (last.status >= 500 or last.status in {408, 425, 429})
             if not busy:
-                raise _invalid(
+                raise invalid(
                     f"{name} cannot be read ({last.reason}). If only the endpoint can reach it, switch off the check "
                     "of links",
                     last.status,
@@ -191,42 +193,25 @@ def _object_kind(s3: S3Client, uri: S3Uri) -> ContainerKind:
         start = s3.get_object(Bucket=uri.bucket, Key=uri.key, Range=_START_RANGE)["Body"].read()
     except ClientError as error:
         if status_of(error) == _NO_SUCH_RANGE:
-            raise _invalid(f"{uri} is empty") from error
-        raise _unreadable(s3, uri, error) from error
+            raise invalid(f"{uri} is empty") from error
+        raise unreadable(s3, uri, error) from error
     except BotoCoreError as error:
         raise StorageConfigurationError(f"init_video: S3 could not be reached for {uri}: {error}") from error
     if not start:  # some stores answer the range of an empty object with nothing
-        raise _invalid(f"{uri} is empty")
+        raise invalid(f"{uri} is empty")
     return _kind_of(start, str(uri))
-
-
-def _unreadable(s3: S3Client, uri: S3Uri, error: ClientError) -> RequestValidationError | StorageConfigurationError:
-    """Not every store's 404 has a code that tells whether the key or the bucket is missing."""
-    status = status_of(error)
-    if status == 404:
-        try:
-            s3.head_bucket(Bucket=uri.bucket)
-        except ClientError as bucket_error:
-            if status_of(bucket_error) == 404:
-                return _invalid(f"the bucket {uri.bucket!r} of {uri} does not exist", status)
-        return _invalid(f"there is no object {uri}", status)
-    return StorageConfigurationError(
-        f"init_video: S3 refused {error.operation_name} of {uri} (HTTP {status}). Grant s3:GetObject on it, and "
-        "s3:ListBucket, without which a missing key looks the same",
-        http_status=status,
-    )
 
 
 def _file_kind(path: Path) -> ContainerKind:
     if not path.exists():
-        raise _invalid(f"there is no file {path}")
+        raise invalid(f"there is no file {path}")
     if not path.is_file():
-        raise _invalid(f"{path} is not a file")
+        raise invalid(f"{path} is not a file")
     try:
         with path.open("rb") as file:
             start = file.read(_START_BYTES)
     except OSError as error:
-        raise _invalid(f"{path} cannot be read ({error.strerror})") from error
+        raise invalid(f"{path} cannot be read ({error.strerror})") from error
     return _kind_of(start, str(path))
 
 
@@ -250,7 +235,7 @@ def _staged(s3: S3Client, path: Path, kind: ContainerKind, staging: S3Uri) -> S3
         for chunk in _chunks(path):
             upload.write(chunk)
         if upload.sha256 != digest.hexdigest():
-            raise _invalid(f"{path} changes while it is read; let its writer finish first")
+            raise invalid(f"{path} changes while it is read; let its writer finish first")
         upload.complete()
     return uri
 
@@ -280,20 +265,14 @@ def _s3_uri(text: str) -> S3Uri:
     try:
         uri = S3Uri.parse(text)
     except StorageConfigurationError as error:
-        raise _invalid(error.message) from None
+        raise invalid(error.message) from None
     if not uri.key or uri.key.endswith("/"):
-        raise _invalid(f"{uri} names no object; expected s3://bucket/key")
+        raise invalid(f"{uri} names no object; expected s3://bucket/key")
     return uri
 
 
 def _kind_of(start: bytes, name: str) -> ContainerKind:
     kind = sniff(start[:SNIFF_BYTES])
     if kind is None:
-        raise _invalid(f"{name} is no mp4 or gif: it is {describe_start(start)}")
+        raise invalid(f"{name} is no mp4 or gif: it is {describe_start(start)}")
     return kind
-
-
-def _invalid(problem: str, status: int | None = None) -> RequestValidationError:
-    error = RequestValidationError.of("init_video", problem)
-    error.http_status = status
-    return error

@@ -72,6 +72,9 @@ class LedgerStore(Protocol):
     def load(self) -> dict[str, dict[str, Any]]:
         """All entries. An error is raised, never taken for "no entries"."""
 
+    def names(self) -> Collection[str]:
+        """The names of all entries, which may cost less than :meth:`load`; errors are raised likewise."""
+
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write an entry that nobody has written; ``False`` when somebody has, ``True`` for exactly one caller."""
 
@@ -161,8 +164,11 @@ def entry_name(take: int, kind: Entry) -> str:
     return f"{take:04d}-{kind.value}"
 
 
-def last_take(entries: Entries) -> int | None:
-    """The take that counts. One that was refused paid for nothing, so what was paid for before it still counts."""
+def last_take(entries: Collection[str]) -> int | None:
+    """The take that counts. One that was refused paid for nothing, so what was paid for before it still counts.
+
+    :param entries: their names are enough.
+    """
     return max((take for take in _takes(entries) if entry_name(take, Entry.RELEASED) not in entries), default=None)
 
 
@@ -188,7 +194,7 @@ def stale_take(
 _OUTCOMES = (Entry.JOB, Entry.LANDED, Entry.FAILED, Entry.UNKNOWN)
 
 
-def _takes(entries: Entries) -> set[int]:
+def _takes(entries: Collection[str]) -> set[int]:
     return {int(name.partition("-")[0]) for name in entries}
 
 
@@ -230,6 +236,8 @@ def decide(
     if not fingerprint.matches(claim):
         if names and writer and not _of_another(claim, names):
             _refuse_if_late(take, claim, writer)
+        elif names:
+            _refuse_if_displaced(entries, take, fingerprint, names, first_try)
         return _changed(take, new, found, policy)
     if Entry.LANDED not in found:
         return Attach(take, found[Entry.JOB])
@@ -266,6 +274,23 @@ def _refuse_if_late(take: int, claim: Mapping[str, Any], writer: Writer) -> None
             f"since (take {take}): Airflow had given this one up, so nothing was submitted for it. There is nothing to "
             "do; the later try goes on"
         )
+
+
+def _refuse_if_displaced(
+    entries: Entries, last: int, fingerprint: Fingerprint, names: Mapping[str, Any], first_try: int
+) -> None:
+    """Two tasks that want different results in one place must not pay in turn, for as long as they have retries."""
+    for take in sorted(_takes(entries) - {last}):
+        claim = entries.get(entry_name(take, Entry.CLAIM), {})
+        mine = claim and not _of_another(claim, names) and int(claim.get("try_number", 1)) >= first_try
+        paid = {entry_name(take, Entry.JOB), entry_name(take, Entry.LANDED)} & entries.keys()
+        if mine and paid and entry_name(take, Entry.FAILED) not in entries and fingerprint.matches(claim):
+            other = entries[entry_name(last, Entry.CLAIM)]
+            raise ChangedRequestError(
+                f"This task has paid for take {take}, and run {other.get('run_id')} of {other.get('dag_id')} for "
+                f"another result in the same place since (take {last}). It is not paid again, or the two would pay in "
+                "turn: give each a destination of its own, or clear this task to have its result here"
+            )
 
 
 def _changed(take: int, new: int, found: Mapping[Entry, Mapping[str, Any]], policy: LedgerPolicy) -> Submit:

@@ -23,7 +23,11 @@ class LedgerPolicy:
     on_unknown_submission: Literal["fail", "resubmit"] = "fail"
 
     def __post_init__(self) -> None:
-        allowed = {"on_changed_request": ("resubmit", "fail"), "on_unknown_submission": ("fail", "resubmit")}
+        allowed = {
+            "reuse_landed": (True, False),  # a run's conf may say "false", a text that would count as true
+            "on_changed_request": ("resubmit", "fail"),
+            "on_unknown_submission": ("fail", "resubmit"),
+        }
         for name, values in allowed.items():
             if getattr(self, name) not in values:
-                raise ValueError(f"{name}: must be one of {', '.join(values)}; got {getattr(self, name)!r}")
+                raise ValueError(f"{name}: must be one of {', '.join(map(str, values))}; got {getattr(self, name)!r}")

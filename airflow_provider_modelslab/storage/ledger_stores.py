@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -40,6 +40,10 @@ class MemoryLedgerStore:
         """All entries."""
         return dict(self.entries)
 
+    def names(self) -> Collection[str]:
+        """The names of all entries."""
+        return self.load().keys()
+
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write one."""
         if name in self.entries:
@@ -67,11 +71,8 @@ class S3LedgerStore:
 
         :raises StorageConfigurationError: when the store cannot be read; that is never "no entries".
         """
-        prefix = f"{self._folder.key}/"
+        names = self.names()
         try:
-            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._folder.bucket, Prefix=prefix)
-            keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-            names = [key.removeprefix(prefix).removesuffix(".json") for key in keys if key.endswith(".json")]
             found = {name: self._read(name) for name in names}
         except _UNUSABLE as error:
             raise self._unusable("read", error) from error
@@ -84,6 +85,19 @@ class S3LedgerStore:
             for name, entry in found.items()
             if entry is not None
         }
+
+    def names(self) -> Collection[str]:
+        """The names of all entries: one listing.
+
+        :raises StorageConfigurationError: when the store cannot be read.
+        """
+        prefix = f"{self._folder.key}/"
+        try:
+            pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._folder.bucket, Prefix=prefix)
+            keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        except _UNUSABLE as error:
+            raise self._unusable("read", error) from error
+        return [key.removeprefix(prefix).removesuffix(".json") for key in keys if key.endswith(".json")]
 
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write an entry; ``True`` for exactly one caller.
@@ -175,6 +189,10 @@ class MirroredLedgerStore:
             log.warning("The ledger's copy could not be read: %s", error)
             second = {}
         return {**second, **self._first.load()}
+
+    def names(self) -> Collection[str]:
+        """The names of the entries of both."""
+        return self.load().keys()
 
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write to both; a claim is decided by the first alone, other entries survive if one of the two takes them."""

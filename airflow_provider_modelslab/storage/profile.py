@@ -27,10 +27,10 @@ class S3Profile:
     :param prefix: key prefix inside the bucket; slashes at its ends do not matter.
     :param aws_conn_id: the Airflow connection that holds the S3 credentials.
     :param region: the bucket's region, for example ``eu-central-1``; stores without regions take ``us-east-1`` or
-        ``auto``.
-    :param endpoint_url: the store's URL for S3-compatible stores; ``None`` for AWS.
-    :param public_url: where anyone can read the bucket's objects; only results that ModelsLab's own server stores need
-        it.
+        ``auto``. In a connection's extra it is by default that of the AWS connection.
+    :param endpoint_url: the store's URL for S3-compatible stores; ``None`` for AWS. May also be in the AWS connection.
+    :param public_url: where anyone can read the bucket's objects; links to results then lead there, and ``update_s3``
+        needs it for S3-compatible stores.
     :raises StorageConfigurationError: for an illegal bucket name or a URL that is none.
     """
 

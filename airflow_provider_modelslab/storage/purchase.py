@@ -9,12 +9,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from airflow_provider_modelslab.api.errors import ModelsLabError, Reason, SubmissionUnknownError, TransportError
+from airflow_provider_modelslab.api.errors import (
+    ChangedRequestError,
+    ModelsLabError,
+    Reason,
+    StorageConfigurationError,
+    SubmissionUnknownError,
+    TransportError,
+)
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.storage.ledger import (
@@ -42,6 +49,8 @@ log = logging.getLogger(__name__)
 
 _LOOK_AGAIN = 2.0  # seconds between looks at a claim that another process holds
 _LOST_CLAIM = 0.1  # seconds before looking at who was quicker
+_BELIEVED = 60.0  # seconds for which a take counts as the last one without another look
+_MOST_CLAIMS = 20  # tries to claim a take for what has landed already
 _SLOW_CLAIM = 20.0  # seconds to write a claim, beyond which the rest of the lease may be too short for the submit
 
 
@@ -53,12 +62,14 @@ class Purchase:
     :param job: the job.
     :param finished: the result's links, when the submit itself was answered with them.
     :param resumed: whether an earlier attempt paid for it.
+    :param known_at: when the ledger was seen to have no later take, in seconds since the epoch; ``None`` for unknown.
     """
 
     take: int
     job: Job
     finished: Finished | None = None
     resumed: bool = False
+    known_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +138,7 @@ class Ledger:
         track_id: Callable[[int], str] = str,
         skip_landed: Callable[[Mapping[str, Any]], bool] = lambda _: False,
         resubmit: Collection[int] = (),
+        before_claim: Callable[[], None] = lambda: None,
     ) -> Purchase | Landed:
         """The job or the result that the ledger knows, else a new one, submitted once.
 
@@ -135,6 +147,7 @@ class Ledger:
         :param track_id: the request's track_id for a take, written into the claim so that people can find the job.
         :param skip_landed: says of a landed manifest that it is of no use any more (its object is gone).
         :param resubmit: takes of unknown outcome that a person said to submit again.
+        :param before_claim: called right before a claim, and raises where nothing may be paid for any more.
         :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
         :raises ModelsLabError: whatever ``prepare`` and the submit raise.
         """
@@ -169,7 +182,7 @@ class Ledger:
                 else:
                     choice = Submit(next_take(entries), "the landed result is gone")
             if isinstance(choice, Attach):
-                return _purchase(choice)
+                return _purchase(choice, known_at=now)
             if isinstance(choice, Hold):
                 if not told:
                     told = f"Another process ({choice.owner.get('host')}, pid {choice.owner.get('pid')}) is submitting"
@@ -179,6 +192,7 @@ class Ledger:
             if send is None:
                 send = prepare()
                 continue  # that may have taken minutes
+            before_claim()
             bought = self._submit(choice, fingerprint, attempt, send, track_id(choice.take))
             if bought is not None:
                 return bought
@@ -219,7 +233,7 @@ class Ledger:
             # The task's time-out can strike here too, and the id is worth more than a prompt end.
             self.submitted(choice.take, job, finished)
             raise
-        return Purchase(choice.take, job, finished)
+        return Purchase(choice.take, job, finished, known_at=now)
 
     def _claim(self, fingerprint: Fingerprint, attempt: Attempt, track_id: str) -> dict[str, Any]:
         now = self._clock()
@@ -234,11 +248,39 @@ class Ledger:
         }
 
     def submitted(self, take: int, job: Job, finished: Finished | None = None) -> None:
-        """Write the job's id; a store that refuses is no error, since the job is paid for and can be waited for."""
+        """Write the job's id; a store that refuses is no error, since the job is paid for and can be waited for.
+
+        A job that was finished at once and has no id cannot be asked for again: its links are all that a later attempt
+        has to land it by, so they are written down as they are. They may be signed, and live for 24 hours.
+        """
         entry = {**job.to_dict(), "submitted_at_iso": _iso(job.submitted_at or self._clock())}
-        if finished is not None:
+        if finished is not None and not job.job_id:
             entry |= {"links": list(finished.links), "generation_time": finished.generation_time}
         self._note(take, Entry.JOB, entry)
+
+    def refuse_if_superseded(self, purchase: Purchase) -> None:
+        """Make sure, before a result is landed, that nothing else was asked for in its place since it was paid for.
+
+        The process may be one that Airflow has given up, or the job one that took longer than all that came after it.
+        It costs a listing, unless the take was the last one a minute ago. A ledger that cannot be read says nothing
+        against landing what is paid for.
+
+        :raises ChangedRequestError: when there is a later take.
+        """
+        if purchase.known_at is not None and 0 <= self._clock() - purchase.known_at < _BELIEVED:
+            return
+        try:
+            last = last_take(self._store.names())
+        except StorageConfigurationError as error:
+            log.warning("Whether take %d is still the last one is not known: %s", purchase.take, error)
+            return
+        if last is not None and last > purchase.take:
+            raise ChangedRequestError(
+                f"Take {purchase.take} is done, and was not landed: take {last} was paid for since, for another "
+                "request or another clip, and its result belongs in this place. There is nothing to do, unless two "
+                "tasks want different results here: then give each a destination of its own",
+                job_id=purchase.job.job_id,
+            )
 
     def landed(self, take: int, manifest: Mapping[str, Any]) -> None:
         """Write that the result is in S3."""
@@ -280,10 +322,14 @@ class Ledger:
 
     def record_landed(self, fingerprint: Fingerprint, attempt: Attempt, manifest: Mapping[str, Any]) -> None:
         """Write a take that nobody billed, whole."""
-        take = next_take(self._store.load())
         claim = self._claim(fingerprint, attempt, str(manifest.get("job_id")))
-        if self._store.create(entry_name(take, Entry.CLAIM), claim):
-            self._note(take, Entry.LANDED, manifest)
+        for _ in range(_MOST_CLAIMS):
+            take = next_take(self._store.load())
+            if self._store.create(entry_name(take, Entry.CLAIM), claim):
+                self._note(take, Entry.LANDED, manifest)
+                return
+            self._sleep(_LOST_CLAIM)
+        log.error("No take could be claimed for what has landed, so a rerun makes it again: %s", scrub(manifest))
 
     def adopt(
         self,
@@ -333,10 +379,10 @@ class Ledger:
         )
 
 
-def _purchase(choice: Attach) -> Purchase:
+def _purchase(choice: Attach, *, known_at: float) -> Purchase:
     job, links = Job.from_dict(choice.job), tuple(choice.job.get("links") or ())
     finished = None if job.job_id else Finished(None, links, job.meta, choice.job.get("generation_time"))
-    return Purchase(choice.take, job, finished, resumed=True)
+    return Purchase(choice.take, job, finished, resumed=True, known_at=known_at)
 
 
 def _iso(at: float) -> str:

@@ -19,18 +19,23 @@ __all__ = ["is_gone", "relocate"]
 
 
 def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
-    """Whether a landed object is no longer in S3. When S3 does not tell, it counts as there.
+    """Whether a landed object is no longer in S3: nothing is there, or nothing in it, or another result of ours.
+
+    One that somebody has edited in place counts as there, since what counts as gone may be paid for again; so does
+    everything when S3 does not tell. Objects in several parts carry no digest by which another result could be told.
 
     :param manifest: of the landed result.
     """
     uri = S3Uri.parse(manifest["uri"])
     try:
-        s3.head_object(Bucket=uri.bucket, Key=uri.key)
+        head = s3.head_object(Bucket=uri.bucket, Key=uri.key)
     except ClientError as error:
         return status_of(error) == 404
     except BotoCoreError:
         return False
-    return False
+    digest = next((text for name, text in head["Metadata"].items() if name.lower() == "sha256"), None)
+    is_another = bool(digest and manifest.get("sha256")) and digest != manifest["sha256"]
+    return is_another or head["ContentLength"] == 0
 
 
 def relocate(s3: S3Client, manifest: Mapping[str, Any], target: S3Uri) -> dict[str, Any]:

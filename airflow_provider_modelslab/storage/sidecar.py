@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_modelslab import __version__
-from airflow_provider_modelslab.api.errors import LandingError
+from airflow_provider_modelslab.api.errors import LandingError, StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.storage.failures import code_of, s3_failure
 from airflow_provider_modelslab.storage.landing import LandedObject
@@ -27,8 +27,14 @@ _TIMES = ("submitted_at", "landed_at")
 
 
 def sidecar_uri(uri: S3Uri) -> S3Uri:
-    """Where the sidecar of an object lies: ``<key>.json``."""
-    return S3Uri(uri.bucket, f"{uri.key}.json")
+    """Where the sidecar of an object lies: ``<key>.json``.
+
+    :raises StorageConfigurationError: when the object's key leaves no room for that: it may have 1,019 bytes.
+    """
+    try:
+        return S3Uri(uri.bucket, f"{uri.key}.json")
+    except StorageConfigurationError as error:
+        raise StorageConfigurationError(f"The result's sidecar has no place beside it: {error}") from error
 
 
 def write_sidecar(s3: S3Client, landed: LandedObject, record: Mapping[str, Any]) -> S3Uri:

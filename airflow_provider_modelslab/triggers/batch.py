@@ -138,7 +138,7 @@ def _told(job: Ended) -> dict[str, Any]:
     """An ended job in the event, short: links to land and the seed; what else was echoed came with the submit."""
     if isinstance(job.outcome, ModelsLabError):
         return job.outcome.to_event()
-    if isinstance(job.outcome, Exception):
+    if isinstance(job.outcome, BaseException):
         raise job.outcome
     return {
         "status": "success",

@@ -31,6 +31,7 @@ from airflow_provider_modelslab.api.errors import (
     SubmissionUnknownError,
     TransportError,
 )
+from airflow_provider_modelslab.api.narrow_errors import EndpointSettingsError
 from airflow_provider_modelslab.api.polling import PollPolicy, Wait
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
@@ -149,12 +150,12 @@ CASES = [
     Case("reset before the body was read", (Reset(before_body=True),), SubmissionUnknownError),
     Case("closed without an answer", (HangUp(),), SubmissionUnknownError),
     Case("no HTTP", (Answer("", headers={"Content-Length": "many"}),), SubmissionUnknownError),
-    Case("404 as HTML", (Answer(f"<h1>Not Found {KEY}</h1>", 404),), TransportError),
+    Case("404 as HTML", (Answer(f"<h1>Not Found {KEY}</h1>", 404),), EndpointSettingsError),
     *(
         Case(
             f"redirect {status}",
             (Answer("", status, {"Location": f"https://else.example/{KEY}?k={KEY}"}),),
-            TransportError,
+            EndpointSettingsError,
         )
         for status in (301, 302, 303, 307, 308)
     ),

@@ -31,6 +31,7 @@ from airflow_provider_modelslab.client.limiter import Limiter
 from airflow_provider_modelslab.client.shared import waiting
 from airflow_provider_modelslab.client.waiter import SharedWaiter
 from airflow_provider_modelslab.client.watch import Ended, Submitted
+from airflow_provider_modelslab.operators.batch_steps import WatchedJobs
 from tests.support.clients import KEY
 from tests.support.job_server import LOST, RUNNING, done, job_server, refused, until
 
@@ -50,7 +51,7 @@ def submitted(*job_ids: str, seconds: float = 60.0) -> list[Submitted]:
     return [Submitted(job_id, **when(seconds)) for job_id in job_ids]
 
 
-def by_id(found: list[Ended]) -> dict[str, Finished | Exception]:
+def by_id(found: list[Ended]) -> dict[str, Finished | BaseException]:
     return {ended.job_id: ended.outcome for ended in found}
 
 
@@ -460,6 +461,25 @@ async def test_a_fault_of_the_program_ends_its_own_job_alone(monkeypatch: pytest
         with pytest.raises(KeyError, match="a fault"):
             await waiter.wait("cursed", **when(), policy=QUICK)
         assert (await waiter.wait("fine", **when(), policy=QUICK)).links
+
+
+class TimeIsUpError(BaseException):
+    """Like Airflow's time-out: a signal raises it wherever the program is."""
+
+
+async def test_a_time_out_that_strikes_in_a_look_is_raised_where_the_job_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def struck(self: AsyncModelsLabClient, job_id: str) -> Any:
+        raise TimeIsUpError
+
+    monkeypatch.setattr(AsyncModelsLabClient, "fetch", struck)
+    async with waiting(client_at("http://127.0.0.1:9")) as waiter:
+        with pytest.raises(TimeIsUpError):
+            await asyncio.wait_for(waiter.wait("alone", **when(), policy=QUICK), 5)
+        async with waiter.watch(submitted("7"), policy=QUICK) as watch:
+            with pytest.raises(TimeIsUpError):
+                await asyncio.wait_for(WatchedJobs(watch, {}, timeout=60).next(), 5)
 
 
 async def test_nobody_listens() -> None:

@@ -5,7 +5,7 @@ What was billed, and what went wrong where, is kept apart from the ledger, so th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -134,6 +134,10 @@ class World:
             return _Entries(self.store.load())
 
         return self.stage.look("load", read)
+
+    def names(self) -> Collection[str]:
+        """The names of all entries."""
+        return self.load().keys()
 
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from airflow.sdk import DAG
 from airflow.sdk.definitions.retry_policy import RetryAction
 
 from airflow_provider_modelslab.api.errors import Reason, error_from_reason
+from airflow_provider_modelslab.batch.records import BatchFailedError
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.retry_policy import ModelsLabRetryPolicy
 
@@ -35,6 +37,14 @@ def test_a_rate_limit_is_waited_for(asked: float | None, delay: int) -> None:
     policy = ModelsLabRetryPolicy(rate_limit_delay=timedelta(seconds=90))
     decision = policy.evaluate(error_from_reason(Reason.RATE_LIMIT, "slow down", retry_after=asked), 1, 3)
     assert decision.retry_delay == timedelta(seconds=delay)
+
+
+@pytest.mark.parametrize("cause", [None, *Reason])
+def test_a_batch_is_tried_again_as_what_ended_it_would_be(cause: Reason | None) -> None:
+    error = pickle.loads(pickle.dumps(BatchFailedError("given up", cause=cause)))  # noqa: S301 - our own bytes
+    assert error.reason is Reason.JOB_FAILED
+    expected = RetryAction.FAIL if cause in HOPELESS else RetryAction.DEFAULT
+    assert ModelsLabRetryPolicy().evaluate(error, 1, 3).action is expected
 
 
 def test_foreign_exceptions_are_left_to_the_task() -> None:

@@ -6,9 +6,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import LandingError
+from airflow_provider_modelslab.api.errors import (
+    AuthenticationError,
+    ChangedRequestError,
+    JobFailedError,
+    LandingError,
+    ModelsLabError,
+    RequestValidationError,
+    SubmissionUnknownError,
+    TransportError,
+)
+from airflow_provider_modelslab.api.narrow_errors import InputRefusedError
 from airflow_provider_modelslab.batch.desk import BatchDesk
 from airflow_provider_modelslab.batch.limits import FailureLimit
+from airflow_provider_modelslab.batch.records import BatchFailedError
+from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.purchase import Purchase
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, planned
 from tests.support.s3 import keys_of
@@ -79,3 +92,65 @@ def test_results_that_cannot_be_landed_end_a_batch_though_it_is_deferred_between
         state, at_work = at_work.state(), desk()
         at_work.restore(state)
     assert told == [None] * 9 + [f"{count} results in a row could not be landed" for count in (10, 11, 12)]
+
+
+MANY = 25
+
+
+def many(s3: S3Client, bucket: str, put: Put) -> BatchDesk:
+    put(*(f"in/{number:02d}.mp4" for number in range(MANY + 5)))
+    return BatchDesk(s3, S3Uri(bucket, "ledger"), planned(s3, bucket), name="dag/task/run", limit=FailureLimit(0))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RequestValidationError.of("init_video", "is no mp4 or gif"),
+        InputRefusedError("S3 refuses"),
+        TransportError("the clip's host has trouble"),
+        ChangedRequestError("another one was paid for"),
+        SubmissionUnknownError("an earlier run's"),
+    ],
+)
+def test_clips_that_fail_before_anything_is_sent_keep_no_others_back(
+    s3: S3Client, bucket: str, put: Put, error: ModelsLabError
+) -> None:
+    """They fail again in each rerun, and would starve all that come after them."""
+    desk = many(s3, bucket, put)
+    for clip in desk.plan.clips[:MANY]:
+        desk.failed(clip, error, None)
+    assert desk.too_many() is None
+
+
+def refused_by_the_endpoint() -> ModelsLabError:
+    error = RequestValidationError("model_id: there is no such model", http_status=422)
+    error.sent = True
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "purchase"),
+    [
+        (JobFailedError("no"), Purchase(1, Job("7", "c"))),
+        (refused_by_the_endpoint(), None),
+        (KeyError("a defect"), None),
+    ],
+)
+def test_clips_that_fail_at_the_endpoint_one_after_the_other_end_the_batch(
+    s3: S3Client, bucket: str, put: Put, error: Exception, purchase: Purchase | None
+) -> None:
+    desk = many(s3, bucket, put)
+    told = []
+    for clip in desk.plan.clips[:MANY]:
+        desk.failed(clip, error, purchase)
+        told.append(desk.too_many())
+    assert told[18:20] == [None, "20 clips in a row failed"]
+
+
+def test_the_failure_of_a_batch_that_was_given_up_tells_the_reason(s3: S3Client, bucket: str, put: Put) -> None:
+    desk = many(s3, bucket, put)
+    error = AuthenticationError("the key was refused")
+    desk.failed(desk.plan.clips[0], error, None)
+    with pytest.raises(BatchFailedError) as raised:
+        desk.finish(stopped=f"AuthenticationError: {error}")
+    assert raised.value.cause is error.reason

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.errors import ChangedRequestError, StorageConfigurationError
 from airflow_provider_modelslab.batch.ledgers import ClipLedgers
 from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy
 from airflow_provider_modelslab.storage.ledger_stores import MemoryLedgerStore, MirroredLedgerStore
@@ -114,6 +114,63 @@ def test_an_old_look_pays_nothing_twice(s3: S3Client, bucket: str, root: S3Uri) 
     assert found.job.job_id == theirs_found.job.job_id
     theirs.open(uri).landed(found.take, {"uri": str(uri)})
     assert isinstance(buy(mine.open(uri, survey), seller), Landed)  # the same old look, a third time
+
+
+class Clock:
+    """The time of the module that keeps the ledgers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.passed = 0.0
+        monkeypatch.setattr("airflow_provider_modelslab.batch.ledgers.time.monotonic", lambda: 1000.0 + self.passed)
+
+
+def test_a_look_is_believed_for_a_minute_from_when_it_was_taken(
+    s3: S3Client, bucket: str, root: S3Uri, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch looks once, and comes to its last clip hours later: another run may have made that one by then."""
+    (uri,) = destinations(bucket, "a")
+    clock, mine = Clock(monkeypatch), ClipLedgers(s3, root)
+    survey = mine.survey([uri])
+    ClipLedgers(s3, root).open(uri).record_landed(FINGERPRINT, Attempt(), {"uri": str(uri), "job_id": "theirs"})
+    clock.passed = 59.0
+    assert mine.open(uri, survey).find_landed(FINGERPRINT, LedgerPolicy(), Attempt()) is None
+    clock.passed = 61.0
+    found = mine.open(uri, survey).find_landed(FINGERPRINT, LedgerPolicy(), Attempt())
+    assert found == Landed(1, {"uri": str(uri), "job_id": "theirs"})
+
+
+def test_what_landed_is_recorded_although_another_did_the_same_since_the_look(
+    s3: S3Client, bucket: str, root: S3Uri
+) -> None:
+    (uri,) = destinations(bucket, "a")
+    mine = ClipLedgers(s3, root)
+    survey = mine.survey([uri])
+    for job_id, ledger in [("theirs", ClipLedgers(s3, root).open(uri)), ("mine", mine.open(uri, survey))]:
+        ledger.record_landed(FINGERPRINT, Attempt(), {"uri": str(uri), "job_id": job_id})
+    found = mine.open(uri).find_landed(FINGERPRINT, LedgerPolicy(), Attempt())
+    assert found == Landed(2, {"uri": str(uri), "job_id": "mine"})
+
+
+def test_whether_a_job_is_still_the_last_one_costs_no_request_after_a_recent_look(
+    s3: S3Client, bucket: str, root: S3Uri, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (uri,) = destinations(bucket, "a")
+    clock, seller = Clock(monkeypatch), Seller()
+    bought = buy(ClipLedgers(s3, root).open(uri), seller)
+    assert isinstance(bought, Purchase)
+    ledgers = ClipLedgers(s3, root)  # of the process that resumes
+    resumed, survey = Purchase(bought.take, bought.job), ledgers.survey([uri])
+    assert ledgers.conditional
+    with counted(s3) as called:
+        ledgers.open(uri).refuse_if_superseded(bought)
+        ledgers.open(uri, survey).refuse_if_superseded(resumed)
+    assert called == []
+    other = Fingerprint("another", "s")
+    ClipLedgers(s3, root).open(uri).acquire(other, LedgerPolicy(), Attempt(), seller.prepare)
+    clock.passed = 61.0
+    with counted(s3) as called, pytest.raises(ChangedRequestError, match="take 2 was paid for since") as raised:
+        ledgers.open(uri, survey).refuse_if_superseded(resumed)
+    assert (called, raised.value.job_id) == (["ListObjectsV2"], "job-1")
 
 
 def test_many_workers_with_the_same_old_look_pay_once_for_each_clip(s3: S3Client, bucket: str, root: S3Uri) -> None:

@@ -56,6 +56,20 @@ def test_patterns_and_depth(s3: S3Client, bucket: str, put: Put) -> None:
     assert len(clips_below(s3, S3Uri(bucket)).clips) == 5
 
 
+def test_names_like_those_of_staged_files_are_passed_over_unless_their_folder_is_named(
+    s3: S3Client, bucket: str, put: Put
+) -> None:
+    digest = "ab" * 32
+    put("in/a.mp4", f"in/inputs/{digest}.mp4")
+    around = clips_below(s3, S3Uri(bucket, "in/"), pattern="*.mp4")
+    assert [clip.source for clip in around.clips] == [f"s3://{bucket}/in/a.mp4"]
+    assert "1 named inputs/<sha256> like staged local files" in around.describe()
+    assert "name that folder itself to take them" in around.describe()
+    own = clips_below(s3, S3Uri(bucket, "in/inputs/"))
+    assert [clip.source for clip in own.clips] == [f"s3://{bucket}/in/inputs/{digest}.mp4"]
+    assert not own.ignored
+
+
 def test_the_identity_of_a_listed_clip_is_that_of_a_head(s3: S3Client, bucket: str, put: Put) -> None:
     put(*KEYS)
     upload = s3.create_multipart_upload(Bucket=bucket, Key="in/large.mp4")["UploadId"]

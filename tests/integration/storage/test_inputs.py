@@ -22,6 +22,7 @@ from airflow_provider_modelslab.api.errors import (
     StorageConfigurationError,
     TransportError,
 )
+from airflow_provider_modelslab.api.narrow_errors import InputRefusedError
 from airflow_provider_modelslab.storage.inputs import PreparedInput, prepare_input
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.files_server import FilesServer, ServedFile
@@ -149,8 +150,40 @@ def test_an_s3_input_that_cannot_be_used(prepare: Prepare, s3: S3Client, bucket:
 def test_an_s3_input_without_permission(prepare: Prepare, s3: S3Client, bucket: str) -> None:
     with (
         refusing(s3, "GetObject", 403, "AccessDenied"),
-        pytest.raises(StorageConfigurationError, match=r"Grant s3:GetObject"),
+        pytest.raises(InputRefusedError, match=r"Grant s3:GetObject"),
     ):
+        prepare(f"s3://{bucket}/in.mp4")
+
+
+def test_an_s3_input_whose_key_may_not_be_used(prepare: Prepare, s3: S3Client, bucket: str) -> None:
+    message = "User: arn:aws:iam::1:user/a is not authorized to perform: kms:Decrypt"
+    with (
+        refusing(s3, "GetObject", 403, "AccessDenied", message),
+        pytest.raises(InputRefusedError, match=r"AccessDenied.*Grant kms:Decrypt"),
+    ):
+        prepare(f"s3://{bucket}/in.mp4")
+
+
+def test_an_archived_object_has_to_be_restored_first(prepare: Prepare, s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="old.mp4", Body=MP4, StorageClass="GLACIER")
+    with pytest.raises(RequestValidationError, match=r"old\.mp4 is archived .*GLACIER.*restore it first"):
+        prepare(f"s3://{bucket}/old.mp4")
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"])
+def test_credentials_that_are_refused_are_no_fault_of_the_object(
+    prepare: Prepare, s3: S3Client, bucket: str, code: str
+) -> None:
+    with (
+        refusing(s3, "GetObject", 403, code),
+        pytest.raises(StorageConfigurationError, match=rf"{code}.*credentials of the AWS connection") as caught,
+    ):
+        prepare(f"s3://{bucket}/in.mp4")
+    assert not isinstance(caught.value, InputRefusedError)
+
+
+def test_an_s3_that_has_trouble_is_no_fault_of_the_object(prepare: Prepare, bucket: str, s3: S3Client) -> None:
+    with refusing(s3, "GetObject", 501, "SlowDown"), pytest.raises(TransportError, match=r"HTTP 501, SlowDown"):
         prepare(f"s3://{bucket}/in.mp4")
 
 

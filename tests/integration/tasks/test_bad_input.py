@@ -171,3 +171,9 @@ def test_s3_that_cannot_be_reached(
     set_modelslab(monkeypatch, paid_endpoint.url, bucket=bucket, region="us-east-1", endpoint_url=wrong)
     with pytest.raises(StorageConfigurationError, match=f"'{bucket}'"):
         execute(restyle())
+
+
+@BOTH
+def test_a_destination_without_room_for_its_sidecar(restyle: Restyle, bucket: str, deferrable: bool) -> None:
+    with pytest.raises(StorageConfigurationError, match=r"sidecar.*1024"):
+        execute(restyle(destination=f"s3://{bucket}/{'x' * 1016}.mp4", deferrable=deferrable))

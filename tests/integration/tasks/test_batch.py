@@ -202,6 +202,16 @@ def test_a_bad_clip_does_not_end_the_batch(
     assert len(engine.submitted) == CLIPS + 1
 
 
+def test_an_object_that_s3_does_not_give_is_one_clips_failure(
+    batch: Make, clips: list[str], store: Store, engine: WatchedEngine, s3: S3Client, bucket: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="in/a-first.mp4", Body=small_mp4(), StorageClass="GLACIER")
+    summary = execute(batch(max_failed=1, max_in_flight=1))
+    assert (summary["landed"], summary["failed"], summary["pending"]) == (CLIPS, 1, 0)
+    assert "restore it first" in summary["errors"][0]["message"]
+    assert len(engine.submitted) == CLIPS
+
+
 def test_everything_wrong_is_told_before_anything_is_submitted(
     batch: Make, clips: list[str], engine: WatchedEngine, s3: S3Client, bucket: str
 ) -> None:

@@ -11,7 +11,9 @@ import pytest
 from airflow_provider_modelslab.endpoint.settings import Settings
 from tests.integration.tasks.conftest import Restyle, WatchedEngine
 from tests.integration.tasks.test_batch_deferred import Dag
-from tests.support.connections import KEY
+from tests.support.connections import KEY, set_modelslab
+from tests.support.endpoint import Caller
+from tests.support.s3 import keys_of
 from tests.support.tasks import deferral_of, execute, to_the_end
 
 if TYPE_CHECKING:
@@ -54,3 +56,25 @@ def test_while_others_fill_the_queue_the_task_waits_in_the_triggerer(
     summary = to_the_end(dag, deferred)
     assert (summary["landed"], summary["failed"]) == (6, 0)
     assert len(engine.finished) == 8
+
+
+def test_while_the_endpoint_is_down_the_task_waits_in_the_triggerer_and_loses_no_clip(
+    dag: Dag,
+    engine: WatchedEngine,
+    endpoint: Caller,
+    gate: threading.Event,
+    s3: S3Client,
+    bucket: str,
+    s3_extra: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate.set()
+    set_modelslab(monkeypatch, "http://127.0.0.1:9", **s3_extra)
+    deferred = deferral_of(dag())
+    assert deferred.trigger.serialize()[1]["jobs"] == []
+    tried = sum(key.endswith("-released.json") for key in keys_of(s3, bucket))
+    assert 1 <= tried <= 6  # and not three for each clip
+    set_modelslab(monkeypatch, endpoint.url, **s3_extra)
+    summary = to_the_end(dag, deferred)
+    assert (summary["landed"], summary["failed"]) == (6, 0)
+    assert len(engine.finished) == 6

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.batch.fence import BatchSupersededError
 from airflow_provider_modelslab.batch.records import BatchFailedError
 from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBatchOperator
 from tests.integration.tasks.conftest import Store
 from tests.support.connections import set_modelslab
-from tests.support.s3 import lines_of
+from tests.support.s3 import keys_of, lines_of
 from tests.support.samples import small_mp4
 from tests.support.tasks import TaskInstance, context_of, execute
 
@@ -130,6 +131,23 @@ def test_it_goes_on_after_a_kill_in_the_middle(
     assert (summary["landed"], summary["skipped"]) == (2, 2)
 
 
+def test_a_kill_between_two_clips_takes_up_no_other(
+    batch: Make, rendered: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = batch()
+    real = LocalEngine.render
+
+    def render(engine: LocalEngine, prepared: Any, **options: Any) -> Any:
+        made = real(engine, prepared, **options)
+        task.on_kill()
+        return made
+
+    monkeypatch.setattr(LocalEngine, "render", render)
+    with pytest.raises(InterruptedError):
+        execute(task)
+    assert len(rendered) == 1
+
+
 def test_clips_that_share_a_model_come_together(batch: Make, rendered: list[Any], bucket: str) -> None:
     rows = [
         {"init_video": f"s3://{bucket}/in/clip{number}.mp4", "width": 32 if number % 2 else 48}
@@ -177,3 +195,30 @@ def test_a_dag_switches_by_changing_the_class(batch: Make, bucket: str) -> None:
     given.pop("device")
     ModelsLabVideo2VideoBatchOperator(task_id="restyle", **given)
     assert execute(batch(**remote_only))["landed"] == CLIPS
+
+
+@pytest.mark.parametrize("prompt", ["a fox", "a wolf"])
+def test_what_a_later_try_has_landed_meanwhile_stays(
+    batch: Make, rendered: list[Any], store: Store, bucket: str, monkeypatch: pytest.MonkeyPatch, prompt: str
+) -> None:
+    """Airflow had given this one up; while it renders its first clip, the next try makes all of them."""
+    monkeypatch.setattr("airflow_provider_modelslab.batch.ledgers.Survey._BELIEVED", 0.0)  # as after a minute
+    tries = [context_of(TaskInstance(try_number=number, max_tries=1)) for number in (1, 2)]
+    real = LocalEngine.render
+    landed: list[Any] = []
+
+    def render(engine: LocalEngine, prepared: Any, **options: Any) -> Any:
+        made = real(engine, prepared, **options)
+        if not landed:
+            landed.append(None)
+            landed[0] = execute(batch(prompt=prompt), tries[1])
+        return made
+
+    monkeypatch.setattr(LocalEngine, "render", render)
+    with pytest.raises(BatchSupersededError):
+        execute(batch(), tries[0])
+    assert landed[0]["landed"] == CLIPS
+    assert len(rendered) <= CLIPS + 2, "the clip in hand, and one that had been read ahead"
+    for line in lines_of(store.s3, landed[0]["manifest"]):
+        assert json.loads(store.read(f"{line['uri']}.json"))["request"]["prompt"] == prompt
+    assert not [key for key in keys_of(store.s3, bucket) if "/clips/" in key and "/0002-" in key]

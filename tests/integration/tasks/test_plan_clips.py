@@ -88,8 +88,18 @@ def test_signed_links_are_not_written_to_chunks(clips: Make, store: Store) -> No
     rows = ["https://example.com/a.mp4?X-Amz-Signature=abc"]
     assert execute(clips(source=rows))[0]["init_video"] == rows[0]
     with pytest.raises(
-        RequestValidationError, match=r"1 clips are links with a query.*https://example\.com/a\.mp4\."
+        RequestValidationError,
+        match=r"1 of 1 clips have a link with a query.*https://example\.com/a\.mp4 \(init_video\)\.",
     ) as e:
+        execute(clips(source=rows, clips_per_task=1))
+    assert "abc" not in str(e.value)
+
+
+def test_a_clips_own_webhook_is_not_written_to_chunks_and_is_named(clips: Make, bucket: str) -> None:
+    """Its path may be a secret, and the clip itself is no link at all."""
+    rows = [{"init_video": f"s3://{bucket}/in/cam/clip0.mp4", "webhook": "https://hooks.example.com/abc", "seed": 1}]
+    assert execute(clips(source=rows))[0]["webhook"] == rows[0]["webhook"]
+    with pytest.raises(RequestValidationError, match=r"clip0\.mp4 \(webhook\)\. Give .*webhook") as e:
         execute(clips(source=rows, clips_per_task=1))
     assert "abc" not in str(e.value)
 

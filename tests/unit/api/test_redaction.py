@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.api.redaction import SECRET_FIELDS, redact, scrub, strip_query
+from airflow_provider_modelslab.api.redaction import SECRET_FIELDS, hide_queries, redact, scrub, strip_query
 
 
 def test_redact_replaces_every_occurrence_of_every_secret() -> None:
@@ -33,6 +33,26 @@ def test_a_secret_never_survives(before: str, secret: str, after: str) -> None:
 )
 def test_strip_query(url: str, left: str) -> None:
     assert strip_query(url) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("cannot read https://h/a.mp4?X-Amz-Signature=hush&b=c. Try again", "cannot read https://h/a.mp4 Try again"),
+        ("HTTPS://h/a?sig=hush and Http://h/b?sig=hush", "HTTPS://h/a and Http://h/b"),
+        ("https://user:hush@h/a.mp4", "https://h/a.mp4"),
+        ("https://user:hu@sh@h:8443/a?sig=hush", "https://h:8443/a"),
+        ("https://hush@h", "https://h"),
+        ('<a href="https://h/a?sig=hush">it</a>', '<a href="https://h/a">it</a>'),
+        (r"https:\/\/user:hush@h\/a.mp4?of=a\/b\u0026sig=hush it", r"https:\/\/h\/a.mp4 it"),
+        ("('https://h/a(x)?sig=hush', 'https://h/b')", "('https://h/a(x)', 'https://h/b')"),
+        ("https://h?sig=hush", "https://h"),
+        ("https://h/a@b.mp4 is fine? me@h too", "https://h/a@b.mp4 is fine? me@h too"),
+        ("", ""),
+    ],
+)
+def test_text_is_shown_without_what_its_links_may_open(text: str, left: str) -> None:
+    assert hide_queries(text) == left
 
 
 def test_scrub_reaches_every_depth() -> None:

@@ -64,6 +64,37 @@ def test_a_cell_of_several_lines_keeps_the_count(tmp_path: Path) -> None:
     assert [number for *_, number in clips_of(tmp_path, "clips.csv", text)] == [3, 4]
 
 
+@pytest.mark.parametrize("blank", ["\r\n", "\n\n  \n", ";;\n", " , \n"])
+def test_blank_lines_before_the_header_do_not_matter(tmp_path: Path, blank: str) -> None:
+    text = f"\ufeff{blank}init_video,prompt\r\ns3://src/a.mp4,a\r\n"
+    number = 2 + blank.count("\n")
+    assert clips_of(tmp_path, "clips.csv", text) == [("s3://src/a.mp4", {"prompt": "a"}, None, number)]
+
+
+def test_a_bad_header_after_blank_lines_is_told_with_its_own_number(tmp_path: Path) -> None:
+    with pytest.raises(RequestValidationError, match="line 3: header: 'promt' is not an attribute"):
+        clips_of(tmp_path, "clips.csv", "\n\ninit_video,promt\ns3://src/a.mp4,a\n")
+
+
+@pytest.mark.parametrize("depth", [30, 400, 20_000])
+@pytest.mark.parametrize("opens", ["[", '{"a":'])
+def test_a_line_that_is_nested_too_deep_is_a_bad_line(tmp_path: Path, opens: str, depth: int) -> None:
+    closes = "]" if opens == "[" else "}"
+    deep = f"{opens * depth}1{closes * depth}"
+    line = f'{{"init_video": "s3://src/a.mp4", "extra_parameters": {{"x": {deep}}}}}'
+    if depth == 30:
+        ((_, overrides, *_),) = clips_of(tmp_path, "clips.jsonl", line)
+        assert json.dumps(overrides["extra_parameters"]["x"], separators=(",", ":")) == deep
+        return
+    with pytest.raises(RequestValidationError, match="line 2: line: is nested more than 100 levels deep"):
+        clips_of(tmp_path, "clips.jsonl", f"\n{line}")
+    cell = f'{{"x": {deep}}}'.replace('"', '""')
+    with pytest.raises(
+        RequestValidationError, match=r"line 2: extra_parameters: .* is nested more than 100 levels deep"
+    ):
+        clips_of(tmp_path, "clips.csv", f'init_video,extra_parameters\ns3://src/a.mp4,"{cell}"')
+
+
 def test_an_empty_file_has_no_clips(tmp_path: Path) -> None:
     assert clips_of(tmp_path, "clips.jsonl", "") == []
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.api.errors import JobFailedError, LandingError
+from airflow_provider_modelslab.api.errors import JobFailedError, LandingError, Reason
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
 from airflow_provider_modelslab.batch.records import failure_of, result_line, retry_line
@@ -138,3 +138,26 @@ def test_the_failure_says_why_clips_were_not_reached() -> None:
     assert error is not None
     for text in ("given up: no credit is left", "60 clips landed", "15 failed, 5 were not reached", "s3://b/r.jsonl"):
         assert text in str(error)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "cause"),
+    [
+        ("AuthenticationError: the key was refused", Reason.AUTHENTICATION),
+        ("PermissionDeniedError: no such plan (20 in a row)", Reason.PERMISSION),
+        ("InputRefusedError: HTTP 403 (100 in a row)", Reason.STORAGE),
+        ("RateLimitError: full; the endpoint has refused every submit for 1 h", Reason.RATE_LIMIT),
+        ("20 clips in a row failed", None),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("limit", [0, None])
+def test_the_failure_carries_the_reason_for_which_the_batch_was_given_up(
+    stopped: str | None, cause: Reason | None, limit: int | None
+) -> None:
+    counts = {"found": 100, "landed": 60, "skipped": 20, "failed": 1, "pending": 19}
+    summary: dict[str, Any] = counts | {"manifest": "s3://b/r.jsonl", "retry": None, "errors": []}
+    error = failure_of(summary, FailureLimit.of(limit), stopped=stopped)
+    assert error is not None
+    assert error.cause is cause
+    assert "None" not in str(error)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_modelslab.batch.patterns import is_ours, key_filter
+from airflow_provider_modelslab.batch.patterns import is_ours, is_staged, key_filter
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,22 @@ def test_no_patterns_at_all_are_refused() -> None:
         ("a/_modelslabs/x.mp4", False),
         ("out/a.mp4.json", True),
         ("out/a.json", False),
-        (f"clips/inputs/{'0' * 64}.mp4", True),
-        (f"inputs/{'0' * 64}.gif", True),
-        (f"my-inputs/{'0' * 64}.gif", False),
-        ("inputs/holiday.mp4", False),
+        (f"inputs/{'0' * 64}.mp4", False),
     ],
 )
 def test_what_this_package_writes_for_itself(key: str, ours: bool) -> None:
     assert is_ours(key) is ours
+
+
+@pytest.mark.parametrize(
+    ("below", "staged"),
+    [
+        (f"clips/inputs/{'0' * 64}.mp4", True),
+        (f"inputs/{'0' * 64}.gif", True),
+        (f"my-inputs/{'0' * 64}.gif", False),
+        ("inputs/holiday.mp4", False),
+        (f"{'0' * 64}.mp4", False),
+    ],
+)
+def test_names_of_local_files_that_were_put_into_s3(below: str, staged: bool) -> None:
+    assert is_staged(below) is staged

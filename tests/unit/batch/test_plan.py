@@ -48,6 +48,18 @@ def problems_of(clips: Clips, template: str | None = None, **more: Any) -> str:
     return str(caught.value)
 
 
+def test_a_link_in_extra_parameters_counts_without_its_query() -> None:
+    """It may be a signature, which differs at each retry: a request that seems to change would be paid for again."""
+
+    def request(reference: str) -> str:
+        common = {**COMMON, "extra_parameters": {"reference": reference}}
+        return plan_of(listed("a.mp4"), common=common).clips[0].fingerprint.request
+
+    assert request("https://h/b.png?X-Amz-Signature=1") == request("https://h/b.png?X-Amz-Signature=2")
+    assert request("https://h/b.png?id=1") == request("https://h/b.png?id=2")
+    assert request("https://h/b.png") != request("https://h/c.png")
+
+
 def test_each_clip_gets_a_request_a_destination_and_the_fingerprint_of_the_single_operator() -> None:
     clips = listed("day/a.mp4", "day/x/b.mov", prefix="day/")
     plan = plan_of(clips)
@@ -211,3 +223,14 @@ def test_either_all_results_have_a_place_of_their_own_or_both_inputs_are_named(k
     assert all(destination.key.startswith("styled/") for destination in destinations)
     again = plan_of(replace(clips, clips=clips.clips[::-1]), template)
     assert {clip.source: clip.destination for clip in again} == {clip.source: clip.destination for clip in plan}
+
+
+@pytest.mark.parametrize(("length", "fits"), [(1019, True), (1020, False), (1024, False)])
+def test_a_key_leaves_room_for_its_sidecars(length: int, fits: bool) -> None:
+    """Else a clip is paid for, landed and never done."""
+    name = "x" * (length - len(OUT.key) - len(".mp4"))
+    if fits:
+        (clip,) = plan_of(listed(f"{name}.mov"))
+        assert len(clip.destination.key) == length
+    else:
+        assert "1024" in problems_of(listed(f"{name}.mov"))

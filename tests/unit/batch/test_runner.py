@@ -14,8 +14,15 @@ from airflow_provider_modelslab.api.errors import (
     LandingError,
     ModelsLabError,
     PaymentRequiredError,
+    PermissionDeniedError,
     RateLimitError,
+    StorageConfigurationError,
     TransportError,
+)
+from airflow_provider_modelslab.api.narrow_errors import (
+    EndpointSettingsError,
+    EndpointUnreachableError,
+    InputRefusedError,
 )
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.runner import BatchRunner, InFlight
@@ -51,6 +58,7 @@ class World:
         self.ended: asyncio.Queue[tuple[str, Finished | ModelsLabError]] = asyncio.Queue()
         self.added = asyncio.Semaphore(0)
         self.book: dict[str, Any] = {}
+        self.told = asyncio.Event()
         self.max_failed = 10**6
 
     # steps
@@ -106,6 +114,7 @@ class World:
     def failed(self, clip: str, error: Exception, purchase: Purchase | None) -> None:
         assert clip not in self.book
         self.book[clip] = error
+        self.told.set()
 
     def too_many(self) -> str | None:
         failed = [clip for clip, outcome in self.book.items() if isinstance(outcome, Exception)]
@@ -151,7 +160,66 @@ async def test_a_clip_that_is_refused_for_too_long_fails() -> None:
     assert isinstance(world.book["a"], RateLimitError)
 
 
-async def test_an_endpoint_that_cannot_be_reached_is_tried_three_times() -> None:
+async def test_patience_ends_the_batch_after_few_submits() -> None:
+    world = World(refuse=lambda clip, n: RateLimitError("full"))
+    work = runner(world, most=4, patience=0.0)
+    await work.run()
+    assert work.stopped is not None
+    assert work.stopped.startswith("RateLimitError")
+    assert "refused every submit" in work.stopped
+    assert sum(world.asked.values()) <= 4
+    assert {*world.book, *work.todo} == set(CLIPS)
+
+
+async def test_an_endpoint_that_is_down_for_a_moment_costs_no_clip_and_few_submits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("airflow_provider_modelslab.batch.window._FIRST_PAUSE", 0.02)
+    up = threading.Event()
+    world = World(refuse=lambda clip, n: None if up.is_set() else EndpointUnreachableError("Connection refused"))
+    asyncio.get_running_loop().call_later(0.3, up.set)
+    await runner(world, most=4).run()
+    assert world.book == dict.fromkeys(CLIPS, "landed")
+    assert sum(world.asked.values()) <= len(CLIPS) + 40
+
+
+async def test_settings_with_which_no_clip_gets_through_stop_at_once() -> None:
+    world = World(refuse=lambda clip, n: EndpointSettingsError("Check the base URL"))
+    work = runner(world, most=1)
+    await work.run()
+    assert work.stopped == "EndpointSettingsError: Check the base URL"
+    assert sum(world.asked.values()) == 1
+
+
+@pytest.mark.parametrize("error", [InputRefusedError("HTTP 403"), PermissionDeniedError("not this model")])
+async def test_what_is_refused_for_one_clip_is_its_own(error: Exception) -> None:
+    world = World(refuse=lambda clip, n: error if clip in {"c3", "c4", "c30"} else None)
+    work = runner(world)
+    await work.run()
+    assert work.stopped is None
+    assert {clip for clip, outcome in world.book.items() if outcome is error} == {"c3", "c4", "c30"}
+    assert list(world.book.values()).count("landed") == 37
+
+
+@pytest.mark.parametrize(
+    ("error", "most"), [(InputRefusedError("HTTP 403"), 100), (PermissionDeniedError("no such plan"), 20)]
+)
+async def test_what_is_refused_for_one_clip_after_the_other_is_no_clips_own(error: Exception, most: int) -> None:
+    world = World(refuse=lambda clip, n: error)
+    work = runner(world, most=1, clips=[f"c{i}" for i in range(300)])
+    await work.run()
+    assert work.stopped == f"{type(error).__name__}: {error} ({most} in a row)"
+    assert len(world.book) == most
+
+
+async def test_a_ledger_that_cannot_be_used_stops_at_once() -> None:
+    world = World(refuse=lambda clip, n: StorageConfigurationError("the ledger could not be written"))
+    work = runner(world, most=1)
+    await work.run()
+    assert (len(world.book), len(work.todo)) == (1, 39)
+
+
+async def test_trouble_on_the_way_to_one_clip_is_tried_three_times() -> None:
     world = World(refuse=lambda clip, n: TransportError("gone") if clip == "c1" else None)
     await runner(world).run()
     assert world.asked["c1"] == 3
@@ -254,3 +322,88 @@ async def test_what_is_running_when_the_task_is_killed_writes_down_what_it_paid_
     with pytest.raises(asyncio.CancelledError):
         await running
     assert len(work.waiting) == 4
+
+
+async def test_a_kill_begins_nothing_more() -> None:
+    world = World(ends=False)
+    work = runner(world, most=4)
+    running = asyncio.ensure_future(work.run())
+    for _ in range(4):
+        await world.added.acquire()
+    work.interrupt(InterruptedError("killed"))  # as a signal handler does, in the loop's own thread
+    for job in sorted(world.running):
+        world.end(job)  # makes room
+    with pytest.raises(InterruptedError, match="killed"):
+        await running
+    assert sum(world.asked.values()) == 4
+    assert len(work.todo) == 36
+    work.interrupt(InterruptedError("again"))  # it has ended: without effect
+
+
+async def test_a_purchase_that_was_held_back_by_a_kill_ends_the_batch_and_fails_no_clip() -> None:
+    world = World(refuse=lambda clip, n: InterruptedError("killed") if clip == "c5" else None)
+    with pytest.raises(InterruptedError, match="killed"):
+        await runner(world).run()
+    assert "c5" not in world.book
+
+
+class TimeIsUpError(BaseException):
+    """Like Airflow's time-out: a signal raises it wherever the program is."""
+
+
+async def test_a_time_out_that_strikes_in_a_callback_of_the_loop_ends_the_batch() -> None:
+    world = World(ends=False)
+    running = asyncio.ensure_future(runner(world, clips=["a"]).run())
+    await world.added.acquire()
+
+    def strike() -> None:
+        raise TimeIsUpError
+
+    asyncio.get_running_loop().call_soon(strike)
+    with pytest.raises(TimeIsUpError):
+        await asyncio.wait_for(running, 5)
+
+
+async def test_what_has_not_begun_when_the_batch_breaks_off_is_left() -> None:
+    begun: list[str] = []
+    goes_on, full = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Slow(World):
+        def land(self, clip: str, purchase: Purchase, finished: Finished) -> dict[str, Any]:
+            with self.lock:
+                begun.append(clip)
+                if len(begun) == 16:
+                    loop.call_soon_threadsafe(full.set)
+            goes_on.wait(5)
+            return {}
+
+        async def next(self) -> tuple[str, Finished | ModelsLabError]:
+            await full.wait()
+            threading.Timer(0.1, goes_on.set).start()
+            raise TimeIsUpError
+
+    ended = [(InFlight(clip, Purchase(1, Job(clip, "c"))), Finished(clip, ("https://x",))) for clip in CLIPS]
+    with pytest.raises(TimeIsUpError):
+        await runner(Slow(), clips=[]).run(ended)
+    assert len(begun) == 16
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_two_clips_with_one_job_are_told(together: bool) -> None:
+    class Mistaken(World):
+        def buy(self, clip: str) -> Landed | Purchase:
+            return Purchase(1, Job("77", "c"), resumed=True)
+
+    world = Mistaken(ends=False)
+    running = asyncio.ensure_future(runner(world, clips=["a", "b"], most=2 if together else 1).run())
+    await world.added.acquire()
+    if together:
+        await world.told.wait()
+    world.ended.put_nowait(("77", Finished("77", ("https://x",))))
+    await asyncio.wait_for(running, 5)
+    assert list(world.book.values()).count("landed") == 1
+    (error,) = [outcome for outcome in world.book.values() if outcome != "landed"]
+    assert isinstance(error, ModelsLabError)
+    assert "Job 77" in str(error)
+    assert "two clips" in str(error)

@@ -16,6 +16,7 @@ from airflow_provider_modelslab.api.errors import (
     SubmissionUnknownError,
     TransportError,
 )
+from airflow_provider_modelslab.api.narrow_errors import EndpointSettingsError, EndpointUnreachableError
 from airflow_provider_modelslab.api.response import Finished, Processing
 from airflow_provider_modelslab.client.attempts import Repeat, SubmitAttempts
 from airflow_provider_modelslab.client.calls import Call
@@ -110,6 +111,17 @@ def test_settings_are_not_tried_again() -> None:
         attempts().after(NoReply("bad", sent=False, permanent=True))
 
 
+def test_a_batch_can_tell_whose_trouble_it_is() -> None:
+    with pytest.raises(EndpointUnreachableError, match="Connection refused"):
+        attempts(attempts=1).after(REFUSED)
+    with pytest.raises(EndpointSettingsError, match="Check the base URL"):
+        attempts().after(NoReply("bad", sent=False, permanent=True))
+    with pytest.raises(EndpointSettingsError, match="Check the base URL"):
+        attempts().after(Reply(404, b"<html>no such page</html>"))
+    with pytest.raises(EndpointSettingsError, match="a redirect"):
+        attempts().after(Reply(301, b"", location="https://elsewhere.example/"))
+
+
 def test_the_unknown_message() -> None:
     with pytest.raises(SubmissionUnknownError) as caught:
         attempts().after(reply({"status": "error", "message": f"Oops {KEY}" + "x" * 3000}, 500))
@@ -141,7 +153,7 @@ def test_nothing_is_sent_after_an_outcome_that_is_unknown(names: list[str], allo
         try:
             step = subject.after(OUTCOMES[name])
         except ModelsLabError as error:
-            expected = {"refused": TransportError, "limited": RateLimitError, "denied": AuthenticationError}
+            expected = {"refused": EndpointUnreachableError, "limited": RateLimitError, "denied": AuthenticationError}
             assert type(error) is (SubmissionUnknownError if name in UNKNOWN else expected[name])  # noqa: PT017
             return
         if name == "job":

@@ -55,6 +55,20 @@ def test_long_messages_are_cut_after_the_key_is_out() -> None:
     assert text == "x" * 1998 + "**..."
 
 
+def test_a_signed_link_in_a_failure_is_shown_without_its_signature() -> None:
+    told = "cannot download https://b.s3.amazonaws.com/clip.mp4?X-Amz-Algorithm=AWS4&X-Amz-Signature=hush"
+    for body in [
+        reply({"status": "failed", "id": 7, "message": told}),
+        reply({"status": "error", "message": {"init_video": [told]}}),
+        reply(told.encode(), 502),
+    ]:
+        answer = read(body, CALL)
+        assert isinstance(answer, Failed)
+        event = json.dumps(answer.to_error("7").to_event())
+        assert "https://b.s3.amazonaws.com/clip.mp4" in event
+        assert "hush" not in event
+
+
 def test_answers_are_cleaned_but_for_links_and_ids() -> None:
     link = f"https://r2.example/{quote(KEY)}.gif"
     meta = {"prompt": f"a {KEY}", "list": [KEY, 7], "deep": {"key": KEY}, "long": "x" * 5000}

@@ -305,7 +305,7 @@ def test_a_result_has_the_same_name_at_every_try() -> None:
     assert result_name(context_of(TaskInstance(map_index=3))) == f"{name}/3"
     assert result_name(context_of(TaskInstance(map_index=0))) == f"{name}/0"
     group = result_name(context_of(TaskInstance(task_id="group.restyle", run_id="a/b?c")))
-    assert group == "restyling/group.restyle/a_b_c"
+    assert group == "restyling/group.restyle/a_b_c-9e3e4499"
 
 
 @pytest.mark.parametrize(

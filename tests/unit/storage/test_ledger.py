@@ -165,6 +165,27 @@ def test_a_late_try_does_not_go_back_to_the_request_before(known: Mapping[Entry,
 
 
 @pytest.mark.parametrize("known", [{Entry.JOB: JOB}, {Entry.JOB: JOB, Entry.LANDED: MANIFEST}])
+def test_two_tasks_that_want_different_results_in_one_place_do_not_pay_in_turn(
+    known: Mapping[Entry, Mapping[str, Any]],
+) -> None:
+    mine = {"dag_id": "films", "task_id": "restyle", "run_id": "1"}
+    theirs = {**CLAIM, **mine, "run_id": "2", "request": "another request"}
+    first = {Entry.CLAIM: {**CLAIM, **mine}, **known}
+    displaced = entries(first, {Entry.CLAIM: theirs, Entry.JOB: JOB})
+    with pytest.raises(ChangedRequestError, match="paid for take 1, and run 2 of films for another result"):
+        decided(displaced, names=mine)
+    for ledger, first_try, names in [
+        (displaced, 2, mine),  # cleared since: a person wants it here again
+        (displaced, 1, {**mine, "run_id": "3"}),
+        (entries(first | {Entry.FAILED: {}}, {Entry.CLAIM: theirs, Entry.JOB: JOB}), 1, mine),
+        (entries({Entry.CLAIM: {**CLAIM, **mine}, Entry.RELEASED: {}}, {Entry.CLAIM: theirs, Entry.JOB: JOB}), 1, mine),
+    ]:
+        assert decided(ledger, first_try=first_try, names=names) == Submit(
+            3, "the request has changed since take 2, which is job 7"
+        )
+
+
+@pytest.mark.parametrize("known", [{Entry.JOB: JOB}, {Entry.JOB: JOB, Entry.LANDED: MANIFEST}])
 def test_a_changed_request(known: Mapping[Entry, Mapping[str, Any]]) -> None:
     choice = decided(entries(known), fingerprint=OTHER)
     assert isinstance(choice, Submit)

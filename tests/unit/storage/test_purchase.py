@@ -131,6 +131,27 @@ def test_a_late_process_of_an_earlier_try_does_not_pay_for_the_request_before(be
     assert bench.store.entries["0002-claim"]["task_instance"] == str(cleared.task_instance)
 
 
+def test_what_was_asked_for_since_is_not_landed_over(bench: Bench) -> None:
+    bought = bench.bought()
+    bench.bought(fingerprint=OTHER)
+    bench.ledger.refuse_if_superseded(bought)  # a moment ago it was the last one; a listing each would cost
+    bench.now += 60
+    with pytest.raises(ChangedRequestError, match="take 2 was paid for since"):
+        bench.ledger.refuse_if_superseded(bought)
+    bench.store.entries["0002-released"] = {}
+    bench.ledger.refuse_if_superseded(bought)
+
+
+def test_a_ledger_that_cannot_be_read_does_not_keep_a_result_from_landing(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bought = bench.bought()
+    bench.now += 60
+    bench.store.failing["load"] = 1
+    bench.ledger.refuse_if_superseded(bought)
+    assert "not known" in caplog.text
+
+
 def test_the_first_attempt_submits_once(bench: Bench) -> None:
     attempt = Attempt(try_number=2, lease=100, names={"dag_id": "d"})
     assert bench.attempt(attempt=attempt) == Purchase(1, Job("job1", "conn", submitted_at=bench.now))
@@ -256,9 +277,10 @@ def test_a_result_that_is_finished_at_once_and_has_no_id_keeps_its_links(bench: 
 
 
 def test_a_job_with_an_id_is_asked_for_by_it(bench: Bench) -> None:
-    bench.answer = Finished("job1", ("https://h/a.mp4",), {}, 3.5)
+    bench.answer = Finished("job1", ("https://h/a.mp4?X-Amz-Signature=hush",), {}, 3.5)
     assert bench.bought().finished == bench.answer
     assert bench.bought().finished is None
+    assert "hush" not in str(bench.store.entries), "its links are asked for again, and may be signed"
 
 
 def test_an_id_that_a_person_found_is_attached_to(bench: Bench) -> None:

@@ -1,0 +1,128 @@
+"""A job of a process that Airflow has given up ends last: what has landed in its place since stays there."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_modelslab.api.errors import ChangedRequestError
+from airflow_provider_modelslab.batch.fence import BatchSupersededError
+from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
+from tests.integration.tasks.conftest import FRAMES, Restyle, Store, WatchedEngine
+from tests.support.samples import small_mp4
+from tests.support.tasks import (
+    TaskInstance,
+    context_of,
+    deferral_of,
+    event_of,
+    execute,
+    in_the_triggerer,
+    resume,
+    run,
+    to_the_end,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.usefixtures("connections")
+
+
+def attempt(number: int) -> Context:
+    return context_of(TaskInstance(try_number=number, max_tries=number))
+
+
+def prompt_of(store: Store, uri: str) -> str:
+    prompt: str = json.loads(store.read(f"{uri}.json"))["request"]["prompt"]
+    return prompt
+
+
+class Batch:
+    """Makes the task as each parse of the Dag does."""
+
+    def __init__(self, s3: S3Client, bucket: str) -> None:
+        s3.put_object(Bucket=bucket, Key="in/clip.mp4", Body=small_mp4())
+        self.result = f"s3://{bucket}/out/clip.mp4"
+        self.arguments: dict[str, Any] = {
+            "model_id": "dark-sushi-mix",
+            "prompt": "a fox",
+            "source": f"s3://{bucket}/in/",
+            "destination": f"s3://{bucket}/out/",
+            "num_frames": FRAMES,
+            "poll_interval": 0.02,
+            "max_poll_interval": 0.1,
+            "timeout": 60,
+            "deferrable": True,
+            "linger": 0.05,
+        }
+
+    def __call__(self) -> ModelsLabVideo2VideoBatchOperator:
+        return ModelsLabVideo2VideoBatchOperator(task_id="restyle", **self.arguments)
+
+
+@pytest.fixture
+def batch(s3: S3Client, bucket: str) -> Batch:
+    return Batch(s3, bucket)
+
+
+def test_a_batch(batch: Batch, store: Store, engine: WatchedEngine, gate: threading.Event) -> None:
+    late = deferral_of(batch(), attempt(1))
+    batch.arguments["prompt"] = "a wolf"
+    newer = deferral_of(batch(), attempt(2))
+    gate.set()
+    assert to_the_end(batch, newer, attempt(2))["landed"] == 1
+    landed = store.read(batch.result)
+    with pytest.raises(BatchSupersededError):
+        to_the_end(batch, late, attempt(1))
+    assert (store.read(batch.result), prompt_of(store, batch.result)) == (landed, "a wolf")
+    assert execute(batch(), attempt(3))["skipped"] == 1
+    assert len(engine.submitted) == 2
+
+
+def test_another_run_says_so_and_pays_for_no_third(
+    batch: Batch, store: Store, engine: WatchedEngine, gate: threading.Event
+) -> None:
+    """Two runs want different results in one place: the one who asked first does not ask again by itself."""
+    today = [context_of(TaskInstance(try_number=number, max_tries=1)) for number in (1, 2)]
+    tomorrow = context_of(TaskInstance(run_id="tomorrow"))
+    batch.arguments |= {"max_failed": None, "retries": 1}
+    first = deferral_of(batch(), today[0])
+    batch.arguments["prompt"] = "a wolf"
+    second = deferral_of(batch(), tomorrow)
+    gate.set()
+    assert to_the_end(batch, second, tomorrow)["landed"] == 1
+    (told,) = to_the_end(batch, first, today[0])["errors"]
+    assert "take 2" in told["message"]
+    assert told["reason"] == "validation"
+    batch.arguments |= {"prompt": "a fox", "deferrable": False}
+    (told,) = execute(batch(), today[1])["errors"]
+    assert "a destination of its own" in told["message"]
+    assert prompt_of(store, batch.result) == "a wolf"
+    assert len(engine.submitted) == 2
+
+
+def test_a_task_of_its_own(restyle: Restyle, store: Store, engine: WatchedEngine, gate: threading.Event) -> None:
+    late = deferral_of(restyle(deferrable=True), attempt(1))
+    newer = deferral_of(restyle(deferrable=True, prompt="a wolf"), attempt(2))
+    gate.set()
+    manifest = resume(restyle(prompt="a wolf"), newer, event_of(in_the_triggerer(newer)), attempt(2))
+    landed = store.read(manifest["uri"])
+    with pytest.raises(ChangedRequestError, match="was not landed"):
+        resume(restyle(), late, event_of(in_the_triggerer(late)), attempt(1))
+    assert (store.read(manifest["uri"]), prompt_of(store, manifest["uri"])) == (landed, "a wolf")
+    assert len(engine.submitted) == 2
+
+
+def test_what_somebody_else_put_in_its_place_is_not_the_result(
+    restyle: Restyle, store: Store, engine: WatchedEngine, s3: S3Client, bucket: str
+) -> None:
+    manifest = run(restyle, attempt(1))
+    key = manifest["uri"].removeprefix(f"s3://{bucket}/")
+    s3.put_object(Bucket=bucket, Key=key, Body=b"")
+    again = run(restyle, attempt(2))
+    assert again["bytes"] == len(store.read(manifest["uri"])) == manifest["bytes"]
+    assert len(engine.submitted) == 1  # the job is paid for, so it is landed again
