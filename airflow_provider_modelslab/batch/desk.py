@@ -117,9 +117,12 @@ class BatchDesk:
                 log.info("%d of %d results are there already", len(there), len(self.plan))
         return self._open_clips()
 
-    def ledger(self, clip: ClipPlan) -> Ledger:
-        """The ledger of a clip."""
-        return self._ledgers.open(clip.destination, self._survey)
+    def ledger(self, clip: ClipPlan, *, claims: bool = True) -> Ledger:
+        """The ledger of a clip.
+
+        :param claims: whether it is claimed before anything is done.
+        """
+        return self._ledgers.open(clip.destination, self._survey, claims=claims)
 
     # -- what has happened (see runner.Book) ----------------------------------------------------------------------
 

@@ -105,20 +105,23 @@ class ClipLedgers:
         destination: S3Uri,
         survey: Survey | None = None,
         *,
+        claims: bool = True,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead,
     ) -> Ledger:
         """The ledger of a result.
 
-        :param survey: for a minute after it was taken, a ledger that was empty then is not read again before its first
-            claim, and none is listed again. The claim is created, never overwritten, so somebody who was quicker in the
-            meantime is still seen.
+        :param survey: for a minute after it was taken, no ledger is listed again, and one that was empty then is not
+            read again.
+        :param claims: whether a take is claimed before anything is done. The claim is created, never overwritten, so
+            somebody who was quicker is seen by it, and a ledger that was empty is not read before, however long ago
+            that was seen.
         """
         folder = self.folder(destination)
         store: LedgerStore = S3LedgerStore(self._s3, folder, conditional=self.conditional)
         if survey is not None and (names := survey.names(destination)) is not None:
-            store = _Surveyed(store, survey, names)
+            store = _Surveyed(store, survey, names, claims=claims and self.conditional)
         if self._wrap is not None:
             store = self._wrap(store, destination)
         return Ledger(store, clock=clock, sleep=sleep, is_dead=is_dead)
@@ -158,14 +161,16 @@ class ClipLedgers:
 class _Surveyed:
     """A store whose names were seen: while that is believed, and nothing is created, it is not asked for them."""
 
-    def __init__(self, store: LedgerStore, survey: Survey, names: frozenset[str]) -> None:
+    def __init__(self, store: LedgerStore, survey: Survey, names: frozenset[str], *, claims: bool) -> None:
         self._store = store
         self._survey = survey
         self._names = names
+        self._claims = claims
         self._untouched = True
 
     def load(self) -> dict[str, dict[str, Any]]:
-        return {} if not self._names and self._believed else self._store.load()
+        was_empty = self._untouched and not self._names
+        return {} if was_empty and (self._claims or self._survey.is_believed) else self._store.load()
 
     def names(self) -> Collection[str]:
         return self._names if self._believed else self._store.names()

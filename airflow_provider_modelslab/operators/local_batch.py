@@ -82,7 +82,8 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
             def gone(manifest: Mapping[str, Any]) -> bool:
                 return is_gone(s3, manifest)
 
-            return desk.ledger(clip).find_landed(clip.fingerprint, policy, attempt, skip_landed=gone)
+            ledger = desk.ledger(clip, claims=False)
+            return ledger.find_landed(clip.fingerprint, policy, attempt, skip_landed=gone)
 
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
             stages = _Stages(self, desk, Path(folder), landed_before, attempt)

@@ -133,10 +133,29 @@ def test_a_look_is_believed_for_a_minute_from_when_it_was_taken(
     survey = mine.survey([uri])
     ClipLedgers(s3, root).open(uri).record_landed(FINGERPRINT, Attempt(), {"uri": str(uri), "job_id": "theirs"})
     clock.passed = 59.0
-    assert mine.open(uri, survey).find_landed(FINGERPRINT, LedgerPolicy(), Attempt()) is None
+    assert mine.open(uri, survey, claims=False).find_landed(FINGERPRINT, LedgerPolicy(), Attempt()) is None
     clock.passed = 61.0
-    found = mine.open(uri, survey).find_landed(FINGERPRINT, LedgerPolicy(), Attempt())
+    found = mine.open(uri, survey, claims=False).find_landed(FINGERPRINT, LedgerPolicy(), Attempt())
     assert found == Landed(1, {"uri": str(uri), "job_id": "theirs"})
+
+
+def test_what_is_claimed_first_is_not_listed_however_old_the_look(
+    s3: S3Client, bucket: str, root: S3Uri, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each clip of a long batch: a listing costs as much as two puts."""
+    clock, ledgers, seller = Clock(monkeypatch), ClipLedgers(s3, root), Seller()
+    first, second = destinations(bucket, "a", "b")
+    survey = ledgers.survey([first, second])
+    assert ledgers.conditional
+    theirs = buy(ClipLedgers(s3, root).open(second), seller)
+    clock.passed = 3600.0
+    with counted(s3) as called:
+        buy(ledgers.open(first, survey), seller)
+    assert called == ["PutObject", "GetObject", "PutObject"]  # the claim, read back, and the job
+    found = buy(ledgers.open(second, survey), seller)
+    assert isinstance(found, Purchase)
+    assert isinstance(theirs, Purchase)
+    assert (found.job, found.resumed, seller.sold) == (theirs.job, True, 2)
 
 
 def test_what_landed_is_recorded_although_another_did_the_same_since_the_look(
