@@ -37,7 +37,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ import requests
 
 from benchmarks.batch_cpu import CpuMeter, executor_workers
 from benchmarks.batch_s3_server import keep_connections
-from benchmarks.report import add_json_option, machine, print_table
+from benchmarks.report import about, add_json_option, print_table, write_json
 from tools.stack.process import PartFailedError, wait_until
 from tools.stack.whole import LOCAL_KEY, WholeStack
 
@@ -88,15 +88,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
     if given.json is not None:
-        about = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": _command(given),
-            "machine": machine(),
+        head = {
+            **about("batch"),
+            "command": _command(given),  # with the defaults spelled out
             "load_before": load[:3],
             "load_after": load[3:],
             "passed": not problems,
         }
-        given.json.write_text(json.dumps({**about, **figures, "batches": batches}, indent=2) + "\n")
+        write_json(given.json, {**head, **figures, "batches": batches})
     return 1 if problems else 0
 
 

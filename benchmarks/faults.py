@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import functools
 import gc
-import json
 import os
 import platform
 import signal
@@ -36,13 +35,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.fault_campaign.plan import SLOW, draw_clip
-from benchmarks.report import add_json_option, machine, print_table
+from benchmarks.report import about, add_json_option, print_table, write_json
 
 if TYPE_CHECKING:
     from benchmarks.fault_campaign.clip import Clip
@@ -82,17 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
     if given.json is not None:
-        about = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        head = {
+            **about("faults"),
             "command": again,
             "seed": given.seed,
-            "machine": machine(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
             "passed": not problems,
         }
         # The figures of the operator's default stand at the top.
         top = {name: figures[modes[0]][name] for name in _TOP}
-        given.json.write_text(json.dumps({**about, "mode": modes[0], **top, "modes": figures}, indent=2) + "\n")
+        write_json(given.json, {**head, "mode": modes[0], **top, "modes": figures})
     return 1 if problems else 0
 
 

@@ -57,7 +57,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[floa
         print(line(row))
 
 
-def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
+def write_json(path: Path | None, figures: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Write the figures when a file was asked for."""
     if path is not None:
         path.write_text(json.dumps(figures, indent=2) + "\n")

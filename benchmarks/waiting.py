@@ -41,7 +41,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import about, machine, print_table
+from benchmarks.report import about, machine, print_table, write_json
 from benchmarks.waiting_server import LATENCY
 
 INTERVALS = {"ours": 30.0, "batch": 30.0, "http": 27.0, "thread": 27.0}
@@ -87,7 +87,7 @@ def main() -> int:
 def _write(path: Path, rows: list[dict[str, Any]], arguments: list[str] | None = None) -> None:
     """The rows by their number of jobs; the first one says when and by which command they were made."""
     first, *others = sorted(rows, key=lambda row: int(row["jobs"]))
-    path.write_text(json.dumps([{**about("waiting", arguments), **first}, *others], indent=2) + "\n")
+    write_json(path, [{**about("waiting", arguments), **first}, *others])
 
 
 def _measure(contender: str, jobs: int, settle: float, window: float) -> dict[str, Any]:

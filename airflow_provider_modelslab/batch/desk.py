@@ -124,7 +124,7 @@ class BatchDesk:
         """
         return self._ledgers.open(clip.destination, self._survey, claims=claims)
 
-    # -- what has happened (see runner.Book) ----------------------------------------------------------------------
+    # -- what has happened (see steps.Book) -----------------------------------------------------------------------
 
     def landed(self, clip: ClipPlan, manifest: Mapping[str, Any]) -> None:
         """A result has landed now."""

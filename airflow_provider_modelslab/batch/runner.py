@@ -23,7 +23,7 @@ from airflow_provider_modelslab.batch.steps import Book, InFlight, Steps, Waiter
 from airflow_provider_modelslab.batch.window import Window
 from airflow_provider_modelslab.storage.purchase import Landed, Purchase
 
-__all__ = ["BatchRunner", "Book", "InFlight", "Steps", "Waiter"]
+__all__ = ["BatchRunner"]
 
 log = logging.getLogger(__name__)
 

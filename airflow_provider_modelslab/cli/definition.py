@@ -109,20 +109,15 @@ _TO = Arg(
     metavar="URI",
     help="Where the result lands: s3://bucket/out.mp4, s3://bucket/prefix/, or a key below the connection's bucket",
 )
-_TIMEOUT = Arg(
-    ("--timeout",),
-    type=_seconds,
-    default=3600.0,
-    metavar="SECONDS",
-    help="Stop waiting so long after the submission, with exit code 3; the job itself goes on (default: 3600)",
-)
-_WATCHING = Arg(
-    ("--timeout",),
-    type=_seconds,
-    default=3600.0,
-    metavar="SECONDS",
-    help="Stop watching after so long, with exit code 3; the job itself goes on (default: 3600)",
-)
+
+
+def _timeout(stop: str) -> Arg:
+    text = f"{stop}, with exit code 3; the job itself goes on (default: 3600)"
+    return Arg(("--timeout",), type=_seconds, default=3600.0, metavar="SECONDS", help=text)
+
+
+_TIMEOUT = _timeout("Stop waiting so long after the submission")
+_WATCHING = _timeout("Stop watching after so long")
 _OVERWRITE = Arg(("--overwrite",), action="store_true", help="Replace an object that is at the destination already")
 
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.api.response import Finished
     from airflow_provider_modelslab.batch.desk import BatchDesk
     from airflow_provider_modelslab.batch.plan import ClipPlan
-    from airflow_provider_modelslab.batch.runner import BatchRunner, InFlight
+    from airflow_provider_modelslab.batch.runner import BatchRunner
+    from airflow_provider_modelslab.batch.steps import InFlight
     from airflow_provider_modelslab.batch.window import Window
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.operators.batch_steps import RemoteSteps
@@ -171,8 +172,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     ) -> dict[str, Any]:
         """Resume after the trigger: land what has ended, and submit what there is room for."""
         from airflow_provider_modelslab.api.response import Finished
-        from airflow_provider_modelslab.batch.runner import InFlight
         from airflow_provider_modelslab.batch.saved import load_batch
+        from airflow_provider_modelslab.batch.steps import InFlight
         from airflow_provider_modelslab.storage.manifest import Job
         from airflow_provider_modelslab.storage.purchase import Purchase
 

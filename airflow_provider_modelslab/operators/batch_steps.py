@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.client.watch import Watch
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.storage.ledger import LedgerPolicy
-    from airflow_provider_modelslab.storage.manifest import Job
     from airflow_provider_modelslab.storage.purchase import Attempt, Landed, Purchase, Send
 
 __all__ = ["RemoteSteps", "WatchedJobs"]
@@ -63,14 +62,7 @@ class RemoteSteps:
                 request, self.hook, self.desk.plan.output, timeout=self.timeout, check_links=self.check_links
             )
 
-            def send(take: int) -> tuple[Job, Finished | None]:
-                try:
-                    return submit(self.hook, request, found, track_id(take))
-                except ModelsLabError as error:
-                    error.sent = True
-                    raise
-
-            return send
+            return lambda take: submit(self.hook, request, found, track_id(take))
 
         return buy_once(
             self.context,
@@ -111,7 +103,7 @@ class RemoteSteps:
 
 
 class WatchedJobs:
-    """The jobs of a batch in the shared schedule; see :class:`~airflow_provider_modelslab.batch.runner.Waiter`.
+    """The jobs of a batch in the shared schedule; see :class:`~airflow_provider_modelslab.batch.steps.Waiter`.
 
     :param watch: an open one, without jobs.
     :param deadlines: of the jobs that this try knew before, by id, in seconds since the epoch; the others' are added.

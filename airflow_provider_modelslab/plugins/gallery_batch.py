@@ -17,7 +17,7 @@ from airflow_provider_modelslab.operators.arguments import instance_name
 from airflow_provider_modelslab.plugins.gallery_data import attributes_of
 from airflow_provider_modelslab.plugins.gallery_store import Store, read_json
 from airflow_provider_modelslab.plugins.own_places import is_results_manifest, manifest_folder
-from airflow_provider_modelslab.plugins.own_records import NOT_SUBMITTED, is_below
+from airflow_provider_modelslab.plugins.own_records import NOT_SUBMITTED, is_below, is_in_s3
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -167,9 +167,9 @@ def why_source_is_hidden(task: TaskResult, profile: S3Profile, row: Mapping[str,
     """
     if row["status"] in _DONE or row.get("job_id") or task.declared.chooses_clips():
         return None
+    source = row["source"]
     try:
-        is_place = row["source"].partition("://")[0].strip().lower() == "s3"
-        return NOT_SUBMITTED if is_place and not is_below(profile, S3Uri.parse(row["source"])) else None
+        return NOT_SUBMITTED if is_in_s3(source) and not is_below(profile, S3Uri.parse(source)) else None
     except StorageConfigurationError as error:
         return str(error)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.plugins.task_results import TaskResult
     from airflow_provider_modelslab.storage.profile import S3Profile
 
-__all__ = ["NOT_SUBMITTED", "connection_of", "is_below", "is_own_source", "names_job", "read_ledger"]
+__all__ = ["NOT_SUBMITTED", "connection_of", "is_below", "is_in_s3", "is_own_source", "names_job", "read_ledger"]
 
 NOT_SUBMITTED = (
     "This clip is not shown before a job was submitted with it, or its result has landed: it was named when the task "
@@ -88,7 +88,7 @@ def is_own_source(
     :param ledger: where it was read already.
     :raises StorageConfigurationError: for what is no place in S3, and when S3 refuses.
     """
-    if source.partition("://")[0].strip().lower() != "s3":
+    if not is_in_s3(source):
         return True
     uri = S3Uri.parse(source)
     if str(uri) == (sidecar.get("request") or {}).get("init_video") or task.declared.names_clip(str(uri)):
@@ -100,6 +100,11 @@ def is_own_source(
     if any((entry.get("request") or {}).get("init_video") == str(uri) for entry in jobs):
         return True
     return _is_claimed(ledger, uri, store)
+
+
+def is_in_s3(source: str) -> bool:
+    """Whether it would be signed: links and local files are not."""
+    return source.partition("://")[0].strip().lower() == "s3"
 
 
 def is_below(profile: S3Profile, uri: S3Uri) -> bool:

@@ -40,7 +40,7 @@ def make_receiver(conn_ids: list[str]) -> ASGIApp:
     from airflow_provider_modelslab.triggers.settling import min_deferral
 
     gate = Gate(conf.getint(_SECTION, "webhook_confirmations_per_minute", fallback=_PER_MINUTE))
-    settled = max(0.0, min_deferral())
+    settled = min_deferral()
     pauses = (settled + 1, 2 * settled + 1)
     return Receiver(Served(conn_ids), Inbox(fetch=fetch, tell=tell, wake=wake_waiting, gate=gate, pauses=pauses))
 

@@ -216,10 +216,11 @@ class Ledger:
         try:
             job, finished = send(choice.take)
         except SubmissionUnknownError as error:
-            error.take = choice.take
+            error.take, error.sent = choice.take, True
             self._note(choice.take, Entry.UNKNOWN, error.to_event())
             raise
         except ModelsLabError as error:
+            error.sent = True
             done = Entry.FAILED if error.reason in {Reason.JOB_FAILED, Reason.JOB_LOST} else Entry.RELEASED
             self._note(choice.take, done, error.to_event())
             raise

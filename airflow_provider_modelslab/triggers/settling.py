@@ -19,11 +19,11 @@ _DEFAULT = 10.0
 
 
 def min_deferral() -> float:
-    """``[modelslab] min_deferral`` in seconds, 10 by default; 0 or less for none.
+    """``[modelslab] min_deferral`` in seconds, 10 by default, never less than 0.
 
     :raises AirflowConfigException: when it is no number.
     """
-    return float(conf.getfloat("modelslab", "min_deferral", fallback=_DEFAULT))
+    return max(0.0, float(conf.getfloat("modelslab", "min_deferral", fallback=_DEFAULT)))
 
 
 def earliest_event() -> float:

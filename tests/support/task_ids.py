@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from uuid import UUID
 
-__all__ = ["made_at"]
+from tests.support.tasks import TaskInstance
+
+__all__ = ["Try", "made_at"]
 
 
 def made_at(milliseconds: int, random: int = 0) -> UUID:
@@ -14,3 +17,10 @@ def made_at(milliseconds: int, random: int = 0) -> UUID:
     :param random: the rest of it, below 2**62.
     """
     return UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62) | random)
+
+
+@dataclass
+class Try(TaskInstance):
+    """A try with an id, as the API server gives one to each."""
+
+    id: UUID = field(default_factory=lambda: made_at(0))

@@ -116,6 +116,14 @@ def store(s3: S3Client) -> Store:
     return Store(s3)
 
 
+@pytest.fixture(scope="module")
+def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The models of a file's tests are made once, and in a folder of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def clip(files: FilesServer) -> str:
     """An http link to a clip."""

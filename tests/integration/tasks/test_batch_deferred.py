@@ -13,9 +13,8 @@ from airflow_provider_modelslab.api.errors import PaymentRequiredError
 from airflow_provider_modelslab.batch.fence import BatchSupersededError
 from airflow_provider_modelslab.batch.records import BatchFailedError
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
-from tests.integration.tasks.conftest import FRAMES, Store, WatchedEngine
-from tests.support.samples import small_mp4
+from tests.integration.tasks.batch_dag import Dag
+from tests.integration.tasks.conftest import Store, WatchedEngine
 from tests.support.tasks import TaskInstance, context_of, deferral_of, execute, to_the_end
 
 if TYPE_CHECKING:
@@ -24,38 +23,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("connections")
 
 
-class Dag:
-    """Makes the task as each parse of the Dag does."""
-
-    def __init__(self, s3: S3Client, bucket: str) -> None:
-        self._s3 = s3
-        self.bucket = bucket
-        self.arguments: dict[str, Any] = {
-            "model_id": "dark-sushi-mix",
-            "prompt": "a fox",
-            "source": f"s3://{bucket}/in/",
-            "destination": f"s3://{bucket}/out/",
-            "num_frames": FRAMES,
-            "max_in_flight": 3,
-            "poll_interval": 0.02,
-            "max_poll_interval": 0.1,
-            "timeout": 60,
-            "deferrable": True,
-            "linger": 0.05,
-        }
-
-    def add(self, *names: str) -> None:
-        """Clips that arrive."""
-        for name in names:
-            self._s3.put_object(Bucket=self.bucket, Key=f"in/{name}.mp4", Body=small_mp4())
-
-    def __call__(self) -> ModelsLabVideo2VideoBatchOperator:
-        return ModelsLabVideo2VideoBatchOperator(task_id="restyle", **self.arguments)
-
-
 @pytest.fixture
 def dag(s3: S3Client, bucket: str) -> Dag:
-    return Dag(s3, bucket)
+    return Dag(s3, bucket, max_in_flight=3)
 
 
 def test_a_try_that_was_given_up_does_not_mix_up_the_clips(

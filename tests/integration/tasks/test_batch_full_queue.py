@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.endpoint.settings import Settings
+from tests.integration.tasks.batch_dag import Dag
 from tests.integration.tasks.conftest import Restyle, WatchedEngine
-from tests.integration.tasks.test_batch_deferred import Dag
 from tests.support.connections import KEY, set_modelslab
 from tests.support.endpoint import Caller
 from tests.support.s3 import keys_of
@@ -31,7 +31,7 @@ def settings(tmp_path: Path) -> Settings:
 def dag(s3: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Dag:
     for pause in ("_FIRST_PAUSE", "_LONGEST_PAUSE"):  # two seconds for each refusal are what they are, elsewhere
         monkeypatch.setattr(f"airflow_provider_modelslab.batch.window.{pause}", 0.1)
-    dag = Dag(s3, bucket)
+    dag = Dag(s3, bucket, max_in_flight=3)
     dag.add(*(f"clip{number}" for number in range(6)))
     return dag
 

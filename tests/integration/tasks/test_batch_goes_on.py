@@ -10,11 +10,10 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_modelslab.batch.records import BatchFailedError
-from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
-from tests.integration.tasks.conftest import FRAMES, WatchedEngine
+from tests.integration.tasks.batch_dag import Dag
+from tests.integration.tasks.conftest import WatchedEngine
 from tests.support.connections import set_modelslab
 from tests.support.endpoint import Caller
-from tests.support.samples import small_mp4
 from tests.support.tasks import TaskInstance, context_of, deferral_of, execute, in_the_triggerer, resume, to_the_end
 
 if TYPE_CHECKING:
@@ -25,33 +24,11 @@ pytestmark = pytest.mark.usefixtures("connections")
 NOTHING_ENDED = {"status": "success", "ended": [], "waiting": 1}
 
 
-class Dag:
-    """Makes the task as each parse of the Dag does."""
-
-    def __init__(self, s3: S3Client, bucket: str) -> None:
-        for name in "abc":
-            s3.put_object(Bucket=bucket, Key=f"in/{name}.mp4", Body=small_mp4())
-        self.arguments: dict[str, Any] = {
-            "model_id": "dark-sushi-mix",
-            "prompt": "a fox",
-            "source": f"s3://{bucket}/in/",
-            "destination": f"s3://{bucket}/out/",
-            "num_frames": FRAMES,
-            "max_in_flight": 2,
-            "poll_interval": 0.02,
-            "max_poll_interval": 0.1,
-            "timeout": 60,
-            "deferrable": True,
-            "linger": 0.05,
-        }
-
-    def __call__(self) -> ModelsLabVideo2VideoBatchOperator:
-        return ModelsLabVideo2VideoBatchOperator(task_id="restyle", **self.arguments)
-
-
 @pytest.fixture
 def dag(s3: S3Client, bucket: str) -> Dag:
-    return Dag(s3, bucket)
+    dag = Dag(s3, bucket, max_in_flight=2)
+    dag.add(*"abc")
+    return dag
 
 
 def deadlines(trigger: Any) -> dict[str, float]:

@@ -12,8 +12,8 @@ import pytest
 
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.operators import batch_steps, jobs
+from tests.integration.tasks.batch_dag import Dag
 from tests.integration.tasks.conftest import WatchedEngine
-from tests.integration.tasks.test_batch_deferred import Dag
 from tests.support.s3 import keys_of
 from tests.support.tasks import TaskInstance, context_of, execute
 
@@ -27,7 +27,7 @@ CLIPS, WINDOW = 12, 3
 
 @pytest.fixture
 def dag(s3: S3Client, bucket: str) -> Dag:
-    dag = Dag(s3, bucket)
+    dag = Dag(s3, bucket, max_in_flight=3)
     dag.add(*(f"clip{number:02d}" for number in range(CLIPS)))
     dag.arguments |= {"deferrable": False, "max_in_flight": WINDOW}
     return dag

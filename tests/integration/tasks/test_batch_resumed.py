@@ -4,61 +4,34 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import pytest
 
 from airflow_provider_modelslab.batch.fence import BatchSupersededError
 from airflow_provider_modelslab.batch.records import BatchFailedError
-from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.storage.uri import S3Uri
-from tests.integration.tasks.conftest import FRAMES, Store, WatchedEngine
+from tests.integration.tasks.batch_dag import Dag
+from tests.integration.tasks.conftest import Store, WatchedEngine
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.samples import small_mp4
-from tests.support.task_ids import made_at
+from tests.support.task_ids import Try, made_at
 from tests.support.tasks import TaskInstance, context_of, deferral_of, execute, to_the_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mypy_boto3_s3 import S3Client
 
 pytestmark = pytest.mark.usefixtures("connections")
 
 
-@dataclass
-class Try(TaskInstance):
-    """A try with an id, as the API server gives one to each."""
-
-    id: UUID = field(default_factory=lambda: made_at(1_795_435_200_000))
-
-
 @pytest.fixture
-def batch(bucket: str) -> Callable[..., ModelsLabVideo2VideoBatchOperator]:
-    def make(**changes: Any) -> ModelsLabVideo2VideoBatchOperator:
-        arguments: dict[str, Any] = {
-            "model_id": "dark-sushi-mix",
-            "prompt": "a fox",
-            "source": f"s3://{bucket}/in/",
-            "destination": f"s3://{bucket}/out/",
-            "num_frames": FRAMES,
-            "poll_interval": 0.02,
-            "max_poll_interval": 0.1,
-            "timeout": 60,
-            "deferrable": True,
-            "linger": 0.05,
-            **changes,
-        }
-        return ModelsLabVideo2VideoBatchOperator(task_id="restyle", **arguments)
-
-    return make
+def dag(s3: S3Client, bucket: str) -> Dag:
+    return Dag(s3, bucket)
 
 
 @pytest.mark.parametrize("with_ids", [True, False])
 def test_the_plan_of_another_attempt_is_refused(
-    batch: Callable[..., ModelsLabVideo2VideoBatchOperator],
+    dag: Dag,
     s3: S3Client,
     bucket: str,
     store: Store,
@@ -73,23 +46,19 @@ def test_the_plan_of_another_attempt_is_refused(
             return context_of(TaskInstance(try_number=number, max_tries=1))
         return context_of(Try(id=made_at(1_795_435_200_000 + made), try_number=number, max_tries=1))
 
-    def add(*names: str) -> None:
-        for name in names:
-            s3.put_object(Bucket=bucket, Key=f"in/{name}.mp4", Body=small_mp4())
-
     names = ["one", "three", "two"]
-    add(*names)
-    old = deferral_of(batch(), attempt(1))
+    dag.add(*names)
+    old = deferral_of(dag(), attempt(1))
     assert old.kwargs is not None
     place = S3Uri.parse(old.kwargs["saved"])
     olds = store.read(str(place))
-    add("an-early-one")  # so that every clip has another number in the plan of the new run
-    new = deferral_of(batch(), attempt(2))
+    dag.add("an-early-one")  # so that every clip has another number in the plan of the new run
+    new = deferral_of(dag(), attempt(2))
     s3.put_object(Bucket=place.bucket, Key=place.key, Body=olds)
     gate.set()
     with pytest.raises(BatchSupersededError, match="plan of another attempt"):
-        to_the_end(batch, new, attempt(2))
-    assert execute(batch(deferrable=False), attempt(3, number=2))["found"] == 4
+        to_the_end(dag, new, attempt(2))
+    assert execute(dag(deferrable=False), attempt(3, number=2))["found"] == 4
     for name in ["an-early-one", *names]:
         sidecar = json.loads(store.read(f"s3://{bucket}/out/{name}.mp4.json"))
         assert sidecar["request"]["init_video"] == f"s3://{bucket}/in/{name}.mp4"
@@ -97,7 +66,7 @@ def test_the_plan_of_another_attempt_is_refused(
 
 
 def test_the_same_plan_of_another_attempt_is_refused_too(
-    batch: Callable[..., ModelsLabVideo2VideoBatchOperator],
+    dag: Dag,
     s3: S3Client,
     bucket: str,
     store: Store,
@@ -105,25 +74,25 @@ def test_the_same_plan_of_another_attempt_is_refused_too(
     gate: threading.Event,
 ) -> None:
     """What that attempt knows of the outcomes is not what this one knows."""
-    s3.put_object(Bucket=bucket, Key="in/one.mp4", Body=small_mp4())
+    dag.add("one")
     old, new = (context_of(Try(id=made_at(made))) for made in (1, 2))
-    first = deferral_of(batch(), old)
+    first = deferral_of(dag(), old)
     assert first.kwargs is not None
     place = S3Uri.parse(first.kwargs["saved"])
     olds = store.read(str(place))
-    second = deferral_of(batch(), new)
+    second = deferral_of(dag(), new)
     news = store.read(str(place))
     s3.put_object(Bucket=place.bucket, Key=place.key, Body=olds)
     gate.set()
     with pytest.raises(BatchSupersededError):
-        to_the_end(batch, second, new)
+        to_the_end(dag, second, new)
     s3.put_object(Bucket=place.bucket, Key=place.key, Body=news)
-    assert to_the_end(batch, second, new)["landed"] == 1
+    assert to_the_end(dag, second, new)["landed"] == 1
     assert len(engine.submitted) == 1
 
 
 def test_a_signed_link_in_the_place_of_another_is_not_submitted_for_it(
-    batch: Callable[..., ModelsLabVideo2VideoBatchOperator],
+    dag: Dag,
     files: FilesServer,
     engine: WatchedEngine,
     gate: threading.Event,
@@ -134,11 +103,11 @@ def test_a_signed_link_in_the_place_of_another_is_not_submitted_for_it(
         return f"{files.add(f'/{name}.mp4', ServedFile(small_mp4(), 'video/mp4'))}?sig={signature}"
 
     arguments: dict[str, Any] = {"key_template": "{index:03d}.{ext}", "max_in_flight": 1}
-    deferred = deferral_of(batch(source=[link("dog", 1), link("cat", 1), link("fox", 1)], **arguments))
+    deferred = deferral_of(dag(source=[link("dog", 1), link("cat", 1), link("fox", 1)], **arguments))
     gate.set()
     moved = [link("dog", 2), link("NEW", 2), link("fox", 2)]
     with pytest.raises(BatchFailedError, match="1 of 3 clips failed") as failed:
-        to_the_end(lambda: batch(source=moved, **arguments), deferred)
+        to_the_end(lambda: dag(source=moved, **arguments), deferred)
     assert "2 landed" in str(failed.value)
     assert "names it no more, or for another place" in str(failed.value)
     assert sorted(path.rpartition("/")[2] for path in sent(engine)) == ["dog.mp4?sig=1", "fox.mp4?sig=2"]

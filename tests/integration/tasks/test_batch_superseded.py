@@ -6,9 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import pytest
 
@@ -18,8 +16,8 @@ from airflow_provider_modelslab.batch.records import write_results
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from tests.integration.tasks.conftest import FRAMES, Store, WatchedEngine
 from tests.support.samples import small_mp4
-from tests.support.task_ids import made_at
-from tests.support.tasks import TaskInstance, context_of, execute
+from tests.support.task_ids import Try, made_at
+from tests.support.tasks import context_of, execute
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -28,13 +26,6 @@ pytestmark = pytest.mark.usefixtures("connections")
 
 CLIPS = 3
 NOON = 1_795_435_200_000
-
-
-@dataclass
-class Try(TaskInstance):
-    """A try with an id, as the API server gives one to each."""
-
-    id: UUID = field(default_factory=lambda: made_at(0))
 
 
 def attempt(number: int, *, ran: str = "manual__2026-11-23T04:00:00+00:00", made: int | None = None) -> Any:

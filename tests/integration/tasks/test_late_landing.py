@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_provider_modelslab.api.errors import ChangedRequestError
 from airflow_provider_modelslab.batch.fence import BatchSupersededError
-from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
-from tests.integration.tasks.conftest import FRAMES, Restyle, Store, WatchedEngine
-from tests.support.samples import small_mp4
+from tests.integration.tasks.batch_dag import Dag
+from tests.integration.tasks.conftest import Restyle, Store, WatchedEngine
 from tests.support.tasks import (
     TaskInstance,
     context_of,
@@ -41,67 +40,52 @@ def prompt_of(store: Store, uri: str) -> str:
     return prompt
 
 
-class Batch:
-    """Makes the task as each parse of the Dag does."""
-
-    def __init__(self, s3: S3Client, bucket: str) -> None:
-        s3.put_object(Bucket=bucket, Key="in/clip.mp4", Body=small_mp4())
-        self.result = f"s3://{bucket}/out/clip.mp4"
-        self.arguments: dict[str, Any] = {
-            "model_id": "dark-sushi-mix",
-            "prompt": "a fox",
-            "source": f"s3://{bucket}/in/",
-            "destination": f"s3://{bucket}/out/",
-            "num_frames": FRAMES,
-            "poll_interval": 0.02,
-            "max_poll_interval": 0.1,
-            "timeout": 60,
-            "deferrable": True,
-            "linger": 0.05,
-        }
-
-    def __call__(self) -> ModelsLabVideo2VideoBatchOperator:
-        return ModelsLabVideo2VideoBatchOperator(task_id="restyle", **self.arguments)
+@pytest.fixture
+def dag(s3: S3Client, bucket: str) -> Dag:
+    dag = Dag(s3, bucket)
+    dag.add("clip")
+    return dag
 
 
 @pytest.fixture
-def batch(s3: S3Client, bucket: str) -> Batch:
-    return Batch(s3, bucket)
+def result(bucket: str) -> str:
+    """Where the batch's only clip lands."""
+    return f"s3://{bucket}/out/clip.mp4"
 
 
-def test_a_batch(batch: Batch, store: Store, engine: WatchedEngine, gate: threading.Event) -> None:
-    late = deferral_of(batch(), attempt(1))
-    batch.arguments["prompt"] = "a wolf"
-    newer = deferral_of(batch(), attempt(2))
+def test_a_batch(dag: Dag, result: str, store: Store, engine: WatchedEngine, gate: threading.Event) -> None:
+    late = deferral_of(dag(), attempt(1))
+    dag.arguments["prompt"] = "a wolf"
+    newer = deferral_of(dag(), attempt(2))
     gate.set()
-    assert to_the_end(batch, newer, attempt(2))["landed"] == 1
-    landed = store.read(batch.result)
+    assert to_the_end(dag, newer, attempt(2))["landed"] == 1
+    landed = store.read(result)
     with pytest.raises(BatchSupersededError):
-        to_the_end(batch, late, attempt(1))
-    assert (store.read(batch.result), prompt_of(store, batch.result)) == (landed, "a wolf")
-    assert execute(batch(), attempt(3))["skipped"] == 1
+        to_the_end(dag, late, attempt(1))
+    assert (store.read(result), prompt_of(store, result)) == (landed, "a wolf")
+    assert execute(dag(), attempt(3))["skipped"] == 1
     assert len(engine.submitted) == 2
 
 
 def test_another_run_says_so_and_pays_for_no_third(
-    batch: Batch, store: Store, engine: WatchedEngine, gate: threading.Event
+    dag: Dag, result: str, store: Store, engine: WatchedEngine, gate: threading.Event
 ) -> None:
     """Two runs want different results in one place: the one who asked first does not ask again by itself."""
     today = [context_of(TaskInstance(try_number=number, max_tries=1)) for number in (1, 2)]
     tomorrow = context_of(TaskInstance(run_id="tomorrow"))
-    batch.arguments |= {"max_failed": None, "retries": 1}
-    first = deferral_of(batch(), today[0])
-    batch.arguments["prompt"] = "a wolf"
-    second = deferral_of(batch(), tomorrow)
+    dag.arguments |= {"max_failed": None, "retries": 1}
+    first = deferral_of(dag(), today[0])
+    dag.arguments["prompt"] = "a wolf"
+    second = deferral_of(dag(), tomorrow)
     gate.set()
-    assert to_the_end(batch, second, tomorrow)["landed"] == 1
-    (told,) = to_the_end(batch, first, today[0])["errors"]
+    assert to_the_end(dag, second, tomorrow)["landed"] == 1
+    (told,) = to_the_end(dag, first, today[0])["errors"]
     assert "take 2" in told["message"]
     assert told["reason"] == "validation"
-    batch.arguments |= {"prompt": "a fox", "deferrable": False}
-    (told,) = execute(batch(), today[1])["errors"]
+    dag.arguments |= {"prompt": "a fox", "deferrable": False}
+    (told,) = execute(dag(), today[1])["errors"]
     assert "a destination of its own" in told["message"]
-    assert prompt_of(store, batch.result) == "a wolf"
+    assert prompt_of(store, result) == "a wolf"
     assert len(engine.submitted) == 2
 
 

@@ -37,14 +37,7 @@ COMMON: dict[str, Any] = {
     "device": "cpu",
 }
 
-pytestmark = pytest.mark.usefixtures("connection", "alarm")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("connection", "alarm", "model_cache")
 
 
 @pytest.fixture

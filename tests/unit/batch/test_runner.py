@@ -25,7 +25,8 @@ from airflow_provider_modelslab.api.narrow_errors import (
     InputRefusedError,
 )
 from airflow_provider_modelslab.api.response import Finished
-from airflow_provider_modelslab.batch.runner import BatchRunner, InFlight
+from airflow_provider_modelslab.batch.runner import BatchRunner
+from airflow_provider_modelslab.batch.steps import InFlight
 from airflow_provider_modelslab.batch.window import Window
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.purchase import Landed, Purchase
