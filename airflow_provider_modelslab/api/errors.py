@@ -199,16 +199,16 @@ class SubmissionUnknownError(ModelsLabError):
 
     It is never sent again by itself, because the endpoint has no idempotency key.
 
-    :param take: which of the task's submissions it was, where a ledger counts them.
+    :param submission: its number in the result's ledger, where there is one.
     """
 
     reason = Reason.SUBMISSION_UNKNOWN
 
     def __init__(
-        self, message: str, *, take: int | None = None, job_id: str | None = None, http_status: int | None = None
+        self, message: str, *, submission: int | None = None, job_id: str | None = None, http_status: int | None = None
     ) -> None:
         super().__init__(message, job_id=job_id, http_status=http_status)
-        self.take = take
+        self.submission = submission
 
 
 class ResultExpiredError(ModelsLabError):

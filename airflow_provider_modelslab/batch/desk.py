@@ -19,18 +19,20 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.narrow_errors import InputRefusedError
 from airflow_provider_modelslab.batch.fence import BatchSupersededError
 from airflow_provider_modelslab.batch.index import LandedIndex
-from airflow_provider_modelslab.batch.ledgers import ClipLedgers, Survey
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
 from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.batch.progress import Progress
 from airflow_provider_modelslab.batch.records import failure_of, write_results
-from airflow_provider_modelslab.storage.purchase import Ledger, Purchase
+from airflow_provider_modelslab.ledger.listing import LedgerListing, LedgerRoot
+from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.storage.uri import S3Uri
-from airflow_provider_modelslab.storage.writer import Writer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from airflow_provider_modelslab.ledger.attempt import AttemptId
+    from airflow_provider_modelslab.ledger.model import Submission
 
 __all__ = ["BatchDesk"]
 
@@ -59,7 +61,7 @@ class BatchDesk:
     :param limit: how many clips may fail.
     :param started: when the batch began, in seconds since the epoch; earlier than this process where it was deferred.
     :param burst: clips that land together; before twice as many have landed there is no estimate of the time left.
-    :param writer: the attempt that this is; the results of a later one are left as they are.
+    :param attempt: the one that runs; the report of a later one is left as it is.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class BatchDesk:
         limit: FailureLimit,
         started: float | None = None,
         burst: int = 5,
-        writer: Writer | None = None,
+        attempt: AttemptId | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.plan = plan
@@ -82,11 +84,11 @@ class BatchDesk:
         self._s3 = s3
         self._name = name
         self._limit = limit
-        self._writer = writer
+        self._attempt = attempt
         self._clock = clock
-        self._ledgers = ClipLedgers(s3, root)
+        self._ledgers = LedgerRoot(s3, root)
         self._index = LandedIndex(s3, root, plan.output)
-        self._survey: Survey | None = None
+        self._listing: LedgerListing | None = None
         self._told_at = clock()
         self._failed_in_a_row = 0
         self._not_landed_in_a_row = 0
@@ -98,10 +100,10 @@ class BatchDesk:
 
     # -- what is to be done ---------------------------------------------------------------------------------------
 
-    def begin(self, *, reuse_landed: bool = True) -> list[ClipPlan]:
+    def begin(self, *, reuse: str = "always") -> list[ClipPlan]:
         """The clips that are not done, and those of which it is not known.
 
-        :param reuse_landed: leave out what the index knows to be there; off, each clip's ledger decides.
+        :param reuse: with ``"always"``, what the index knows to be there is left out; else each clip's ledger decides.
         :raises StorageConfigurationError: when S3 refuses.
         """
         if not self._ledgers.conditional:
@@ -109,7 +111,7 @@ class BatchDesk:
                 "THE S3 STORE IGNORES CONDITIONAL PUTS (If-None-Match). Retries are still paid once; two attempts at "
                 "one clip in the same instant may both pay. Use a store that honours them: AWS S3, Cloudflare R2, Ceph"
             )
-        if reuse_landed:
+        if reuse == "always":
             there = self._index.find(self.plan)
             for index, entry in there.items():
                 self._done(self.plan.clips[index], Outcome.skipped(entry.manifest()))
@@ -122,9 +124,9 @@ class BatchDesk:
 
         :param claims: whether it is claimed before anything is done.
         """
-        return self._ledgers.open(clip.destination, self._survey, claims=claims)
+        return self._ledgers.open(clip.destination, self._listing, claims=claims)
 
-    # -- what has happened (see steps.Book) -----------------------------------------------------------------------
+    # -- what has happened (see protocols.OutcomeSink) -----------------------------------------------------------------
 
     def landed(self, clip: ClipPlan, manifest: Mapping[str, Any]) -> None:
         """A result has landed now."""
@@ -136,15 +138,15 @@ class BatchDesk:
         self._index.add(clip, manifest)
         self._done(clip, Outcome.skipped(manifest))
 
-    def failed(self, clip: ClipPlan, error: Exception, purchase: Purchase | None) -> None:
+    def failed(self, clip: ClipPlan, error: Exception, submission: Submission | None) -> None:
         """A clip came to nothing."""
-        outcome = Outcome.failed(error, job_id=purchase.job.job_id if purchase else None)
+        outcome = Outcome.failed(error, job_id=submission.job.job_id if submission else None)
         count = self.outcomes.counts()[Status.FAILED]
         if count < _LOGGED_FAILURES:
             log.warning("%s failed: %s: %s", clip.safe_source, outcome.reason, outcome.message)
         elif count == _LOGGED_FAILURES:
             log.warning("More clips fail; the results manifest names them all")
-        own = purchase is None and isinstance(error, _CLIPS_OWN) and not error.sent
+        own = submission is None and isinstance(error, _CLIPS_OWN) and not error.sent
         self._done(clip, outcome, counts=not own)
 
     def too_many(self) -> str | None:
@@ -215,7 +217,7 @@ class BatchDesk:
 
     def _open_clips(self) -> list[ClipPlan]:
         found = [clip for clip, _ in self.outcomes.with_status(Status.PENDING)]
-        self._survey = self._ledgers.survey(clip.destination for clip in found)
+        self._listing = self._ledgers.list(clip.destination for clip in found)
         return found
 
     def finish(self, *, stopped: str | None = None) -> dict[str, Any]:
@@ -230,7 +232,7 @@ class BatchDesk:
         seconds = self._clock() - self.started
         try:
             summary = write_results(
-                self._s3, self.folder, self._name, self.outcomes, seconds=seconds, writer=self._writer
+                self._s3, self.folder, self._name, self.outcomes, seconds=seconds, attempt=self._attempt
             )
         except BatchSupersededError:
             log.warning("%s. A LATER ATTEMPT HAS ENDED THIS BATCH; its results stand", self.progress.line())

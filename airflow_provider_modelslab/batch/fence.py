@@ -2,7 +2,7 @@
 
 A worker that is frozen, or cut off, goes on with a task that runs elsewhere by then. Each clip's ledger sees to it that
 nothing is paid for twice; but what such a process knows of the batch is old, so its manifest must not replace a newer
-one. Each manifest therefore says in its metadata who wrote it (see :mod:`~airflow_provider_modelslab.storage.writer`),
+one. Each manifest therefore says in its metadata who wrote it (see :mod:`~airflow_provider_modelslab.ledger.attempt`),
 and an earlier attempt leaves it alone.
 """
 
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
-from airflow_provider_modelslab.batch.objects import LINES_TYPE, put_lines, refused, to_lines
+from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.storage.failures import code_of, status_of
+from airflow_provider_modelslab.storage.s3_objects import LINES_TYPE, put_lines, refused, to_lines
 from airflow_provider_modelslab.storage.uri import S3Uri
-from airflow_provider_modelslab.storage.writer import Writer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -47,7 +47,7 @@ def put_fenced(
     s3: S3Client,
     place: S3Uri,
     lines: Iterable[Mapping[str, Any]],
-    writer: Writer | None,
+    attempt: AttemptId | None,
     *,
     probably_new: bool = False,
 ) -> bool:
@@ -58,19 +58,19 @@ def put_fenced(
     refuses conditions is looked at all the same; there a later attempt is overwritten only by one that has looked
     before and puts after it, a moment of milliseconds unless the process is frozen in just that moment.
 
-    :param writer: the attempt that runs; ``None`` replaces whatever is there.
+    :param attempt: the attempt that runs; ``None`` replaces whatever is there.
     :param probably_new: nothing is expected there, so it is looked at only where the store refuses the put for it.
     :raises BatchSupersededError: when a later attempt has written it; it is left as it is.
     :raises StorageConfigurationError: when S3 refuses.
     """
-    if writer is None:
+    if attempt is None:
         put_lines(s3, place, lines)
         return False
     body = to_lines(lines)
     there = None if probably_new else _look(s3, place)
     for pause in _PAUSES:
         try:
-            _put(s3, place, body, writer, _condition(place, writer, there))
+            _put(s3, place, body, attempt, _condition(place, attempt, there))
         except ClientError as error:
             if status_of(error) in _NO_CONDITIONS:
                 break
@@ -84,9 +84,9 @@ def put_fenced(
         there = _look(s3, place)  # perhaps this very put: botocore repeats one whose answer was lost
     else:
         # Nobody else writes that often: what this store calls an ETag is not what it compares.
-        _condition(place, writer, there)
+        _condition(place, attempt, there)
     try:
-        _put(s3, place, body, writer, {})
+        _put(s3, place, body, attempt, {})
     except (ClientError, BotoCoreError) as error:
         raise refused(error, place) from error
     return False
@@ -99,24 +99,24 @@ class _There(NamedTuple):
     """
 
     etag: str | None
-    writer: Writer | None
+    attempt: AttemptId | None
 
 
-def _condition(place: S3Uri, writer: Writer, there: _There | None) -> dict[str, Any]:
+def _condition(place: S3Uri, attempt: AttemptId, there: _There | None) -> dict[str, Any]:
     """What a put holds for, as arguments.
 
     :raises BatchSupersededError: when it must not be.
     """
     if there is None:
         return {"IfNoneMatch": "*"}
-    if there.writer is not None and writer.is_before(there.writer):
-        raise _superseded(place, writer, there.writer)
+    if there.attempt is not None and attempt.is_before(there.attempt):
+        raise _superseded(place, attempt, there.attempt)
     return {"IfMatch": there.etag} if there.etag else {}
 
 
-def _superseded(place: S3Uri, writer: Writer, later: Writer) -> BatchSupersededError:
+def _superseded(place: S3Uri, attempt: AttemptId, later: AttemptId) -> BatchSupersededError:
     return BatchSupersededError(
-        f"This is try {writer.try_number} of a batch that try {later.try_number} has ended already: Airflow had given "
+        f"This is try {attempt.try_number} of a batch that try {later.try_number} has ended already: Airflow had given "
         f"this one up. {place} is the later one's and is left as it is. What this one landed stays too, and is known "
         "to every other run. There is nothing to do; if it was no later attempt that wrote it, delete it and clear "
         "the task"
@@ -139,15 +139,15 @@ def _look(s3: S3Client, place: S3Uri) -> _There | None:
         return _There(None, None)
     except BotoCoreError as error:
         raise refused(error, place) from error
-    return _There(head["ETag"], Writer.read(head["Metadata"]))
+    return _There(head["ETag"], AttemptId.from_metadata(head["Metadata"]))
 
 
-def _put(s3: S3Client, place: S3Uri, body: bytes, writer: Writer, condition: Mapping[str, Any]) -> None:
+def _put(s3: S3Client, place: S3Uri, body: bytes, attempt: AttemptId, condition: Mapping[str, Any]) -> None:
     s3.put_object(
         Bucket=place.bucket,
         Key=place.key,
         Body=body,
         ContentType=LINES_TYPE,
-        Metadata=writer.metadata(),
+        Metadata=attempt.metadata(),
         **condition,
     )

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.batch.clips import Clip
-from airflow_provider_modelslab.batch.objects import list_pages, listing_budget
 from airflow_provider_modelslab.storage.inputs import S3Factory, identify_input
+from airflow_provider_modelslab.storage.s3_objects import list_pages, listing_budget
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:

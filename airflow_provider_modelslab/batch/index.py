@@ -25,9 +25,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.batch.index_entry import IndexEntry, newest, pack, unpack
-from airflow_provider_modelslab.batch.objects import Listed, list_pages, listing_budget, put_object, read_object
 from airflow_provider_modelslab.batch.plan import ClipPlan
 from airflow_provider_modelslab.batch.sources import folder_of
+from airflow_provider_modelslab.storage.s3_objects import Listed, list_pages, listing_budget, put_object, read_object
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from airflow_provider_modelslab.storage.ledger import Fingerprint
+from airflow_provider_modelslab.ledger.model import Fingerprint
 
 __all__ = ["INDEX_SCHEMA_VERSION", "IndexEntry", "newest", "pack", "unpack"]
 

@@ -21,10 +21,10 @@ from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import ATTRIBUTES
 from airflow_provider_modelslab.batch.clips import Clip, Clips
 from airflow_provider_modelslab.batch.items import DESTINATION, SOURCE_FIELDS, clip_from
-from airflow_provider_modelslab.batch.objects import refused
 from airflow_provider_modelslab.batch.problems import Problems
 from airflow_provider_modelslab.storage.failures import code_of, status_of
 from airflow_provider_modelslab.storage.inputs import S3Factory
+from airflow_provider_modelslab.storage.s3_objects import refused
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:

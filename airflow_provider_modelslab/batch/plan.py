@@ -19,8 +19,8 @@ from airflow_provider_modelslab.batch.identities import identify, link_identity
 from airflow_provider_modelslab.batch.naming import KeyTemplate, Names, stem_and_name
 from airflow_provider_modelslab.batch.places import Places
 from airflow_provider_modelslab.batch.problems import Problems
+from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.inputs import S3Factory
-from airflow_provider_modelslab.storage.ledger import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 __all__ = ["BatchPlan", "ClipPlan", "make_plan", "variant_of"]
@@ -162,7 +162,7 @@ def make_plan(
                 source=draft.clip.source,
                 overrides=draft.clip.overrides,
                 destination=draft.destination,
-                fingerprint=Fingerprint(draft.variant.request, identity and _digest(identity)),
+                fingerprint=Fingerprint(draft.variant.request, identity and Fingerprint.source_digest(identity)),
                 output_type=draft.variant.output_type,
                 bytes=draft.clip.bytes,
             )
@@ -222,10 +222,9 @@ class _Variants:
             for name, texts in error.fields.items():
                 problems.add(place if overrides else "all clips", name, "; ".join(texts))
             return None
-        record = request.record()
         return _Variant(
-            request=Fingerprint.of(record, conn_id=self._conn_id, source=None).request,
-            name=Fingerprint.of(record, conn_id="", source=None).request,
+            request=Fingerprint.of(request, conn_id=self._conn_id, source=None).request,
+            name=Fingerprint.of(request, conn_id="", source=None).request,
             output_type=request.output_type or "mp4",
             seed=request.seed,
             model_id=request.model_id,

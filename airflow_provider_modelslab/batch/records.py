@@ -16,7 +16,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from airflow_provider_modelslab.storage.writer import Writer
+    from airflow_provider_modelslab.ledger.attempt import AttemptId
 
 __all__ = [
     "RESULTS_SCHEMA_VERSION",
@@ -54,7 +54,7 @@ def write_results(
     outcomes: Outcomes,
     *,
     seconds: float | None = None,
-    writer: Writer | None = None,
+    attempt: AttemptId | None = None,
 ) -> dict[str, Any]:
     """Write ``<name>.jsonl``, and ``<name>.retry.jsonl`` when something failed or was not reached; return the summary.
 
@@ -68,18 +68,18 @@ def write_results(
     :param folder: where the manifests go.
     :param name: the same for each try of a batch, so that the last one's manifest stands.
     :param seconds: of the whole batch.
-    :param writer: the attempt that ends; what a later one has written is not replaced. Without it, anything is.
+    :param attempt: the attempt that ends; what a later one has written is not replaced. Without it, anything is.
     :raises BatchSupersededError: when a later attempt has written them.
     :raises StorageConfigurationError: when S3 refuses.
     """
     from airflow_provider_modelslab.batch.fence import put_fenced
 
     manifest, retry = folder.child(f"{name}.jsonl"), folder.child(f"{name}.retry.jsonl")
-    first = put_fenced(s3, manifest, (result_line(*pair) for pair in outcomes), writer)
+    first = put_fenced(s3, manifest, (result_line(*pair) for pair in outcomes), attempt)
     open_clips = outcomes.with_status(Status.FAILED, Status.PENDING)
     again = [line for clip, _ in open_clips if (line := retry_line(clip)) is not None]
     if again:
-        put_fenced(s3, retry, again, writer, probably_new=first)
+        put_fenced(s3, retry, again, attempt, probably_new=first)
     failed = outcomes.with_status(Status.FAILED)
     return {
         "schema_version": RESULTS_SCHEMA_VERSION,

@@ -1,7 +1,7 @@
 """Running a batch: a window of jobs in flight, landing beside it, and a stop at any moment that loses nothing.
 
-This decides what happens next and when; what a step does, and what is written about it, is given to it. A process that
-dies here leaves everything that matters in the clips' ledgers, so the next one starts as if it were the first.
+This decides what happens next and when; the paid job of a clip, and the record of its outcome, are given to it. A
+process that dies here leaves everything that matters in the ledgers of the results, so the next one can start afresh.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, Generic, TypeVar
 from airflow_provider_modelslab.api.errors import ModelsLabError, RateLimitError, TransportError
 from airflow_provider_modelslab.api.narrow_errors import EndpointSettingsError, EndpointUnreachableError
 from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.batch.protocols import ClipJobs, InFlight, OutcomeSink, Waiter
 from airflow_provider_modelslab.batch.refusals import Refusals, one_job_for_two, told
-from airflow_provider_modelslab.batch.steps import Book, InFlight, Steps, Waiter
 from airflow_provider_modelslab.batch.window import Window
-from airflow_provider_modelslab.storage.purchase import Landed, Purchase
+from airflow_provider_modelslab.ledger.model import Stored, Submission
 
 __all__ = ["BatchRunner"]
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Clip = TypeVar("Clip")
 
 THREADS = 16
-"""Clips that are being bought or landed at once: as many connections as the S3 client keeps."""
+"""Clips that are being submitted or landed at once: as many connections as the S3 client keeps."""
 
 _TRIES = 3  # of a clip that could not be submitted because something on the way to it had trouble
 _LANDINGS_WAITING = 4 * THREADS  # beyond which nothing more is submitted: links die while results wait
@@ -39,22 +39,22 @@ _LANDINGS_WAITING = 4 * THREADS  # beyond which nothing more is submitted: links
 class BatchRunner(Generic[Clip]):
     """One stretch of a batch's work in one process.
 
-    :param todo: the clips to be bought, in order.
+    :param todo: the clips to be made, in order.
     :param window: how many jobs may be in flight.
     :param linger: seconds of nothing but waiting after which the stretch ends, so that no worker is held;
         ``None`` stays to the end.
     :param patience: seconds of nothing but refusals, while no job runs, after which the batch is given up. An endpoint
         that cannot be reached counts as one that refuses.
-    :param stopped: why an earlier stretch gave the batch up: nothing more is bought, what is paid for is landed.
+    :param stopped: why an earlier stretch gave the batch up: nothing more is submitted, what is paid for is landed.
     :param on_change: called after each outcome; must be quick.
     """
 
     def __init__(
         self,
         todo: Iterable[Clip],
-        steps: Steps[Clip],
+        jobs: ClipJobs[Clip],
         waiter: Waiter,
-        book: Book[Clip],
+        outcomes: OutcomeSink[Clip],
         window: Window,
         *,
         linger: float | None = None,
@@ -67,15 +67,15 @@ class BatchRunner(Generic[Clip]):
         self.waiting: dict[str, InFlight[Clip]] = {}
         self.stopped = stopped
         self.suspended = False
-        self._steps = steps
+        self._jobs = jobs
         self._waiter = waiter
-        self._book = book
+        self._outcomes = outcomes
         self._window = window
         self._linger = linger
         self._patience = patience
         self._on_change = on_change
         self._clock = clock
-        self._buying: dict[asyncio.Future[Landed | Purchase], Clip] = {}
+        self._acquiring: dict[asyncio.Future[Stored | Submission], Clip] = {}
         self._landing: dict[asyncio.Future[dict[str, Any]], InFlight[Clip]] = {}
         self._closing: dict[asyncio.Future[bool], tuple[InFlight[Clip], ModelsLabError]] = {}
         self._tries: Counter[int] = Counter()
@@ -87,7 +87,7 @@ class BatchRunner(Generic[Clip]):
     @property
     def in_flight(self) -> int:
         """Jobs that run, or are just being submitted."""
-        return len(self.waiting) + len(self._buying)
+        return len(self.waiting) + len(self._acquiring)
 
     def resume(self, flying: Iterable[InFlight[Clip]]) -> None:
         """Take over jobs that an earlier stretch submitted."""
@@ -168,20 +168,21 @@ class BatchRunner(Generic[Clip]):
     def _fill(self) -> None:
         """Begin as many submits as there is room for."""
         if self.stopped is None:
-            self.stopped = self._book.too_many()
+            self.stopped = self._outcomes.too_many()
         while (
             self.todo
             and self.stopped is None
             and not self._window.pause()
             and self.in_flight < self._window.limit
-            and len(self._buying) < THREADS
+            and len(self._acquiring) < THREADS
             and len(self._landing) < _LANDINGS_WAITING
         ):
             clip = self.todo.popleft()
-            self._buying[self._start(self._steps.buy, clip)] = clip
+            started = asyncio.get_running_loop().run_in_executor(self._pool, self._jobs.acquire, clip)
+            self._acquiring[started] = clip
 
     def _work(self) -> set[asyncio.Future[Any]]:
-        return {*self._buying, *self._landing, *self._closing}
+        return {*self._acquiring, *self._landing, *self._closing}
 
     def _idle(self) -> bool:
         """Whether all there is to do is to wait: for jobs, or for the endpoint to take any."""
@@ -201,26 +202,26 @@ class BatchRunner(Generic[Clip]):
     # -- what has happened ----------------------------------------------------------------------------------------
 
     def _settle(self, future: asyncio.Future[Any]) -> None:
-        if future in self._buying:
-            self._bought(self._buying.pop(future), future)
+        if future in self._acquiring:
+            self._acquired(self._acquiring.pop(future), future)
         elif future in self._landing:
             self._landed(self._landing.pop(future), future)
         elif future in self._closing:
             item, why = self._closing.pop(future)
             error = future.exception()
             if error is not None or not future.result():
-                self._book.failed(item.clip, why, item.purchase)
+                self._outcomes.failed(item.clip, why, item.submission)
             else:
                 self.todo.appendleft(item.clip)
 
-    def _bought(self, clip: Clip, future: asyncio.Future[Landed | Purchase]) -> None:
+    def _acquired(self, clip: Clip, future: asyncio.Future[Stored | Submission]) -> None:
         error = future.exception()
         if error is not None:
-            self._not_bought(clip, _ordinary(error))
+            self._not_acquired(clip, _ordinary(error))
             return
         found = future.result()
-        if isinstance(found, Landed):
-            self._book.skipped(clip, dict(found.manifest))
+        if isinstance(found, Stored):
+            self._outcomes.skipped(clip, dict(found.manifest))
             return
         if not found.resumed:
             self._window.accepted()
@@ -231,7 +232,7 @@ class BatchRunner(Generic[Clip]):
         else:
             self._wait_for(item)
 
-    def _not_bought(self, clip: Clip, error: Exception) -> None:
+    def _not_acquired(self, clip: Clip, error: Exception) -> None:
         if isinstance(error, RateLimitError | EndpointUnreachableError):
             if self._window.refused_for() < self._patience:
                 pause = self._window.refused(error, in_flight=len(self.waiting), patience=self._patience)
@@ -249,32 +250,32 @@ class BatchRunner(Generic[Clip]):
                 self.todo.append(clip)
                 return
         self.stopped = self.stopped or self._refusals.stopping(error)
-        self._book.failed(clip, error, None)
+        self._outcomes.failed(clip, error, None)
 
     def _wait_for(self, item: InFlight[Clip]) -> None:
-        job_id = item.purchase.job.job_id
+        job_id = item.submission.job.job_id
         first = self._owners.setdefault(job_id, item.clip)
         if first is not item.clip:
-            self._book.failed(item.clip, one_job_for_two(job_id, first, item.clip), item.purchase)
+            self._outcomes.failed(item.clip, one_job_for_two(job_id, first, item.clip), item.submission)
             return
         self.waiting[job_id] = item
-        self._waiter.add(item.purchase)
+        self._waiter.add(item.submission)
 
     def _ended(self, item: InFlight[Clip], answer: Finished | ModelsLabError) -> None:
         if isinstance(answer, Finished):
             self._land(item, answer)
         else:
-            self._closing[self._start(self._steps.close, item.clip, item.purchase, answer)] = (item, answer)
+            self._closing[self._start(self._jobs.close, item.clip, item.submission, answer)] = (item, answer)
 
     def _land(self, item: InFlight[Clip], finished: Finished) -> None:
-        self._landing[self._start(self._steps.land, item.clip, item.purchase, finished)] = item
+        self._landing[self._start(self._jobs.land, item.clip, item.submission, finished)] = item
 
     def _landed(self, item: InFlight[Clip], future: asyncio.Future[dict[str, Any]]) -> None:
         error = future.exception()
         if error is None:
-            self._book.landed(item.clip, future.result())
+            self._outcomes.landed(item.clip, future.result())
         else:
-            self._book.failed(item.clip, _ordinary(error), item.purchase)
+            self._outcomes.failed(item.clip, _ordinary(error), item.submission)
 
     def _start(self, call: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)

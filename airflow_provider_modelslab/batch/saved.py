@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import holds_secret, scrub
 from airflow_provider_modelslab.batch.fence import BatchSupersededError
-from airflow_provider_modelslab.batch.objects import put_object, read_object
 from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
-from airflow_provider_modelslab.storage.ledger import Fingerprint
+from airflow_provider_modelslab.ledger.model import Fingerprint
+from airflow_provider_modelslab.storage.s3_objects import put_object, read_object
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from airflow_provider_modelslab.api.redaction import hide_queries
 from airflow_provider_modelslab.batch.clips import Clip, Clips
 from airflow_provider_modelslab.batch.items import clip_from
 from airflow_provider_modelslab.batch.manifest_file import is_manifest, read_manifest
-from airflow_provider_modelslab.batch.objects import list_pages
 from airflow_provider_modelslab.batch.patterns import is_ours, is_staged, key_filter
 from airflow_provider_modelslab.batch.problems import Problems
 from airflow_provider_modelslab.storage.inputs import S3Factory
+from airflow_provider_modelslab.storage.s3_objects import list_pages
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.running import FAILED, command, print_rows
+from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
 from airflow_provider_modelslab.storage.checks import require_bucket
 from airflow_provider_modelslab.storage.failures import code_of
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore, honours_conditional_puts
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import (
     RequestValidationError,
     StorageConfigurationError,
     SubmissionUnknownError,
 )
-from airflow_provider_modelslab.batch.ledgers import ClipLedgers
 from airflow_provider_modelslab.cli.connections import open_hook
-from airflow_provider_modelslab.cli.places import read_entries
+from airflow_provider_modelslab.cli.places import COMMAND
 from airflow_provider_modelslab.cli.running import command, print_rows, program, tell
-from airflow_provider_modelslab.operators.task_ledger import SUBMISSIONS_VARIABLE, submission_name
-from airflow_provider_modelslab.storage.ledger import (
+from airflow_provider_modelslab.jobs.task import resolution_advice
+from airflow_provider_modelslab.ledger.attempt import AttemptId
+from airflow_provider_modelslab.ledger.listing import result_folder, task_folder
+from airflow_provider_modelslab.ledger.model import (
     Attach,
     Entry,
     Fingerprint,
@@ -30,17 +30,19 @@ from airflow_provider_modelslab.storage.ledger import (
     TaskKey,
     decide,
     entry_name,
-    last_take,
+    kind_of,
+    last_submission,
+    number_of,
 )
+from airflow_provider_modelslab.ledger.stores import S3LedgerStore
+from airflow_provider_modelslab.operators.arguments import instance_name
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from airflow.sdk import Context
-
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-    from airflow_provider_modelslab.storage.ledger import Entries
+    from airflow_provider_modelslab.ledger.model import Entries
 
 __all__ = ["ledger"]
 
@@ -52,16 +54,10 @@ _ORDER = {kind.value: position for position, kind in enumerate(Entry)}
 def ledger(args: Namespace) -> None:
     """Print the entries, and in words what they mean."""
     hook = open_hook(args.conn_id)
-    folder, result = _find(hook, args)
-    entries = read_entries(hook, folder)
-    if not entries:
-        raise StorageConfigurationError(
-            f"There is no ledger at {folder}: nothing was submitted for it, or it is kept elsewhere (--root), or in "
-            "Airflow's task state alone, as it is where neither connection nor task name a bucket"
-        )
+    folder, entries = _find(hook, args)
     times = _written_at(hook, folder)
     rows = [_row(name, entries[name], times.get(name)) for name in sorted(entries, key=_position)]
-    meaning = _meaning(entries, result, program(args))
+    meaning = _meaning(entries, program(args))
     if args.output in {"json", "yaml"}:
         whole = {"ledger": str(folder), "entries": rows, "next": meaning}
         print_rows([whole], args.output)
@@ -70,8 +66,26 @@ def ledger(args: Namespace) -> None:
     tell(f"{folder}\n{meaning}")
 
 
-def _find(hook: ModelsLabHook, args: Namespace) -> tuple[S3Uri, S3Uri | None]:
-    """The ledger's folder; and the result, where it is the ledger of one result."""
+def _find(hook: ModelsLabHook, args: Namespace) -> tuple[S3Uri, Entries]:
+    """The ledger's folder and its entries.
+
+    :raises StorageConfigurationError: when there is none.
+    """
+    places = list(_places(hook, args))
+    for folder in places:
+        entries = S3LedgerStore(hook.get_s3_client(), folder).load()
+        if entries:
+            return folder, entries
+    looked = ", ".join(map(str, places))
+    raise StorageConfigurationError(
+        f"There is no ledger at {looked}. Nothing was submitted for it; or it is kept elsewhere (--root); or the task "
+        "has a destination of its own (give the result's URI instead); or it is in Airflow's task state alone, as it "
+        "is where neither the connection nor the task names a bucket"
+    )
+
+
+def _places(hook: ModelsLabHook, args: Namespace) -> Iterator[S3Uri]:
+    """Where the ledger may be."""
     task = (args.dag_id, args.run_id, args.task_id)
     if (args.place is None) == (not any(task)) or (any(task) and not all(task)):
         raise RequestValidationError.of("URI", "give the result's URI, or all of --dag-id, --run-id and --task-id")
@@ -81,19 +95,24 @@ def _find(hook: ModelsLabHook, args: Namespace) -> tuple[S3Uri, S3Uri | None]:
             raise RequestValidationError.of(
                 "URI", "is a folder of many ledgers; a ledger's own ends with 64 hex digits"
             )
-        return place, None
-    root = S3Uri.parse(args.root.rstrip("/")) if args.root else hook.s3_profile.ledger_root(place)
+        yield place
+        return
+    profile = hook.s3_profile
+    root = S3Uri.parse(args.root.rstrip("/")) if args.root else profile.ledger_root(place)
     if root is None:
         raise RequestValidationError.of("--root", f"is needed: the connection {args.conn_id!r} names no bucket")
     if place is not None:
-        return ClipLedgers(hook.get_s3_client(), root).folder(place), place
-    key = TaskKey(args.dag_id, args.task_id, args.run_id, args.map_index)
-    return root.child(key.digest()), None
+        yield result_folder(root, place)
+        return
+    if profile.bucket:
+        ti = SimpleNamespace(dag_id=args.dag_id, run_id=args.run_id, task_id=args.task_id, map_index=args.map_index)
+        for suffix in ("mp4", "gif"):
+            yield result_folder(root, profile.uri(f"{instance_name(ti)}.{suffix}"))
+    yield task_folder(root, TaskKey(args.dag_id, args.task_id, args.run_id, args.map_index))
 
 
-def _position(name: str) -> tuple[str, int]:
-    take, _, kind = name.partition("-")
-    return take, _ORDER.get(kind, len(_ORDER))
+def _position(name: str) -> tuple[int, int]:
+    return number_of(name), _ORDER.get(kind_of(name), len(_ORDER))
 
 
 def _written_at(hook: ModelsLabHook, folder: S3Uri) -> dict[str, str]:
@@ -112,61 +131,68 @@ def _iso(at: datetime) -> str:
 
 
 def _row(name: str, entry: Mapping[str, Any], at: str | None) -> dict[str, Any]:
-    take, _, kind = name.partition("-")
-    return {"take": int(take), "entry": kind, "at": at, "what": _what(kind, entry)}
+    return {"submission": number_of(name), "entry": kind_of(name), "at": at, "what": _what(kind_of(name), entry)}
 
 
 def _what(kind: str, entry: Mapping[str, Any]) -> str:
     if kind == Entry.CLAIM:
-        owner = entry.get("owner") or {}
-        who = ".".join(str(entry[name]) for name in ("dag_id", "task_id") if entry.get(name))
-        run = f" in {entry['run_id']}" if entry.get("run_id") else ""
-        place = f" on {owner.get('host')}, pid {owner.get('pid')}" if owner else ""
-        return f"{who or 'somebody'}{run}, try {entry.get('try_number')}{place}; track_id {entry.get('track_id')}"
+        process = entry.get("process") or {}
+        place = f" on {process.get('host')}, pid {process.get('pid')}" if process else ""
+        return f"{_who(entry)}{place}; track_id {entry.get('track_id')}"
+    if kind == Entry.ATTACHED:
+        return f"{_who(entry)} waits for the job too"
     if kind == Entry.JOB:
-        adopted = ", found by a person" if entry.get("adopted") else ""
+        adopted = ", id given by a person" if entry.get("adopted") else ""
         return f"job {entry.get('job_id') or '(done at once, no id)'}, connection {entry.get('conn_id')}{adopted}"
     if kind == Entry.LANDED:
-        return f"{entry.get('uri')}, {entry.get('bytes')} bytes, sha256 {str(entry.get('sha256'))[:12]}..."
+        told = entry.get("manifest") or {}
+        return f"{told.get('uri')}, {told.get('bytes')} bytes, sha256 {str(told.get('sha256'))[:12]}..."
     if kind == Entry.ABANDONED:
         return str(entry.get("why"))
-    return f"{entry.get('reason')}: {entry.get('message')}" if entry.get("message") else str(entry.get("reason"))
+    error = entry.get("error") or {}
+    return f"{error.get('code')}: {error.get('message')}" if error.get("message") else str(error.get("code"))
 
 
-def _meaning(entries: Entries, result: S3Uri | None, name: str) -> str:
-    """What an attempt with the same request would do, policies as they are by default."""
-    take = last_take(entries)
-    claim = entries.get(entry_name(take, Entry.CLAIM), {}) if take is not None else {}
+def _who(entry: Mapping[str, Any]) -> str:
+    by = AttemptId.from_claim(entry)
+    if by is None:
+        return "somebody"
+    return f"{by.dag_id}.{by.task_id} in {by.run_id}, try {by.try_number}"
+
+
+def _meaning(entries: Entries, name: str) -> str:
+    """What a retry with the same request would do, policies as they are by default."""
+    number = last_submission(entries)
+    claim = entries.get(entry_name(number, Entry.CLAIM), {}) if number is not None else {}
     fingerprint = Fingerprint(str(claim.get("request")), None)
+    attempt = AttemptId.from_claim(claim) or AttemptId()
     try:
-        choice = decide(entries, fingerprint, LedgerPolicy(), now=time.time())
+        choice = decide(entries, fingerprint, LedgerPolicy(), attempt, now=time.time())
     except SubmissionUnknownError as error:
-        return f"{error.message}. {_advice(claim, error.take or 1, result, name)}"
+        return f"{error.message}. {_advice(claim, name)}"
     if isinstance(choice, Reuse):
-        return f"The next attempt pays nothing: take {choice.take} has landed at {choice.manifest.get('uri')}"
+        return (
+            f"A retry pays nothing: submission {choice.number} has landed at {choice.manifest.get('uri')}. Another Dag "
+            "run makes a new one, and pays for it, unless its reuse is 'always'"
+        )
     if isinstance(choice, Attach):
         job = choice.job.get("job_id") or "that was done at once"
         return f"The next attempt pays nothing: it waits for job {job} (see it with: {name} show {job}) and lands it"
     if isinstance(choice, Hold):
         left = max(choice.until - time.time(), 0)
         return (
-            f"Take {choice.take} is being submitted right now; an attempt waits for its outcome, {left:.0f} s at most "
-            "unless its process is seen to have ended"
+            f"Submission {choice.number} is being made right now; an attempt waits for its outcome, {left:.0f} s at "
+            "most, or until its process ends"
         )
-    return f"The next attempt submits and pays for take {choice.take}: {choice.why}"
+    return f"The next attempt makes submission {choice.number}, and pays for it: {choice.why}"
 
 
-def _advice(claim: Mapping[str, Any], take: int, result: S3Uri | None, name: str) -> str:
+def _advice(claim: Mapping[str, Any], name: str) -> str:
     """What a person does about a submission of unknown outcome."""
-    if claim.get("dag_id") == "airflow modelslab":
+    by = AttemptId.from_claim(claim)
+    if by is not None and by.dag_id == COMMAND:
         return (
-            f"If the job is there, run the same {name} submit again with --adopt <the job's id>; if it is not, with "
-            "--resubmit"
+            f"If the job is there, run the same {name} submit again with --adopt <the job's id>. If it is not, run it "
+            "with --resubmit, which pays for a new job"
         )
-    ti = SimpleNamespace(**{field: claim.get(field) for field in ("dag_id", "task_id", "run_id", "map_index")})
-    submission = submission_name(cast("Context", {"ti": ti}), take, result.key if result is not None else None)
-    found, none = (json.dumps({submission: answer}) for answer in ("<the job's id>", "resubmit"))
-    return (
-        f"If the job is there, set the Airflow Variable {SUBMISSIONS_VARIABLE} to {found}; if it is not, to {none} "
-        "(beside what it has already). Then clear the task"
-    )
+    return resolution_advice(str(claim.get("name")))

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.batch.ledgers import ClipLedgers
+from airflow_provider_modelslab.ledger.listing import LedgerRoot
 from airflow_provider_modelslab.operators.arguments import resolve_destination
 from airflow_provider_modelslab.storage.failures import status_of
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
-__all__ = ["destination_of", "ledgers_of", "read_entries", "refuse_to_overwrite"]
+__all__ = ["COMMAND", "destination_of", "ledgers_of", "refuse_to_overwrite"]
+
+COMMAND = "airflow modelslab"
+"""The command line in place of a Dag's id, in ledger entries."""
 
 
 def destination_of(hook: ModelsLabHook, to: str | None, name: str, suffix: str) -> S3Uri:
@@ -38,19 +40,11 @@ def destination_of(hook: ModelsLabHook, to: str | None, name: str, suffix: str) 
     return target
 
 
-def ledgers_of(hook: ModelsLabHook, target: S3Uri) -> ClipLedgers:
+def ledgers_of(hook: ModelsLabHook, target: S3Uri) -> LedgerRoot:
     """The ledgers of results below the root that tasks of this connection use."""
     root = hook.s3_profile.ledger_root(target)
     assert root is not None  # noqa: S101 - there is one wherever there is a target
-    return ClipLedgers(hook.get_s3_client(), root)
-
-
-def read_entries(hook: ModelsLabHook, folder: S3Uri) -> dict[str, dict[str, Any]]:
-    """All entries of a ledger.
-
-    :raises StorageConfigurationError: when S3 refuses.
-    """
-    return S3LedgerStore(hook.get_s3_client(), folder).load()
+    return LedgerRoot(hook.get_s3_client(), root)
 
 
 def refuse_to_overwrite(hook: ModelsLabHook, target: S3Uri) -> None:

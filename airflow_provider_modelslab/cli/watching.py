@@ -12,7 +12,7 @@ from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller
 from airflow_provider_modelslab.api.response import Finished, Processing
 from airflow_provider_modelslab.cli.running import tell
-from airflow_provider_modelslab.operators.jobs import poll_policy
+from airflow_provider_modelslab.jobs.timing import poll_policy
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
 from airflow_provider_modelslab.api.errors import AuthenticationError, RequestValidationError
-from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.client.core import DEFAULT_BASE_URL, normalise_base_url
 
 __all__ = ["S3_SETTINGS", "Call", "Calls"]
@@ -63,15 +63,13 @@ class Calls:
     def __repr__(self) -> str:
         return f"Calls(base_url={self.base_url!r})"
 
-    def submit(self, request: Video2VideoRequest) -> Call:
-        """``POST enterprise/video/video2video``."""
+    def submit(self, request: EndpointRequest) -> Call:
+        """``POST`` to the request's own path, for example ``enterprise/video/video2video``."""
         webhook = request.webhook or ""
         # Its last part alone too: an answer may repeat the URL in another spelling. A short one is a word, no secret.
         last = urlsplit(webhook).path.rpartition("/")[2]
         secrets = filter(None, (webhook, last if len(last) >= 16 else ""))
-        return self._call(
-            "enterprise/video/video2video", request.wire(), secrets=secrets, field_name="extra_parameters"
-        )
+        return self._call(request.path, request.wire(), secrets=secrets, field_name="extra_parameters")
 
     def fetch(self, job_id: str) -> Call:
         """``POST enterprise/video/fetch/{id}``, always at the base URL.

@@ -11,9 +11,9 @@ import requests
 import urllib3
 from requests.auth import AuthBase
 
+from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller, PollPolicy, Wait
-from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.api.response import Answer, Finished, Processing
 from airflow_provider_modelslab.client.attempts import Repeat, SubmitAttempts
 from airflow_provider_modelslab.client.calls import Call, Calls
@@ -76,7 +76,7 @@ class ModelsLabClient:
         """Close the connections that are kept open for polling."""
         self._session.close()
 
-    def submit(self, request: Video2VideoRequest) -> Finished | Processing:
+    def submit(self, request: EndpointRequest) -> Finished | Processing:
         """Send a job; it is sent again only while it surely did not arrive or was refused.
 
         :raises RequestValidationError: before anything is sent, or when the endpoint refuses an attribute.

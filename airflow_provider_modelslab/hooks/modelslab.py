@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
     from mypy_boto3_s3 import S3Client
 
+    from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
     from airflow_provider_modelslab.api.polling import PollPolicy
-    from airflow_provider_modelslab.api.request import Video2VideoRequest
-    from airflow_provider_modelslab.api.response import Answer, Processing
+    from airflow_provider_modelslab.api.response import Answer
     from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
     from airflow_provider_modelslab.client.sync import ModelsLabClient
     from airflow_provider_modelslab.storage.landing import LandedObject
@@ -142,11 +142,11 @@ class ModelsLabHook(BaseHook):
             )
         return key
 
-    def submit(self, request: Video2VideoRequest, *, source: str | None = None) -> tuple[Job, Finished | Processing]:
+    def submit(self, request: EndpointRequest, *, source: str | None = None) -> tuple[Job, Finished | None]:
         """Submit a job once; from here on it may be billed.
 
-        :param source: what the link in ``init_video`` stands for, noted in its place: the ``s3://`` object or file.
-        :return: the job, and the answer: already finished, or still processing.
+        :param source: what the link to the clip stands for, recorded in its place: the ``s3://`` object or file.
+        :return: the job, and its result's links if the job was finished at once.
         :raises SubmissionUnknownError: when the request left and no usable answer came back.
         :raises ModelsLabError: of the kind of the refusal otherwise.
         """
@@ -165,10 +165,10 @@ class ModelsLabHook(BaseHook):
             conn_id=self.modelslab_conn_id,
             submitted_at=submitted_at,
             eta=None if isinstance(answer, Finished) else answer.eta,
-            request=request.record() | ({"init_video": source} if source else {}),
+            request=request.record() | ({request.clip_attribute: source} if source and request.clip_attribute else {}),
             meta=scrub(answer.meta),
         )
-        return job, answer
+        return job, answer if isinstance(answer, Finished) else None
 
     def submit_lease(self) -> float:
         """Seconds that one :meth:`submit` can last at most, repeats of refused ones included, and some to spare."""

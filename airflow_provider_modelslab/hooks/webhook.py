@@ -15,7 +15,7 @@ from airflow_provider_modelslab.api.errors import RequestValidationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_provider_modelslab.api.request import Video2VideoRequest
+    from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
 
 __all__ = ["WEBHOOK_PATH", "WebhookSettings", "with_webhook"]
 
@@ -67,7 +67,7 @@ class WebhookSettings:
         return f"{self.base_url}{WEBHOOK_PATH}/{self.tokens[0]}" if self.base_url and self.tokens else None
 
 
-def with_webhook(request: Video2VideoRequest, extra: Mapping[str, Any] | None) -> Video2VideoRequest:
+def with_webhook(request: EndpointRequest, extra: Mapping[str, Any] | None) -> EndpointRequest:
     """The request as it is sent: with the connection's webhook, unless it has one of its own.
 
     :raises RequestValidationError: see :meth:`WebhookSettings.from_extra`.

@@ -14,12 +14,12 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_modelslab.api.errors import RequestValidationError, error_from_event
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
+from airflow_provider_modelslab.jobs.timing import deferral_timeout, poll_policy
+from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.arguments import result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
-from airflow_provider_modelslab.operators.jobs import deferral_timeout, poll_policy
-from airflow_provider_modelslab.storage.ledger_policy import LedgerPolicy
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.api.response import Finished
     from airflow_provider_modelslab.batch.desk import BatchDesk
     from airflow_provider_modelslab.batch.plan import ClipPlan
+    from airflow_provider_modelslab.batch.protocols import InFlight
     from airflow_provider_modelslab.batch.runner import BatchRunner
-    from airflow_provider_modelslab.batch.steps import InFlight
     from airflow_provider_modelslab.batch.window import Window
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-    from airflow_provider_modelslab.operators.batch_steps import RemoteSteps
 
 # What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
 
@@ -42,8 +41,6 @@ __all__ = ["ModelsLabVideo2VideoBatchOperator"]
 
 _LINGER_AFTER_FIRST = 30.0
 """Seconds that the triggerer goes on collecting once a job has ended: a resumed task costs a process of its own."""
-
-_WAS_KILLED = "The task was killed; what is paid for is written down, and a retry goes on with it"
 
 _LONGEST_WAIT = 4 * 3600.0
 """Seconds after which what has ended is landed in any case: results live for 24 hours."""
@@ -78,8 +75,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         own, some seconds of a core.
     :param refill_at: share of the jobs in flight that must have ended before a deferred task resumes to land them and
         to submit others, above 0 and at most 1. Lower keeps the window fuller, at more processes.
-    :param reuse_landed: skip clips whose results are there; off, each is made again. Also by the run's conf.
-    :param on_changed_request: when another result has landed in a clip's place: ``resubmit``, or ``fail`` that clip.
+    :param reuse: which stored results serve instead of new ones, if request and clip are the same: ``"always"`` any, so
+        a rerun makes only what is missing; ``"run"`` those made for this Dag run; ``"never"`` only those made since the
+        task was last cleared. Also by the run's conf, ``{"modelslab": {"reuse": "never"}}``.
+    :param on_changed_request: when a result for another request would have served: ``resubmit``, or ``fail`` that clip.
     :param on_unknown_submission: when a submission may or may not have been taken: ``fail`` that clip, and ask a
         person, or ``resubmit``, and perhaps pay twice.
     :raises RequestValidationError: naming what is wrong with which clips; nothing was submitted.
@@ -106,7 +105,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         linger: float = 15.0,
         refill_at: float = 0.5,
-        reuse_landed: bool = True,
+        reuse: Literal["run", "always", "never"] = "always",
         on_changed_request: Literal["resubmit", "fail"] = "resubmit",
         on_unknown_submission: Literal["fail", "resubmit"] = "fail",
         **arguments: Any,
@@ -120,11 +119,11 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self.deferrable = deferrable
         self.linger = linger
         self.refill_at = refill_at
-        self.reuse_landed = reuse_landed
+        self.reuse = reuse
         self.on_changed_request = on_changed_request
         self.on_unknown_submission = on_unknown_submission
         self._work: tuple[BatchDesk, BatchRunner[ClipPlan]] | None = None
-        self._killed = False
+        self.is_killed = False
         self._deadlines: dict[str, float] = {}
         if timeout <= 0:
             raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
@@ -148,21 +147,24 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan the batch, skip what is there, and do the rest as far as this process goes."""
-        from airflow_provider_modelslab.operators.task_ledger import policy_in_force
+        from airflow_provider_modelslab.batch.window import Window
+        from airflow_provider_modelslab.jobs.task import policy_in_force
 
         self.hook.get_conn()  # a connection without a key ends the task here
         plan = self._plan(self.modelslab_conn_id)
         desk = self._desk(context, plan, burst=self.max_in_flight)
         policy = policy_in_force(self._ledger_policy(), context)
-        todo = desk.begin(reuse_landed=policy.reuse_landed)
-        return self._stretch(context, desk, todo)
+        todo = desk.begin(reuse=policy.reuse)
+        window = Window(self.max_in_flight)
+        runner = asyncio.run(self._run_segment(context, desk, todo, window))
+        return self._end_segment(context, desk, runner, window)
 
     @reported
     def execute_complete(
         self,
         context: Context,
         event: dict[str, Any],
-        flying: list[dict[str, Any]],
+        in_flight: list[dict[str, Any]],
         window: dict[str, Any],
         started: float,
         saved: str,
@@ -172,10 +174,11 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     ) -> dict[str, Any]:
         """Resume after the trigger: land what has ended, and submit what there is room for."""
         from airflow_provider_modelslab.api.response import Finished
+        from airflow_provider_modelslab.batch.protocols import InFlight
         from airflow_provider_modelslab.batch.saved import load_batch
-        from airflow_provider_modelslab.batch.steps import InFlight
+        from airflow_provider_modelslab.batch.window import Window
+        from airflow_provider_modelslab.ledger.model import Submission
         from airflow_provider_modelslab.storage.manifest import Job
-        from airflow_provider_modelslab.storage.purchase import Purchase
 
         # The Dag may name another one by now, whose key does not know the jobs: they would count as lost.
         self.modelslab_conn_id = conn_id
@@ -193,10 +196,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         told = {str(job["job_id"]): job for job in event["ended"]}
         ended: list[tuple[InFlight[ClipPlan], Finished | ModelsLabError]] = []
         waiting: list[InFlight[ClipPlan]] = []
-        for item in flying:
+        for item in in_flight:
             job = Job.from_dict(item["job"])
             self._deadlines[job.job_id] = item["deadline"]
-            flight = InFlight(plan.clips[item["clip"]], Purchase(item["take"], job, resumed=item["resumed"]))
+            flight = InFlight(plan.clips[item["clip"]], Submission(item["submission"], job, resumed=item["resumed"]))
             answer = told.get(job.job_id)
             if answer is None:
                 waiting.append(flight)
@@ -207,94 +210,70 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 )
             else:
                 ended.append((flight, error_from_event(answer)))
-        in_hand = {item["clip"] for item in flying}
+        in_hand = {item["clip"] for item in in_flight}
         rest = [clip for clip in todo if clip.index not in in_hand | lost]
         for clip in todo:
             if clip.index in lost - in_hand:
                 gone = "is a signed link, which is not stored; the task's source names it no more, or for another place"
                 desk.failed(clip, RequestValidationError.of("init_video", gone), None)
-        return self._stretch(context, desk, rest, waiting=waiting, ended=ended, window=window, stopped=stopped)
+        room = Window(self.max_in_flight)
+        room.resume(window)
+        runner = asyncio.run(self._run_segment(context, desk, rest, room, waiting, ended, stopped))
+        return self._end_segment(context, desk, runner, room)
 
     def on_kill(self) -> None:
-        """End the buying, and mark the jobs as abandoned. They still run, and are billed: the vendor has no cancel.
+        """Submit nothing more, and mark the jobs as abandoned. They go on, and are billed: the vendor has no cancel.
 
         Airflow calls this from its signal handler and kills the process 5 s later, which is time enough to write down
         the ids of the submits under way, if no others are begun.
         """
-        self._killed = True
+        self.is_killed = True
         if self._work is None:
             return
         desk, runner = self._work
-        runner.interrupt(InterruptedError(_WAS_KILLED))
-        flying = list(runner.waiting.values())
+        runner.interrupt(InterruptedError("The task was killed; a retry goes on with what is paid for"))
+        in_flight = list(runner.waiting.values())
         self.log.warning(
             "Killed while %d jobs run. They go on, and are billed, at ModelsLab; clear the task to pick them up",
-            len(flying),
+            len(in_flight),
         )
         with ThreadPoolExecutor(16) as pool:
-            for item in flying:
+            for item in in_flight:
                 ledger = desk.ledger(item.clip)
-                pool.submit(ledger.abandoned, item.purchase.take, "the task was killed on its worker")
+                pool.submit(ledger.abandoned, item.submission.number, "the task was killed on its worker")
 
-    def _refuse_if_killed(self) -> None:
-        if self._killed:
-            raise InterruptedError(_WAS_KILLED)
+    # -- one run segment: from the start, or a resume, to the end or the next deferral --------------------------------
 
-    # -- one stretch of work --------------------------------------------------------------------------------------
-
-    def _stretch(
+    async def _run_segment(
         self,
         context: Context,
         desk: BatchDesk,
-        todo: Iterable[ClipPlan],
-        *,
+        todo: Sequence[ClipPlan],
+        window: Window,
         waiting: Iterable[InFlight[ClipPlan]] = (),
         ended: Iterable[tuple[InFlight[ClipPlan], Finished | ModelsLabError]] = (),
-        window: dict[str, float] | None = None,
         stopped: str | None = None,
-    ) -> dict[str, Any]:
-        from airflow_provider_modelslab.batch.window import Window
-        from airflow_provider_modelslab.operators.batch_steps import RemoteSteps
-        from airflow_provider_modelslab.operators.task_ledger import attempt_of, policy_in_force
+    ) -> BatchRunner[ClipPlan]:
+        from airflow_provider_modelslab.batch.runner import BatchRunner
+        from airflow_provider_modelslab.client.shared import waiting as waiting_together
+        from airflow_provider_modelslab.jobs.batch_jobs import BatchJobs, PolledJobs
+        from airflow_provider_modelslab.jobs.task import TaskCaller, attempt_of, policy_in_force
 
-        room = Window(self.max_in_flight)
-        if window is not None:
-            room.resume(window)
-        steps = RemoteSteps(
-            context,
+        jobs = BatchJobs(
             self.hook,
             desk,
             policy_in_force(self._ledger_policy(), context),
-            attempt_of(context, retries=self.retries, lease=self.hook.submit_lease()),
+            attempt_of(context, retries=self.retries),
+            TaskCaller(context, self, in_batch=True),
             self.timeout,
             self.check_input,
-            self._refuse_if_killed,
         )
-        runner, left = asyncio.run(self._run(desk, list(todo), steps, room, list(waiting), list(ended), stopped))
-        if runner.suspended:
-            self._defer(context, desk, left, more=bool(runner.todo), window=room, stopped=runner.stopped)
-        return desk.finish(stopped=runner.stopped)
-
-    async def _run(
-        self,
-        desk: BatchDesk,
-        todo: list[ClipPlan],
-        steps: RemoteSteps,
-        window: Window,
-        waiting: list[InFlight[ClipPlan]],
-        ended: list[tuple[InFlight[ClipPlan], Finished | ModelsLabError]],
-        stopped: str | None,
-    ) -> tuple[BatchRunner[ClipPlan], tuple[InFlight[ClipPlan], ...]]:
-        from airflow_provider_modelslab.batch.runner import BatchRunner
-        from airflow_provider_modelslab.client.shared import waiting as waiting_together
-        from airflow_provider_modelslab.operators.batch_steps import WatchedJobs
-
         client = self.hook.new_async_client()
         async with waiting_together(client) as waiter, waiter.watch((), policy=self._poll_policy()) as watch:
             runner: BatchRunner[ClipPlan] = BatchRunner(
                 todo,
-                steps,
-                WatchedJobs(watch, self._deadlines, timeout=self.timeout),
+                jobs,
+                PolledJobs(watch, self._deadlines, timeout=self.timeout),
                 desk,
                 window,
                 linger=self.linger if self.deferrable else None,
@@ -304,7 +283,17 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             )
             self._work = desk, runner
             runner.resume(waiting)
-            return runner, await runner.run(ended)
+            await runner.run(ended)
+            return runner
+
+    def _end_segment(
+        self, context: Context, desk: BatchDesk, runner: BatchRunner[ClipPlan], window: Window
+    ) -> dict[str, Any]:
+        """Defer while jobs run, else write the report."""
+        if runner.suspended:
+            left = tuple(runner.waiting.values())
+            self._defer(context, desk, left, more=bool(runner.todo), window=window, stopped=runner.stopped)
+        return desk.finish(stopped=runner.stopped)
 
     def _defer(
         self,
@@ -317,11 +306,11 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         stopped: str | None,
     ) -> NoReturn:
         from airflow_provider_modelslab.batch.saved import save_batch
-        from airflow_provider_modelslab.storage.writer import Writer
+        from airflow_provider_modelslab.ledger.attempt import AttemptId
         from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
 
         saved, more = self._saved(context, desk), more and stopped is None
-        me = Writer.of(context["ti"]).task_instance
+        me = AttemptId.of_task(context["ti"]).task_instance_id
         mark = save_batch(self.hook.get_s3_client(), saved, desk.plan, desk.state(), task_instance=me)
         jobs: list[dict[str, Any]] = [
             {
@@ -330,7 +319,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 "deadline": self._deadlines[job.job_id],
                 "eta": job.eta,
             }
-            for job in (item.purchase.job for item in left)
+            for job in (item.submission.job for item in left)
         ]
         wake_at = max(1, math.ceil(len(left) * self.refill_at)) if more else max(1, len(left))
         if jobs:
@@ -351,13 +340,13 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             ),
             method_name="execute_complete",
             kwargs={
-                "flying": [
+                "in_flight": [
                     {
                         "clip": item.clip.index,
-                        "take": item.purchase.take,
-                        "resumed": item.purchase.resumed,
-                        "job": item.purchase.job.to_dict(),
-                        "deadline": self._deadlines[item.purchase.job.job_id],
+                        "submission": item.submission.number,
+                        "resumed": item.submission.resumed,
+                        "job": item.submission.job.to_dict(),
+                        "deadline": self._deadlines[item.submission.job.job_id],
                     }
                     for item in left
                 ],
@@ -380,4 +369,4 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         return poll_policy(self.poll_interval, self.max_poll_interval)
 
     def _ledger_policy(self) -> LedgerPolicy:
-        return LedgerPolicy(self.reuse_landed, self.on_changed_request, self.on_unknown_submission)
+        return LedgerPolicy(self.reuse, self.on_changed_request, self.on_unknown_submission)

@@ -119,7 +119,7 @@ class BatchArguments(DestinationArguments, BatchReport, RequestArguments):
 
     def _desk(self, context: Context, plan: BatchPlan, **options: Any) -> BatchDesk:
         from airflow_provider_modelslab.batch.desk import BatchDesk
-        from airflow_provider_modelslab.storage.writer import Writer
+        from airflow_provider_modelslab.ledger.attempt import AttemptId
 
         root = self.hook.s3_profile.ledger_root(plan.output)
         assert root is not None  # noqa: S101 - there is a bucket
@@ -129,7 +129,7 @@ class BatchArguments(DestinationArguments, BatchReport, RequestArguments):
             plan,
             name=result_name(context),
             limit=FailureLimit.of(self.max_failed),
-            writer=Writer.of(context["ti"]),
+            attempt=AttemptId.of_task(context["ti"]),
             **options,
         )
         tell_links(

@@ -70,6 +70,7 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the links, check the bucket, copy."""
         from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+        from airflow_provider_modelslab.jobs.paid_job import land_found_job
         from airflow_provider_modelslab.storage.checks import require_bucket
         from airflow_provider_modelslab.storage.manifest import Job
 
@@ -84,7 +85,7 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
                 f"destination: neither the task nor the connection {job.conn_id!r} names a bucket; give s3://bucket/..."
             )
         require_bucket(hook.get_s3_client(), target.bucket)
-        manifest = hook.land(job, finished, target, expected_type=job.request.get("output_type"))
+        manifest = land_found_job(hook, job, finished, target)
         self.log.info("Landed %s: %d bytes, sha256 %s", manifest["uri"], manifest["bytes"], manifest["sha256"])
         tell_manifest(context, self, manifest)
         return manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.request import Video2VideoRequest
-    from airflow_provider_modelslab.storage.purchase import Landed
+    from airflow_provider_modelslab.ledger.model import Stored
     from airflow_provider_modelslab.storage.uri import S3Uri
 
 __all__ = ["LocalVideo2VideoOperator"]
@@ -61,11 +61,11 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Return what has landed before, else make the clip, land it and return its manifest."""
-        from airflow_provider_modelslab.operators.task_ledger import attempt_of, open_ledger, policy_in_force
+        from airflow_provider_modelslab.jobs.task import attempt_of, open_ledger, policy_in_force
+        from airflow_provider_modelslab.ledger.model import Fingerprint
         from airflow_provider_modelslab.storage.checks import require_bucket
         from airflow_provider_modelslab.storage.inputs import identify_input
-        from airflow_provider_modelslab.storage.ledger import Fingerprint
-        from airflow_provider_modelslab.storage.relocate import is_gone, relocate
+        from airflow_provider_modelslab.storage.s3_objects import is_gone
         from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 
         request = self.build_request()
@@ -85,27 +85,25 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
         tell_links(context, self, source=request.init_video, **told)
         ledger = open_ledger(context, self.hook, target)
         policy = policy_in_force(self._ledger_policy(), context)
-        attempt = attempt_of(context, retries=self.retries, lease=self.timeout)
+        attempt = attempt_of(context, retries=self.retries)
         fingerprint = Fingerprint.of(
-            request.record(),
+            request,
             conn_id=self._made_by(),
             source=identify_input(request.init_video, self.hook.get_s3_client),
         )
 
-        def gone(manifest: Mapping[str, Any]) -> bool:
-            return is_gone(s3, manifest)
-
-        def find() -> Landed | None:
-            return ledger.find_landed(fingerprint, policy, attempt, skip_landed=gone)
+        def find() -> Stored | None:
+            stored = ledger.find_stored(fingerprint, policy, attempt)
+            return None if stored is None or is_gone(s3, stored.manifest) else stored
 
         found = find()
         if found is not None:
             self._reused = True
-            self.log.info("Take %d has landed before; nothing is made again", found.take)
-            manifest = relocate(s3, found.manifest, target)
+            self.log.info("Submission %d has landed before; nothing is made again", found.number)
+            manifest = dict(found.manifest)
         else:
             manifest = self._make(request, target, before_landing=find)
-            ledger.record_landed(fingerprint, attempt, manifest)
+            ledger.record_stored(fingerprint, attempt, manifest)
         tell_manifest(context, self, manifest)
         return manifest
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
+from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.operators.destination_arguments import DestinationArguments
-from airflow_provider_modelslab.storage.ledger_policy import LedgerPolicy
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.request import Video2VideoRequest
@@ -51,8 +51,11 @@ class LocalArguments(DestinationArguments):
     :param reuse_deep: run the deep half of the model only every n-th step.
     :param timeout: seconds for one clip; seen after each denoising step.
     :param allow_private_addresses: let ``init_video`` be a link into the own network.
-    :param reuse_landed: return a result that has landed when the task is cleared; also by the run's conf.
-    :param on_changed_request: when another request has landed before: ``resubmit`` (make the new one) or ``fail``.
+    :param reuse: which stored results serve instead of a new one, if request and clip are the same: ``"run"`` those
+        made for this Dag run, ``"always"`` any, ``"never"`` only those made since the task was last cleared; also by
+        the run's conf.
+    :param on_changed_request: when a result for another request would have served: ``resubmit`` (make the new one) or
+        ``fail``.
     :param deferrable: the remote operators', as are the next four: accepted, so that a Dag changes the class alone, and
         without a meaning here.
     :param poll_interval: see ``deferrable``.
@@ -85,7 +88,7 @@ class LocalArguments(DestinationArguments):
         reuse_deep: int = 1,
         timeout: float = 3600.0,
         allow_private_addresses: bool = False,
-        reuse_landed: bool = True,
+        reuse: Literal["run", "always", "never"] = "run",
         on_changed_request: Literal["resubmit", "fail"] = "resubmit",
         # Declared, since Airflow's partial() takes no names that stand in no signature.
         deferrable: bool = False,
@@ -108,7 +111,7 @@ class LocalArguments(DestinationArguments):
         self.reuse_deep = reuse_deep
         self.timeout = timeout
         self.allow_private_addresses = allow_private_addresses
-        self.reuse_landed = reuse_landed
+        self.reuse = reuse
         self.on_changed_request = on_changed_request
         self._killed = threading.Event()
         if timeout <= 0:
@@ -184,4 +187,4 @@ class LocalArguments(DestinationArguments):
         )
 
     def _ledger_policy(self) -> LedgerPolicy:
-        return LedgerPolicy(self.reuse_landed, self.on_changed_request, "resubmit")
+        return LedgerPolicy(self.reuse, self.on_changed_request, "resubmit")

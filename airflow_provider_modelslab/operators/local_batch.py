@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_modelslab.api.errors import JobTimeoutError, RequestValidationError
 from airflow_provider_modelslab.lineage.report import reported
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.batch.desk import BatchDesk
     from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
+    from airflow_provider_modelslab.ledger.model import Stored
     from airflow_provider_modelslab.local.stages import Prepared, Rendered
-    from airflow_provider_modelslab.storage.purchase import Landed
 
 __all__ = ["LocalVideo2VideoBatchOperator"]
 
@@ -60,30 +60,33 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     )
 
     def __init__(
-        self, *, max_in_flight: int = 10, linger: float = 15.0, refill_at: float = 0.5, **arguments: Any
+        self,
+        *,
+        max_in_flight: int = 10,
+        linger: float = 15.0,
+        refill_at: float = 0.5,
+        reuse: Literal["run", "always", "never"] = "always",
+        **arguments: Any,
     ) -> None:
-        super().__init__(**arguments)
+        super().__init__(reuse=reuse, **arguments)
 
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan the batch, skip what is there, make the rest and return the summary."""
-        from airflow_provider_modelslab.operators.task_ledger import attempt_of, policy_in_force
-        from airflow_provider_modelslab.storage.relocate import is_gone
+        from airflow_provider_modelslab.jobs.task import attempt_of, policy_in_force
+        from airflow_provider_modelslab.storage.s3_objects import is_gone
 
         plan = self._plan(self._made_by())
         self._check_all(plan)
         desk = self._desk(context, plan)
         policy = policy_in_force(self._ledger_policy(), context)
-        todo = desk.begin(reuse_landed=policy.reuse_landed)
-        attempt = attempt_of(context, retries=self.retries, lease=self.timeout)
+        todo = desk.begin(reuse=policy.reuse)
+        attempt = attempt_of(context, retries=self.retries)
         s3 = self.hook.get_s3_client()
 
-        def landed_before(clip: ClipPlan) -> Landed | None:
-            def gone(manifest: Mapping[str, Any]) -> bool:
-                return is_gone(s3, manifest)
-
-            ledger = desk.ledger(clip, claims=False)
-            return ledger.find_landed(clip.fingerprint, policy, attempt, skip_landed=gone)
+        def landed_before(clip: ClipPlan) -> Stored | None:
+            stored = desk.ledger(clip, claims=False).find_stored(clip.fingerprint, policy, attempt)
+            return None if stored is None or is_gone(s3, stored.manifest) else stored
 
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
             stages = _Stages(self, desk, Path(folder), landed_before, attempt)
@@ -93,7 +96,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     def _work(self, desk: BatchDesk, todo: list[ClipPlan], stages: _Stages) -> str | None:
         """Run the stages; why it was given up, if it was."""
         from airflow_provider_modelslab.batch.pipeline import run_in_stages
-        from airflow_provider_modelslab.storage.purchase import Landed
+        from airflow_provider_modelslab.ledger.model import Stored
 
         ending = run_in_stages(todo, read=stages.read, make=stages.make, write=stages.write)
         try:
@@ -101,7 +104,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
                 self._refuse_if_killed()
                 if isinstance(done, Exception):
                     desk.failed(clip, done, None)
-                elif isinstance(done, Landed):
+                elif isinstance(done, Stored):
                     desk.skipped(clip, done.manifest)
                 else:
                     desk.landed(clip, done)
@@ -162,12 +165,12 @@ class _Stages:
     landed_before: Any
     attempt: Any
 
-    def read(self, clip: ClipPlan) -> Landed | tuple[Video2VideoRequest, Prepared]:
+    def read(self, clip: ClipPlan) -> Stored | tuple[Video2VideoRequest, Prepared]:
         """Look whether it is there; else fetch and decode it."""
         self.task._refuse_if_killed()
         from airflow_provider_modelslab.storage.local_files import fetch_object
 
-        found: Landed | None = self.landed_before(clip)
+        found: Stored | None = self.landed_before(clip)
         if found is not None:
             return found
         request = self.desk.plan.request(clip)
@@ -180,13 +183,13 @@ class _Stages:
             shutil.rmtree(place, ignore_errors=True)
 
     def make(
-        self, clip: ClipPlan, read: Landed | tuple[Video2VideoRequest, Prepared]
-    ) -> Landed | tuple[Video2VideoRequest, Rendered, float]:
+        self, clip: ClipPlan, read: Stored | tuple[Video2VideoRequest, Prepared]
+    ) -> Stored | tuple[Video2VideoRequest, Rendered, float]:
         """Run the model."""
+        from airflow_provider_modelslab.ledger.model import Stored
         from airflow_provider_modelslab.local.stages import GenerationInterruptedError
-        from airflow_provider_modelslab.storage.purchase import Landed
 
-        if isinstance(read, Landed):
+        if isinstance(read, Stored):
             return read
         self.task._refuse_if_killed()
         request, prepared = read
@@ -207,15 +210,15 @@ class _Stages:
             raise JobTimeoutError(f"The clip was not done after {self.task.timeout:g} s: {error}") from error
 
     def write(
-        self, clip: ClipPlan, made: Landed | tuple[Video2VideoRequest, Rendered, float]
-    ) -> Landed | dict[str, Any]:
+        self, clip: ClipPlan, made: Stored | tuple[Video2VideoRequest, Rendered, float]
+    ) -> Stored | dict[str, Any]:
         """Encode, upload and write down."""
-        from airflow_provider_modelslab.storage.purchase import Landed
+        from airflow_provider_modelslab.ledger.model import Stored
 
-        if isinstance(made, Landed):
+        if isinstance(made, Stored):
             return made
         # Another run may have made it since it was looked for, or a later try have asked for another one.
-        found: Landed | None = self.landed_before(clip)
+        found: Stored | None = self.landed_before(clip)
         if found is not None:
             return found
         request, rendered, started = made
@@ -225,5 +228,5 @@ class _Stages:
             manifest = self.task._land(request, done, clip.destination, started)
         finally:
             output.unlink(missing_ok=True)
-        self.desk.ledger(clip).record_landed(clip.fingerprint, self.attempt, manifest)
+        self.desk.ledger(clip).record_stored(clip.fingerprint, self.attempt, manifest)
         return manifest

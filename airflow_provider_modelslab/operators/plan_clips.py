@@ -103,7 +103,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
     def _chunks(
         self, context: Context, plan: BatchPlan, lines: list[dict[str, Any]], size: int
     ) -> list[dict[str, Any]]:
-        from airflow_provider_modelslab.batch.objects import put_lines
+        from airflow_provider_modelslab.storage.s3_objects import put_lines
 
         secret = [
             (clip, names)

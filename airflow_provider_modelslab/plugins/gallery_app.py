@@ -16,7 +16,6 @@ from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, RequestValidationError
-from airflow_provider_modelslab.batch.objects import to_lines
 from airflow_provider_modelslab.plugins.gallery_access import MAY_SEE_TASK, User, readable_dags, visible
 from airflow_provider_modelslab.plugins.gallery_batch import (
     BatchView,
@@ -30,6 +29,7 @@ from airflow_provider_modelslab.plugins.gallery_recent import read_recent
 from airflow_provider_modelslab.plugins.gallery_store import LINK_SECONDS, Store, open_store
 from airflow_provider_modelslab.plugins.own_records import connection_of
 from airflow_provider_modelslab.plugins.task_results import TaskResult, read_task
+from airflow_provider_modelslab.storage.s3_objects import to_lines
 
 __all__ = ["make_app"]
 

@@ -13,11 +13,11 @@ from airflow_provider_modelslab.api.errors import ModelsLabError, StorageConfigu
 from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.request import ATTRIBUTES
+from airflow_provider_modelslab.ledger.model import Entries, Entry, entry_name, last_submission
 from airflow_provider_modelslab.plugins.gallery_store import Store
 from airflow_provider_modelslab.plugins.own_places import is_result
 from airflow_provider_modelslab.plugins.own_records import NOT_SUBMITTED, is_own_source, read_ledger
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
-from airflow_provider_modelslab.storage.ledger import Entries, Entry, entry_name, last_take
 from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -100,13 +100,14 @@ def describe_single(task: TaskResult, store: Store | None) -> dict[str, Any]:
         result = {"uri": scrub(str(links[0]))} if links else None
     else:
         entries = _ledger(task, store, notes)
-        take = last_take(entries)
-        if take is not None:
-            job = dict(entries.get(entry_name(take, Entry.JOB)) or {})
+        number = last_submission(entries)
+        if number is not None:
+            job = dict(entries.get(entry_name(number, Entry.JOB)) or {})
             request |= job.get("request") or {}
-            facts |= _job_facts(job, entries.get(entry_name(take, Entry.CLAIM)) or {})
+            facts |= _job_facts(job, entries.get(entry_name(number, Entry.CLAIM)) or {})
             kinds = (Entry.FAILED, Entry.UNKNOWN, Entry.RELEASED)
-            error = next((told for kind in kinds if (told := entries.get(entry_name(take, kind)))), None)
+            ends = (entries.get(entry_name(number, kind)) for kind in kinds)
+            error = next((end["error"] for end in ends if end), None)
         if task.state in {"failed", "upstream_failed"}:
             outcome = "failed"
     facts.setdefault("model_id", request.get("model_id"))

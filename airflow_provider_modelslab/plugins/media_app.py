@@ -101,8 +101,8 @@ class _Speaker:
 
 
 def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, facts: dict[str, str]) -> Response:
-    from airflow_provider_modelslab.batch.objects import read_object, refused
     from airflow_provider_modelslab.storage.failures import status_of
+    from airflow_provider_modelslab.storage.s3_objects import read_object, refused
 
     if not fact.startswith("s3://"):
         return say(200, "Elsewhere", f"This task's {what} is not in S3.", {what.title(): strip_query(fact)})

@@ -7,13 +7,15 @@ once it was checked: a clip is looked at before a job is submitted with it, whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
-from airflow_provider_modelslab.operators.arguments import is_literal
-from airflow_provider_modelslab.storage.ledger import Entries, Entry, Fingerprint, TaskKey
+from airflow_provider_modelslab.ledger.attempt import AttemptId
+from airflow_provider_modelslab.ledger.listing import result_folder, task_folder
+from airflow_provider_modelslab.ledger.model import Entries, Entry, Fingerprint, TaskKey, kind_of, number_of
+from airflow_provider_modelslab.operators.arguments import instance_name, is_literal, resolve_destination
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -52,15 +54,27 @@ def connection_of(task: TaskResult, named: object = None) -> str:
 
 
 def read_ledger(task: TaskResult, store: Store) -> Entries:
-    """The ledger of a task that makes one clip; empty where it has none in S3.
+    """The task's own entries in the ledger of its result; empty where it has none in S3, or it is not known where.
+
+    A ledger is named after the destination, which other tasks may share: their submissions prove nothing for this one.
 
     :raises StorageConfigurationError: when S3 refuses.
     """
-    from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
+    from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 
-    key = TaskKey(task.dag_id, task.task_id, task.run_id, task.map_index)
-    root = store.profile.ledger_root(_destination(task))
-    return S3LedgerStore(store.s3, root.child(key.digest())).load() if root else {}
+    me = AttemptId(task.dag_id, task.task_id, task.run_id, task.map_index)
+    for folder in dict.fromkeys(_ledger_folders(task, store.profile)):
+        entries = S3LedgerStore(store.s3, folder).load()
+        own = {number_of(name) for name, entry in entries.items() if _is_mark_of(me, name, entry)}
+        if own:
+            return {name: entry for name, entry in entries.items() if number_of(name) in own}
+    return {}
+
+
+def _is_mark_of(me: AttemptId, name: str, entry: Mapping[str, Any]) -> bool:
+    """Whether an entry says that this task submitted the job, or waits for it too."""
+    by = AttemptId.from_claim(entry) if kind_of(name) in {Entry.CLAIM, Entry.ATTACHED} else None
+    return by is not None and by.is_same_task(me)
 
 
 def names_job(task: TaskResult, store: Store, job_id: str, sidecar: Mapping[str, Any]) -> bool:
@@ -74,8 +88,9 @@ def names_job(task: TaskResult, store: Store, job_id: str, sidecar: Mapping[str,
         return True
     if _same(sidecar.get("job_id"), job_id):
         return True
-    entries = _of_kinds(read_ledger(task, store), Entry.JOB, Entry.LANDED)
-    return any(_same(entry.get("job_id"), job_id) for entry in entries)
+    entries = read_ledger(task, store)
+    known = [*_of_kind(entries, Entry.JOB), *(entry["manifest"] for entry in _of_kind(entries, Entry.LANDED))]
+    return any(_same(entry.get("job_id"), job_id) for entry in known)
 
 
 def is_own_source(
@@ -96,7 +111,7 @@ def is_own_source(
     if is_below(store.profile, uri) and str(uri) in _asked_for(task):
         return True
     ledger = read_ledger(task, store) if ledger is None else ledger
-    jobs = _of_kinds(ledger, Entry.JOB)
+    jobs = _of_kind(ledger, Entry.JOB)
     if any((entry.get("request") or {}).get("init_video") == str(uri) for entry in jobs):
         return True
     return _is_claimed(ledger, uri, store)
@@ -124,21 +139,34 @@ def _is_claimed(ledger: Entries, uri: S3Uri, store: Store) -> bool:
     """Whether the clip, as it is now, was about to be submitted: it is checked before, and claims tell its digest."""
     from airflow_provider_modelslab.storage.inputs import identify_input
 
-    claimed = {entry.get("source") for entry in _of_kinds(ledger, Entry.CLAIM)} - {None}
+    claimed = {entry.get("source") for entry in _of_kind(ledger, Entry.CLAIM)} - {None}
     identity = identify_input(str(uri), lambda: store.s3) if claimed else None
-    return identity is not None and Fingerprint.of({}, conn_id="", source=identity).source in claimed
+    return identity is not None and Fingerprint.source_digest(identity) in claimed
 
 
-def _of_kinds(ledger: Entries, *kinds: Entry) -> list[Mapping[str, Any]]:
-    return [entry for name, entry in ledger.items() if name.partition("-")[2] in kinds]
+def _of_kind(ledger: Entries, kind: Entry) -> list[Mapping[str, Any]]:
+    return [entry for name, entry in ledger.items() if kind_of(name) == kind]
 
 
-def _destination(task: TaskResult) -> S3Uri | None:
-    """Of the task's destination as much as names a bucket for sure."""
-    given = (task.destination or "").strip()
-    head = given.partition("{")[0]
-    is_known = head == given or "/" in head.removeprefix("s3://")
-    return S3Uri.parse(head) if head.startswith("s3://") and is_known else None
+def _ledger_folders(task: TaskResult, profile: S3Profile) -> Iterator[S3Uri]:
+    """Where the ledger of the task's result may be.
+
+    Airflow knows neither whether the task lands its result, nor what container a function of the Dag asked for.
+    """
+    given, suffix = task.argument("destination"), task.argument("output_type")
+    if is_literal(given):
+        for ending in dict.fromkeys((_suffix(suffix), "mp4", "gif")):
+            target = resolve_destination(given, profile, f"{instance_name(task)}.{ending}")
+            root = profile.ledger_root(target)
+            if target is not None and root is not None:
+                yield result_folder(root, target)
+    root = profile.ledger_root(None)
+    if root is not None:
+        yield task_folder(root, TaskKey(task.dag_id, task.task_id, task.run_id, task.map_index))
+
+
+def _suffix(output_type: object) -> str:
+    return output_type.strip().lower() if isinstance(output_type, str) and is_literal(output_type) else "mp4"
 
 
 def _same(given: object, job_id: str) -> bool:

@@ -16,8 +16,8 @@ from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.client.shared import waiting
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
-from airflow_provider_modelslab.storage.purchase import Ledger
+from airflow_provider_modelslab.ledger.service import Ledger
+from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.triggers.connections import client_of
 from airflow_provider_modelslab.triggers.heap import held_out
@@ -46,8 +46,8 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
     :param deadline: when to give up, in seconds since the epoch.
     :param eta: the endpoint's own estimate at submission, in seconds.
     :param poll_policy: a :class:`PollPolicy` as a dict.
-    :param ledger: ``s3://`` folder of the task's ledger, where there is one in S3.
-    :param take: which of the ledger's takes the job is.
+    :param ledger: ``s3://`` folder of the result's ledger, where there is one in S3.
+    :param submission: the job's number in that ledger.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         eta: float | None = None,
         poll_policy: dict[str, Any] | None = None,
         ledger: str | None = None,
-        take: int = 1,
+        submission: int = 1,
         **_: Any,  # arguments of a newer version, during a rolling upgrade
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # core's base class has no annotations
@@ -71,7 +71,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         self.eta = eta
         self.poll_policy = poll_policy
         self.ledger = ledger
-        self.take = take
+        self.submission = submission
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, all plain JSON."""
@@ -85,7 +85,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
                 "eta": self.eta,
                 "poll_policy": self.poll_policy,
                 "ledger": self.ledger,
-                "take": self.take,
+                "submission": self.submission,
             },
         )
 
@@ -164,4 +164,4 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
 
     def _abandon(self, folder: S3Uri) -> None:
         s3 = ModelsLabHook(self.modelslab_conn_id).get_s3_client()
-        Ledger(S3LedgerStore(s3, folder)).abandoned(self.take, "the wait in the triggerer was ended from outside")
+        Ledger(S3LedgerStore(s3, folder)).abandoned(self.submission, "the wait in the triggerer was ended from outside")

@@ -1,4 +1,4 @@
-"""S3 as a batch needs it: listings page by page, small objects read and written, and errors that say what to grant."""
+"""Listings page by page, small objects read and written, and errors that say what to grant."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ __all__ = [
     "LINES_TYPE",
     "Listed",
     "bare_etag",
+    "is_gone",
     "list_pages",
     "listing_budget",
     "put_lines",
@@ -129,6 +130,26 @@ def refused(error: ClientError | BotoCoreError, place: S3Uri) -> StorageConfigur
     return StorageConfigurationError(
         f"S3 refused {error.operation_name} of {place} ({code}): {advice}", http_status=status_of(error)
     )
+
+
+def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
+    """Whether a landed result is no longer in S3: the object is missing, empty, or another result of ours.
+
+    An object that somebody edited in place counts as there, since a result that is gone may be paid for again; so does
+    everything when S3 does not tell. Objects in several parts have no digest by which another result could be told.
+
+    :param manifest: of the landed result.
+    """
+    uri = S3Uri.parse(manifest["uri"])
+    try:
+        head = s3.head_object(Bucket=uri.bucket, Key=uri.key)
+    except ClientError as error:
+        return status_of(error) == 404
+    except BotoCoreError:
+        return False
+    digest = next((text for name, text in head["Metadata"].items() if name.lower() == "sha256"), None)
+    is_another = bool(digest and manifest.get("sha256")) and digest != manifest["sha256"]
+    return is_another or head["ContentLength"] == 0
 
 
 def bare_etag(etag: str) -> str:

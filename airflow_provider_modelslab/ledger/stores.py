@@ -1,4 +1,4 @@
-"""Where a ledger is kept: in S3 beside the results, mirrored to Airflow's task state, or in memory."""
+"""Where a ledger is kept: in S3 beside the results, copied to Airflow's task state, or in memory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from airflow_provider_modelslab.storage.ledger import LedgerStore
+    from airflow_provider_modelslab.ledger.model import LedgerStore
 
-__all__ = ["MemoryLedgerStore", "MirroredLedgerStore", "S3LedgerStore", "honours_conditional_puts"]
+__all__ = [
+    "MemoryLedgerStore",
+    "MirroredLedgerStore",
+    "S3LedgerStore",
+    "TaskStateLedgerStore",
+    "honours_conditional_puts",
+]
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +55,37 @@ class MemoryLedgerStore:
         if name in self.entries:
             return False
         self.entries[name] = dict(entry)
+        return True
+
+
+class TaskStateLedgerStore:
+    """A ledger in Airflow's task state (3.3 and later), which outlives retries.
+
+    It has no conditional write, so it does not decide between two attempts in the same instant. Airflow keeps it for 30
+    days by default, and from 3.4 on drops it when a task is cleared.
+
+    :param accessor: Airflow's ``context["task_state_store"]``.
+    :param key: the state's name; ledgers with different keys are kept apart.
+    """
+
+    def __init__(self, accessor: Any, key: str = "modelslab_ledger") -> None:
+        self._accessor = accessor
+        self._key = key
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        """All entries."""
+        return dict(self._accessor.get(self._key) or {})
+
+    def names(self) -> Collection[str]:
+        """The names of all entries."""
+        return self.load().keys()
+
+    def create(self, name: str, entry: Mapping[str, Any]) -> bool:
+        """Write one."""
+        entries = self.load()
+        if name in entries:
+            return False
+        self._accessor.set(self._key, {**entries, name: dict(entry)})
         return True
 
 
@@ -165,8 +202,9 @@ class S3LedgerStore:
 
     def _unusable(self, what: str, error: Exception | str) -> StorageConfigurationError:
         return StorageConfigurationError(
-            f"The ledger {self._folder} could not be {what} ({error}). Without it nobody knows what was paid for. "
-            f"Grant s3:ListBucket on its bucket, s3:GetObject and s3:PutObject on {self._folder}/*; run the task again"
+            f"The ledger {self._folder} could not be {what} ({error}), so it is not known what was paid for. "
+            f"Grant s3:ListBucket on its bucket, s3:GetObject and s3:PutObject on {self._folder}/*, and "
+            "run the task again"
         )
 
 
@@ -201,7 +239,7 @@ class MirroredLedgerStore:
             if not self._first.create(name, entry):
                 return False
         except Exception as error:
-            if name.endswith("claim"):
+            if name.endswith(_CLAIM):
                 raise
             problem = error
         try:

@@ -1,0 +1,62 @@
+"""What a running batch needs of others: the paid job of a clip, who polls it, and where its outcome is recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from airflow_provider_modelslab.api.errors import ModelsLabError
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.ledger.model import Stored, Submission
+
+__all__ = ["ClipJobs", "InFlight", "OutcomeSink", "Waiter"]
+
+Clip = TypeVar("Clip")
+ClipIn = TypeVar("ClipIn", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight(Generic[Clip]):
+    """A clip whose job runs."""
+
+    clip: Clip
+    submission: Submission
+
+
+class ClipJobs(Protocol[ClipIn]):
+    """The paid jobs of clips. Each method is called in a thread and may block."""
+
+    def acquire(self, clip: ClipIn) -> Stored | Submission:
+        """What is stored or paid for already, else one submit."""
+
+    def land(self, clip: ClipIn, submission: Submission, finished: Finished) -> dict[str, Any]:
+        """Copy the result to S3, record it in the ledger and return the manifest."""
+
+    def close(self, clip: ClipIn, submission: Submission, error: ModelsLabError) -> bool:
+        """Record that a job came to nothing; whether another may be paid for now."""
+
+
+class Waiter(Protocol):
+    """Polls running jobs."""
+
+    def add(self, submission: Submission) -> None:
+        """Poll this one too."""
+
+    async def next(self) -> tuple[str, Finished | ModelsLabError]:
+        """The next job that ended, by its id."""
+
+
+class OutcomeSink(Protocol[ClipIn]):
+    """Records the outcomes. Called in the loop's thread; must not block for long."""
+
+    def landed(self, clip: ClipIn, manifest: dict[str, Any]) -> None:
+        """A result has landed now."""
+
+    def skipped(self, clip: ClipIn, manifest: dict[str, Any]) -> None:
+        """A result had landed before."""
+
+    def failed(self, clip: ClipIn, error: Exception, submission: Submission | None) -> None:
+        """A clip came to nothing."""
+
+    def too_many(self) -> str | None:
+        """Why the batch should be given up: more clips failed than may; ``None`` while it is worth going on."""

@@ -1,0 +1,287 @@
+"""One paid job: the only place that claims a submission, submits it and lands its result.
+
+:meth:`PaidJob.acquire` is the part that may spend money, and reads from top to bottom: what is stored or paid for
+already is returned; else everything that can be checked for free is checked, the submission is claimed, submitted once
+and recorded. Whoever runs it waits for the job in its own way (blocking, in the triggerer, in a batch) and calls
+:meth:`PaidJob.land` with the result, or :meth:`PaidJob.close` with the failure.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_modelslab.api.errors import (
+    JobFailedError,
+    JobLostError,
+    ModelsLabError,
+    ResultExpiredError,
+    StorageConfigurationError,
+    SubmissionUnknownError,
+)
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.jobs.timing import has_outlived_its_result
+from airflow_provider_modelslab.ledger.listing import LedgerRoot, result_folder
+from airflow_provider_modelslab.ledger.model import (
+    Entry,
+    Fingerprint,
+    LedgerPolicy,
+    Stored,
+    Submission,
+    entry_name,
+    kind_of,
+    number_of,
+)
+from airflow_provider_modelslab.ledger.stores import S3LedgerStore
+from airflow_provider_modelslab.storage.inputs import PreparedInput, identify_input, prepare_input
+from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.s3_objects import is_gone
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.ledger.attempt import AttemptId
+    from airflow_provider_modelslab.ledger.service import Ledger
+
+__all__ = ["Caller", "PaidJob", "close", "land", "land_found_job"]
+
+log = logging.getLogger(__name__)
+
+
+class Caller(Protocol):
+    """Who runs a paid job: an Airflow task, or the command line."""
+
+    def submission_name(self, number: int, destination: S3Uri | None) -> str:
+        """The name of a submission, for people: its track_id, and the name under which they say what became of it."""
+
+    def resolution(self, name: str) -> str | None:
+        """What a person found out about a submission of unknown outcome: the job's id, or ``"resubmit"``."""
+
+    def advice(self, name: str) -> str:
+        """What a person does about a submission of unknown outcome, as sentences."""
+
+    def confirm(self, job: PaidJob, clip: PreparedInput | None) -> None:
+        """Called once, after all that can be checked for free; raises where nothing may be paid for."""
+
+    def before_claim(self, track_id: str) -> None:
+        """Called right before each claim; raises where the work was stopped."""
+
+
+@dataclass(frozen=True)
+class PaidJob:
+    """One request, where its result goes, and who asks for it.
+
+    :param destination: where the result lands; ``None`` leaves it at the endpoint.
+    :param policy: which stored results serve, and what happens with submissions of unknown outcome.
+    :param timeout: seconds that the job may take.
+    :param check_links: whether http(s) clips are read from here before they are submitted.
+    :param known_fingerprint: where it was computed already.
+    """
+
+    request: EndpointRequest
+    hook: ModelsLabHook
+    ledger: Ledger
+    destination: S3Uri | None
+    policy: LedgerPolicy
+    attempt: AttemptId
+    caller: Caller
+    timeout: float = 3600.0
+    check_links: bool = True
+    known_fingerprint: Fingerprint | None = None
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What identifies the request and its clip.
+
+        :raises StorageConfigurationError: when S3 refuses to tell about the clip.
+        """
+        if self.known_fingerprint is not None:
+            return self.known_fingerprint
+        clip = self.request.clip
+        source = None if clip is None else identify_input(clip, self.hook.get_s3_client)
+        return Fingerprint.of(self.request, conn_id=self.hook.modelslab_conn_id, source=source)
+
+    def acquire(self) -> Stored | Submission:
+        """What is stored or paid for already, else one submit.
+
+        :raises SubmissionUnknownError: when something may have been paid for and a person has to decide; the text says
+            what to set where.
+        :raises ChangedRequestError: when another request was paid for and this one must not be.
+        :raises ModelsLabError: whatever the checks and the submit raise.
+        """
+        clip: PreparedInput | None = None
+        is_checked = False
+        gone: set[int] = set()
+        resolved: dict[int, str] = {}  # what people said of submissions of unknown outcome, and of these alone
+        while True:
+            resubmit = {number for number, told in resolved.items() if told == "resubmit"}
+            try:
+                found = self.ledger.find(self.fingerprint, self.policy, self.attempt, gone=gone, resubmit=resubmit)
+            except SubmissionUnknownError as error:
+                self._resolve(error, resolved)
+                continue
+            if isinstance(found, Submission):
+                return found
+            if isinstance(found, Stored):
+                if not is_gone(self.hook.get_s3_client(), found.manifest):
+                    return found
+                gone.add(found.number)
+                continue
+            if not is_checked:
+                clip = self._check_clip()
+                self.caller.confirm(self, clip)
+                is_checked = True
+                continue  # that may have taken minutes, so the ledger is read again
+            name = self._name(found.number)
+            track_id = self.request.track_id or name
+            self.caller.before_claim(track_id)
+            lease = self.hook.submit_lease()
+            if not self.ledger.claim(
+                found.number, self.fingerprint, self.attempt, lease=lease, name=name, track_id=track_id
+            ):
+                continue  # another process was quicker
+            log.info("Submitting as %s: %s", track_id, found.why)
+            try:
+                # Nothing is logged until the job is recorded: in a process that lost its supervisor Airflow's logger
+                # raises, and the id would be lost.
+                sent = self.request.with_delivery(clip=clip.url if clip else None, track_id=track_id)
+                job, finished = self.hook.submit(sent, source=clip.source if clip else None)
+            except BaseException as error:
+                self.ledger.record_error(found.number, error)
+                if isinstance(error, SubmissionUnknownError) and self.policy.on_unknown_submission == "fail":
+                    raise self._with_advice(error) from error
+                raise
+            return self.ledger.record(found.number, job, finished)
+
+    def land(self, submission: Submission, finished: Finished) -> dict[str, Any]:
+        """See :func:`land`."""
+        assert self.destination is not None  # noqa: S101 - callers without one have nowhere to land
+        expected = getattr(self.request, "output_type", None)
+        return land(self.hook, self.ledger, submission, finished, self.destination, expected_type=expected)
+
+    def close(self, submission: Submission, error: ModelsLabError) -> bool:
+        """See :func:`close`."""
+        return close(self.ledger, submission, error)
+
+    def _check_clip(self) -> PreparedInput | None:
+        """Check the clip, and make a link of it that the endpoint can read for long enough."""
+        if self.request.clip is None:
+            return None
+        profile, output = self.hook.s3_profile, self.destination
+        return prepare_input(
+            self.request.clip,
+            self.hook.get_s3_client,
+            staging=profile.uri("inputs") if profile.bucket else output and S3Uri(output.bucket, "inputs"),
+            # The endpoint reads the clip when the job leaves the queue, which may be as late as the deadline.
+            expires_in=int(self.timeout) + 3600,
+            check_links=self.check_links,
+        )
+
+    def _resolve(self, error: SubmissionUnknownError, resolved: dict[int, str]) -> None:
+        """Note what a person found out about a submission of unknown outcome.
+
+        :raises SubmissionUnknownError: when nobody has said.
+        """
+        number = error.submission
+        told = None if number is None else self.caller.resolution(self._name(number))
+        if told is None or number is None or number in resolved:
+            raise self._with_advice(error) from error
+        resolved[number] = told
+        if told != "resubmit":
+            # Without effect where another attempt has just done the same, so the ledger is read again.
+            self.ledger.adopt(
+                told,
+                number=number,
+                conn_id=self.hook.modelslab_conn_id,
+                fingerprint=self.fingerprint,
+                request=self.request.record(),
+            )
+
+    def _with_advice(self, error: SubmissionUnknownError) -> SubmissionUnknownError:
+        return SubmissionUnknownError(
+            f"{error.message}. {self.caller.advice(self._name(error.submission or 1))}",
+            submission=error.submission,
+            job_id=error.job_id,
+        )
+
+    def _name(self, number: int) -> str:
+        return self.caller.submission_name(number, self.destination)
+
+
+def land(
+    hook: ModelsLabHook,
+    ledger: Ledger,
+    submission: Submission,
+    finished: Finished,
+    destination: S3Uri,
+    *,
+    expected_type: str | None = None,
+) -> dict[str, Any]:
+    """Copy a result to S3, verify it, record it and return its manifest, unless a later submission superseded it.
+
+    :param expected_type: ``mp4`` or ``gif``; what the job was asked for goes before it.
+    :raises ChangedRequestError: when it was superseded.
+    :raises ResultExpiredError: when its links are dead, which is recorded: a later attempt pays for another one.
+    :raises LandingError: when it could not be copied; landing it again costs nothing.
+    """
+    ledger.refuse_if_superseded(submission)
+    expected = submission.job.request.get("output_type") or expected_type
+    try:
+        manifest = hook.land(submission.job, finished, destination, expected_type=expected)
+    except ResultExpiredError as error:
+        ledger.failed(submission.number, error)
+        raise
+    ledger.landed(submission.number, manifest)
+    return manifest
+
+
+def close(ledger: Ledger, submission: Submission, error: ModelsLabError) -> bool:
+    """Record that a job came to nothing; whether this attempt may pay for another one.
+
+    It may when an earlier attempt submitted the job. Its own failure is left to a retry, and so is a result that was
+    not landed before the vendor deleted it. Other errors than a failed or lost job record nothing: it may still end
+    well.
+    """
+    if not isinstance(error, JobFailedError | JobLostError):
+        return False
+    ledger.failed(submission.number, error)
+    return submission.resumed and not has_outlived_its_result(submission.job, error)
+
+
+def land_found_job(
+    hook: ModelsLabHook, job: Job, finished: Finished, destination: S3Uri, *, expected_type: str | None = None
+) -> dict[str, Any]:
+    """Land a job that somebody names by its id; the destination's ledger records it if the job is one of its own.
+
+    :param expected_type: ``mp4`` or ``gif``; what the job was asked for goes before it.
+    :raises LandingError: when it could not be copied; landing it again costs nothing.
+    :raises ResultExpiredError: when its links are dead.
+    """
+    number, known = _find_in_ledger(hook, job, destination)
+    expected = known.request.get("output_type") or expected_type
+    manifest = hook.land(known, finished, destination, expected_type=expected)
+    if number is not None:
+        root = hook.s3_profile.ledger_root(destination)
+        assert root is not None  # noqa: S101 - its ledger was read
+        LedgerRoot(hook.get_s3_client(), root).open(destination).landed(number, manifest)
+    return manifest
+
+
+def _find_in_ledger(hook: ModelsLabHook, job: Job, destination: S3Uri) -> tuple[int | None, Job]:
+    """The submission that waits for this job, and the job as it was submitted; the job alone where none does."""
+    root = hook.s3_profile.ledger_root(destination)
+    if root is None or not job.job_id:
+        return None, job
+    try:
+        entries = S3LedgerStore(hook.get_s3_client(), result_folder(root, destination)).load()
+    except StorageConfigurationError as error:
+        log.warning("The result is landed without a record in the ledger: %s", error)
+        return None, job
+    for name, entry in entries.items():
+        if kind_of(name) == Entry.JOB and entry.get("job_id") == job.job_id:
+            has_landed = entry_name(number_of(name), Entry.LANDED) in entries
+            return None if has_landed else number_of(name), Job.from_dict(entry)
+    return None, job

@@ -1,0 +1,183 @@
+"""A paid job in an Airflow task: whose attempt it is, where its ledger is, and what people say about submissions."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow.sdk import Variable
+
+from airflow_provider_modelslab.ledger.attempt import AttemptId
+from airflow_provider_modelslab.ledger.listing import LedgerRoot, result_folder, task_folder
+from airflow_provider_modelslab.ledger.model import LedgerPolicy, LedgerStore, TaskKey
+from airflow_provider_modelslab.ledger.service import Ledger
+from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore, MirroredLedgerStore, TaskStateLedgerStore
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.jobs.paid_job import PaidJob
+    from airflow_provider_modelslab.storage.inputs import PreparedInput
+    from airflow_provider_modelslab.storage.uri import S3Uri
+
+__all__ = [
+    "SUBMISSIONS_VARIABLE",
+    "TaskCaller",
+    "attempt_of",
+    "ledger_folder",
+    "open_ledger",
+    "policy_in_force",
+    "resolution_advice",
+    "submission_name",
+    "task_key",
+]
+
+log = logging.getLogger(__name__)
+
+SUBMISSIONS_VARIABLE = "modelslab_submissions"
+"""Airflow Variable, JSON: what people found out about submissions of unknown outcome, by their name."""
+
+_WAS_KILLED = "The task was killed; what is paid for is recorded, and a retry goes on with it"
+
+
+def task_key(context: Context) -> TaskKey:
+    """The task instance, whatever its try."""
+    ti = context["ti"]
+    return TaskKey(ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
+
+
+def attempt_of(context: Context, *, retries: int | None) -> AttemptId:
+    """The attempt that runs. After a clear Airflow adds ``retries`` to the tries that the task had."""
+    ti, key = context["ti"], task_key(context)
+    tries = getattr(ti, "max_tries", None)
+    first = max(1, tries - (retries or 0) + 1) if isinstance(tries, int) else 1
+    return AttemptId.of_task(ti, map_index=key.map_index, first_try=min(first, ti.try_number))
+
+
+def policy_in_force(policy: LedgerPolicy, context: Context) -> LedgerPolicy:
+    """The operator's policy with what the run's conf says: ``{"modelslab": {"reuse": "never", ...}}``.
+
+    :raises ValueError: for a value that is not allowed.
+    """
+    given = _conf(context)
+    known = {name: given[name] for name in LedgerPolicy.__dataclass_fields__ if name in given}
+    return replace(policy, **known)
+
+
+def ledger_folder(context: Context, hook: ModelsLabHook, destination: S3Uri | None) -> S3Uri | None:
+    """Where the ledger of a task's result is: named after the destination, else after the task instance.
+
+    ``None`` when neither the task nor the connection names a bucket.
+    """
+    root = hook.s3_profile.ledger_root(destination)
+    if root is None:
+        return None
+    return result_folder(root, destination) if destination else task_folder(root, task_key(context))
+
+
+def open_ledger(context: Context, hook: ModelsLabHook, destination: S3Uri | None) -> Ledger:
+    """The ledger of a task's result: in S3, with a copy in the task state where Airflow has one (3.3 and later).
+
+    With no bucket it is in the task state alone; without that too it is in memory, and a warning says what that means.
+    """
+    accessor = context.get("task_state_store")
+    root, folder = hook.s3_profile.ledger_root(destination), ledger_folder(context, hook, destination)
+    if root is None or folder is None:
+        if accessor is not None:
+            return Ledger(TaskStateLedgerStore(accessor))
+        log.warning(
+            "No ledger: there is no bucket and, below Airflow 3.3, no task state. A retry of this task will submit, "
+            "and pay, again. Give a destination, or a bucket in the connection's extra"
+        )
+        return Ledger(MemoryLedgerStore())
+    ledgers = LedgerRoot(hook.get_s3_client(), root)
+    if not ledgers.conditional:
+        log.warning(
+            "THE S3 STORE OF %s IGNORES CONDITIONAL PUTS (If-None-Match). Retries are still paid once; two attempts at "
+            "this task in the same instant may both pay. Use a store that honours them: AWS S3, Cloudflare R2, Ceph",
+            root,
+        )
+    store: LedgerStore = ledgers.store(folder)
+    if accessor is not None:
+        # Another destination has another ledger, so the copies are kept apart too.
+        name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+        store = MirroredLedgerStore(store, TaskStateLedgerStore(accessor, f"modelslab_ledger_{name}"))
+    return Ledger(store)
+
+
+class Killable(Protocol):
+    """An operator that notes when its task was killed."""
+
+    is_killed: bool
+
+
+class TaskCaller:
+    """A task that runs paid jobs; see :class:`~airflow_provider_modelslab.jobs.paid_job.Caller`.
+
+    :param task: the operator; once its ``on_kill`` has set ``is_killed``, nothing more is claimed.
+    :param in_batch: whether the task has many jobs, so that a submission is named after its destination too.
+    """
+
+    def __init__(self, context: Context, task: Killable, *, in_batch: bool = False) -> None:
+        self._context = context
+        self._task = task
+        self._in_batch = in_batch
+
+    def submission_name(self, number: int, destination: S3Uri | None) -> str:
+        """See :func:`submission_name`."""
+        clip = destination.key if self._in_batch and destination else None
+        return submission_name(task_key(self._context), number, clip)
+
+    def resolution(self, name: str) -> str | None:
+        """What a person said in the run's conf (``{"modelslab": {"submissions": {...}}}``) or the Airflow Variable."""
+        found = (_conf(self._context).get("submissions") or {}).get(name)
+        if found is None:
+            found = (Variable.get(SUBMISSIONS_VARIABLE, default={}, deserialize_json=True) or {}).get(name)
+        return str(found) if found else None
+
+    def advice(self, name: str) -> str:
+        """Which Variable to set to what."""
+        return resolution_advice(name)
+
+    def confirm(self, job: PaidJob, clip: PreparedInput | None) -> None:
+        """Nobody is asked in a task."""
+
+    def before_claim(self, track_id: str) -> None:
+        """Refuse once the task was killed.
+
+        :raises InterruptedError: then.
+        """
+        if self._task.is_killed:
+            raise InterruptedError(_WAS_KILLED)
+
+
+def resolution_advice(name: str) -> str:
+    """How a person says what became of a submission, as sentences.
+
+    :param name: see :func:`submission_name`.
+    """
+    return (
+        f"If the job is there, set the Airflow Variable {SUBMISSIONS_VARIABLE} to "
+        f'{{"{name}": "<the job\'s id>"}}. If it is not, set it to {{"{name}": "resubmit"}}, which pays for a new job. '
+        "Keep what the Variable has already. Then clear the task"
+    )
+
+
+def submission_name(task: TaskKey, number: int, clip: str | None = None) -> str:
+    """``dag.task[map_index]/run/submission1``: its track_id too, unless the task gives one.
+
+    :param clip: which clip of a batch: ``dag.task/run/clip/submission1``.
+    """
+    mapped = f"[{task.map_index}]" if task.map_index >= 0 else ""
+    parts = (f"{task.dag_id}.{task.task_id}{mapped}", task.run_id, clip, f"submission{number}")
+    return "/".join(filter(None, parts))
+
+
+def _conf(context: Context) -> Mapping[str, Any]:
+    conf = getattr(context.get("dag_run"), "conf", None) or {}
+    given = conf.get("modelslab")
+    return given if isinstance(given, Mapping) else {}

@@ -1,0 +1,212 @@
+"""Who asks for a result: one attempt at a task instance, and the process it runs in.
+
+An attempt is written into each claim, so that a later reader knows whose submission it was, and into the metadata of
+a batch's objects, so that a stale worker does not overwrite newer output:
+
+=============================== ======================================================================================
+metadata                        meaning
+=============================== ======================================================================================
+``modelslab-try``               number of the try. It rises with retries and clears, and stays when a task resumes after
+                                a deferral; in a run that was deleted and made anew it starts again at 1
+``modelslab-task-instance``     Airflow's id of the task instance. Each try has a new one; a UUID of version 7 holds the
+                                time when it was made, by clocks that may differ by seconds
+=============================== ======================================================================================
+
+A process is known by host, boot, process id and start time, so that a claim whose process has ended can be taken over
+at once on the same machine. On another machine only the claim's lease tells.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+__all__ = ["AttemptId", "describe_process", "is_provably_dead"]
+
+_TRY, _TASK_INSTANCE = "modelslab-try", "modelslab-task-instance"
+_PLACE = ("host", "boot_id", "pid_namespace")
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptId:
+    """One attempt at a task instance, or one run of a command.
+
+    :param dag_id: of the task; ``airflow modelslab`` for the command line.
+    :param run_id: of the Dag run; for the command line a text that no other command has.
+    :param map_index: of the task instance, -1 when it is not mapped.
+    :param try_number: of the task instance, from 1.
+    :param first_try: the first try since the task was last cleared.
+    :param task_instance_id: Airflow's id of this try; ``None`` where there is none.
+    """
+
+    dag_id: str = ""
+    task_id: str = ""
+    run_id: str = ""
+    map_index: int = -1
+    try_number: int = 1
+    first_try: int = 1
+    task_instance_id: UUID | None = None
+
+    @classmethod
+    def of_task(cls, ti: Any, *, map_index: int | None = None, first_try: int = 1) -> Self:
+        """The attempt that runs.
+
+        :param ti: Airflow's task instance.
+        """
+        index = ti.map_index if map_index is None else map_index
+        return cls(
+            ti.dag_id,
+            ti.task_id,
+            ti.run_id,
+            -1 if index is None else index,
+            int(ti.try_number),
+            first_try,
+            _uuid(getattr(ti, "id", None)),
+        )
+
+    @classmethod
+    def from_claim(cls, claim: Mapping[str, Any]) -> Self | None:
+        """The attempt that wrote a ledger entry; ``None`` when the entry does not say."""
+        told = claim.get("attempt")
+        if not isinstance(told, Mapping):
+            return None
+        return cls(
+            str(told.get("dag_id") or ""),
+            str(told.get("task_id") or ""),
+            str(told.get("run_id") or ""),
+            _number(told.get("map_index"), -1),
+            _number(told.get("try_number"), 1),
+            task_instance_id=_uuid(told.get("task_instance_id")),
+        )
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Self | None:
+        """The attempt that wrote an S3 object; ``None`` when its metadata does not say."""
+        told = {name.lower(): value for name, value in metadata.items()}  # some stores capitalise the names
+        number = told.get(_TRY, "")
+        if not number.isdecimal():
+            return None
+        return cls(try_number=int(number), task_instance_id=_uuid(told.get(_TASK_INSTANCE)))
+
+    def record(self) -> dict[str, Any]:
+        """The attempt as plain JSON, for ledger entries."""
+        known = {} if self.task_instance_id is None else {"task_instance_id": str(self.task_instance_id)}
+        return {
+            "dag_id": self.dag_id,
+            "task_id": self.task_id,
+            "run_id": self.run_id,
+            "map_index": self.map_index,
+            "try_number": self.try_number,
+            **known,
+        }
+
+    def metadata(self) -> dict[str, str]:
+        """The attempt as the metadata of an S3 object."""
+        known = {} if self.task_instance_id is None else {_TASK_INSTANCE: str(self.task_instance_id)}
+        return {_TRY: str(self.try_number), **known}
+
+    def is_same_run(self, other: AttemptId) -> bool:
+        """Whether both belong to one Dag run (or one command)."""
+        return (self.dag_id, self.run_id) == (other.dag_id, other.run_id)
+
+    def is_same_task(self, other: AttemptId) -> bool:
+        """Whether both are attempts at one task instance."""
+        return self.is_same_run(other) and (self.task_id, self.map_index) == (other.task_id, other.map_index)
+
+    def is_since_clear(self, other: AttemptId) -> bool:
+        """Whether ``other`` is an attempt at the same task instance since it was last cleared."""
+        return self.is_same_task(other) and other.try_number >= self.first_try
+
+    def is_before(self, other: AttemptId) -> bool:
+        """Whether this attempt surely began before the other one at the same task.
+
+        Try number and id must both say so, where both ids are known: neither is certain alone, and refusing the right
+        attempt would be worse than letting a late one pass.
+        """
+        mine, others = self.task_instance_id, other.task_instance_id
+        if mine is not None and others is not None and mine.version == others.version == 7 and mine >= others:
+            return False
+        return self.try_number < other.try_number
+
+
+def describe_process() -> dict[str, Any]:
+    """The running process, with a random token: enough to recognise it, and nothing secret."""
+    return {**_here(), "pid": os.getpid(), "started": _start_time(_stat(os.getpid())), "token": uuid.uuid4().hex}
+
+
+def is_provably_dead(process: Mapping[str, Any]) -> bool:
+    """Whether the process that ``process`` describes ran on this machine, in this container, and has ended.
+
+    ``False`` when it runs, and when nothing can be known: another machine or container, no process table.
+    """
+    here = _here()
+    if not here["boot_id"] or any(process.get(name) != here[name] for name in _PLACE):
+        return False
+    pid, started = process.get("pid"), process.get("started")
+    if not isinstance(pid, int) or pid <= 0 or started is None:
+        return False
+    stat = _stat(pid)
+    if not stat:
+        return not _exists(pid)  # some systems hide the processes of other users from /proc
+    return bool(_start_time(stat) != started)  # a process id may have been given away again
+
+
+def _here() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "boot_id": _read(Path("/proc/sys/kernel/random/boot_id")),
+        "pid_namespace": _link(Path("/proc/self/ns/pid")),
+    }
+
+
+def _stat(pid: int) -> str:
+    return _read(Path(f"/proc/{pid}/stat"))
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it exists, and belongs to another user
+    return True
+
+
+def _start_time(stat: str) -> int | None:
+    """Clock ticks after the boot at which a process started; ``None`` when there is none, or it is a zombie."""
+    if not stat:
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
+    return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _link(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
+
+
+def _number(value: object, default: int) -> int:
+    return value if isinstance(value, int) else default
+
+
+def _uuid(text: object) -> UUID | None:
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None

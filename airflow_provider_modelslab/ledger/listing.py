@@ -1,0 +1,199 @@
+"""Where the ledger of a result is, and one listing that tells which of many ledgers have entries.
+
+The ledger of a result is named after its destination, so whatever run, Dag, task, batch or command wants the same
+object finds the same ledger and it is paid for once. Its folder is ``<root>/results/<digest of the bucket>/<digest of
+each folder of the key>/.../<digest of the URI>/``: a tree like that of the results, with names of one length. So one
+listing covers all ledgers below a prefix, and a result whose ledger is empty needs no read of its own before it is
+claimed. A result without a destination has a ledger named after its task instance: ``<root>/tasks/<digest>/``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os.path
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.ledger.attempt import is_provably_dead
+from airflow_provider_modelslab.ledger.model import LedgerStore, TaskKey
+from airflow_provider_modelslab.ledger.service import Ledger
+from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
+from airflow_provider_modelslab.storage.s3_objects import list_pages, listing_budget
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["LedgerListing", "LedgerRoot", "result_folder", "task_folder"]
+
+_RESULTS, _TASKS = "results", "tasks"
+_DEPTH = 16  # folders that are kept apart; those below share the last one
+
+
+def result_folder(root: S3Uri, destination: S3Uri) -> S3Uri:
+    """Where the ledger of a result is.
+
+    :param root: where ledgers are kept, see ``S3Profile.ledger_root``.
+    """
+    folders = [destination.bucket, *destination.key.split("/")[:-1]][:_DEPTH]
+    steps = [_RESULTS, *(_digest(folder)[:8] for folder in folders), _digest(str(destination))]
+    return root.child("/".join(steps))
+
+
+def task_folder(root: S3Uri, task: TaskKey) -> S3Uri:
+    """Where the ledger of a task instance is whose result has no destination."""
+    return root.child(f"{_TASKS}/{task.digest()}")
+
+
+class LedgerListing:
+    """Which ledgers had entries when they were listed.
+
+    :param names: the entries of each ledger that was seen, by the result's URI.
+    :param unseen: results whose ledgers the listing did not reach.
+    :param asked: all results that were asked for.
+    """
+
+    _TRUSTED = 60.0  # seconds
+
+    def __init__(
+        self, names: Mapping[S3Uri, frozenset[str]], unseen: frozenset[S3Uri], asked: frozenset[S3Uri]
+    ) -> None:
+        self._names = names
+        self._unseen = unseen
+        self._asked = asked
+        self._trusted_until = time.monotonic() + self._TRUSTED
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the listing is so young that it still holds."""
+        return time.monotonic() < self._trusted_until
+
+    def names(self, destination: S3Uri) -> frozenset[str] | None:
+        """The entries' names, such as ``0001-claim``; empty where nothing was written yet, ``None`` where unknown."""
+        if destination in self._unseen or destination not in self._asked:
+            return None
+        return self._names.get(destination, frozenset())
+
+    def is_new(self, destination: S3Uri) -> bool:
+        """Whether surely nothing had been written when the ledgers were listed."""
+        return self.names(destination) == frozenset()
+
+
+class LedgerRoot:
+    """The ledgers below a root. Safe to use from several threads.
+
+    :param s3: a boto3 client.
+    :param root: where ledgers are kept, see ``S3Profile.ledger_root``. Whether the store honours conditional puts is
+        found out there once, when the first ledger is opened.
+    """
+
+    def __init__(self, s3: S3Client, root: S3Uri) -> None:
+        self._s3 = s3
+        self._root = root
+        self._conditional: bool | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the store honours conditional puts; without them two attempts in the same instant may both pay.
+
+        :raises StorageConfigurationError: when the root cannot be read or written.
+        """
+        with self._lock:
+            if self._conditional is None:
+                self._conditional = honours_conditional_puts(self._s3, self._root)
+            return self._conditional
+
+    def folder(self, destination: S3Uri) -> S3Uri:
+        """Where the ledger of a result is."""
+        return result_folder(self._root, destination)
+
+    def store(self, folder: S3Uri) -> S3LedgerStore:
+        """The entries of one ledger.
+
+        :param folder: see :func:`result_folder` and :func:`task_folder`.
+        """
+        return S3LedgerStore(self._s3, folder, conditional=self.conditional)
+
+    def open(
+        self,
+        destination: S3Uri,
+        listing: LedgerListing | None = None,
+        *,
+        claims: bool = True,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead,
+    ) -> Ledger:
+        """The ledger of a result.
+
+        :param listing: for a minute after it was made, no ledger is listed again, and one that was empty then is not
+            read again.
+        :param claims: whether a submission is claimed before anything is done. The claim is created, never overwritten,
+            so somebody who was quicker is seen by it, and a ledger that was empty is not read before, however long ago
+            it was listed.
+        """
+        store: LedgerStore = self.store(self.folder(destination))
+        if listing is not None and (names := listing.names(destination)) is not None:
+            store = _ListedStore(store, listing, names, claims=claims and self.conditional)
+        return Ledger(store, clock=clock, sleep=sleep, is_dead=is_dead)
+
+    def list(self, destinations: Iterable[S3Uri]) -> LedgerListing:
+        """Tell with one listing, of the folder that they share, which of these results have ledger entries.
+
+        Where that folder holds far more ledgers than are asked for, it is not listed to its end; what was not reached
+        is unknown, and its ledgers are read one by one when they are opened.
+
+        :raises StorageConfigurationError: when the store refuses.
+        """
+        wanted = {f"{self.folder(uri).key}/": uri for uri in destinations}
+        if not wanted:
+            return LedgerListing({}, frozenset(), frozenset())
+        common = os.path.commonprefix(list(wanted))  # noqa: RUF071 - of texts, which is what a key prefix is
+        place = S3Uri(self._root.bucket, common[: common.rfind("/") + 1])
+        entries: dict[S3Uri, set[str]] = defaultdict(set)
+        left = listing_budget(len(wanted))
+        last: str | None = None
+        for page in list_pages(self._s3, place):
+            for item in page:
+                folder, slash, name = item.key.rpartition("/")
+                uri = wanted.get(folder + slash)
+                if uri is not None and name.endswith(".json"):
+                    entries[uri].add(name.removesuffix(".json"))
+            left -= len(page)
+            if left <= 0 and page:
+                last = page[-1].key
+                break
+        # The page may have ended within a ledger.
+        unseen = {uri for folder, uri in wanted.items() if last and (folder > last or last.startswith(folder))}
+        names = {uri: frozenset(found) for uri, found in entries.items()}
+        return LedgerListing(names, frozenset(unseen), frozenset(wanted.values()))
+
+
+class _ListedStore:
+    """A store whose names were listed: while the listing is fresh, and nothing is created, they are not asked for."""
+
+    def __init__(self, store: LedgerStore, listing: LedgerListing, names: frozenset[str], *, claims: bool) -> None:
+        self._store = store
+        self._listing = listing
+        self._names = names
+        self._claims = claims
+        self._untouched = True
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        was_empty = self._untouched and not self._names
+        return {} if was_empty and (self._claims or self._listing.is_fresh) else self._store.load()
+
+    def names(self) -> Collection[str]:
+        return self._names if self._untouched and self._listing.is_fresh else self._store.names()
+
+    def create(self, name: str, entry: Mapping[str, Any]) -> bool:
+        self._untouched = False
+        return self._store.create(name, entry)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

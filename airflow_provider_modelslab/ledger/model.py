@@ -1,0 +1,435 @@
+"""The memory of what was paid for: one ledger for each result, and the pure decision of what an attempt may do.
+
+The endpoint has no idempotency key, so this record keeps a retry, a cleared task, a batch or a command from paying
+again for the same result. A ledger is a set of small entries that are only created, never changed, so that the order in
+which two processes write cannot lose one. Entries belong to *submissions*, numbered from 1.
+
+========== =========================================================================================================
+entry      written
+========== =========================================================================================================
+claim      before the submit, by exactly one process (a conditional put): who, when, for which request
+job        after the submit: the job's id, time, eta
+landed     when the result is in S3: the manifest
+failed     when the endpoint says that the job failed or is lost, or the result expired; a landed result outweighs it
+released   when the submit was refused or surely did not arrive: nothing was paid
+unknown    when the outcome of the submit is not known: something may have been paid
+abandoned  when a person killed the task while the job ran: it still runs, and is billed, at the vendor
+attached   when a Dag run other than the one that submitted waits for the job too; one entry for each such run
+========== =========================================================================================================
+
+This is version 1 of the stored format. Entries that exist stay readable: what they know must never be paid for again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+from airflow_provider_modelslab.api.endpoint_request import IDENTITY_VERSION, EndpointRequest
+from airflow_provider_modelslab.api.errors import ChangedRequestError, SubmissionUnknownError
+from airflow_provider_modelslab.ledger.attempt import AttemptId, is_provably_dead
+
+if TYPE_CHECKING:
+    from airflow_provider_modelslab.api.response import Finished
+    from airflow_provider_modelslab.storage.manifest import Job
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Attach",
+    "Decision",
+    "Entries",
+    "Entry",
+    "Fingerprint",
+    "Hold",
+    "LedgerPolicy",
+    "LedgerStore",
+    "Reuse",
+    "Stored",
+    "Submission",
+    "SubmitNew",
+    "TaskKey",
+    "decide",
+    "entry_name",
+    "kind_of",
+    "last_submission",
+    "next_submission",
+    "number_of",
+    "stale_submission",
+]
+
+FORMAT_VERSION = 1
+"""Of the entries; each holds it as ``version``."""
+
+Entries = Mapping[str, Mapping[str, Any]]
+"""All entries of one ledger, by name: ``"0001-claim"`` and so on."""
+
+
+class Entry(StrEnum):
+    """The kinds of entries. The values are parts of object names, so they never change."""
+
+    CLAIM = "claim"
+    JOB = "job"
+    LANDED = "landed"
+    FAILED = "failed"
+    RELEASED = "released"
+    UNKNOWN = "unknown"
+    ABANDONED = "abandoned"
+    ATTACHED = "attached"
+
+
+class LedgerStore(Protocol):
+    """Where entries are kept."""
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        """All entries. An error is raised, never taken for "no entries"."""
+
+    def names(self) -> Collection[str]:
+        """The names of all entries, which may cost less than :meth:`load`; errors are raised likewise."""
+
+    def create(self, name: str, entry: Mapping[str, Any]) -> bool:
+        """Write an entry that nobody has written; ``False`` when somebody has, ``True`` for exactly one caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPolicy:
+    """What a person may choose. Operators check it while a Dag is parsed.
+
+    :param reuse: which stored results serve instead of a new one, when request and clip are the same: ``"run"`` those
+        that were made for this Dag run, ``"always"`` any, ``"never"`` only those made since the task was last cleared
+        (so that its retries pay for nothing twice). A job that still runs serves in any case.
+    :param on_changed_request: when a result for another request would have served: ``resubmit`` pays for the new
+        request, ``fail`` raises.
+    :param on_unknown_submission: ``fail`` asks a person, ``resubmit`` may pay twice.
+    :raises ValueError: for any other value.
+    """
+
+    reuse: Literal["run", "always", "never"] = "run"
+    on_changed_request: Literal["resubmit", "fail"] = "resubmit"
+    on_unknown_submission: Literal["fail", "resubmit"] = "fail"
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "reuse": ("run", "always", "never"),
+            "on_changed_request": ("resubmit", "fail"),
+            "on_unknown_submission": ("fail", "resubmit"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name}: must be one of {', '.join(values)}; got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKey:
+    """A task instance without its try number: the same through retries and clears."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int = -1
+
+    def digest(self) -> str:
+        """64 hexadecimal digits: the ledger's name where the result has no destination."""
+        text = "\0".join((self.dag_id, self.task_id, self.run_id, str(self.map_index)))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What was asked for, in a form that can be compared and reveals nothing.
+
+    :param request: digest of the endpoint's path, the connection and the request's identity.
+    :param source: digest of the clip's identity; ``None`` when the clip is gone, which is no change.
+    :param version: of the rules, see :data:`~airflow_provider_modelslab.api.endpoint_request.IDENTITY_VERSION`.
+    """
+
+    request: str
+    source: str | None
+    version: int = IDENTITY_VERSION
+
+    @classmethod
+    def of(cls, request: EndpointRequest, *, conn_id: str, source: str | None) -> Self:
+        """The fingerprint of a request.
+
+        :param conn_id: the connection, or what stands for it where the work is done locally.
+        :param source: the clip's identity as text; ``None`` when the clip is gone.
+        """
+        told = {"attributes": request.identity(), "connection": conn_id, "endpoint": request.path}
+        text = json.dumps(told, sort_keys=True, separators=(",", ":"), default=str)
+        return cls(_digest(text), None if source is None else cls.source_digest(source))
+
+    @staticmethod
+    def source_digest(identity: str) -> str:
+        """The digest of a clip's identity."""
+        return _digest(identity)
+
+    def matches(self, claim: Mapping[str, Any]) -> bool:
+        """Whether a claim was for the same request and clip.
+
+        A claim that cannot be compared (it was lost, or a later version wrote it) counts as the same: in doubt nothing
+        is paid.
+        """
+        if claim.get("identity_version", self.version) != self.version:
+            return True
+        if claim.get("request", self.request) != self.request:
+            return False
+        return self.source is None or claim.get("source") is None or claim["source"] == self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job that is paid for.
+
+    :param number: of the submission in its ledger, from 1.
+    :param job: the job.
+    :param finished: the result's links, when the submit itself was answered with them.
+    :param resumed: whether an earlier attempt paid for it.
+    :param known_at: when the ledger was seen to have no later submission, in seconds since the epoch; ``None`` for
+        unknown.
+    """
+
+    number: int
+    job: Job
+    finished: Finished | None = None
+    resumed: bool = False
+    known_at: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A result that is in S3 already: the number of its submission and its manifest."""
+
+    number: int
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitNew:
+    """Nothing usable is paid for: claim ``number`` and submit. ``why`` is for the log."""
+
+    number: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Submission ``number`` is paid for and has not landed: wait for its job, or land it."""
+
+    number: int
+    job: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """Submission ``number`` has landed and serves."""
+
+    number: int
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Another process holds the claim of ``number`` and may be submitting until ``until`` (seconds since the epoch)."""
+
+    number: int
+    until: float
+    process: Mapping[str, Any]
+
+
+Decision = SubmitNew | Attach | Reuse | Hold
+
+
+def entry_name(number: int, kind: Entry, attempt: AttemptId | None = None) -> str:
+    """``0001-claim`` and so on; ``0001-attached-0f3a...`` with the run of an attempt."""
+    name = f"{number:04d}-{kind.value}"
+    return name if attempt is None else f"{name}-{_digest(chr(0).join((attempt.dag_id, attempt.run_id)))[:16]}"
+
+
+def number_of(name: str) -> int:
+    """The number of the submission that an entry belongs to."""
+    return int(name.partition("-")[0])
+
+
+def kind_of(name: str) -> str:
+    """The kind of an entry, one of :class:`Entry` or one that a later version writes."""
+    return name.split("-")[1]
+
+
+def last_submission(entries: Collection[str]) -> int | None:
+    """The submission that counts. A refused one paid for nothing, so what was paid for before it still counts.
+
+    :param entries: their names are enough.
+    """
+    return max((n for n in _numbers(entries) if entry_name(n, Entry.RELEASED) not in entries), default=None)
+
+
+def next_submission(entries: Collection[str]) -> int:
+    """The number of a new submission."""
+    return max(_numbers(entries), default=0) + 1
+
+
+def stale_submission(
+    entries: Entries, *, now: float, is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead
+) -> int | None:
+    """The submission whose claim has no outcome and whose process writes none any more: its lease is over, or it died.
+
+    The process may have written the outcome after ``entries`` were read, so read them again before this counts.
+    """
+    number = last_submission(entries)
+    if number is None or any(entry_name(number, kind) in entries for kind in _OUTCOMES):
+        return None
+    claim = entries.get(entry_name(number, Entry.CLAIM), {})
+    return number if now >= float(claim.get("expires_at", 0)) or is_dead(claim.get("process") or {}) else None
+
+
+_OUTCOMES = (Entry.JOB, Entry.LANDED, Entry.FAILED, Entry.UNKNOWN)
+
+
+def decide(
+    entries: Entries,
+    fingerprint: Fingerprint,
+    policy: LedgerPolicy,
+    attempt: AttemptId,
+    *,
+    now: float,
+    gone: Collection[int] = (),
+    resubmit: Collection[int] = (),
+    is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead,
+) -> Decision:
+    """What an attempt may do, from the entries alone.
+
+    :param attempt: who asks.
+    :param now: seconds since the epoch.
+    :param gone: submissions that have landed and whose result is no longer in S3.
+    :param resubmit: submissions of unknown outcome that a person said to submit again; the policy holds for all others.
+    :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
+    :raises ChangedRequestError: when the request is another one and the policy says ``fail``, or a later attempt has
+        asked for that other one.
+    """
+    number, new = last_submission(entries), next_submission(entries)
+    if number is None:
+        return SubmitNew(new, "the submission before was refused" if entries else "nothing was submitted before")
+    found = {kind: entries[name] for kind in Entry if (name := entry_name(number, kind)) in entries}
+    claim = found.get(Entry.CLAIM, {})
+    if not found.keys() & {Entry.JOB, Entry.LANDED, Entry.FAILED}:
+        if Entry.UNKNOWN not in found and stale_submission(entries, now=now, is_dead=is_dead) is None:
+            return Hold(number, float(claim["expires_at"]), claim.get("process") or {})
+        return _after_unknown(number, new, claim, policy, resubmit)
+    if Entry.FAILED in found and (Entry.LANDED not in found or number in gone):
+        return SubmitNew(new, f"the job before failed ({_code(found[Entry.FAILED])})")
+    if not fingerprint.matches(claim):
+        _refuse_if_late(number, claim, attempt)
+        _refuse_if_displaced(entries, number, fingerprint, attempt)
+        return _after_change(entries, number, new, policy, attempt)
+    if Entry.LANDED not in found or (number in gone and Entry.JOB in found):
+        return Attach(number, found[Entry.JOB])
+    if number in gone:
+        return SubmitNew(new, "the stored result is gone")
+    same = [n for n in _landed(entries) if n == number or fingerprint.matches(entries.get(_claim_of(n), {}))]
+    if _serves(policy, entries, same, attempt):
+        return Reuse(number, found[Entry.LANDED]["manifest"])
+    return SubmitNew(new, f"the stored result of submission {number} was made for another run (reuse={policy.reuse!r})")
+
+
+def _serves(policy: LedgerPolicy, entries: Entries, numbers: Collection[int], attempt: AttemptId) -> bool:
+    """Whether a stored result may be returned to ``attempt``.
+
+    :param numbers: the submissions with this result, or one that was asked for in the same words.
+    """
+    if policy.reuse == "always":
+        return bool(numbers)
+    for number in numbers:
+        claimed_by = AttemptId.from_claim(entries.get(_claim_of(number), {}))
+        if claimed_by is None:
+            return True  # nobody knows for whom it was made: in doubt nothing is paid
+        if policy.reuse == "never":
+            if attempt.is_since_clear(claimed_by):
+                return True
+        elif attempt.is_same_run(claimed_by) or entry_name(number, Entry.ATTACHED, attempt) in entries:
+            return True
+    return False
+
+
+def _after_unknown(
+    number: int, new: int, claim: Mapping[str, Any], policy: LedgerPolicy, resubmit: Collection[int]
+) -> SubmitNew:
+    """A claim without a job id, whose process writes none any more."""
+    if claim.get("billed") is False:
+        return SubmitNew(new, "a local result was about to be recorded and was not")
+    if number in resubmit:
+        return SubmitNew(new, "the outcome of the submission before is unknown; a person said to submit again")
+    if policy.on_unknown_submission == "resubmit":
+        return SubmitNew(new, "the outcome of the submission before is unknown; on_unknown_submission is 'resubmit'")
+    host = (claim.get("process") or {}).get("host")
+    by = AttemptId.from_claim(claim)
+    raise SubmissionUnknownError(
+        f"Submission {number} was started at {claim.get('claimed_at')} (try {by.try_number if by else '?'} on {host}) "
+        "and no job id was recorded. The job may be running and billed at ModelsLab, so it is not submitted again. "
+        f"Search the ModelsLab dashboard for track_id {claim.get('track_id')!r}",
+        submission=number,
+    )
+
+
+def _refuse_if_late(number: int, claim: Mapping[str, Any], attempt: AttemptId) -> None:
+    """A process that Airflow has given up, and that still runs, must not pay for what nobody wants any more."""
+    later = AttemptId.from_claim(claim)
+    if later is not None and attempt.is_same_task(later) and attempt.is_before(later):
+        raise ChangedRequestError(
+            f"Nothing was submitted: this is try {attempt.try_number}, and try {later.try_number} of the same task has "
+            f"made another request since (submission {number}). Airflow had declared this worker dead; the later try "
+            "goes on, so there is nothing to do"
+        )
+
+
+def _refuse_if_displaced(entries: Entries, last: int, fingerprint: Fingerprint, attempt: AttemptId) -> None:
+    """Two tasks that want different results in one place must not pay in turn, for as long as they have retries."""
+    other = AttemptId.from_claim(entries.get(_claim_of(last), {}))
+    if other is None or attempt.is_same_task(other):
+        return
+    for number in sorted(_numbers(entries) - {last}):
+        claim = entries.get(_claim_of(number), {})
+        mine = AttemptId.from_claim(claim)
+        paid = {entry_name(number, Entry.JOB), entry_name(number, Entry.LANDED)} & entries.keys()
+        if mine is None or not attempt.is_since_clear(mine) or not paid or not fingerprint.matches(claim):
+            continue
+        if entry_name(number, Entry.FAILED) not in entries:
+            raise ChangedRequestError(
+                f"Nothing was submitted: this task paid for submission {number}, and Dag {other.dag_id} (run "
+                f"{other.run_id}) has paid for another result at the same destination since (submission {last}). Give "
+                "each task its own destination. Clearing this task makes its result here again, and pays for it"
+            )
+
+
+def _after_change(entries: Entries, number: int, new: int, policy: LedgerPolicy, attempt: AttemptId) -> SubmitNew:
+    landed = entry_name(number, Entry.LANDED) in entries
+    told = "has landed" if landed else f"is job {entries[entry_name(number, Entry.JOB)].get('job_id')}"
+    if policy.on_changed_request == "fail" and (not landed or _serves(policy, entries, [number], attempt)):
+        raise ChangedRequestError(
+            f"Nothing was submitted: submission {number} at this destination was for another request and {told}, and "
+            "on_changed_request is 'fail'. To pay for the new request, set on_changed_request to 'resubmit' or give it "
+            "its own destination"
+        )
+    return SubmitNew(new, f"the request has changed since submission {number}, which {told}")
+
+
+def _landed(entries: Entries) -> Iterator[int]:
+    return (n for n in sorted(_numbers(entries)) if entry_name(n, Entry.LANDED) in entries)
+
+
+def _claim_of(number: int) -> str:
+    return entry_name(number, Entry.CLAIM)
+
+
+def _code(entry: Mapping[str, Any]) -> object:
+    return (entry.get("error") or {}).get("code")
+
+
+def _numbers(entries: Collection[str]) -> set[int]:
+    return {number_of(name) for name in entries}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

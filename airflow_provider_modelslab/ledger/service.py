@@ -1,0 +1,358 @@
+"""The ledger of one result: what is paid for, the claim before a submit, and the record of its outcome.
+
+Whatever runs this at the same time, is killed in the middle of it, or runs it again: at most one submit leaves for a
+claim, and a new claim is made only when the submission before it is known to be of no use (or the policy accepts the
+risk).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_modelslab.api.errors import (
+    ChangedRequestError,
+    JobFailedError,
+    JobLostError,
+    ModelsLabError,
+    StorageConfigurationError,
+    SubmissionUnknownError,
+    TransportError,
+)
+from airflow_provider_modelslab.api.redaction import scrub
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.ledger.attempt import AttemptId, describe_process, is_provably_dead
+from airflow_provider_modelslab.ledger.model import (
+    FORMAT_VERSION,
+    Attach,
+    Decision,
+    Entry,
+    Fingerprint,
+    Hold,
+    LedgerPolicy,
+    LedgerStore,
+    Reuse,
+    Stored,
+    Submission,
+    SubmitNew,
+    decide,
+    entry_name,
+    last_submission,
+    next_submission,
+    stale_submission,
+)
+from airflow_provider_modelslab.storage.manifest import Job
+
+__all__ = ["Ledger"]
+
+log = logging.getLogger(__name__)
+
+_HOLD_POLL = 2.0  # seconds between reads of a claim that another process holds
+_LOST_CLAIM = 0.1  # seconds before the entries are read again after another process was quicker
+_TRUSTED = 60.0  # seconds for which a submission counts as the last one without another listing
+_MAX_CLAIMS = 20  # attempts to claim a number for a result that is stored already
+_LOCAL_LEASE = 60.0  # seconds between the claim for a local result and the record that it has landed
+_SLOW_CLAIM = 20.0  # seconds to write a claim; beyond it the rest of the lease may be too short for the submit
+
+
+class Ledger:
+    """The ledger of one result.
+
+    :param store: where its entries are.
+    :param clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._sleep = sleep
+        self._is_dead = is_dead
+
+    # -- before a submit ------------------------------------------------------------------------------------------
+
+    def find(
+        self,
+        fingerprint: Fingerprint,
+        policy: LedgerPolicy,
+        attempt: AttemptId,
+        *,
+        gone: Collection[int] = (),
+        resubmit: Collection[int] = (),
+    ) -> Stored | Submission | SubmitNew:
+        """What is stored or paid for already, else the submission to claim. Waits while another process submits.
+
+        :param gone: submissions that have landed and whose result is no longer in S3.
+        :param resubmit: submissions of unknown outcome that a person said to submit again.
+        :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
+        :raises ChangedRequestError: when another request was paid for and this one must not be.
+        :raises StorageConfigurationError: when the store cannot be read.
+        """
+        reread, reported = 0, False
+        while True:
+            entries, now = self._store.load(), self._clock()
+            stale = stale_submission(entries, now=now, is_dead=self._is_dead)
+            if stale is not None and stale != reread:
+                # The job's id may have been written after this was read, or be on its way; from now on none is sent.
+                reread = stale
+                self._sleep(_HOLD_POLL)
+                continue
+            choice = decide(
+                entries,
+                fingerprint,
+                policy,
+                attempt,
+                now=now,
+                gone=gone,
+                resubmit=resubmit,
+                is_dead=self._is_dead,
+            )
+            if not isinstance(choice, Hold):
+                return self._found(choice, entries, attempt, now)
+            if not reported:
+                reported = True
+                host, pid = choice.process.get("host"), choice.process.get("pid")
+                log.info("Another process (%s, pid %s) makes submission %d; waiting", host, pid, choice.number)
+            self._sleep(min(_HOLD_POLL, max(choice.until - self._clock(), 0.1)))
+
+    def _found(
+        self, choice: Decision, entries: Mapping[str, Mapping[str, Any]], attempt: AttemptId, now: float
+    ) -> Stored | Submission | SubmitNew:
+        if isinstance(choice, Reuse):
+            return Stored(choice.number, choice.manifest)
+        if not isinstance(choice, Attach):
+            assert isinstance(choice, SubmitNew)  # noqa: S101 - the caller waits for the others
+            return choice
+        by = AttemptId.from_claim(entries.get(entry_name(choice.number, Entry.CLAIM), {}))
+        mark = entry_name(choice.number, Entry.ATTACHED, attempt)
+        if by is not None and not by.is_same_run(attempt) and mark not in entries:
+            # So that a clear of this run finds the result as its own.
+            self._write(mark, {"attempt": attempt.record(), "at": _iso(now)})
+        return _resumed(choice, known_at=now)
+
+    def claim(
+        self, number: int, fingerprint: Fingerprint, attempt: AttemptId, *, lease: float, name: str, track_id: str
+    ) -> bool:
+        """Claim a submission; ``False`` when another process was quicker.
+
+        :param lease: seconds after which the claim counts as given up. It must cover a submit with all its repeats, and
+            a minute more for writing the claim before it and the job after it.
+        :param name: under which people say what became of it.
+        :param track_id: of the request, so that people can find the job.
+        :raises TransportError: when the store was too slow to submit safely; the claim is released.
+        :raises StorageConfigurationError: when the store cannot be written.
+        """
+        began = self._clock()
+        if not self._create_claim(number, fingerprint, attempt, lease=lease, name=name, track_id=track_id):
+            return False
+        if self._clock() - began > min(_SLOW_CLAIM, lease / 10):
+            # The store was so slow that the submit might outlast the claim, and another attempt take it for dead.
+            error = TransportError(
+                "The ledger's store is too slow to submit safely; nothing was submitted. Try again later"
+            )
+            self._note(number, Entry.RELEASED, {"error": error.to_event()})
+            raise error
+        return True
+
+    def _create_claim(
+        self,
+        number: int,
+        fingerprint: Fingerprint,
+        attempt: AttemptId,
+        *,
+        lease: float,
+        name: str,
+        track_id: str,
+        billed: bool = True,
+    ) -> bool:
+        now = self._clock()
+        claim = {
+            "version": FORMAT_VERSION,
+            "identity_version": fingerprint.version,
+            "request": fingerprint.request,
+            "source": fingerprint.source,
+            "attempt": attempt.record(),
+            "process": describe_process(),
+            "claimed_at": _iso(now),
+            "expires_at": now + lease,
+            "name": name,
+            "track_id": track_id,
+            "billed": billed,
+        }
+        if self._store.create(entry_name(number, Entry.CLAIM), claim):
+            return True
+        self._sleep(_LOST_CLAIM)
+        return False
+
+    # -- after a submit -------------------------------------------------------------------------------------------
+
+    def record(self, number: int, job: Job, finished: Finished | None = None) -> Submission:
+        """Record the job of a submit that was accepted.
+
+        A store that refuses is no error: the job is paid for and can be waited for. A job that was finished at once and
+        has no id cannot be polled again: its links are all that a later attempt has to land it by, so they are recorded
+        as they are. They may be signed, and live for 24 hours.
+        """
+        entry = {**job.to_dict(), "submitted_at_iso": _iso(job.submitted_at or self._clock())}
+        if finished is not None and not job.job_id:
+            entry |= {"links": list(finished.links), "generation_time": finished.generation_time}
+        try:
+            self._note(number, Entry.JOB, entry)
+        except BaseException:
+            # The task's time-out can strike here too, and the id is worth more than a prompt end.
+            self._note(number, Entry.JOB, entry)
+            raise
+        return Submission(number, job, finished, known_at=job.submitted_at)
+
+    def record_error(self, number: int, error: BaseException) -> None:
+        """Record how a submit failed: refused, failed at once, or of unknown outcome; marks the error as ``sent``."""
+        if not isinstance(error, ModelsLabError):
+            # A time-out of the task, a kill, a defect: the request may have left.
+            self._note(number, Entry.UNKNOWN, {"error": {"code": type(error).__name__}})
+            return
+        error.sent = True
+        kind = Entry.RELEASED
+        if isinstance(error, SubmissionUnknownError):
+            error.submission, kind = number, Entry.UNKNOWN
+        elif isinstance(error, JobFailedError | JobLostError):
+            kind = Entry.FAILED
+        self._note(number, kind, {"error": error.to_event()})
+
+    def refuse_if_superseded(self, submission: Submission) -> None:
+        """Make sure, before a result is landed, that no later submission was made at the same destination.
+
+        The process may be one that Airflow has declared dead, or the job one that took longer than all that came after
+        it. It costs a listing, unless the ledger was read within the last minute. A ledger that cannot be read is no
+        reason not to land what is paid for.
+
+        :raises ChangedRequestError: when there is a later submission.
+        """
+        if submission.known_at is not None and 0 <= self._clock() - submission.known_at < _TRUSTED:
+            return
+        try:
+            last = last_submission(self._store.names())
+        except StorageConfigurationError as error:
+            log.warning("Cannot tell whether submission %d is still the last one: %s", submission.number, error)
+            return
+        if last is not None and last > submission.number:
+            raise ChangedRequestError(
+                f"Submission {submission.number} was superseded by submission {last}, for another request or another "
+                "clip at the same destination: it was not landed. If both results are wanted, give each task its own "
+                "destination",
+                job_id=submission.job.job_id,
+            )
+
+    def landed(self, number: int, manifest: Mapping[str, Any]) -> None:
+        """Record that the result is in S3."""
+        self._note(number, Entry.LANDED, {"manifest": dict(manifest)})
+
+    def failed(self, number: int, error: ModelsLabError) -> None:
+        """Record that the job came to nothing: a later attempt may pay for another one."""
+        self._note(number, Entry.FAILED, {"error": error.to_event()})
+
+    def abandoned(self, number: int, why: str) -> None:
+        """Record that nobody waits for the job any more; a later attempt still picks it up."""
+        self._note(number, Entry.ABANDONED, {"why": why, "at": _iso(self._clock())})
+
+    def adopt(
+        self,
+        job_id: str,
+        *,
+        number: int | None,
+        conn_id: str,
+        fingerprint: Fingerprint,
+        request: Mapping[str, Any],
+    ) -> bool:
+        """Record the job id that a person found for a submission; ``False`` when it has one already.
+
+        The job counts as submitted when the submission was claimed, which was just before: deadlines, and whether the
+        vendor has lost or expired it, are counted from that time.
+
+        :param number: of the submission; by default the last that was not refused.
+        :param fingerprint: of the request as it is now.
+        :param request: its record; stored with the job if the submission was claimed for the same request.
+        """
+        entries = self._store.load()
+        number = number or last_submission(entries)
+        if number is None:
+            return False
+        claim = entries.get(entry_name(number, Entry.CLAIM), {})
+        claimed = claim.get("claimed_at")
+        job = Job(
+            job_id=job_id,
+            conn_id=conn_id,
+            submitted_at=datetime.fromisoformat(claimed).timestamp() if claimed else None,
+            request=dict(request) if fingerprint.matches(claim) else {},
+        )
+        entry = {"version": FORMAT_VERSION, **job.to_dict(), "adopted": True}
+        return self._store.create(entry_name(number, Entry.JOB), entry)
+
+    # -- work that nobody is billed for ---------------------------------------------------------------------------
+
+    def find_stored(
+        self, fingerprint: Fingerprint, policy: LedgerPolicy, attempt: AttemptId, *, gone: Collection[int] = ()
+    ) -> Stored | None:
+        """The stored result that serves, for work done locally; ``None`` when there is none.
+
+        :raises ChangedRequestError: when another request has landed and this one must not replace it.
+        """
+        choice = decide(
+            self._store.load(),
+            fingerprint,
+            replace(policy, on_unknown_submission="resubmit"),  # a submission whose process died before it was whole
+            attempt,
+            now=self._clock(),
+            gone=gone,
+            is_dead=self._is_dead,
+        )
+        return Stored(choice.number, choice.manifest) if isinstance(choice, Reuse) else None
+
+    def record_stored(self, fingerprint: Fingerprint, attempt: AttemptId, manifest: Mapping[str, Any]) -> None:
+        """Record a result that was made locally and has landed."""
+        for _ in range(_MAX_CLAIMS):
+            number = next_submission(self._store.load())
+            made_as = str(manifest.get("job_id"))
+            if self._create_claim(
+                number, fingerprint, attempt, lease=_LOCAL_LEASE, name=made_as, track_id=made_as, billed=False
+            ):
+                self.landed(number, manifest)
+                return
+        log.error("No submission could be claimed for this result, so a rerun makes it again: %s", scrub(manifest))
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def _note(self, number: int, kind: Entry, entry: Mapping[str, Any]) -> None:
+        self._write(entry_name(number, kind), entry)
+
+    def _write(self, name: str, entry: Mapping[str, Any]) -> None:
+        """Best-effort write of an event that has already happened; storage errors are logged, not raised."""
+        for pause in (0.2, 1.0, None):
+            try:
+                self._store.create(name, {"version": FORMAT_VERSION, **entry})
+            except Exception as error:  # noqa: BLE001 - losing the note must not lose the job as well
+                log.warning("The ledger entry %s was not written: %s", name, error)
+                if pause is not None:
+                    self._sleep(pause)
+            else:
+                return
+        log.error("The ledger entry %s is missing; a retry of this task may not know of it: %s", name, scrub(entry))
+
+
+def _resumed(choice: Attach, *, known_at: float) -> Submission:
+    job, links = Job.from_dict(choice.job), tuple(choice.job.get("links") or ())
+    finished = None if job.job_id else Finished(None, links, job.meta, choice.job.get("generation_time"))
+    return Submission(choice.number, job, finished, resumed=True, known_at=known_at)
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")

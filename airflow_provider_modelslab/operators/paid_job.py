@@ -1,0 +1,351 @@
+"""The base of operators with one paid job: submit once, wait without a worker, land the result in S3.
+
+An operator for another ModelsLab endpoint is a subclass with its attributes and
+:meth:`PaidJobOperator.build_request`; see :class:`~airflow_provider_modelslab.operators.video2video`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowFailException, conf
+
+from airflow_provider_modelslab.api.errors import (
+    JobFailedError,
+    JobLostError,
+    ModelsLabError,
+    ResultExpiredError,
+    SubmissionUnknownError,
+    error_from_event,
+)
+from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
+from airflow_provider_modelslab.jobs.timing import deadline_of, deferral_timeout, has_outlived_its_result, poll_policy
+from airflow_provider_modelslab.ledger.model import LedgerPolicy
+from airflow_provider_modelslab.lineage.report import reported
+from airflow_provider_modelslab.links.media import tell_links, tell_manifest
+from airflow_provider_modelslab.operators.arguments import link_suffix, resolve_destination, result_name
+from airflow_provider_modelslab.operators.destination_arguments import DestinationArguments
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
+    from airflow_provider_modelslab.api.polling import PollPolicy
+    from airflow_provider_modelslab.api.response import Finished
+    from airflow_provider_modelslab.jobs.paid_job import PaidJob
+    from airflow_provider_modelslab.ledger.model import Submission
+    from airflow_provider_modelslab.ledger.service import Ledger
+    from airflow_provider_modelslab.storage.uri import S3Uri
+
+# What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
+
+__all__ = ["PaidJobOperator"]
+
+
+class PaidJobOperator(DestinationArguments):
+    """One job at an endpoint, paid for once, whose result lands in S3.
+
+    :param destination: where the result lands (templated): ``s3://bucket/key.mp4``, ``s3://bucket/prefix/`` (named
+        ``dag/task/run``), or a key below the connection's bucket. By default the connection's bucket and prefix. What
+        is paid for is recorded under it, so another destination is another result.
+    :param land_result: copy the result to S3. Off, the manifest has the endpoint's links, which live for 24 hours
+        unless the vendor's server stores to your bucket (``update_s3``).
+    :param modelslab_conn_id: the Airflow connection (templated).
+    :param timeout: seconds from the submission until the task gives up; the job itself goes on at the vendor, and a
+        later try waits for it again.
+    :param poll_interval: seconds of the shortest pause between two polls of the job.
+    :param max_poll_interval: seconds of the longest pause.
+    :param wait_for_completion: off, the task returns the manifest of the submitted job at once, for a sensor.
+    :param check_input: read the first bytes of an http(s) clip before submitting. Switch it off for links that only
+        the endpoint can read.
+    :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
+    :param reuse: which stored results at the destination serve instead of a new one, if request and clip are the same.
+        ``"run"``: those made for this Dag run, so retries and clears pay for nothing, and the next run makes a new one.
+        ``"always"``: any. ``"never"``: only those made since the task was last cleared. Also
+        ``{"modelslab": {"reuse": "never"}}`` in the run's conf.
+    :param on_changed_request: when a result for another request would have served: ``resubmit`` or ``fail``.
+    :param on_unknown_submission: when an earlier submission may or may not have been accepted: ``fail``, and ask a
+        person, or ``resubmit``, and perhaps pay twice.
+    :raises RequestValidationError: for an attribute that is not allowed, or an input that cannot be read.
+    :raises StorageConfigurationError: for a destination without a bucket, or a bucket that does not exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        destination: str | None = None,
+        land_result: bool = True,
+        modelslab_conn_id: str = DEFAULT_CONN_NAME,
+        timeout: float = 3600.0,
+        poll_interval: float = 2.0,
+        max_poll_interval: float = 30.0,
+        wait_for_completion: bool = True,
+        check_input: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        reuse: Literal["run", "always", "never"] = "run",
+        on_changed_request: Literal["resubmit", "fail"] = "resubmit",
+        on_unknown_submission: Literal["fail", "resubmit"] = "fail",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(destination=destination, modelslab_conn_id=modelslab_conn_id, **kwargs)
+        self.land_result = land_result
+        self.timeout = timeout
+        self.poll_interval = poll_interval
+        self.max_poll_interval = max_poll_interval
+        self.wait_for_completion = wait_for_completion
+        self.check_input = check_input
+        self.deferrable = deferrable
+        self.reuse = reuse
+        self.on_changed_request = on_changed_request
+        self.on_unknown_submission = on_unknown_submission
+        self.is_killed = False
+        self._running: tuple[Ledger, Submission] | None = None
+        if timeout <= 0:
+            raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
+        self._poll_policy()  # these two refuse what makes no sense while the Dag is parsed
+        self._ledger_policy()
+
+    def build_request(self) -> EndpointRequest:
+        """The request after templating.
+
+        :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
+        """
+        raise NotImplementedError
+
+    @reported
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Return what is stored, wait for what is paid for, or check what costs nothing and submit once."""
+        from airflow_provider_modelslab.ledger.model import Stored
+
+        job = self._prepare(context)
+        while True:
+            try:
+                found = job.acquire()
+            except SubmissionUnknownError as error:
+                if job.policy.on_unknown_submission == "resubmit":
+                    raise  # a retry submits again, after its delay
+                raise AirflowFailException(str(error)) from error
+            if isinstance(found, Stored):
+                self._reused = True
+                self.log.info("Submission %d has landed before; nothing is submitted", found.number)
+                tell_manifest(context, self, found.manifest)
+                return dict(found.manifest)
+            self._running = job.ledger, found
+            self._log_submission(found)
+            self._tell_links(context, found, job.destination)
+            try:
+                finished = self._wait(context, job, found)
+                if finished is None:
+                    return self._submitted(found)
+                return self._finish(context, job.ledger, found, finished, job.destination)
+            except (JobFailedError, JobLostError) as error:
+                self._close(job.ledger, found, error)
+
+    @reported
+    def execute_complete(
+        self,
+        context: Context,
+        event: dict[str, Any],
+        job: dict[str, Any],
+        submission: int,
+        resumed: bool,
+        destination: str | None,
+    ) -> dict[str, Any]:
+        """Resume after the trigger: raise what it found, or land the result."""
+        from airflow_provider_modelslab.api.response import Finished
+        from airflow_provider_modelslab.jobs.task import open_ledger
+        from airflow_provider_modelslab.ledger.model import Submission
+        from airflow_provider_modelslab.storage.manifest import Job
+        from airflow_provider_modelslab.storage.uri import S3Uri
+
+        found = Submission(submission, Job.from_dict(job), resumed=resumed)
+        target = S3Uri.parse(destination) if destination else None  # the Dag may name another one by now
+        ledger = open_ledger(context, self.hook, target)
+        self._running = ledger, found
+        if event.get("status") == "success":
+            links, meta = tuple(event["links"]), event.get("meta") or {}
+            finished = Finished(found.job.job_id, links, meta, event.get("generation_time"))
+            return self._finish(context, ledger, found, finished, target)
+        error = error_from_event({"job_id": found.job.job_id, **event})
+        if not isinstance(error, JobFailedError | JobLostError):
+            raise error
+        self._close(ledger, found, error)
+        return self.execute(context)
+
+    def on_kill(self) -> None:
+        """Submit nothing more, and mark the job as abandoned. It goes on, and is billed: the vendor has no cancel."""
+        self.is_killed = True
+        if self._running is not None:
+            ledger, found = self._running
+            self.log.warning(
+                "Killed while job %s runs. It goes on, and is billed, at ModelsLab; clear the task to pick it up",
+                found.job.job_id,
+            )
+            ledger.abandoned(found.number, "the task was killed on its worker")
+
+    # -- the steps ------------------------------------------------------------------------------------------------
+
+    def _prepare(self, context: Context) -> PaidJob:
+        """The job, after the checks that need neither the clip nor the ledger."""
+        from airflow_provider_modelslab.jobs.paid_job import PaidJob
+        from airflow_provider_modelslab.jobs.task import TaskCaller, attempt_of, open_ledger, policy_in_force
+        from airflow_provider_modelslab.storage.checks import require_bucket
+        from airflow_provider_modelslab.storage.sidecar import sidecar_uri
+
+        request = self.build_request()
+        self.hook.get_conn()  # a connection without a key ends the task here
+        destination = self._destination_for(context, getattr(request, "output_type", None) or "mp4")
+        if destination is not None:
+            sidecar_uri(destination)  # a longer key, which would be refused when the job is paid for
+            require_bucket(self.hook.get_s3_client(), destination.bucket)
+        return PaidJob(
+            request=request,
+            hook=self.hook,
+            ledger=open_ledger(context, self.hook, destination),
+            destination=destination,
+            policy=policy_in_force(self._ledger_policy(), context),
+            attempt=attempt_of(context, retries=self.retries),
+            caller=TaskCaller(context, self),
+            timeout=self.timeout,
+            check_links=self.check_input,
+        )
+
+    def _wait(self, context: Context, job: PaidJob, found: Submission) -> Finished | None:
+        """The result: at once, after waiting here, or by deferring; ``None`` when nobody waits.
+
+        :raises JobFailedError: and the like, see :meth:`ModelsLabHook.wait`.
+        """
+        finished = found.finished
+        if finished is None and found.resumed:
+            finished = self._poll_once(found)
+        if finished is not None or not self.wait_for_completion:
+            return finished
+        deadline = deadline_of(found.job, self.timeout)
+        if self.deferrable:
+            self._defer(context, job, found, deadline)
+        return self.hook.wait(found.job, deadline=deadline, policy=self._poll_policy())
+
+    def _poll_once(self, found: Submission) -> Finished | None:
+        """The result of an earlier try's job if it is done; ``None`` while it runs."""
+        from airflow_provider_modelslab.api.polling import Done, GiveUp
+
+        decision = self.hook.poll(found.job, policy=self._poll_policy())
+        if isinstance(decision, GiveUp):
+            raise decision.error
+        return decision.answer if isinstance(decision, Done) else None
+
+    def _defer(self, context: Context, job: PaidJob, found: Submission, deadline: float) -> NoReturn:
+        from airflow_provider_modelslab.jobs.task import ledger_folder
+        from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
+
+        left = max(deadline - time.time(), 0) + self.max_poll_interval + 60
+        self.log.info("Waiting in the triggerer until %s UTC", time.strftime("%F %T", time.gmtime(deadline)))
+        folder = ledger_folder(context, self.hook, job.destination)
+        self.defer(
+            trigger=ModelsLabVideo2VideoTrigger(
+                found.job.job_id,
+                modelslab_conn_id=found.job.conn_id,
+                submitted_at=found.job.submitted_at or time.time(),
+                deadline=deadline,
+                eta=found.job.eta,
+                poll_policy=self._poll_policy().to_dict(),
+                ledger=str(folder) if folder else None,
+                submission=found.number,
+            ),
+            method_name="execute_complete",
+            kwargs={
+                "job": found.job.to_dict(),
+                "submission": found.number,
+                "resumed": found.resumed,
+                "destination": str(job.destination) if job.destination else None,
+            },
+            timeout=deferral_timeout(left, self.execution_timeout),
+        )
+
+    def _finish(
+        self, context: Context, ledger: Ledger, found: Submission, finished: Finished, destination: S3Uri | None
+    ) -> dict[str, Any]:
+        """Land the result; without a destination, return its links."""
+        from airflow_provider_modelslab.jobs.paid_job import land
+        from airflow_provider_modelslab.storage.manifest import finished_manifest
+
+        if destination is None:
+            self.log.info("Job %s is done; its links live for 24 hours: no destination was given", found.job.job_id)
+            manifest = finished_manifest(found.job, finished)
+            tell_manifest(context, self, manifest)
+            return manifest
+        expected = found.job.request.get("output_type") or getattr(self, "output_type", None)
+        if expected is None:  # the endpoint chose
+            destination = self._destination_for(context, link_suffix(finished.links)) or destination
+        began = time.monotonic()
+        try:
+            manifest = land(self.hook, ledger, found, finished, destination, expected_type=expected)
+        except ResultExpiredError as error:
+            raise AirflowFailException(f"{error}. Clearing the task pays for another job") from error
+        self.log.info(
+            "Landed %s: %d bytes, sha256 %s, in %.1f s",
+            manifest["uri"],
+            manifest["bytes"],
+            manifest["sha256"],
+            time.monotonic() - began,
+        )
+        tell_manifest(context, self, manifest)
+        return manifest
+
+    def _submitted(self, found: Submission) -> dict[str, Any]:
+        from airflow_provider_modelslab.storage.manifest import submitted_manifest
+
+        self.log.info("Not waiting for job %s: wait_for_completion is off", found.job.job_id)
+        return submitted_manifest(found.job)
+
+    def _close(self, ledger: Ledger, found: Submission, error: ModelsLabError) -> None:
+        """Record that a job came to nothing; returns when this attempt may pay for another one.
+
+        :raises ModelsLabError: when it was this attempt's own job: a retry decides about the next.
+        """
+        from airflow_provider_modelslab.jobs.paid_job import close
+
+        self._running = None
+        if close(ledger, found, error):
+            self.log.warning("Submission %d, of an earlier try, came to nothing: %s", found.number, error)
+            return
+        if has_outlived_its_result(found.job, error):
+            age = time.time() - (found.job.submitted_at or 0)
+            raise AirflowFailException(
+                f"Job {found.job.job_id} was paid for {age / 3600:.0f} hours ago and was not landed within the 24 "
+                "hours that the vendor keeps results. Clearing the task pays for another one"
+            ) from error
+        raise error
+
+    def _log_submission(self, found: Submission) -> None:
+        job = found.job
+        if found.resumed:
+            self.log.info("Going on with job %s, which is paid for already", job.job_id or "(finished at once)")
+        else:
+            eta = f", expected in {job.eta:.0f} s" if job.eta is not None else ""
+            self.log.info("Submitted as job %s%s", job.job_id or "(finished at once)", eta)
+
+    def _tell_links(self, context: Context, found: Submission, destination: S3Uri | None) -> None:
+        """Where to look while the job runs; the result's places are those to be."""
+        target = destination if self.wait_for_completion else None
+        tell_links(
+            context,
+            self,
+            source=getattr(self, "init_video", None),
+            result=str(target) if target else None,
+            manifest=f"{target}.json" if target else None,
+            job_id=found.job.job_id,
+            conn_id=found.job.conn_id,
+        )
+
+    def _destination_for(self, context: Context, suffix: str) -> S3Uri | None:
+        if not self.land_result:
+            return None
+        return resolve_destination(self.destination, self.hook.s3_profile, f"{result_name(context)}.{suffix}")
+
+    def _poll_policy(self) -> PollPolicy:
+        return poll_policy(self.poll_interval, self.max_poll_interval)
+
+    def _ledger_policy(self) -> LedgerPolicy:
+        return LedgerPolicy(self.reuse, self.on_changed_request, self.on_unknown_submission)
