@@ -130,7 +130,7 @@ def _what(kind: str, entry: Mapping[str, Any]) -> str:
         return f"{entry.get('uri')}, {entry.get('bytes')} bytes, sha256 {str(entry.get('sha256'))[:12]}..."
     if kind == Entry.ABANDONED:
         return str(entry.get("why"))
-    return f"{entry.get('reason')}: {entry.get('message')}" if entry.get("message") else str(entry.get("reason"))
+    return ": ".join(str(entry[name]) for name in ("code", "message") if entry.get(name))
 
 
 def _meaning(entries: Entries, result: S3Uri | None, name: str) -> str:

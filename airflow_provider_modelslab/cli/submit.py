@@ -14,7 +14,6 @@ from airflow_provider_modelslab.api.errors import (
     JobLostError,
     JobTimeoutError,
     ModelsLabError,
-    Reason,
     RequestValidationError,
     ResultExpiredError,
     SubmissionUnknownError,
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["submit"]
 
-_GOES_ON = {Reason.LANDING, Reason.STORAGE, Reason.TRANSPORT, Reason.RATE_LIMIT}
 _WORTH_TELLING = 1.5  # seconds: a pause that is not one between two tries to write an entry
 
 
@@ -86,7 +84,7 @@ def _buy_and_land(submission: _Submission) -> Mapping[str, Any]:
         except (JobFailedError, JobLostError) as error:
             submission.close(found, error)
         except ModelsLabError as error:
-            if error.reason in _GOES_ON:
+            if not error.ends_wait:
                 submission.tell_how_to_go_on(found.job)
             raise
 

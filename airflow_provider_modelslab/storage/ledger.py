@@ -232,7 +232,7 @@ def decide(
             return Hold(take, float(claim["expires_at"]), claim.get("owner") or {})
         return _unknown(take, new, claim, policy, resubmit)
     if Entry.FAILED in found and Entry.LANDED not in found:
-        return Submit(new, f"the job before failed ({found[Entry.FAILED].get('reason')})")
+        return Submit(new, f"the job before failed ({found[Entry.FAILED].get('code')})")
     if not fingerprint.matches(claim):
         if names and writer and not _of_another(claim, names):
             _refuse_if_late(take, claim, writer)

@@ -16,8 +16,9 @@ from uuid import UUID
 
 from airflow_provider_modelslab.api.errors import (
     ChangedRequestError,
+    JobFailedError,
+    JobLostError,
     ModelsLabError,
-    Reason,
     StorageConfigurationError,
     SubmissionUnknownError,
     TransportError,
@@ -209,7 +210,7 @@ class Ledger:
         log.info("Submitting %s: %s", track_id, choice.why)
         if self._clock() - now > min(_SLOW_CLAIM, attempt.lease / 10):
             # The store was so slow that the submit might outlast the claim, and another attempt take it for dead.
-            self._note(choice.take, Entry.RELEASED, {"reason": "the claim took too long to write"})
+            self._note(choice.take, Entry.RELEASED, {"message": "the claim took too long to write"})
             raise TransportError(
                 "The ledger answers too slowly to submit safely; nothing was submitted. Try again later"
             )
@@ -221,12 +222,12 @@ class Ledger:
             raise
         except ModelsLabError as error:
             error.sent = True
-            done = Entry.FAILED if error.reason in {Reason.JOB_FAILED, Reason.JOB_LOST} else Entry.RELEASED
+            done = Entry.FAILED if isinstance(error, JobFailedError | JobLostError) else Entry.RELEASED
             self._note(choice.take, done, error.to_event())
             raise
         except BaseException as error:
             # A time-out of the task, a kill, a defect: the request may have left.
-            self._note(choice.take, Entry.UNKNOWN, {"reason": type(error).__name__})
+            self._note(choice.take, Entry.UNKNOWN, {"code": type(error).__name__})
             raise
         try:
             self.submitted(choice.take, job, finished)
