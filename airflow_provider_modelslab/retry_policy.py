@@ -7,22 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
-from airflow_provider_modelslab.api.errors import ModelsLabError, RateLimitError, Reason
+from airflow_provider_modelslab.api.errors import BatchFailedError, ModelsLabError, RateLimitError, error_class
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 __all__ = ["ModelsLabRetryPolicy"]
-
-_HOPELESS = {
-    Reason.AUTHENTICATION: "the key was refused",
-    Reason.PAYMENT: "the account has no credits",
-    Reason.PERMISSION: "the plan does not allow it",
-    Reason.VALIDATION: "the request is not valid",
-    Reason.STORAGE: "the S3 settings are wrong",
-    Reason.SUBMISSION_UNKNOWN: "something may have been paid, which a person has to look up",
-    Reason.RESULT_EXPIRED: "the result is gone, and another one costs",
-}
 
 
 class ModelsLabRetryPolicy(RetryPolicy):
@@ -49,10 +39,10 @@ class ModelsLabRetryPolicy(RetryPolicy):
         if isinstance(exception, RateLimitError):
             asked = timedelta(seconds=exception.retry_after) if exception.retry_after else self.rate_limit_delay
             return RetryDecision.retry(asked, "rate limit")
-        reason = getattr(exception, "cause", None) or exception.reason
-        if reason in _HOPELESS:
-            return RetryDecision.fail(f"no retry helps: {_HOPELESS[reason]}")
-        return RetryDecision.default()
+        kind = type(exception)
+        if isinstance(exception, BatchFailedError) and exception.cause is not None:
+            kind = error_class(exception.cause)
+        return RetryDecision.default() if kind.retryable else RetryDecision.fail(f"no retry helps: {kind.code}")
 
     def serialize(self) -> dict[str, Any]:
         """For the serialized Dag."""

@@ -1,18 +1,54 @@
-"""One exception per kind of failure, so that a task can catch by kind and a message can say what to do next.
+"""One exception per kind of failure. Each class says once what the rest of the package needs to know about it.
 
-Every failure has a :class:`Reason`. A trigger cannot raise across the process border (Airflow loses the type), so it
-sends the failure's :meth:`ModelsLabError.to_event` and the worker rebuilds the exception with :func:`error_from_event`.
+====================  ==========  =========  ======================================================================
+code                  scope       retryable  meaning
+====================  ==========  =========  ======================================================================
+authentication        connection  no         the API key is missing or was refused
+payment               connection  no         the account has no credits left
+permission            clip        no         the plan or the server does not allow the call
+rate_limit            connection  yes        too many requests; wait and send again
+validation            clip        no         an attribute of the request is not allowed
+changed_request       clip        no         another request was paid for in the same place
+job_failed            clip        yes        the endpoint accepted the job and could not do it
+job_lost              clip        yes        the endpoint does not know the job
+not_finished          clip        yes        the job is still running
+submission_unknown    clip        no         the job may be running and billed, under an unknown id
+result_expired        clip        no         the job was done, and its links are dead
+timeout               clip        yes        the deadline passed while the job was running
+transport             clip        yes        no usable answer from the endpoint or from S3
+endpoint_unreachable  connection  yes        no connection to the endpoint, so nothing was sent
+endpoint_settings     connection  no         the base URL, the proxy or the certificates are wrong
+landing               clip        yes        the result exists and could not be copied to S3
+storage               batch       no         a bucket, key or S3 setting cannot work
+input_refused         clip        no         S3 refuses to read this one input object
+batch_failed          batch       yes        more clips failed than allowed, or the batch was aborted
+batch_superseded      batch       yes        a later attempt has written the results of this batch
+====================  ==========  =========  ======================================================================
+
+*Scope* is whom the failure concerns: this clip or job alone, every clip with the same destination, or everything that
+uses the same Airflow connection. *Retryable* means: the same thing may succeed later without anybody changing a setting
+or making a decision. It does not mean free of charge: the retry of a failed job is a new, paid job.
+
+A trigger cannot raise across the process border (Airflow loses the type), so it sends the failure's
+:meth:`ModelsLabError.to_event`, and the worker rebuilds the same exception with :func:`error_from_event`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar
 
 __all__ = [
     "AuthenticationError",
+    "BatchFailedError",
+    "BatchSupersededError",
     "ChangedRequestError",
+    "EndpointSettingsError",
+    "EndpointUnreachableError",
+    "ErrorCode",
+    "InputRefusedError",
     "JobFailedError",
     "JobLostError",
     "JobNotFinishedError",
@@ -22,25 +58,27 @@ __all__ = [
     "PaymentRequiredError",
     "PermissionDeniedError",
     "RateLimitError",
-    "Reason",
     "RequestValidationError",
     "ResultExpiredError",
+    "Scope",
     "StorageConfigurationError",
     "SubmissionUnknownError",
     "TransportError",
+    "error_class",
+    "error_from_code",
     "error_from_event",
-    "error_from_reason",
 ]
 
 
-class Reason(StrEnum):
-    """Why something failed. The values travel in trigger events and sidecars, so they never change."""
+class ErrorCode(StrEnum):
+    """The stable name of an exception class, as it is stored in trigger events, ledgers and reports."""
 
     AUTHENTICATION = "authentication"
     PAYMENT = "payment"
     PERMISSION = "permission"
     RATE_LIMIT = "rate_limit"
     VALIDATION = "validation"
+    CHANGED_REQUEST = "changed_request"
     JOB_FAILED = "job_failed"
     JOB_LOST = "job_lost"
     NOT_FINISHED = "not_finished"
@@ -48,8 +86,21 @@ class Reason(StrEnum):
     RESULT_EXPIRED = "result_expired"
     TIMEOUT = "timeout"
     TRANSPORT = "transport"
+    ENDPOINT_UNREACHABLE = "endpoint_unreachable"
+    ENDPOINT_SETTINGS = "endpoint_settings"
     LANDING = "landing"
     STORAGE = "storage"
+    INPUT_REFUSED = "input_refused"
+    BATCH_FAILED = "batch_failed"
+    BATCH_SUPERSEDED = "batch_superseded"
+
+
+class Scope(StrEnum):
+    """Whom a failure concerns."""
+
+    CLIP = "clip"
+    BATCH = "batch"
+    CONNECTION = "connection"
 
 
 class ModelsLabError(Exception):
@@ -57,12 +108,26 @@ class ModelsLabError(Exception):
 
     :param message: what happened and what to do next; never holds the API key.
     :param job_id: the endpoint's id of the job, when there is one: a paid job can be picked up again by it.
-    :param http_status: the HTTP status of the answer that told of the failure, when there was one.
+    :param http_status: the HTTP status of the answer that reported the failure, when there was one.
     """
 
-    reason: ClassVar[Reason]
+    code: ClassVar[ErrorCode]
+    """The class's own code."""
+    scope: ClassVar[Scope]
+    """Whom the failure concerns."""
+    retryable: ClassVar[bool]
+    """Whether the same thing may succeed later without anybody changing a setting or making a decision."""
+    ends_wait: ClassVar[bool] = False
+    """Whether there is nothing left to wait for: polling a paid job again, or landing it again, is of no use."""
+    after_submit: ClassVar[bool] = False
+    """Whether it can only happen once a job was begun."""
+    batch_limit: ClassVar[float] = math.inf
+    """For the scope ``clip``: after how many of them in a row a batch is aborted all the same."""
+    details: ClassVar[tuple[str, ...]] = ("job_id", "http_status")
+    """The keyword arguments that :meth:`to_event` keeps beside the message."""
+
     sent: bool = False
-    """Whether it came of a submit that was begun, rather than of what is looked at before one."""
+    """Whether it was raised by a submit that was begun, rather than by a check before one."""
 
     def __init__(self, message: str, *, job_id: str | None = None, http_status: int | None = None) -> None:
         super().__init__(message)
@@ -79,31 +144,36 @@ class ModelsLabError(Exception):
 
     def to_event(self) -> dict[str, Any]:
         """The failure as plain JSON; :func:`error_from_event` turns it back into the same exception."""
-        return {
-            "status": "error",
-            "reason": self.reason.value,
-            "message": self.message,
-            "job_id": self.job_id,
-            "http_status": self.http_status,
-        }
+        details = {name: getattr(self, name) for name in self.details}
+        return {"status": "error", "code": self.code.value, "message": self.message, **details}
 
 
 class AuthenticationError(ModelsLabError):
     """The API key is missing or was refused (HTTP 401)."""
 
-    reason = Reason.AUTHENTICATION
+    code = ErrorCode.AUTHENTICATION
+    scope = Scope.CONNECTION
+    retryable = False
+    ends_wait = True
 
 
 class PaymentRequiredError(ModelsLabError):
     """The account has no credits left (HTTP 402)."""
 
-    reason = Reason.PAYMENT
+    code = ErrorCode.PAYMENT
+    scope = Scope.CONNECTION
+    retryable = False
+    ends_wait = True
 
 
 class PermissionDeniedError(ModelsLabError):
     """The plan or the server does not allow the call (HTTP 403)."""
 
-    reason = Reason.PERMISSION
+    code = ErrorCode.PERMISSION
+    scope = Scope.CLIP  # perhaps only this clip's model is refused
+    retryable = False
+    ends_wait = True
+    batch_limit = 20  # a refused submit costs nothing
 
 
 class RateLimitError(ModelsLabError):
@@ -112,7 +182,10 @@ class RateLimitError(ModelsLabError):
     :param retry_after: seconds after which the endpoint wants to be asked again, when it said so.
     """
 
-    reason = Reason.RATE_LIMIT
+    code = ErrorCode.RATE_LIMIT
+    scope = Scope.CONNECTION
+    retryable = True
+    details = (*ModelsLabError.details, "retry_after")
 
     def __init__(
         self,
@@ -125,10 +198,6 @@ class RateLimitError(ModelsLabError):
         super().__init__(message, job_id=job_id, http_status=http_status)
         self.retry_after = retry_after
 
-    def to_event(self) -> dict[str, Any]:
-        """With ``retry_after``."""
-        return {**super().to_event(), "retry_after": self.retry_after}
-
 
 class RequestValidationError(ModelsLabError, ValueError):
     """An attribute of the request is not allowed: found here before anything was sent, or by the endpoint.
@@ -136,7 +205,11 @@ class RequestValidationError(ModelsLabError, ValueError):
     :param fields: for each attribute at fault, what is wrong with it: what was given and what is allowed.
     """
 
-    reason = Reason.VALIDATION
+    code = ErrorCode.VALIDATION
+    scope = Scope.CLIP
+    retryable = False
+    ends_wait = True
+    details = (*ModelsLabError.details, "fields")
 
     def __init__(
         self,
@@ -161,10 +234,6 @@ class RequestValidationError(ModelsLabError, ValueError):
         head = "The request was not sent, because it is not valid"
         return cls(f"{head}: {lines[0]}" if len(lines) == 1 else "\n  ".join([head + ":", *lines]), fields=fields)
 
-    def to_event(self) -> dict[str, Any]:
-        """With ``fields``."""
-        return {**super().to_event(), "fields": self.fields}
-
 
 class ChangedRequestError(ModelsLabError, ValueError):
     """Another request was paid for in the same place.
@@ -173,25 +242,39 @@ class ChangedRequestError(ModelsLabError, ValueError):
     another task, so this one pays for nothing and lands nothing.
     """
 
-    reason = Reason.VALIDATION
+    code = ErrorCode.CHANGED_REQUEST
+    scope = Scope.CLIP
+    retryable = False
+    ends_wait = True
 
 
 class JobFailedError(ModelsLabError):
     """The endpoint accepted the job and could not do it."""
 
-    reason = Reason.JOB_FAILED
+    code = ErrorCode.JOB_FAILED
+    scope = Scope.CLIP
+    retryable = True
+    ends_wait = True
+    after_submit = True
 
 
 class JobLostError(ModelsLabError):
     """The endpoint does not know the job: its queue was cleared, or the id is older than its memory."""
 
-    reason = Reason.JOB_LOST
+    code = ErrorCode.JOB_LOST
+    scope = Scope.CLIP
+    retryable = True
+    ends_wait = True
+    after_submit = True
 
 
 class JobNotFinishedError(ModelsLabError):
     """The job is still running where a finished one is needed; wait for it first."""
 
-    reason = Reason.NOT_FINISHED
+    code = ErrorCode.NOT_FINISHED
+    scope = Scope.CLIP
+    retryable = True
+    after_submit = True
 
 
 class SubmissionUnknownError(ModelsLabError):
@@ -202,7 +285,11 @@ class SubmissionUnknownError(ModelsLabError):
     :param submission: its number in the result's ledger, where there is one.
     """
 
-    reason = Reason.SUBMISSION_UNKNOWN
+    code = ErrorCode.SUBMISSION_UNKNOWN
+    scope = Scope.CLIP
+    retryable = False
+    ends_wait = True
+    details = (*ModelsLabError.details, "take")
 
     def __init__(
         self, message: str, *, submission: int | None = None, job_id: str | None = None, http_status: int | None = None
@@ -214,86 +301,144 @@ class SubmissionUnknownError(ModelsLabError):
 class ResultExpiredError(ModelsLabError):
     """The job was done, but its links are dead: without S3 details they live for 24 hours."""
 
-    reason = Reason.RESULT_EXPIRED
+    code = ErrorCode.RESULT_EXPIRED
+    scope = Scope.CLIP
+    retryable = False
+    ends_wait = True
+    after_submit = True
 
 
 class JobTimeoutError(ModelsLabError, TimeoutError):
     """The deadline passed while the job was running. The job goes on (there is no cancel) and can be picked up."""
 
-    reason = Reason.TIMEOUT
+    code = ErrorCode.TIMEOUT
+    scope = Scope.CLIP
+    retryable = True
+    ends_wait = True
+    after_submit = True
 
 
 class TransportError(ModelsLabError):
     """The endpoint could not be reached, or answered with something that is not its API."""
 
-    reason = Reason.TRANSPORT
+    code = ErrorCode.TRANSPORT
+    scope = Scope.CLIP
+    retryable = True
+
+
+class EndpointUnreachableError(TransportError):
+    """No connection to the endpoint could be made, so nothing was sent: the same submit can be sent again later."""
+
+    code = ErrorCode.ENDPOINT_UNREACHABLE
+    scope = Scope.CONNECTION
+    retryable = True
+
+
+class EndpointSettingsError(TransportError):
+    """The address is not that of the API, or cannot be reached with these settings; a person has to change them."""
+
+    code = ErrorCode.ENDPOINT_SETTINGS
+    scope = Scope.CONNECTION
+    retryable = False
 
 
 class LandingError(ModelsLabError):
     """The result exists and could not be copied to S3. It is paid for: landing it again costs nothing."""
 
-    reason = Reason.LANDING
+    code = ErrorCode.LANDING
+    scope = Scope.CLIP
+    retryable = True
+    after_submit = True
+    batch_limit = 10
 
 
 class StorageConfigurationError(ModelsLabError, ValueError):
     """A bucket, key or S3 setting that cannot work: found before anything is paid for."""
 
-    reason = Reason.STORAGE
+    code = ErrorCode.STORAGE
+    scope = Scope.BATCH
+    retryable = False
 
 
-_BY_REASON: dict[Reason, type[ModelsLabError]] = {
-    cls.reason: cls
-    for cls in (
-        AuthenticationError,
-        PaymentRequiredError,
-        PermissionDeniedError,
-        RateLimitError,
-        RequestValidationError,
-        JobFailedError,
-        JobLostError,
-        JobNotFinishedError,
-        SubmissionUnknownError,
-        ResultExpiredError,
-        JobTimeoutError,
-        TransportError,
-        LandingError,
-        StorageConfigurationError,
-    )
-}
+class InputRefusedError(StorageConfigurationError):
+    """S3 refuses this one object, and perhaps gives others: its ACL, its KMS key, a policy for its prefix."""
+
+    code = ErrorCode.INPUT_REFUSED
+    scope = Scope.CLIP
+    retryable = False
+    batch_limit = 100  # a refused check costs one read
 
 
-def error_from_reason(
-    reason: Reason | str,
-    message: str,
-    *,
-    job_id: str | None = None,
-    http_status: int | None = None,
-    retry_after: float | None = None,
-    fields: Mapping[str, Iterable[str]] | None = None,
-) -> ModelsLabError:
-    """The exception for a reason; ``retry_after`` (seconds) and ``fields`` are kept where the kind has them.
+class BatchFailedError(ModelsLabError):
+    """More clips of a batch failed than ``max_failed`` allows. What landed stays; a later run does only the rest.
 
-    :raises ValueError: for a reason that this version does not know.
+    :param cause: the code of the failure for which the batch was aborted, where it was not one clip's own. It decides
+        whether a retry may help.
     """
-    cls = _BY_REASON[Reason(reason)]
-    if issubclass(cls, RateLimitError):
-        return cls(message, retry_after=retry_after, job_id=job_id, http_status=http_status)
-    if issubclass(cls, RequestValidationError):
-        return cls(message, fields=fields, job_id=job_id, http_status=http_status)
-    return cls(message, job_id=job_id, http_status=http_status)
+
+    code = ErrorCode.BATCH_FAILED
+    scope = Scope.BATCH
+    retryable = True
+    details = (*ModelsLabError.details, "cause")
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        cause: ErrorCode | str | None = None,
+        job_id: str | None = None,
+        http_status: int | None = None,
+    ) -> None:
+        super().__init__(message, job_id=job_id, http_status=http_status)
+        self.cause = ErrorCode(cause) if cause is not None else None
+
+
+class BatchSupersededError(ModelsLabError):
+    """Another attempt at the batch has written where this one, which Airflow had given up, would write or go on.
+
+    An error and no summary, because Airflow takes the XCom of such a process too, over that of the later attempt.
+    """
+
+    code = ErrorCode.BATCH_SUPERSEDED
+    scope = Scope.BATCH
+    retryable = True
+
+
+def _subclasses(cls: type[ModelsLabError]) -> Iterator[type[ModelsLabError]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+_BY_CODE: dict[ErrorCode, type[ModelsLabError]] = {cls.code: cls for cls in _subclasses(ModelsLabError)}
+
+
+def error_class(code: ErrorCode | str) -> type[ModelsLabError]:
+    """The exception class of a code.
+
+    :raises ValueError: for a code that this version does not know.
+    """
+    return _BY_CODE[ErrorCode(code)]
+
+
+def error_from_code(code: ErrorCode | str, message: str, **details: Any) -> ModelsLabError:
+    """The exception for a code.
+
+    :param details: keyword arguments of any of the classes; those that this class does not have are left out.
+    :raises ValueError: for a code that this version does not know.
+    """
+    cls = error_class(code)
+    return cls(message, **{name: value for name, value in details.items() if name in cls.details})
 
 
 def error_from_event(event: Mapping[str, Any]) -> ModelsLabError:
     """Rebuild what :meth:`ModelsLabError.to_event` wrote.
 
-    A reason from a newer version becomes a :class:`TransportError` with the same text rather than a second failure.
+    A code from a newer version becomes a :class:`TransportError` with the same text rather than a second failure.
     """
-    known = event.get("reason") in {reason.value for reason in Reason}
-    return error_from_reason(
-        event["reason"] if known else Reason.TRANSPORT,
-        str(event.get("message") or "The trigger reported a failure without a message."),
-        job_id=event.get("job_id"),
-        http_status=event.get("http_status"),
-        retry_after=event.get("retry_after"),
-        fields=event.get("fields"),
-    )
+    try:
+        cls = error_class(event.get("code") or "")
+    except ValueError:
+        cls = TransportError
+    message = str(event.get("message") or "The trigger reported a failure without a message.")
+    return cls(message, **{name: event.get(name) for name in cls.details})

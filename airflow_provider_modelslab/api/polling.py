@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from airflow_provider_modelslab.api.errors import JobTimeoutError, ModelsLabError, RateLimitError, Reason
+from airflow_provider_modelslab.api.errors import JobLostError, JobTimeoutError, ModelsLabError, RateLimitError
 from airflow_provider_modelslab.api.poll_policy import PollPolicy
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished
 
@@ -46,8 +46,6 @@ class GiveUp:
 
 
 Decision = Wait | Done | GiveUp
-
-_FINAL = {Reason.AUTHENTICATION, Reason.PAYMENT, Reason.PERMISSION, Reason.JOB_FAILED, Reason.VALIDATION}
 
 
 class JobPoller:
@@ -100,21 +98,26 @@ class JobPoller:
     def on_error(self, error: ModelsLabError) -> Decision:
         """What to do after a look that failed."""
         error.job_id = error.job_id or self.job_id
-        if error.reason in _FINAL:
-            return GiveUp(error)
-        if error.reason is Reason.JOB_LOST and self._clock() - self.submitted_at > self.policy.not_found_grace:
-            self._not_found += 1
-            if self._not_found >= self.policy.lost_after:
+        if isinstance(error, JobLostError):
+            if self._is_lost():
                 return GiveUp(error)
+        elif error.ends_wait:
+            return GiveUp(error)
         self._failures += 1
         pause = self._pause()
         if isinstance(error, RateLimitError) and error.retry_after is not None:
             pause = max(pause, error.retry_after + self._uniform(0, self.policy.min_interval))
         return self._wait(
             pause,
-            f"look number {self._failures} in a row failed ({error.reason}): {error.message}",
+            f"look number {self._failures} in a row failed ({error.code}): {error.message}",
             warn=self._failures >= self.policy.warn_after,
         )
+
+    def _is_lost(self) -> bool:
+        """Whether "Request not found" is believed: not right after the submission, and not the first time."""
+        if self._clock() - self.submitted_at > self.policy.not_found_grace:
+            self._not_found += 1
+        return self._not_found >= self.policy.lost_after
 
     def _wait(self, pause: float, note: str, *, warn: bool = False) -> Decision:
         left = self.deadline - self._clock()

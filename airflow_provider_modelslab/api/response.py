@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_modelslab.api.errors import ModelsLabError, Reason, error_from_reason
+from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError, error_from_code
 
 __all__ = ["Answer", "Failed", "Finished", "Processing", "read_answer", "read_body", "retry_after_seconds"]
 
@@ -54,12 +54,12 @@ class Processing:
 class Failed:
     """The call was refused, the job failed, or the answer was no answer of this API.
 
-    :param retry_after: seconds, with :attr:`Reason.RATE_LIMIT` where the endpoint tells.
-    :param fields: the problems of each attribute, with :attr:`Reason.VALIDATION` where the endpoint tells.
+    :param retry_after: seconds, with :attr:`ErrorCode.RATE_LIMIT` where the endpoint tells.
+    :param fields: the problems of each attribute, with :attr:`ErrorCode.VALIDATION` where the endpoint tells.
     :param job_id: the job's id, where the answer has one: a submit may be answered with a job that failed at once.
     """
 
-    reason: Reason
+    code: ErrorCode
     message: str
     http_status: int | None = None
     retry_after: float | None = None
@@ -68,8 +68,8 @@ class Failed:
 
     def to_error(self, job_id: str | None = None) -> ModelsLabError:
         """The exception to raise for this answer."""
-        return error_from_reason(
-            self.reason,
+        return error_from_code(
+            self.code,
             self.message,
             job_id=job_id or self.job_id,
             http_status=self.http_status,
@@ -81,31 +81,31 @@ class Failed:
 Answer = Finished | Processing | Failed
 
 _ADVICE = {
-    Reason.AUTHENTICATION: "Check the API key in the password of the Airflow connection.",
-    Reason.PAYMENT: "Add credits to the ModelsLab account; nothing was generated.",
-    Reason.PERMISSION: "The plan or server of this key does not allow the call.",
-    Reason.JOB_LOST: "The endpoint does not know this job: its queue was cleared, or the id is too old.",
+    ErrorCode.AUTHENTICATION: "Check the API key in the password of the Airflow connection.",
+    ErrorCode.PAYMENT: "Add credits to the ModelsLab account; nothing was generated.",
+    ErrorCode.PERMISSION: "The plan or server of this key does not allow the call.",
+    ErrorCode.JOB_LOST: "The endpoint does not know this job: its queue was cleared, or the id is too old.",
 }
 
 _BY_STATUS = {
-    400: Reason.VALIDATION,
-    401: Reason.AUTHENTICATION,
-    402: Reason.PAYMENT,
-    403: Reason.PERMISSION,
-    422: Reason.VALIDATION,
-    429: Reason.RATE_LIMIT,
+    400: ErrorCode.VALIDATION,
+    401: ErrorCode.AUTHENTICATION,
+    402: ErrorCode.PAYMENT,
+    403: ErrorCode.PERMISSION,
+    422: ErrorCode.VALIDATION,
+    429: ErrorCode.RATE_LIMIT,
 }
 
 # Phrases of legacy answers, which come with HTTP 200. Compared in lower case, first match wins.
 _BY_PHRASE = (
-    ("rate limit", Reason.RATE_LIMIT),
-    ("same request multiple times", Reason.RATE_LIMIT),
-    ("api key", Reason.AUTHENTICATION),
-    ("unauthorized", Reason.AUTHENTICATION),
-    ("insufficient credits", Reason.PAYMENT),
-    ("add more credits", Reason.PAYMENT),
-    ("subscription", Reason.PERMISSION),
-    ("request not found", Reason.JOB_LOST),
+    ("rate limit", ErrorCode.RATE_LIMIT),
+    ("same request multiple times", ErrorCode.RATE_LIMIT),
+    ("api key", ErrorCode.AUTHENTICATION),
+    ("unauthorized", ErrorCode.AUTHENTICATION),
+    ("insufficient credits", ErrorCode.PAYMENT),
+    ("add more credits", ErrorCode.PAYMENT),
+    ("subscription", ErrorCode.PERMISSION),
+    ("request not found", ErrorCode.JOB_LOST),
 )
 
 
@@ -131,10 +131,10 @@ def read_body(data: Mapping[str, Any], *, http_status: int = 200, retry_after_he
     meta = data["meta"] if isinstance(data.get("meta"), dict) else {}
     job_id = _job_id(data.get("id")) or _job_id(data.get("request_id")) or _job_id(meta.get("id"))
     if http_status >= 400 or status in {"error", "failed"}:
-        reason = _reason(http_status, status, message, fields)
+        code = _code(http_status, status, message, fields)
         return Failed(
-            reason,
-            _advised(reason, message or f"HTTP {http_status} without a message"),
+            code,
+            _advised(code, message or f"HTTP {http_status} without a message"),
             http_status=http_status,
             retry_after=retry_after_seconds(data.get("retry_after"), retry_after_header, message),
             fields=fields,
@@ -163,32 +163,32 @@ def retry_after_seconds(body_value: object, header: str | None = None, message: 
 
 def _no_answer(http_status: int, body: bytes | str, retry_after_header: str | None) -> Failed:
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
-    reason = _BY_STATUS.get(http_status, Reason.TRANSPORT)
+    code = _BY_STATUS.get(http_status, ErrorCode.TRANSPORT)
     start = " ".join(text.split())[:200] or "an empty body"
     return Failed(
-        reason,
-        _advised(reason, f"The endpoint answered HTTP {http_status} with something that is no JSON object: {start}"),
+        code,
+        _advised(code, f"The endpoint answered HTTP {http_status} with something that is no JSON object: {start}"),
         http_status=http_status,
         retry_after=retry_after_seconds(None, retry_after_header),
     )
 
 
-def _reason(http_status: int, status: str, message: str, fields: Mapping[str, Any]) -> Reason:
+def _code(http_status: int, status: str, message: str, fields: Mapping[str, Any]) -> ErrorCode:
     lowered = message.lower()
-    for phrase, reason in _BY_PHRASE:
+    for phrase, code in _BY_PHRASE:
         if phrase in lowered and not fields:
-            return reason
+            return code
     if http_status in _BY_STATUS:
         return _BY_STATUS[http_status]
     if http_status >= 500 or "internal server error" in lowered or "temporarily unavailable" in lowered:
-        return Reason.TRANSPORT
+        return ErrorCode.TRANSPORT
     if http_status == 404 and not status:
-        return Reason.TRANSPORT
-    return Reason.JOB_FAILED if status == "failed" else Reason.VALIDATION
+        return ErrorCode.TRANSPORT
+    return ErrorCode.JOB_FAILED if status == "failed" else ErrorCode.VALIDATION
 
 
-def _advised(reason: Reason, message: str) -> str:
-    advice = _ADVICE.get(reason)
+def _advised(code: ErrorCode, message: str) -> str:
+    advice = _ADVICE.get(code)
     return f"{message.rstrip('. ')}. {advice}" if advice else message
 
 

@@ -9,15 +9,7 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import (
-    ChangedRequestError,
-    Reason,
-    RequestValidationError,
-    SubmissionUnknownError,
-    TransportError,
-)
-from airflow_provider_modelslab.api.narrow_errors import InputRefusedError
-from airflow_provider_modelslab.batch.fence import BatchSupersededError
+from airflow_provider_modelslab.api.errors import BatchSupersededError, LandingError, ModelsLabError, Scope
 from airflow_provider_modelslab.batch.index import LandedIndex
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
@@ -41,14 +33,6 @@ log = logging.getLogger(__name__)
 _TELL_EVERY = 10.0
 _LOGGED_FAILURES = 20
 _HOPELESS = 20
-_HOPELESS_LANDINGS = 10
-_CLIPS_OWN = (
-    ChangedRequestError,
-    InputRefusedError,
-    RequestValidationError,
-    SubmissionUnknownError,
-    TransportError,
-)  # where they were raised before a submit
 
 
 class BatchDesk:
@@ -143,11 +127,10 @@ class BatchDesk:
         outcome = Outcome.failed(error, job_id=submission.job.job_id if submission else None)
         count = self.outcomes.counts()[Status.FAILED]
         if count < _LOGGED_FAILURES:
-            log.warning("%s failed: %s: %s", clip.safe_source, outcome.reason, outcome.message)
+            log.warning("%s failed: %s: %s", clip.safe_source, outcome.code, outcome.message)
         elif count == _LOGGED_FAILURES:
             log.warning("More clips fail; the results manifest names them all")
-        own = submission is None and isinstance(error, _CLIPS_OWN) and not error.sent
-        self._done(clip, outcome, counts=not own)
+        self._done(clip, outcome, counts=submission is not None or not _is_free(error))
 
     def too_many(self) -> str | None:
         """Why the batch is given up; ``None`` while it is worth going on.
@@ -157,7 +140,7 @@ class BatchDesk:
         landed, however many may fail. Clips that failed before anything was sent cost nothing, so they do not count: in
         each rerun they come first again, and would keep back all that lie behind them.
         """
-        if self._not_landed_in_a_row >= _HOPELESS_LANDINGS:
+        if self._not_landed_in_a_row >= LandingError.batch_limit:
             return f"{self._not_landed_in_a_row} results in a row could not be landed"
         failed = self.outcomes.counts()[Status.FAILED]
         if self._failed_in_a_row >= _HOPELESS and self._limit.exceeded(failed, len(self.plan)):
@@ -175,7 +158,7 @@ class BatchDesk:
         self.progress.tell(outcome.status)
         if outcome.status == Status.FAILED:
             self._failed_in_a_row += counts
-            self._not_landed_in_a_row += outcome.reason == Reason.LANDING
+            self._not_landed_in_a_row += outcome.code == LandingError.code
         elif outcome.status == Status.LANDED:
             self._failed_in_a_row = self._not_landed_in_a_row = 0
 
@@ -242,6 +225,11 @@ class BatchDesk:
         if error is not None:
             raise error
         return summary
+
+
+def _is_free(error: Exception) -> bool:
+    """Whether an error is one clip's own and was raised before anything was spent on it."""
+    return isinstance(error, ModelsLabError) and error.scope is Scope.CLIP and not (error.sent or error.after_submit)
 
 
 def _short(outcome: Outcome) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
+from airflow_provider_modelslab.api.errors import BatchSupersededError
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.storage.failures import code_of, status_of
 from airflow_provider_modelslab.storage.s3_objects import LINES_TYPE, put_lines, refused, to_lines
@@ -24,7 +24,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["BatchSupersededError", "put_fenced"]
+__all__ = ["put_fenced"]
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +32,6 @@ _FORBIDDEN, _MISSING = 403, 404
 _CHANGED = {404, 409, 412}  # since it was looked at; AWS answers 404 when If-Match meets nothing any more
 _NO_CONDITIONS = {400, 501}  # a store that refuses the header itself
 _PAUSES = (0.05, 0.2, 0.8)
-
-
-class BatchSupersededError(ModelsLabError):
-    """Another attempt at the batch has written where this one, which Airflow had given up, would write or go on.
-
-    An error and no summary, because Airflow takes the XCom of such a process too, over that of the later attempt.
-    """
-
-    reason = Reason.JOB_FAILED
 
 
 def put_fenced(

@@ -41,7 +41,7 @@ class Outcome:
     :param sha256: of the result.
     :param etag: of the result, without quotes.
     :param seconds: from the submission (or the start of the work) until it was there.
-    :param reason: why it failed: a :class:`Reason`, or the exception's name where it is none of this package.
+    :param code: why it failed: an :class:`ErrorCode`, or the exception's name where it is none of this package.
     :param message: the same for people.
     """
 
@@ -52,7 +52,7 @@ class Outcome:
     sha256: str | None = None
     etag: str | None = None
     seconds: float | None = None
-    reason: str | None = None
+    code: str | None = None
     message: str | None = None
 
     @classmethod
@@ -74,7 +74,7 @@ class Outcome:
             Status.FAILED,
             job_id=job_id or (known.job_id if known else None),
             seconds=seconds,
-            reason=known.reason.value if known else type(error).__name__,
+            code=known.code.value if known else type(error).__name__,
             message=hide_queries(text)[:_MAX_MESSAGE],
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
+from airflow_provider_modelslab.api.errors import BatchFailedError
 from airflow_provider_modelslab.api.redaction import holds_secret
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RESULTS_SCHEMA_VERSION",
-    "BatchFailedError",
     "clip_line",
     "failure_of",
     "result_line",
@@ -32,19 +31,6 @@ RESULTS_SCHEMA_VERSION = 1
 
 _FIRST_ERRORS = 5
 _MAX_ERROR = 800  # the advice for a submission of unknown outcome is about 700 long
-
-
-class BatchFailedError(ModelsLabError):
-    """More clips of a batch failed than ``max_failed`` allows. What landed stays; a later run does only the rest.
-
-    :param cause: the reason for which it was given up, where that was no clip's own.
-    """
-
-    reason = Reason.JOB_FAILED
-
-    def __init__(self, message: str, *, cause: Reason | None = None, **details: Any) -> None:
-        super().__init__(message, **details)
-        self.cause = cause
 
 
 def write_results(
@@ -109,7 +95,7 @@ def result_line(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
         "sha256": outcome.sha256,
         "etag": outcome.etag,
         "seconds": None if outcome.seconds is None else round(outcome.seconds, 3),
-        "reason": outcome.reason,
+        "code": outcome.code,
         "message": outcome.message,
         "fingerprint": {"request": clip.fingerprint.request, "source": clip.fingerprint.source},
     }
@@ -140,7 +126,7 @@ def failure_of(
 
 
 def _too_many(summary: Mapping[str, Any], limit: FailureLimit, stopped: str | None) -> BatchFailedError:
-    first = "".join(f"\n  {error['source']}: {error['reason']}: {error['message']}" for error in summary["errors"])
+    first = "".join(f"\n  {error['source']}: {error['code']}: {error['message']}" for error in summary["errors"])
     more = summary["failed"] - len(summary["errors"])
     retry = f", the failed ones in {summary['retry']}" if summary["retry"] else ""
     return BatchFailedError(
@@ -165,6 +151,6 @@ def _error(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
     return {
         "source": clip.safe_source,
         "job_id": outcome.job_id,
-        "reason": outcome.reason,
+        "code": outcome.code,
         "message": (outcome.message or "")[:_MAX_ERROR],
     }

@@ -2,60 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from airflow_provider_modelslab.api.errors import (
-    AuthenticationError,
-    ModelsLabError,
-    PaymentRequiredError,
-    PermissionDeniedError,
-    RateLimitError,
-    Reason,
-    StorageConfigurationError,
-    SubmissionUnknownError,
-)
-from airflow_provider_modelslab.api.narrow_errors import (
-    EndpointSettingsError,
-    EndpointUnreachableError,
-    InputRefusedError,
-)
+from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError, Scope, SubmissionUnknownError
 
 __all__ = ["Refusals", "cause_of", "one_job_for_two", "told"]
-
-_IN_A_ROW: Mapping[type[ModelsLabError], int] = {
-    InputRefusedError: 100,  # to look at one costs a read
-    PermissionDeniedError: 20,  # a model of the clip's own, or the plan; a submit that is refused costs nothing
-}
-"""What may be one clip's own, and how many in a row are not."""
-
-_AT_ONCE = (AuthenticationError, PaymentRequiredError, StorageConfigurationError, EndpointSettingsError)
-"""What the next clip would meet as well: the key, the credits, the ledger's and the results' place, the settings."""
 
 
 class Refusals:
     """Tells one clip's own trouble from everybody's."""
 
     def __init__(self) -> None:
-        self._kind: type[ModelsLabError] | None = None
+        self._code: ErrorCode | None = None
         self._count = 0
 
     def accepted(self) -> None:
         """A clip was submitted."""
-        self._kind, self._count = None, 0
+        self._code, self._count = None, 0
 
     def stopping(self, error: Exception) -> str | None:
         """Why the batch is given up for an error; ``None`` where it is the clip's own."""
-        kind = next((kind for kind in _IN_A_ROW if isinstance(error, kind)), None)
-        self._count = self._count + 1 if kind is self._kind else 1
-        self._kind = kind
-        if kind is not None:
-            return f"{told(error)} ({self._count} in a row)" if self._count >= _IN_A_ROW[kind] else None
-        return told(error) if isinstance(error, _AT_ONCE) else None
+        known = error if isinstance(error, ModelsLabError) else None
+        code = known.code if known else None
+        self._count = self._count + 1 if code is self._code else 1
+        self._code = code
+        if known is None:
+            return None
+        if known.scope is Scope.CLIP:
+            return f"{told(known)} ({self._count} in a row)" if self._count >= known.batch_limit else None
+        return None if known.retryable else told(known)
 
 
-def told(error: Exception) -> str:
+def told(error: ModelsLabError) -> str:
     """An error as the text for which a batch is given up; it goes through deferrals."""
-    return f"{type(error).__name__}: {error}"
+    return f"{error.code}: {error}"
 
 
 def one_job_for_two(job_id: str, first: object, second: object) -> SubmissionUnknownError:
@@ -68,10 +46,9 @@ def one_job_for_two(job_id: str, first: object, second: object) -> SubmissionUnk
     )
 
 
-def cause_of(stopped: str | None) -> Reason | None:
-    """The reason in such a text; ``None`` where it was no error that ended the batch."""
-    return _REASONS.get((stopped or "").partition(":")[0])
-
-
-_NAMED: tuple[type[ModelsLabError], ...] = (*_AT_ONCE, *_IN_A_ROW, RateLimitError, EndpointUnreachableError)
-_REASONS: Mapping[str, Reason] = {kind.__name__: kind.reason for kind in _NAMED}
+def cause_of(stopped: str | None) -> ErrorCode | None:
+    """The code in such a text; ``None`` where it was no error that ended the batch."""
+    try:
+        return ErrorCode((stopped or "").partition(":")[0])
+    except ValueError:
+        return None

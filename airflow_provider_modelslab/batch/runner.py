@@ -15,8 +15,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
-from airflow_provider_modelslab.api.errors import ModelsLabError, RateLimitError, TransportError
-from airflow_provider_modelslab.api.narrow_errors import EndpointSettingsError, EndpointUnreachableError
+from airflow_provider_modelslab.api.errors import (
+    EndpointSettingsError,
+    EndpointUnreachableError,
+    ModelsLabError,
+    RateLimitError,
+    TransportError,
+)
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.protocols import ClipJobs, InFlight, OutcomeSink, Waiter
 from airflow_provider_modelslab.batch.refusals import Refusals, one_job_for_two, told

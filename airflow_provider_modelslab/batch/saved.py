@@ -19,9 +19,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.errors import BatchSupersededError, StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import holds_secret, scrub
-from airflow_provider_modelslab.batch.fence import BatchSupersededError
 from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.s3_objects import put_object, read_object

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_provider_modelslab.api.errors import RateLimitError
-from airflow_provider_modelslab.api.narrow_errors import EndpointUnreachableError
+from airflow_provider_modelslab.api.errors import EndpointUnreachableError, RateLimitError
 
 __all__ = ["Window"]
 

@@ -150,7 +150,7 @@ def _what(kind: str, entry: Mapping[str, Any]) -> str:
     if kind == Entry.ABANDONED:
         return str(entry.get("why"))
     error = entry.get("error") or {}
-    return f"{error.get('code')}: {error.get('message')}" if error.get("message") else str(error.get("code"))
+    return ": ".join(str(error[name]) for name in ("code", "message") if error.get(name))
 
 
 def _who(entry: Mapping[str, Any]) -> str:

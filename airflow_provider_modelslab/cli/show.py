@@ -6,7 +6,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import JobFailedError, JobLostError, JobTimeoutError, Reason
+from airflow_provider_modelslab.api.errors import JobFailedError, JobLostError, JobTimeoutError
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.running import FAILED, RUNNING, UNKNOWN, command, print_record, program, tell
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 
-_ENDED = {Reason.JOB_FAILED, Reason.JOB_LOST}
-"""What the endpoint says of a job that came to nothing. Any other refusal is one to tell, and the job may well run."""
-
-
 @partial(command, on_error=UNKNOWN)
 def show(args: Namespace) -> int | None:
     """Print the job's state; the exit code tells it too."""
@@ -33,8 +29,10 @@ def show(args: Namespace) -> int | None:
     answer: Answer = hook.fetch(args.job_id)
     if args.watch and isinstance(answer, Processing):
         answer = _watched(hook, args, answer)
-    if isinstance(answer, Failed) and answer.reason not in _ENDED:
-        raise answer.to_error(args.job_id)
+    if isinstance(answer, Failed):
+        error = answer.to_error(args.job_id)
+        if not isinstance(error, JobFailedError | JobLostError):
+            raise error  # the question was refused, and the job may well run
     print_record(_record(args.job_id, answer), args.output)
     if isinstance(answer, Finished):
         tell(
@@ -55,7 +53,7 @@ def _watched(hook: ModelsLabHook, args: Namespace, answer: Processing) -> Answer
         tell(f"Stopped watching after {args.timeout:g} s. Job {args.job_id} goes on, and is billed")
         return heard[-1]
     except (JobFailedError, JobLostError) as error:
-        return Failed(error.reason, error.message)
+        return Failed(error.code, error.message)
 
 
 def _record(job_id: str, answer: Answer) -> dict[str, Any]:
@@ -67,7 +65,7 @@ def _record(job_id: str, answer: Answer) -> dict[str, Any]:
             "generation_time_s": answer.generation_time,
         }
     if isinstance(answer, Failed):
-        return {"job_id": job_id, "state": "failed", "reason": answer.reason.value, "message": answer.message}
+        return {"job_id": job_id, "state": "failed", "code": answer.code.value, "message": answer.message}
     return {
         "job_id": job_id,
         "state": "running",

@@ -14,7 +14,6 @@ from airflow_provider_modelslab.api.errors import (
     JobLostError,
     JobTimeoutError,
     ModelsLabError,
-    Reason,
     RequestValidationError,
     ResultExpiredError,
 )
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["submit"]
 
-_GOES_ON = {Reason.LANDING, Reason.STORAGE, Reason.TRANSPORT, Reason.RATE_LIMIT}
 _WORTH_REPORTING = 1.5  # seconds: a pause that is not one between two tries to write an entry
 
 
@@ -101,7 +99,7 @@ def _submit_and_land(job: PaidJob, caller: _CommandLine) -> Mapping[str, Any]:
                 raise
             tell(f"The job that was paid for before came to nothing: {error}")
         except ModelsLabError as error:
-            if error.reason in _GOES_ON:
+            if not error.ends_wait:
                 caller.tell_how_to_go_on()
             raise
 

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_provider_modelslab.api.errors import (
+    EndpointSettingsError,
+    EndpointUnreachableError,
     ModelsLabError,
     RateLimitError,
-    Reason,
     SubmissionUnknownError,
+    TransportError,
 )
-from airflow_provider_modelslab.api.narrow_errors import EndpointSettingsError, EndpointUnreachableError
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
 from airflow_provider_modelslab.client.calls import Call
 from airflow_provider_modelslab.client.core import NoReply, Outcome, SubmitPolicy
@@ -91,9 +92,9 @@ class SubmitAttempts:
         error = answer.to_error()
         if isinstance(error, RateLimitError):
             return self._repeat(error)
-        if error.reason is Reason.TRANSPORT and status < 400:
+        if isinstance(error, TransportError) and status < 400:
             raise self._unknown(error.message, status)
-        if error.reason is Reason.TRANSPORT:
+        if isinstance(error, TransportError):
             raise EndpointSettingsError(f"{error.message}. Check the base URL: {self._call.url}", http_status=status)
         raise error
 
@@ -113,7 +114,7 @@ class SubmitAttempts:
                     http_status=error.http_status,
                 )
             raise EndpointUnreachableError(message, http_status=error.http_status)
-        return Repeat(pause, f"submit number {self._tries} was not taken ({error.reason}): {error.message}")
+        return Repeat(pause, f"submit number {self._tries} was not taken ({error.code}): {error.message}")
 
     def _unknown(self, what: str, http_status: int | None = None) -> SubmissionUnknownError:
         mark = f"track_id {self._track_id}" if self._track_id else "this prompt"

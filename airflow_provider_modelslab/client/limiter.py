@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable
 
-from airflow_provider_modelslab.api.errors import Reason
+from airflow_provider_modelslab.api.errors import ErrorCode
 from airflow_provider_modelslab.api.response import Answer, Failed
 from airflow_provider_modelslab.client.core import MAX_CONNECTIONS
 
@@ -122,6 +122,6 @@ def _refusal(answer: Answer) -> Failed | None:
     """The answer, if it is about the endpoint's load and not about the job."""
     if not isinstance(answer, Failed):
         return None
-    if answer.reason is Reason.RATE_LIMIT:
+    if answer.code is ErrorCode.RATE_LIMIT:
         return answer
-    return answer if answer.reason is Reason.TRANSPORT and not 400 <= (answer.http_status or 200) < 500 else None
+    return answer if answer.code is ErrorCode.TRANSPORT and not 400 <= (answer.http_status or 200) < 500 else None

@@ -12,8 +12,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_modelslab.api.errors import TransportError
-from airflow_provider_modelslab.api.narrow_errors import EndpointSettingsError
+from airflow_provider_modelslab.api.errors import EndpointSettingsError, TransportError
 from airflow_provider_modelslab.api.redaction import hide_queries, redact
 from airflow_provider_modelslab.api.response import Answer, Failed, Processing, read_answer, read_body
 from airflow_provider_modelslab.client.calls import Call

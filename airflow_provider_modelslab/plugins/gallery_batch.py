@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "MAX_CHOSEN", "BatchView", "compact", "read_batch", "retry_lines", "why_source_is_hidden"]
 
-COLUMNS = ("index", "status", "source", "uri", "job_id", "seed", "bytes", "seconds", "reason", "message")
+COLUMNS = ("index", "status", "source", "uri", "job_id", "seed", "bytes", "seconds", "code", "message")
 
 MAX_CHOSEN = 1000
 """Clips that landed and can be chosen for one list: each costs a read of its sidecar."""

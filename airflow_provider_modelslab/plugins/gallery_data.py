@@ -145,7 +145,7 @@ def describe_clip(store: Store, row: Mapping[str, Any], common: Mapping[str, Any
         "source": row["source"],
         "result": result,
         "facts": {name: value for name, value in facts.items() if value is not None},
-        "error": _error(row) if row.get("reason") or row.get("message") else None,
+        "error": _error(row) if row.get("code") or row.get("message") else None,
         "notes": notes,
     }
 
@@ -242,4 +242,4 @@ def _job_facts(job: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str, An
 
 
 def _error(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: told.get(name) for name in ("reason", "message", "job_id", "http_status") if told.get(name)}
+    return {name: told.get(name) for name in ("code", "message", "job_id", "http_status") if told.get(name)}

@@ -12,7 +12,7 @@ from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
-from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
+from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError
 from airflow_provider_modelslab.api.redaction import scrub, strip_query
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished
 from airflow_provider_modelslab.links.media import base_path
@@ -156,9 +156,9 @@ def _job(say: _Speaker, conn_id: str, job_id: str) -> Response:
         text = "The endpoint keeps these links for a day, unless it stores to a bucket of yours."
         return say(200, "The job is done", text, facts | took | links)
     if isinstance(answer, Failed):
-        if answer.reason is Reason.JOB_LOST:
+        if answer.code is ErrorCode.JOB_LOST:
             return say(200, "The endpoint does not know this job", answer.message, facts)
-        return say(200, "The job failed", answer.message, {**facts, "Reason": answer.reason.value})
+        return say(200, "The job failed", answer.message, {**facts, "Code": answer.code.value})
     eta = {"Expected in": f"{answer.eta:.0f} s"} if answer.eta else {}
     return say(
         200, "The job is in work", answer.message or "It has not ended.", {**facts, "State": answer.status, **eta},

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from airflow_provider_modelslab.api.errors import ModelsLabError, Reason
+from airflow_provider_modelslab.api.errors import JobFailedError, ModelsLabError
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
 from airflow_provider_modelslab.plugins.webhook_events import REMEMBERED
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Inbox", "Taken"]
 
 log = logging.getLogger(__name__)
-
-_ASK_AGAIN = frozenset({Reason.RATE_LIMIT, Reason.TRANSPORT})
 
 _MOST_LATER = 1_000
 """Jobs whose waiting tasks are looked for once more a little later, at most."""
@@ -133,10 +131,11 @@ class Inbox:
             log.warning("Job %s of %s: the endpoint told of another job; nothing is done", claim.job_id, conn_id)
             return Taken.UNCONFIRMED, None
         if isinstance(answer, Failed):
-            log.info("Job %s of %s: called for; the endpoint says %s", claim.job_id, conn_id, answer.reason)
-            if answer.reason in _ASK_AGAIN:
-                raise answer.to_error(claim.job_id)
-            if answer.reason is not Reason.JOB_FAILED:
+            log.info("Job %s of %s: called for; the endpoint says %s", claim.job_id, conn_id, answer.code)
+            failure = answer.to_error(claim.job_id)
+            if not failure.ends_wait:
+                raise failure
+            if not isinstance(failure, JobFailedError):
                 return Taken.UNCONFIRMED, None  # an unknown job above all: whoever waits for one has its own patience
         self._tell(conn_id, claim, answer)
         return (Taken.TOLD if isinstance(answer, Finished) else Taken.UNCONFIRMED), answer

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError, TransportError
-from airflow_provider_modelslab.api.narrow_errors import InputRefusedError
+from airflow_provider_modelslab.api.errors import (
+    InputRefusedError,
+    RequestValidationError,
+    StorageConfigurationError,
+    TransportError,
+)
 from airflow_provider_modelslab.storage.failures import code_of, status_of
 from airflow_provider_modelslab.storage.uri import S3Uri
 

@@ -37,7 +37,7 @@ class ModelsLabBatchTrigger(BaseTrigger):
     wall clock, so a trigger that is started again elsewhere waits until the same moments.
 
     :param jobs: for each job ``job_id``, ``submitted_at`` and ``deadline`` (seconds since the epoch), and ``eta``
-        (seconds, or ``None``). A job past its deadline ends with the reason ``timeout``.
+        (seconds, or ``None``). A job past its deadline ends with the code ``timeout``.
     :param modelslab_conn_id: the Airflow connection whose key submitted them.
     :param wake_at: how many ended jobs are enough, 1 or more.
     :param linger: seconds after the first one, after which fewer are enough; 0 or more.

@@ -90,7 +90,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield exactly one event: ``{"status": "success", ...}`` or ``{"status": "error", "reason": ...}``."""
+        """Yield exactly one event: ``{"status": "success", ...}`` or ``{"status": "error", "code": ...}``."""
         earliest = earliest_event()
         try:
             event = self._success(await self._wait())

@@ -136,8 +136,8 @@ def _came_to_nothing(take: int, job: Job, ledger: Mapping[str, Mapping[str, Any]
     """Whether the endpoint failed the job, forgot it, or says of its id that it knows none."""
     if job["status"] in {"failed", "gone"}:
         return True
-    reason = ledger.get(f"{take:04d}-failed", {}).get("reason")
-    return bool(reason == "job_lost" and "lost_id" in job["faults"])
+    code = ledger.get(f"{take:04d}-failed", {}).get("code")
+    return bool(code == "job_lost" and "lost_id" in job["faults"])
 
 
 def _evidence(

@@ -19,6 +19,8 @@ import trustme
 from airflow_provider_modelslab import __version__
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
+    EndpointSettingsError,
+    ErrorCode,
     JobFailedError,
     JobLostError,
     JobTimeoutError,
@@ -26,12 +28,10 @@ from airflow_provider_modelslab.api.errors import (
     PaymentRequiredError,
     PermissionDeniedError,
     RateLimitError,
-    Reason,
     RequestValidationError,
     SubmissionUnknownError,
     TransportError,
 )
-from airflow_provider_modelslab.api.narrow_errors import EndpointSettingsError
 from airflow_provider_modelslab.api.polling import PollPolicy, Wait
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
@@ -389,21 +389,21 @@ def test_a_proxy_of_an_unknown_kind_is_a_matter_of_settings(client: Driver, monk
 
 
 @pytest.mark.parametrize(
-    ("step", "reason"),
+    ("step", "code"),
     [
-        (error("Invalid API key", 401), Reason.AUTHENTICATION),
-        (Answer({"status": "failed", "id": "", "message": "Request not found"}), Reason.JOB_LOST),
-        (Answer({"status": "failed", "id": "", "message": "Failed, Try Again"}), Reason.JOB_FAILED),
-        (Answer("<h1>Bad Gateway</h1>", 502), Reason.TRANSPORT),
-        (Answer("", 429, {"Retry-After": "7"}), Reason.RATE_LIMIT),
+        (error("Invalid API key", 401), ErrorCode.AUTHENTICATION),
+        (Answer({"status": "failed", "id": "", "message": "Request not found"}), ErrorCode.JOB_LOST),
+        (Answer({"status": "failed", "id": "", "message": "Failed, Try Again"}), ErrorCode.JOB_FAILED),
+        (Answer("<h1>Bad Gateway</h1>", 502), ErrorCode.TRANSPORT),
+        (Answer("", 429, {"Retry-After": "7"}), ErrorCode.RATE_LIMIT),
     ],
-    ids=lambda value: value.value if isinstance(value, Reason) else "",
+    ids=lambda value: value.value if isinstance(value, ErrorCode) else "",
 )
-def test_fetch_hands_back_failures_as_answers(client: Driver, step: Step, reason: Reason) -> None:
+def test_fetch_hands_back_failures_as_answers(client: Driver, step: Step, code: ErrorCode) -> None:
     with ScriptedServer(step) as server:
         answer = client.one(server.url, "fetch", "7")
     assert isinstance(answer, Failed)
-    assert answer.reason is reason
+    assert answer.code is code
     assert KEY not in answer.message
     assert server.posts == 1
 

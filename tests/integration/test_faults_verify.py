@@ -129,7 +129,7 @@ def test_a_lost_answer_explains_a_second_take(case: Case) -> None:
 
 def test_a_second_take_after_one_that_the_endpoint_failed_or_lost(case: Case) -> None:
     case.land(9)
-    case.entries(_0002_claim=CLAIM, _0002_failed={"reason": "job_lost"})
+    case.entries(_0002_claim=CLAIM, _0002_failed={"code": "job_lost"})
     found = case.findings(job(7, status="failed"), job(8, 2, faults=("lost_id",)), job(9, 3))
     assert (found.duplicates, len(found.resubmitted_after_failure), found.landed) == ([], 2, 1)
 

@@ -33,7 +33,7 @@ def task_page(task_id: str = "restyle") -> str:
 
 def batch(count: int, *, status: str = "landed") -> dict[str, Any]:
     """What the server tells of a batch on its way."""
-    columns = ["index", "status", "source", "uri", "job_id", "seed", "bytes", "seconds", "reason", "message"]
+    columns = ["index", "status", "source", "uri", "job_id", "seed", "bytes", "seconds", "code", "message"]
     rows = [[at, status, f"{at:05}.mp4", f"{at:05}.mp4", f"job-{at}", at, 1000, 2.0, None, None] for at in range(count)]
     return {
         "task": _task(),

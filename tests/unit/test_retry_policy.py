@@ -9,41 +9,29 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.definitions.retry_policy import RetryAction
 
-from airflow_provider_modelslab.api.errors import Reason, error_from_reason
-from airflow_provider_modelslab.batch.records import BatchFailedError
+from airflow_provider_modelslab.api.errors import BatchFailedError, ErrorCode, error_class, error_from_code
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.retry_policy import ModelsLabRetryPolicy
 
-HOPELESS = {
-    Reason.AUTHENTICATION,
-    Reason.PAYMENT,
-    Reason.PERMISSION,
-    Reason.VALIDATION,
-    Reason.STORAGE,
-    Reason.SUBMISSION_UNKNOWN,
-    Reason.RESULT_EXPIRED,
-}
 
-
-@pytest.mark.parametrize("reason", list(Reason))
-def test_what_no_retry_cures_fails_at_once(reason: Reason) -> None:
-    decision = ModelsLabRetryPolicy().evaluate(error_from_reason(reason, "no"), 1, 3)
-    expected = RetryAction.FAIL if reason in HOPELESS else RetryAction.DEFAULT
-    assert decision.action is (RetryAction.RETRY if reason is Reason.RATE_LIMIT else expected)
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_what_no_retry_cures_fails_at_once(code: ErrorCode) -> None:
+    decision = ModelsLabRetryPolicy().evaluate(error_from_code(code, "no"), 1, 3)
+    expected = RetryAction.DEFAULT if error_class(code).retryable else RetryAction.FAIL
+    assert decision.action is (RetryAction.RETRY if code is ErrorCode.RATE_LIMIT else expected)
 
 
 @pytest.mark.parametrize(("asked", "delay"), [(45.0, 45), (None, 90)])
 def test_a_rate_limit_is_waited_for(asked: float | None, delay: int) -> None:
     policy = ModelsLabRetryPolicy(rate_limit_delay=timedelta(seconds=90))
-    decision = policy.evaluate(error_from_reason(Reason.RATE_LIMIT, "slow down", retry_after=asked), 1, 3)
+    decision = policy.evaluate(error_from_code(ErrorCode.RATE_LIMIT, "slow down", retry_after=asked), 1, 3)
     assert decision.retry_delay == timedelta(seconds=delay)
 
 
-@pytest.mark.parametrize("cause", [None, *Reason])
-def test_a_batch_is_tried_again_as_what_ended_it_would_be(cause: Reason | None) -> None:
+@pytest.mark.parametrize("cause", [None, *ErrorCode])
+def test_a_batch_is_tried_again_as_what_ended_it_would_be(cause: ErrorCode | None) -> None:
     error = pickle.loads(pickle.dumps(BatchFailedError("given up", cause=cause)))  # noqa: S301 - our own bytes
-    assert error.reason is Reason.JOB_FAILED
-    expected = RetryAction.FAIL if cause in HOPELESS else RetryAction.DEFAULT
+    expected = RetryAction.DEFAULT if cause is None or error_class(cause).retryable else RetryAction.FAIL
     assert ModelsLabRetryPolicy().evaluate(error, 1, 3).action is expected
 
 

@@ -23,7 +23,7 @@ export function readRows(batch) {
     clip.source = source + clip.source;
     clip.uri = uri + clip.uri;
     clip.stamp = `${clip.status} ${clip.job_id}`;
-    clip.text = [clip.tail, lastPart(clip.uri), clip.reason, clip.message, clip.job_id, clip.seed].join(" ").toLowerCase();
+    clip.text = [clip.tail, lastPart(clip.uri), clip.code, clip.message, clip.job_id, clip.seed].join(" ").toLowerCase();
     return clip;
   });
 }
@@ -183,7 +183,7 @@ export class Batch {
 
   #card(clip) {
     const name = lastPart(clip.tail) || clip.source;
-    const told = isDone(clip) ? [clip.seed !== null && clip.seed !== undefined ? `seed ${clip.seed}` : null, seconds(clip.seconds), bytes(clip.bytes)].filter(Boolean).join(" · ") : problem(clip) || (clip.status === "pending" ? (this.answer.batch.live ? "waiting" : "not reached") : clip.reason);
+    const told = isDone(clip) ? [clip.seed !== null && clip.seed !== undefined ? `seed ${clip.seed}` : null, seconds(clip.seconds), bytes(clip.bytes)].filter(Boolean).join(" · ") : problem(clip) || (clip.status === "pending" ? (this.answer.batch.live ? "waiting" : "not reached") : clip.code);
     const pick = el("input", { type: "checkbox", "aria-label": `Choose ${name} to be made again`, onchange: () => this.#pick(clip, pick.checked) });
     pick.checked = this.chosen.has(clip.index);
     return el(
@@ -218,7 +218,7 @@ export class Batch {
 
 /** What failed, in the few words that a card has room for. */
 function problem(clip) {
-  return clip.reason === "validation" ? clip.message?.replace(/^[^:]* is not valid:\s*/, "") : clip.message;
+  return clip.code === "validation" ? clip.message?.replace(/^[^:]* is not valid:\s*/, "") : clip.message;
 }
 
 function isDone(clip) {

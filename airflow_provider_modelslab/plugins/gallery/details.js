@@ -89,7 +89,7 @@ export function details(found) {
   return el(
     "div.details",
     {},
-    error && el("div.problem", { role: "alert" }, el("strong", {}, error.reason ? String(error.reason).replaceAll("_", " ") : "Failed"), el("p", {}, error.message || "")),
+    error && el("div.problem", { role: "alert" }, el("strong", {}, error.code ? String(error.code).replaceAll("_", " ") : "Failed"), el("p", {}, error.message || "")),
     found.notes?.map((note) => el("p.note", {}, note)),
     request.prompt && el("section.words", {}, el("h3", {}, "Prompt"), el("p.prompt", {}, String(request.prompt))),
     request.negative_prompt && el("section.words", {}, el("h3", {}, "Negative prompt"), el("p.prompt.quiet", {}, String(request.negative_prompt))),

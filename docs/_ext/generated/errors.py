@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 
-from airflow_provider_modelslab.api import errors, narrow_errors
+from airflow_provider_modelslab.api import errors
 from airflow_provider_modelslab.api.errors import ModelsLabError
-from airflow_provider_modelslab.batch.fence import BatchSupersededError
-from airflow_provider_modelslab.batch.records import BatchFailedError
 from generated import markdown
 from generated.markdown import code, from_rst
 
@@ -16,24 +14,24 @@ __all__ = ["public", "table"]
 
 def public() -> list[type[ModelsLabError]]:
     """Every exception that a task may end with, the base first."""
-    named = [getattr(module, name) for module in (errors, narrow_errors) for name in module.__all__]
+    named = [getattr(errors, name) for name in errors.__all__]
     found = [cls for cls in named if isinstance(cls, type) and issubclass(cls, ModelsLabError)]
-    rest = (cls for cls in found if cls is not ModelsLabError)
-    return [ModelsLabError, *rest, BatchFailedError, BatchSupersededError]
+    return [ModelsLabError, *(cls for cls in found if cls is not ModelsLabError)]
 
 
 def table() -> str:
-    """Exception, meaning, reason, retry."""
-    return markdown.table(["exception", "meaning", "reason", "`ModelsLabRetryPolicy`"], map(_row, public()))
+    """Exception, meaning, code, scope, retry."""
+    return markdown.table(["exception", "meaning", "code", "scope", "`ModelsLabRetryPolicy`"], map(_row, public()))
 
 
 def _row(cls: type[ModelsLabError]) -> list[str]:
-    reason = getattr(cls, "reason", None)
+    concrete = hasattr(cls, "code")
     return [
         f"{{py:exc}}`~{cls.__module__}.{cls.__qualname__}`",
         from_rst((inspect.getdoc(cls) or "").partition("\n\n:param")[0].replace("\n\n", " ")),
-        code(reason.value) if reason else "",
-        _decision(cls) if reason else "",
+        code(cls.code.value) if concrete else "",
+        cls.scope.value if concrete else "",
+        _decision(cls) if concrete else "",
     ]
 
 

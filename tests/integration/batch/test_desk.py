@@ -8,7 +8,9 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
+    BatchFailedError,
     ChangedRequestError,
+    InputRefusedError,
     JobFailedError,
     LandingError,
     ModelsLabError,
@@ -16,10 +18,8 @@ from airflow_provider_modelslab.api.errors import (
     SubmissionUnknownError,
     TransportError,
 )
-from airflow_provider_modelslab.api.narrow_errors import InputRefusedError
 from airflow_provider_modelslab.batch.desk import BatchDesk
 from airflow_provider_modelslab.batch.limits import FailureLimit
-from airflow_provider_modelslab.batch.records import BatchFailedError
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.purchase import Purchase
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -152,5 +152,5 @@ def test_the_failure_of_a_batch_that_was_given_up_tells_the_reason(s3: S3Client,
     error = AuthenticationError("the key was refused")
     desk.failed(desk.plan.clips[0], error, None)
     with pytest.raises(BatchFailedError) as raised:
-        desk.finish(stopped=f"AuthenticationError: {error}")
-    assert raised.value.cause is error.reason
+        desk.finish(stopped=f"{error.code}: {error}")
+    assert raised.value.cause is error.code

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import LandingError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import BatchSupersededError, LandingError, StorageConfigurationError
 from airflow_provider_modelslab.batch.desk import BatchDesk
-from airflow_provider_modelslab.batch.fence import BatchSupersededError, put_fenced
+from airflow_provider_modelslab.batch.fence import put_fenced
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.storage.writer import Writer

@@ -89,7 +89,7 @@ def test_a_batch_its_rerun_and_its_retry(s3: S3Client, bucket: str, shop: Shop) 
         {
             "source": f"s3://{bucket}/in/x/bad.mp4",
             "job_id": "9",
-            "reason": "job_failed",
+            "code": "job_failed",
             "message": "the endpoint could not read https://host/x",
         }
     ]

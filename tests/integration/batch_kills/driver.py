@@ -150,7 +150,7 @@ class Batch:
         place = S3Uri.parse(told[1])
         body = s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
         failed = [line for line in map(json.loads, body.splitlines()) if line["status"] == "failed"]
-        assert {line["reason"] for line in failed} == {"submission_unknown"}, failed
+        assert {line["code"] for line in failed} == {"submission_unknown"}, failed
         time.sleep(1)  # a request that its process had sent before it was killed has arrived by then
         jobs = {str(job["track_id"]): str(job["id"]) for job in self.bills()}
         answers = {}

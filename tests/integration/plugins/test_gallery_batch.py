@@ -69,7 +69,7 @@ def outcomes(batch: BatchPlan) -> Outcomes:
     told = Outcomes(batch)
     told.tell(batch.clips[0], Outcome(Status.LANDED, job_id="j0", seed=5, bytes=10, seconds=2.5))
     told.tell(batch.clips[1], Outcome(Status.SKIPPED, job_id="j1", seed=1, bytes=20))
-    told.tell(batch.clips[2], Outcome(Status.FAILED, job_id="j2", reason="job_failed", message="<b>out of memory</b>"))
+    told.tell(batch.clips[2], Outcome(Status.FAILED, job_id="j2", code="job_failed", message="<b>out of memory</b>"))
     return told
 
 
@@ -125,7 +125,7 @@ def test_the_list_of_what_failed_is_the_batchs_own(store: Store) -> None:
     signed = ClipPlan(4, SIGNED, {}, OUTPUT.child("4.mp4"), Fingerprint("4" * 64, None), "mp4")
     batch = plan(signed)
     told = outcomes(batch)
-    told.tell(signed, Outcome(Status.FAILED, reason="job_failed", message="no"))
+    told.tell(signed, Outcome(Status.FAILED, code="job_failed", message="no"))
     summary = write_results(store.s3, OUTPUT.child("_modelslab/batches"), NAME, told)
     view = read_batch(task(returned=summary), store)
     lines, left_out = retry_lines(view, store)
@@ -156,7 +156,7 @@ def test_one_clip_of_a_batch(store: Store) -> None:
     assert landed["request"] == {"prompt": "a boat", "strength": 0.4, "init_video": f"s3://{BUCKET}/in/0.mp4"}
     assert landed["result"]["sidecar_uri"] == f"{OUTPUT}0.mp4.json"
     assert failed["result"] is None
-    assert failed["error"] == {"reason": "job_failed", "message": "<b>out of memory</b>", "job_id": "j2"}
+    assert failed["error"] == {"code": "job_failed", "message": "<b>out of memory</b>", "job_id": "j2"}
 
 
 def test_a_file_is_read_again_only_when_it_changed(store: Store) -> None:

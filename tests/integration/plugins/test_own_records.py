@@ -345,7 +345,7 @@ def test_planned_clips_of_a_batch(site: Site, salaries: str) -> None:
         return ModelsLabVideo2VideoBatchOperator(task_id="all", modelslab_conn_id=CONN, source=source, **REQUEST)
 
     lines = [
-        {"index": 0, "status": "failed", "source": salaries, "reason": "validation"},
+        {"index": 0, "status": "failed", "source": salaries, "code": "validation"},
         {"index": 1, "status": "pending", "source": f"s3://{site.bucket}/out/in/clip.mp4"},
         {"index": 2, "status": "failed", "source": f"s3://{theirs}/2.mp4", "job_id": "2"},
         {"index": 3, "status": "landed", "source": f"s3://{theirs}/3.mp4", "job_id": "3"},

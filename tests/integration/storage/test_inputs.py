@@ -17,12 +17,12 @@ import requests
 from botocore.credentials import RefreshableCredentials
 
 from airflow_provider_modelslab.api.errors import (
+    InputRefusedError,
     LandingError,
     RequestValidationError,
     StorageConfigurationError,
     TransportError,
 )
-from airflow_provider_modelslab.api.narrow_errors import InputRefusedError
 from airflow_provider_modelslab.storage.inputs import PreparedInput, prepare_input
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.files_server import FilesServer, ServedFile

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import PaymentRequiredError
-from airflow_provider_modelslab.batch.fence import BatchSupersededError
-from airflow_provider_modelslab.batch.records import BatchFailedError
+from airflow_provider_modelslab.api.errors import BatchFailedError, BatchSupersededError, PaymentRequiredError
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from tests.integration.tasks.batch_dag import Dag
 from tests.integration.tasks.conftest import Store, WatchedEngine

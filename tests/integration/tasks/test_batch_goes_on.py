@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
-from airflow_provider_modelslab.batch.records import BatchFailedError
+from airflow_provider_modelslab.api.errors import BatchFailedError
 from tests.integration.tasks.batch_dag import Dag
 from tests.integration.tasks.conftest import WatchedEngine
 from tests.support.connections import set_modelslab

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.batch.fence import BatchSupersededError
-from airflow_provider_modelslab.batch.records import BatchFailedError
+from airflow_provider_modelslab.api.errors import BatchFailedError, BatchSupersededError
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.tasks.batch_dag import Dag
 from tests.integration.tasks.conftest import Store, WatchedEngine

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_modelslab.api.errors import BatchSupersededError
 from airflow_provider_modelslab.batch import desk
-from airflow_provider_modelslab.batch.fence import BatchSupersededError
 from airflow_provider_modelslab.batch.records import write_results
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from tests.integration.tasks.conftest import FRAMES, Store, WatchedEngine

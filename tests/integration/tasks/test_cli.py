@@ -213,7 +213,7 @@ def test_not_waiting_leaves_a_job_to_show_and_land(
 
 
 def test_a_job_that_the_endpoint_does_not_know(airflow: Shell, bucket: str) -> None:
-    assert airflow.json("show", "999", code=1)["reason"] == "job_lost"
+    assert airflow.json("show", "999", code=1)["code"] == "job_lost"
     assert airflow("land", "999", "--to", f"s3://{bucket}/out.mp4") == 1
     assert "does not know this job" in airflow.err
 

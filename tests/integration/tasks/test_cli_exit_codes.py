@@ -59,7 +59,7 @@ def test_a_job_that_fails_while_it_is_watched_is_shown_as_failed(
     job = submit("--no-wait", prompt="unreadable")["job_id"]
     when_watched(monkeypatch, gate.set)
     shown = airflow.json("show", job, "--watch", code=FAILED)
-    assert (shown["state"], shown["reason"]) == ("failed", "job_failed")
+    assert (shown["state"], shown["code"]) == ("failed", "job_failed")
     assert airflow.json("show", job, code=FAILED) == shown
 
 
@@ -70,7 +70,7 @@ def test_a_job_that_is_lost_while_it_is_watched_is_shown_as_lost(
     with ScriptedServer(PROCESSING, NOT_FOUND) as server:
         scripted(server)
         shown = airflow.json("show", "5", "--watch", code=FAILED)
-        assert (shown["state"], shown["reason"]) == ("failed", "job_lost")
+        assert (shown["state"], shown["code"]) == ("failed", "job_lost")
         assert airflow.json("show", "5", code=FAILED) == shown
 
 

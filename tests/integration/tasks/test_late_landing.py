@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import ChangedRequestError
-from airflow_provider_modelslab.batch.fence import BatchSupersededError
+from airflow_provider_modelslab.api.errors import BatchSupersededError, ChangedRequestError
 from tests.integration.tasks.batch_dag import Dag
 from tests.integration.tasks.conftest import Restyle, Store, WatchedEngine
 from tests.support.tasks import (
@@ -81,7 +80,7 @@ def test_another_run_says_so_and_pays_for_no_third(
     assert to_the_end(dag, second, tomorrow)["landed"] == 1
     (told,) = to_the_end(dag, first, today[0])["errors"]
     assert "take 2" in told["message"]
-    assert told["reason"] == "validation"
+    assert told["code"] == "changed_request"
     dag.arguments |= {"prompt": "a fox", "deferrable": False}
     (told,) = execute(dag(), today[1])["errors"]
     assert "a destination of its own" in told["message"]

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.batch.fence import BatchSupersededError
-from airflow_provider_modelslab.batch.records import BatchFailedError
+from airflow_provider_modelslab.api.errors import BatchFailedError, BatchSupersededError, RequestValidationError
 from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBatchOperator
@@ -161,7 +159,7 @@ def test_a_bad_clip_does_not_end_the_batch(batch: Make, store: Store, s3: S3Clie
     assert (summary["failed"], summary["skipped"]) == (1, CLIPS)
     (line,) = [line for line in lines_of(store.s3, summary["manifest"]) if line["status"] == "failed"]
     assert line["source"].endswith("/in/bad.mp4")
-    assert line["reason"] == "validation"
+    assert line["code"] == "validation"
 
 
 def test_what_the_model_cannot_honour_is_told_before_anything_is_made(

@@ -17,8 +17,7 @@ from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from openlineage.client.serde import Serde
 
-from airflow_provider_modelslab.api.errors import JobFailedError, Reason
-from airflow_provider_modelslab.batch.records import BatchFailedError
+from airflow_provider_modelslab.api.errors import BatchFailedError, ErrorCode, JobFailedError
 from airflow_provider_modelslab.lineage import batch as batch_report
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
@@ -118,7 +117,7 @@ def test_a_take_that_is_bought_while_resuming_is_told_once(
     again = deferral_of(restyle(deferrable=True), context_of(TaskInstance(try_number=2, max_tries=1)))
     told = Told(TaskInstance(try_number=2, max_tries=1))
     gate.set()
-    event = {"status": "error", "reason": Reason.JOB_FAILED.value, "message": "it broke", "job_id": "1"}
+    event = {"status": "error", "code": ErrorCode.JOB_FAILED.value, "message": "it broke", "job_id": "1"}
     resumed = restyle(**OUTLETS)
     manifest = resume(resumed, again, event, told.context)
     assert len(engine.submitted) == 2

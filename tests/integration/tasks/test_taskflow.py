@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk import DAG, BaseOperator
 
-from airflow_provider_modelslab.api.errors import Reason, RequestValidationError
+from airflow_provider_modelslab.api.errors import ErrorCode, RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.decorators.video2video import (
     modelslab_local_video2video_batch_task,
@@ -102,7 +102,7 @@ def test_another_take_asks_the_function_again(clip: str, engine: WatchedEngine, 
     deferral_of(task_of(decorator, function, clip))
     second = context_of(TaskInstance(try_number=2, max_tries=1))
     deferred = deferral_of(task_of(decorator, function, clip), second)
-    failed = {"status": "error", "reason": Reason.JOB_FAILED.value, "message": "it broke", "job_id": "1"}
+    failed = {"status": "error", "code": ErrorCode.JOB_FAILED.value, "message": "it broke", "job_id": "1"}
     gate.set()
     manifest = resume(task_of(modelslab_video2video_task(**QUICK), function, clip), deferred, failed, second)
     assert (manifest["status"], function.calls, len(engine.submitted)) == ("landed", 3, 2)

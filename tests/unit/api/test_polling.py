@@ -129,7 +129,7 @@ def test_refusals_and_failed_jobs_end_the_wait_at_once(kind: type[ModelsLabError
 
 
 def test_a_failed_answer_ends_it_with_its_own_kind() -> None:
-    error = gave_up(poller(Clock()).on_answer(Failed(JobFailedError.reason, "no GPU", http_status=200)))
+    error = gave_up(poller(Clock()).on_answer(Failed(JobFailedError.code, "no GPU", http_status=200)))
     assert isinstance(error, JobFailedError)
     assert (error.message, error.job_id, error.http_status) == ("no GPU", "7", 200)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.api.errors import RateLimitError, Reason, RequestValidationError
+from airflow_provider_modelslab.api.errors import ErrorCode, RateLimitError, RequestValidationError
 from airflow_provider_modelslab.api.response import (
     Failed,
     Finished,
@@ -180,39 +180,39 @@ def test_meta_that_is_no_object_is_empty(meta: object) -> None:
     assert finished({"output": A, "meta": meta}).meta == {}
 
 
-ERRORS: list[tuple[int, dict[str, Any], Reason]] = [
-    (200, {"message": "Invalid Api Key"}, Reason.AUTHENTICATION),
-    (401, {"message": "Invalid API key"}, Reason.AUTHENTICATION),
-    (401, {"message": "API key required"}, Reason.AUTHENTICATION),
-    (401, {}, Reason.AUTHENTICATION),
-    (402, {"message": "Insufficient credits. Please add more credits to continue."}, Reason.PAYMENT),
-    (200, {"message": "Insufficient credits. Please add more credits to continue."}, Reason.PAYMENT),
-    (403, {"message": "This feature requires a premium subscription"}, Reason.PERMISSION),
-    (403, {}, Reason.PERMISSION),
-    (429, {"message": "Rate limit exceeded. Maximum 5 queued requests allowed."}, Reason.RATE_LIMIT),
-    (200, {"message": "Rate limit exceeded"}, Reason.RATE_LIMIT),
-    (200, {"messege": "Rate limit exceeded"}, Reason.RATE_LIMIT),
-    (200, {"tips": "you are sending same request multiple times"}, Reason.RATE_LIMIT),
-    (200, {"message": {"prompt": ["The prompt field is required."]}}, Reason.VALIDATION),
-    (200, {"message": {"key": ["The api key field is required."]}}, Reason.VALIDATION),
-    (200, {"message": "Model id not found"}, Reason.VALIDATION),
-    (400, {"message": "width must be between 256 and 1024"}, Reason.VALIDATION),
-    (422, {}, Reason.VALIDATION),
-    (200, {"message": "Invalid API Request"}, Reason.VALIDATION),
-    (404, {"message": "Model not found: x"}, Reason.VALIDATION),
-    (500, {"message": "Internal server error. Please try again."}, Reason.TRANSPORT),
-    (503, {"message": "Service temporarily unavailable. Please try again later."}, Reason.TRANSPORT),
-    (200, {"message": "Internal server error"}, Reason.TRANSPORT),
-    (200, {"status": "failed", "id": "", "message": "Request not found", "output": ""}, Reason.JOB_LOST),
-    (404, {"message": "Request not found"}, Reason.JOB_LOST),
-    (200, {"status": "failed", "id": "", "message": "Failed, Try Again", "output": ""}, Reason.JOB_FAILED),
+ERRORS: list[tuple[int, dict[str, Any], ErrorCode]] = [
+    (200, {"message": "Invalid Api Key"}, ErrorCode.AUTHENTICATION),
+    (401, {"message": "Invalid API key"}, ErrorCode.AUTHENTICATION),
+    (401, {"message": "API key required"}, ErrorCode.AUTHENTICATION),
+    (401, {}, ErrorCode.AUTHENTICATION),
+    (402, {"message": "Insufficient credits. Please add more credits to continue."}, ErrorCode.PAYMENT),
+    (200, {"message": "Insufficient credits. Please add more credits to continue."}, ErrorCode.PAYMENT),
+    (403, {"message": "This feature requires a premium subscription"}, ErrorCode.PERMISSION),
+    (403, {}, ErrorCode.PERMISSION),
+    (429, {"message": "Rate limit exceeded. Maximum 5 queued requests allowed."}, ErrorCode.RATE_LIMIT),
+    (200, {"message": "Rate limit exceeded"}, ErrorCode.RATE_LIMIT),
+    (200, {"messege": "Rate limit exceeded"}, ErrorCode.RATE_LIMIT),
+    (200, {"tips": "you are sending same request multiple times"}, ErrorCode.RATE_LIMIT),
+    (200, {"message": {"prompt": ["The prompt field is required."]}}, ErrorCode.VALIDATION),
+    (200, {"message": {"key": ["The api key field is required."]}}, ErrorCode.VALIDATION),
+    (200, {"message": "Model id not found"}, ErrorCode.VALIDATION),
+    (400, {"message": "width must be between 256 and 1024"}, ErrorCode.VALIDATION),
+    (422, {}, ErrorCode.VALIDATION),
+    (200, {"message": "Invalid API Request"}, ErrorCode.VALIDATION),
+    (404, {"message": "Model not found: x"}, ErrorCode.VALIDATION),
+    (500, {"message": "Internal server error. Please try again."}, ErrorCode.TRANSPORT),
+    (503, {"message": "Service temporarily unavailable. Please try again later."}, ErrorCode.TRANSPORT),
+    (200, {"message": "Internal server error"}, ErrorCode.TRANSPORT),
+    (200, {"status": "failed", "id": "", "message": "Request not found", "output": ""}, ErrorCode.JOB_LOST),
+    (404, {"message": "Request not found"}, ErrorCode.JOB_LOST),
+    (200, {"status": "failed", "id": "", "message": "Failed, Try Again", "output": ""}, ErrorCode.JOB_FAILED),
 ]
 
 
-@pytest.mark.parametrize(("status", "body", "reason"), ERRORS)
-def test_errors_by_code_or_by_phrase(status: int, body: dict[str, Any], reason: Reason) -> None:
+@pytest.mark.parametrize(("status", "body", "code"), ERRORS)
+def test_errors_by_code_or_by_phrase(status: int, body: dict[str, Any], code: ErrorCode) -> None:
     answer = failed({"status": "error", **body}, status)
-    assert answer.reason is reason
+    assert answer.code is code
     assert answer.http_status == status
     assert answer.message
 
@@ -245,7 +245,7 @@ def test_the_spam_filter_explains_itself_in_tips() -> None:
             "tips": "you are sending same request multiple times, spam filter is enabled, please wait for 30 seconds",
         }
     )
-    assert (answer.reason, answer.retry_after) == (Reason.RATE_LIMIT, 30.0)
+    assert (answer.code, answer.retry_after) == (ErrorCode.RATE_LIMIT, 30.0)
     error = answer.to_error()
     assert isinstance(error, RateLimitError)
     assert error.retry_after == 30
@@ -270,22 +270,22 @@ def test_retry_after(body: object, header: str | None, message: str, seconds: fl
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"),
+    ("status", "code"),
     [
-        (200, Reason.TRANSPORT),
-        (404, Reason.TRANSPORT),
-        (502, Reason.TRANSPORT),
-        (401, Reason.AUTHENTICATION),
-        (429, Reason.RATE_LIMIT),
+        (200, ErrorCode.TRANSPORT),
+        (404, ErrorCode.TRANSPORT),
+        (502, ErrorCode.TRANSPORT),
+        (401, ErrorCode.AUTHENTICATION),
+        (429, ErrorCode.RATE_LIMIT),
     ],
 )
 @pytest.mark.parametrize(
     "body", [b"", b"<h1>Bad\n Gateway</h1>", b"[1]", b'"x"', b"null", b"\xff\xfe\x00", b"{", b"[" * 100_000]
 )
-def test_what_is_no_json_object(body: bytes, status: int, reason: Reason) -> None:
+def test_what_is_no_json_object(body: bytes, status: int, code: ErrorCode) -> None:
     answer = read_answer(status, body, retry_after_header="5")
     assert isinstance(answer, Failed)
-    assert (answer.reason, answer.http_status, answer.retry_after) == (reason, status, 5.0)
+    assert (answer.code, answer.http_status, answer.retry_after) == (code, status, 5.0)
     assert f"HTTP {status}" in answer.message
     assert len(answer.message) < 400
 
@@ -296,7 +296,7 @@ def test_webhook_bodies_have_the_same_form() -> None:
     ) == Finished("7", (A,), {}, 45.2)
     answer = read_body({"status": "failed", "id": 7, "message": "Processing failed: no GPU", "track_id": "v"})
     assert isinstance(answer, Failed)
-    assert (answer.reason, answer.message) == (Reason.JOB_FAILED, "Processing failed: no GPU")
+    assert (answer.code, answer.message) == (ErrorCode.JOB_FAILED, "Processing failed: no GPU")
 
 
 JSON = st.recursive(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_modelslab.batch.fence import BatchSupersededError
+from airflow_provider_modelslab.api.errors import BatchSupersededError
 
 
 def test_the_error_is_the_same_after_a_trip_between_processes() -> None:
@@ -10,4 +10,4 @@ def test_the_error_is_the_same_after_a_trip_between_processes() -> None:
     kind, arguments, state = error.__reduce__()
     again = kind(*arguments)
     again.__setstate__(state)
-    assert (type(again), str(again), again.reason) == (BatchSupersededError, "try 2 has ended it", error.reason)
+    assert (type(again), str(again), again.code) == (BatchSupersededError, "try 2 has ended it", error.code)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.api.errors import JobFailedError, LandingError, Reason
+from airflow_provider_modelslab.api.errors import ErrorCode, JobFailedError, LandingError
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
 from airflow_provider_modelslab.batch.records import failure_of, result_line, retry_line
@@ -44,9 +44,9 @@ def test_an_outcome_is_made_from_a_manifest_or_an_error() -> None:
         "7", 3, 9, "ab", "e", 1.5,
     )  # fmt: skip
     failed = Outcome.failed(LandingError("see https://host/a?sig=secret now", job_id="8"))
-    assert (failed.reason, failed.job_id, failed.message) == ("landing", "8", "see https://host/a now")
+    assert (failed.code, failed.job_id, failed.message) == ("landing", "8", "see https://host/a now")
     other = Outcome.failed(ValueError("x" * 5000), job_id="9")
-    assert (other.reason, other.job_id, len(other.message or "")) == ("ValueError", "9", 2000)
+    assert (other.code, other.job_id, len(other.message or "")) == ("ValueError", "9", 2000)
 
 
 def test_a_line_of_the_results_holds_no_secret() -> None:
@@ -120,7 +120,7 @@ def test_the_failure_says_what_happened_and_where_to_read_on() -> None:
     summary = {
         "found": 100, "landed": 60, "skipped": 20, "failed": 15, "pending": 5,
         "manifest": "s3://b/r.jsonl", "retry": "s3://b/r.retry.jsonl",
-        "errors": [{"source": "s3://src/a.mp4", "reason": "landing", "message": "no"}],
+        "errors": [{"source": "s3://src/a.mp4", "code": "landing", "message": "no"}],
     }  # fmt: skip
     error = failure_of(summary, FailureLimit.of("10%"))
     assert error is not None
@@ -143,17 +143,17 @@ def test_the_failure_says_why_clips_were_not_reached() -> None:
 @pytest.mark.parametrize(
     ("stopped", "cause"),
     [
-        ("AuthenticationError: the key was refused", Reason.AUTHENTICATION),
-        ("PermissionDeniedError: no such plan (20 in a row)", Reason.PERMISSION),
-        ("InputRefusedError: HTTP 403 (100 in a row)", Reason.STORAGE),
-        ("RateLimitError: full; the endpoint has refused every submit for 1 h", Reason.RATE_LIMIT),
+        ("authentication: the key was refused", ErrorCode.AUTHENTICATION),
+        ("permission: no such plan (20 in a row)", ErrorCode.PERMISSION),
+        ("input_refused: HTTP 403 (100 in a row)", ErrorCode.INPUT_REFUSED),
+        ("rate_limit: full; the endpoint has refused every submit for 1 h", ErrorCode.RATE_LIMIT),
         ("20 clips in a row failed", None),
         (None, None),
     ],
 )
 @pytest.mark.parametrize("limit", [0, None])
 def test_the_failure_carries_the_reason_for_which_the_batch_was_given_up(
-    stopped: str | None, cause: Reason | None, limit: int | None
+    stopped: str | None, cause: ErrorCode | None, limit: int | None
 ) -> None:
     counts = {"found": 100, "landed": 60, "skipped": 20, "failed": 1, "pending": 19}
     summary: dict[str, Any] = counts | {"manifest": "s3://b/r.jsonl", "retry": None, "errors": []}

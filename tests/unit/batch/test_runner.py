@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.api.errors import (
+    EndpointSettingsError,
+    EndpointUnreachableError,
+    InputRefusedError,
     JobFailedError,
     LandingError,
     ModelsLabError,
@@ -18,11 +21,6 @@ from airflow_provider_modelslab.api.errors import (
     RateLimitError,
     StorageConfigurationError,
     TransportError,
-)
-from airflow_provider_modelslab.api.narrow_errors import (
-    EndpointSettingsError,
-    EndpointUnreachableError,
-    InputRefusedError,
 )
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.runner import BatchRunner
@@ -166,7 +164,7 @@ async def test_patience_ends_the_batch_after_few_submits() -> None:
     work = runner(world, most=4, patience=0.0)
     await work.run()
     assert work.stopped is not None
-    assert work.stopped.startswith("RateLimitError")
+    assert work.stopped.startswith("rate_limit: ")
     assert "refused every submit" in work.stopped
     assert sum(world.asked.values()) <= 4
     assert {*world.book, *work.todo} == set(CLIPS)
@@ -188,7 +186,7 @@ async def test_settings_with_which_no_clip_gets_through_stop_at_once() -> None:
     world = World(refuse=lambda clip, n: EndpointSettingsError("Check the base URL"))
     work = runner(world, most=1)
     await work.run()
-    assert work.stopped == "EndpointSettingsError: Check the base URL"
+    assert work.stopped == "endpoint_settings: Check the base URL"
     assert sum(world.asked.values()) == 1
 
 
@@ -205,11 +203,11 @@ async def test_what_is_refused_for_one_clip_is_its_own(error: Exception) -> None
 @pytest.mark.parametrize(
     ("error", "most"), [(InputRefusedError("HTTP 403"), 100), (PermissionDeniedError("no such plan"), 20)]
 )
-async def test_what_is_refused_for_one_clip_after_the_other_is_no_clips_own(error: Exception, most: int) -> None:
+async def test_what_is_refused_for_one_clip_after_the_other_is_no_clips_own(error: ModelsLabError, most: int) -> None:
     world = World(refuse=lambda clip, n: error)
     work = runner(world, most=1, clips=[f"c{i}" for i in range(300)])
     await work.run()
-    assert work.stopped == f"{type(error).__name__}: {error} ({most} in a row)"
+    assert work.stopped == f"{error.code}: {error} ({most} in a row)"
     assert len(world.book) == most
 
 
@@ -231,7 +229,7 @@ async def test_no_credits_stop_the_submits_and_land_what_runs() -> None:
     world = World(refuse=lambda clip, n: PaymentRequiredError("none left") if clip == "c9" else None)
     work = runner(world, most=3)
     await work.run()
-    assert work.stopped == "PaymentRequiredError: none left"
+    assert work.stopped == "payment: none left"
     assert isinstance(world.book["c9"], PaymentRequiredError)
     assert set(world.bought) == {clip for clip, outcome in world.book.items() if outcome == "landed"}
     assert {*world.book, *work.todo} == set(CLIPS)

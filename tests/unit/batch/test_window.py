@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RateLimitError
-from airflow_provider_modelslab.api.narrow_errors import EndpointUnreachableError
+from airflow_provider_modelslab.api.errors import EndpointUnreachableError, RateLimitError
 from airflow_provider_modelslab.batch.window import Window
 
 REFUSED = RateLimitError("full")

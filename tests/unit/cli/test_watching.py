@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import JobFailedError, Reason, TransportError
+from airflow_provider_modelslab.api.errors import ErrorCode, JobFailedError, TransportError
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
 from airflow_provider_modelslab.cli import watching
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
@@ -74,7 +74,7 @@ def test_trouble_with_looks_is_told_and_does_not_end_the_wait(capsys: pytest.Cap
 
 def test_a_failed_job_ends_it() -> None:
     with pytest.raises(JobFailedError, match="no such model"):
-        watch(Failed(Reason.JOB_FAILED, "no such model"))
+        watch(Failed(ErrorCode.JOB_FAILED, "no such model"))
 
 
 def test_a_job_of_long_ago_is_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
+    EndpointSettingsError,
+    EndpointUnreachableError,
     ModelsLabError,
     RateLimitError,
     SubmissionUnknownError,
     TransportError,
 )
-from airflow_provider_modelslab.api.narrow_errors import EndpointSettingsError, EndpointUnreachableError
 from airflow_provider_modelslab.api.response import Finished, Processing
 from airflow_provider_modelslab.client.attempts import Repeat, SubmitAttempts
 from airflow_provider_modelslab.client.calls import Call

@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import Reason
+from airflow_provider_modelslab.api.errors import ErrorCode
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
 from airflow_provider_modelslab.client.limiter import Limiter
 
 RUNNING = Processing("7")
-REFUSED = Failed(Reason.RATE_LIMIT, "Rate limit exceeded", http_status=429)
+REFUSED = Failed(ErrorCode.RATE_LIMIT, "Rate limit exceeded", http_status=429)
 
 
 class Clock:
@@ -44,13 +44,13 @@ def ask(limiter: Limiter, clock: Clock, answer: Answer, *, under_way: int = 1) -
     [
         (RUNNING, False),
         (Finished("7", ("https://example.com/a.mp4",)), False),
-        (Failed(Reason.JOB_FAILED, "no frames"), False),
-        (Failed(Reason.JOB_LOST, "Request not found"), False),
-        (Failed(Reason.TRANSPORT, "no such page", http_status=404), False),
+        (Failed(ErrorCode.JOB_FAILED, "no frames"), False),
+        (Failed(ErrorCode.JOB_LOST, "Request not found"), False),
+        (Failed(ErrorCode.TRANSPORT, "no such page", http_status=404), False),
         (REFUSED, True),
-        (Failed(Reason.RATE_LIMIT, "Rate limit exceeded", http_status=200), True),
-        (Failed(Reason.TRANSPORT, "bad gateway", http_status=502), True),
-        (Failed(Reason.TRANSPORT, "internal server error", http_status=200), True),
+        (Failed(ErrorCode.RATE_LIMIT, "Rate limit exceeded", http_status=200), True),
+        (Failed(ErrorCode.TRANSPORT, "bad gateway", http_status=502), True),
+        (Failed(ErrorCode.TRANSPORT, "internal server error", http_status=200), True),
     ],
 )
 def test_only_answers_about_load_slow_down(limiter: Limiter, clock: Clock, answer: Answer, slows: bool) -> None:
@@ -95,10 +95,10 @@ def test_refusals_in_a_row_pause_longer_and_reach_the_slowest(limiter: Limiter, 
 
 def test_the_endpoint_says_how_long(limiter: Limiter, clock: Clock) -> None:
     for asked, kept in ((30.0, 30.0), (0.0, 0.0), (86400.0, 600.0)):
-        told = Failed(Reason.RATE_LIMIT, "wait", http_status=429, retry_after=asked)
+        told = Failed(ErrorCode.RATE_LIMIT, "wait", http_status=429, retry_after=asked)
         assert ask(limiter, clock, told) == kept
         assert limiter.resume_at >= clock.now + kept
-    unavailable = Failed(Reason.TRANSPORT, "down", http_status=503, retry_after=20)
+    unavailable = Failed(ErrorCode.TRANSPORT, "down", http_status=503, retry_after=20)
     assert ask(limiter, clock, unavailable) == 20
 
 
@@ -116,7 +116,7 @@ def test_what_was_under_way_counts_once(limiter: Limiter, clock: Clock) -> None:
     after_one = (limiter.rate, limiter.concurrency)
     assert after_one[1] == 30
     for left in range(59, 0, -1):
-        later = Failed(Reason.RATE_LIMIT, "wait", http_status=429, retry_after=5.0 if left == 1 else None)
+        later = Failed(ErrorCode.RATE_LIMIT, "wait", http_status=429, retry_after=5.0 if left == 1 else None)
         assert limiter.answered(later, began=began, under_way=left) is None
     assert (limiter.rate, limiter.concurrency) == after_one
     assert limiter.resume_at == clock.now + 5  # though the one that knew how long is believed

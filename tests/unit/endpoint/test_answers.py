@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import Reason
+from airflow_provider_modelslab.api.errors import ErrorCode
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing, read_body
 from airflow_provider_modelslab.endpoint import answers
@@ -95,7 +95,7 @@ def test_fetched_failure_says_why() -> None:
     assert body == {"status": "failed", "id": "", "message": "Failed, Try Again: out of memory", "output": ""}
     read = read_body(body)
     assert isinstance(read, Failed)
-    assert read.reason is Reason.JOB_FAILED
+    assert read.code is ErrorCode.JOB_FAILED
 
 
 def test_held_submit_of_a_failed_job_keeps_the_id() -> None:
@@ -103,23 +103,23 @@ def test_held_submit_of_a_failed_job_keeps_the_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "reason"),
+    ("reply", "code"),
     [
-        (lambda style: answers.not_found(), Reason.JOB_LOST),
-        (answers.invalid_key, Reason.AUTHENTICATION),
-        (answers.invalid_request, Reason.VALIDATION),
-        (lambda style: answers.invalid_fields({"prompt": ["is required"]}, style), Reason.VALIDATION),
-        (lambda style: answers.rate_limited(5, 29.2, style), Reason.RATE_LIMIT),
-        (lambda style: answers.server_error(), Reason.TRANSPORT),
+        (lambda style: answers.not_found(), ErrorCode.JOB_LOST),
+        (answers.invalid_key, ErrorCode.AUTHENTICATION),
+        (answers.invalid_request, ErrorCode.VALIDATION),
+        (lambda style: answers.invalid_fields({"prompt": ["is required"]}, style), ErrorCode.VALIDATION),
+        (lambda style: answers.rate_limited(5, 29.2, style), ErrorCode.RATE_LIMIT),
+        (lambda style: answers.server_error(), ErrorCode.TRANSPORT),
     ],
 )
 @pytest.mark.parametrize("style", ["legacy", "documented"])
-def test_errors_are_read_as_what_they_are(reply: Any, reason: Reason, style: Any) -> None:
+def test_errors_are_read_as_what_they_are(reply: Any, code: ErrorCode, style: Any) -> None:
     answer = reply(style)
     read = read_body(answer.body, http_status=answer.status)
     assert isinstance(read, Failed)
-    assert read.reason is reason
-    if reason is Reason.RATE_LIMIT:
+    assert read.code is code
+    if code is ErrorCode.RATE_LIMIT:
         assert read.retry_after == 30
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RateLimitError, Reason, TransportError
+from airflow_provider_modelslab.api.errors import ErrorCode, RateLimitError, TransportError
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
 from airflow_provider_modelslab.plugins.webhook_claims import Claim
 from airflow_provider_modelslab.plugins.webhook_gate import ClosedError, Gate
@@ -100,19 +100,19 @@ async def test_an_answer_about_another_job_is_not_believed() -> None:
 
 
 async def test_a_failure_is_told_to_who_waits_and_may_come_again() -> None:
-    world = World(lambda _: Failed(Reason.JOB_FAILED, "bad clip"))
+    world = World(lambda _: Failed(ErrorCode.JOB_FAILED, "bad clip"))
     assert await world.inbox.take("c", Claim("1")) is Taken.UNCONFIRMED
-    assert [answer for _, _, answer in world.told] == [Failed(Reason.JOB_FAILED, "bad clip")]
+    assert [answer for _, _, answer in world.told] == [Failed(ErrorCode.JOB_FAILED, "bad clip")]
 
 
 async def test_an_unknown_job_is_told_to_nobody() -> None:
-    world = World(lambda _: Failed(Reason.JOB_LOST, "Request not found"))
+    world = World(lambda _: Failed(ErrorCode.JOB_LOST, "Request not found"))
     assert await world.inbox.take("c", Claim("1")) is Taken.UNCONFIRMED
     assert (world.told, world.woken) == ([], [])
 
 
 async def test_an_endpoint_that_is_asked_too_often() -> None:
-    world = World(lambda _: Failed(Reason.RATE_LIMIT, "too many"))
+    world = World(lambda _: Failed(ErrorCode.RATE_LIMIT, "too many"))
     with pytest.raises(RateLimitError):
         await world.inbox.take("c", Claim("1"))
 

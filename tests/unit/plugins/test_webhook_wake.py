@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import Reason
+from airflow_provider_modelslab.api.errors import ErrorCode
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
 from airflow_provider_modelslab.plugins.late import LateApp
 from airflow_provider_modelslab.plugins.webhook import mounted_apps, served_conn_ids
@@ -30,7 +30,10 @@ def trigger(**given: Any) -> ModelsLabVideo2VideoTrigger:
     ("said", "answer"),
     [
         ({"status": "success", "id": 7, "output": [LINK], "proxy_links": [LINK]}, Finished("7", (LINK,))),
-        ({"status": "failed", "id": "", "message": "bad clip"}, Failed(Reason.JOB_FAILED, "bad clip", http_status=200)),
+        (
+            {"status": "failed", "id": "", "message": "bad clip"},
+            Failed(ErrorCode.JOB_FAILED, "bad clip", http_status=200),
+        ),
     ],
 )
 async def test_the_event_is_that_of_the_trigger(
@@ -45,8 +48,8 @@ async def test_the_event_is_that_of_the_trigger(
 def test_what_the_trigger_would_wait_on_wakes_nobody() -> None:
     assert trigger().event_for(Processing(None)) is None
     patient = trigger(poll_policy={"lost_after": 3})
-    assert patient.event_for(Failed(Reason.JOB_LOST, "Request not found")) is None
-    assert trigger().event_for(Failed(Reason.TRANSPORT, "HTTP 500")) is None
+    assert patient.event_for(Failed(ErrorCode.JOB_LOST, "Request not found")) is None
+    assert trigger().event_for(Failed(ErrorCode.TRANSPORT, "HTTP 500")) is None
 
 
 def test_the_trigger_is_known_by_its_path() -> None:

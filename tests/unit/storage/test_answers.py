@@ -14,7 +14,10 @@ from airflow_provider_modelslab.storage.purchase import Attempt, Ledger, Purchas
 
 WANTED = Fingerprint("a request", None)
 NOW = 1_800_000_000.0
-LOST = {"claim": {"request": "a request", "claimed_at": "2027-01-15T08:00:00+00:00"}, "unknown": {"reason": "lost"}}
+LOST = {
+    "claim": {"request": "a request", "claimed_at": "2027-01-15T08:00:00+00:00"},
+    "unknown": {"code": "SystemExit"},
+}
 
 
 def lost(take: int) -> dict[str, dict[str, str]]:

@@ -91,7 +91,7 @@ def test_a_landed_take_is_reused() -> None:
 
 @pytest.mark.parametrize("job", [{Entry.JOB: JOB}, {}])
 def test_a_failed_take_is_followed_by_another(job: Mapping[Entry, Mapping[str, Any]]) -> None:
-    assert decided(entries({**job, Entry.FAILED: {"reason": "job_lost"}})) == Submit(
+    assert decided(entries({**job, Entry.FAILED: {"code": "job_lost"}})) == Submit(
         2, "the job before failed (job_lost)"
     )
 

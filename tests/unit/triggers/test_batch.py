@@ -133,7 +133,7 @@ async def test_an_event_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_connection_without_a_key_is_no_fault_of_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     set_modelslab(monkeypatch, key=None)
     found = event_of(trigger("a", "b"))
-    assert (found["status"], found["reason"], found["job_id"]) == ("error", "authentication", None)
+    assert (found["status"], found["code"], found["job_id"]) == ("error", "authentication", None)
 
 
 def test_a_batch_of_nothing_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

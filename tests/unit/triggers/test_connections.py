@@ -12,7 +12,7 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger
 
-from airflow_provider_modelslab.api.errors import Reason, TransportError
+from airflow_provider_modelslab.api.errors import ErrorCode, TransportError
 from airflow_provider_modelslab.api.polling import PollPolicy
 from airflow_provider_modelslab.hooks import modelslab
 from airflow_provider_modelslab.triggers import connections
@@ -80,7 +80,7 @@ async def test_after_some_minutes_it_is_an_error_that_says_what_to_look_at(
     monkeypatch.setattr(connections, "_PATIENCE", 0.05)
     trouble(AWAY, 1000)
     event = await aevent_of(make())
-    assert (event["status"], event["reason"]) == ("error", Reason.TRANSPORT)
+    assert (event["status"], event["code"]) == ("error", ErrorCode.TRANSPORT)
     for part in ("'modelslab_default'", "API_SERVER_ERROR: 503", "goes on", "clear"):
         assert part in event["message"]
 
@@ -101,5 +101,5 @@ async def test_a_missing_key_is_told_at_once(
     asked = trouble(AWAY, 0)
     set_modelslab(monkeypatch, key=None)
     event = await aevent_of(make())
-    assert (event["status"], event["reason"]) == ("error", Reason.AUTHENTICATION)
+    assert (event["status"], event["code"]) == ("error", ErrorCode.AUTHENTICATION)
     assert len(asked) == 1

@@ -73,7 +73,7 @@ def test_the_event_of_a_finished_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_event_of_a_failed_job(monkeypatch: pytest.MonkeyPatch) -> None:
     got, _ = event({"status": "failed", "id": "", "message": "no frames in the clip", "output": ""}, monkeypatch)
-    assert (got["status"], got["reason"], got["job_id"]) == ("error", "job_failed", "7")
+    assert (got["status"], got["code"], got["job_id"]) == ("error", "job_failed", "7")
     error = error_from_event(got)
     assert isinstance(error, JobFailedError)
     assert "no frames in the clip" in str(error)
@@ -84,25 +84,25 @@ def test_an_unknown_job_is_lost_once_it_is_old_enough(monkeypatch: pytest.Monkey
     got, server = event([unknown, DONE], monkeypatch)
     assert (got["status"], server.posts) == ("success", 2)  # just submitted: not there yet
     got, server = event(unknown, monkeypatch, submitted_at=time.time() - 61)
-    assert (got["reason"], server.posts) == ("job_lost", 1)
+    assert (got["code"], server.posts) == ("job_lost", 1)
 
 
 def test_a_refused_key_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     got, server = event({"status": "error", "message": "Invalid API key"}, monkeypatch)
-    assert (got["reason"], server.posts) == ("authentication", 1)
+    assert (got["code"], server.posts) == ("authentication", 1)
 
 
 def test_a_connection_that_lost_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     set_modelslab(monkeypatch, key=None)
     got = event_of(trigger())
-    assert (got["status"], got["reason"]) == ("error", "authentication")
+    assert (got["status"], got["code"]) == ("error", "authentication")
     assert "'modelslab_default' has no API key" in got["message"]
 
 
 def test_the_deadline_is_a_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
     # As after a restart long after the deadline: one last look, then the end, however long the trigger runs itself.
     got, server = event(WAIT, monkeypatch, submitted_at=time.time() - 7200, deadline=time.time() - 3600)
-    assert (got["reason"], server.posts) == ("timeout", 1)
+    assert (got["code"], server.posts) == ("timeout", 1)
     assert "3600 s after its submission" in got["message"]
     assert isinstance(error_from_event(got), JobTimeoutError)
     got, server = event(DONE, monkeypatch, submitted_at=time.time() - 7200, deadline=time.time() - 3600)
@@ -113,7 +113,7 @@ def test_the_deadline_ends_a_wait_that_never_gets_an_answer(monkeypatch: pytest.
     with ScriptedServer(Answer({"status": "error"}, status=503)) as server:
         set_modelslab(monkeypatch, server.url)
         got = event_of(trigger(deadline=time.time() + 0.1))
-    assert got["reason"] == "timeout"
+    assert got["code"] == "timeout"
     assert server.posts >= 1
 
 
