@@ -127,12 +127,7 @@ class ModelsLabHook(BaseHook):
     def _async_client(self, connection: Connection) -> AsyncModelsLabClient:
         from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
 
-        return AsyncModelsLabClient(
-            self._key(connection),
-            base_url=_base_url(connection),
-            timeouts=self.timeouts,
-            submit_policy=self.submit_policy,
-        )
+        return AsyncModelsLabClient(self._key(connection), base_url=_base_url(connection), timeouts=self.timeouts)
 
     def _key(self, connection: Connection) -> str:
         key = (connection.password or "").strip()

@@ -157,7 +157,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
     async def _is_done(self) -> bool:
         """Look once: a job that is done has not been abandoned. Airflow gives :meth:`on_kill` 30 seconds."""
         try:
-            async with asyncio.timeout(10), (await client_of(self.modelslab_conn_id)).twin() as client:
+            async with asyncio.timeout(10), (await client_of(self.modelslab_conn_id)).clone() as client:
                 return isinstance(await client.fetch(self.job_id), Finished)
         except (ModelsLabError, TimeoutError):
             return False

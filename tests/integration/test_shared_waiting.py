@@ -131,7 +131,7 @@ def test_what_makes_a_connection_another_one() -> None:
         AsyncModelsLabClient(KEY, timeouts=Timeouts(read=1)),
     ):
         assert other.connection != same
-        assert other.twin().connection == other.connection
+        assert other.clone().connection == other.connection
     assert KEY not in repr(same)
 
 
