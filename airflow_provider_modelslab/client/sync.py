@@ -29,7 +29,7 @@ from airflow_provider_modelslab.client.core import (
     check_verify,
 )
 from airflow_provider_modelslab.client.faults import no_reply
-from airflow_provider_modelslab.client.reading import read, read_details, read_message
+from airflow_provider_modelslab.client.reading import read, read_admin, read_message
 
 __all__ = ["ModelsLabClient"]
 
@@ -152,7 +152,7 @@ class ModelsLabClient:
         :raises ModelsLabError: of the kind that the answer tells; :class:`TransportError` when none came.
         """
         call = self._calls.video_server("system_details")
-        return read_details(self._ask(call), call)
+        return read_admin(self._ask(call), call)
 
     def restart_server(self) -> str:
         """Restart the video server; the answer's message. Errors as in :meth:`system_details`."""
