@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_modelslab.api.response import Failed, Finished
+from airflow_provider_modelslab.api.errors import JobNotFinishedError
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.places import destination_of, ledgers_of, read_entries, refuse_to_overwrite
 from airflow_provider_modelslab.cli.running import RUNNING, command, print_record, program, tell
@@ -26,21 +26,17 @@ __all__ = ["land"]
 def land(args: Namespace) -> int | None:
     """Land the result and print the manifest. Where ``submit`` began it, its ledger learns that it has landed."""
     hook = open_hook(args.conn_id)
-    answer = hook.fetch(args.job_id)
-    if isinstance(answer, Failed):
-        raise answer.to_error(args.job_id)
-    if not isinstance(answer, Finished):
-        tell(
-            f"Job {args.job_id} is not done yet (status {answer.status!r}). Wait for it with: {program(args)} show "
-            f"{args.job_id} --watch"
-        )
+    try:
+        finished = hook.fetch_finished(args.job_id)
+    except JobNotFinishedError:
+        tell(f"Job {args.job_id} is not done yet. Wait for it with: {program(args)} show {args.job_id} --watch")
         return RUNNING
-    target = destination_of(hook, args.to, args.job_id, link_suffix(answer.links))
+    target = destination_of(hook, args.to, args.job_id, link_suffix(finished.links))
     require_bucket(hook.get_s3_client(), target.bucket)
     take, job = _known(hook, target, args.job_id)
     if not args.overwrite:
         refuse_to_overwrite(hook, target)
-    manifest = hook.land(job, answer, target, expected_type=job.request.get("output_type"))
+    manifest = hook.land(job, finished, target, expected_type=job.request.get("output_type"))
     if take is not None:
         ledgers_of(hook, target).open(target).landed(take, manifest)
     tell(f"Landed {manifest['uri']}: {manifest['bytes']} bytes, sha256 {manifest['sha256']}")

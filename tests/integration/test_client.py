@@ -34,7 +34,7 @@ from airflow_provider_modelslab.api.errors import (
     TransportError,
 )
 from airflow_provider_modelslab.api.narrow_errors import EndpointSettingsError, EndpointUnreachableError
-from airflow_provider_modelslab.api.polling import PollPolicy, Wait
+from airflow_provider_modelslab.api.polling import Decision, Done, GiveUp, JobPoller, PollPolicy, Wait
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
 from airflow_provider_modelslab.client import aio, sync
@@ -550,8 +550,7 @@ def test_a_bad_request_is_found_before_anything_is_sent() -> None:
 POLICY = PollPolicy(min_interval=1, max_interval=30, jitter=0, warn_after=2)
 
 
-def test_wait_goes_on_through_trouble(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="airflow_provider_modelslab")
+def test_wait_goes_on_through_trouble() -> None:
     steps: list[Step] = [
         Answer({"status": "failed", "id": "", "message": "Request not found"}),
         Reset(),
@@ -579,10 +578,49 @@ def test_wait_goes_on_through_trouble(caplog: pytest.LogCaptureFixture) -> None:
     assert [wait.seconds for wait in told] == pauses
     assert pauses[0] == pytest.approx(10, abs=0.5)
     assert pauses[4] >= 20
-    assert "Job 7: look number 2 in a row failed (transport): No answer from 127.0.0.1" in caplog.text
-    assert "status 'brewing', asking again" in caplog.text
-    assert {record.levelno for record in caplog.records} == {logging.INFO, logging.WARNING}
+    assert [wait.warn for wait in told] == [False, False, True, True, True, False, False]
+    assert [wait.answer and wait.answer.status for wait in told] == [None] * 5 + ["brewing", "processing"]
+
+
+def test_wait_logs_what_is_out_of_the_ordinary(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="airflow_provider_modelslab")
+    steps = error("Bad gateway", 502), error("Bad gateway", 502), Answer({"status": "processing"}), Answer(SUCCESS)
+    now = time.time()
+    with ScriptedServer(*steps) as server, blocking_client(server.url) as client:
+        client.wait("7", submitted_at=now, deadline=now + 60, policy=POLICY, sleep=lambda _: None)
+    assert [record.levelno for record in caplog.records] == [logging.INFO, logging.WARNING]
+    assert all(record.getMessage().startswith("Job 7: ") for record in caplog.records)
     assert KEY not in caplog.text
+
+
+def test_wait_may_poll_before_the_first_pause() -> None:
+    now = time.time()
+    pauses: list[float] = []
+    with (
+        ScriptedServer(Answer({"status": "processing"}), Answer(SUCCESS)) as server,
+        blocking_client(server.url) as client,
+    ):
+        client.wait("7", submitted_at=now, deadline=now + 60, policy=POLICY, poll_now=True, sleep=pauses.append)
+    assert pauses == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("step", "decision"),
+    [
+        (Answer(SUCCESS), Done),
+        (Answer({"status": "processing"}), Wait),
+        (Answer("", 502), Wait),
+        (Reset(), Wait),
+        (Answer({"status": "failed", "message": "Request not found"}), GiveUp),
+        (error("Invalid API key", 401), GiveUp),
+    ],
+)
+def test_poll_asks_once_and_raises_nothing(step: Step, decision: type[Decision]) -> None:
+    now = time.time()
+    poller = JobPoller("7", submitted_at=now - 120, deadline=now + 60, policy=POLICY)
+    with ScriptedServer(step) as server, blocking_client(server.url) as client:
+        assert isinstance(client.poll(poller), decision)
+    assert server.posts == 1
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ async def test_no_repr_and_no_log_line_holds_the_key(
     ):
         await watch.gather()
         shown = repr(waiter) + repr(watch) + repr(shared._groups)
-    assert "look number 2 in a row failed" in caplog.text
+    assert "2 failed poll(s) in a row" in caplog.text
     assert "refused a look because of load" in caplog.text
     assert KEY not in shown + caplog.text
 

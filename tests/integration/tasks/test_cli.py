@@ -225,7 +225,7 @@ def test_interrupting_the_wait_says_how_to_go_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(watching, "_show", pressed)
+        patch.setattr(watching._Progress, "show", pressed)
         message = submit(code=130)
     assert "goes on, and is billed" in message
     assert "show 1 --watch" in message
