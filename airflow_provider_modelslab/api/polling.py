@@ -1,4 +1,4 @@
-"""What to do after each look at a job: one decision object for the blocking wait, the trigger and the sensor.
+"""What to do after each poll of a job: one decision object for the blocking wait, the triggers, the sensor and the CLI.
 
 It does no I/O and never sleeps. Times are wall-clock seconds since the epoch, so a deadline means the same in whichever
 process goes on waiting after a restart.
@@ -13,22 +13,24 @@ from dataclasses import dataclass
 
 from airflow_provider_modelslab.api.errors import JobLostError, JobTimeoutError, ModelsLabError, RateLimitError
 from airflow_provider_modelslab.api.poll_policy import PollPolicy
-from airflow_provider_modelslab.api.response import Answer, Failed, Finished
+from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
 
 __all__ = ["Decision", "Done", "GiveUp", "JobPoller", "PollPolicy", "Wait"]
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Look again after ``seconds``.
+    """Poll again after ``seconds``.
 
-    :param note: what to write in the log, when there is something to say.
+    :param note: a line for the log; empty where nothing is out of the ordinary.
     :param warn: whether the note is a warning.
+    :param answer: the answer of the poll; ``None`` before the first one and after one that failed.
     """
 
     seconds: float
     note: str = ""
     warn: bool = False
+    answer: Processing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Waiting on is of no use; raise ``error``."""
+    """Stop polling and raise ``error``."""
 
     error: ModelsLabError
 
@@ -49,7 +51,7 @@ Decision = Wait | Done | GiveUp
 
 
 class JobPoller:
-    """Decides after each answer or error; a failing look never ends the wait for a paid job before its deadline.
+    """Decides after each answer or error; a failed poll never ends the wait for a paid job before its deadline.
 
     :param job_id: the job, for messages.
     :param submitted_at: when it was submitted (seconds since the epoch); the grace for "not found" counts from here.
@@ -80,7 +82,7 @@ class JobPoller:
         self._uniform = uniform
 
     def first_delay(self) -> float:
-        """Seconds before the first look: until the eta, within the policy's bounds and the deadline."""
+        """Seconds before the first poll: until the eta, within the policy's bounds and the deadline."""
         return self._pause(grow=False)
 
     def on_answer(self, answer: Answer) -> Decision:
@@ -92,11 +94,11 @@ class JobPoller:
         self._failures = self._not_found = 0
         if answer.eta is not None and answer.eta > 0:
             self._eta_at = self._clock() + answer.eta
-        note = "" if answer.status in {"processing", "queued", "pending"} else f"status {answer.status!r}, asking again"
-        return self._wait(self._pause(), note)
+        note = "" if answer.status in {"processing", "queued", "pending"} else f"unknown status {answer.status!r}"
+        return self._wait(self._pause(), note, answer=answer)
 
     def on_error(self, error: ModelsLabError) -> Decision:
-        """What to do after a look that failed."""
+        """What to do after a poll that failed."""
         error.job_id = error.job_id or self.job_id
         if isinstance(error, JobLostError):
             if self._is_lost():
@@ -109,7 +111,7 @@ class JobPoller:
             pause = max(pause, error.retry_after + self._uniform(0, self.policy.min_interval))
         return self._wait(
             pause,
-            f"look number {self._failures} in a row failed ({error.code}): {error.message}",
+            f"{self._failures} failed poll(s) in a row ({error.code}): {error.message}",
             warn=self._failures >= self.policy.warn_after,
         )
 
@@ -119,11 +121,11 @@ class JobPoller:
             self._not_found += 1
         return self._not_found >= self.policy.lost_after
 
-    def _wait(self, pause: float, note: str, *, warn: bool = False) -> Decision:
+    def _wait(self, pause: float, note: str, *, warn: bool = False, answer: Processing | None = None) -> Decision:
         left = self.deadline - self._clock()
         if left <= 0:
             return GiveUp(self._timed_out(note))
-        return Wait(min(pause, left), note, warn)
+        return Wait(min(pause, left), note, warn, answer)
 
     def _timed_out(self, note: str) -> JobTimeoutError:
         waited = self.deadline - self.submitted_at

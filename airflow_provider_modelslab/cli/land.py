@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_modelslab.api.response import Failed, Finished
+from airflow_provider_modelslab.api.errors import JobNotFinishedError
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.places import destination_of, refuse_to_overwrite
 from airflow_provider_modelslab.cli.running import RUNNING, command, print_record, program, tell
@@ -23,20 +23,16 @@ __all__ = ["land"]
 def land(args: Namespace) -> int | None:
     """Land the result and print the manifest. Where ``submit`` began it, its ledger learns that it has landed."""
     hook = open_hook(args.conn_id)
-    answer = hook.fetch(args.job_id)
-    if isinstance(answer, Failed):
-        raise answer.to_error(args.job_id)
-    if not isinstance(answer, Finished):
-        tell(
-            f"Job {args.job_id} is not done yet (status {answer.status!r}). Wait for it with: {program(args)} show "
-            f"{args.job_id} --watch"
-        )
+    try:
+        finished = hook.fetch_finished(args.job_id)
+    except JobNotFinishedError:
+        tell(f"Job {args.job_id} is not done yet. Wait for it with: {program(args)} show {args.job_id} --watch")
         return RUNNING
-    target = destination_of(hook, args.to, args.job_id, link_suffix(answer.links))
+    target = destination_of(hook, args.to, args.job_id, link_suffix(finished.links))
     require_bucket(hook.get_s3_client(), target.bucket)
     if not args.overwrite:
         refuse_to_overwrite(hook, target)
-    manifest = land_found_job(hook, Job(args.job_id, hook.modelslab_conn_id), answer, target)
+    manifest = land_found_job(hook, Job(args.job_id, hook.modelslab_conn_id), finished, target)
     tell(f"Landed {manifest['uri']}: {manifest['bytes']} bytes, sha256 {manifest['sha256']}")
     print_record(manifest, args.output)
     return None

@@ -6,24 +6,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_provider_modelslab.api.errors import ModelsLabError
-from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller
-from airflow_provider_modelslab.api.response import Finished, Processing
 from airflow_provider_modelslab.cli.running import tell
 from airflow_provider_modelslab.jobs.timing import poll_policy
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from airflow_provider_modelslab.api.polling import Wait
+    from airflow_provider_modelslab.api.response import Finished, Processing
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.storage.manifest import Job
 
 __all__ = ["INTERVALS", "watch"]
 
 INTERVALS = (1.0, 15.0)
-"""Seconds of the shortest and the longest pause between two looks."""
+"""Seconds of the shortest and the longest pause between two polls."""
 
 _FRAME = 0.25  # seconds between two updates of the bar
 _LINE = 60.0  # seconds between two lines where nothing changes
@@ -43,7 +43,7 @@ class Screen(Protocol):
 def watch(
     hook: ModelsLabHook, job: Job, *, deadline: float, on_running: Callable[[Processing], object] | None = None
 ) -> Finished:
-    """Look at a job until it is done.
+    """Wait for a job and show how far it is.
 
     :param job: where it does not say when it was submitted, times are told from now on.
     :param deadline: when to give up, in seconds since the epoch.
@@ -52,45 +52,62 @@ def watch(
     :raises ModelsLabError: as soon as waiting on is of no use.
     """
     policy = poll_policy(*INTERVALS)
-    submitted_at = job.submitted_at if job.submitted_at is not None else time.time()
-    poller = JobPoller(job.job_id, submitted_at=submitted_at, deadline=deadline, eta=job.eta, policy=policy)
-    expected = submitted_at + job.eta if job.eta else None
-    text = "submitted"
-    # What an earlier process submitted may be done long since, so it is looked at right away.
-    pause = 0.0 if time.time() - submitted_at > policy.min_interval else poller.first_delay()
     since = "since the submission" if job.submitted_at is not None else "so far"
+    submitted_at = job.submitted_at if job.submitted_at is not None else time.time()
     with _screen(f"Job {job.job_id}", since) as screen:
-        while True:
-            _show(screen, text, submitted_at, expected, pause)
-            try:
-                answer = hook.fetch(job.job_id)
-                decision = poller.on_answer(answer)
-                if isinstance(answer, Processing):
-                    if on_running is not None:
-                        on_running(answer)
-                    text = answer.status
-                    expected = time.time() + answer.eta if answer.eta else expected
-            except ModelsLabError as error:
-                decision = poller.on_error(error)
-            if isinstance(decision, Done):
-                return decision.answer
-            if isinstance(decision, GiveUp):
-                raise decision.error
-            if decision.warn or (decision.note and not decision.note.startswith("status")):
-                text = decision.note
-            pause = decision.seconds
+        progress = _Progress(screen, submitted_at, job.eta, on_running)
+        return hook.wait(
+            replace(job, submitted_at=submitted_at),
+            deadline=deadline,
+            policy=policy,
+            # What an earlier process submitted may be done long since.
+            poll_now=progress.elapsed() > policy.min_interval,
+            sleep=progress.show,
+            on_wait=progress.update,
+        )
 
 
-def _show(screen: Screen, text: str, submitted_at: float, expected: float | None, pause: float) -> None:
-    """Keep the screen up to date for ``pause`` seconds."""
-    until = time.monotonic() + pause
-    while True:
-        now = time.time()
-        screen.update(text, now - submitted_at, None if expected is None or expected <= now else expected - now)
-        left = until - time.monotonic()
-        if left <= 0:
+class _Progress:
+    """What the last poll told of a job, kept on the screen during the pauses."""
+
+    def __init__(
+        self,
+        screen: Screen,
+        submitted_at: float,
+        eta: float | None,
+        on_running: Callable[[Processing], object] | None,
+    ) -> None:
+        self._screen = screen
+        self._submitted_at = submitted_at
+        self._expected = submitted_at + eta if eta else None
+        self._on_running = on_running
+        self._text = "submitted"
+
+    def elapsed(self) -> float:
+        """Seconds since the submission."""
+        return time.time() - self._submitted_at
+
+    def update(self, wait: Wait) -> None:
+        """Take over what a poll told."""
+        if wait.answer is None:
+            self._text = wait.note or self._text
             return
-        time.sleep(min(_FRAME, left))
+        self._text = wait.answer.status
+        if wait.answer.eta:
+            self._expected = time.time() + wait.answer.eta
+        if self._on_running is not None:
+            self._on_running(wait.answer)
+
+    def show(self, seconds: float) -> None:
+        """Keep the screen up to date for so many seconds."""
+        until = time.monotonic() + seconds
+        while True:
+            remaining = self._expected - time.time() if self._expected is not None else 0.0
+            self._screen.update(self._text, self.elapsed(), remaining if remaining > 0 else None)
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(_FRAME, left))
 
 
 @contextmanager

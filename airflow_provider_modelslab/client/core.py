@@ -42,7 +42,7 @@ MAX_ANSWER_BYTES = 16 * 2**20
 
 
 MAX_CONNECTIONS = 200
-"""Connections of one asynchronous client: 10,000 jobs make 370 looks a second, which may take half a second each."""
+"""Connections of one asynchronous client: 10,000 jobs make 370 polls a second, which may take half a second each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Timeouts:
                 raise RequestValidationError.of(f"timeouts.{name}", f"must be above 0 s; got {getattr(self, name)!r}")
 
     def for_reading(self) -> Timeouts:
-        """For calls that the server answers at once: at most 30 s, so that a hung look does not eat up a deadline."""
+        """For calls that the server answers at once: at most 30 s, so that a hung poll does not use up a deadline."""
         return Timeouts(self.connect, min(self.read, 30.0))
 
 

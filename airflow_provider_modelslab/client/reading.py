@@ -18,7 +18,7 @@ from airflow_provider_modelslab.api.response import Answer, Failed, Processing, 
 from airflow_provider_modelslab.client.calls import Call
 from airflow_provider_modelslab.client.core import NoReply, Outcome, Reply
 
-__all__ = ["clean", "read", "read_admin", "read_details", "read_message"]
+__all__ = ["clean", "read", "read_admin", "read_message"]
 
 _MAX_TEXT = 2000
 
@@ -47,7 +47,7 @@ def read(outcome: Outcome, call: Call) -> Answer:
 
 
 def read_admin(outcome: Outcome, call: Call) -> dict[str, Any]:
-    """The answer to a call that administers the server, as the endpoint gave it.
+    """The answer to a call that administers the server or asks for its state, as the endpoint gave it.
 
     :raises ModelsLabError: of the kind that the answer tells; :class:`TransportError` when it tells none.
     """
@@ -64,11 +64,6 @@ def read_admin(outcome: Outcome, call: Call) -> dict[str, Any]:
         )
     cleaned: dict[str, Any] = _clean_value(data, call)
     return cleaned
-
-
-def read_details(outcome: Outcome, call: Call) -> dict[str, Any]:
-    """The answer to ``system_details``: ``model_count``, ``queue_time``, and whatever else the server tells."""
-    return read_admin(outcome, call)
 
 
 def read_message(outcome: Outcome, call: Call) -> str:

@@ -68,7 +68,7 @@ class _Seat:
         groups = of_this_loop(_groups)
         group = groups.get(self._client.connection)
         if group is None:
-            group = groups[self._client.connection] = _Group(SharedWaiter(self._client.twin()))
+            group = groups[self._client.connection] = _Group(SharedWaiter(self._client.clone()))
         group.users += 1
         self._group = group
         return group.waiter

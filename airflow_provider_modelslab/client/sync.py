@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Self
 
 import requests
@@ -13,7 +14,8 @@ from requests.auth import AuthBase
 
 from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
 from airflow_provider_modelslab.api.errors import ModelsLabError
-from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller, PollPolicy, Wait
+from airflow_provider_modelslab.api.poll_policy import PollPolicy
+from airflow_provider_modelslab.api.polling import Decision, GiveUp, JobPoller, Wait
 from airflow_provider_modelslab.api.response import Answer, Finished, Processing
 from airflow_provider_modelslab.client.attempts import Repeat, SubmitAttempts
 from airflow_provider_modelslab.client.calls import Call, Calls
@@ -29,7 +31,7 @@ from airflow_provider_modelslab.client.core import (
     check_verify,
 )
 from airflow_provider_modelslab.client.faults import no_reply
-from airflow_provider_modelslab.client.reading import read, read_details, read_message
+from airflow_provider_modelslab.client.reading import read, read_admin, read_message
 
 __all__ = ["ModelsLabClient"]
 
@@ -98,13 +100,21 @@ class ModelsLabClient:
             time.sleep(step.seconds)
 
     def fetch(self, job_id: str) -> Answer:
-        """Look at a job once. A job that failed or is unknown is an answer, :class:`Failed`, too.
+        """Fetch a job's state once. A job that failed or is unknown is an answer, :class:`Failed`, too.
 
         :raises RequestValidationError: for an empty id.
         :raises TransportError: when no answer came.
         """
         call = self._calls.fetch(job_id)
         return read(self._ask(call), call)
+
+    def poll(self, poller: JobPoller) -> Decision:
+        """Fetch a job's state once and decide what to do next; an error is not raised, but decided on."""
+        try:
+            answer = self.fetch(poller.job_id)
+        except ModelsLabError as error:
+            return poller.on_error(error)
+        return poller.on_answer(answer)
 
     def wait(
         self,
@@ -114,37 +124,33 @@ class ModelsLabClient:
         deadline: float,
         eta: float | None = None,
         policy: PollPolicy | None = None,
+        poll_now: bool = False,
         sleep: Callable[[float], object] = time.sleep,
         on_wait: Callable[[Wait], object] | None = None,
     ) -> Finished:
-        """Look at a job until it is done, paced by :class:`~airflow_provider_modelslab.api.polling.JobPoller`.
+        """Poll a job until it is done, as :class:`~airflow_provider_modelslab.api.polling.JobPoller` decides.
 
         :param submitted_at: seconds since the epoch.
         :param deadline: when to give up, in seconds since the epoch.
         :param eta: seconds, from the answer to the submit.
-        :param on_wait: called before each pause, with it; for heartbeats.
+        :param poll_now: do not pause before the first poll, for a job that may have ended long ago.
+        :param sleep: called with the seconds of each pause.
+        :param on_wait: called before each pause, with the decision that made it; by default its note is logged.
         :raises RequestValidationError: for an empty id.
         :raises JobTimeoutError: when the deadline passed.
         :raises ModelsLabError: of the kind that the endpoint tells, as soon as waiting on is of no use.
         """
         self._calls.fetch(job_id)
         poller = JobPoller(job_id, submitted_at=submitted_at, deadline=deadline, eta=eta, policy=policy)
-        pause = Wait(poller.first_delay())
-        while True:
-            if pause.note:
-                logger.log(logging.WARNING if pause.warn else logging.INFO, "Job %s: %s", job_id, pause.note)
-            if on_wait is not None:
-                on_wait(pause)
-            sleep(pause.seconds)
-            try:
-                decision = poller.on_answer(self.fetch(job_id))
-            except ModelsLabError as error:
-                decision = poller.on_error(error)
-            if isinstance(decision, Done):
-                return decision.answer
-            if isinstance(decision, GiveUp):
-                raise decision.error
-            pause = decision
+        on_wait = on_wait or partial(_log_note, job_id)
+        decision: Decision = Wait(0.0 if poll_now else poller.first_delay())
+        while isinstance(decision, Wait):
+            on_wait(decision)
+            sleep(decision.seconds)
+            decision = self.poll(poller)
+        if isinstance(decision, GiveUp):
+            raise decision.error
+        return decision.answer
 
     def system_details(self) -> dict[str, Any]:
         """What the video server tells of itself, such as ``model_count`` and ``queue_time``.
@@ -152,7 +158,7 @@ class ModelsLabClient:
         :raises ModelsLabError: of the kind that the answer tells; :class:`TransportError` when none came.
         """
         call = self._calls.video_server("system_details")
-        return read_details(self._ask(call), call)
+        return read_admin(self._ask(call), call)
 
     def restart_server(self) -> str:
         """Restart the video server; the answer's message. Errors as in :meth:`system_details`."""
@@ -216,6 +222,11 @@ class ModelsLabClient:
                 timed_out=isinstance(error, requests.Timeout),
                 timeouts=timeouts,
             )
+
+
+def _log_note(job_id: str, wait: Wait) -> None:
+    if wait.note:
+        logger.log(logging.WARNING if wait.warn else logging.INFO, "Job %s: %s", job_id, wait.note)
 
 
 class _Body:

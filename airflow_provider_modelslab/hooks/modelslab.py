@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from dataclasses import replace
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.sdk import BaseHook
 
-from airflow_provider_modelslab.api.errors import AuthenticationError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import AuthenticationError, JobNotFinishedError, StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import scrub
-from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.api.response import Failed, Finished
 from airflow_provider_modelslab.client.core import DEFAULT_BASE_URL, SubmitPolicy, Timeouts, normalise_base_url
 from airflow_provider_modelslab.connection_form import field_behaviour, form_widgets
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
@@ -21,13 +22,14 @@ from airflow_provider_modelslab.storage.manifest import Job, landed_manifest, se
 from airflow_provider_modelslab.storage.profile import S3Profile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from airflow.sdk import Connection
     from mypy_boto3_s3 import S3Client
 
     from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
-    from airflow_provider_modelslab.api.polling import PollPolicy
+    from airflow_provider_modelslab.api.poll_policy import PollPolicy
+    from airflow_provider_modelslab.api.polling import Decision, Wait
     from airflow_provider_modelslab.api.response import Answer
     from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
     from airflow_provider_modelslab.client.sync import ModelsLabClient
@@ -127,12 +129,7 @@ class ModelsLabHook(BaseHook):
     def _async_client(self, connection: Connection) -> AsyncModelsLabClient:
         from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
 
-        return AsyncModelsLabClient(
-            self._key(connection),
-            base_url=_base_url(connection),
-            timeouts=self.timeouts,
-            submit_policy=self.submit_policy,
-        )
+        return AsyncModelsLabClient(self._key(connection), base_url=_base_url(connection), timeouts=self.timeouts)
 
     def _key(self, connection: Connection) -> str:
         key = (connection.password or "").strip()
@@ -175,21 +172,64 @@ class ModelsLabHook(BaseHook):
         return self.submit_policy.max_wait + self.timeouts.connect + self.timeouts.read + 60.0
 
     def fetch(self, job_id: str) -> Answer:
-        """Look at a job once."""
+        """Fetch a job's state once, see :meth:`ModelsLabClient.fetch`."""
         return self.get_conn().fetch(job_id)
 
-    def wait(self, job: Job, *, deadline: float, policy: PollPolicy | None = None) -> Finished:
-        """Block until the job is done.
+    def fetch_finished(self, job_id: str) -> Finished:
+        """Fetch the answer of a job that is done.
+
+        :raises JobNotFinishedError: while it runs.
+        :raises TransportError: when no answer came.
+        :raises ModelsLabError: of the kind that the answer tells.
+        """
+        answer = self.fetch(job_id)
+        if isinstance(answer, Finished):
+            return answer
+        if isinstance(answer, Failed):
+            raise answer.to_error(job_id)
+        raise JobNotFinishedError(
+            f"The job is not done yet (status {answer.status!r}); wait for it with ModelsLabVideo2VideoSensor first",
+            job_id=job_id,
+        )
+
+    def poll(self, job: Job, *, policy: PollPolicy | None = None) -> Decision:
+        """Poll a job once, without a deadline.
+
+        :return: ``Done`` with the answer; ``GiveUp`` with the error, for a job that failed or is lost and for a refused
+            key; ``Wait`` while the job runs, and after a poll that failed for another reason.
+        :raises AuthenticationError: when the connection has no key.
+        """
+        from airflow_provider_modelslab.api.polling import JobPoller
+
+        submitted_at = _submission_time(job)
+        return self.get_conn().poll(
+            JobPoller(job.job_id, submitted_at=submitted_at, deadline=math.inf, eta=job.eta, policy=policy)
+        )
+
+    def wait(
+        self,
+        job: Job,
+        *,
+        deadline: float,
+        policy: PollPolicy | None = None,
+        poll_now: bool = False,
+        sleep: Callable[[float], object] = time.sleep,
+        on_wait: Callable[[Wait], object] | None = None,
+    ) -> Finished:
+        """Block until the job is done; see :meth:`ModelsLabClient.wait`.
 
         :param deadline: when to give up, in seconds since the epoch.
         :raises JobTimeoutError: at the deadline; :class:`JobFailedError`, :class:`JobLostError` and the like before.
         """
         return self.get_conn().wait(
             job.job_id,
-            submitted_at=job.submitted_at if job.submitted_at is not None else time.time(),
+            submitted_at=_submission_time(job),
             deadline=deadline,
             eta=job.eta,
             policy=policy,
+            poll_now=poll_now,
+            sleep=sleep,
+            on_wait=on_wait,
         )
 
     def system_details(self) -> dict[str, Any]:
@@ -338,6 +378,11 @@ class ModelsLabHook(BaseHook):
     def reset_s3(self, *, deploy_type: str = "video") -> str:
         """Make the vendor's server forget its S3 details; results then live for 24 hours."""
         return self.get_conn().reset_s3(deploy_type=deploy_type)
+
+
+def _submission_time(job: Job) -> float:
+    """When the job was submitted, in seconds since the epoch; now, where only its id is known."""
+    return job.submitted_at if job.submitted_at is not None else time.time()
 
 
 def _base_url(connection: Connection) -> str:

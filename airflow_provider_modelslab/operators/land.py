@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_modelslab.api.errors import JobNotFinishedError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.lineage.clip import JobReport
 from airflow_provider_modelslab.lineage.report import reported
@@ -92,16 +92,8 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
 
     def _finished(self, hook: ModelsLabHook, job: Job) -> Finished:
         """The result: as the manifest tells it, else as the endpoint does."""
-        from airflow_provider_modelslab.api.response import Failed, Finished
+        from airflow_provider_modelslab.api.response import Finished
 
         if isinstance(self.job, dict) and self.job.get("links"):
             return Finished(job.job_id, tuple(self.job["links"]), generation_time=self.job.get("generation_time_s"))
-        answer = hook.fetch(job.job_id)
-        if isinstance(answer, Finished):
-            return answer
-        if isinstance(answer, Failed):
-            raise answer.to_error(job.job_id)
-        raise JobNotFinishedError(
-            f"The job is not done yet (status {answer.status!r}); wait for it with ModelsLabVideo2VideoSensor first",
-            job_id=job.job_id,
-        )
+        return hook.fetch_finished(job.job_id)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, conf
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
-from airflow_provider_modelslab.api.errors import JobTimeoutError, ModelsLabError, TransportError, error_from_event
+from airflow_provider_modelslab.api.errors import JobTimeoutError, ModelsLabError, error_from_event
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.links.media import ModelsLabJobLink, tell_links
 
@@ -30,15 +30,15 @@ __all__ = ["ModelsLabVideo2VideoSensor"]
 class ModelsLabVideo2VideoSensor(BaseSensorOperator):
     """Wait until a job is done, in ``poke`` or ``reschedule`` mode or in the triggerer, and return its manifest.
 
-    A look that fails (the network, the endpoint's 5xx, its rate limit) never ends the wait; a refused key, a failed job
-    and a job that the endpoint does not know do. The sensor only reads, so it can be cleared and retried at no cost.
+    A failed poll (network error, HTTP 5xx, rate limit) never ends the wait; a refused key, a failed job and a job that
+    the endpoint does not know do. The sensor only reads, so it can be cleared and retried at no cost.
 
     :param job: the job (templated): its id, or the manifest of the task that submitted it.
     :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection goes before it.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
-    :param poke_interval: seconds between two looks; in the triggerer the longest pause. In ``reschedule`` mode keep it
-        at 15 or more: an executor may tell of the end of a look only 5 seconds later, and Airflow fails a sensor that
-        is queued again by then.
+    :param poke_interval: seconds between two polls; in the triggerer the longest pause. In ``reschedule`` mode keep it
+        at 15 or more: an executor may report the end of a poke up to 5 seconds late, and Airflow fails a sensor that is
+        queued again by then.
     """
 
     template_fields: Sequence[str] = ("job", "modelslab_conn_id")
@@ -74,17 +74,17 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
         return ModelsLabHook(self._submitted.conn_id)
 
     def execute(self, context: Context) -> Any:
-        """Look once; wait in the triggerer when the job is not done and the sensor is deferrable."""
+        """Poll once; wait in the triggerer when the job is not done and the sensor is deferrable."""
         tell_links(context, self, job_id=self._submitted.job_id, conn_id=self._submitted.conn_id)
         if not self.deferrable:
             return super().execute(context)
         try:
-            looked = self.poke(context)
+            poked = self.poke(context)
         except ModelsLabError as error:
             self._fail(error)
-        if not looked.is_done:
+        if not poked.is_done:
             self._defer(context)
-        return looked.xcom_value
+        return poked.xcom_value
 
     def _defer(self, context: Context) -> NoReturn:
         from airflow_provider_modelslab.api.poll_policy import PollPolicy
@@ -108,16 +108,12 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look at the job once."""
-        from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller
+        """Poll the job once."""
+        from airflow_provider_modelslab.api.polling import Done, GiveUp
         from airflow_provider_modelslab.storage.manifest import finished_manifest
 
         job = self._submitted
-        poller = JobPoller(job.job_id, submitted_at=self._since(context), deadline=math.inf)
-        try:
-            decision = poller.on_answer(self.hook.fetch(job.job_id))
-        except TransportError as error:
-            decision = poller.on_error(error)
+        decision = self.hook.poll(replace(job, submitted_at=self._since(context)))
         if isinstance(decision, Done):
             return PokeReturnValue(is_done=True, xcom_value=finished_manifest(job, decision.answer))
         if isinstance(decision, GiveUp):

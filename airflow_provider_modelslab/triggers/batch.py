@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelsLabBatchTrigger"]
 
 _MOST_ENDED = 1000
-"""Jobs that one event reports at most, some 300 kB; the others are found ended at the first look of the next wait."""
+"""Jobs that one event reports at most, some 300 kB; the others are found ended at the first poll of the next wait."""
 
 
 class ModelsLabBatchTrigger(BaseTrigger):
@@ -33,7 +33,7 @@ class ModelsLabBatchTrigger(BaseTrigger):
 
     The event is ``{"status": "success", "ended": [...], "waiting": n}``: each ended job as the single trigger's event
     tells it, a failure among them too, and how many have not ended or are not reported yet. It is
-    ``{"status": "error", ...}`` when nothing could be looked at, for want of a usable connection. All times are of the
+    ``{"status": "error", ...}`` when nothing could be polled, for want of a usable connection. All times are of the
     wall clock, so a trigger that is started again elsewhere waits until the same moments.
 
     :param jobs: for each job ``job_id``, ``submitted_at`` and ``deadline`` (seconds since the epoch), and ``eta``

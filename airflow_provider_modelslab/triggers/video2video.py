@@ -102,7 +102,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
     def event_for(self, answer: Answer) -> dict[str, Any] | None:
         """The payload that :meth:`run` would send after this answer; ``None`` where it would wait on.
 
-        For whoever learns of the job's end before the next look does.
+        For the webhook, which learns that the job has ended before the next poll does.
         """
         policy = PollPolicy.from_dict(self.poll_policy)
         poller = JobPoller(self.job_id, submitted_at=self.submitted_at, deadline=self.deadline, policy=policy)
@@ -141,7 +141,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         """
         if await self._is_done():
             self.log.info(
-                "The wait for job %s was ended, and the job is done: a webhook woke the task before the next look, or "
+                "The wait for job %s was ended, and the job is done: a webhook woke the task before the next poll, or "
                 "the task was marked or cleared",
                 self.job_id,
             )
@@ -155,9 +155,9 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
             await sync_to_async(self._abandon)(S3Uri.parse(self.ledger))
 
     async def _is_done(self) -> bool:
-        """Look once: a job that is done has not been abandoned. Airflow gives :meth:`on_kill` 30 seconds."""
+        """Fetch once: a job that is done has not been abandoned. Airflow gives :meth:`on_kill` 30 seconds."""
         try:
-            async with asyncio.timeout(10), (await client_of(self.modelslab_conn_id)).twin() as client:
+            async with asyncio.timeout(10), (await client_of(self.modelslab_conn_id)).clone() as client:
                 return isinstance(await client.fetch(self.job_id), Finished)
         except (ModelsLabError, TimeoutError):
             return False

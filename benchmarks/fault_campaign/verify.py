@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.storage.ledger import TaskKey
 from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
+
 from airflow_provider_modelslab.storage.uri import S3Uri
 from benchmarks.fault_campaign.attempt import DAG_ID, TASK_ID
 from benchmarks.fault_campaign.clip import Clip

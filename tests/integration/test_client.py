@@ -1,4 +1,7 @@
-"""Both clients against a real server that misbehaves by script. What counts is how many POSTs arrived."""
+"""Both clients against a real server that misbehaves by script. What counts is how many POSTs arrived.
+
+The asynchronous client only fetches, so what both have in common is tested with ``fetch``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import aiohttp
 import pytest
 import trustme
 
@@ -20,6 +22,7 @@ from airflow_provider_modelslab import __version__
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
     EndpointSettingsError,
+    EndpointUnreachableError,
     ErrorCode,
     JobFailedError,
     JobLostError,
@@ -32,13 +35,13 @@ from airflow_provider_modelslab.api.errors import (
     SubmissionUnknownError,
     TransportError,
 )
-from airflow_provider_modelslab.api.polling import PollPolicy, Wait
+from airflow_provider_modelslab.api.polling import Decision, Done, GiveUp, JobPoller, PollPolicy, Wait
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
 from airflow_provider_modelslab.client import aio, sync
 from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
 from airflow_provider_modelslab.client.core import Timeouts
-from tests.support.clients import KEY, QUICK, SHORT, Driver, Kwargs
+from tests.support.clients import KEY, SHORT, Fetcher, blocking_client
 from tests.support.scripted_server import Answer, Hang, HangUp, Reset, ScriptedServer, Step, free_port
 
 REQUEST = Video2VideoRequest(
@@ -68,8 +71,13 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["requests", "aiohttp"])
-def client(request: pytest.FixtureRequest) -> Driver:
-    return Driver(request.param)
+def fetch(request: pytest.FixtureRequest) -> Fetcher:
+    return Fetcher(request.param)
+
+
+def submit(url: str, request: Video2VideoRequest = REQUEST, **options: Any) -> Finished | Processing:
+    with blocking_client(url, **options) as client:
+        return client.submit(request)
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +171,10 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_submit_is_never_sent_twice_unless_it_was_refused(
-    client: Driver, case: Case, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_submit_is_never_sent_twice_unless_it_was_refused(case: Case, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with ScriptedServer(*case.steps) as server, pytest.raises(ModelsLabError) as caught:
-        client.one(server.url, "submit", REQUEST)
+        submit(server.url)
     assert type(caught.value) is case.raises
     assert server.posts == case.posts
     assert server.connections == case.posts
@@ -190,9 +196,9 @@ def assert_nothing_leaks(error: ModelsLabError, log: str) -> None:
     assert error.__context__ is None
 
 
-def test_the_message_of_an_unknown_submit_says_what_to_do(client: Driver) -> None:
+def test_the_message_of_an_unknown_submit_says_what_to_do() -> None:
     with ScriptedServer(Hang()) as server, pytest.raises(SubmissionUnknownError) as caught:
-        client.one(server.url, "submit", REQUEST)
+        submit(server.url)
     message = str(caught.value)
     assert "no answer within 0.3 s" in message
     assert "running and billed" in message
@@ -201,21 +207,19 @@ def test_the_message_of_an_unknown_submit_says_what_to_do(client: Driver) -> Non
     assert "track_id dag-1" in message
 
 
-def test_an_answer_without_end_is_not_read_to_its_end(client: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_without_end_is_not_read_to_its_end(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "MAX_ANSWER_BYTES", 100_000)
     monkeypatch.setattr(aio, "MAX_ANSWER_BYTES", 100_000)
-    with ScriptedServer(Answer("x" * 1_000_000)) as server, pytest.raises(SubmissionUnknownError, match="100000 bytes"):
-        client.one(server.url, "submit", REQUEST)
+    with ScriptedServer(Answer("x" * 1_000_000)) as server, pytest.raises(TransportError, match="100000 bytes"):
+        fetch(server.url, "7")
     assert server.posts == 1
 
 
-def test_a_redirect_says_where_to_and_hands_on_nothing(client: Driver) -> None:
+def test_a_redirect_says_where_to_and_hands_on_nothing(fetch: Fetcher) -> None:
     with ScriptedServer(Answer(SUCCESS)) as other:
         location = {"Location": f"{other.url}/elsewhere?token=abc"}
-        with ScriptedServer(Answer("", 307, location)) as server, pytest.raises(TransportError) as caught:
-            client.run(server.url, ("submit", REQUEST))
-        with ScriptedServer(Answer("", 307, location)) as server, pytest.raises(TransportError):
-            client.run(server.url, ("fetch", "7"))
+        with ScriptedServer(Answer("", 307, location)) as server, pytest.raises(EndpointSettingsError) as caught:
+            fetch(server.url, "7")
         assert other.connections == 0
     assert "redirect to http://127.0.0.1" in str(caught.value)
     assert "base URL" in str(caught.value)
@@ -229,17 +233,17 @@ REFUSALS: list[tuple[Step, ...]] = [
 
 
 @pytest.mark.parametrize("refusals", REFUSALS, ids=["once", "twice"])
-def test_a_refused_submit_is_sent_again(client: Driver, refusals: tuple[Step, ...]) -> None:
+def test_a_refused_submit_is_sent_again(refusals: tuple[Step, ...]) -> None:
     with ScriptedServer(*refusals, Answer(PROCESSING)) as server:
-        answer = client.one(server.url, "submit", REQUEST)
+        answer = submit(server.url)
     assert answer == Processing("147", eta=960.0, future_links=("https://r2.example/b.gif",))
     assert server.posts == len(refusals) + 1
     assert len({request.body for request in server.requests}) == 1
 
 
-def test_what_a_submit_sends(client: Driver) -> None:
+def test_what_a_submit_sends() -> None:
     with ScriptedServer(Answer(SUCCESS)) as server:
-        answer = client.one(server.url, "submit", REQUEST)
+        answer = submit(server.url)
     assert answer == Finished("500", ("https://r2.example/a.gif",), {"seed": 7})
     (received,) = server.requests
     assert received.method == "POST"
@@ -257,29 +261,31 @@ def test_what_a_submit_sends(client: Driver) -> None:
     assert "authorization" not in received.headers
 
 
-def test_a_submit_uses_a_connection_of_its_own(client: Driver) -> None:
+def test_a_submit_uses_a_connection_of_its_own() -> None:
     """A kept connection that the server has closed would end in a reset: lost, or arrived? Nobody could tell."""
-    with ScriptedServer(Answer({"status": "processing"}, hang_up=True), Answer(SUCCESS)) as server:
-        fetched, submitted = client.run(server.url, ("fetch", "7"), ("submit", REQUEST))
-    assert isinstance(fetched, Processing)
-    assert isinstance(submitted, Finished)
+    answers = Answer({"status": "processing"}, hang_up=True), Answer(SUCCESS)
+    with ScriptedServer(*answers) as server, blocking_client(server.url) as client:
+        assert isinstance(client.fetch("7"), Processing)
+        assert isinstance(client.submit(REQUEST), Finished)
     assert (server.posts, server.connections) == (2, 2)
 
 
-def test_polls_share_a_connection(client: Driver) -> None:
+def test_polls_share_a_connection(fetch: Fetcher) -> None:
     with ScriptedServer(Answer({"status": "processing"})) as server:
-        client.run(server.url, ("fetch", "7"), ("fetch", "7"), ("fetch", "8"))
+        fetch(server.url, "7", "7", "8")
     assert (server.posts, server.connections) == (3, 1)
 
 
-def test_nobody_listens(client: Driver, caplog: pytest.LogCaptureFixture) -> None:
+def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with pytest.raises(TransportError, match=r"Tried 3 time\(s\).*no job was started") as caught:
-        client.one(f"http://127.0.0.1:{free_port()}", "submit", REQUEST)
+        submit(f"http://127.0.0.1:{free_port()}")
     assert_nothing_leaks(caught.value, caplog.text)
 
 
-def test_the_name_does_not_resolve(client: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def lookups(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The host names that were looked up, all in vain."""
     lookups: list[object] = []
 
     def fail(host: object, *_: object, **__: object) -> NoReturn:
@@ -287,103 +293,138 @@ def test_the_name_does_not_resolve(client: Driver, monkeypatch: pytest.MonkeyPat
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    with pytest.raises(TransportError, match=r"did not reach api\.example: gaierror: Name or service not known"):
-        client.one("https://api.example", "submit", REQUEST)
+    return lookups
+
+
+def test_a_submit_is_repeated_when_the_name_does_not_resolve(lookups: list[object]) -> None:
+    with pytest.raises(EndpointUnreachableError, match=r"did not reach api\.example"):
+        submit("https://api.example")
     assert lookups == ["api.example"] * 3
 
 
-def test_a_handshake_that_hangs_is_no_submit(client: Driver) -> None:
+def test_the_name_does_not_resolve(fetch: Fetcher, lookups: list[object]) -> None:
+    with pytest.raises(TransportError, match=r"api\.example: gaierror: Name or service not known"):
+        fetch("https://api.example", "7")
+    assert lookups == ["api.example"]
+
+
+def test_a_handshake_that_hangs_is_no_submit() -> None:
+    with ScriptedServer(Hang(), silent=True) as server, pytest.raises(EndpointUnreachableError):
+        submit(f"https://127.0.0.1:{server.port}", timeouts=Timeouts(0.1, 5))
+    assert (server.posts, server.connections) == (0, 3)
+
+
+def test_a_handshake_that_hangs(fetch: Fetcher) -> None:
     with (
         ScriptedServer(Hang(), silent=True) as server,
         pytest.raises(TransportError, match=r"no connection within 0\.1"),
     ):
-        client.one(f"https://127.0.0.1:{server.port}", "submit", REQUEST, timeouts=Timeouts(0.1, 5))
-    assert (server.posts, server.connections) == (0, 3)
+        fetch(f"https://127.0.0.1:{server.port}", "7", timeouts=Timeouts(0.1, 5))
+    assert (server.posts, server.connections) == (0, 1)
 
 
-def test_a_certificate_that_is_not_trusted_ends_at_once(
-    client: Driver, server_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+def test_a_submit_is_not_repeated_when_the_certificate_is_not_trusted(server_tls: ssl.SSLContext) -> None:
+    with ScriptedServer(Answer(SUCCESS), tls=server_tls) as server, pytest.raises(EndpointSettingsError):
+        submit(server.url)
+    assert (server.posts, server.connections) == (0, 1)
+
+
+def test_a_certificate_that_is_not_trusted(
+    fetch: Fetcher, server_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with ScriptedServer(Answer(SUCCESS), tls=server_tls) as server, pytest.raises(TransportError) as caught:
-        client.one(server.url, "submit", REQUEST)
+        fetch(server.url, "7")
     assert (server.posts, server.connections) == (0, 1)
     assert "SSLCertVerificationError: unable to get local issuer certificate" in str(caught.value)
-    assert "CA file" in str(caught.value)
     assert_nothing_leaks(caught.value, caplog.text)
 
 
 def test_a_ca_file_by_argument_and_by_environment(
-    client: Driver, server_tls: ssl.SSLContext, ca_file: str, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server_tls: ssl.SSLContext, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ScriptedServer(Answer(SUCCESS), tls=server_tls) as server:
-        assert client.one(server.url, "submit", REQUEST, verify=ca_file).job_id == "500"
+        assert isinstance(fetch(server.url, "7", verify=ca_file)[0], Finished)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca_file)
-        assert client.one(server.url, "submit", REQUEST).job_id == "500"
+        assert isinstance(fetch(server.url, "7")[0], Finished)
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", f"{ca_file}.gone")
-        with pytest.raises(TransportError, match="CA file"):
-            client.one(server.url, "submit", REQUEST)
+        with pytest.raises(TransportError):
+            fetch(server.url, "7")
+        with pytest.raises(EndpointSettingsError):
+            submit(server.url)
     assert server.posts == 2
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 def test_verification_can_be_switched_off_whatever_the_environment_says(
-    client: Driver, server_tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server_tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(str(other))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
     with ScriptedServer(Answer(SUCCESS), tls=server_tls) as server:
-        assert client.one(server.url, "submit", REQUEST, verify=False).job_id == "500"
+        assert isinstance(fetch(server.url, "7", verify=False)[0], Finished)
 
 
-def test_a_tls_connection_cut_after_the_body_is_unknown(
-    client: Driver, server_tls: ssl.SSLContext, ca_file: str
-) -> None:
+def test_a_tls_connection_cut_after_the_body_is_unknown(server_tls: ssl.SSLContext, ca_file: str) -> None:
     with ScriptedServer(HangUp(), tls=server_tls) as server, pytest.raises(SubmissionUnknownError):
-        client.one(server.url, "submit", REQUEST, verify=ca_file)
+        submit(server.url, verify=ca_file)
     assert (server.posts, server.connections) == (1, 1)
 
 
-def test_netrc_is_not_read(client: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_netrc_is_not_read(fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     with ScriptedServer(Answer(SUCCESS)) as server:
-        client.run(server.url, ("submit", REQUEST), ("fetch", "7"))
+        fetch(server.url, "7")
+        submit(server.url)
+    assert server.posts == 2
     assert all("authorization" not in request.headers for request in server.requests)
 
 
-def test_the_environment_names_the_proxy(client: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_proxy(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     with ScriptedServer(Answer(SUCCESS)) as proxy:
         monkeypatch.setenv("http_proxy", f"http://user:hush@127.0.0.1:{proxy.port}")
-        client.run("http://api.invalid", ("submit", REQUEST), ("fetch", "7"))
-        monkeypatch.setenv("no_proxy", "api.invalid")
+        fetch("http://api.invalid", "7")
+        submit("http://api.invalid")
         assert proxy.paths == [
-            "http://api.invalid/api/v1/enterprise/video/video2video",
             "http://api.invalid/api/v1/enterprise/video/fetch/7",
+            "http://api.invalid/api/v1/enterprise/video/video2video",
         ]
         assert all(request.headers["proxy-authorization"] == "Basic dXNlcjpodXNo" for request in proxy.requests)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        with ScriptedServer(Answer(SUCCESS)) as server:
+            fetch(server.url, "7")
+        assert (server.posts, proxy.posts) == (1, 2)
 
 
-def test_a_proxy_that_refuses_or_is_away_means_not_sent(client: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_refuses_means_not_sent(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     with ScriptedServer(Answer("", 403)) as proxy:
         monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
-        with pytest.raises(TransportError, match=r"did not reach api\.invalid"):
-            client.one("https://api.invalid", "submit", REQUEST)
-        assert [request.method for request in proxy.requests] == ["CONNECT"] * 3
+        with pytest.raises(EndpointUnreachableError, match=r"did not reach api\.invalid"):
+            submit("https://api.invalid")
+        with pytest.raises(TransportError):
+            fetch("https://api.invalid", "7")
+        assert [request.method for request in proxy.requests] == ["CONNECT"] * 4
+
+
+def test_the_credentials_of_a_proxy_that_is_away_are_not_told(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", f"http://user:hush@127.0.0.1:{free_port()}")
-    with pytest.raises(TransportError) as caught:
-        client.one("https://api.invalid", "submit", REQUEST)
-    assert "hush" not in "".join(traceback.format_exception(caught.value))
+    for call in (lambda: submit("https://api.invalid"), lambda: fetch("https://api.invalid", "7")):
+        with pytest.raises(TransportError) as caught:
+            call()
+        assert "hush" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_proxy_of_an_unknown_kind_is_a_matter_of_settings(client: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_an_unknown_kind_is_a_matter_of_settings(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "gopher://user:hush@127.0.0.1:70")
     with ScriptedServer(Answer(SUCCESS)) as server:
-        with pytest.raises(TransportError, match="proxy settings") as caught:
-            client.one(server.url, "submit", REQUEST)
+        with pytest.raises(EndpointSettingsError):
+            submit(server.url)
+        with pytest.raises(TransportError) as caught:
+            fetch(server.url, "7")
         assert server.connections == 0
     assert "hush" not in str(caught.value)
 
@@ -399,9 +440,9 @@ def test_a_proxy_of_an_unknown_kind_is_a_matter_of_settings(client: Driver, monk
     ],
     ids=lambda value: value.value if isinstance(value, ErrorCode) else "",
 )
-def test_fetch_hands_back_failures_as_answers(client: Driver, step: Step, code: ErrorCode) -> None:
+def test_fetch_hands_back_failures_as_answers(fetch: Fetcher, step: Step, code: ErrorCode) -> None:
     with ScriptedServer(step) as server:
-        answer = client.one(server.url, "fetch", "7")
+        (answer,) = fetch(server.url, "7")
     assert isinstance(answer, Failed)
     assert answer.code is code
     assert KEY not in answer.message
@@ -409,36 +450,37 @@ def test_fetch_hands_back_failures_as_answers(client: Driver, step: Step, code: 
 
 
 @pytest.mark.parametrize("step", [Hang(), Reset(), HangUp(), Answer(SUCCESS, cut=10)], ids=lambda step: repr(step)[:12])
-def test_fetch_raises_when_no_answer_came(client: Driver, step: Step, caplog: pytest.LogCaptureFixture) -> None:
+def test_fetch_raises_when_no_answer_came(fetch: Fetcher, step: Step, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with ScriptedServer(step) as server, pytest.raises(TransportError, match="No answer from 127") as caught:
-        client.one(server.url, "fetch", "7")
+        fetch(server.url, "7")
     assert server.posts == 1
     assert_nothing_leaks(caught.value, caplog.text)
 
 
-def test_fetch_asks_its_own_base_url_by_the_quoted_id(client: Driver) -> None:
+def test_fetch_asks_its_own_base_url_by_the_quoted_id(fetch: Fetcher) -> None:
     with ScriptedServer(Answer({**PROCESSING, "fetch_result": "http://127.0.0.1:1/steal"})) as server:
-        client.run(f"{server.url}/proxied/", ("submit", REQUEST), ("fetch", "a/b c?d%41"), ("fetch", 147))
+        fetch(f"{server.url}/proxied/", "a/b c?d%41", 147)
     assert server.paths == [
-        "/proxied/enterprise/video/video2video",
         "/proxied/enterprise/video/fetch/a%2Fb%20c%3Fd%2541",
         "/proxied/enterprise/video/fetch/147",
     ]
-    assert server.requests[1].json() == {"key": KEY}
+    assert server.requests[0].json() == {"key": KEY}
 
 
-def test_system_details(client: Driver) -> None:
+def test_system_details() -> None:
     told = {"model_count": 0, "queue_time": 0, "status": "ok"}
-    with ScriptedServer(Answer({**told, "echo": {"key": KEY}})) as server:
-        assert client.one(server.url, "system_details") == {**told, "echo": {"key": "***"}}
+    answer = Answer({**told, "echo": {"key": KEY}})
+    with ScriptedServer(answer) as server, blocking_client(server.url) as client:
+        assert client.system_details() == {**told, "echo": {"key": "***"}}
     assert server.paths == ["/api/v1/enterprise/video/system_details"]
 
 
 @pytest.mark.parametrize("name", ["restart_server", "update_server", "clear_cache", "clear_queue"])
-def test_administration_hands_back_the_message(client: Driver, name: str) -> None:
-    with ScriptedServer(Answer({"message": "server restarting", "status": "success"})) as server:
-        assert client.one(server.url, name) == "server restarting"
+def test_administration_hands_back_the_message(name: str) -> None:
+    answer = Answer({"message": "server restarting", "status": "success"})
+    with ScriptedServer(answer) as server, blocking_client(server.url) as client:
+        assert getattr(client, name)() == "server restarting"
     assert server.paths == [f"/api/v1/enterprise/video/{name}"]
     assert server.requests[0].json() == {"key": KEY}
 
@@ -458,54 +500,58 @@ ADMIN_FAILURES: list[tuple[Step, type[ModelsLabError]]] = [
 
 @pytest.mark.parametrize(("step", "raises"), ADMIN_FAILURES, ids=lambda value: getattr(value, "__name__", ""))
 def test_update_s3_fails_without_telling_the_aws_secret(
-    client: Driver, step: Step, raises: type[ModelsLabError], caplog: pytest.LogCaptureFixture
+    step: Step, raises: type[ModelsLabError], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with ScriptedServer(step) as server, pytest.raises(ModelsLabError) as caught:
-        client.one(server.url, "update_s3", S3)
+    with (
+        ScriptedServer(step) as server,
+        blocking_client(server.url) as client,
+        pytest.raises(ModelsLabError) as caught,
+    ):
+        client.update_s3(S3)
     assert type(caught.value) is raises
     assert server.posts == 1
     assert SECRET_KEY_ID not in str(caught.value)
     assert_nothing_leaks(caught.value, caplog.text)
 
 
-def test_s3_settings_are_sent_for_the_video_server(client: Driver) -> None:
-    with ScriptedServer(Answer({"status": "success", "messege": "saved"}), Answer({"status": "ok"})) as server:
-        done = client.run(server.url, ("update_s3", S3), ("reset_s3", Kwargs(deploy_type="text_to_image")))
-    assert done == ["saved", "ok"]
+def test_s3_settings_are_sent_for_the_video_server() -> None:
+    answers = Answer({"status": "success", "messege": "saved"}), Answer({"status": "ok"})
+    with ScriptedServer(*answers) as server, blocking_client(server.url) as client:
+        assert client.update_s3(S3) == "saved"
+        assert client.reset_s3(deploy_type="text_to_image") == "ok"
     assert server.paths == ["/api/v1/enterprise/update_s3", "/api/v1/enterprise/reset_s3"]
     assert server.requests[0].json() == {**S3, "deploy_type": "video", "key": KEY}
     assert server.requests[1].json() == {"deploy_type": "text_to_image", "key": KEY}
 
 
-def test_bad_input_is_found_before_anything_is_sent(client: Driver) -> None:
+def test_bad_input_is_found_before_anything_is_sent(fetch: Fetcher) -> None:
     with ScriptedServer(Answer(SUCCESS)) as server:
-        with pytest.raises(AuthenticationError, match="password of the Airflow connection"):
-            client.one(server.url, "submit", REQUEST, key=" ")
+        with pytest.raises(AuthenticationError):
+            fetch(server.url, "7", key=" ")
         for job_id in ("", " ", "..", None):
             with pytest.raises(RequestValidationError, match="job_id"):
-                client.one(server.url, "fetch", job_id)
-        with pytest.raises(RequestValidationError, match="job_id"):
-            client.one(server.url, "wait", "", Kwargs(submitted_at=0.0, deadline=1.0))
-        with pytest.raises(RequestValidationError, match=r"aws_acess_key_id.*did you mean aws_access_key_id"):
-            client.one(server.url, "update_s3", {**S3, "aws_acess_key_id": "x"})
-        with pytest.raises(RequestValidationError, match="init_video"):
-            client.one(server.url, "submit", REQUEST.model_copy(update={"init_video": "/tmp/a.mp4"}))  # noqa: S108
+                fetch(server.url, job_id)
         with pytest.raises(RequestValidationError, match="verify"):
-            client.one(server.url, "submit", REQUEST, verify="/no/such/ca.pem")
+            fetch(server.url, "7", verify="/no/such/ca.pem")
+        assert server.connections == 0
+
+
+def test_a_bad_request_is_found_before_anything_is_sent() -> None:
+    with ScriptedServer(Answer(SUCCESS)) as server, blocking_client(server.url) as client:
+        with pytest.raises(RequestValidationError, match="job_id"):
+            client.wait("", submitted_at=0.0, deadline=1.0)
+        with pytest.raises(RequestValidationError, match=r"aws_acess_key_id.*did you mean aws_access_key_id"):
+            client.update_s3({**S3, "aws_acess_key_id": "x"})
+        with pytest.raises(RequestValidationError, match="init_video"):
+            client.submit(REQUEST.model_copy(update={"init_video": "/tmp/a.mp4"}))  # noqa: S108
         assert server.connections == 0
 
 
 POLICY = PollPolicy(min_interval=1, max_interval=30, jitter=0, warn_after=2)
 
 
-def wait_for(submitted_at: float, deadline: float, **more: Any) -> tuple[Kwargs, list[float]]:
-    pauses: list[float] = []
-    return Kwargs(submitted_at=submitted_at, deadline=deadline, policy=POLICY, sleep=pauses.append, **more), pauses
-
-
-def test_wait_goes_on_through_trouble(client: Driver, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="airflow_provider_modelslab")
+def test_wait_goes_on_through_trouble() -> None:
     steps: list[Step] = [
         Answer({"status": "failed", "id": "", "message": "Request not found"}),
         Reset(),
@@ -517,18 +563,65 @@ def test_wait_goes_on_through_trouble(client: Driver, caplog: pytest.LogCaptureF
     ]
     now = time.time()
     told: list[Wait] = []
-    kwargs, pauses = wait_for(now, now + 3600, eta=10.0, on_wait=told.append)
-    with ScriptedServer(*steps) as server:
-        answer = client.one(server.url, "wait", "7", kwargs)
+    pauses: list[float] = []
+    with ScriptedServer(*steps) as server, blocking_client(server.url) as client:
+        answer = client.wait(
+            "7",
+            submitted_at=now,
+            deadline=now + 3600,
+            eta=10.0,
+            policy=POLICY,
+            sleep=pauses.append,
+            on_wait=told.append,
+        )
     assert answer == Finished("500", ("https://r2.example/a.gif",))
     assert server.posts == len(steps) == len(pauses)
     assert [wait.seconds for wait in told] == pauses
     assert pauses[0] == pytest.approx(10, abs=0.5)
     assert pauses[4] >= 20
-    assert "Job 7: look number 2 in a row failed (transport): No answer from 127.0.0.1" in caplog.text
-    assert "status 'brewing', asking again" in caplog.text
-    assert {record.levelno for record in caplog.records} == {logging.INFO, logging.WARNING}
+    assert [wait.warn for wait in told] == [False, False, True, True, True, False, False]
+    assert [wait.answer and wait.answer.status for wait in told] == [None] * 5 + ["brewing", "processing"]
+
+
+def test_wait_logs_what_is_out_of_the_ordinary(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="airflow_provider_modelslab")
+    steps = error("Bad gateway", 502), error("Bad gateway", 502), Answer({"status": "processing"}), Answer(SUCCESS)
+    now = time.time()
+    with ScriptedServer(*steps) as server, blocking_client(server.url) as client:
+        client.wait("7", submitted_at=now, deadline=now + 60, policy=POLICY, sleep=lambda _: None)
+    assert [record.levelno for record in caplog.records] == [logging.INFO, logging.WARNING]
+    assert all(record.getMessage().startswith("Job 7: ") for record in caplog.records)
     assert KEY not in caplog.text
+
+
+def test_wait_may_poll_before_the_first_pause() -> None:
+    now = time.time()
+    pauses: list[float] = []
+    with (
+        ScriptedServer(Answer({"status": "processing"}), Answer(SUCCESS)) as server,
+        blocking_client(server.url) as client,
+    ):
+        client.wait("7", submitted_at=now, deadline=now + 60, policy=POLICY, poll_now=True, sleep=pauses.append)
+    assert pauses == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("step", "decision"),
+    [
+        (Answer(SUCCESS), Done),
+        (Answer({"status": "processing"}), Wait),
+        (Answer("", 502), Wait),
+        (Reset(), Wait),
+        (Answer({"status": "failed", "message": "Request not found"}), GiveUp),
+        (error("Invalid API key", 401), GiveUp),
+    ],
+)
+def test_poll_asks_once_and_raises_nothing(step: Step, decision: type[Decision]) -> None:
+    now = time.time()
+    poller = JobPoller("7", submitted_at=now - 120, deadline=now + 60, policy=POLICY)
+    with ScriptedServer(step) as server, blocking_client(server.url) as client:
+        assert isinstance(client.poll(poller), decision)
+    assert server.posts == 1
 
 
 @pytest.mark.parametrize(
@@ -542,22 +635,26 @@ def test_wait_goes_on_through_trouble(client: Driver, caplog: pytest.LogCaptureF
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_wait_ends_at_once_where_waiting_is_of_no_use(client: Driver, step: Step, raises: type[ModelsLabError]) -> None:
+def test_wait_ends_at_once_where_waiting_is_of_no_use(step: Step, raises: type[ModelsLabError]) -> None:
     now = time.time()
-    kwargs, _ = wait_for(now - 120, now + 3600)
-    with ScriptedServer(step) as server, pytest.raises(raises) as caught:
-        client.one(server.url, "wait", "7", kwargs)
+    pauses: list[float] = []
+    with ScriptedServer(step) as server, blocking_client(server.url) as client, pytest.raises(raises) as caught:
+        client.wait("7", submitted_at=now - 120, deadline=now + 3600, policy=POLICY, sleep=pauses.append)
     assert server.posts == 1
     assert caught.value.job_id == "7"
     assert_nothing_leaks(caught.value, "")
 
 
 @pytest.mark.parametrize("step", [Answer({"status": "processing"}), Reset()], ids=["processing", "reset"])
-def test_wait_gives_up_at_the_deadline(client: Driver, step: Step) -> None:
+def test_wait_gives_up_at_the_deadline(step: Step) -> None:
     now = time.time()
-    kwargs, pauses = wait_for(now - 100, now)
-    with ScriptedServer(step) as server, pytest.raises(JobTimeoutError, match="100 s after") as caught:
-        client.one(server.url, "wait", "7", kwargs)
+    pauses: list[float] = []
+    with (
+        ScriptedServer(step) as server,
+        blocking_client(server.url) as client,
+        pytest.raises(JobTimeoutError) as caught,
+    ):
+        client.wait("7", submitted_at=now - 100, deadline=now, policy=POLICY, sleep=pauses.append)
     assert server.posts == 1
     assert pauses == [0]
     assert_nothing_leaks(caught.value, "")
@@ -587,41 +684,9 @@ async def test_the_loop_goes_on_while_a_call_hangs() -> None:
     assert ticks > 3
 
 
-async def test_a_shared_session_lends_its_connections_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
-    monkeypatch.setenv("NETRC", str(netrc))
-    with ScriptedServer(Answer(SUCCESS)) as server:
-        async with aiohttp.ClientSession(trust_env=True, headers={"X-Other": "1"}) as shared:
-            for _ in range(2):
-                async with AsyncModelsLabClient(KEY, base_url=server.url, session=shared) as client:
-                    await client.fetch("7")
-            assert not shared.closed
-            async with shared.get(server.url) as response:
-                assert response.status == 200
-        assert server.connections == 1
-        with pytest.raises(RequestValidationError, match="session"):
-            AsyncModelsLabClient(KEY, base_url=server.url, session=shared)
-    first, second, own = server.requests
-    assert not {"authorization", "x-other"} & (set(first.headers) | set(second.headers))
-    assert {"authorization", "x-other"} <= set(own.headers)
-
-
 async def test_many_jobs_are_asked_for_side_by_side() -> None:
     with ScriptedServer(Answer(SUCCESS)) as server:
         async with AsyncModelsLabClient(KEY, base_url=server.url) as client:
             answers = await asyncio.gather(*(client.fetch(str(number)) for number in range(20)))
     assert len(answers) == server.posts == 20
     assert len(set(server.paths)) == 20
-
-
-async def test_a_cancelled_submit_is_not_sent_again() -> None:
-    with ScriptedServer(Hang()) as server:
-        client = AsyncModelsLabClient(KEY, base_url=server.url, submit_policy=QUICK)
-        task = asyncio.create_task(client.submit(REQUEST))
-        await asyncio.to_thread(server.wait_for_requests, 1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await client.aclose()
-    assert server.posts == 1

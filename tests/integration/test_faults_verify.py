@@ -7,9 +7,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from airflow_provider_modelslab.storage.ledger import TaskKey
 from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
+
 from airflow_provider_modelslab.storage.uri import S3Uri
 from benchmarks.fault_campaign import verify as judge
 from benchmarks.fault_campaign.attempt import DAG_ID, TASK_ID

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from airflow_provider_modelslab.operators.batch_steps import WatchedJobs
 
 from airflow_provider_modelslab.api.errors import (
     JobFailedError,
@@ -31,7 +32,6 @@ from airflow_provider_modelslab.client.limiter import Limiter
 from airflow_provider_modelslab.client.shared import waiting
 from airflow_provider_modelslab.client.waiter import SharedWaiter
 from airflow_provider_modelslab.client.watch import Ended, Submitted
-from airflow_provider_modelslab.operators.batch_steps import WatchedJobs
 from tests.support.clients import KEY
 from tests.support.job_server import LOST, RUNNING, done, job_server, refused, until
 
@@ -131,7 +131,7 @@ def test_what_makes_a_connection_another_one() -> None:
         AsyncModelsLabClient(KEY, timeouts=Timeouts(read=1)),
     ):
         assert other.connection != same
-        assert other.twin().connection == other.connection
+        assert other.clone().connection == other.connection
     assert KEY not in repr(same)
 
 
@@ -149,7 +149,7 @@ async def test_no_repr_and_no_log_line_holds_the_key(
     ):
         await watch.gather()
         shown = repr(waiter) + repr(watch) + repr(shared._groups)
-    assert "look number 2 in a row failed" in caplog.text
+    assert "2 failed poll(s) in a row" in caplog.text
     assert "refused a look because of load" in caplog.text
     assert KEY not in shown + caplog.text
 

@@ -1,12 +1,11 @@
-"""Both transports behind one blocking face, so that one test can run against each."""
+"""Both clients behind one blocking interface, so that one test can run against each."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Callable
 from typing import Any
 
+from airflow_provider_modelslab.api.response import Answer
 from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
 from airflow_provider_modelslab.client.core import SubmitPolicy, Timeouts
 from airflow_provider_modelslab.client.sync import ModelsLabClient
@@ -15,11 +14,14 @@ KEY = "sk-live/very+secret&key"
 QUICK = SubmitPolicy(attempts=3, max_wait=2, base_wait=0.002)
 SHORT = Timeouts(connect=2, read=0.3)
 
-Work = Callable[[Any], list[Any]]
+
+def blocking_client(url: str, **options: Any) -> ModelsLabClient:
+    """A blocking client for tests: it repeats quickly and gives up soon."""
+    return ModelsLabClient(**{"key": KEY, "base_url": url, "timeouts": SHORT, "submit_policy": QUICK, **options})
 
 
-class Driver:
-    """``run(url, ("fetch", "7"), ...)`` makes one client, calls its methods one after the other, and closes it."""
+class Fetcher:
+    """``fetch(url, "7", "8")`` makes one client, fetches the jobs one after the other, and closes it."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -27,42 +29,13 @@ class Driver:
     def __repr__(self) -> str:
         return self.kind
 
-    def run(self, url: str, *calls: tuple[Any, ...], **options: Any) -> list[Any]:
-        options = {"timeouts": SHORT, "submit_policy": QUICK, "key": KEY, **options}
+    def __call__(self, url: str, *job_ids: Any, **options: Any) -> list[Answer]:
         if self.kind == "requests":
-            with ModelsLabClient(base_url=url, **options) as client:
-                return [getattr(client, name)(*_args(rest), **_kwargs(rest)) for name, *rest in calls]
-        return asyncio.run(self._run(url, calls, options))
-
-    def one(self, url: str, *call: Any, **options: Any) -> Any:
-        return self.run(url, call, **options)[0]
+            with blocking_client(url, **options) as client:
+                return [client.fetch(job_id) for job_id in job_ids]
+        return asyncio.run(self._fetch(url, job_ids, {"key": KEY, "timeouts": SHORT, **options}))
 
     @staticmethod
-    async def _run(url: str, calls: tuple[tuple[Any, ...], ...], options: dict[str, Any]) -> list[Any]:
+    async def _fetch(url: str, job_ids: tuple[Any, ...], options: dict[str, Any]) -> list[Answer]:
         async with AsyncModelsLabClient(base_url=url, **options) as client:
-            results = []
-            for name, *rest in calls:
-                kwargs = _kwargs(rest)
-                if "sleep" in kwargs and not inspect.iscoroutinefunction(kwargs["sleep"]):
-                    kwargs["sleep"] = _awaitable(kwargs["sleep"])
-                results.append(await getattr(client, name)(*_args(rest), **kwargs))
-            return results
-
-
-def _args(rest: list[Any]) -> list[Any]:
-    return [value for value in rest if not isinstance(value, Kwargs)]
-
-
-def _kwargs(rest: list[Any]) -> dict[str, Any]:
-    return {name: value for part in rest if isinstance(part, Kwargs) for name, value in part.items()}
-
-
-class Kwargs(dict[str, Any]):
-    """Keyword arguments within a call of :meth:`Driver.run`."""
-
-
-def _awaitable(sleep: Callable[[float], object]) -> Callable[[float], Any]:
-    async def wait(seconds: float) -> None:
-        sleep(seconds)
-
-    return wait
+            return [await client.fetch(job_id) for job_id in job_ids]

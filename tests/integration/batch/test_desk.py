@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from airflow_provider_modelslab.storage.purchase import Purchase
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
@@ -21,7 +22,6 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.batch.desk import BatchDesk
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.storage.manifest import Job
-from airflow_provider_modelslab.storage.purchase import Purchase
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, planned
 from tests.support.s3 import keys_of

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow_provider_modelslab.storage.writer import Writer
 
 from airflow_provider_modelslab.api.errors import BatchSupersededError, LandingError, StorageConfigurationError
 from airflow_provider_modelslab.batch.desk import BatchDesk
 from airflow_provider_modelslab.batch.fence import put_fenced
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.storage.uri import S3Uri
-from airflow_provider_modelslab.storage.writer import Writer
 from tests.integration.batch.conftest import Put, counted, planned
 from tests.support.s3 import keys_of, listening, refusing
 from tests.support.task_ids import made_at

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow_provider_modelslab.storage.ledger import Fingerprint
 
 from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
@@ -16,7 +17,6 @@ from airflow_provider_modelslab.plugins.gallery_batch import COLUMNS, compact, r
 from airflow_provider_modelslab.plugins.gallery_data import describe_clip, describe_single, media_of
 from airflow_provider_modelslab.plugins.gallery_store import Store
 from airflow_provider_modelslab.plugins.task_results import TaskResult
-from airflow_provider_modelslab.storage.ledger import Fingerprint
 from airflow_provider_modelslab.storage.profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.s3 import refusing

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG, task
+from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy, TaskKey
+from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
+from airflow_provider_modelslab.storage.purchase import Attempt, Ledger
 from fastapi.testclient import TestClient
 
 from airflow_provider_modelslab.api.errors import JobFailedError
@@ -21,10 +24,7 @@ from airflow_provider_modelslab.plugins import gallery_app, gallery_store, media
 from airflow_provider_modelslab.plugins.media_access import require_reader
 from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
 from airflow_provider_modelslab.storage.inputs import identify_input
-from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy, TaskKey
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
 from airflow_provider_modelslab.storage.manifest import Job
-from airflow_provider_modelslab.storage.purchase import Attempt, Ledger
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
 from tests.support.airflow_tables import AirflowTables

@@ -31,13 +31,13 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[ScriptedServer], None
 
 def when_watched(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
     """Do something once a command has begun to watch."""
-    real = watching._show
+    real = watching._Progress.show
 
-    def show(*shown: Any) -> None:
+    def show(progress: watching._Progress, seconds: float) -> None:
         then()
-        real(*shown)
+        real(progress, seconds)
 
-    monkeypatch.setattr(watching, "_show", show)
+    monkeypatch.setattr(watching._Progress, "show", show)
 
 
 def test_a_job_that_is_watched_no_longer_still_runs(

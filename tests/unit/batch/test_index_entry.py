@@ -4,11 +4,11 @@ import gzip
 from dataclasses import replace
 
 import pytest
+from airflow_provider_modelslab.storage.ledger import Fingerprint
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_modelslab.batch.index_entry import IndexEntry, newest, pack, unpack
-from airflow_provider_modelslab.storage.ledger import Fingerprint
 
 ENTRIES = st.lists(
     st.builds(
@@ -43,9 +43,16 @@ def test_what_is_packed_comes_back(entries: list[IndexEntry]) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"x", gzip.compress(b"", mtime=0), gzip.compress(b"[]", mtime=0), gzip.compress(b'{"schema_version": 2}', mtime=0),
-     gzip.compress(b'{"schema_version": 1}\n{"uri": 1}', mtime=0), pack([])[:-9]],
-)  # fmt: skip
+    [
+        b"",
+        b"x",
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b"[]", mtime=0),
+        gzip.compress(b'{"schema_version": 2}', mtime=0),
+        gzip.compress(b'{"schema_version": 1}\n{"uri": 1}', mtime=0),
+        pack([])[:-9],
+    ],
+)
 def test_what_is_no_index_of_this_version_is_told(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"is no index|version 2 is later|Expecting"):
         list(unpack(body))

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from airflow_provider_modelslab.batch.steps import InFlight
+from airflow_provider_modelslab.storage.purchase import Landed, Purchase
 
 from airflow_provider_modelslab.api.errors import (
     EndpointSettingsError,
@@ -24,10 +26,8 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.runner import BatchRunner
-from airflow_provider_modelslab.batch.steps import InFlight
 from airflow_provider_modelslab.batch.window import Window
 from airflow_provider_modelslab.storage.manifest import Job
-from airflow_provider_modelslab.storage.purchase import Landed, Purchase
 
 Refusal = Callable[[str, int], Exception | None]
 

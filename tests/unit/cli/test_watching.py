@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import itertools
 import time
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from airflow_provider_modelslab.api.errors import ErrorCode, JobFailedError, TransportError
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
 from airflow_provider_modelslab.cli import watching
+from airflow_provider_modelslab.client.sync import ModelsLabClient
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.storage.manifest import Job
 
@@ -29,27 +29,29 @@ class Terminal(io.StringIO):
         return True
 
 
-def hook_of(*answers: Answer | Exception) -> ModelsLabHook:
-    told = iter(answers)
+class ScriptedClient(ModelsLabClient):
+    def __init__(self, *answers: Answer | Exception) -> None:
+        super().__init__("key")
+        self._answers = iter(answers)
 
-    def fetch(_: str) -> Answer:
-        answer = next(told)
+    def fetch(self, job_id: str) -> Answer:
+        answer = next(self._answers)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    return cast("ModelsLabHook", SimpleNamespace(fetch=fetch))
-
 
 def watch(*answers: Answer | Exception, submitted_at: float | None = None) -> Finished:
+    hook = ModelsLabHook()
+    hook._client = ScriptedClient(*answers)
     job = Job("7", "modelslab_default", submitted_at=submitted_at)
-    return watching.watch(hook_of(*answers), job, deadline=float("inf"))
+    return watching.watch(hook, job, deadline=float("inf"))
 
 
 def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    looks = [Processing("7", "queued", 600.0), Processing("7", "queued"), Processing("7", "processing", 60.0)]
+    polls = [Processing("7", "queued", 600.0), Processing("7", "queued"), Processing("7", "processing", 60.0)]
     # The eta would be waited for; here it is only told, since the pauses have an upper bound of two milliseconds.
-    assert watch(*looks, DONE) == DONE
+    assert watch(*polls, DONE) == DONE
     lines = capsys.readouterr().err.splitlines()
     assert "submission" not in "".join(lines)  # nobody said when that was
     assert [line.partition(",")[0] for line in lines] == ["Job 7: submitted", "Job 7: queued", "Job 7: processing"]
@@ -67,9 +69,9 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "since the submission" in shown
 
 
-def test_trouble_with_looks_is_told_and_does_not_end_the_wait(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_poll_is_shown_and_does_not_end_the_wait(capsys: pytest.CaptureFixture[str]) -> None:
     assert watch(TransportError("no route"), DONE) == DONE
-    assert "look number 1 in a row failed (transport): no route" in capsys.readouterr().err
+    assert "(transport): no route" in capsys.readouterr().err
 
 
 def test_a_failed_job_ends_it() -> None:
@@ -77,9 +79,9 @@ def test_a_failed_job_ends_it() -> None:
         watch(Failed(ErrorCode.JOB_FAILED, "no such model"))
 
 
-def test_a_job_of_long_ago_is_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_of_long_ago_is_polled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(watching, "_show", lambda *shown: pauses.append(shown[-1]))
+    monkeypatch.setattr(watching._Progress, "show", lambda _, seconds: pauses.append(seconds))
     assert watch(DONE, submitted_at=0.0) == DONE
     assert pauses == [0.0]
 

@@ -14,7 +14,7 @@ from airflow_provider_modelslab.api.errors import TransportError
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
 from airflow_provider_modelslab.client.calls import Call
 from airflow_provider_modelslab.client.core import NoReply, Reply
-from airflow_provider_modelslab.client.reading import clean, read, read_details, read_message
+from airflow_provider_modelslab.client.reading import clean, read, read_admin, read_message
 
 KEY = 'sk/"ü+ <hush>'
 CALL = Call("https://api.example/api/v1/enterprise/video/fetch/7", b"", (KEY,))
@@ -119,7 +119,7 @@ def test_redirects(location: str | None, told: str) -> None:
 
 
 def test_details_and_messages() -> None:
-    assert read_details(reply({"status": "ok", "queue_time": 0}), CALL) == {"status": "ok", "queue_time": 0}
+    assert read_admin(reply({"status": "ok", "queue_time": 0}), CALL) == {"status": "ok", "queue_time": 0}
     assert read_message(reply({"status": "success", "message": f"done {KEY}"}), CALL) == "done ***"
     assert read_message(reply({"status": "success", "messege": "done"}), CALL) == "done"
     assert read_message(reply({"status": "ok", "message": ""}), CALL) == "ok"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,19 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
+    JobLostError,
+    JobNotFinishedError,
+    ModelsLabError,
     RequestValidationError,
     StorageConfigurationError,
+    TransportError,
 )
+from airflow_provider_modelslab.api.polling import Decision, Done, GiveUp, PollPolicy, Wait
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.profile import S3Profile
 from tests.support.connections import KEY, set_connection, set_modelslab
+from tests.support.scripted_server import Answer, HangUp, ScriptedServer, Step
 
 
 @pytest.fixture
@@ -87,6 +95,57 @@ def test_a_connection_without_key(key: str | None, monkeypatch: pytest.MonkeyPat
 def test_a_connection_that_does_not_exist() -> None:
     with pytest.raises(AirflowNotFoundException, match="nowhere"):
         ModelsLabHook("nowhere").get_conn()
+
+
+RUNNING = {"status": "processing", "id": 7, "eta": 30}
+DONE = {"status": "success", "id": 7, "output": ["https://example.com/out.mp4"]}
+UNKNOWN = {"status": "failed", "id": "", "message": "Request not found"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "submitted_ago", "decision"),
+    [
+        (Answer(DONE), 9000, Done),
+        (Answer(RUNNING), 9000, Wait),
+        (Answer("", 502), 9000, Wait),
+        (Answer(UNKNOWN), 10, Wait),
+        (Answer(UNKNOWN), 9000, GiveUp),
+    ],
+)
+def test_a_poll_asks_once_and_has_no_deadline(
+    answer: Answer, submitted_ago: float, decision: type[Decision], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer(answer) as server:
+        set_modelslab(monkeypatch, server.url)
+        job = Job("7", "modelslab_default", submitted_at=time.time() - submitted_ago)
+        assert isinstance(ModelsLabHook().poll(job), decision)
+    assert server.posts == 1
+
+
+def test_a_poll_follows_its_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScriptedServer(Answer(UNKNOWN)) as server:
+        set_modelslab(monkeypatch, server.url)
+        job = Job("7", "modelslab_default", submitted_at=0.0)
+        assert isinstance(ModelsLabHook().poll(job, policy=PollPolicy(lost_after=2)), Wait)
+
+
+@pytest.mark.parametrize(
+    ("answer", "raises"),
+    [
+        (Answer(RUNNING), JobNotFinishedError),
+        (Answer(UNKNOWN), JobLostError),
+        (Answer("", 502), TransportError),
+        (HangUp(), TransportError),
+    ],
+)
+def test_a_job_that_is_not_done_has_no_result(
+    answer: Step, raises: type[ModelsLabError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer(answer) as server:
+        set_modelslab(monkeypatch, server.url)
+        with pytest.raises(raises):
+            ModelsLabHook().fetch_finished("7")
+    assert server.posts == 1
 
 
 def test_nothing_shows_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

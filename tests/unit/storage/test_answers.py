@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-
-from airflow_provider_modelslab.api.errors import SubmissionUnknownError
 from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy, Submit, decide
 from airflow_provider_modelslab.storage.ledger_stores import MemoryLedgerStore
-from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.purchase import Attempt, Ledger, Purchase, Send
+
+from airflow_provider_modelslab.api.errors import SubmissionUnknownError
+from airflow_provider_modelslab.storage.manifest import Job
 
 WANTED = Fingerprint("a request", None)
 NOW = 1_800_000_000.0

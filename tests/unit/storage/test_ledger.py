@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-
-from airflow_provider_modelslab.api.errors import ChangedRequestError, SubmissionUnknownError
 from airflow_provider_modelslab.storage.ledger import (
     Attach,
     Decision,
@@ -25,6 +23,8 @@ from airflow_provider_modelslab.storage.ledger import (
     stale_take,
 )
 from airflow_provider_modelslab.storage.writer import Writer
+
+from airflow_provider_modelslab.api.errors import ChangedRequestError, SubmissionUnknownError
 from tests.support.task_ids import made_at
 
 WANTED = Fingerprint("request", "source")
