@@ -43,7 +43,7 @@ imports: $(STAMP)
 
 radosgw: $(STAMP) ## the ledger and landing against Ceph's S3 (installs Debian packages, as root)
 	tools/radosgw/install.sh
-	MODELSLAB_TEST_RADOSGW=1 $(BIN)/python -m pytest tests/integration/storage -k radosgw $(ARGS)
+	MODELSLAB_TEST_RADOSGW=1 $(BIN)/python -m pytest tests/integration/storage tests/integration/ledger -k radosgw $(ARGS)
 
 celery: $(STAMP) ## the same Dags on CeleryExecutor, with Redis and PostgreSQL (installs Debian packages, as root)
 	tools/celery/install.sh

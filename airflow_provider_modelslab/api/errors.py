@@ -289,7 +289,7 @@ class SubmissionUnknownError(ModelsLabError):
     scope = Scope.CLIP
     retryable = False
     ends_wait = True
-    details = (*ModelsLabError.details, "take")
+    details = (*ModelsLabError.details, "submission")
 
     def __init__(
         self, message: str, *, submission: int | None = None, job_id: str | None = None, http_status: int | None = None

@@ -36,7 +36,7 @@ DETAILS = {
     "http_status": 418,
     "retry_after": 30.0,
     "fields": {"prompt": ["is required"]},
-    "take": 2,
+    "submission": 2,
     "cause": ErrorCode.PAYMENT,
 }
 
