@@ -21,12 +21,13 @@ from airflow_provider_modelslab.local.cards import current
 from airflow_provider_modelslab.local.catalog import Catalog
 from airflow_provider_modelslab.local.decode import read_frames, resize_frames
 from airflow_provider_modelslab.local.devices import DTYPES, explain_failure, free_memory, pick_device, pick_dtype
-from airflow_provider_modelslab.local.families import LoadedModel, family_of
+from airflow_provider_modelslab.local.families import LoadedModel
 from airflow_provider_modelslab.local.fetch import FetchLimits, fetch_clip
 from airflow_provider_modelslab.local.loading import GATE
 from airflow_provider_modelslab.local.memory import default_budget, estimate_bytes, is_out_of_memory
 from airflow_provider_modelslab.local.output import write_clip
 from airflow_provider_modelslab.local.plan import Pass, Plan
+from airflow_provider_modelslab.local.registry import family_of
 from airflow_provider_modelslab.local.specs import ModelSpec
 from airflow_provider_modelslab.local.speed import Speed
 from airflow_provider_modelslab.local.stages import (

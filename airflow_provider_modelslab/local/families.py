@@ -1,6 +1,6 @@
 """The seam between the engine and the kinds of models: what a family of models has to say and to do.
 
-A family is one subclass of :class:`Family` in its own module, entered in :func:`family_of`. The engine does the rest:
+A family is one subclass of :class:`Family` in its own module, entered in :mod:`~airflow_provider_modelslab.local.registry`. The engine does the rest:
 reading and writing clips, sizes, seeds, upscaling, progress, interrupts and errors.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.specs import ANIMATEDIFF, ModelSpec
+from airflow_provider_modelslab.local.specs import ModelSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.local.plan import Pass, Plan
     from airflow_provider_modelslab.local.speed import Speed
 
-__all__ = ["Family", "LoadedModel", "family_of", "run_padded"]
+__all__ = ["Family", "LoadedModel", "run_padded"]
 
 
 class LoadedModel(ABC):
@@ -82,15 +82,6 @@ class Family(ABC):
 
         :param speed: how to run it; what the family has no use for is left out.
         """
-
-
-def family_of(spec: ModelSpec) -> Family:
-    """The family that runs a model; AnimateDiff's before that is known."""
-    from airflow_provider_modelslab.local.animatediff import AnimateDiff
-    from airflow_provider_modelslab.local.wan import Wan
-
-    families: dict[str, type[Family]] = {family.name: family for family in (AnimateDiff, Wan)}
-    return families[spec.family or ANIMATEDIFF]()
 
 
 def run_padded(frames: Sequence[Image], multiple: int, run: Callable[[list[Image]], Any]) -> list[Image]:
