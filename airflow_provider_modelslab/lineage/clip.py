@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_modelslab.lineage.report import Report, request_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
     from airflow_provider_modelslab.lineage.places import Output
     from airflow_provider_modelslab.storage.manifest import Job
 
@@ -22,15 +23,16 @@ _OF_THE_RUN = ("status", "job_id", "seed", "generation_time_s", "bytes")
 
 
 class ClipReport(Report):
-    """Of an operator that restyles one clip, and returns its manifest."""
+    """Of an operator that makes one video, and returns its manifest."""
 
-    init_video: str
     modelslab_conn_id: str
+    request_class: ClassVar[type[EndpointRequest] | None] = None
+    """The request of the operator's endpoint; video2video's by default."""
 
     def _read(self) -> list[str]:
         job = self._job()
         # Its job knows what a function returned, whatever the decorator has.
-        clip = (job.request.get("init_video") if job else None) or self.init_video
+        clip = (job.request.get("init_video") if job else None) or getattr(self, "init_video", None)
         return [clip] if clip else []
 
     def _made(self) -> list[Output]:
@@ -42,7 +44,7 @@ class ClipReport(Report):
     def _facts(self) -> dict[str, Any]:
         job, result = self._job(), self._result or {}
         # After a deferral a request that a function returned is known by its job alone.
-        request = request_of(job.request if job and job.request else self)
+        request = request_of(job.request if job and job.request else self, self.request_class)
         facts = {
             "conn_id": self.modelslab_conn_id,
             "model_id": request.get("model_id"),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
+    from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
     from airflow_provider_modelslab.lineage.places import Output
 
 __all__ = ["Report", "reported", "request_of"]
@@ -104,19 +105,23 @@ def reported(method: _Method) -> _Method:
     return cast("_Method", telling)
 
 
-def request_of(given: object) -> dict[str, Any]:
+def request_of(given: object, model: type[EndpointRequest] | None = None) -> dict[str, Any]:
     """The attributes that were given, as the endpoint gets them; without the clip and without secrets.
 
     :param given: a mapping, or an operator.
+    :param model: the endpoint's request; video2video by default.
     """
     from airflow_provider_modelslab.api.errors import RequestValidationError
     from airflow_provider_modelslab.api.redaction import scrub
-    from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
 
-    values = given if isinstance(given, Mapping) else {name: getattr(given, name, None) for name in ATTRIBUTES}
-    told = {name: values[name] for name in ATTRIBUTES if name not in _UNTOLD and values.get(name) is not None}
+    model = model or Video2VideoRequest
+    names = [name for name in model.attributes() if name not in _UNTOLD]
+    values = given if isinstance(given, Mapping) else {name: getattr(given, name, None) for name in names}
+    told = {name: values[name] for name in names if values.get(name) is not None}
+    required = {name: "-" for name, field in model.model_fields.items() if field.is_required()}
     try:  # templates render to text, and here "512" is a number
-        record = Video2VideoRequest(**{"model_id": "-", "prompt": "-", **told}, init_video="-").record()
+        record = model(**required | told).record()
     except RequestValidationError:
         record = scrub(told)
     return {name: record[name] for name in told}

@@ -1,7 +1,8 @@
 """The seam between the engine and the kinds of models: what a family of models has to say and to do.
 
-A family is one subclass of :class:`Family` in its own module, entered in :mod:`~airflow_provider_modelslab.local.registry`. The engine does the rest:
-reading and writing clips, sizes, seeds, upscaling, progress, interrupts and errors.
+A family is one subclass of :class:`Family` in its own module, entered in
+:mod:`~airflow_provider_modelslab.local.registry`. The engine does the rest: reading and writing clips, sizes, seeds,
+upscaling, progress, interrupts and errors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The base of operators with one paid job: submit once, wait without a worker, land the result in S3.
 
-An operator for another ModelsLab endpoint is a subclass with its attributes and
-:meth:`PaidJobOperator.build_request`; see :class:`~airflow_provider_modelslab.operators.video2video`.
+An operator for another ModelsLab endpoint is a subclass with its attributes, its ``request_class`` and
+:meth:`PaidJobOperator.build_request`; see :mod:`~airflow_provider_modelslab.operators.video2video`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.jobs.timing import deadline_of, deferral_timeout, has_outlived_its_result, poll_policy
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
+from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import tell_links, tell_manifest
 from airflow_provider_modelslab.operators.arguments import link_suffix, resolve_destination, result_name
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["PaidJobOperator"]
 
 
-class PaidJobOperator(DestinationArguments):
+class PaidJobOperator(ClipReport, DestinationArguments):
     """One job at an endpoint, paid for once, whose result lands in S3.
 
     :param destination: where the result lands (templated): ``s3://bucket/key.mp4``, ``s3://bucket/prefix/`` (named

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from fastapi import FastAPI
 
 from airflow_provider_modelslab.endpoint.app import create_app
 from airflow_provider_modelslab.endpoint.engine import Engine
@@ -62,11 +63,20 @@ class Caller:
 
 @contextmanager
 def serving(
-    settings: Settings, engine: Engine | Sequence[Engine], *, clock: Callable[[], float] = time.time
+    settings: Settings,
+    engine: Engine | Sequence[Engine],
+    *,
+    clock: Callable[[], float] = time.time,
+    prepare: Callable[[FastAPI], object] = lambda app: None,
 ) -> Iterator[Caller]:
-    """The endpoint, started and stopped as a process would be."""
+    """The endpoint, started and stopped as a process would be.
+
+    :param prepare: adds to the app before it starts.
+    """
     ready: queue.Queue[str] = queue.Queue()
-    server = EndpointServer(create_app(settings, engine, clock=clock), on_ready=ready.put, log_level="warning")
+    app = create_app(settings, engine, clock=clock)
+    prepare(app)
+    server = EndpointServer(app, on_ready=ready.put, log_level="warning")
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
