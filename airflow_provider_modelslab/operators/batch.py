@@ -286,11 +286,11 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         stopped: str | None,
     ) -> tuple[BatchRunner[ClipPlan], tuple[InFlight[ClipPlan], ...]]:
         from airflow_provider_modelslab.batch.runner import BatchRunner
-        from airflow_provider_modelslab.client.shared import waiting as waiting_together
+        from airflow_provider_modelslab.client.polling.registry import shared_poller
         from airflow_provider_modelslab.operators.batch_steps import WatchedJobs
 
         client = self.hook.new_async_client()
-        async with waiting_together(client) as waiter, waiter.watch((), policy=self._poll_policy()) as watch:
+        async with shared_poller(client) as poller, poller.watch((), policy=self._poll_policy()) as watch:
             runner: BatchRunner[ClipPlan] = BatchRunner(
                 todo,
                 steps,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.batch.desk import BatchDesk
-    from airflow_provider_modelslab.client.watch import Watch
+    from airflow_provider_modelslab.client.polling.poller import Watch
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.storage.ledger import LedgerPolicy
     from airflow_provider_modelslab.storage.purchase import Attempt, Landed, Purchase, Send
@@ -120,7 +120,7 @@ class WatchedJobs:
 
     def add(self, purchase: Purchase) -> None:
         """Look at this one too."""
-        from airflow_provider_modelslab.client.watch import Submitted
+        from airflow_provider_modelslab.client.polling.poller import Submitted
 
         job = purchase.job
         submitted_at = job.submitted_at or time.time()
