@@ -101,7 +101,7 @@ def _warm_up(folder: Path) -> None:
     import botocore.session
     from airflow.providers.amazon.aws.hooks import s3  # noqa: F401
 
-    from airflow_provider_modelslab.client import aio, sync  # noqa: F401
+    from airflow_provider_modelslab.client import async_client, client  # noqa: F401
     from airflow_provider_modelslab.storage import checks, inputs, landing, relocate, sidecar  # noqa: F401
     from benchmarks.fault_campaign import runner  # noqa: F401
 

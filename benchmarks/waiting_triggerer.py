@@ -26,8 +26,8 @@ from airflow.models.trigger import Trigger
 from airflow.providers.http.triggers.http import HttpEventTrigger
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-import airflow_provider_modelslab.client.aio
-from airflow_provider_modelslab.client import shared
+import airflow_provider_modelslab.client.async_client
+from airflow_provider_modelslab.client.polling import registry
 from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
 from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
 
@@ -38,7 +38,7 @@ FEED = 500
 KEY = "key-of-the-waiting-benchmark"
 _BEAT = 0.01
 # A triggerer has these loaded before its first trigger: no part of what a job costs.
-_LOADED = (airflow.sdk.execution_time.supervisor, airflow_provider_modelslab.client.aio)
+_LOADED = (airflow.sdk.execution_time.supervisor, airflow_provider_modelslab.client.async_client)
 
 
 class IdleTrigger(BaseTrigger):
@@ -181,9 +181,9 @@ class Runner(TriggerRunner):
 
 
 def _looks() -> tuple[int, int]:
-    """The looks of our own waiter, and those that began late by its own count."""
-    waiters = [group.waiter for groups in shared._groups.values() for group in groups.values()]
-    return sum(waiter.looks for waiter in waiters), sum(waiter.late for waiter in waiters)
+    """The polls of our own poller, and those that began late by its own count."""
+    pollers = [entry.poller for entries in registry._entries.values() for entry in entries.values()]
+    return sum(poller.polls for poller in pollers), sum(poller.late for poller in pollers)
 
 
 def _memory() -> float:

@@ -1,1 +1,1 @@
-"""Bytes on the wire: a requests client and an aiohttp client, both thin over the contract in ``api``."""
+"""HTTP clients of the endpoint: a blocking one on requests, and one on aiohttp that only polls."""

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.api.poll_policy import PollPolicy
     from airflow_provider_modelslab.api.polling import Decision, Wait
     from airflow_provider_modelslab.api.response import Answer
-    from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
-    from airflow_provider_modelslab.client.sync import ModelsLabClient
+    from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
+    from airflow_provider_modelslab.client.client import ModelsLabClient
     from airflow_provider_modelslab.storage.landing import LandedObject
     from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -103,7 +103,7 @@ class ModelsLabHook(BaseHook):
 
     @cached_property
     def _client(self) -> ModelsLabClient:
-        from airflow_provider_modelslab.client.sync import ModelsLabClient
+        from airflow_provider_modelslab.client.client import ModelsLabClient
 
         return ModelsLabClient(
             self._key(self.connection),
@@ -127,7 +127,7 @@ class ModelsLabHook(BaseHook):
         return self._async_client(self.connection)
 
     def _async_client(self, connection: Connection) -> AsyncModelsLabClient:
-        from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
+        from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
 
         return AsyncModelsLabClient(self._key(connection), base_url=_base_url(connection), timeouts=self.timeouts)
 

@@ -16,7 +16,7 @@ from airflow_provider_modelslab.jobs.timing import deadline_of
 if TYPE_CHECKING:
     from airflow_provider_modelslab.batch.desk import BatchDesk
     from airflow_provider_modelslab.batch.plan import ClipPlan
-    from airflow_provider_modelslab.client.watch import Watch
+    from airflow_provider_modelslab.client.polling.poller import Watch
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.jobs.paid_job import Caller
     from airflow_provider_modelslab.ledger.attempt import AttemptId
@@ -84,7 +84,7 @@ class PolledJobs:
 
     def add(self, submission: Submission) -> None:
         """Poll this one too."""
-        from airflow_provider_modelslab.client.watch import Submitted
+        from airflow_provider_modelslab.client.polling.poller import Submitted
 
         job = submission.job
         submitted_at = job.submitted_at or time.time()

@@ -255,7 +255,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         stopped: str | None = None,
     ) -> BatchRunner[ClipPlan]:
         from airflow_provider_modelslab.batch.runner import BatchRunner
-        from airflow_provider_modelslab.client.shared import waiting as waiting_together
+        from airflow_provider_modelslab.client.polling.registry import shared_poller
         from airflow_provider_modelslab.jobs.batch_jobs import BatchJobs, PolledJobs
         from airflow_provider_modelslab.jobs.task import TaskCaller, attempt_of, policy_in_force
 
@@ -269,7 +269,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             self.check_input,
         )
         client = self.hook.new_async_client()
-        async with waiting_together(client) as waiter, waiter.watch((), policy=self._poll_policy()) as watch:
+        async with shared_poller(client) as poller, poller.watch((), policy=self._poll_policy()) as watch:
             runner: BatchRunner[ClipPlan] = BatchRunner(
                 todo,
                 jobs,

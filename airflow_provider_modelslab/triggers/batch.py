@@ -10,8 +10,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.polling import PollPolicy
-from airflow_provider_modelslab.client.shared import waiting
-from airflow_provider_modelslab.client.watch import Submitted
+from airflow_provider_modelslab.client.polling.poller import Submitted
+from airflow_provider_modelslab.client.polling.registry import shared_poller
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.triggers.connections import client_of
 from airflow_provider_modelslab.triggers.heap import held_out
@@ -20,7 +20,7 @@ from airflow_provider_modelslab.triggers.settling import earliest_event, sleep_u
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
-    from airflow_provider_modelslab.client.watch import Ended
+    from airflow_provider_modelslab.client.polling.poller import Ended
 
 __all__ = ["ModelsLabBatchTrigger"]
 
@@ -111,7 +111,7 @@ class ModelsLabBatchTrigger(BaseTrigger):
         jobs = (Submitted(**job) for job in self.jobs)
         policy = PollPolicy.from_dict(self.poll_policy)
         client = await client_of(self.modelslab_conn_id)
-        async with waiting(client) as waiter, waiter.watch(jobs, policy=policy) as watch:
+        async with shared_poller(client) as poller, poller.watch(jobs, policy=policy) as watch:
             with held_out(len(self.jobs)):
                 return await watch.gather(min(self.wake_at, _MOST_ENDED), linger=self.linger, until=until)
 

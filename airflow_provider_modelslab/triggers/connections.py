@@ -7,11 +7,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, TransportError
-from airflow_provider_modelslab.client.shared import of_this_loop
+from airflow_provider_modelslab.client.polling.registry import of_this_loop
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
 if TYPE_CHECKING:
-    from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
+    from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
 
 __all__ = ["client_of"]
 

@@ -14,7 +14,7 @@ from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller, PollPolicy
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.response import Finished
-from airflow_provider_modelslab.client.shared import waiting
+from airflow_provider_modelslab.client.polling.registry import shared_poller
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
@@ -123,9 +123,9 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
     async def _wait(self) -> Finished:
         # self.log would keep 3 kB for as long as this waits; both end up in the task's log.
         logger.info("Waiting for job %s until %s UTC", self.job_id, time.strftime("%F %T", time.gmtime(self.deadline)))
-        async with waiting(await client_of(self.modelslab_conn_id)) as waiter:
+        async with shared_poller(await client_of(self.modelslab_conn_id)) as poller:
             with held_out():
-                return await waiter.wait(
+                return await poller.wait(
                     self.job_id,
                     submitted_at=self.submitted_at,
                     deadline=self.deadline,

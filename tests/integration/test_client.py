@@ -38,8 +38,10 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.polling import Decision, Done, GiveUp, JobPoller, PollPolicy, Wait
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
-from airflow_provider_modelslab.client import aio, sync
-from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
+from airflow_provider_modelslab.client import async_client
+from airflow_provider_modelslab.client import client as client_module
+from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
+from airflow_provider_modelslab.client.client import ModelsLabClient
 from airflow_provider_modelslab.client.core import Timeouts
 from tests.support.clients import KEY, SHORT, Fetcher, blocking_client
 from tests.support.scripted_server import Answer, Hang, HangUp, Reset, ScriptedServer, Step, free_port
@@ -208,8 +210,8 @@ def test_the_message_of_an_unknown_submit_says_what_to_do() -> None:
 
 
 def test_an_answer_without_end_is_not_read_to_its_end(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "MAX_ANSWER_BYTES", 100_000)
-    monkeypatch.setattr(aio, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(client_module, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(async_client, "MAX_ANSWER_BYTES", 100_000)
     with ScriptedServer(Answer("x" * 1_000_000)) as server, pytest.raises(TransportError, match="100000 bytes"):
         fetch(server.url, "7")
     assert server.posts == 1
@@ -661,7 +663,7 @@ def test_wait_gives_up_at_the_deadline(step: Step) -> None:
 
 
 def test_reprs_do_not_hold_the_key() -> None:
-    with sync.ModelsLabClient(KEY, base_url="localhost:8000") as blocking:
+    with ModelsLabClient(KEY, base_url="localhost:8000") as blocking:
         assert repr(blocking) == "ModelsLabClient(base_url='https://localhost:8000/api/v1')"
     assert repr(AsyncModelsLabClient(KEY)) == "AsyncModelsLabClient(base_url='https://modelslab.com/api/v1')"
 

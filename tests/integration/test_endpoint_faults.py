@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 
 from airflow_provider_modelslab.api.errors import SubmissionUnknownError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.client.sync import ModelsLabClient
+from airflow_provider_modelslab.client.client import ModelsLabClient
 from airflow_provider_modelslab.endpoint.app import create_app
 from airflow_provider_modelslab.endpoint.echo import EchoEngine
 from airflow_provider_modelslab.endpoint.faults import FaultPlan

@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 from airflow_provider_modelslab.api.response import Answer
-from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
+from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
+from airflow_provider_modelslab.client.client import ModelsLabClient
 from airflow_provider_modelslab.client.core import SubmitPolicy, Timeouts
-from airflow_provider_modelslab.client.sync import ModelsLabClient
 
 KEY = "sk-live/very+secret&key"
 QUICK = SubmitPolicy(attempts=3, max_wait=2, base_wait=0.002)

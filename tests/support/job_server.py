@@ -1,4 +1,4 @@
-"""An HTTP server in the test's own loop that answers looks at jobs; a test says what, and sees what arrived."""
+"""An HTTP server in the test's own loop that answers polls; a test says what, and sees what arrived."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ def refused(retry_after: float | None = None, *, status: int = 429) -> web.Respo
 
 @dataclass
 class JobServer:
-    """Counts looks.
+    """Counts polls.
 
-    :param answer: given the job's id and how many looks it has had, this one included: a body, or a whole response.
+    :param answer: given the job's id and how many polls it has had, this one included: a body, or a whole response.
     """
 
     answer: Callable[[str, int], Awaitable[Any]]
     url: str = ""
-    looks: list[tuple[str, str]] = field(default_factory=list)
+    polls: list[tuple[str, str]] = field(default_factory=list)
     paths: set[str] = field(default_factory=set)
     peers: set[Any] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
     def jobs(self) -> list[str]:
-        """The jobs that were looked at, in order."""
-        return [job_id for job_id, _ in self.looks]
+        """The jobs that were polled, in order."""
+        return [job_id for job_id, _ in self.polls]
 
     @property
     def keys(self) -> set[tuple[str, str]]:
         """Which key asked for which job."""
-        return set(self.looks)
+        return set(self.polls)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One look."""
+        """One poll."""
         job_id = request.path.rpartition("/")[2]
         self.paths.add(request.path.rpartition("/")[0])
         assert request.transport is not None
         self.peers.add(request.transport.get_extra_info("peername"))
-        self.looks.append((job_id, json.loads(await request.read())["key"]))
+        self.polls.append((job_id, json.loads(await request.read())["key"]))
         self.counts[job_id] += 1
         answer = await self.answer(job_id, self.counts[job_id])
         return answer if isinstance(answer, web.StreamResponse) else web.json_response(answer)
@@ -73,8 +73,8 @@ async def until(condition: Callable[[], object]) -> None:
 async def job_server(answer: Callable[[str, int], Any]) -> AsyncIterator[JobServer]:
     """Serve on a free port of 127.0.0.1; ``answer`` may be a coroutine function."""
 
-    async def answered(job_id: str, look: int) -> Any:
-        found = answer(job_id, look)
+    async def answered(job_id: str, poll: int) -> Any:
+        found = answer(job_id, poll)
         return await found if isinstance(found, Awaitable) else found
 
     server = JobServer(answered)

@@ -66,7 +66,7 @@ def test_the_import_rules_of_pyproject_hold() -> None:
 
 
 def test_the_probe_sees_what_is_loaded_by_whom() -> None:
-    name = "airflow_provider_modelslab.client.aio"
+    name = "airflow_provider_modelslab.client.async_client"
     seen = loaded_by({"heavy": f"import {name}", "light": "import airflow_provider_modelslab.api.errors"})
     assert {"aiohttp", name} <= seen["heavy"]
     assert "airflow_provider_modelslab.api.errors" in seen["light"]

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_modelslab.api.errors import ErrorCode, JobFailedError, TransportError
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
 from airflow_provider_modelslab.cli import watching
-from airflow_provider_modelslab.client.sync import ModelsLabClient
+from airflow_provider_modelslab.client.client import ModelsLabClient
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.storage.manifest import Job
 

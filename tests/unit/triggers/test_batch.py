@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_modelslab.api.errors import JobFailedError, JobTimeoutError, error_from_event
 from airflow_provider_modelslab.api.polling import PollPolicy
-from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
+from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
 from airflow_provider_modelslab.triggers import batch
 from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
 from tests.support.connections import KEY, set_modelslab
@@ -73,7 +73,7 @@ async def test_each_ended_job_is_told_as_the_single_trigger_tells_it(monkeypatch
     failed = {"status": "failed", "id": "", "message": "no frames in the clip", "output": ""}
     good = {**done("good"), "generationTime": 3.5, "meta": {"seed": 7, "prompt": "long " * 100}}
     found = await event(
-        lambda job_id, look: {"good": good, "bad": failed, "slow": RUNNING}[job_id],
+        lambda job_id, poll: {"good": good, "bad": failed, "slow": RUNNING}[job_id],
         ModelsLabBatchTrigger(
             [*jobs("good", "bad"), *jobs("slow", seconds=0.05)], wake_at=3, linger=60, poll_policy=QUICK
         ),
@@ -97,7 +97,7 @@ async def test_each_ended_job_is_told_as_the_single_trigger_tells_it(monkeypatch
 async def test_it_wakes_a_worker_when_enough_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     ready = set("abc")
     found = await event(
-        lambda job_id, look: done(job_id) if job_id in ready else RUNNING,
+        lambda job_id, poll: done(job_id) if job_id in ready else RUNNING,
         trigger(*"abcdef", wake_at=3, linger=60),
         monkeypatch,
     )
@@ -107,7 +107,7 @@ async def test_it_wakes_a_worker_when_enough_have_ended(monkeypatch: pytest.Monk
 
 async def test_it_lingers_and_then_tells_of_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     found = await event(
-        lambda job_id, look: done(job_id) if job_id == "a" else RUNNING,
+        lambda job_id, poll: done(job_id) if job_id == "a" else RUNNING,
         trigger("a", "b", wake_at=2, linger=0.05),
         monkeypatch,
     )
@@ -117,14 +117,14 @@ async def test_it_lingers_and_then_tells_of_fewer(monkeypatch: pytest.MonkeyPatc
 async def test_the_longest_wait_is_a_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
     # As after a restart: what is over is over, however long this trigger has run itself.
     waits = trigger("a", "b", max_wait=60, started_at=time.time() - 61)
-    found = await event(lambda job_id, look: RUNNING, waits, monkeypatch)
+    found = await event(lambda job_id, poll: RUNNING, waits, monkeypatch)
     assert found == {"status": "success", "ended": [], "waiting": 2}
 
 
 async def test_an_event_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_MOST_ENDED", 20)
     ids = [str(number) for number in range(50)]
-    found = await event(lambda job_id, look: done(job_id), trigger(*ids, wake_at=50, linger=60), monkeypatch)
+    found = await event(lambda job_id, poll: done(job_id), trigger(*ids, wake_at=50, linger=60), monkeypatch)
     assert len(found["ended"]) == 20
     assert found["waiting"] == 30
     assert len(json.dumps(found)) < 20 * 300
@@ -147,7 +147,7 @@ async def test_a_fault_of_the_program_fails_the_trigger(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(AsyncModelsLabClient, "fetch", faulty)
     with pytest.raises(KeyError, match="a fault"):
-        await event(lambda job_id, look: RUNNING, trigger("a"), monkeypatch)
+        await event(lambda job_id, poll: RUNNING, trigger("a"), monkeypatch)
 
 
 async def test_a_kill_is_logged_and_cancels_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ async def test_a_failed_look_up_is_repeated(
     make: Callable[[], BaseTrigger], error: Exception, trouble: Trouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = trouble(error, 3)
-    async with job_server(lambda job_id, look: done(job_id)) as server:
+    async with job_server(lambda job_id, poll: done(job_id)) as server:
         set_modelslab(monkeypatch, server.url)
         assert (await aevent_of(make()))["status"] == "success"
     assert len(asked) == 4

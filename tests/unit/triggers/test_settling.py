@@ -33,7 +33,7 @@ def batch() -> BaseTrigger:
 
 
 def ends(trigger: BaseTrigger, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], list[float]]:
-    """Its event, and how long the loop was told to sleep for after the look."""
+    """Its event, and how long the loop was told to sleep for after the poll."""
     naps: list[float] = []
     sleep = asyncio.sleep
 

@@ -11,7 +11,7 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_modelslab.api.polling import PollPolicy
-from airflow_provider_modelslab.client import shared
+from airflow_provider_modelslab.client.polling import registry
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.triggers import connections
 from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
@@ -74,7 +74,7 @@ async def test_five_hundred_triggers_and_a_batch_share_one_session(
         linger=60,
         poll_policy=QUICK,
     )
-    async with job_server(lambda job_id, look: done(job_id) if look > 1 else RUNNING) as server:
+    async with job_server(lambda job_id, poll: done(job_id) if poll > 1 else RUNNING) as server:
         set_modelslab(monkeypatch, server.url)
         told, *events = await asyncio.gather(aevent_of(batch), *(aevent_of(trigger(job_id)) for job_id in ids))
     assert [event["links"] for event in events] == [[f"https://example.com/{job_id}.mp4?sig=1"] for job_id in ids]
@@ -83,7 +83,7 @@ async def test_five_hundred_triggers_and_a_batch_share_one_session(
     assert connectors[0].closed
     assert len(server.peers) <= 200
     assert look_ups == ["modelslab_default"]
-    assert asyncio.get_running_loop() not in shared._groups
+    assert asyncio.get_running_loop() not in registry._entries
 
 
 async def test_a_changed_connection_is_noticed_and_makes_a_group_of_its_own(
@@ -91,10 +91,10 @@ async def test_a_changed_connection_is_noticed_and_makes_a_group_of_its_own(
 ) -> None:
     monkeypatch.setattr(connections, "_KEPT", 0)
     ended = asyncio.Event()
-    async with job_server(lambda job_id, look: done(job_id) if ended.is_set() else RUNNING) as server:
+    async with job_server(lambda job_id, poll: done(job_id) if ended.is_set() else RUNNING) as server:
         set_modelslab(monkeypatch, server.url, key="old-key")
         old = asyncio.create_task(aevent_of(trigger("old")))
-        await until(lambda: server.looks)
+        await until(lambda: server.polls)
         set_modelslab(monkeypatch, server.url, key="new-key")
         new = asyncio.create_task(aevent_of(trigger("new")))
         await until(lambda: server.counts["new"])
@@ -135,7 +135,7 @@ async def test_a_restarted_triggerer_goes_on_where_the_other_stopped(
 ) -> None:
     finished = asyncio.Event()
     sent = [trigger(str(number), eta=0.01) for number in range(5)]
-    async with job_server(lambda job_id, look: done(job_id) if finished.is_set() else RUNNING) as server:
+    async with job_server(lambda job_id, poll: done(job_id) if finished.is_set() else RUNNING) as server:
         set_modelslab(monkeypatch, server.url)
         runs = [asyncio.create_task(aevent_of(waits)) for waits in sent]
         await until(lambda: len(server.counts) == 5)
@@ -152,10 +152,10 @@ async def test_a_restarted_triggerer_goes_on_where_the_other_stopped(
 
 
 async def test_a_kill_reaches_the_trigger_with_airflows_own_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with job_server(lambda job_id, look: RUNNING) as server:
+    async with job_server(lambda job_id, poll: RUNNING) as server:
         set_modelslab(monkeypatch, server.url)
         run = asyncio.create_task(aevent_of(trigger("7")))
-        await until(lambda: server.looks)
+        await until(lambda: server.polls)
         run.cancel("user-action")
         with pytest.raises(asyncio.CancelledError) as caught:
             await run
@@ -164,9 +164,9 @@ async def test_a_kill_reaches_the_trigger_with_airflows_own_word(monkeypatch: py
 
 def test_one_triggerer_after_the_other_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     async def life() -> dict[str, Any]:
-        async with job_server(lambda job_id, look: done(job_id)) as server:
+        async with job_server(lambda job_id, poll: done(job_id)) as server:
             set_modelslab(monkeypatch, server.url)
             return await aevent_of(trigger("7"))
 
     assert [asyncio.run(life())["status"] for _ in range(2)] == ["success", "success"]
-    assert not shared._groups
+    assert not registry._entries

@@ -100,7 +100,7 @@ def test_a_connection_that_lost_its_key(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_deadline_is_a_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As after a restart long after the deadline: one last look, then the end, however long the trigger runs itself.
+    # As after a restart long after the deadline: one last poll, then the end, however long the trigger runs itself.
     got, server = event(WAIT, monkeypatch, submitted_at=time.time() - 7200, deadline=time.time() - 3600)
     assert (got["code"], server.posts) == ("timeout", 1)
     assert "3600 s after its submission" in got["message"]

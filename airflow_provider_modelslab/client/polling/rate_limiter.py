@@ -1,7 +1,7 @@
-"""How fast one key may ask at all: what every wait of an event loop shares, without I/O.
+"""Rate limiter of the polls with one key, shared by all jobs of an event loop; without I/O.
 
-An endpoint that refuses one look would refuse the next one too, whichever job it is about. So one refusal slows all of
-them down together, and speed comes back little by little while answers are good.
+An endpoint that refuses one poll because of load would refuse the next one too, whichever job it is about. So one
+refusal slows all of them down, and the rate recovers little by little while answers are good.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from airflow_provider_modelslab.api.errors import ErrorCode
 from airflow_provider_modelslab.api.response import Answer, Failed
 from airflow_provider_modelslab.client.core import MAX_CONNECTIONS
 
-__all__ = ["Limiter"]
+__all__ = ["RateLimiter"]
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
@@ -26,13 +26,13 @@ _MEMORY = 10.0
 _BURST = 0.02
 
 
-class Limiter:
+class RateLimiter:
     """Three limits: calls at once, calls per second, and a pause in which none begins.
 
     A refusal (HTTP 429, a 5xx, or a 200 that says the same) halves the first two, to no less than one call at once and
-    one a second, and pauses everybody: as long as ``Retry-After`` says, 10 minutes at most, else 1 s, doubled with each
-    refusal in a row up to a minute. What was under way by then tells nothing new and counts only by its
-    ``Retry-After``. Good answers bring back 10 % of the rate a second, and one call at once for each round of answers.
+    one a second, and pauses all calls: as long as ``Retry-After`` says, 10 minutes at most, else 1 s, doubled with each
+    refusal in a row up to a minute. Of calls that were in flight by then only the ``Retry-After`` counts. Good answers
+    raise the rate by 10 % a second, and the calls at once by one for each round of answers.
 
     :param max_concurrent: calls at once, 1 or more.
     :param max_rate: calls per second, above 1.
@@ -64,12 +64,12 @@ class Limiter:
 
     @property
     def concurrency(self) -> int:
-        """Calls that may be under way at once now."""
+        """Calls that may be in flight at once now."""
         return int(self._concurrent)
 
     @property
     def slowed(self) -> bool:
-        """Whether anything is below its most."""
+        """Whether one of the limits is below its maximum."""
         return self.rate < self._max_rate or self.concurrency < self._max_concurrent
 
     def started(self) -> None:
@@ -79,12 +79,12 @@ class Limiter:
         self._count = self._recent(now) + 1
         self._counted_at = now
 
-    def answered(self, answer: Answer, *, began: float, under_way: int) -> float | None:
+    def answered(self, answer: Answer, *, began: float, in_flight: int) -> float | None:
         """Learn from an answer.
 
         :param began: when its call began, on this clock.
-        :param under_way: calls at once when the answer came, its own included.
-        :return: the seconds of the pause when this answer slowed everybody down.
+        :param in_flight: calls at once when the answer came, its own included.
+        :return: the seconds of the pause, when this answer was a refusal that started one.
         """
         now = self._clock()
         refusal = _refusal(answer)
@@ -97,10 +97,10 @@ class Limiter:
         if began <= self._slowed_at:
             self.resume_at = max(self.resume_at, now + (asked or 0.0))
             return None
-        # The most is far from what a few jobs need, so the first cut is made from what was asked of late.
+        # A few jobs need far less than the maximum, so the first cut starts from the recent rate.
         rate = self.rate if self.slowed else min(self.rate, self._recent(now) / _MEMORY)
         self.rate = max(_SLOWEST, rate / 2)
-        self._concurrent = max(1.0, min(self._concurrent, under_way) / 2)
+        self._concurrent = max(1.0, min(self._concurrent, in_flight) / 2)
         pause = asked if asked is not None else min(_FIRST_PAUSE * 2**self._refusals, _LONGEST_PAUSE)
         pause *= self._uniform(1.0, 1.25)
         self._refusals += 1
@@ -114,7 +114,7 @@ class Limiter:
         self._concurrent = min(float(self._max_concurrent), self._concurrent + 1 / self._concurrent)
 
     def _recent(self, now: float) -> float:
-        """The calls of the last seconds, older ones fading."""
+        """Calls of the last seconds, with exponential decay."""
         return self._count * math.exp((self._counted_at - now) / _MEMORY) if self._count else 0.0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from airflow_provider_modelslab.operators.batch_steps import WatchedJobs
+from airflow_provider_modelslab.operators.batch_steps import PolledJobs
 
 from airflow_provider_modelslab.api.errors import (
     JobFailedError,
@@ -23,15 +23,21 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.api.polling import PollPolicy
 from airflow_provider_modelslab.api.response import Finished
-from airflow_provider_modelslab.client import limiter as limiter_module
-from airflow_provider_modelslab.client import shared
-from airflow_provider_modelslab.client import waiter as waiter_module
-from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
+from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
 from airflow_provider_modelslab.client.core import Timeouts
+<<<<<<< HEAD:tests/integration/test_shared_waiting.py
 from airflow_provider_modelslab.client.limiter import Limiter
 from airflow_provider_modelslab.client.shared import waiting
 from airflow_provider_modelslab.client.waiter import SharedWaiter
 from airflow_provider_modelslab.client.watch import Ended, Submitted
+=======
+from airflow_provider_modelslab.client.polling import poller as poller_module
+from airflow_provider_modelslab.client.polling import rate_limiter, registry
+from airflow_provider_modelslab.client.polling.poller import Ended, SharedPoller, Submitted, Watch
+from airflow_provider_modelslab.client.polling.rate_limiter import RateLimiter
+from airflow_provider_modelslab.client.polling.registry import shared_poller
+from airflow_provider_modelslab.operators.batch_steps import PolledJobs
+>>>>>>> client:tests/integration/test_shared_poller.py
 from tests.support.clients import KEY
 from tests.support.job_server import LOST, RUNNING, done, job_server, refused, until
 
@@ -55,11 +61,19 @@ def by_id(found: list[Ended]) -> dict[str, Finished | BaseException]:
     return {ended.job_id: ended.outcome for ended in found}
 
 
+async def all_of(watch: Watch) -> list[Ended]:
+    """What becomes of each job."""
+    found: list[Ended] = []
+    while ended := await watch.gather():
+        found += ended
+    return found
+
+
 @pytest.fixture(autouse=True)
 async def nothing_is_left() -> AsyncIterator[None]:
     yield
-    assert asyncio.get_running_loop() not in shared._groups
-    assert not shared._closing
+    assert asyncio.get_running_loop() not in registry._entries
+    assert not registry._closing
 
 
 @pytest.fixture
@@ -80,41 +94,41 @@ async def test_one_job_and_what_can_become_of_it() -> None:
     failed = {"status": "failed", "id": "", "message": "no frames in the clip", "output": ""}
 
     async with job_server(
-        lambda job_id, look: {"good": done("good"), "bad": failed}[job_id] if look > 2 else RUNNING
+        lambda job_id, poll: {"good": done("good"), "bad": failed}[job_id] if poll > 2 else RUNNING
     ) as server:
-        async with waiting(client_at(server.url)) as waiter:
-            finished = await waiter.wait("good", **when(), policy=QUICK)
+        async with shared_poller(client_at(server.url)) as poller:
+            finished = await poller.wait("good", **when(), policy=QUICK)
             assert finished.links == ("https://example.com/good.mp4?sig=1",)
             with pytest.raises(JobFailedError, match="no frames") as caught:
-                await waiter.wait("bad", **when(), policy=QUICK)
+                await poller.wait("bad", **when(), policy=QUICK)
             assert caught.value.job_id == "bad"
             with pytest.raises(RequestValidationError, match="job_id"):
-                await waiter.wait(" ", **when(), policy=QUICK)
+                await poller.wait(" ", **when(), policy=QUICK)
         assert server.jobs == ["good"] * 3 + ["bad"] * 3
         assert server.paths == {"/api/v1/enterprise/video/fetch"}
 
 
 async def test_many_callers_share_the_connections(connectors: list[aiohttp.TCPConnector]) -> None:
-    async with job_server(lambda job_id, look: done(job_id) if look > 2 else RUNNING) as server:
+    async with job_server(lambda job_id, poll: done(job_id) if poll > 2 else RUNNING) as server:
 
-        async def one(job_id: str) -> tuple[SharedWaiter, str]:
-            async with waiting(client_at(server.url)) as waiter:
-                finished = await waiter.wait(job_id, **when(), policy=QUICK)
-                return waiter, finished.links[0]
+        async def one(job_id: str) -> tuple[SharedPoller, str]:
+            async with shared_poller(client_at(server.url)) as poller:
+                finished = await poller.wait(job_id, **when(), policy=QUICK)
+                return poller, finished.links[0]
 
         found = await asyncio.gather(*(one(str(number)) for number in range(300)))
         assert [link for _, link in found] == [f"https://example.com/{number}.mp4?sig=1" for number in range(300)]
-        assert len({id(waiter) for waiter, _ in found}) == len(connectors) == 1
+        assert len({id(poller) for poller, _ in found}) == len(connectors) == 1
         assert len(server.peers) <= 200
         assert connectors[0].closed
 
 
 async def test_two_keys_never_mix(connectors: list[aiohttp.TCPConnector]) -> None:
-    async with job_server(lambda job_id, look: done(job_id) if look > 3 else RUNNING) as server:
+    async with job_server(lambda job_id, poll: done(job_id) if poll > 3 else RUNNING) as server:
 
         async def one(key: str, job_id: str) -> None:
-            async with waiting(client_at(server.url, key)) as waiter:
-                await waiter.wait(job_id, **when(), policy=QUICK)
+            async with shared_poller(client_at(server.url, key)) as poller:
+                await poller.wait(job_id, **when(), policy=QUICK)
 
         await asyncio.gather(*(one(f"key-{number % 2}", f"{number % 2}-{number}") for number in range(20)))
         assert server.keys == {(f"{number % 2}-{number}", f"key-{number % 2}") for number in range(20)}
@@ -138,19 +152,19 @@ def test_what_makes_a_connection_another_one() -> None:
 async def test_no_repr_and_no_log_line_holds_the_key(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limiter_module, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(limiter_module, "_SLOWEST", 30.0)
+    monkeypatch.setattr(rate_limiter, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(rate_limiter, "_SLOWEST", 30.0)
     caplog.set_level(logging.DEBUG)
     answers = [refused(0), web.Response(text=f"gateway: {KEY}", status=502), done("7")]
     async with (
-        job_server(lambda job_id, look: answers[look - 1]) as server,
-        waiting(client_at(server.url)) as waiter,
-        waiter.watch(submitted("7"), policy=QUICK) as watch,
+        job_server(lambda job_id, poll: answers[poll - 1]) as server,
+        shared_poller(client_at(server.url)) as poller,
+        poller.watch(submitted("7"), policy=QUICK) as watch,
     ):
         await watch.gather()
-        shown = repr(waiter) + repr(watch) + repr(shared._groups)
+        shown = repr(poller) + repr(watch) + repr(registry._entries)
     assert "2 failed poll(s) in a row" in caplog.text
-    assert "refused a look because of load" in caplog.text
+    assert "refused a poll because of load" in caplog.text
     assert KEY not in shown + caplog.text
 
 
@@ -158,16 +172,16 @@ async def test_no_repr_and_no_log_line_holds_the_key(
 
 
 async def test_a_batch_ends_job_by_job() -> None:
-    def answer(job_id: str, look: int) -> Any:
-        return {"a": done("a"), "lost": LOST, "c": done("c") if look > 3 else RUNNING}[job_id]
+    def answer(job_id: str, poll: int) -> Any:
+        return {"a": done("a"), "lost": LOST, "c": done("c") if poll > 3 else RUNNING}[job_id]
 
     old = Submitted("lost", time.time() - 3600, time.time() + 60)
     async with (
         job_server(answer) as server,
-        waiting(client_at(server.url)) as waiter,
-        waiter.watch([*submitted("a", "c"), old], policy=QUICK) as watch,
+        shared_poller(client_at(server.url)) as poller,
+        poller.watch([*submitted("a", "c"), old], policy=QUICK) as watch,
     ):
-        found = by_id([ended async for ended in watch])
+        found = by_id(await all_of(watch))
         assert watch.waiting == 0
         assert await watch.gather() == []
     assert isinstance(found["a"], Finished)
@@ -179,13 +193,13 @@ async def test_a_batch_ends_job_by_job() -> None:
 async def test_gather_waits_for_enough() -> None:
     release = asyncio.Event()
 
-    def answer(job_id: str, look: int) -> Any:
+    def answer(job_id: str, poll: int) -> Any:
         return done(job_id) if job_id in "abc" or release.is_set() else RUNNING
 
     async with (
         job_server(answer) as server,
-        waiting(client_at(server.url)) as waiter,
-        waiter.watch(submitted(*"abcdef"), policy=QUICK) as watch,
+        shared_poller(client_at(server.url)) as poller,
+        poller.watch(submitted(*"abcdef"), policy=QUICK) as watch,
     ):
         assert set(by_id(await watch.gather(3, linger=60))) == set("abc")
         assert await watch.gather(3, until=time.time() + 0.05) == []
@@ -196,24 +210,24 @@ async def test_gather_waits_for_enough() -> None:
 
 async def test_gather_lingers_after_the_first() -> None:
     async with (
-        job_server(lambda job_id, look: done(job_id) if job_id == "a" else RUNNING) as server,
-        waiting(client_at(server.url)) as waiter,
-        waiter.watch(submitted("a", "b"), policy=QUICK) as watch,
+        job_server(lambda job_id, poll: done(job_id) if job_id == "a" else RUNNING) as server,
+        shared_poller(client_at(server.url)) as poller,
+        poller.watch(submitted("a", "b"), policy=QUICK) as watch,
     ):
         assert set(by_id(await watch.gather(2, linger=0.05))) == {"a"}
         assert watch.waiting == 1
 
 
 async def test_leaving_a_batch_drops_its_jobs() -> None:
-    async with job_server(lambda job_id, look: RUNNING) as server, waiting(client_at(server.url)) as waiter:
-        async with waiter.watch(submitted("a", "b"), policy=QUICK):
+    async with job_server(lambda job_id, poll: RUNNING) as server, shared_poller(client_at(server.url)) as poller:
+        async with poller.watch(submitted("a", "b"), policy=QUICK):
             await until(lambda: server.counts["a"] and server.counts["b"])
-        await until(lambda: not waiter._due and not waiter._looking)
-        looks = len(server.looks)
-        assert waiter.looks == looks
+        await until(lambda: not poller._due and not poller._in_flight)
+        polls = len(server.polls)
+        assert poller.polls == polls
         with pytest.raises(JobTimeoutError):
-            await waiter.wait("c", **when(0.05), policy=QUICK)
-        assert set(server.jobs[looks:]) == {"c"}
+            await poller.wait("c", **when(0.05), policy=QUICK)
+        assert set(server.jobs[polls:]) == {"c"}
 
 
 async def test_adding_many_jobs_lets_the_loop_turn() -> None:
@@ -225,10 +239,10 @@ async def test_adding_many_jobs_lets_the_loop_turn() -> None:
             turns += 1
             await asyncio.sleep(0)
 
-    async with waiting(client_at("http://127.0.0.1:9")) as waiter:
+    async with shared_poller(client_at("http://127.0.0.1:9")) as poller:
         turning = asyncio.create_task(turn())
         slow = PollPolicy(min_interval=30, max_interval=30)
-        async with waiter.watch(submitted(*(str(n) for n in range(10_000))), policy=slow) as watch:
+        async with poller.watch(submitted(*(str(n) for n in range(10_000))), policy=slow) as watch:
             assert watch.waiting == 10_000
             assert turns >= 40
         turning.cancel()
@@ -236,15 +250,15 @@ async def test_adding_many_jobs_lets_the_loop_turn() -> None:
 
 async def test_a_waiting_job_takes_little_memory() -> None:
     slow = PollPolicy(min_interval=30, max_interval=30)
-    async with waiting(client_at("http://127.0.0.1:9")) as waiter:
+    async with shared_poller(client_at("http://127.0.0.1:9")) as poller:
         jobs = submitted(*(str(n) for n in range(1000)))
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
-            async with waiter.watch(jobs, policy=slow):
+            async with poller.watch(jobs, policy=slow):
                 in_a_batch = tracemalloc.get_traced_memory()[0] - before
             before = tracemalloc.get_traced_memory()[0]
-            singles = [asyncio.create_task(waiter.wait(str(n), **when(), policy=slow)) for n in range(1000)]
+            singles = [asyncio.create_task(poller.wait(str(n), **when(), policy=slow)) for n in range(1000)]
             await asyncio.sleep(0)
             alone = tracemalloc.get_traced_memory()[0] - before
         finally:
@@ -263,14 +277,14 @@ async def test_a_waiting_job_takes_little_memory() -> None:
 async def test_a_refusal_slows_everybody_down_and_good_answers_recover(
     status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limiter_module, "_SLOWEST", 30.0)
-    waiter: SharedWaiter
+    monkeypatch.setattr(rate_limiter, "_SLOWEST", 30.0)
+    poller: SharedPoller
     in_pause: list[str] = []
     rates: list[float] = []
 
-    def answer(job_id: str, look: int) -> Any:
-        limiter = waiter.limiter
-        if job_id == "0" and look == 3:
+    def answer(job_id: str, poll: int) -> Any:
+        limiter = poller.limiter
+        if job_id == "0" and poll == 3:
             return refused(0.3, status=status)
         if asyncio.get_running_loop().time() < limiter.resume_at:
             in_pause.append(job_id)
@@ -280,10 +294,10 @@ async def test_a_refusal_slows_everybody_down_and_good_answers_recover(
 
     async with (
         job_server(answer) as server,
-        waiting(client_at(server.url)) as waiter,
-        waiter.watch(submitted(*(str(n) for n in range(10))), policy=QUICK) as watch,
+        shared_poller(client_at(server.url)) as poller,
+        poller.watch(submitted(*(str(n) for n in range(10))), policy=QUICK) as watch,
     ):
-        found = by_id([ended async for ended in watch])
+        found = by_id(await all_of(watch))
     assert all(isinstance(outcome, Finished) for outcome in found.values())
     assert len(found) == 10
     # Those under way with the refused one may still arrive; nobody else does until the pause is over.
@@ -293,28 +307,28 @@ async def test_a_refusal_slows_everybody_down_and_good_answers_recover(
     assert rates[0] < rates[-1] < 500
 
 
-async def test_a_last_look_goes_out_in_a_pause() -> None:
-    def answer(job_id: str, look: int) -> Any:
+async def test_a_last_poll_goes_out_in_a_pause() -> None:
+    def answer(job_id: str, poll: int) -> Any:
         if job_id == "unlucky":
             return refused(60)
         return done(job_id) if job_id == "finished" and server.counts["unlucky"] else RUNNING
 
-    async with job_server(answer) as server, waiting(client_at(server.url)) as waiter:
+    async with job_server(answer) as server, shared_poller(client_at(server.url)) as poller:
         slow = PollPolicy(min_interval=0.05, max_interval=600)
         jobs = [*submitted("finished", seconds=0.4), *submitted("unlucky", seconds=0.3), *submitted("later")]
-        async with waiter.watch(jobs, policy=slow) as watch:
+        async with poller.watch(jobs, policy=slow) as watch:
             found = by_id(await watch.gather(2, linger=60))
-            assert waiter.limiter.resume_at > asyncio.get_running_loop().time() + 30
+            assert poller.limiter.resume_at > asyncio.get_running_loop().time() + 30
             assert watch.waiting == 1
     assert isinstance(found["finished"], Finished)
     assert isinstance(found["unlucky"], JobTimeoutError)
     assert server.counts["unlucky"] == 2
 
 
-async def test_no_more_looks_at_once_than_allowed() -> None:
+async def test_no_more_polls_at_once_than_allowed() -> None:
     at_once = most = 0
 
-    async def answer(job_id: str, look: int) -> Any:
+    async def answer(job_id: str, poll: int) -> Any:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
@@ -323,63 +337,63 @@ async def test_no_more_looks_at_once_than_allowed() -> None:
         return done(job_id)
 
     async with job_server(answer) as server:
-        waiter = SharedWaiter(client_at(server.url), limiter=Limiter(max_concurrent=7))
-        waiter._limiter._clock = asyncio.get_running_loop().time
-        async with waiter.watch(submitted(*(str(n) for n in range(40))), policy=QUICK) as watch:
-            assert len([ended async for ended in watch]) == 40
-        await waiter.aclose()
+        poller = SharedPoller(client_at(server.url), limiter=RateLimiter(max_concurrent=7))
+        poller._limiter._clock = asyncio.get_running_loop().time
+        async with poller.watch(submitted(*(str(n) for n in range(40))), policy=QUICK) as watch:
+            assert len(await all_of(watch)) == 40
+        await poller.aclose()
     assert most == 7
-    assert waiter.looks == 40
+    assert poller.polls == 40
 
 
 async def test_an_endpoint_that_hangs_cannot_hold_a_job_past_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiter_module, "GRACE", 0.05)
-    monkeypatch.setattr(waiter_module, "_SWEEP", 0.02)
+    monkeypatch.setattr(poller_module, "GRACE", 0.05)
+    monkeypatch.setattr(poller_module, "_SWEEP", 0.02)
     forever = asyncio.Event()
 
-    async def answer(job_id: str, look: int) -> Any:
+    async def answer(job_id: str, poll: int) -> Any:
         await forever.wait()
         return RUNNING
 
     async with job_server(answer) as server:
-        waiter = SharedWaiter(client_at(server.url), limiter=Limiter(max_concurrent=1))
-        async with waiter.watch(submitted("1", "2", "3", seconds=0.05), policy=QUICK) as watch:
+        poller = SharedPoller(client_at(server.url), limiter=RateLimiter(max_concurrent=1))
+        async with poller.watch(submitted("1", "2", "3", seconds=0.05), policy=QUICK) as watch:
             found = by_id(await watch.gather(2, linger=60))
-            assert len(server.looks) == watch.waiting == 1  # the one that hangs ends by its own time-out
-        await waiter.aclose()
+            assert len(server.polls) == watch.waiting == 1  # the one that hangs ends by its own time-out
+        await poller.aclose()
         forever.set()
     assert len(found) == 2
     assert all(isinstance(outcome, JobTimeoutError) for outcome in found.values())
 
 
-async def test_late_looks_are_counted() -> None:
+async def test_late_polls_are_counted() -> None:
     gate = asyncio.Event()
 
-    async def answer(job_id: str, look: int) -> Any:
+    async def answer(job_id: str, poll: int) -> Any:
         await gate.wait()
         return done(job_id)
 
     async with job_server(answer) as server:
-        waiter = SharedWaiter(client_at(server.url), limiter=Limiter(max_concurrent=1))
-        async with waiter.watch(submitted("1", "2"), policy=QUICK) as watch:
-            await until(lambda: server.looks)
-            for _, _, job in waiter._due:
+        poller = SharedPoller(client_at(server.url), limiter=RateLimiter(max_concurrent=1))
+        async with poller.watch(submitted("1", "2"), policy=QUICK) as watch:
+            await until(lambda: server.polls)
+            for _, _, job in poller._due:
                 job.late_after -= 3600  # as if it had been due long ago
             gate.set()
             await watch.gather(2, linger=60)
-        assert (waiter.looks, waiter.late) == (2, 1)
-        await waiter.aclose()
+        assert (poller.polls, poller.late) == (2, 1)
+        await poller.aclose()
 
 
 # -- the end ------------------------------------------------------------------------------------------------------
 
 
 async def test_the_last_one_out_closes_the_session(connectors: list[aiohttp.TCPConnector]) -> None:
-    async with job_server(lambda job_id, look: RUNNING) as server:
+    async with job_server(lambda job_id, poll: RUNNING) as server:
 
         async def one(job_id: str) -> None:
-            async with waiting(client_at(server.url)) as waiter:
-                await waiter.wait(job_id, **when(), policy=QUICK)
+            async with shared_poller(client_at(server.url)) as poller:
+                await poller.wait(job_id, **when(), policy=QUICK)
 
         tasks = [asyncio.create_task(one(str(number))) for number in range(3)]
         await until(lambda: len(server.counts) == 3)
@@ -392,55 +406,55 @@ async def test_the_last_one_out_closes_the_session(connectors: list[aiohttp.TCPC
     assert len(connectors) == 1
 
 
-async def test_a_look_under_way_is_cancelled_with_the_group() -> None:
+async def test_a_poll_in_flight_is_cancelled_with_the_poller() -> None:
     arrived, forever = asyncio.Event(), asyncio.Event()
 
-    async def answer(job_id: str, look: int) -> Any:
+    async def answer(job_id: str, poll: int) -> Any:
         arrived.set()
         await forever.wait()
         return RUNNING
 
     async with job_server(answer) as server:
-        async with waiting(client_at(server.url)) as waiter, waiter.watch(submitted("7"), policy=QUICK):
+        async with shared_poller(client_at(server.url)) as poller, poller.watch(submitted("7"), policy=QUICK):
             await arrived.wait()
-            (look,) = waiter._looking
-        assert look.cancelled()
+            (poll,) = poller._in_flight
+        assert poll.cancelled()
         forever.set()
 
 
 async def test_a_leaver_who_is_cancelled_again_still_closes(connectors: list[aiohttp.TCPConnector]) -> None:
-    async with job_server(lambda job_id, look: RUNNING) as server:
+    async with job_server(lambda job_id, poll: RUNNING) as server:
         held = asyncio.Event()
 
         async def one() -> None:
-            async with waiting(client_at(server.url)) as waiter:
+            async with shared_poller(client_at(server.url)) as poller:
                 try:
-                    await waiter.wait("7", **when(), policy=QUICK)
+                    await poller.wait("7", **when(), policy=QUICK)
                 finally:
                     held.set()
 
         task = asyncio.create_task(one())
-        await until(lambda: server.looks)
+        await until(lambda: server.polls)
         task.cancel()
         await held.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await until(lambda: not shared._closing)
+        await until(lambda: not registry._closing)
     assert connectors[0].closed
 
 
-async def test_who_comes_while_a_group_closes_gets_a_new_one(connectors: list[aiohttp.TCPConnector]) -> None:
-    async with job_server(lambda job_id, look: done(job_id)) as server:
+async def test_a_user_that_comes_while_a_poller_closes_gets_a_new_one(connectors: list[aiohttp.TCPConnector]) -> None:
+    async with job_server(lambda job_id, poll: done(job_id)) as server:
         client = client_at(server.url)
-        async with waiting(client) as first:
+        async with shared_poller(client) as first:
             await first.wait("1", **when(), policy=QUICK)
-            seat = waiting(client)
-            await seat.__aenter__()
+            lease = shared_poller(client)
+            await lease.__aenter__()
         assert not connectors[0].closed
-        leaving = asyncio.ensure_future(seat.__aexit__(None, None, None))
+        leaving = asyncio.ensure_future(lease.__aexit__(None, None, None))
         await asyncio.sleep(0)
-        async with waiting(client) as second:
+        async with shared_poller(client) as second:
             assert second is not first
             await second.wait("2", **when(), policy=QUICK)
             await leaving
@@ -457,59 +471,62 @@ async def test_a_fault_of_the_program_ends_its_own_job_alone(monkeypatch: pytest
         return await fetch(self, job_id)
 
     monkeypatch.setattr(AsyncModelsLabClient, "fetch", faulty)
-    async with job_server(lambda job_id, look: done(job_id)) as server, waiting(client_at(server.url)) as waiter:
+    async with job_server(lambda job_id, poll: done(job_id)) as server, shared_poller(client_at(server.url)) as poller:
         with pytest.raises(KeyError, match="a fault"):
-            await waiter.wait("cursed", **when(), policy=QUICK)
-        assert (await waiter.wait("fine", **when(), policy=QUICK)).links
+            await poller.wait("cursed", **when(), policy=QUICK)
+        assert (await poller.wait("fine", **when(), policy=QUICK)).links
 
 
 class TimeIsUpError(BaseException):
     """Like Airflow's time-out: a signal raises it wherever the program is."""
 
 
-async def test_a_time_out_that_strikes_in_a_look_is_raised_where_the_job_is_waited_for(
+async def test_a_time_out_that_strikes_in_a_poll_is_raised_where_the_job_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def struck(self: AsyncModelsLabClient, job_id: str) -> Any:
         raise TimeIsUpError
 
     monkeypatch.setattr(AsyncModelsLabClient, "fetch", struck)
-    async with waiting(client_at("http://127.0.0.1:9")) as waiter:
+    async with shared_poller(client_at("http://127.0.0.1:9")) as poller:
         with pytest.raises(TimeIsUpError):
-            await asyncio.wait_for(waiter.wait("alone", **when(), policy=QUICK), 5)
-        async with waiter.watch(submitted("7"), policy=QUICK) as watch:
+            await asyncio.wait_for(poller.wait("alone", **when(), policy=QUICK), 5)
+        async with poller.watch(submitted("7"), policy=QUICK) as watch:
             with pytest.raises(TimeIsUpError):
-                await asyncio.wait_for(WatchedJobs(watch, {}, timeout=60).next(), 5)
+                await asyncio.wait_for(PolledJobs(watch, {}, timeout=60).next(), 5)
 
 
 async def test_nobody_listens() -> None:
-    async with waiting(client_at("http://127.0.0.1:9")) as waiter:
+    async with shared_poller(client_at("http://127.0.0.1:9")) as poller:
         with pytest.raises(JobTimeoutError, match="ConnectionRefusedError"):
-            await waiter.wait("7", **when(0.1), policy=QUICK)
-        assert not waiter.limiter.slowed  # no answer says nothing about load
+            await poller.wait("7", **when(0.1), policy=QUICK)
+        assert not poller.limiter.slowed  # no answer says nothing about load
 
 
 def test_each_loop_has_its_own(connectors: list[aiohttp.TCPConnector]) -> None:
-    async def life() -> SharedWaiter:
-        async with job_server(lambda job_id, look: done(job_id)) as server, waiting(client_at(server.url)) as waiter:
-            await waiter.wait("7", **when(), policy=QUICK)
-            return waiter
+    async def life() -> SharedPoller:
+        async with (
+            job_server(lambda job_id, poll: done(job_id)) as server,
+            shared_poller(client_at(server.url)) as poller,
+        ):
+            await poller.wait("7", **when(), policy=QUICK)
+            return poller
 
     assert asyncio.run(life()) is not asyncio.run(life())
     assert [connector.closed for connector in connectors] == [True, True]
-    assert not shared._groups
+    assert not registry._entries
 
 
 def test_a_loop_that_ended_without_goodbye_is_forgotten() -> None:
     rude = asyncio.new_event_loop()
-    seat = waiting(client_at("http://127.0.0.1:9"))
-    rude.run_until_complete(seat.__aenter__())
-    assert rude in shared._groups
+    lease = shared_poller(client_at("http://127.0.0.1:9"))
+    rude.run_until_complete(lease.__aenter__())
+    assert rude in registry._entries
     rude.close()
 
     async def next_one() -> None:
-        async with waiting(client_at("http://127.0.0.1:9")):
-            assert rude not in shared._groups
+        async with shared_poller(client_at("http://127.0.0.1:9")):
+            assert rude not in registry._entries
 
     asyncio.run(next_one())
 
@@ -523,16 +540,16 @@ async def test_log_lines_belong_to_who_waits() -> None:
             lines.append((task.get(), record.getMessage()))
 
     listener = Listener(logging.INFO)
-    log = logging.getLogger("airflow_provider_modelslab.client.waiter")
+    log = logging.getLogger("airflow_provider_modelslab.client.polling.poller")
     log.addHandler(listener)
     log.setLevel(logging.INFO)
     try:
-        async with job_server(lambda job_id, look: refused(0) if look == 1 else done(job_id)) as server:
+        async with job_server(lambda job_id, poll: refused(0) if poll == 1 else done(job_id)) as server:
 
             async def one(name: str) -> None:
                 task.set(name)
-                async with waiting(client_at(server.url)) as waiter:
-                    await waiter.wait(name, **when(), policy=QUICK)
+                async with shared_poller(client_at(server.url)) as poller:
+                    await poller.wait(name, **when(), policy=QUICK)
 
             await asyncio.gather(one("a"), one("b"))
     finally:
@@ -542,11 +559,11 @@ async def test_log_lines_belong_to_who_waits() -> None:
 
 
 async def test_an_error_without_an_answer_goes_on() -> None:
-    async def answer(job_id: str, look: int) -> Any:
-        if look == 1:
+    async def answer(job_id: str, poll: int) -> Any:
+        if poll == 1:
             raise web.HTTPMovedPermanently("https://elsewhere.example.com/")
         return done(job_id)
 
-    async with job_server(answer) as server, waiting(client_at(server.url)) as waiter:
-        assert (await waiter.wait("7", **when(), policy=QUICK)).links
-        assert not waiter.limiter.slowed
+    async with job_server(answer) as server, shared_poller(client_at(server.url)) as poller:
+        assert (await poller.wait("7", **when(), policy=QUICK)).links
+        assert not poller.limiter.slowed

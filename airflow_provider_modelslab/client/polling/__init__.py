@@ -1,0 +1,1 @@
+"""Polling of many jobs from one event loop."""
