@@ -13,7 +13,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from airflow_provider_modelslab.operators.batch_steps import PolledJobs
 
 from airflow_provider_modelslab.api.errors import (
     JobFailedError,
@@ -25,19 +24,12 @@ from airflow_provider_modelslab.api.polling import PollPolicy
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
 from airflow_provider_modelslab.client.core import Timeouts
-<<<<<<< HEAD:tests/integration/test_shared_waiting.py
-from airflow_provider_modelslab.client.limiter import Limiter
-from airflow_provider_modelslab.client.shared import waiting
-from airflow_provider_modelslab.client.waiter import SharedWaiter
-from airflow_provider_modelslab.client.watch import Ended, Submitted
-=======
 from airflow_provider_modelslab.client.polling import poller as poller_module
 from airflow_provider_modelslab.client.polling import rate_limiter, registry
 from airflow_provider_modelslab.client.polling.poller import Ended, SharedPoller, Submitted, Watch
 from airflow_provider_modelslab.client.polling.rate_limiter import RateLimiter
 from airflow_provider_modelslab.client.polling.registry import shared_poller
-from airflow_provider_modelslab.operators.batch_steps import PolledJobs
->>>>>>> client:tests/integration/test_shared_poller.py
+from airflow_provider_modelslab.jobs.batch_jobs import PolledJobs
 from tests.support.clients import KEY
 from tests.support.job_server import LOST, RUNNING, done, job_server, refused, until
 

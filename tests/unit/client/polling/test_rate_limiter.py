@@ -116,13 +116,8 @@ def test_what_was_in_flight_counts_once(limiter: RateLimiter, clock: Clock) -> N
     after_one = (limiter.rate, limiter.concurrency)
     assert after_one[1] == 30
     for left in range(59, 0, -1):
-<<<<<<< HEAD:tests/unit/client/test_limiter.py
         later = Failed(ErrorCode.RATE_LIMIT, "wait", http_status=429, retry_after=5.0 if left == 1 else None)
-        assert limiter.answered(later, began=began, under_way=left) is None
-=======
-        later = Failed(Reason.RATE_LIMIT, "wait", http_status=429, retry_after=5.0 if left == 1 else None)
         assert limiter.answered(later, began=began, in_flight=left) is None
->>>>>>> client:tests/unit/client/polling/test_rate_limiter.py
     assert (limiter.rate, limiter.concurrency) == after_one
     assert limiter.resume_at == clock.now + 5  # though the one that knew how long is believed
     limiter.answered(RUNNING, began=began, in_flight=1)
