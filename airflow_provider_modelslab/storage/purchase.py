@@ -20,6 +20,7 @@ from airflow_provider_modelslab.api.errors import (
     JobLostError,
     ModelsLabError,
     StorageConfigurationError,
+    StorageUnavailableError,
     SubmissionUnknownError,
     TransportError,
 )
@@ -273,7 +274,7 @@ class Ledger:
             return
         try:
             last = last_take(self._store.names())
-        except StorageConfigurationError as error:
+        except (StorageConfigurationError, StorageUnavailableError) as error:
             log.warning("Whether take %d is still the last one is not known: %s", purchase.take, error)
             return
         if last is not None and last > purchase.take:

@@ -6,9 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from airflow_provider_modelslab.storage.failures import s3_failure, status_of
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, landing_error
 from airflow_provider_modelslab.storage.sidecar import read_sidecar, sidecar_uri
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -29,10 +27,8 @@ def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
     uri = S3Uri.parse(manifest["uri"])
     try:
         head = s3.head_object(Bucket=uri.bucket, Key=uri.key)
-    except ClientError as error:
-        return status_of(error) == 404
-    except BotoCoreError:
-        return False
+    except S3_ERRORS as error:
+        return kind_of(error) is S3ErrorKind.NO_OBJECT
     digest = next((text for name, text in head["Metadata"].items() if name.lower() == "sha256"), None)
     is_another = bool(digest and manifest.get("sha256")) and digest != manifest["sha256"]
     return is_another or head["ContentLength"] == 0
@@ -52,6 +48,6 @@ def relocate(s3: S3Client, manifest: Mapping[str, Any], target: S3Uri) -> dict[s
         beside = sidecar_uri(target)
         body = json.dumps(sidecar, indent=2).encode()
         s3.put_object(Bucket=beside.bucket, Key=beside.key, Body=body, ContentType="application/json")
-    except (ClientError, BotoCoreError) as error:
-        raise s3_failure(error, target) from error
+    except S3_ERRORS as error:
+        raise landing_error(error, target) from error
     return {**manifest, "uri": str(target), "sidecar_uri": str(beside)}
