@@ -15,11 +15,12 @@ not_finished          clip        yes        the job is still running
 submission_unknown    clip        no         the job may be running and billed, under an unknown id
 result_expired        clip        no         the job was done, and its links are dead
 timeout               clip        yes        the deadline passed while the job was running
-transport             clip        yes        no usable answer from the endpoint or from S3
+transport             clip        yes        no usable answer from the endpoint, or from the host of one clip
 endpoint_unreachable  connection  yes        no connection to the endpoint, so nothing was sent
 endpoint_settings     connection  no         the base URL, the proxy or the certificates are wrong
 landing               clip        yes        the result exists and could not be copied to S3
 storage               batch       no         a bucket, key or S3 setting cannot work
+storage_unavailable   batch       yes        S3 could not be reached, or answered with a server error
 input_refused         clip        no         S3 refuses to read this one input object
 batch_failed          batch       yes        more clips failed than allowed, or the batch was aborted
 batch_superseded      batch       yes        a later attempt has written the results of this batch
@@ -62,6 +63,7 @@ __all__ = [
     "ResultExpiredError",
     "Scope",
     "StorageConfigurationError",
+    "StorageUnavailableError",
     "SubmissionUnknownError",
     "TransportError",
     "error_class",
@@ -90,6 +92,7 @@ class ErrorCode(StrEnum):
     ENDPOINT_SETTINGS = "endpoint_settings"
     LANDING = "landing"
     STORAGE = "storage"
+    STORAGE_UNAVAILABLE = "storage_unavailable"
     INPUT_REFUSED = "input_refused"
     BATCH_FAILED = "batch_failed"
     BATCH_SUPERSEDED = "batch_superseded"
@@ -358,6 +361,14 @@ class StorageConfigurationError(ModelsLabError, ValueError):
     code = ErrorCode.STORAGE
     scope = Scope.BATCH
     retryable = False
+
+
+class StorageUnavailableError(ModelsLabError):
+    """S3 could not be reached, or is overloaded: the same call may succeed later."""
+
+    code = ErrorCode.STORAGE_UNAVAILABLE
+    scope = Scope.BATCH
+    retryable = True
 
 
 class InputRefusedError(StorageConfigurationError):

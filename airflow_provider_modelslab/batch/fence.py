@@ -13,12 +13,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from airflow_provider_modelslab.api.errors import BatchSupersededError
 from airflow_provider_modelslab.ledger.attempt import AttemptId
-from airflow_provider_modelslab.storage.failures import code_of, status_of
-from airflow_provider_modelslab.storage.s3_objects import LINES_TYPE, put_lines, refused, to_lines
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
+from airflow_provider_modelslab.storage.s3_objects import LINES_TYPE, put_lines, to_lines
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -28,9 +26,9 @@ __all__ = ["put_fenced"]
 
 log = logging.getLogger(__name__)
 
-_FORBIDDEN, _MISSING = 403, 404
-_CHANGED = {404, 409, 412}  # since it was looked at; AWS answers 404 when If-Match meets nothing any more
-_NO_CONDITIONS = {400, 501}  # a store that refuses the header itself
+# Since it was looked at; AWS answers 404 when If-Match meets nothing any more.
+_CHANGED = {S3ErrorKind.NO_OBJECT, S3ErrorKind.CONFLICT, S3ErrorKind.PRECONDITION_FAILED}
+_NO_CONDITIONS = {S3ErrorKind.INVALID_REQUEST, S3ErrorKind.NOT_IMPLEMENTED}  # a store that refuses the header itself
 _PAUSES = (0.05, 0.2, 0.8)
 
 
@@ -62,13 +60,11 @@ def put_fenced(
     for pause in _PAUSES:
         try:
             _put(s3, place, body, attempt, _condition(place, attempt, there))
-        except ClientError as error:
-            if status_of(error) in _NO_CONDITIONS:
+        except S3_ERRORS as error:
+            if kind_of(error) in _NO_CONDITIONS:
                 break
-            if status_of(error) not in _CHANGED or code_of(error) == "NoSuchBucket":
-                raise refused(error, place) from error
-        except BotoCoreError as error:
-            raise refused(error, place) from error
+            if kind_of(error) not in _CHANGED:
+                raise storage_error(error, place) from error
         else:
             return there is None
         time.sleep(pause)
@@ -78,8 +74,8 @@ def put_fenced(
         _condition(place, attempt, there)
     try:
         _put(s3, place, body, attempt, {})
-    except (ClientError, BotoCoreError) as error:
-        raise refused(error, place) from error
+    except S3_ERRORS as error:
+        raise storage_error(error, place) from error
     return False
 
 
@@ -117,19 +113,17 @@ def _superseded(place: S3Uri, attempt: AttemptId, later: AttemptId) -> BatchSupe
 def _look(s3: S3Client, place: S3Uri) -> _There | None:
     try:
         head = s3.head_object(Bucket=place.bucket, Key=place.key)
-    except ClientError as error:
-        if status_of(error) == _MISSING:
+    except S3_ERRORS as error:
+        if kind_of(error) is S3ErrorKind.NO_OBJECT:
             return None
-        if status_of(error) != _FORBIDDEN:
-            raise refused(error, place) from error
+        if kind_of(error) is not S3ErrorKind.ACCESS_DENIED:
+            raise storage_error(error, place) from error
         log.warning(
             "%s is written without a look at who wrote it before, which S3 refuses: an attempt that Airflow has given "
             "up may replace what a later one wrote. Grant s3:GetObject on it, and s3:ListBucket",
             place,
         )
         return _There(None, None)
-    except BotoCoreError as error:
-        raise refused(error, place) from error
     return _There(head["ETag"], AttemptId.from_metadata(head["Metadata"]))
 
 

@@ -21,12 +21,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.errors import StorageConfigurationError, StorageUnavailableError
 from airflow_provider_modelslab.batch.index_entry import IndexEntry, newest, pack, unpack
 from airflow_provider_modelslab.batch.plan import ClipPlan
 from airflow_provider_modelslab.batch.sources import folder_of
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS
 from airflow_provider_modelslab.storage.s3_objects import Listed, list_pages, listing_budget, put_object, read_object
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -118,7 +117,7 @@ class LandedIndex:
         self.flush()
         try:
             names = self._names()
-        except StorageConfigurationError as error:
+        except (StorageConfigurationError, StorageUnavailableError) as error:
             log.warning("The index below %s was not joined: %s", self._place, error)
             return
         since_whole = list(itertools.takewhile(lambda name: not name.endswith(_WHOLE), reversed(names)))
@@ -130,7 +129,7 @@ class LandedIndex:
     def _entries(self) -> Iterator[IndexEntry]:
         try:
             names = self._names()[-_READ:]
-        except StorageConfigurationError as error:
+        except (StorageConfigurationError, StorageUnavailableError) as error:
             log.warning("The index of %s cannot be listed, so each clip's ledger is asked: %s", self._output, error)
             return
         for _, entries in self._read(names):
@@ -150,7 +149,7 @@ class LandedIndex:
     def _body(self, name: str) -> bytes | None:
         try:
             return read_object(self._s3, self._place.child(name))
-        except StorageConfigurationError as error:
+        except (StorageConfigurationError, StorageUnavailableError) as error:
             log.warning("The index segment %s/%s is passed over: %s", self._place, name, error)
             return None
 
@@ -164,7 +163,7 @@ class LandedIndex:
         name = f"{int(self._clock() * 1000):014d}-{uuid.uuid4().hex[:8]}{suffix}"
         try:
             put_object(self._s3, self._place.child(name), pack(entries), "application/gzip")
-        except StorageConfigurationError as error:
+        except (StorageConfigurationError, StorageUnavailableError) as error:
             log.warning("The index of %s was not written; a rerun asks the ledgers instead: %s", self._output, error)
             return False
         return True
@@ -179,7 +178,7 @@ class LandedIndex:
             where = self._place.child(name)
             try:
                 self._s3.delete_object(Bucket=where.bucket, Key=where.key)
-            except (ClientError, BotoCoreError) as error:
+            except S3_ERRORS as error:
                 log.info("The old index segments stay (s3:DeleteObject below %s): %s", self._place, error)
                 return
 
@@ -201,7 +200,7 @@ class LandedIndex:
                 left -= len(page)
                 if left <= 0 or (page and page[-1].key >= keys[-1]):
                     break
-        except StorageConfigurationError as error:
+        except (StorageConfigurationError, StorageUnavailableError) as error:
             log.warning(
                 "The results below %s cannot be listed, so each clip's ledger is asked: %s", self._output, error
             )

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import ATTRIBUTES
 from airflow_provider_modelslab.batch.clips import Clip, Clips
 from airflow_provider_modelslab.batch.items import DESTINATION, SOURCE_FIELDS, clip_from
 from airflow_provider_modelslab.batch.problems import Problems
-from airflow_provider_modelslab.storage.failures import code_of, status_of
 from airflow_provider_modelslab.storage.inputs import S3Factory
-from airflow_provider_modelslab.storage.s3_objects import refused
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -194,12 +193,10 @@ def _opened(where: str, s3_factory: S3Factory) -> Iterator[io.BufferedReader[Any
         uri = S3Uri.parse(where)
         try:
             body = s3_factory().get_object(Bucket=uri.bucket, Key=uri.key)["Body"]
-        except ClientError as error:
-            if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
+        except S3_ERRORS as error:
+            if kind_of(error) is S3ErrorKind.NO_OBJECT:
                 raise RequestValidationError.of("manifest", f"there is no object {uri}") from error
-            raise refused(error, uri) from error
-        except BotoCoreError as error:
-            raise refused(error, uri) from error
+            raise storage_error(error, uri) from error
         with io.BufferedReader(_Body(body)) as reader:
             yield reader
         return

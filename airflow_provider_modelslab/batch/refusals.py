@@ -28,7 +28,7 @@ class Refusals:
             return None
         if known.scope is Scope.CLIP:
             return f"{told(known)} ({self._count} in a row)" if self._count >= known.batch_limit else None
-        return None if known.retryable else told(known)
+        return told(known)
 
 
 def told(error: ModelsLabError) -> str:

@@ -6,14 +6,12 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.running import FAILED, command, print_rows
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
 from airflow_provider_modelslab.storage.checks import require_bucket
-from airflow_provider_modelslab.storage.failures import code_of
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, describe
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -140,9 +138,6 @@ def _conditional(hook: ModelsLabHook, s3: S3Client, *, write: bool) -> Finding:
 def _call(permission: str, place: S3Uri, call: Callable[[], object]) -> Finding:
     try:
         call()
-    except ClientError as error:
-        code = code_of(error)
-        return Finding(permission, "error", f"refused at {place} ({code}); grant it to these keys")
-    except BotoCoreError as error:
-        return Finding(permission, "error", f"S3 could not be reached: {error}")
+    except S3_ERRORS as error:
+        return Finding(permission, "error", describe(error, place))
     return Finding(permission, "ok", f"allowed at {place}")

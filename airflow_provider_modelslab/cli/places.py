@@ -6,12 +6,10 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from botocore.exceptions import ClientError
-
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.ledger.listing import LedgerRoot
 from airflow_provider_modelslab.operators.arguments import resolve_destination
-from airflow_provider_modelslab.storage.failures import status_of
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -54,10 +52,10 @@ def refuse_to_overwrite(hook: ModelsLabHook, target: S3Uri) -> None:
     """
     try:
         hook.get_s3_client().head_object(Bucket=target.bucket, Key=target.key)
-    except ClientError as error:
-        if status_of(error) in {403, 404}:
+    except S3_ERRORS as error:
+        if kind_of(error) in {S3ErrorKind.NO_OBJECT, S3ErrorKind.ACCESS_DENIED}:
             return  # 403: without s3:ListBucket S3 does not tell what is missing
-        raise
+        raise storage_error(error, target) from error
     raise StorageConfigurationError(
         f"{target} is there already, and is not the result of this request. Choose another --to, or add --overwrite"
     )

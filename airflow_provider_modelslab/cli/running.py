@@ -72,7 +72,8 @@ def command(run: Callable[[Namespace], int | None], *, on_error: int = FAILED) -
 def _explain(error: Exception) -> str | None:
     """What went wrong and what to do next; ``None`` for what is a defect and deserves its traceback."""
     from airflow.providers.common.compat.sdk import AirflowNotFoundException
-    from botocore.exceptions import BotoCoreError, ClientError
+
+    from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, describe
 
     if isinstance(error, ModelsLabError | RefusedError):
         return _without_queries(str(error))
@@ -82,8 +83,8 @@ def _explain(error: Exception) -> str | None:
             "--conn-type modelslab --conn-password <key>`. Where connections are in a secrets backend, this process "
             "needs its settings"
         )
-    if isinstance(error, ClientError | BotoCoreError):
-        return f"S3: {_without_queries(str(error))}"
+    if isinstance(error, S3_ERRORS):
+        return _without_queries(describe(error))
     return None
 
 

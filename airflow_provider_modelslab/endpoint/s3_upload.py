@@ -17,7 +17,7 @@ from airflow_provider_modelslab.api.errors import LandingError
 from airflow_provider_modelslab.endpoint.reach import problem_of
 from airflow_provider_modelslab.endpoint.s3_details import S3Details
 from airflow_provider_modelslab.local.addresses import AddressError, UnknownHostError, checked_call
-from airflow_provider_modelslab.storage.failures import code_of
+from airflow_provider_modelslab.storage.s3_errors import S3ErrorKind, code_of, kind_of
 
 __all__ = ["upload"]
 
@@ -70,10 +70,10 @@ def upload(details: S3Details, name: str, clip: Path, media_type: str, *, allow_
                 ContentType=media_type,
             )
     except exceptions.ClientError as error:
-        code = code_of(error) or "unknown"
+        denied = kind_of(error) in {S3ErrorKind.ACCESS_DENIED, S3ErrorKind.NO_ACLS}
+        needs = "; it needs s3:PutObject and s3:PutObjectAcl, and a bucket that allows public ACLs" if denied else ""
         raise LandingError(
-            f"the upload to bucket {details.bucket!r} was refused ({code}); "
-            "it needs s3:PutObject and s3:PutObjectAcl, and a bucket that allows public ACLs"
+            f"the upload to bucket {details.bucket!r} was refused ({code_of(error) or kind_of(error)}){needs}"
         ) from None
     except AddressError as error:
         raise LandingError(f"the upload to bucket {details.bucket!r} is not done: {problem_of(error)}") from None

@@ -19,6 +19,7 @@ from airflow_provider_modelslab.api.errors import (
     ModelsLabError,
     ResultExpiredError,
     StorageConfigurationError,
+    StorageUnavailableError,
     SubmissionUnknownError,
 )
 from airflow_provider_modelslab.api.response import Finished
@@ -277,7 +278,7 @@ def _find_in_ledger(hook: ModelsLabHook, job: Job, destination: S3Uri) -> tuple[
         return None, job
     try:
         entries = S3LedgerStore(hook.get_s3_client(), result_folder(root, destination)).load()
-    except StorageConfigurationError as error:
+    except (StorageConfigurationError, StorageUnavailableError) as error:
         log.warning("The result is landed without a record in the ledger: %s", error)
         return None, job
     for name, entry in entries.items():

@@ -20,6 +20,7 @@ from airflow_provider_modelslab.api.errors import (
     JobLostError,
     ModelsLabError,
     StorageConfigurationError,
+    StorageUnavailableError,
     SubmissionUnknownError,
     TransportError,
 )
@@ -241,7 +242,7 @@ class Ledger:
             return
         try:
             last = last_submission(self._store.names())
-        except StorageConfigurationError as error:
+        except (StorageConfigurationError, StorageUnavailableError) as error:
             log.warning("Cannot tell whether submission %d is still the last one: %s", submission.number, error)
             return
         if last is not None and last > submission.number:

@@ -9,10 +9,8 @@ import uuid
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.storage.failures import status_of
+from airflow_provider_modelslab.api.errors import StorageConfigurationError, StorageUnavailableError
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error_class
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -30,8 +28,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_EXISTS, _CONFLICT, _NOT_IMPLEMENTED = 412, 409, 501
-_UNUSABLE = (ClientError, BotoCoreError, ValueError)  # ValueError: what is there is no JSON
+_UNUSABLE = (*S3_ERRORS, ValueError)  # ValueError: what is there is no JSON
 _CLAIM = "-claim"
 _TOKEN = "entry_token"  # noqa: S105 - marks who wrote an entry, opens nothing
 
@@ -152,10 +149,10 @@ class S3LedgerStore:
                     if self._conditional and not name.endswith(_CLAIM):
                         return True
                     break
-                except ClientError as error:
-                    if status_of(error) == _EXISTS:
+                except S3_ERRORS as error:
+                    if kind_of(error) is S3ErrorKind.PRECONDITION_FAILED:
                         break
-                    if status_of(error) != _CONFLICT or pause is None:
+                    if kind_of(error) is not S3ErrorKind.CONFLICT or pause is None:
                         raise
                     time.sleep(pause)  # AWS: another put of this key is under way, and may yet fail
             # Read even when refused: botocore repeats a put whose answer was lost, and then meets its own object. A
@@ -178,7 +175,7 @@ class S3LedgerStore:
         """Delete one entry, where that is allowed; only for what is no record of a payment."""
         try:
             self._s3.delete_object(Bucket=self._folder.bucket, Key=self._key(name))
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             log.debug("%s/%s stays: %s", self._folder, name, error)
 
     def _put(self, name: str, body: bytes) -> None:
@@ -190,8 +187,8 @@ class S3LedgerStore:
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
             body = self._s3.get_object(Bucket=self._folder.bucket, Key=self._key(name))["Body"].read()
-        except ClientError as error:
-            if status_of(error) == 404:
+        except S3_ERRORS as error:
+            if kind_of(error) is S3ErrorKind.NO_OBJECT:
                 return None
             raise
         entry: dict[str, Any] = json.loads(body)
@@ -200,8 +197,9 @@ class S3LedgerStore:
     def _key(self, name: str) -> str:
         return f"{self._folder.key}/{name}.json"
 
-    def _unusable(self, what: str, error: Exception | str) -> StorageConfigurationError:
-        return StorageConfigurationError(
+    def _unusable(self, what: str, error: Exception | str) -> StorageConfigurationError | StorageUnavailableError:
+        kind = storage_error_class(error) if isinstance(error, S3_ERRORS) else StorageConfigurationError
+        return kind(
             f"The ledger {self._folder} could not be {what} ({error}), so it is not known what was paid for. "
             f"Grant s3:ListBucket on its bucket, s3:GetObject and s3:PutObject on {self._folder}/*, and "
             "run the task again"
@@ -268,7 +266,7 @@ def honours_conditional_puts(s3: S3Client, root: S3Uri) -> bool:
         honoured = probe.create("entry", {}) and not probe.create("entry", {})
     except StorageConfigurationError as error:
         cause = error.__cause__
-        if not isinstance(cause, ClientError) or status_of(cause) != _NOT_IMPLEMENTED:
+        if not isinstance(cause, S3_ERRORS) or kind_of(cause) is not S3ErrorKind.NOT_IMPLEMENTED:
             raise
         honoured = False
     probe.remove("entry")

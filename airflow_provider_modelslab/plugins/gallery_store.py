@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.storage.failures import status_of
-from airflow_provider_modelslab.storage.s3_objects import refused
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
 from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -80,8 +77,8 @@ class Store:
         params = {"Bucket": uri.bucket, "Key": uri.key}
         try:
             url = self.s3.generate_presigned_url("get_object", Params=params, ExpiresIn=LINK_SECONDS)
-        except (BotoCoreError, ClientError) as error:  # the latter of a role that cannot be assumed
-            raise refused(error, uri) from error
+        except S3_ERRORS as error:  # such as a role that cannot be assumed
+            raise storage_error(error, uri) from error
         with self._lock:
             self._links[uri] = url, now + _REUSED_FOR
             self._links.move_to_end(uri)
@@ -104,14 +101,13 @@ class Store:
             if answer["ContentLength"] > _MAX_BYTES:
                 raise StorageConfigurationError(f"{uri} is larger than 64 MiB; the gallery does not read it")
             body = answer["Body"].read()
-        except ClientError as error:
-            if status_of(error) == 304 and known:
+        except S3_ERRORS as error:
+            kind = kind_of(error)
+            if kind is S3ErrorKind.NOT_MODIFIED and known:
                 return known
-            if status_of(error) == 404:
+            if kind is S3ErrorKind.NO_OBJECT:
                 return None
-            raise refused(error, uri) from error
-        except BotoCoreError as error:
-            raise refused(error, uri) from error
+            raise storage_error(error, uri) from error
         content = reader(gzip.decompress(body) if uri.key.endswith(".gz") else body)
         parsed = Parsed(answer["ETag"], answer["LastModified"], content)
         with self._lock:

@@ -101,14 +101,12 @@ class _Speaker:
 
 
 def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, facts: dict[str, str]) -> Response:
-    from airflow_provider_modelslab.storage.failures import status_of
-    from airflow_provider_modelslab.storage.s3_objects import read_object, refused
+    from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
+    from airflow_provider_modelslab.storage.s3_objects import read_object
 
     if not fact.startswith("s3://"):
         return say(200, "Elsewhere", f"This task's {what} is not in S3.", {what.title(): strip_query(fact)})
     uri = S3Uri.parse(fact)
-    from botocore.exceptions import BotoCoreError, ClientError
-
     # Asked first: whether an object of others is there is nothing to tell either.
     if what == "source":
         refusal = None if is_borne_out(what, uri, task, facts, store) else NOT_SUBMITTED
@@ -118,12 +116,10 @@ def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, 
         return say(404, "Not shown", refusal, {"State of the task": task.state, "Place": str(uri)})
     try:
         size = store.s3.head_object(Bucket=uri.bucket, Key=uri.key)["ContentLength"]
-    except ClientError as error:
-        if status_of(error) != 404:
-            raise refused(error, uri) from error
+    except S3_ERRORS as error:
+        if kind_of(error) is not S3ErrorKind.NO_OBJECT:
+            raise storage_error(error, uri) from error
         size = None
-    except BotoCoreError as error:
-        raise refused(error, uri) from error
     if size is None or (what != "source" and not is_borne_out(what, uri, task, facts, store)):
         return _missing(say, what, uri, task, gone=size is None)
     if what in {"manifest", "sidecar"} and size <= _SHOWN_AS_TEXT:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import requests
-from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.storage.failures import code_of, status_of
 from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link, read_start
 from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
+from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -23,33 +23,18 @@ log = logging.getLogger(__name__)
 __all__ = ["check_public_bucket", "require_bucket"]
 
 _TIMEOUT = (10.0, 30.0)
-_NO_ACLS = frozenset({"AccessControlListNotSupported"})
-_NOT_BUILT = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405"})
 
 
 def require_bucket(s3: S3Client, bucket: str) -> None:
     """Make sure the bucket exists and the credentials may use it.
 
     :raises StorageConfigurationError: when it does not exist, may not be used, or lies in another region.
+    :raises StorageUnavailableError: when S3 cannot be reached.
     """
     try:
         region = s3.head_bucket(Bucket=bucket).get("BucketRegion")
-    except ClientError as error:
-        status = status_of(error)
-        if status == 404:
-            problem = "does not exist at this endpoint; create it or correct the name"
-        elif status == 403:
-            problem = (
-                "may not be used with these credentials: it belongs to somebody else, the keys are wrong, or "
-                f"s3:ListBucket on arn:aws:s3:::{bucket} is not granted"
-            )
-        else:
-            problem = f"cannot be used (HTTP {status})"
-        raise StorageConfigurationError(f"The bucket {bucket!r} {problem}", http_status=status) from error
-    except BotoCoreError as error:
-        raise StorageConfigurationError(
-            f"S3 could not be reached for the bucket {bucket!r}: {error}. Check region, endpoint_url and credentials"
-        ) from error
+    except S3_ERRORS as error:
+        raise storage_error(error, S3Uri(bucket)) from error
     # boto follows AWS to the right region silently. Presigned links and ModelsLab's server do not.
     if region and region != s3.meta.region_name and "amazonaws.com" in s3.meta.endpoint_url:
         raise StorageConfigurationError(
@@ -72,42 +57,31 @@ def check_public_bucket(s3: S3Client, profile: S3Profile, session: requests.Sess
     content = secrets.token_hex(16).encode()
     require_bucket(s3, target.bucket)
     steps = [f"the bucket {target.bucket} exists"]
-    _call("s3:PutObject", target.bucket, lambda: s3.put_object(**where, Body=content, ContentType="text/plain"))
+    _call(target, lambda: s3.put_object(**where, Body=content, ContentType="text/plain"))
     try:
         steps.append(f"put {target}")
-        steps.append(_make_public(s3, where))
+        steps.append(_make_public(s3, target))
         _read_anonymously(public_url, content, session)
         steps.append(f"read {public_url} without credentials")
     except BaseException:
         try:
             s3.delete_object(**where)
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             log.warning("Could not delete the probe %s: %s", target, error)
         raise
-    _call("s3:DeleteObject", target.bucket, lambda: s3.delete_object(**where))
+    _call(target, lambda: s3.delete_object(**where))
     steps.append(f"deleted {target}")
     return steps
 
 
-def _make_public(s3: S3Client, where: dict[str, Any]) -> str:
+def _make_public(s3: S3Client, target: S3Uri) -> str:
     try:
-        s3.put_object_acl(**where, ACL="public-read")
-    except ClientError as error:
-        code = code_of(error)
-        if code in _NOT_BUILT:
+        s3.put_object_acl(Bucket=target.bucket, Key=target.key, ACL="public-read")
+    except S3_ERRORS as error:
+        if kind_of(error) is S3ErrorKind.NOT_IMPLEMENTED:
             # R2 and others have no ACL per object and leave the public read to the bucket; the read tells.
             return "the store has no ACLs for objects, so the bucket itself must be public"
-        if code in _NO_ACLS:
-            raise StorageConfigurationError(
-                f"The bucket {where['Bucket']!r} has ACLs switched off (Object Ownership: bucket owner enforced), and "
-                "ModelsLab's server sets one on each file. Set Object Ownership to 'Bucket owner preferred'"
-            ) from error
-        raise StorageConfigurationError(
-            f"s3:PutObjectAcl on arn:aws:s3:::{where['Bucket']}/* was refused ({code}). Grant it to these keys, and "
-            "switch off BlockPublicAcls in the bucket's Block Public Access"
-        ) from error
-    except BotoCoreError as error:
-        raise _unreachable(where["Bucket"], error) from error
+        raise storage_error(error, target) from error
     return "made it public with PutObjectAcl"
 
 
@@ -140,17 +114,8 @@ def _read_anonymously(url: str, content: bytes, session: requests.Session | None
         )
 
 
-def _call(permission: str, bucket: str, call: Callable[[], object]) -> None:
+def _call(target: S3Uri, call: Callable[[], object]) -> None:
     try:
         call()
-    except ClientError as error:
-        code = code_of(error)
-        raise StorageConfigurationError(
-            f"{permission} on arn:aws:s3:::{bucket}/* was refused ({code}). Grant it to these keys"
-        ) from error
-    except BotoCoreError as error:
-        raise _unreachable(bucket, error) from error
-
-
-def _unreachable(bucket: str, error: BotoCoreError) -> StorageConfigurationError:
-    return StorageConfigurationError(f"S3 could not be reached for the bucket {bucket!r}: {error}")
+    except S3_ERRORS as error:
+        raise storage_error(error, target) from error

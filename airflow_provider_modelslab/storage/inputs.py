@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import requests
-from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_modelslab.api.errors import (
     RequestValidationError,
@@ -31,9 +30,15 @@ from airflow_provider_modelslab.storage.containers import (
     describe_start,
     sniff,
 )
-from airflow_provider_modelslab.storage.failures import s3_failure, status_of
 from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link, read_start
-from airflow_provider_modelslab.storage.unreadable import invalid, unreadable
+from airflow_provider_modelslab.storage.s3_errors import (
+    S3_ERRORS,
+    S3ErrorKind,
+    input_error,
+    invalid_input,
+    kind_of,
+    storage_error,
+)
 from airflow_provider_modelslab.storage.upload import MIB, ObjectUpload
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -47,7 +52,6 @@ MAX_PRESIGN_SECONDS = 7 * 24 * 3600
 
 _START_BYTES = 64
 _START_RANGE = f"bytes=0-{_START_BYTES - 1}"
-_NO_SUCH_RANGE = 416
 _LINK_TIMEOUT = (10.0, 30.0)
 _LINK_TRIES = 3
 
@@ -96,10 +100,10 @@ def prepare_input(
     :param check_links: whether to look at http(s) links from here; ``False`` for those that only the endpoint reaches.
     :raises RequestValidationError: for ``init_video``: what is wrong with it.
     :raises InputRefusedError: when S3 refuses this object.
-    :raises StorageConfigurationError: for a missing staging place, and for credentials that are refused or expire too
-        soon.
-    :raises LandingError: when the upload of a local file is refused.
-    :raises TransportError: when S3 or the link's host has trouble that may pass.
+    :raises StorageConfigurationError: for a missing staging place, when the upload of a local file is refused, and for
+        credentials that are refused or expire too soon.
+    :raises StorageUnavailableError: when S3 has trouble with the upload of a local file.
+    :raises TransportError: when S3 or the link's host has trouble with this clip that may pass.
     """
     given = init_video.strip()
     scheme = given.partition("://")[0].lower() if "://" in given else ""
@@ -112,7 +116,7 @@ def prepare_input(
         kind = _object_kind(s3, uri)
         return PreparedInput(_presigned(s3, uri, expires_in), str(uri), kind)
     if scheme not in {"", "file"}:
-        raise invalid(f"{scheme}:// is not supported; give an http(s) link, s3://bucket/key or a path to a file")
+        raise invalid_input(f"{scheme}:// is not supported; give an http(s) link, s3://bucket/key or a path to a file")
     path = Path(unquote(urlsplit(given).path)) if scheme == "file" else Path(given)
     kind = _file_kind(path)
     if staging is None:
@@ -144,8 +148,8 @@ def identify_input(init_video: str, s3_factory: S3Factory) -> str | None:
         s3 = s3_factory()
         try:
             return f"{uri}#{s3.head_object(Bucket=uri.bucket, Key=uri.key)['ETag']}"
-        except ClientError as error:
-            problem = unreadable(s3, uri, error)
+        except S3_ERRORS as error:
+            problem = input_error(error, uri, s3)
             if isinstance(problem, RequestValidationError):
                 return None
             raise problem from error
@@ -171,7 +175,7 @@ def _link_kind(url: str, session: requests.Session | None) -> ContainerKind:
                 last = failure
             busy = last.status is not None and (last.status >= 500 or last.status in {408, 425, 429})
             if not busy:
-                raise invalid(
+                raise invalid_input(
                     f"{name} cannot be read ({last.reason}). If only the endpoint can reach it, switch off the check "
                     "of links",
                     last.status,
@@ -191,27 +195,23 @@ def _link_kind(url: str, session: requests.Session | None) -> ContainerKind:
 def _object_kind(s3: S3Client, uri: S3Uri) -> ContainerKind:
     try:
         start = s3.get_object(Bucket=uri.bucket, Key=uri.key, Range=_START_RANGE)["Body"].read()
-    except ClientError as error:
-        if status_of(error) == _NO_SUCH_RANGE:
-            raise invalid(f"{uri} is empty") from error
-        raise unreadable(s3, uri, error) from error
-    except BotoCoreError as error:
-        raise StorageConfigurationError(f"init_video: S3 could not be reached for {uri}: {error}") from error
+    except S3_ERRORS as error:
+        raise input_error(error, uri, s3) from error
     if not start:  # some stores answer the range of an empty object with nothing
-        raise invalid(f"{uri} is empty")
+        raise invalid_input(f"{uri} is empty")
     return _kind_of(start, str(uri))
 
 
 def _file_kind(path: Path) -> ContainerKind:
     if not path.exists():
-        raise invalid(f"there is no file {path}")
+        raise invalid_input(f"there is no file {path}")
     if not path.is_file():
-        raise invalid(f"{path} is not a file")
+        raise invalid_input(f"{path} is not a file")
     try:
         with path.open("rb") as file:
             start = file.read(_START_BYTES)
     except OSError as error:
-        raise invalid(f"{path} cannot be read ({error.strerror})") from error
+        raise invalid_input(f"{path} cannot be read ({error.strerror})") from error
     return _kind_of(start, str(path))
 
 
@@ -225,17 +225,15 @@ def _staged(s3: S3Client, path: Path, kind: ContainerKind, staging: S3Uri) -> S3
     try:
         if s3.head_object(Bucket=uri.bucket, Key=uri.key)["ContentLength"] == size:
             return uri
-    except ClientError as error:
+    except S3_ERRORS as error:
         # Without s3:ListBucket a missing key answers 403; the upload tells whether anything is really forbidden.
-        if status_of(error) not in {403, 404}:
-            raise s3_failure(error, uri) from error
-    except BotoCoreError as error:
-        raise s3_failure(error, uri) from error
-    with ObjectUpload(s3, uri, content_type=CONTENT_TYPES[kind]) as upload:
+        if kind_of(error) not in {S3ErrorKind.NO_OBJECT, S3ErrorKind.ACCESS_DENIED}:
+            raise storage_error(error, uri) from error
+    with ObjectUpload(s3, uri, content_type=CONTENT_TYPES[kind], refused=storage_error) as upload:
         for chunk in _chunks(path):
             upload.write(chunk)
         if upload.sha256 != digest.hexdigest():
-            raise invalid(f"{path} changes while it is read; let its writer finish first")
+            raise invalid_input(f"{path} changes while it is read; let its writer finish first")
         upload.complete()
     return uri
 
@@ -265,14 +263,14 @@ def _s3_uri(text: str) -> S3Uri:
     try:
         uri = S3Uri.parse(text)
     except StorageConfigurationError as error:
-        raise invalid(error.message) from None
+        raise invalid_input(error.message) from None
     if not uri.key or uri.key.endswith("/"):
-        raise invalid(f"{uri} names no object; expected s3://bucket/key")
+        raise invalid_input(f"{uri} names no object; expected s3://bucket/key")
     return uri
 
 
 def _kind_of(start: bytes, name: str) -> ContainerKind:
     kind = sniff(start[:SNIFF_BYTES])
     if kind is None:
-        raise invalid(f"{name} is no mp4 or gif: it is {describe_start(start)}")
+        raise invalid_input(f"{name} is no mp4 or gif: it is {describe_start(start)}")
     return kind

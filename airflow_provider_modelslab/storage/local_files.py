@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError
+from boto3.exceptions import RetriesExceededError
 
-from airflow_provider_modelslab.api.errors import LandingError, RequestValidationError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import LandingError, TransportError
 from airflow_provider_modelslab.storage.containers import ContainerError
 from airflow_provider_modelslab.storage.decoding import VideoStream
-from airflow_provider_modelslab.storage.failures import status_of
 from airflow_provider_modelslab.storage.landing import LandedObject
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, input_error
 from airflow_provider_modelslab.storage.upload import MIB, ObjectUpload
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -29,8 +29,7 @@ def fetch_object(init_video: str, s3_factory: S3Factory, folder: Path) -> str:
     """``init_video`` as something that needs no S3 to read: an object is downloaded, anything else stays as it is.
 
     :param folder: where an object's file goes.
-    :raises RequestValidationError: when there is no such object.
-    :raises StorageConfigurationError: when S3 refuses.
+    :raises ModelsLabError: of the classes that :func:`~airflow_provider_modelslab.storage.s3_errors.input_error` names.
     """
     given = init_video.strip()
     if given.startswith("file://"):
@@ -39,17 +38,13 @@ def fetch_object(init_video: str, s3_factory: S3Factory, folder: Path) -> str:
         return given
     uri = S3Uri.parse(given)
     path = folder / (Path(uri.key).name or "clip")
+    s3 = s3_factory()
     try:
-        s3_factory().download_file(uri.bucket, uri.key, str(path))
-    except ClientError as error:
-        status = status_of(error)
-        if status == 404:
-            raise RequestValidationError.of("init_video", f"there is no object {uri}") from error
-        raise StorageConfigurationError(
-            f"init_video: S3 refused to give {uri} (HTTP {status}); grant s3:GetObject on it"
-        ) from error
-    except BotoCoreError as error:
-        raise StorageConfigurationError(f"init_video: S3 could not be reached for {uri}: {error}") from error
+        s3.download_file(uri.bucket, uri.key, str(path))
+    except S3_ERRORS as error:
+        raise input_error(error, uri, s3) from error
+    except RetriesExceededError as error:
+        raise TransportError(f"init_video: the download of {uri} broke off ({error}): try again later") from error
     return str(path)
 
 

@@ -6,10 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.storage.failures import code_of, status_of
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -25,19 +22,11 @@ __all__ = [
     "put_lines",
     "put_object",
     "read_object",
-    "refused",
     "to_lines",
 ]
 
 LINES_TYPE = "application/x-ndjson"
 """The content type of manifests: one JSON object a line."""
-
-_PERMISSIONS = {
-    "ListObjectsV2": "s3:ListBucket on the bucket",
-    "HeadObject": "s3:GetObject on it",
-    "GetObject": "s3:GetObject on it, and s3:ListBucket, without which a missing key looks the same",
-    "PutObject": "s3:PutObject on it",
-}
 
 
 class Listed(NamedTuple):
@@ -61,6 +50,7 @@ def list_pages(
     :param recursive: off, what lies below a further slash is left out by the store itself.
     :param start_after: begin behind this key.
     :raises StorageConfigurationError: when the store refuses, or there is no such bucket.
+    :raises StorageUnavailableError: when it has trouble.
     """
     options: dict[str, Any] = {"Bucket": place.bucket, "Prefix": place.key}
     if not recursive:
@@ -70,8 +60,8 @@ def list_pages(
     try:
         for page in s3.get_paginator("list_objects_v2").paginate(**options):
             yield [Listed(item["Key"], bare_etag(item["ETag"]), item["Size"]) for item in page.get("Contents", [])]
-    except (ClientError, BotoCoreError) as error:
-        raise refused(error, place) from error
+    except S3_ERRORS as error:
+        raise storage_error(error, place) from error
 
 
 def listing_budget(requests: int) -> int:
@@ -83,32 +73,33 @@ def read_object(s3: S3Client, place: S3Uri) -> bytes | None:
     """A small object's content; ``None`` where there is none.
 
     :raises StorageConfigurationError: when the store refuses.
+    :raises StorageUnavailableError: when it has trouble.
     """
     try:
         return s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
-    except ClientError as error:
-        if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
+    except S3_ERRORS as error:
+        if kind_of(error) is S3ErrorKind.NO_OBJECT:
             return None
-        raise refused(error, place) from error
-    except BotoCoreError as error:
-        raise refused(error, place) from error
+        raise storage_error(error, place) from error
 
 
 def put_object(s3: S3Client, place: S3Uri, body: bytes, content_type: str) -> None:
     """Write a small object, over what is there.
 
     :raises StorageConfigurationError: when the store refuses.
+    :raises StorageUnavailableError: when it has trouble.
     """
     try:
         s3.put_object(Bucket=place.bucket, Key=place.key, Body=body, ContentType=content_type)
-    except (ClientError, BotoCoreError) as error:
-        raise refused(error, place) from error
+    except S3_ERRORS as error:
+        raise storage_error(error, place) from error
 
 
 def put_lines(s3: S3Client, place: S3Uri, lines: Iterable[Mapping[str, Any]]) -> None:
     """Write a manifest, one JSON object a line, over what is there.
 
     :raises StorageConfigurationError: when the store refuses.
+    :raises StorageUnavailableError: when it has trouble.
     """
     put_object(s3, place, to_lines(lines), LINES_TYPE)
 
@@ -116,20 +107,6 @@ def put_lines(s3: S3Client, place: S3Uri, lines: Iterable[Mapping[str, Any]]) ->
 def to_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
     """One JSON object a line, as a manifest has them."""
     return b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines)
-
-
-def refused(error: ClientError | BotoCoreError, place: S3Uri) -> StorageConfigurationError:
-    """What the store refused, and what to change."""
-    if not isinstance(error, ClientError):
-        return StorageConfigurationError(f"S3 could not be reached for {place}: {error}")
-    code = code_of(error)
-    if code == "NoSuchBucket":
-        advice = f"the bucket {place.bucket!r} does not exist at this endpoint and region"
-    else:
-        advice = f"grant {_PERMISSIONS.get(error.operation_name, 'the permission')}"
-    return StorageConfigurationError(
-        f"S3 refused {error.operation_name} of {place} ({code}): {advice}", http_status=status_of(error)
-    )
 
 
 def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
@@ -143,10 +120,8 @@ def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
     uri = S3Uri.parse(manifest["uri"])
     try:
         head = s3.head_object(Bucket=uri.bucket, Key=uri.key)
-    except ClientError as error:
-        return status_of(error) == 404
-    except BotoCoreError:
-        return False
+    except S3_ERRORS as error:
+        return kind_of(error) is S3ErrorKind.NO_OBJECT
     digest = next((text for name, text in head["Metadata"].items() if name.lower() == "sha256"), None)
     is_another = bool(digest and manifest.get("sha256")) and digest != manifest["sha256"]
     return is_another or head["ContentLength"] == 0

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from airflow_provider_modelslab import __version__
 from airflow_provider_modelslab.api.errors import LandingError, StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import scrub
-from airflow_provider_modelslab.storage.failures import code_of, s3_failure
 from airflow_provider_modelslab.storage.landing import LandedObject
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, landing_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -63,8 +61,8 @@ def write_sidecar(s3: S3Client, landed: LandedObject, record: Mapping[str, Any])
     body = json.dumps(scrub(content), indent=2, sort_keys=True, ensure_ascii=False).encode()
     try:
         s3.put_object(Bucket=uri.bucket, Key=uri.key, Body=body, ContentType="application/json")
-    except (ClientError, BotoCoreError) as error:
-        raise s3_failure(error, uri) from error
+    except S3_ERRORS as error:
+        raise landing_error(error, uri) from error
     return uri
 
 
@@ -76,12 +74,10 @@ def read_sidecar(s3: S3Client, uri: S3Uri) -> dict[str, Any] | None:
     place = sidecar_uri(uri)
     try:
         body = s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
-    except ClientError as error:
-        if code_of(error) in {"NoSuchKey", "404"}:
+    except S3_ERRORS as error:
+        if kind_of(error) is S3ErrorKind.NO_OBJECT:
             return None
-        raise s3_failure(error, place) from error
-    except BotoCoreError as error:
-        raise s3_failure(error, place) from error
+        raise landing_error(error, place) from error
     try:
         content = json.loads(body)
     except ValueError:

@@ -11,15 +11,14 @@ import base64
 import hashlib
 import logging
 import math
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from airflow_provider_modelslab.api.errors import LandingError
-from airflow_provider_modelslab.storage.failures import s3_failure
+from airflow_provider_modelslab.api.errors import LandingError, ModelsLabError
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3Error, landing_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -62,16 +61,25 @@ class ObjectUpload:
 
     :param part_size: bytes of each part but the last, at least 5 MiB.
     :param parts_in_flight: how many parts are sent at the same time.
+    :param refused: makes the exception of what S3 refuses.
     """
 
     def __init__(
-        self, s3: S3Client, target: S3Uri, *, content_type: str, part_size: int = 8 * MIB, parts_in_flight: int = 4
+        self,
+        s3: S3Client,
+        target: S3Uri,
+        *,
+        content_type: str,
+        part_size: int = 8 * MIB,
+        parts_in_flight: int = 4,
+        refused: Callable[[S3Error, S3Uri], ModelsLabError] = landing_error,
     ) -> None:
         self._s3 = s3
         self._target = target
         self._content_type = content_type
         self._part_size = part_size
         self._parts_in_flight = parts_in_flight
+        self._refused = refused
         self._buffer = bytearray(part_size)
         self._filled = 0
         self._upload_id: str | None = None
@@ -138,8 +146,8 @@ class ObjectUpload:
                 self._upload_id = None
             # Some stores answer the completion without an ETag, so the object itself is asked.
             head = self._s3.head_object(Bucket=self._target.bucket, Key=self._target.key)
-        except (ClientError, BotoCoreError) as error:
-            raise s3_failure(error, self._target) from error
+        except S3_ERRORS as error:
+            raise self._refused(error, self._target) from error
         if head["ContentLength"] != self._size:
             raise LandingError(
                 f"{self._target} has {head['ContentLength']} bytes in S3, {self._size} were written: something else "
@@ -184,8 +192,8 @@ class ObjectUpload:
             answer = self._s3.create_multipart_upload(
                 Bucket=self._target.bucket, Key=self._target.key, ContentType=self._content_type
             )
-        except (ClientError, BotoCoreError) as error:
-            raise s3_failure(error, self._target) from error
+        except S3_ERRORS as error:
+            raise self._refused(error, self._target) from error
         self._upload_id = answer["UploadId"]
 
     def _upload_part(self, number: int, body: bytearray) -> CompletedPartTypeDef:
@@ -207,8 +215,8 @@ class ObjectUpload:
         for future in list(futures):
             try:
                 self._parts.append(future.result())
-            except (ClientError, BotoCoreError) as error:
-                raise s3_failure(error, self._target) from error
+            except S3_ERRORS as error:
+                raise self._refused(error, self._target) from error
         self._in_flight -= set(futures)
 
     def _md5(self, body: bytes | bytearray) -> dict[str, Any]:
@@ -219,7 +227,7 @@ class ObjectUpload:
     def _abort(self, upload_id: str) -> None:
         try:
             self._s3.abort_multipart_upload(Bucket=self._target.bucket, Key=self._target.key, UploadId=upload_id)
-        except (ClientError, BotoCoreError) as error:
+        except S3_ERRORS as error:
             log.warning(
                 "Could not abort the unfinished upload of %s (%s): its parts stay and are billed until a lifecycle "
                 "rule (AbortIncompleteMultipartUpload) removes them; grant s3:AbortMultipartUpload",

@@ -106,7 +106,7 @@ def test_a_clip_that_cannot_be_read(
 @BOTH
 @pytest.mark.parametrize("destination", ["s3://no-such-bucket-here/out.mp4", "s3://no-such-bucket-here/"])
 def test_a_bucket_that_does_not_exist(restyle: Restyle, destination: str, deferrable: bool) -> None:
-    with pytest.raises(StorageConfigurationError, match="The bucket 'no-such-bucket-here' does not exist"):
+    with pytest.raises(StorageConfigurationError, match="the bucket 'no-such-bucket-here' does not exist"):
         execute(restyle(destination=destination, deferrable=deferrable))
 
 

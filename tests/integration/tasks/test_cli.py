@@ -311,7 +311,7 @@ def test_check_tells_a_refused_write(airflow: Shell, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ModelsLabHook, "get_s3_client", lambda _: client)
     with refusing(client, "PutObject", 403, "AccessDenied"):
         found = {row["check"]: row for row in airflow.json("check", "--write", code=1)}
-    assert "grant it to these keys" in found["s3:PutObject"]["detail"]
+    assert "grant s3:PutObject" in found["s3:PutObject"]["detail"]
     assert found["conditional puts"]["result"] == "error"
 
 

@@ -79,7 +79,7 @@ def test_a_bucket_that_does_not_exist(
     works, text = ModelsLabHook().test_connection()
     assert not works
     assert "The video server at" in text
-    assert "The bucket 'check-none' does not exist at this endpoint; create it or correct the name." in text
+    assert "the bucket 'check-none' does not exist at this endpoint and region; create it or correct the name." in text
     assert s3_server.secret_key not in text
 
 
@@ -92,7 +92,7 @@ def test_an_aws_connection_that_does_not_exist(
     )
     works, text = ModelsLabHook().test_connection()
     assert not works
-    assert "S3 could not be reached for the bucket 'check-no-aws'" in text
+    assert "S3 cannot be used for s3://check-no-aws/ (NoCredentialsError" in text
     assert text.endswith("There is no AWS connection 'no_aws': create it, or correct the field AWS connection.")
 
 

@@ -22,9 +22,11 @@ from airflow_provider_modelslab.api.errors import (
     PermissionDeniedError,
     RateLimitError,
     StorageConfigurationError,
+    StorageUnavailableError,
     TransportError,
 )
 from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.batch.refusals import cause_of
 from airflow_provider_modelslab.batch.runner import BatchRunner
 from airflow_provider_modelslab.batch.window import Window
 from airflow_provider_modelslab.storage.manifest import Job
@@ -211,10 +213,12 @@ async def test_what_is_refused_for_one_clip_after_the_other_is_no_clips_own(erro
     assert len(world.book) == most
 
 
-async def test_a_ledger_that_cannot_be_used_stops_at_once() -> None:
-    world = World(refuse=lambda clip, n: StorageConfigurationError("the ledger could not be written"))
+@pytest.mark.parametrize("cls", [StorageConfigurationError, StorageUnavailableError])
+async def test_a_ledger_that_cannot_be_used_stops_at_once(cls: type[ModelsLabError]) -> None:
+    world = World(refuse=lambda clip, n: cls("the ledger could not be written"))
     work = runner(world, most=1)
     await work.run()
+    assert cause_of(work.stopped) is cls.code
     assert (len(world.book), len(work.todo)) == (1, 39)
 
 
