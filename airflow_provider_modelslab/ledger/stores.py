@@ -136,13 +136,17 @@ class S3LedgerStore:
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write an entry; ``True`` for exactly one caller.
 
-        :raises StorageConfigurationError: when the store cannot be written.
+        A claim whose put failed is read back, since the store may have taken it before the answer was lost: a claim
+        that nobody knows to be theirs would need a person, though nothing was submitted.
+
+        :raises StorageConfigurationError: when the store refuses; :class:`StorageUnavailableError` when it has trouble.
         """
         token = uuid.uuid4().hex
         body = json.dumps({**entry, _TOKEN: token}, indent=1, default=str).encode()
         try:
             if not self._conditional and self._read(name) is not None:
                 return False
+            lost: Exception | None = None
             for pause in (0.05, 0.2, 0.8, None):
                 try:
                     self._put(name, body)
@@ -152,12 +156,18 @@ class S3LedgerStore:
                 except S3_ERRORS as error:
                     if kind_of(error) is S3ErrorKind.PRECONDITION_FAILED:
                         break
+                    if kind_of(error) is S3ErrorKind.UNAVAILABLE and name.endswith(_CLAIM):
+                        lost = error
+                        break
                     if kind_of(error) is not S3ErrorKind.CONFLICT or pause is None:
                         raise
                     time.sleep(pause)  # AWS: another put of this key is under way, and may yet fail
             # Read even when refused: botocore repeats a put whose answer was lost, and then meets its own object. A
             # claim is read even when it was not: it is what a payment hangs on, and the store may be wrong.
-            return (self._read(name) or {}).get(_TOKEN) == token
+            written = self._read_back(name) if name.endswith(_CLAIM) else self._read(name)
+            if written is None and lost is not None:
+                raise lost
+            return (written or {}).get(_TOKEN) == token
         except _UNUSABLE as error:
             raise self._unusable("written", error) from error
 
@@ -193,6 +203,17 @@ class S3LedgerStore:
             raise
         entry: dict[str, Any] = json.loads(body)
         return entry
+
+    def _read_back(self, name: str) -> dict[str, Any] | None:
+        """Read an entry that this process may have written, through a short outage of the store."""
+        for pause in (0.2, 1.0, 3.0):
+            try:
+                return self._read(name)
+            except S3_ERRORS as error:
+                if kind_of(error) is not S3ErrorKind.UNAVAILABLE:
+                    raise
+                time.sleep(pause)
+        return self._read(name)
 
     def _key(self, name: str) -> str:
         return f"{self._folder.key}/{name}.json"

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from airflow_provider_modelslab.api.errors import ChangedRequestError, StorageConfigurationError
 from airflow_provider_modelslab.batch.ledgers import ClipLedgers
 from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy
 from airflow_provider_modelslab.storage.ledger_stores import MemoryLedgerStore, MirroredLedgerStore
-from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.purchase import Attempt, Landed, Ledger, Purchase, Send
+
+from airflow_provider_modelslab.api.errors import ChangedRequestError, StorageConfigurationError
+from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import counted
 from tests.support.s3 import keys_of, refusing

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore, honours_conditional_puts
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore, honours_conditional_puts
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.s3 import S3Server, keys_of, refusing
 
