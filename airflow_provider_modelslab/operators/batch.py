@@ -164,15 +164,19 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self,
         context: Context,
         event: dict[str, Any],
-        in_flight: list[dict[str, Any]],
-        window: dict[str, Any],
-        started: float,
-        saved: str,
-        mark: str,
-        conn_id: str,
+        in_flight: list[dict[str, Any]] | None = None,
+        window: dict[str, Any] | None = None,
+        started: float | None = None,
+        saved: str = "",
+        mark: str = "",
+        conn_id: str = "",
         stopped: str | None = None,
     ) -> dict[str, Any]:
-        """Resume after the trigger: land what has ended, and submit what there is room for."""
+        """Resume after the trigger: land what has ended, and submit what there is room for.
+
+        ``dag.test()`` and ``airflow tasks test`` of Airflow 3.1 to 3.3 lose all arguments but the event. The batch is
+        then planned anew: the ledgers know what is paid for.
+        """
         from airflow_provider_modelslab.api.response import Finished
         from airflow_provider_modelslab.batch.protocols import InFlight
         from airflow_provider_modelslab.batch.saved import load_batch
@@ -180,6 +184,9 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         from airflow_provider_modelslab.ledger.model import Submission
         from airflow_provider_modelslab.storage.manifest import Job
 
+        if in_flight is None or window is None:
+            self.log.info("Resumed without arguments, as in dag.test(): planning anew, going on with what is paid for")
+            return self.execute(context)
         # The Dag may name another one by now, whose key does not know the jobs: they would count as lost.
         self.modelslab_conn_id = conn_id
         if event.get("status") != "success":

@@ -48,6 +48,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
     :param poll_policy: a :class:`PollPolicy` as a dict.
     :param ledger: ``s3://`` folder of the result's ledger, where there is one in S3.
     :param submission: the job's number in that ledger.
+    :param job: the job as a dict, handed on in the event, where no ledger in S3 has it.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         poll_policy: dict[str, Any] | None = None,
         ledger: str | None = None,
         submission: int = 1,
+        job: dict[str, Any] | None = None,
         **_: Any,  # arguments of a newer version, during a rolling upgrade
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # core's base class has no annotations
@@ -72,6 +74,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         self.poll_policy = poll_policy
         self.ledger = ledger
         self.submission = submission
+        self.job = job
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, all plain JSON."""
@@ -86,6 +89,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
                 "poll_policy": self.poll_policy,
                 "ledger": self.ledger,
                 "submission": self.submission,
+                "job": self.job,
             },
         )
 
@@ -97,7 +101,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         except ModelsLabError as error:
             event = error.to_event()
         await sleep_until(earliest)
-        yield TriggerEvent(event)
+        yield TriggerEvent(self._with_job(event))
 
     def event_for(self, answer: Answer) -> dict[str, Any] | None:
         """The payload that :meth:`run` would send after this answer; ``None`` where it would wait on.
@@ -108,8 +112,11 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         poller = JobPoller(self.job_id, submitted_at=self.submitted_at, deadline=self.deadline, policy=policy)
         decision = poller.on_answer(answer)
         if isinstance(decision, GiveUp):
-            return decision.error.to_event()
-        return self._success(decision.answer) if isinstance(decision, Done) else None
+            return self._with_job(decision.error.to_event())
+        return self._with_job(self._success(decision.answer)) if isinstance(decision, Done) else None
+
+    def _with_job(self, event: dict[str, Any]) -> dict[str, Any]:
+        return event if self.job is None else {**event, "job": self.job, "submission": self.submission}
 
     def _success(self, finished: Finished) -> dict[str, Any]:
         return {
