@@ -7,6 +7,7 @@ An operator for another ModelsLab endpoint is a subclass with its attributes, it
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, conf
@@ -164,14 +165,15 @@ class PaidJobOperator(ClipReport, DestinationArguments):
         from airflow_provider_modelslab.storage.manifest import Job
         from airflow_provider_modelslab.storage.uri import S3Uri
 
-        if job is None:
-            job, submission = event.get("job"), event.get("submission", 1)
-            self.log.info("Resumed without arguments, as in dag.test(): the job is taken from the ledger or the event")
-            if job is None:
+        if job is not None:
+            found = Submission(submission, Job.from_dict(job), resumed=resumed)
+            target = S3Uri.parse(destination) if destination else None  # the Dag may name another one by now
+            ledger = open_ledger(context, self.hook, target)
+        else:
+            resumed_job = self._resume_with_event(context, event)
+            if resumed_job is None:
                 return self.execute(context)
-        found = Submission(submission, Job.from_dict(job), resumed=resumed)
-        target = S3Uri.parse(destination) if destination else None  # the Dag may name another one by now
-        ledger = open_ledger(context, self.hook, target)
+            ledger, found, target = resumed_job
         self._running = ledger, found
         if event.get("status") == "success":
             links, meta = tuple(event["links"]), event.get("meta") or {}
@@ -182,6 +184,24 @@ class PaidJobOperator(ClipReport, DestinationArguments):
             raise error
         self._close(ledger, found, error)
         return self.execute(context)
+
+    def _resume_with_event(
+        self, context: Context, event: dict[str, Any]
+    ) -> tuple[Ledger, Submission, S3Uri | None] | None:
+        """What the lost arguments said: from the event, or from the ledger; ``None`` when it knows another job."""
+        from airflow_provider_modelslab.jobs.task import open_ledger
+        from airflow_provider_modelslab.ledger.model import Submission
+        from airflow_provider_modelslab.storage.manifest import Job
+
+        self.log.info("Resumed without arguments, as in dag.test(): the job is taken from the ledger or the event")
+        if event.get("job") is not None:
+            found = Submission(event.get("submission", 1), Job.from_dict(event["job"]))
+            return open_ledger(context, self.hook, None), found, None
+        job = self._prepare(context)
+        known = job.ledger.find(job.fingerprint, job.policy, job.attempt)
+        if isinstance(known, Submission) and known.job.job_id == event.get("job_id"):
+            return job.ledger, replace(known, resumed=False), job.destination
+        return None
 
     def on_kill(self) -> None:
         """Submit nothing more, and mark the job as abandoned. It goes on, and is billed: the vendor has no cancel."""

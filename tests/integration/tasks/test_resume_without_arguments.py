@@ -36,11 +36,13 @@ def test_the_ledger_knows_the_job(restyle: Restyle, store: Store, engine: Watche
 
 
 @pytest.mark.usefixtures("connections")
-def test_a_failed_job_is_recorded_and_one_more_is_submitted(restyle: Restyle, engine: WatchedEngine) -> None:
-    """As when a retry finds the job of an earlier try: this process cannot tell that it was its own."""
+def test_a_failed_job_is_recorded_and_a_retry_decides(restyle: Restyle, engine: WatchedEngine) -> None:
     deferred = deferral_of(restyle(prompt="crash", deferrable=True))
     with pytest.raises(JobFailedError):
         resume_with_the_event_alone(restyle(prompt="crash"), deferred)
+    assert len(engine.submitted) == 1
+    with pytest.raises(JobFailedError):
+        execute(restyle(prompt="crash"))
     assert len(engine.submitted) == 2
 
 
