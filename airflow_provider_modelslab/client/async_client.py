@@ -32,6 +32,8 @@ from airflow_provider_modelslab.client.reading import read
 
 __all__ = ["AsyncModelsLabClient", "Connection"]
 
+_MAX_HEADER_BYTES = 65536
+
 # aiohttp raises these from its connector alone, that is before a byte of the request is written.
 _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
 
@@ -106,7 +108,7 @@ class AsyncModelsLabClient:
         :raises TransportError: when no answer came.
         """
         call = self._calls.fetch(job_id)
-        return read(await self._post(call, self._connection.timeouts.for_reading()), call)
+        return read(await self._post(call, self._connection.timeouts.for_reading()), call, polling=True)
 
     async def _post(self, call: Call, timeouts: Timeouts) -> Outcome:
         try:
@@ -168,7 +170,12 @@ class _Route:
 def _new_session() -> aiohttp.ClientSession:
     # trust_env would read .netrc for the endpoint's host; proxies are looked up here, and given with each call.
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+        connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        # As http.client, which the blocking client uses: a gateway's header may be longer than aiohttp's 8 kB.
+        max_line_size=_MAX_HEADER_BYTES,
+        max_field_size=_MAX_HEADER_BYTES,
     )
 
 

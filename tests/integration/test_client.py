@@ -692,3 +692,9 @@ async def test_many_jobs_are_asked_for_side_by_side() -> None:
             answers = await asyncio.gather(*(client.fetch(str(number)) for number in range(20)))
     assert len(answers) == server.posts == 20
     assert len(set(server.paths)) == 20
+
+
+async def test_a_long_header_of_a_gateway_hides_no_answer(fetch: Fetcher) -> None:
+    with ScriptedServer(Answer(SUCCESS, headers={"X-Trace": "x" * 20_000})) as server:
+        (answer,) = await asyncio.to_thread(fetch, server.url, "7")
+    assert isinstance(answer, Finished)
