@@ -20,6 +20,8 @@ class PollPolicy:
     :param not_found_grace: how long after the submission "Request not found" counts as "not there yet".
     :param lost_after: how many polls in a row, later than that, have to be answered "Request not found" before the job
         counts as lost.
+    :param failed_after: seconds for which every poll has to be answered with an error in unknown words, or with a job
+        that is done and names no result, before the job counts as failed; at most half of the time that there is.
     :param warn_after: consecutive failed polls after which the log line becomes a warning.
     """
 
@@ -29,6 +31,7 @@ class PollPolicy:
     jitter: float = 0.2
     not_found_grace: float = 60.0
     lost_after: int = 1
+    failed_after: float = 300.0
     warn_after: int = 5
 
     def __post_init__(self) -> None:

@@ -11,7 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from airflow_provider_modelslab.api.errors import JobLostError, JobTimeoutError, ModelsLabError, RateLimitError
+from airflow_provider_modelslab.api.errors import (
+    JobFailedError,
+    JobLostError,
+    JobTimeoutError,
+    ModelsLabError,
+    RateLimitError,
+)
 from airflow_provider_modelslab.api.poll_policy import PollPolicy
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
 
@@ -49,6 +55,8 @@ class GiveUp:
 
 Decision = Wait | Done | GiveUp
 
+_LEAST_UNCLEAR = 5  # polls, before unclear answers count as a failed job
+
 
 class JobPoller:
     """Decides after each answer or error; a failed poll never ends the wait for a paid job before its deadline.
@@ -78,6 +86,9 @@ class JobPoller:
         self._interval = self.policy.min_interval
         self._failures = 0
         self._not_found = 0
+        self._unclear = 0
+        self._unclear_since: float | None = None
+        self._began = clock()
         self._clock = clock
         self._uniform = uniform
 
@@ -90,8 +101,9 @@ class JobPoller:
         if isinstance(answer, Finished):
             return Done(answer)
         if isinstance(answer, Failed):
-            return self.on_error(answer.to_error(self.job_id))
-        self._failures = self._not_found = 0
+            return self._on_unclear(answer) if answer.is_unclear else self.on_error(answer.to_error(self.job_id))
+        self._failures = self._not_found = self._unclear = 0
+        self._unclear_since = None
         if answer.eta is not None and answer.eta > 0:
             self._eta_at = self._clock() + answer.eta
         note = "" if answer.status in {"processing", "queued", "pending"} else f"unknown status {answer.status!r}"
@@ -114,6 +126,26 @@ class JobPoller:
             f"{self._failures} failed poll(s) in a row ({error.code}): {error.message}",
             warn=self._failures >= self.policy.warn_after,
         )
+
+    def _on_unclear(self, answer: Failed) -> Decision:
+        """An answer that does not tell what became of the job ends the wait only when it is all there is for long."""
+        now = self._clock()
+        self._unclear_since = now if self._unclear_since is None else self._unclear_since
+        self._failures += 1
+        self._unclear += 1
+        lasted = now - self._unclear_since
+        enough = min(self.policy.failed_after, max(self.deadline - self._began, 0.0) / 2)
+        if self._unclear >= _LEAST_UNCLEAR and lasted >= enough:
+            return GiveUp(
+                JobFailedError(
+                    f"Each of the last {self._unclear} polls, over {lasted:.0f} s, was answered with: "
+                    f"{answer.message}. The job counts as failed",
+                    job_id=self.job_id,
+                    http_status=answer.http_status,
+                )
+            )
+        note = f"{self._unclear} unclear answer(s): {answer.message}"
+        return self._wait(self._pause(), note, warn=self._failures >= self.policy.warn_after)
 
     def _is_lost(self) -> bool:
         """Whether "Request not found" is believed: not right after the submission, and not the first time."""

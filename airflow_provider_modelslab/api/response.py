@@ -7,15 +7,27 @@ dict of lists where a string is usual, ``output`` as a list, a bare string, ``""
 from __future__ import annotations
 
 import itertools
-import json
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError, error_from_code
+from airflow_provider_modelslab.api.plain import bounded, parse_json, plain
 
-__all__ = ["Answer", "Failed", "Finished", "Processing", "read_answer", "read_body", "retry_after_seconds"]
+__all__ = [
+    "Answer",
+    "Failed",
+    "Finished",
+    "Processing",
+    "header_seconds",
+    "read_answer",
+    "read_body",
+    "retry_after_seconds",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,8 @@ class Failed:
     :param retry_after: seconds, with :attr:`ErrorCode.RATE_LIMIT` where the endpoint tells.
     :param fields: the problems of each attribute, with :attr:`ErrorCode.VALIDATION` where the endpoint tells.
     :param job_id: the job's id, where the answer has one: a submit may be answered with a job that failed at once.
+    :param is_unclear: whether this answer to a poll does not tell what became of the job, so that it ends no wait by
+        itself: an error in unknown words, or a job that is done and names no result.
     """
 
     code: ErrorCode
@@ -65,6 +79,7 @@ class Failed:
     retry_after: float | None = None
     fields: dict[str, list[str]] = field(default_factory=dict)
     job_id: str | None = None
+    is_unclear: bool = False
 
     def to_error(self, job_id: str | None = None) -> ModelsLabError:
         """The exception to raise for this answer."""
@@ -96,6 +111,9 @@ _BY_STATUS = {
     429: ErrorCode.RATE_LIMIT,
 }
 
+_DONE = frozenset({"success", "succeeded", "completed", "complete", "finished", "done"})
+_FAILED = frozenset({"failed", "failure", "canceled", "cancelled", "aborted"})
+
 # Phrases of legacy answers, which come with HTTP 200. Compared in lower case, first match wins.
 _BY_PHRASE = (
     ("rate limit", ErrorCode.RATE_LIMIT),
@@ -109,61 +127,87 @@ _BY_PHRASE = (
 )
 
 
-def read_answer(http_status: int, body: bytes | str, *, retry_after_header: str | None = None) -> Answer:
+def read_answer(
+    http_status: int, body: bytes | str, *, retry_after_header: str | None = None, polling: bool = False
+) -> Answer:
     """Read the answer to a submit or a fetch.
 
     :param http_status: the answer's HTTP status; HTTP 200 is no promise of success.
     :param retry_after_header: the ``Retry-After`` header in seconds; the body's ``retry_after`` goes before it.
+    :param polling: whether it answers a fetch: then the status decides what a text means, and a page that is no JSON
+        (a challenge or an error page of something in between) says nothing about the job.
     """
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        data = None
+    data = parse_json(body)
     if not isinstance(data, dict):
-        return _no_answer(http_status, body, retry_after_header)
-    return read_body(data, http_status=http_status, retry_after_header=retry_after_header)
+        return _no_answer(http_status, body, retry_after_header, polling=polling)
+    return read_body(data, http_status=http_status, retry_after_header=retry_after_header, polling=polling)
 
 
-def read_body(data: Mapping[str, Any], *, http_status: int = 200, retry_after_header: str | None = None) -> Answer:
-    """Read a parsed JSON object; webhook bodies have the same form."""
+def read_body(
+    data: Mapping[str, Any],
+    *,
+    http_status: int = 200,
+    retry_after_header: str | None = None,
+    polling: bool = False,
+) -> Answer:
+    """Read a parsed JSON object; webhook bodies have the same form. Parameters as in :func:`read_answer`."""
+    data = plain(data)
     status = str(data.get("status") or "").strip().lower()
     message, fields = _message(data)
-    meta = data["meta"] if isinstance(data.get("meta"), dict) else {}
+    meta = bounded(data["meta"]) if isinstance(data.get("meta"), dict) else {}
     job_id = _job_id(data.get("id")) or _job_id(data.get("request_id")) or _job_id(meta.get("id"))
-    if http_status >= 400 or status in {"error", "failed"}:
-        code = _code(http_status, status, message, fields)
+    if http_status >= 400 or status in {"error", *_FAILED}:
+        code = _code(http_status, status, message, fields, polling=polling)
         return Failed(
             code,
-            _advised(code, message or f"HTTP {http_status} without a message"),
+            _advised(code, message or f"HTTP {http_status}, status {status!r}, without a message"),
             http_status=http_status,
             retry_after=retry_after_seconds(data.get("retry_after"), retry_after_header, message),
             fields=fields,
             job_id=job_id,
+            is_unclear=polling and code is ErrorCode.VALIDATION and http_status < 400,
         )
     future = _links(data.get("future_links"))
-    if status == "success":
-        links = tuple(dict.fromkeys(_links(data.get("output")) + _links(data.get("proxy_links")) + future))
+    if status in _DONE:
+        found = [_links(data.get(name)) for name in ("output", "output_url", "url", "proxy_links")]
+        links = tuple(dict.fromkeys(link for part in (*found, future) for link in part))
         if links:
-            return Finished(job_id, links, dict(meta), _number(data.get("generationTime")))
-    return Processing(job_id, status or "unknown", _number(data.get("eta")), future, dict(meta), message)
+            return Finished(job_id, links, meta, _number(data.get("generationTime")))
+        if polling:
+            text = f"The endpoint says that the job is done ({status}) and names no result"
+            return Failed(ErrorCode.JOB_FAILED, text, http_status=http_status, job_id=job_id, is_unclear=True)
+    return Processing(job_id, status or "unknown", _number(data.get("eta")), future, meta, message)
 
 
 def retry_after_seconds(body_value: object, header: str | None = None, message: str = "") -> float | None:
     """How long to stay away, in seconds: from the body, the header, or the legacy text "wait for 30 seconds"."""
-    for value in (body_value, header):
-        seconds = _number(value)
+    for seconds in (_number(body_value), header_seconds(header)):
         if seconds is not None and seconds >= 0:
             return seconds
     words = message.lower().split()
     for number, unit in itertools.pairwise(words):
-        if number.isdigit() and unit.startswith("second"):
+        if number.isdecimal() and len(number) <= 9 and unit.startswith("second"):
             return float(number)
     return None
 
 
-def _no_answer(http_status: int, body: bytes | str, retry_after_header: str | None) -> Failed:
-    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+def header_seconds(value: str | None) -> float | None:
+    """A ``Retry-After`` header in seconds: a number, or an HTTP date (RFC 9110, 10.2.3); ``None`` for anything else."""
+    seconds = _number(value)
+    if seconds is None and value:
+        try:
+            at = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - time.time())
+    return seconds if seconds is not None and seconds >= 0 else None
+
+
+def _no_answer(http_status: int, body: bytes | str, retry_after_header: str | None, *, polling: bool) -> Failed:
+    text = plain(body.decode("utf-8", "replace") if isinstance(body, bytes) else body)
     code = _BY_STATUS.get(http_status, ErrorCode.TRANSPORT)
+    if polling and code is not ErrorCode.RATE_LIMIT:
+        code = ErrorCode.TRANSPORT
     start = " ".join(text.split())[:200] or "an empty body"
     return Failed(
         code,
@@ -173,8 +217,12 @@ def _no_answer(http_status: int, body: bytes | str, retry_after_header: str | No
     )
 
 
-def _code(http_status: int, status: str, message: str, fields: Mapping[str, Any]) -> ErrorCode:
+def _code(
+    http_status: int, status: str, message: str, fields: Mapping[str, Any], *, polling: bool = False
+) -> ErrorCode:
     lowered = message.lower()
+    if polling and http_status < 400 and status in _FAILED:
+        return ErrorCode.JOB_LOST if "request not found" in lowered else ErrorCode.JOB_FAILED
     for phrase, code in _BY_PHRASE:
         if phrase in lowered and not fields:
             return code
@@ -184,7 +232,7 @@ def _code(http_status: int, status: str, message: str, fields: Mapping[str, Any]
         return ErrorCode.TRANSPORT
     if http_status == 404 and not status:
         return ErrorCode.TRANSPORT
-    return ErrorCode.JOB_FAILED if status == "failed" else ErrorCode.VALIDATION
+    return ErrorCode.JOB_FAILED if status in _FAILED else ErrorCode.VALIDATION
 
 
 def _advised(code: ErrorCode, message: str) -> str:
@@ -211,8 +259,10 @@ def _texts(value: object) -> list[str]:
 
 
 def _links(value: object) -> tuple[str, ...]:
+    """The links in a text, an object with a ``url``, or a list of these."""
     items = value if isinstance(value, list) else [value]
-    return tuple(item.strip() for item in items if isinstance(item, str) and item.strip())
+    texts = (item.get("url") if isinstance(item, Mapping) else item for item in items)
+    return tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
 
 
 def _job_id(value: object) -> str | None:
@@ -224,6 +274,6 @@ def _number(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

@@ -106,7 +106,7 @@ class ModelsLabClient:
         :raises TransportError: when no answer came.
         """
         call = self._calls.fetch(job_id)
-        return read(self._ask(call), call)
+        return read(self._ask(call), call, polling=True)
 
     def poll(self, poller: JobPoller) -> Decision:
         """Fetch a job's state once and decide what to do next; an error is not raised, but decided on."""

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_modelslab.api.errors import EndpointSettingsError, TransportError
+from airflow_provider_modelslab.api.plain import parse_json
 from airflow_provider_modelslab.api.redaction import hide_queries, redact
 from airflow_provider_modelslab.api.response import Answer, Failed, Processing, read_answer, read_body
 from airflow_provider_modelslab.client.calls import Call
@@ -30,19 +31,20 @@ def clean(text: str, call: Call) -> str:
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "..."
 
 
-def read(outcome: Outcome, call: Call) -> Answer:
+def read(outcome: Outcome, call: Call, *, polling: bool = False) -> Answer:
     """The answer to a submit or a fetch; refusals and failures are answers too.
 
+    :param polling: whether it answers a fetch, see :func:`~airflow_provider_modelslab.api.response.read_answer`.
     :raises TransportError: when no answer came, or a redirect.
     """
     reply = _reply(outcome, call)
     data = _json(reply)
     if isinstance(data, dict):
-        answer = read_body(data, http_status=reply.status, retry_after_header=reply.retry_after)
+        answer = read_body(data, http_status=reply.status, retry_after_header=reply.retry_after, polling=polling)
     else:
         # Cleaned before it is read: the reader cuts such text, and half a key would no longer be recognised.
         text = clean(reply.body.decode("utf-8", "replace"), call)
-        answer = read_answer(reply.status, text, retry_after_header=reply.retry_after)
+        answer = read_answer(reply.status, text, retry_after_header=reply.retry_after, polling=polling)
     return _clean_answer(answer, call)
 
 
@@ -101,10 +103,7 @@ def _target(location: str | None) -> str:
 
 
 def _json(reply: Reply) -> Any:
-    try:
-        return json.loads(reply.body)
-    except (ValueError, RecursionError):
-        return None
+    return parse_json(reply.body)
 
 
 def _clean_answer(answer: Answer, call: Call) -> Answer:

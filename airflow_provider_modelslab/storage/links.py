@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
 
 from airflow_provider_modelslab import __version__
+from airflow_provider_modelslab.api.response import header_seconds
 
 __all__ = ["LinkFailure", "credential_free_session", "open_link", "plain_reason", "read_start"]
 
@@ -119,23 +117,9 @@ def _refusal(response: requests.Response) -> LinkFailure:
     return LinkFailure(
         f"HTTP {status} {response.reason or ''}".rstrip(),
         status=status,
-        retry_after=_retry_after(response.headers.get("Retry-After")),
+        retry_after=header_seconds(response.headers.get("Retry-After")),
         final=status < 500 and status not in NOT_READY,
     )
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds, given as a number or as an HTTP date (RFC 9110, 10.2.3)."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def plain_reason(error: BaseException) -> str:

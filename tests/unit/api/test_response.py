@@ -220,7 +220,7 @@ def test_errors_by_code_or_by_phrase(status: int, body: dict[str, Any], code: Er
 def test_the_advice_is_in_the_message() -> None:
     assert "password of the Airflow connection" in failed({"status": "error", "message": "Invalid Api Key"}).message
     assert "Add credits" in failed({}, 402).message
-    assert failed({"status": "error"}).message == "HTTP 200 without a message"
+    assert "without a message" in failed({"status": "error"}).message
 
 
 def test_validation_as_a_dict_of_lists_keeps_the_fields() -> None:
@@ -259,7 +259,7 @@ def test_the_spam_filter_explains_itself_in_tips() -> None:
         (0, None, "", 0.0),
         (None, "60", "wait for 10 seconds", 60.0),
         (None, None, "please wait for 10 seconds", 10.0),
-        (None, "Wed, 21 Oct 2026 07:28:00 GMT", "", None),
+        (None, "Wed, 21 Oct 2015 07:28:00 GMT", "", 0.0),
         (-1, None, "", None),
         (True, None, "", None),
         (None, None, "wait some seconds", None),
