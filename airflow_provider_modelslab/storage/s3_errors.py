@@ -282,7 +282,9 @@ def input_error(
     if kind is S3ErrorKind.INVALID_RANGE:
         return invalid_input(f"{where} is empty", status)
     if kind is S3ErrorKind.ARCHIVED:
-        return invalid_input(f"{where} is archived ({_storage_class(error)}), so it cannot be read; restore it", status)
+        return invalid_input(
+            f"{where} is archived ({_storage_class(error)}), so it cannot be read; restore it first", status
+        )
     text = f"init_video: {describe(error, where)}"
     if kind is S3ErrorKind.UNAVAILABLE:
         return TransportError(f"{text}. Nothing was sent", http_status=status)
@@ -367,6 +369,8 @@ def _advice(kind: S3ErrorKind, error: S3Error, where: S3Uri | None) -> str:
         return "S3 gives no reason here; an expired token and a wrong region look like this"
     if isinstance(error, ClientError) and code_of(error) == "RequestTimeTooSkewed":
         return "set the clock of this machine"
+    if kind is S3ErrorKind.UNAVAILABLE and not isinstance(error, ClientError):
+        return "try again later; if it stays so, check endpoint_url, region and the proxy"
     return _ADVICE.get(kind, "see the store's message")
 
 

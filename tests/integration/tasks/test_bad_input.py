@@ -13,6 +13,7 @@ from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
     RequestValidationError,
     StorageConfigurationError,
+    StorageUnavailableError,
 )
 from tests.integration.tasks.conftest import Restyle
 from tests.support.connections import set_modelslab
@@ -169,7 +170,7 @@ def test_s3_that_cannot_be_reached(
     # Plain http to a TLS port: an answer comes, and it is no S3.
     wrong = s3_server.endpoint_url.replace("https://", "http://")
     set_modelslab(monkeypatch, paid_endpoint.url, bucket=bucket, region="us-east-1", endpoint_url=wrong)
-    with pytest.raises(StorageConfigurationError, match=f"'{bucket}'"):
+    with pytest.raises(StorageUnavailableError, match=rf"{bucket}.*check endpoint_url"):
         execute(restyle())
 
 
