@@ -9,7 +9,7 @@ Each row is a fresh process that talks over TLS to an S3 server (moto) in anothe
   fingerprint for each clip;
 - ``plan, own prompts``: the same clips from a manifest of JSON lines where each has a prompt and a seed of its own, so
   each request is validated, and the objects are looked at once more;
-- ``first run``: ``plan``, then one look at which ledgers have entries;
+- ``first run``: ``plan``, then one listing that tells which ledgers have entries;
 - ``rerun``: ``plan``, then the index of what has landed, when all clips have: all that a second run does.
 
 Memory is the peak of the whole process, interpreter and imports included. Linux only: it is read from ``/proc``.
@@ -128,12 +128,12 @@ def _own_prompts(s3: S3Client, access: dict[str, Any]) -> int:
 
 
 def _first_run(s3: S3Client, access: dict[str, Any]) -> int:
-    from airflow_provider_modelslab.batch.ledgers import ClipLedgers
+    from airflow_provider_modelslab.ledger.listing import LedgerRoot
     from airflow_provider_modelslab.storage.uri import S3Uri
 
     plan = _planned(s3, f"s3://{BUCKET}/in/")
-    survey = ClipLedgers(s3, S3Uri(BUCKET, "_modelslab/ledger")).survey(clip.destination for clip in plan)
-    return sum(survey.is_new(clip.destination) for clip in plan)
+    listing = LedgerRoot(s3, S3Uri(BUCKET, "_modelslab/ledger")).list(clip.destination for clip in plan)
+    return sum(listing.is_new(clip.destination) for clip in plan)
 
 
 def _index(s3: S3Client) -> Any:

@@ -102,7 +102,8 @@ def _warm_up(folder: Path) -> None:
     from airflow.providers.amazon.aws.hooks import s3  # noqa: F401
 
     from airflow_provider_modelslab.client import async_client, client  # noqa: F401
-    from airflow_provider_modelslab.storage import checks, inputs, landing, relocate, sidecar  # noqa: F401
+    from airflow_provider_modelslab.jobs import paid_job, task  # noqa: F401
+    from airflow_provider_modelslab.storage import checks, inputs, landing, sidecar  # noqa: F401
     from benchmarks.fault_campaign import runner  # noqa: F401
 
     # botocore reads its description of S3 again for each session, which is most of a short process's work.

@@ -26,7 +26,7 @@ from urllib.parse import urlencode
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
 from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.batch.records import write_results
-from airflow_provider_modelslab.storage.ledger import Fingerprint
+from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
 from benchmarks.report import about, add_json_option, print_table, write_json
 from tools.make_clip import DEFAULT_PATH

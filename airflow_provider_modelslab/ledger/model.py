@@ -331,7 +331,7 @@ def decide(
     same = [n for n in _landed(entries) if n == number or fingerprint.matches(entries.get(_claim_of(n), {}))]
     if _serves(policy, entries, same, attempt):
         return Reuse(number, found[Entry.LANDED]["manifest"])
-    return SubmitNew(new, f"the stored result of submission {number} was made for another run (reuse={policy.reuse!r})")
+    return SubmitNew(new, f"reuse={policy.reuse!r} excludes the stored result of submission {number}")
 
 
 def _serves(policy: LedgerPolicy, entries: Entries, numbers: Collection[int], attempt: AttemptId) -> bool:

@@ -31,9 +31,9 @@ _MOST_LOOKED_AT = 500
 
 
 def run_id_of(track_id: str | None) -> str | None:
-    """The run in a ``track_id`` of ours (``dag.task/run/take1``); ``None`` for one that a Dag chose itself."""
+    """The run in a ``track_id`` of ours (``dag.task/run/submission1``); ``None`` for one that a Dag chose itself."""
     parts = (track_id or "").split("/")
-    return parts[1] if len(parts) >= 3 and parts[-1].startswith("take") else None
+    return parts[1] if len(parts) >= 3 and parts[-1].startswith("submission") else None
 
 
 def wake(conn_id: str, job_id: str, answer: Answer, session: Session, *, run_id: str | None) -> bool:

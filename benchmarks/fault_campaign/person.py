@@ -6,6 +6,8 @@ from typing import Literal
 
 import requests
 
+from airflow_provider_modelslab.jobs.task import submission_name
+from airflow_provider_modelslab.ledger.model import TaskKey
 from benchmarks.fault_campaign.attempt import DAG_ID, TASK_ID, Outcome
 from benchmarks.fault_campaign.clip import Clip
 from benchmarks.fault_campaign.journal import Journal
@@ -16,9 +18,9 @@ __all__ = ["Person", "submission_of"]
 Done = Literal["later", "park", "gave a job's id", "said resubmit", "cleared after the last retry"]
 
 
-def submission_of(clip: str, take: int) -> str:
+def submission_of(clip: str, number: int) -> str:
     """The name under which the vendor has a submission, as the task's message says it."""
-    return f"{DAG_ID}.{TASK_ID}/{clip}/take{take}"
+    return submission_name(TaskKey(DAG_ID, TASK_ID, clip), number)
 
 
 class Person:
@@ -37,12 +39,12 @@ class Person:
             jobs = self._stage.bills()["jobs"]
         except requests.RequestException:
             return "later"
-        take = outcome["unknown_take"]
-        if take is None:
+        number = outcome["unknown_submission"]
+        if number is None:
             mine = f"{DAG_ID}.{TASK_ID}/{clip.plan.name}/"
             never = [job for job in jobs if job["status"] == "stuck" and str(job["track_id"]).startswith(mine)]
             return "park" if never else "cleared after the last retry"
-        name = submission_of(clip.plan.name, take)
+        name = submission_of(clip.plan.name, number)
         if name not in outcome["text"]:
             raise RuntimeError(f"The message does not name {name}: {outcome['text']}")
         found = [str(job["id"]) for job in jobs if job["track_id"] == name]

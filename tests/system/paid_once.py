@@ -7,11 +7,14 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import requests
 
-from airflow_provider_modelslab.storage.ledger import TaskKey
+from airflow_provider_modelslab.ledger.listing import result_folder
+from airflow_provider_modelslab.operators.arguments import instance_name
+from airflow_provider_modelslab.storage.profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tools.stack.endpoint import EndpointProcess
 from tools.stack.process import ServerProcess, free_port, wait_until
@@ -155,7 +158,11 @@ class Clip:
     @property
     def ledger(self) -> dict[str, dict[str, Any]]:
         """What the ledger in S3 says: ``0001-claim`` and so on."""
-        folder = f"{PREFIX}/_modelslab/ledger/{TaskKey(self.dag_id, TASK, self.run_id).digest()}/"
+        profile = S3Profile(self.stack.bucket, PREFIX)
+        root = profile.ledger_root(None)
+        assert root is not None
+        task = SimpleNamespace(dag_id=self.dag_id, task_id=TASK, run_id=self.run_id, map_index=-1)
+        folder = f"{result_folder(root, profile.uri(f'{instance_name(task)}.mp4')).key}/"
         s3 = self.stack.s3.client()
         listed = s3.list_objects_v2(Bucket=self.stack.bucket, Prefix=folder).get("Contents", [])
         return {

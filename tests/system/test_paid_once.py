@@ -47,8 +47,8 @@ def clips(stack: WholeStack, endpoint: EchoEndpoint) -> dict[str, Clip]:
         "while landing": {"die_at": "while landing"},
         "object in S3": {"die_at": "object in S3"},
         "before XCom": {"die_at": "before XCom"},
-        # Another take is wanted when it is cleared.
-        "another take": {"deferrable": False, "modelslab": {"reuse_landed": False}},
+        # Another result is wanted when it is cleared.
+        "another result": {"deferrable": False, "modelslab": {"reuse": "never"}},
     }
     return {name: Clip.start(stack, endpoint, name, **how) for name, how in made.items()}
 
@@ -67,7 +67,7 @@ def test_killed_before_the_id_was_written_a_person_finds_the_job(stack: WholeSta
     clip = clips["after submit"]
     clip.wait_for("failed")
     assert clip.task["try_number"] == 2 < clip.task["max_tries"] + 1  # without the last retry
-    assert "it may be running and billed at ModelsLab, so it is not submitted again" in clip.log
+    assert "so it is not submitted again" in clip.log
     assert [*clip.ledger] == ["0001-claim"]
 
     (bill,) = clip.bills
@@ -172,7 +172,7 @@ def test_a_killed_scheduler_leaves_tasks_behind_and_another_starts_them_again(
     stack.airflow.add("scheduler")
 
     runs.wait_for_log("Going on with job")
-    zombie.wait_for_log("is submitting take 1; waiting for it")
+    zombie.wait_for_log("makes submission 1; waiting")
     assert zombie.bills == []
     zombie.go()
     zombie.wait_for_log("Going on with job")
@@ -207,10 +207,10 @@ def test_a_cleared_finished_task_calls_nothing(endpoint: EchoEndpoint, released:
     assert endpoint.requests() == calls
 
 
-def test_another_take_is_paid_for_when_it_is_asked_for(clips: dict[str, Clip]) -> None:
-    clip = clips["another take"]
+def test_a_clear_pays_for_another_result_where_no_stored_one_is_wanted(clips: dict[str, Clip]) -> None:
+    clip = clips["another result"]
     first = clip.require_landed(*LANDED)
     clip.clear()
-    clip.wait_for_log("another take was asked for")
+    clip.wait_for_log("reuse='never' excludes the stored result of submission 1")
     second = clip.require_landed(*LANDED, "0002-claim", "0002-job", "0002-landed", paid=2)
     assert second["job_id"] != first["job_id"]

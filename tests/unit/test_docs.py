@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from airflow_provider_modelslab.storage.ledger import Fingerprint
 from annotated_types import Ge, Le
 
 import airflow_provider_modelslab
@@ -29,6 +28,7 @@ from airflow_provider_modelslab.batch import records
 from airflow_provider_modelslab.batch.outcomes import Outcome
 from airflow_provider_modelslab.batch.plan import ClipPlan
 from airflow_provider_modelslab.endpoint.arguments import build_parser
+from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ DAGS_LOAD = ("operators", "sensors", "decorators", "example Dag")
 
 LATE = (
     *("client", "endpoint", "triggers", "plugins", "cli", "hooks.modelslab", "local.engine"),
-    *("batch.plan", "batch.runner", "storage.ledger_stores", "storage.purchase", "storage.inputs"),
+    *("batch.plan", "batch.runner", "jobs.paid_job", "jobs.task", "ledger.service", "ledger.stores", "storage.inputs"),
 )
 """Our modules that only a running task, a triggerer or another process needs."""
 
@@ -78,6 +79,8 @@ def test_everything_that_a_dag_may_use_is_looked_at() -> None:
     assert set(DAGS_LOAD) - {"decorators"} <= kinds
     assert "airflow_provider_modelslab.operators.video2video" in PROGRAMS
     assert "dags_examples/modelslab_video2video.py" in PROGRAMS
+    for name in LATE:
+        assert find_spec(f"airflow_provider_modelslab.{name}"), f"{name} was renamed"
 
 
 @pytest.mark.parametrize("program", of_kind(*DAGS_LOAD), ids=lambda program: str(program.name))

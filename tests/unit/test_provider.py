@@ -24,6 +24,7 @@ import airflow_provider_modelslab
 from airflow_provider_modelslab import get_provider_info
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.operators.paid_job import PaidJobOperator
 from airflow_provider_modelslab.storage.profile import S3Profile
 from tests.support.airflow_versions import AIRFLOW
 
@@ -79,10 +80,10 @@ def test_every_module_with_something_for_users_is_listed(info: dict[str, Any]) -
         for path in (root / part).glob("*.py")
         if path.stem != "__init__"
     }
-    # The others hold what these have in common.
+    # The others hold what these have in common, or a base class.
     kinds = ("Hook", "Operator", "Sensor", "Trigger")
     for_users = {name for name in names if any(c.endswith(kinds) for c in importlib.import_module(name).__all__)}
-    assert for_users == set(modules(info))
+    assert for_users - {PaidJobOperator.__module__} == set(modules(info))
 
 
 @pytest.mark.skipif(AIRFLOW < (3, 2), reason="Airflow 3.1 builds its forms in the API server alone")

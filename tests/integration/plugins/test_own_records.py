@@ -12,19 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG, task
-from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy, TaskKey
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
-from airflow_provider_modelslab.storage.purchase import Attempt, Ledger
 from fastapi.testclient import TestClient
 
 from airflow_provider_modelslab.api.errors import JobFailedError
+from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.ledger.attempt import AttemptId
+from airflow_provider_modelslab.ledger.listing import LedgerRoot
+from airflow_provider_modelslab.ledger.model import Fingerprint, LedgerPolicy, Submission, SubmitNew, number_of
+from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.plugins import gallery_app, gallery_store, media_app
+from airflow_provider_modelslab.plugins.gallery_store import Store
 from airflow_provider_modelslab.plugins.media_access import require_reader
+from airflow_provider_modelslab.plugins.own_records import read_ledger
+from airflow_provider_modelslab.plugins.task_results import TaskResult
 from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
 from airflow_provider_modelslab.storage.inputs import identify_input
 from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
 from tests.support.airflow_tables import AirflowTables
@@ -65,21 +71,50 @@ class Site:
         self.s3.put_object(Bucket=bucket or self.bucket, Key=key, Body=json.dumps(body).encode())
         return f"s3://{bucket or self.bucket}/{key}"
 
-    def ledger(self, run_id: str, task_id: str = "restyle") -> Ledger:
-        """The task's own."""
-        root = S3Uri(self.bucket, "out/_modelslab/ledger")
-        return Ledger(S3LedgerStore(self.s3, root.child(TaskKey("films", task_id, run_id).digest())))
+    def ledger(self, key: str) -> Ledger:
+        """The one of the result with this key below the connection's prefix."""
+        profile = S3Profile(bucket=self.bucket, prefix="out")
+        root = profile.ledger_root(None)
+        assert root is not None
+        return LedgerRoot(self.s3, root).open(profile.uri(key))
 
-    def submit(self, run_id: str, clip: str, fails: Exception | None = None) -> None:
-        """What a task writes when it submits a job with a clip."""
-        fingerprint = Fingerprint.of({}, conn_id=CONN, source=identify_input(clip, lambda: self.s3))
+    def fingerprint(self, clip: str, **request: Any) -> Fingerprint:
+        """Of a request with this clip as it is now."""
+        asked = Video2VideoRequest(**REQUEST | request, init_video=clip)
+        return Fingerprint.of(asked, conn_id=CONN, source=identify_input(clip, lambda: self.s3))
 
-        def send(take: int) -> tuple[Job, None]:
-            if fails is not None:
-                raise fails
-            return Job("own-1", CONN, time.time(), request={**REQUEST, "init_video": clip}), None
+    def submit(
+        self,
+        run_id: str,
+        clip: str,
+        fails: Exception | None = None,
+        *,
+        task_id: str = "restyle",
+        key: str | None = None,
+        job_id: str = "own-1",
+        **request: Any,
+    ) -> int:
+        """Write what a task writes when it submits a job with a clip; the submission's number.
 
-        self.ledger(run_id).acquire(fingerprint, LedgerPolicy(), Attempt(), lambda: send)
+        :param key: of the result, below the connection's prefix; by default the task's name.
+        """
+        ledger, attempt = self.ledger(key or f"films/{task_id}/{run_id}.mp4"), AttemptId("films", task_id, run_id)
+        fingerprint = self.fingerprint(clip, **request)
+        found = ledger.find(fingerprint, LedgerPolicy(), attempt)
+        assert isinstance(found, SubmitNew)
+        assert ledger.claim(found.number, fingerprint, attempt, lease=60, name=job_id, track_id=job_id)
+        if fails is None:
+            sent = {**REQUEST, **request, "init_video": clip}
+            ledger.record(found.number, Job(job_id, CONN, time.time(), request=sent))
+        else:
+            ledger.record_error(found.number, fails)
+        return found.number
+
+    def attach(self, run_id: str, clip: str, *, key: str, task_id: str = "restyle") -> Submission:
+        """Write what a task writes when it finds another's job with the same request, and waits for it."""
+        found = self.ledger(key).find(self.fingerprint(clip), LedgerPolicy(), AttemptId("films", task_id, run_id))
+        assert isinstance(found, Submission)
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -281,11 +316,7 @@ def test_a_clip_that_was_submitted_is_shown(site: Site, salaries: str) -> None:
     refused = JobFailedError("out of memory")
     for state, fails in (("deferred", None), ("success", None), ("failed", refused)):
         run_id = site.tables.add_task(state=state, version=declared(site, restyle), **rendered(clip))
-        if fails is None:
-            site.submit(run_id, clip)
-        else:
-            with pytest.raises(JobFailedError):
-                site.submit(run_id, clip, fails)
+        site.submit(run_id, clip, fails)
         assert "X-Amz-Signature" in site.links(run_id).json()["links"]["0"]["source"]["url"]
         assert site.click(run_id, "source").status_code == 307
     # Another object put in its place since was looked at by nobody.
@@ -361,3 +392,79 @@ def test_planned_clips_of_a_batch(site: Site, salaries: str) -> None:
         site.s3.put_object(Bucket=site.bucket, Key=place, Body="\n".join(told).encode())
         links = site.links(run_id, "all", clips="0,1,2,3,4").json()["links"]
         assert [index for index, sides in links.items() if "why" in sides["source"]] == hidden
+
+
+# -- a destination that tasks share -----------------------------------------------------------------------------------
+
+
+SHARED = "shared.mp4"
+
+
+def at_shared(clip: str, job_id: str) -> dict[str, Any]:
+    """A task that lands its result at a destination which others have too, and whose XComs name a clip and a job."""
+    told = {"source": clip, "job_id": job_id, "conn_id": CONN}
+    fields = {"modelslab_conn_id": CONN, "init_video": clip, "destination": SHARED}
+    return {"fields": fields, "xcoms": {"modelslab_links": told}}
+
+
+def shown(site: Site, run_id: str, task_id: str = "restyle") -> tuple[str, bool]:
+    """How the link to its job is answered, and whether there is one to its clip."""
+    source = site.links(run_id, task_id).json()["links"]["0"]["source"]
+    clicked = site.click(run_id, "source", task_id)
+    assert ("url" in source) == (clicked.status_code == 307)
+    return site.click(run_id, "job", task_id).json()["title"], "url" in source
+
+
+@pytest.mark.parametrize("state", ["deferred", "failed", "success"])
+@pytest.mark.parametrize("other", ["another run", "another task"])
+def test_anothers_submission_at_a_shared_destination_proves_nothing(
+    site: Site, salaries: str, state: str, other: str
+) -> None:
+    version = declared(site, lambda: restyle(destination="{{ params.out }}"))
+    mine = site.tables.add_task(state=state, version=version, **at_shared(salaries, "own-1"))
+    run_id, task_id = ("run_of_others", "restyle") if other == "another run" else (mine, "others")
+    site.submit(run_id, salaries, task_id=task_id, key=SHARED, prompt="of others")
+    assert shown(site, mine) == ("Not shown", False)
+    page = site.gallery.get("/api/dags/films/tasks/restyle/-1", params={"run_id": mine}).json()
+    assert "of others" not in json.dumps(page)
+    assert "job_id" not in page["single"]["facts"]
+    assert site.endpoint.requests == []
+
+
+def test_a_tasks_own_submission_at_a_shared_destination_is_shown(site: Site, salaries: str) -> None:
+    theirs = site.put("2026/theirs.mp4", bucket=S3Uri.parse(salaries).bucket)
+    version = declared(site, lambda: restyle(destination="{{ params.out }}"))
+    mine, other = (
+        site.tables.add_task(state="failed", version=version, **at_shared(clip, job_id))
+        for clip, job_id in ((salaries, "own-1"), (theirs, "own-2"))
+    )
+    assert site.submit(mine, salaries, key=SHARED) == 1
+    # Another run has submitted another request since: the later submission is not the first task's.
+    assert site.submit(other, theirs, key=SHARED, job_id="own-2", prompt="of others") == 2
+    assert shown(site, mine) == ("The job is done", True)
+    assert shown(site, other) == ("The job is done", True)
+    page = site.gallery.get("/api/dags/films/tasks/restyle/-1", params={"run_id": mine}).json()["single"]
+    assert (page["facts"]["job_id"], page["request"]["prompt"]) == ("own-1", REQUEST["prompt"])
+    assert [own_numbers(site, run_id) for run_id in (mine, other)] == [{1}, {2}]
+
+
+def test_a_job_that_a_task_waits_for_too_is_shown(site: Site, salaries: str) -> None:
+    version = declared(site, lambda: restyle(destination="{{ params.out }}"))
+    first, second, third = (
+        site.tables.add_task(state="deferred", version=version, **at_shared(salaries, "own-1")) for _ in range(3)
+    )
+    site.submit(first, salaries, key=SHARED)
+    found = site.attach(second, salaries, key=SHARED)
+    assert (found.number, found.resumed, found.job.job_id) == (1, True, "own-1")
+    assert [shown(site, run_id) for run_id in (first, second)] == [("The job is done", True)] * 2
+    assert shown(site, third) == ("Not shown", False)  # the same request, and it has waited for nothing
+    # Another task of the run that waits has not waited itself.
+    assert own_numbers(site, second) == {1}
+    assert own_numbers(site, second, "others") == set()
+
+
+def own_numbers(site: Site, run_id: str, task_id: str = "restyle") -> set[int]:
+    """The submissions at the shared destination that count as a task's own."""
+    task = TaskResult("films", run_id, task_id, -1, "x", "deferred", 1, None, None, fields={"destination": SHARED})
+    store = Store(site.s3, S3Profile(bucket=site.bucket, prefix="out"))
+    return {number_of(name) for name in read_ledger(task, store)}

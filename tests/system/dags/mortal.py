@@ -20,9 +20,9 @@ from unittest.mock import patch
 from airflow.sdk import DAG, Context
 
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.storage.decoding import VideoStream
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
 
 
 def die(asked: Mapping[str, str]) -> None:

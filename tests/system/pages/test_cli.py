@@ -112,7 +112,8 @@ def test_a_job_is_paid_for_once_through_a_kill_and_an_interrupt(site: WholeStack
     assert re.search(r"^Job \S+: submitted, \d:\d\d since the submission", third.stderr, re.MULTILINE)
     assert slow.bills()["accepted"] == before + 1
     shown = finished(site, "ledger", to, "--conn-id", "modelslab_slow", "--output", "json")
-    assert [row["entry"] for row in json.loads(shown.stdout)[0]["entries"]] == ["claim", "job", "landed"]
+    entries = [row["entry"] for row in json.loads(shown.stdout)[0]["entries"]]
+    assert entries == ["claim", "job", "landed", "attached", "attached"]  # the last two commands waited for the job too
 
 
 def test_on_a_terminal_it_asks_and_shows_a_bar(site: WholeStack, slow: Caller, clip: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
 from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.batch.records import write_results
-from airflow_provider_modelslab.storage.ledger import Fingerprint
+from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.browser import keep_screenshot
 from tests.support.footage import put_clips, put_list
@@ -314,11 +314,11 @@ def thousand(site: WholeStack, made: dict[str, Made]) -> Iterator[int]:
     }
     body, count = DEFAULT_PATH.read_bytes(), 1000
     for number in range(20):
-        s3.put_object(Bucket=bucket, Key=f"many/take-{number:02}.mp4", Body=body, ContentType="video/mp4")
+        s3.put_object(Bucket=bucket, Key=f"many/clip-{number:02}.mp4", Body=body, ContentType="video/mp4")
     clips = []
     for index in range(count):
-        place = S3Uri(bucket, f"many/take-{index % 20:02}.mp4")
-        source = f"s3://{bucket}/in/take-{index:04}.mp4"
+        place = S3Uri(bucket, f"many/clip-{index % 20:02}.mp4")
+        source = f"s3://{bucket}/in/clip-{index:04}.mp4"
         clips.append(ClipPlan(index, source, {}, place, Fingerprint(f"{index:064}", None), "mp4"))
     outcomes = Outcomes(BatchPlan(tuple(clips), {}, "modelslab_default", S3Uri(bucket, "many/")))
     for clip in clips[:-10]:
@@ -351,8 +351,8 @@ def test_a_thousand_clips_cost_a_screenful(page: Page, made: dict[str, Made], th
     assert len(data) == 1
     asked = sum(url.partition("clips=")[2].count("%2C") + 1 for url in links)
     assert 0 < asked < thousand / 2
-    page.get_by_label("Search clips").fill("take-0500")
-    assert texts(page.locator(".card .name")) == ["take-0500.mp4"]
+    page.get_by_label("Search clips").fill("clip-0500")
+    assert texts(page.locator(".card .name")) == ["clip-0500.mp4"]
     page.wait_for_selector(".card.filled video")
 
 

@@ -133,7 +133,7 @@ def test_a_waiting_task_is_woken(pushed: WholeStack, endpoint: GatedEndpoint) ->
     # Once: not by the endpoint's call, and by the trigger too.
     assert log.count("Landed s3://") == 1
     assert [extra["claimed_track_id"] for extra in events_of(pushed, job_id)] == [
-        f"webhook_wait.restyle/{run_id}/take1"
+        f"webhook_wait.restyle/{run_id}/submission1"
     ]
     # What is kept of the request names the receiver's host at most.
     sidecar = json.loads(pushed.s3.client().get_object(Bucket=place.bucket, Key=f"{place.key}.json")["Body"].read())
@@ -204,7 +204,12 @@ def test_what_is_claimed_and_not_so(pushed: WholeStack, endpoint: GatedEndpoint,
     others = endpoint.submit("another-key")
     before = events(pushed)
     for job_id in (running, others, "999999999", "no-such-job"):
-        claim = {"status": "success", "id": job_id, "output": ["https://evil.example/x.mp4"], "track_id": "a.b/c/take1"}
+        claim = {
+            "status": "success",
+            "id": job_id,
+            "output": ["https://evil.example/x.mp4"],
+            "track_id": "a.b/c/submission1",
+        }
         assert call(claim) == RECEIVED
         assert call({"status": "failed", "id": job_id, "message": "nonsense"}) == RECEIVED
     assert events(pushed) == before

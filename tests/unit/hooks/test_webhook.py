@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.client.calls import Calls
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.hooks.webhook import WebhookSettings, with_webhook
-from airflow_provider_modelslab.storage.ledger import Fingerprint
+from airflow_provider_modelslab.ledger.model import Fingerprint
 from tests.support.connections import set_modelslab
 from tests.support.scripted_server import Answer, ScriptedServer
 
@@ -86,8 +87,8 @@ def test_the_hook_sends_it_and_keeps_nothing_of_it(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_fingerprint_is_the_same_with_and_without() -> None:
-    def fingerprint(of: Video2VideoRequest) -> Fingerprint:
-        return Fingerprint.of(of.record(), conn_id="c", source="s")
+    def fingerprint(of: EndpointRequest) -> Fingerprint:
+        return Fingerprint.of(of, conn_id="c", source="s")
 
     assert fingerprint(with_webhook(request(), ON)) == fingerprint(request())
 

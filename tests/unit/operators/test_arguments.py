@@ -8,7 +8,6 @@ import pytest
 from airflow.sdk import DAG, task
 
 from airflow_provider_modelslab.api.errors import (
-    ModelsLabError,
     RequestValidationError,
     StorageConfigurationError,
 )
@@ -133,50 +132,56 @@ def test_a_track_id_of_the_users_is_kept() -> None:
 # -- bad input: when the Dag is parsed, or before anything is sent ----------------------------------------------------
 
 BAD = [
-    ({"prompt": ""}, "prompt: must not be empty; got ''"),
-    ({"prompt": None}, "prompt: is required"),
-    ({"init_video": ""}, "init_video: must not be empty; got ''"),
-    ({"init_video": None}, "init_video: is required"),
-    ({"model_id": ""}, "model_id: must not be empty"),
-    ({"strength": 1.1}, "strength: must be at most 1; got 1.1"),
-    ({"strength": -0.1}, "strength: must be at least 0; got -0.1"),
-    ({"strength": float("nan")}, "strength: must be a finite number"),
-    ({"width": 769}, "width: must be at most 768; got 769"),
-    ({"height": 1024}, "height: must be at most 768; got 1024"),
-    ({"width": 0}, "width: must be at least 1; got 0"),
-    ({"height": -8}, "height: must be at least 1; got -8"),
-    ({"num_frames": 26}, "num_frames: must be at most 25; got 26"),
-    ({"num_frames": 0}, "num_frames: must be at least 1; got 0"),
-    ({"num_inference_steps": 51}, "num_inference_steps: must be at most 50; got 51"),
-    ({"upscale_width": 1025}, "upscale_width: must be at most 1024; got 1025"),
-    ({"upscale_height": 2048}, "upscale_height: must be at most 1024; got 2048"),
-    ({"output_type": "webm"}, "output_type: must be one of 'mp4' or 'gif'; got 'webm'"),
-    ({"lora_models": "a,b,c", "lora_strength": [0.5, 0.5]}, "lora_strength: has 2 values for 3 lora_models"),
-    (
-        {"motion_loras": ["a"], "motion_lora_strength": "0.5,0.5"},
-        "motion_lora_strength: has 2 values for 1 motion_loras",
-    ),
-    ({"lora_strength": [0.5, 0.6]}, "lora_strength: has 2 values for 0 lora_models"),
-    ({"seed": 2**32}, "seed: must be at most 4294967295; got 4294967296"),
-    ({"webhook": "ftp://x"}, "webhook: must be an http(s) URL"),
-    ({"extra_parameters": {"key": "x"}}, "extra_parameters: key: must be given by its own argument"),
-    ({"extra_parameters": "scheduler=ddim"}, "extra_parameters: Input should be a valid dictionary"),
-    ({"destination": "s3://"}, "names no bucket"),
-    ({"destination": "s3:///clip.mp4"}, "names no bucket"),
-    ({"destination": "s3://No_Bucket/clip.mp4"}, "no legal S3 bucket name"),
-    ({"destination": "https://example.com/clip.mp4"}, "Expected an S3 URI like s3://bucket/key"),
-    ({"destination": " "}, "destination: is empty"),
-    ({"timeout": 0}, "timeout: must be more than 0 seconds; got 0"),
-    ({"poll_interval": 5, "max_poll_interval": 1}, "Poll intervals need 0 < min <= max; got min 5 s, max 1 s"),
+    ({"prompt": ""}, "prompt"),
+    ({"prompt": None}, "prompt"),
+    ({"init_video": ""}, "init_video"),
+    ({"init_video": None}, "init_video"),
+    ({"model_id": ""}, "model_id"),
+    ({"model_id": "None"}, "model_id"),
+    ({"strength": 1.1}, "strength"),
+    ({"strength": -0.1}, "strength"),
+    ({"strength": float("nan")}, "strength"),
+    ({"width": 769}, "width"),
+    ({"height": 1024}, "height"),
+    ({"width": 0}, "width"),
+    ({"height": -8}, "height"),
+    ({"num_frames": 26}, "num_frames"),
+    ({"num_frames": 0}, "num_frames"),
+    ({"num_inference_steps": 51}, "num_inference_steps"),
+    ({"upscale_width": 1025}, "upscale_width"),
+    ({"upscale_height": 2048}, "upscale_height"),
+    ({"output_type": "webm"}, "output_type"),
+    ({"lora_models": "a,b,c", "lora_strength": [0.5, 0.5]}, "lora_strength"),
+    ({"motion_loras": ["a"], "motion_lora_strength": "0.5,0.5"}, "motion_lora_strength"),
+    ({"lora_strength": [0.5, 0.6]}, "lora_strength"),
+    ({"seed": 2**32}, "seed"),
+    ({"webhook": "ftp://x"}, "webhook"),
+    ({"extra_parameters": {"key": "x"}}, "extra_parameters"),
+    ({"extra_parameters": "scheduler=ddim"}, "extra_parameters"),
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), BAD)
-def test_a_bad_literal_fails_when_the_dag_is_parsed(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+@pytest.mark.parametrize(("given", "field"), BAD)
+def test_a_bad_literal_fails_when_the_dag_is_parsed(given: dict[str, Any], field: str) -> None:
+    with pytest.raises(RequestValidationError) as caught:
         operator(**given)
-    policy = {"timeout", "poll_interval"} & set(given)
-    assert isinstance(caught.value, ModelsLabError) or policy
+    assert list(caught.value.fields) == [field]
+
+
+@pytest.mark.parametrize(
+    "destination", ["s3://", "s3:///clip.mp4", "s3://No_Bucket/clip.mp4", "https://example.com/clip.mp4", " "]
+)
+def test_a_bad_destination_fails_when_the_dag_is_parsed(destination: str) -> None:
+    with pytest.raises(StorageConfigurationError):
+        operator(destination=destination)
+
+
+@pytest.mark.parametrize(
+    "given", [{"timeout": 0}, {"poll_interval": 5, "max_poll_interval": 1}, {"reuse": "landed"}, {"reuse": True}]
+)
+def test_a_bad_policy_fails_when_the_dag_is_parsed(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=str(next(iter(given.values())))):
+        operator(**given)
 
 
 @pytest.mark.parametrize("name", ["model_id", "prompt", "init_video"])
@@ -193,24 +198,23 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 LATE = [
-    ({"strength": "{{ params.text }}"}, "strength: must be at most 1; got '24'"),
-    ({"prompt": "{{ params.nothing }}"}, "prompt: must not be empty"),
-    ({"init_video": "{% if params.none %}x{% endif %}"}, "init_video: must not be empty"),
-    (
-        {"lora_models": "{{ params.loras | join(',') }}", "lora_strength": [1, 1, 1]},
-        "lora_strength: has 3 values for 2",
-    ),
-    ({"lora_models": ["a", "{{ params.text }}"], "lora_strength": [1, 1, 1]}, "lora_strength: has 3 values for 2"),
-    ({"extra_parameters": {"seed": "{{ params.text }}"}}, "extra_parameters: seed: must be given by its own argument"),
-    ({"output_type": "{{ params.text }}"}, "output_type: must be one of 'mp4' or 'gif'"),
+    ({"strength": "{{ params.text }}"}, "strength"),
+    ({"prompt": "{{ params.nothing }}"}, "prompt"),
+    ({"model_id": "{{ params.none }}"}, "model_id"),
+    ({"init_video": "{% if params.none %}x{% endif %}"}, "init_video"),
+    ({"lora_models": "{{ params.loras | join(',') }}", "lora_strength": [1, 1, 1]}, "lora_strength"),
+    ({"lora_models": ["a", "{{ params.text }}"], "lora_strength": [1, 1, 1]}, "lora_strength"),
+    ({"extra_parameters": {"seed": "{{ params.text }}"}}, "extra_parameters"),
+    ({"output_type": "{{ params.text }}"}, "output_type"),
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), LATE)
-def test_a_template_is_checked_when_it_is_rendered(given: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize(("given", "field"), LATE)
+def test_a_template_is_checked_when_it_is_rendered(given: dict[str, Any], field: str) -> None:
     operator(**given)  # passes
-    with pytest.raises(RequestValidationError, match=re.escape(message)):
+    with pytest.raises(RequestValidationError) as caught:
         rendered(**given)
+    assert list(caught.value.fields) == [field]
 
 
 def test_the_output_of_another_task_is_checked_when_it_is_there() -> None:
@@ -252,7 +256,7 @@ def test_an_argument_that_does_not_exist() -> None:
 
 def test_default_args_of_the_dag_count() -> None:
     with DAG("dag", schedule=None, default_args={"prompt": "a fox", "model_id": "dark-sushi-mix", "strength": 0.3}):
-        made = ModelsLabVideo2VideoOperator(task_id="restyle", init_video="s3://bucket/in.mp4")
+        made = ModelsLabVideo2VideoOperator(task_id="restyle", init_video="s3://bucket/in.mp4")  # type: ignore[call-arg]
     assert (made.prompt, made.strength) == ("a fox", 0.3)
 
 

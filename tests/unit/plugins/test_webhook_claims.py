@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_modelslab.jobs.task import submission_name
+from airflow_provider_modelslab.ledger.model import TaskKey
 from airflow_provider_modelslab.plugins.webhook_claims import BadClaimError, Claim, owner_of, read_claim
 from airflow_provider_modelslab.plugins.webhook_wake import run_id_of
 
@@ -89,9 +91,9 @@ def test_whose_token_it_is() -> None:
 @pytest.mark.parametrize(
     ("track_id", "run_id"),
     [
-        ("dag.task/manual__2026/take1", "manual__2026"),
-        ("dag.task[3]/r/take2", "r"),
-        ("dag.task/r/clip/take1", "r"),
+        ("dag.task/manual__2026/submission1", "manual__2026"),
+        ("dag.task[3]/r/submission2", "r"),
+        ("dag.task/r/clip/submission1", "r"),
         ("video_001", None),
         ("a/b", None),
         ("a/b/c", None),
@@ -100,3 +102,8 @@ def test_whose_token_it_is() -> None:
 )
 def test_the_run_in_a_track_id(track_id: str | None, run_id: str | None) -> None:
     assert run_id_of(track_id) == run_id
+
+
+@pytest.mark.parametrize("clip", [None, "out/a.mp4"])
+def test_the_run_in_the_name_of_a_submission(clip: str | None) -> None:
+    assert run_id_of(submission_name(TaskKey("dag", "task", "manual__2026", 3), 12, clip)) == "manual__2026"
