@@ -144,7 +144,7 @@ class PaidJob:
                 found.number, self.fingerprint, self.attempt, lease=lease, name=name, track_id=track_id
             ):
                 continue  # another process was quicker
-            log.info("Submitting as %s: %s", track_id, found.why)
+            log.info("Submitting %s as %s: %s", clip.source if clip else self.request.path, track_id, found.why)
             try:
                 # Nothing is logged until the job is recorded: in a process that lost its supervisor Airflow's logger
                 # raises, and the id would be lost.

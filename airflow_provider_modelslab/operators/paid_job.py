@@ -337,8 +337,8 @@ class PaidJobOperator(ClipReport, DestinationArguments):
         """
         from airflow_provider_modelslab.jobs.paid_job import close
 
-        self._running = None
         if close(ledger, found, error):
+            self._running = None
             self.log.warning("Submission %d, of an earlier try, came to nothing: %s", found.number, error)
             return
         if has_outlived_its_result(found.job, error):

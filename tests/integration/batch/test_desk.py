@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from airflow_provider_modelslab.storage.purchase import Purchase
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
@@ -21,6 +20,7 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.batch.desk import BatchDesk
 from airflow_provider_modelslab.batch.limits import FailureLimit
+from airflow_provider_modelslab.ledger.model import Submission
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, planned
@@ -71,7 +71,7 @@ def test_a_rerun_says_how_much_is_there_already(
     assert "already" not in caplog.text
     assert desk().begin() == [plan.clips[2]]
     assert caplog.messages.count("2 of 3 results are there already") == 1
-    assert desk().begin(reuse_landed=False) == list(plan)
+    assert desk().begin(reuse="never") == list(plan)
     assert caplog.text.count("already") == 1
 
 
@@ -129,20 +129,20 @@ def refused_by_the_endpoint() -> ModelsLabError:
 
 
 @pytest.mark.parametrize(
-    ("error", "purchase"),
+    ("error", "submission"),
     [
-        (JobFailedError("no"), Purchase(1, Job("7", "c"))),
+        (JobFailedError("no"), Submission(1, Job("7", "c"))),
         (refused_by_the_endpoint(), None),
         (KeyError("a defect"), None),
     ],
 )
 def test_clips_that_fail_at_the_endpoint_one_after_the_other_end_the_batch(
-    s3: S3Client, bucket: str, put: Put, error: Exception, purchase: Purchase | None
+    s3: S3Client, bucket: str, put: Put, error: Exception, submission: Submission | None
 ) -> None:
     desk = many(s3, bucket, put)
     told = []
     for clip in desk.plan.clips[:MANY]:
-        desk.failed(clip, error, purchase)
+        desk.failed(clip, error, submission)
         told.append(desk.too_many())
     assert told[18:20] == [None, "20 clips in a row failed"]
 

@@ -6,15 +6,16 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow_provider_modelslab.storage.writer import Writer
 
 from airflow_provider_modelslab.api.errors import BatchSupersededError, LandingError, StorageConfigurationError
 from airflow_provider_modelslab.batch.desk import BatchDesk
 from airflow_provider_modelslab.batch.fence import put_fenced
 from airflow_provider_modelslab.batch.limits import FailureLimit
+from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, counted, planned
 from tests.support.s3 import keys_of, listening, refusing
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 NAME = "dag/task/run"
-FIRST, SECOND, THIRD = (Writer(number, made_at(1_795_435_200_000 + 60_000 * number)) for number in (1, 2, 3))
+FIRST, SECOND, THIRD = (
+    AttemptId(try_number=number, task_instance_id=made_at(1_795_435_200_000 + 60_000 * number)) for number in (1, 2, 3)
+)
 
 
 class Attempts:
@@ -35,11 +38,11 @@ class Attempts:
         self.bucket = bucket
         self.folder = S3Uri(bucket, "out/_modelslab/batches")
 
-    def end(self, writer: Writer | None, *, failing: int = 0) -> dict[str, Any]:
+    def end(self, attempt: AttemptId | None, *, failing: int = 0) -> dict[str, Any]:
         """The end of an attempt that found the first ``failing`` clips failed, and the others landed."""
         plan = planned(self.s3, self.bucket)
         desk = BatchDesk(
-            self.s3, S3Uri(self.bucket, "ledger"), plan, name=NAME, limit=FailureLimit(None), writer=writer
+            self.s3, S3Uri(self.bucket, "ledger"), plan, name=NAME, limit=FailureLimit(None), attempt=attempt
         )
         for clip in plan:
             if clip.index < failing:
@@ -54,9 +57,9 @@ class Attempts:
     def to_retry(self) -> int:
         return len(self._lines(f"{NAME}.retry.jsonl"))
 
-    def writer(self, suffix: str = ".jsonl") -> Writer | None:
+    def written_by(self, suffix: str = ".jsonl") -> AttemptId | None:
         where = self.folder.child(f"{NAME}{suffix}")
-        return Writer.read(self.s3.head_object(Bucket=where.bucket, Key=where.key)["Metadata"])
+        return AttemptId.from_metadata(self.s3.head_object(Bucket=where.bucket, Key=where.key)["Metadata"])
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
         where = self.folder.child(name)
@@ -107,36 +110,36 @@ def test_an_attempt_that_ends_after_its_successor_leaves_its_results(
     assert f"s3://{attempts.bucket}/out/_modelslab/batches/{NAME}.jsonl is the later one's" in str(raised.value)
     assert "A LATER ATTEMPT HAS ENDED THIS BATCH" in caplog.text
     assert (attempts.statuses(), attempts.to_retry()) == (["failed", "landed"], 1)
-    assert (attempts.writer(), attempts.writer(".retry.jsonl")) == (SECOND, SECOND)
+    assert (attempts.written_by(), attempts.written_by(".retry.jsonl")) == (SECOND, SECOND)
 
 
 def test_a_successor_replaces_what_was_written_before_it(attempts: Attempts) -> None:
     attempts.end(FIRST, failing=2)
     attempts.end(SECOND, failing=1)
-    assert (attempts.statuses(), attempts.to_retry(), attempts.writer()) == (["failed", "landed"], 1, SECOND)
+    assert (attempts.statuses(), attempts.to_retry(), attempts.written_by()) == (["failed", "landed"], 1, SECOND)
     attempts.end(THIRD)
-    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], THIRD)
+    assert (attempts.statuses(), attempts.written_by()) == (["landed", "landed"], THIRD)
 
 
-@pytest.mark.parametrize("again", [SECOND, Writer(2), Writer(2, made_at(0))])
-def test_the_same_try_replaces_its_own(attempts: Attempts, again: Writer) -> None:
+@pytest.mark.parametrize("again", [SECOND, AttemptId(try_number=2), replace(SECOND, task_instance_id=made_at(0))])
+def test_the_same_try_replaces_its_own(attempts: Attempts, again: AttemptId) -> None:
     attempts.end(SECOND, failing=2)
     attempts.end(again)
-    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], again)
+    assert (attempts.statuses(), attempts.written_by()) == (["landed", "landed"], again)
 
 
 def test_a_run_that_was_deleted_and_made_anew_begins_with_try_1_and_writes_all_the_same(attempts: Attempts) -> None:
     attempts.end(THIRD, failing=2)
-    anew = Writer(1, made_at(1_795_535_200_000))
+    anew = AttemptId(try_number=1, task_instance_id=made_at(1_795_535_200_000))
     attempts.end(anew, failing=1)
-    assert (attempts.statuses(), attempts.to_retry(), attempts.writer()) == (["failed", "landed"], 1, anew)
+    assert (attempts.statuses(), attempts.to_retry(), attempts.written_by()) == (["failed", "landed"], 1, anew)
 
 
 def test_a_manifest_that_does_not_say_who_wrote_it_is_replaced(attempts: Attempts) -> None:
     attempts.end(None, failing=2)
-    assert attempts.writer() is None
+    assert attempts.written_by() is None
     attempts.end(FIRST)
-    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], FIRST)
+    assert (attempts.statuses(), attempts.written_by()) == (["landed", "landed"], FIRST)
 
 
 def test_an_end_costs_one_request_more(s3: S3Client, bucket: str, attempts: Attempts) -> None:
@@ -162,7 +165,7 @@ def test_a_successor_that_ends_between_the_look_and_the_put_is_not_overwritten(a
         pytest.raises(BatchSupersededError),
     ):
         attempts.end(FIRST, failing=2)
-    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], SECOND)
+    assert (attempts.statuses(), attempts.written_by()) == (["landed", "landed"], SECOND)
 
 
 def test_a_successor_that_replaces_a_manifest_between_the_look_and_the_put_is_not_overwritten(
@@ -174,7 +177,7 @@ def test_a_successor_that_replaces_a_manifest_between_the_look_and_the_put_is_no
         pytest.raises(BatchSupersededError, match="try 2 of a batch that try 3 has ended"),
     ):
         attempts.end(SECOND, failing=2)
-    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], THIRD)
+    assert (attempts.statuses(), attempts.written_by()) == (["landed", "landed"], THIRD)
 
 
 def test_a_successor_that_ends_between_the_two_manifests_keeps_both(attempts: Attempts) -> None:
@@ -184,13 +187,13 @@ def test_a_successor_that_ends_between_the_two_manifests_keeps_both(attempts: At
     ):
         attempts.end(FIRST, failing=2)
     assert (attempts.statuses(), attempts.to_retry()) == (["failed", "landed"], 1)
-    assert (attempts.writer(), attempts.writer(".retry.jsonl")) == (SECOND, SECOND)
+    assert (attempts.written_by(), attempts.written_by(".retry.jsonl")) == (SECOND, SECOND)
 
 
 def test_a_late_attempt_that_is_quicker_at_the_put_is_replaced(attempts: Attempts) -> None:
     with just_before(attempts.s3, "PutObject", lambda: attempts.end(FIRST, failing=2), key=f"{NAME}.jsonl"):
         attempts.end(SECOND)
-    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], SECOND)
+    assert (attempts.statuses(), attempts.written_by()) == (["landed", "landed"], SECOND)
 
 
 def test_a_manifest_that_is_deleted_between_the_look_and_the_put_is_written(s3: S3Client, attempts: Attempts) -> None:
@@ -198,7 +201,7 @@ def test_a_manifest_that_is_deleted_between_the_look_and_the_put_is_written(s3: 
     where = attempts.folder.child(f"{NAME}.jsonl")
     with just_before(s3, "PutObject", lambda: s3.delete_object(Bucket=where.bucket, Key=where.key), f"{NAME}.jsonl"):
         attempts.end(SECOND)
-    assert attempts.writer() == SECOND
+    assert attempts.written_by() == SECOND
 
 
 @pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "InvalidArgument")])
@@ -222,7 +225,7 @@ def test_a_store_that_ignores_conditions_is_looked_at_all_the_same(attempts: Att
             attempts.end(FIRST, failing=2)
         assert (attempts.statuses(), attempts.to_retry()) == (["failed", "landed"], 1)
         attempts.end(THIRD)
-    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], THIRD)
+    assert (attempts.statuses(), attempts.written_by()) == (["landed", "landed"], THIRD)
 
 
 @pytest.mark.parametrize(("status", "code"), [(412, "PreconditionFailed"), (409, "ConditionalRequestConflict")])
@@ -232,7 +235,7 @@ def test_conditions_that_are_never_met_do_not_keep_an_attempt_from_its_manifest(
     attempts.end(FIRST, failing=2)
     with refusing(attempts.s3, "PutObject", status, code, times=4):  # the index's segment, and three with conditions
         attempts.end(SECOND)
-    assert (attempts.statuses(), attempts.writer()) == (["landed", "landed"], SECOND)
+    assert (attempts.statuses(), attempts.written_by()) == (["landed", "landed"], SECOND)
 
 
 def test_a_successor_is_seen_at_the_last_look_too(s3: S3Client, bucket: str) -> None:

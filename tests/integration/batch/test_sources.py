@@ -10,8 +10,8 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
 from airflow_provider_modelslab.batch.sources import clips_below, find_clips
+from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.inputs import identify_input
-from airflow_provider_modelslab.storage.ledger import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, counted, planned
 from tests.support.s3 import refusing
@@ -83,7 +83,7 @@ def test_the_identity_of_a_listed_clip_is_that_of_a_head(s3: S3Client, bucket: s
     assert len(plan) == 6
     for clip in plan:
         identity = identify_input(clip.source, lambda: s3)
-        single = Fingerprint.of(plan.request(clip).record(), conn_id="c", source=identity)
+        single = Fingerprint.of(plan.request(clip), conn_id="c", source=identity)
         assert clip.fingerprint == single
 
 
@@ -101,9 +101,7 @@ def test_a_list_of_objects_is_identified_by_few_requests(s3: S3Client, bucket: s
     assert called.count("ListObjectsV2") == 1
     assert called.count("HeadObject") == (28 if refused else 3)
     for clip in plan:
-        single = Fingerprint.of(
-            plan.request(clip).record(), conn_id="c", source=identify_input(clip.source, lambda: s3)
-        )
+        single = Fingerprint.of(plan.request(clip), conn_id="c", source=identify_input(clip.source, lambda: s3))
         assert clip.fingerprint == single
     assert [clip.fingerprint.source for clip in plan][-2:] == [None, None]  # gone, as for the single operator
 

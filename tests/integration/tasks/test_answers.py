@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_modelslab.api.errors import SubmissionUnknownError
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.storage.purchase import Ledger
+from airflow_provider_modelslab.ledger.service import Ledger
 from tests.integration.tasks.conftest import Restyle, Store, WatchedEngine
 from tests.support.endpoint import Caller
 from tests.support.tasks import RUN_ID, TaskInstance, context_of, run
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 pytestmark = pytest.mark.usefixtures("connections", "lost_answer")
-NAME = f"restyling.restyle/{RUN_ID}/take1"
+NAME = f"restyling.restyle/{RUN_ID}/submission1"
 
 
 def told(answer: str) -> Context:
@@ -35,12 +35,12 @@ def lost_answer(restyle: Restyle, connections: None, monkeypatch: pytest.MonkeyP
     """The first try's job was taken, and the answer lost."""
     submit = ModelsLabHook.submit
 
-    def take_and_lose(hook: ModelsLabHook, request: Any, **_: Any) -> Any:
+    def submit_and_lose(hook: ModelsLabHook, request: Any, **_: Any) -> Any:
         submit(hook, request)
         raise SubmissionUnknownError("no usable answer came")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ModelsLabHook, "submit", take_and_lose)
+        patch.setattr(ModelsLabHook, "submit", submit_and_lose)
         with pytest.raises(AirflowFailException, match=re.escape(f'{{"{NAME}": "resubmit"}}')):
             run(restyle)
 
@@ -72,7 +72,7 @@ def test_another_attempt_wrote_the_same_answer_in_the_same_instant(
 
 def test_one_that_a_person_did_not_find_is_submitted_again(restyle: Restyle, engine: WatchedEngine) -> None:
     assert run(restyle, told("resubmit"))["job_id"] == "2"
-    assert [request.track_id for request in engine.submitted] == [NAME, NAME.replace("take1", "take2")]
+    assert [request.track_id for request in engine.submitted] == [NAME, NAME.replace("submission1", "submission2")]
 
 
 def test_the_permission_is_for_one_submission(
@@ -83,6 +83,6 @@ def test_the_permission_is_for_one_submission(
 
     monkeypatch.setattr(ModelsLabHook, "submit", lose)
     for _ in range(2):
-        with pytest.raises(AirflowFailException, match="take2"):
+        with pytest.raises(AirflowFailException, match="submission2"):
             run(restyle, told("resubmit"))
     assert len(engine.submitted) == 1

@@ -42,8 +42,8 @@ def paid_endpoint(
 
 # Templates, since literals end while the Dag is parsed: tests/unit/operators/test_arguments.py
 ATTRIBUTES = [
-    ({"prompt": ""}, "prompt: must not be empty; got ''"),
-    ({"init_video": ""}, "init_video: must not be empty; got ''"),
+    ({"prompt": ""}, "prompt: is required"),
+    ({"init_video": ""}, "init_video: is required"),
     ({"strength": "1.5"}, "strength: must be at most 1; got '1.5'"),
     ({"strength": "-0.1"}, "strength: must be at least 0; got '-0.1'"),
     ({"strength": "strong"}, "strength: must be a number; got 'strong'"),

@@ -113,7 +113,7 @@ def test_another_prompt_is_another_result(batch: Make, clips: list[str], engine:
     execute(batch())
     assert execute(batch(prompt="a wolf"), run_id("2"))["landed"] == CLIPS
     assert len(engine.submitted) == 2 * CLIPS
-    off = execute(batch(prompt="a wolf", reuse_landed=False), run_id("3"))
+    off = execute(batch(prompt="a wolf", reuse="never"), run_id("3"))
     assert (off["landed"], off["skipped"]) == (CLIPS, 0)
     assert len(engine.submitted) == 3 * CLIPS
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.operators import batch_steps, jobs
+from airflow_provider_modelslab.jobs import paid_job
 from tests.integration.tasks.batch_dag import Dag
 from tests.integration.tasks.conftest import WatchedEngine
 from tests.support.s3 import keys_of
@@ -41,10 +41,10 @@ def handler() -> Iterator[None]:
 
 
 def entries(s3: S3Client, bucket: str, kind: str) -> int:
-    return sum(key.endswith(f"-{kind}.json") and "/clips/" in key for key in keys_of(s3, bucket))
+    return sum(key.endswith(f"-{kind}.json") and "/results/" in key for key in keys_of(s3, bucket))
 
 
-def test_a_sigterm_ends_the_buying_with_every_id_written_down(
+def test_a_sigterm_ends_the_submits_with_every_id_recorded(
     dag: Dag, engine: WatchedEngine, s3: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = dag()
@@ -74,14 +74,14 @@ def test_a_kill_before_the_claim_leaves_no_claim(
     dag: Dag, engine: WatchedEngine, s3: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = dag()
-    real = jobs.readable_input
+    real = paid_job.prepare_input
 
     def killed_meanwhile(*arguments: Any, **options: Any) -> Any:
         found = real(*arguments, **options)
         task.on_kill()
         return found
 
-    monkeypatch.setattr(f"{batch_steps.__name__}.readable_input", killed_meanwhile)
+    monkeypatch.setattr(paid_job, "prepare_input", killed_meanwhile)
     with pytest.raises(InterruptedError, match="killed"):
         execute(task)
     assert (entries(s3, bucket, "claim"), engine.submitted) == (0, [])

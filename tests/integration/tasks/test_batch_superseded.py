@@ -67,7 +67,7 @@ def test_a_frozen_process_that_wakes_after_its_successor_has_ended_says_so_and_c
     frozen, woken = threading.Event(), threading.Event()
 
     def freezing(*given: Any, **more: Any) -> dict[str, Any]:
-        if more["writer"].try_number == 1:
+        if more["attempt"].try_number == 1:
             frozen.set()
             assert woken.wait(60)
         return write_results(*given, **more)

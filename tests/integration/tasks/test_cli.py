@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from airflow_provider_modelslab.batch.ledgers import ClipLedgers
 
 from airflow_provider_modelslab.cli import watching
+from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.tasks.conftest import FRAMES, Restyle, Store, WatchedEngine
 from tests.support.connections import set_modelslab
@@ -36,7 +36,7 @@ def test_a_clip_is_submitted_watched_and_landed(
     assert store.frames(manifest["uri"]) == FRAMES
     (sent,) = engine.submitted
     assert (sent.seed, sent.num_frames, sent.use_improved_sampling, sent.instant_response) == (7, FRAMES, True, True)
-    assert sent.track_id == f"cli/{bucket}/out.mp4/take1"
+    assert sent.track_id == f"cli/{bucket}/out.mp4/submission1"
     # What it pays for, the track id before it is sent, the job's id right after it.
     told = [
         "This pays for one job at http://127.0.0.1",
@@ -52,7 +52,7 @@ def test_the_same_command_again_pays_nothing_until_told(
 ) -> None:
     first = submit()
     assert submit() == first
-    assert "Take 1 has landed before" in airflow.err
+    assert "Submission 1 has landed before" in airflow.err
     assert len(engine.submitted) == 1
     second = submit("--again")
     assert second["job_id"] != first["job_id"]
@@ -154,7 +154,7 @@ def test_a_job_that_fails_is_told_and_may_be_paid_for_again(
     assert "error: " in submit(prompt="unreadable", code=1)
     shown = airflow.json("ledger", f"s3://{bucket}/out.mp4")
     assert [row["entry"] for row in shown[0]["entries"]] == ["claim", "job", "failed"]
-    assert "submits and pays for take 2" in shown[0]["next"]
+    assert "makes submission 2, and pays for it" in shown[0]["next"]
     submit(prompt="unreadable", code=1)
     assert len(engine.submitted) == 2
 
@@ -239,40 +239,55 @@ def test_the_ledger_of_a_task_is_read(airflow: Shell, restyle: Restyle, s3: S3Cl
     manifest = run(restyle)
     task = ("--dag-id", "restyling", "--task-id", "restyle", "--run-id", RUN_ID)
     (shown,) = airflow.json("ledger", *task)
-    assert [(row["take"], row["entry"]) for row in shown["entries"]] == [(1, "claim"), (1, "job"), (1, "landed")]
+    assert [(row["submission"], row["entry"]) for row in shown["entries"]] == [(1, "claim"), (1, "job"), (1, "landed")]
     assert f"restyling.restyle in {RUN_ID}, try 1" in shown["entries"][0]["what"]
     assert f"job {manifest['job_id']}" in shown["entries"][1]["what"]
-    assert shown["next"] == f"The next attempt pays nothing: take 1 has landed at {manifest['uri']}"
+    assert shown["next"].startswith(f"A retry pays nothing: submission 1 has landed at {manifest['uri']}")
+    assert shown == airflow.json("ledger", manifest["uri"])[0]  # it is named after the result
     assert airflow("ledger", shown["ledger"]) == 0  # as a table
     assert manifest["uri"] in airflow.out
-    assert "The next attempt pays nothing" in airflow.err
-    assert airflow("ledger", shown["ledger"].rpartition("/")[0] + "/clips") == 1
+    assert "A retry pays nothing" in airflow.err
+    assert airflow("ledger", shown["ledger"].rpartition("/")[0]) == 1
     assert airflow("ledger", "--dag-id", "restyling") == 1
     assert airflow("ledger", f"s3://{bucket}/nothing.mp4") == 1
     assert "There is no ledger at" in airflow.err
 
 
+def test_the_ledger_of_a_task_whose_result_has_no_destination_is_read(airflow: Shell, restyle: Restyle) -> None:
+    manifest = run(lambda: restyle(land_result=False))
+    task = ("--dag-id", "restyling", "--task-id", "restyle", "--run-id", RUN_ID)
+    (shown,) = airflow.json("ledger", *task)
+    assert [row["entry"] for row in shown["entries"]] == ["claim", "job"]
+    assert f"waits for job {manifest['job_id']}" in shown["next"]
+
+
 def test_the_ledger_tells_what_to_set_for_a_task_of_unknown_outcome(airflow: Shell, s3: S3Client, bucket: str) -> None:
     place = S3Uri(bucket, "results/a.mp4")
     root = S3Uri(bucket, "styled/_modelslab/ledger")
-    folder = ClipLedgers(s3, root).folder(place)
+    folder = result_folder(root, place)
     claim = {
+        "version": 1,
+        "identity_version": 1,
         "request": "0" * 64,
         "source": None,
-        "dag_id": "restyling",
-        "task_id": "restyle",
-        "run_id": "run1",
-        "map_index": 2,
-        "owner": {"host": "elsewhere", "pid": 7},
-        "try_number": 1,
+        "attempt": {
+            "dag_id": "restyling",
+            "task_id": "restyle",
+            "run_id": "run1",
+            "map_index": 2,
+            "try_number": 1,
+        },
+        "process": {"host": "elsewhere", "pid": 7},
         "claimed_at": "2026-11-23T04:00:00.000+00:00",
         "expires_at": 0,
+        "name": "restyling.restyle[2]/run1/results/a.mp4/submission1",
         "track_id": "t-1",
+        "billed": True,
     }
     s3.put_object(Bucket=bucket, Key=f"{folder.key}/0001-claim.json", Body=json.dumps(claim).encode())
     told = airflow.json("ledger", str(place))[0]["next"]
-    assert "Look there for track_id 't-1'" in told
-    assert 'modelslab_submissions to {"restyling.restyle[2]/run1/results/a.mp4/take1": "<the job\'s id>"}' in told
+    assert "track_id 't-1'" in told
+    assert 'modelslab_submissions to {"restyling.restyle[2]/run1/results/a.mp4/submission1": "<the job\'s id>"}' in told
 
 
 def test_check_finds_everything_in_order(airflow: Shell, s3: S3Client, bucket: str) -> None:

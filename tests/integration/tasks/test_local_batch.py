@@ -195,7 +195,7 @@ def test_what_a_later_try_has_landed_meanwhile_stays(
     batch: Make, rendered: list[Any], store: Store, bucket: str, monkeypatch: pytest.MonkeyPatch, prompt: str
 ) -> None:
     """Airflow had given this one up; while it renders its first clip, the next try makes all of them."""
-    monkeypatch.setattr("airflow_provider_modelslab.batch.ledgers.Survey._BELIEVED", 0.0)  # as after a minute
+    monkeypatch.setattr("airflow_provider_modelslab.ledger.listing.LedgerListing._TRUSTED", 0.0)  # as after a minute
     tries = [context_of(TaskInstance(try_number=number, max_tries=1)) for number in (1, 2)]
     real = LocalEngine.render
     landed: list[Any] = []
@@ -214,4 +214,4 @@ def test_what_a_later_try_has_landed_meanwhile_stays(
     assert len(rendered) <= CLIPS + 2, "the clip in hand, and one that had been read ahead"
     for line in lines_of(store.s3, landed[0]["manifest"]):
         assert json.loads(store.read(f"{line['uri']}.json"))["request"]["prompt"] == prompt
-    assert not [key for key in keys_of(store.s3, bucket) if "/clips/" in key and "/0002-" in key]
+    assert not [key for key in keys_of(store.s3, bucket) if "/results/" in key and "/0002-" in key]

@@ -110,7 +110,7 @@ def test_a_result_that_was_there_says_so(restyle: Restyle) -> None:
     assert facet(again.get_openlineage_facets_on_complete(None))["reused"] is True
 
 
-def test_a_take_that_is_bought_while_resuming_is_told_once(
+def test_a_job_that_is_submitted_while_resuming_is_told_once(
     restyle: Restyle, engine: WatchedEngine, gate: threading.Event
 ) -> None:
     deferral_of(restyle(deferrable=True))

@@ -96,7 +96,7 @@ def test_the_function_is_called_once_when_the_task_is_deferred(
     assert (again["uri"], function.calls, len(engine.submitted)) == (manifest["uri"], 2, 1)
 
 
-def test_another_take_asks_the_function_again(clip: str, engine: WatchedEngine, gate: threading.Event) -> None:
+def test_another_submission_asks_the_function_again(clip: str, engine: WatchedEngine, gate: threading.Event) -> None:
     function = Function(lambda clip, ti: {"init_video": clip, "prompt": "a fox", "model_id": "m"})
     decorator = modelslab_video2video_task(deferrable=True, **QUICK)
     deferral_of(task_of(decorator, function, clip))

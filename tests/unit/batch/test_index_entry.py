@@ -4,11 +4,11 @@ import gzip
 from dataclasses import replace
 
 import pytest
-from airflow_provider_modelslab.storage.ledger import Fingerprint
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_modelslab.batch.index_entry import IndexEntry, newest, pack, unpack
+from airflow_provider_modelslab.ledger.model import Fingerprint
 
 ENTRIES = st.lists(
     st.builds(

@@ -14,8 +14,8 @@ from airflow_provider_modelslab.batch.clips import Clip, Clips
 from airflow_provider_modelslab.batch.naming import KeyTemplate
 from airflow_provider_modelslab.batch.plan import BatchPlan, make_plan
 from airflow_provider_modelslab.batch.sources import clips_from
+from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.inputs import identify_input
-from airflow_provider_modelslab.storage.ledger import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 COMMON = {"model_id": "m", "prompt": "p", "output_type": "mp4", "instant_response": True, "seed": None}
@@ -69,7 +69,7 @@ def test_each_clip_gets_a_request_a_destination_and_the_fingerprint_of_the_singl
         request = Video2VideoRequest(**COMMON, init_video=clip.source)
         assert plan.request(clip) == request
         assert plan.request(clip).model_fields_set == request.model_fields_set
-        single = Fingerprint.of(request.record(), conn_id="c", source=f'{clip.source}#"{etag}"')
+        single = Fingerprint.of(request, conn_id="c", source=f'{clip.source}#"{etag}"')
         assert clip.fingerprint == single
 
 
@@ -92,7 +92,7 @@ def test_overrides_go_before_what_is_common() -> None:
     for clip in plan:
         request = plan.request(clip)
         source = identify_input(clip.source, no_s3)
-        assert clip.fingerprint == Fingerprint.of(request.record(), conn_id="c", source=source)
+        assert clip.fingerprint == Fingerprint.of(request, conn_id="c", source=source)
 
 
 def test_a_signature_is_no_part_of_what_a_link_is() -> None:
@@ -108,7 +108,9 @@ def test_a_local_file_is_named_by_its_content(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"x")
     (clip,) = plan_of(clips_from([str(path)])).clips
-    assert clip.fingerprint.source == Fingerprint.of({}, conn_id="", source=identify_input(str(path), no_s3)).source
+    identity = identify_input(str(path), no_s3)
+    assert identity is not None
+    assert clip.fingerprint.source == Fingerprint.source_digest(identity)
 
 
 def test_all_problems_of_all_clips_are_told() -> None:

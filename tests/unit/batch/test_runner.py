@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from airflow_provider_modelslab.batch.steps import InFlight
-from airflow_provider_modelslab.storage.purchase import Landed, Purchase
 
 from airflow_provider_modelslab.api.errors import (
     EndpointSettingsError,
@@ -26,9 +24,11 @@ from airflow_provider_modelslab.api.errors import (
     TransportError,
 )
 from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.batch.protocols import InFlight
 from airflow_provider_modelslab.batch.refusals import cause_of
 from airflow_provider_modelslab.batch.runner import BatchRunner
 from airflow_provider_modelslab.batch.window import Window
+from airflow_provider_modelslab.ledger.model import Stored, Submission
 from airflow_provider_modelslab.storage.manifest import Job
 
 Refusal = Callable[[str, int], Exception | None]
@@ -45,54 +45,54 @@ class World:
         landed_before: Mapping[str, dict[str, Any]] | None = None,
         fails: Callable[[str, int], ModelsLabError | None] = lambda clip, n: None,
         ends: bool = True,
-        may_buy_again: bool = False,
+        may_resubmit: bool = False,
         landing_fails: frozenset[str] = frozenset(),
     ) -> None:
         self.at_once, self.refuse, self.fails, self.ends = at_once, refuse, fails, ends
         self.landed_before = landed_before or {}
-        self.may_buy_again, self.landing_fails = may_buy_again, landing_fails
-        self.bought: dict[str, int] = {}
+        self.may_resubmit, self.landing_fails = may_resubmit, landing_fails
+        self.submitted: dict[str, int] = {}
         self.asked: dict[str, int] = {}
         self.running: set[str] = set()
         self.most = 0
         self.lock = threading.Lock()
         self.ended: asyncio.Queue[tuple[str, Finished | ModelsLabError]] = asyncio.Queue()
         self.added = asyncio.Semaphore(0)
-        self.book: dict[str, Any] = {}
+        self.outcomes: dict[str, Any] = {}
         self.told = asyncio.Event()
         self.max_failed = 10**6
 
-    # steps
-    def buy(self, clip: str) -> Landed | Purchase:
+    # jobs
+    def acquire(self, clip: str) -> Stored | Submission:
         if clip in self.landed_before:
-            return Landed(1, self.landed_before[clip])
+            return Stored(1, self.landed_before[clip])
         with self.lock:
             self.asked[clip] = self.asked.get(clip, 0) + 1
             error = self.refuse(clip, self.asked[clip])
             if error is not None:
                 raise error
-            self.bought[clip] = self.bought.get(clip, 0) + 1
-            job = f"{clip}/{self.bought[clip]}"
+            self.submitted[clip] = self.submitted.get(clip, 0) + 1
+            job = f"{clip}/{self.submitted[clip]}"
             self.running.add(job)
             self.most = max(self.most, len(self.running))
         if self.at_once:
             self.running.discard(job)
-            return Purchase(1, Job(job, "c"), Finished(job, ("https://x",)))
-        return Purchase(1, Job(job, "c"))
+            return Submission(1, Job(job, "c"), Finished(job, ("https://x",)))
+        return Submission(1, Job(job, "c"))
 
-    def land(self, clip: str, purchase: Purchase, finished: Finished) -> dict[str, Any]:
+    def land(self, clip: str, submission: Submission, finished: Finished) -> dict[str, Any]:
         if clip in self.landing_fails:
-            raise LandingError("no", job_id=purchase.job.job_id)
-        return {"job_id": purchase.job.job_id}
+            raise LandingError("no", job_id=submission.job.job_id)
+        return {"job_id": submission.job.job_id}
 
-    def close(self, clip: str, purchase: Purchase, error: ModelsLabError) -> bool:
-        return self.may_buy_again
+    def close(self, clip: str, submission: Submission, error: ModelsLabError) -> bool:
+        return self.may_resubmit
 
     # waiter
-    def add(self, purchase: Purchase) -> None:
+    def add(self, submission: Submission) -> None:
         self.added.release()
         if self.ends:
-            job = purchase.job.job_id
+            job = submission.job.job_id
             asyncio.get_running_loop().call_later(0.002, self.end, job)
 
     def end(self, job: str) -> None:
@@ -103,22 +103,22 @@ class World:
     async def next(self) -> tuple[str, Finished | ModelsLabError]:
         return await self.ended.get()
 
-    # book
+    # outcomes
     def landed(self, clip: str, manifest: dict[str, Any]) -> None:
-        assert clip not in self.book
-        self.book[clip] = "landed"
+        assert clip not in self.outcomes
+        self.outcomes[clip] = "landed"
 
     def skipped(self, clip: str, manifest: dict[str, Any]) -> None:
-        assert clip not in self.book
-        self.book[clip] = "skipped"
+        assert clip not in self.outcomes
+        self.outcomes[clip] = "skipped"
 
-    def failed(self, clip: str, error: Exception, purchase: Purchase | None) -> None:
-        assert clip not in self.book
-        self.book[clip] = error
+    def failed(self, clip: str, error: Exception, submission: Submission | None) -> None:
+        assert clip not in self.outcomes
+        self.outcomes[clip] = error
         self.told.set()
 
     def too_many(self) -> str | None:
-        failed = [clip for clip, outcome in self.book.items() if isinstance(outcome, Exception)]
+        failed = [clip for clip, outcome in self.outcomes.items() if isinstance(outcome, Exception)]
         return "too many" if len(failed) > self.max_failed else None
 
 
@@ -130,18 +130,18 @@ def runner(world: World, *, most: int = 8, clips: list[str] = CLIPS, **options: 
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_every_clip_is_bought_once_and_lands_within_the_window(at_once: bool) -> None:
+async def test_every_clip_is_submitted_once_and_lands_within_the_window(at_once: bool) -> None:
     world = World(at_once=at_once)
     assert await runner(world).run() == ()
-    assert world.book == dict.fromkeys(CLIPS, "landed")
-    assert set(world.bought.values()) == {1}
+    assert world.outcomes == dict.fromkeys(CLIPS, "landed")
+    assert set(world.submitted.values()) == {1}
     assert 1 <= world.most <= 8
 
 
 async def test_what_landed_before_is_skipped() -> None:
     world = World(landed_before={"c3": {"uri": "s3://b/c3"}})
     await runner(world).run()
-    assert (world.book["c3"], list(world.book.values()).count("landed")) == ("skipped", 39)
+    assert (world.outcomes["c3"], list(world.outcomes.values()).count("landed")) == ("skipped", 39)
 
 
 async def test_refused_clips_wait_and_lose_nothing() -> None:
@@ -149,7 +149,7 @@ async def test_refused_clips_wait_and_lose_nothing() -> None:
     work = runner(world, most=4)
     work._window = Window(4, clock=iter(range(0, 10**9, 5)).__next__)  # every look at the clock is 5 s later
     await work.run()
-    assert world.book == dict.fromkeys(CLIPS, "landed")
+    assert world.outcomes == dict.fromkeys(CLIPS, "landed")
     assert world.asked["c5"] == 2
 
 
@@ -158,7 +158,7 @@ async def test_a_clip_that_is_refused_for_too_long_fails() -> None:
     work = runner(world, clips=["a"], patience=20)
     work._window = Window(4, clock=iter(range(0, 10**9, 5)).__next__)
     await work.run()
-    assert isinstance(world.book["a"], RateLimitError)
+    assert isinstance(world.outcomes["a"], RateLimitError)
 
 
 async def test_patience_ends_the_batch_after_few_submits() -> None:
@@ -169,7 +169,7 @@ async def test_patience_ends_the_batch_after_few_submits() -> None:
     assert work.stopped.startswith("rate_limit: ")
     assert "refused every submit" in work.stopped
     assert sum(world.asked.values()) <= 4
-    assert {*world.book, *work.todo} == set(CLIPS)
+    assert {*world.outcomes, *work.todo} == set(CLIPS)
 
 
 async def test_an_endpoint_that_is_down_for_a_moment_costs_no_clip_and_few_submits(
@@ -180,7 +180,7 @@ async def test_an_endpoint_that_is_down_for_a_moment_costs_no_clip_and_few_submi
     world = World(refuse=lambda clip, n: None if up.is_set() else EndpointUnreachableError("Connection refused"))
     asyncio.get_running_loop().call_later(0.3, up.set)
     await runner(world, most=4).run()
-    assert world.book == dict.fromkeys(CLIPS, "landed")
+    assert world.outcomes == dict.fromkeys(CLIPS, "landed")
     assert sum(world.asked.values()) <= len(CLIPS) + 40
 
 
@@ -198,8 +198,8 @@ async def test_what_is_refused_for_one_clip_is_its_own(error: Exception) -> None
     work = runner(world)
     await work.run()
     assert work.stopped is None
-    assert {clip for clip, outcome in world.book.items() if outcome is error} == {"c3", "c4", "c30"}
-    assert list(world.book.values()).count("landed") == 37
+    assert {clip for clip, outcome in world.outcomes.items() if outcome is error} == {"c3", "c4", "c30"}
+    assert list(world.outcomes.values()).count("landed") == 37
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ async def test_what_is_refused_for_one_clip_after_the_other_is_no_clips_own(erro
     work = runner(world, most=1, clips=[f"c{i}" for i in range(300)])
     await work.run()
     assert work.stopped == f"{error.code}: {error} ({most} in a row)"
-    assert len(world.book) == most
+    assert len(world.outcomes) == most
 
 
 @pytest.mark.parametrize("cls", [StorageConfigurationError, StorageUnavailableError])
@@ -219,14 +219,14 @@ async def test_a_ledger_that_cannot_be_used_stops_at_once(cls: type[ModelsLabErr
     work = runner(world, most=1)
     await work.run()
     assert cause_of(work.stopped) is cls.code
-    assert (len(world.book), len(work.todo)) == (1, 39)
+    assert (len(world.outcomes), len(work.todo)) == (1, 39)
 
 
 async def test_trouble_on_the_way_to_one_clip_is_tried_three_times() -> None:
     world = World(refuse=lambda clip, n: TransportError("gone") if clip == "c1" else None)
     await runner(world).run()
     assert world.asked["c1"] == 3
-    assert isinstance(world.book["c1"], TransportError)
+    assert isinstance(world.outcomes["c1"], TransportError)
 
 
 async def test_no_credits_stop_the_submits_and_land_what_runs() -> None:
@@ -234,22 +234,22 @@ async def test_no_credits_stop_the_submits_and_land_what_runs() -> None:
     work = runner(world, most=3)
     await work.run()
     assert work.stopped == "payment: none left"
-    assert isinstance(world.book["c9"], PaymentRequiredError)
-    assert set(world.bought) == {clip for clip, outcome in world.book.items() if outcome == "landed"}
-    assert {*world.book, *work.todo} == set(CLIPS)
+    assert isinstance(world.outcomes["c9"], PaymentRequiredError)
+    assert set(world.submitted) == {clip for clip, outcome in world.outcomes.items() if outcome == "landed"}
+    assert {*world.outcomes, *work.todo} == set(CLIPS)
     assert len(work.todo) >= 25
 
 
-async def test_a_job_that_failed_is_bought_again_only_where_the_step_says_so() -> None:
+async def test_a_job_that_failed_is_submitted_again_only_where_the_step_says_so() -> None:
     def fails(clip: str, n: int) -> ModelsLabError | None:
         return JobFailedError("bad") if clip == "c2" and n == 1 else None
 
     world = World(fails=fails)
     await runner(world).run()
-    assert isinstance(world.book["c2"], JobFailedError)
-    world = World(fails=fails, may_buy_again=True)
+    assert isinstance(world.outcomes["c2"], JobFailedError)
+    world = World(fails=fails, may_resubmit=True)
     await runner(world).run()
-    assert (world.book["c2"], world.bought["c2"]) == ("landed", 2)
+    assert (world.outcomes["c2"], world.submitted["c2"]) == ("landed", 2)
 
 
 async def test_too_many_failures_stop_the_submits() -> None:
@@ -258,42 +258,42 @@ async def test_too_many_failures_stop_the_submits() -> None:
     work = runner(world, most=2)
     await work.run()
     assert work.stopped == "too many"
-    assert 3 <= len(world.book) <= 12  # those that were under way meanwhile
-    assert {*world.book, *work.todo} == set(CLIPS)
+    assert 3 <= len(world.outcomes) <= 12  # those that were under way meanwhile
+    assert {*world.outcomes, *work.todo} == set(CLIPS)
 
 
 async def test_a_landing_that_fails_is_one_clips_failure() -> None:
     world = World(landing_fails=frozenset({"c7"}))
     await runner(world).run()
-    assert isinstance(world.book["c7"], LandingError)
-    assert list(world.book.values()).count("landed") == 39
+    assert isinstance(world.outcomes["c7"], LandingError)
+    assert list(world.outcomes.values()).count("landed") == 39
 
 
 async def test_a_defect_in_a_step_fails_its_clip_alone() -> None:
     world = World(refuse=lambda clip, n: KeyError("x") if clip == "c0" else None)
     await runner(world).run()
-    assert isinstance(world.book["c0"], KeyError)
-    assert len(world.book) == 40
+    assert isinstance(world.outcomes["c0"], KeyError)
+    assert len(world.outcomes) == 40
 
 
 async def test_it_suspends_when_only_waiting_is_left_and_another_process_goes_on() -> None:
     world = World(ends=False)
     first = runner(world, most=4, linger=0.0)
-    flying = await first.run()
-    assert [item.clip for item in flying] == CLIPS[:4] or {item.clip for item in flying} == set(CLIPS[:4])
-    assert (len(first.todo), world.book) == (36, {})
+    in_flight = await first.run()
+    assert [item.clip for item in in_flight] == CLIPS[:4] or {item.clip for item in in_flight} == set(CLIPS[:4])
+    assert (len(first.todo), world.outcomes) == (36, {})
 
     world.ends = True
     second = runner(world, most=4, clips=list(first.todo), linger=5.0)
     ended: list[tuple[InFlight[str], Finished | ModelsLabError]] = [
-        (flying[0], Finished(flying[0].purchase.job.job_id, ("https://x",))),
-        (flying[1], JobFailedError("bad")),
+        (in_flight[0], Finished(in_flight[0].submission.job.job_id, ("https://x",))),
+        (in_flight[1], JobFailedError("bad")),
     ]
-    second.resume(flying[2:])
+    second.resume(in_flight[2:])
     assert await second.run(ended) == ()
-    assert isinstance(world.book[flying[1].clip], JobFailedError)
-    assert sum(outcome == "landed" for outcome in world.book.values()) == 39
-    assert set(world.bought.values()) == {1}
+    assert isinstance(world.outcomes[in_flight[1].clip], JobFailedError)
+    assert sum(outcome == "landed" for outcome in world.outcomes.values()) == 39
+    assert set(world.submitted.values()) == {1}
 
 
 async def test_it_suspends_while_the_endpoint_takes_no_job_at_all() -> None:
@@ -301,7 +301,7 @@ async def test_it_suspends_while_the_endpoint_takes_no_job_at_all() -> None:
     work = runner(world, most=4, linger=0.0)
     assert await work.run() == ()
     assert work.suspended
-    assert (set(work.todo), world.book) == (set(CLIPS), {})
+    assert (set(work.todo), world.outcomes) == (set(CLIPS), {})
 
 
 async def test_without_linger_it_stays_to_the_end() -> None:
@@ -312,7 +312,7 @@ async def test_without_linger_it_stays_to_the_end() -> None:
     world.end("a/1")
     assert await running == ()
     assert not work.suspended
-    assert world.book == {"a": "landed"}
+    assert world.outcomes == {"a": "landed"}
 
 
 async def test_what_is_running_when_the_task_is_killed_writes_down_what_it_paid_for() -> None:
@@ -343,11 +343,11 @@ async def test_a_kill_begins_nothing_more() -> None:
     work.interrupt(InterruptedError("again"))  # it has ended: without effect
 
 
-async def test_a_purchase_that_was_held_back_by_a_kill_ends_the_batch_and_fails_no_clip() -> None:
+async def test_a_submission_that_was_held_back_by_a_kill_ends_the_batch_and_fails_no_clip() -> None:
     world = World(refuse=lambda clip, n: InterruptedError("killed") if clip == "c5" else None)
     with pytest.raises(InterruptedError, match="killed"):
         await runner(world).run()
-    assert "c5" not in world.book
+    assert "c5" not in world.outcomes
 
 
 class TimeIsUpError(BaseException):
@@ -373,7 +373,7 @@ async def test_what_has_not_begun_when_the_batch_breaks_off_is_left() -> None:
     loop = asyncio.get_running_loop()
 
     class Slow(World):
-        def land(self, clip: str, purchase: Purchase, finished: Finished) -> dict[str, Any]:
+        def land(self, clip: str, submission: Submission, finished: Finished) -> dict[str, Any]:
             with self.lock:
                 begun.append(clip)
                 if len(begun) == 16:
@@ -386,7 +386,7 @@ async def test_what_has_not_begun_when_the_batch_breaks_off_is_left() -> None:
             threading.Timer(0.1, goes_on.set).start()
             raise TimeIsUpError
 
-    ended = [(InFlight(clip, Purchase(1, Job(clip, "c"))), Finished(clip, ("https://x",))) for clip in CLIPS]
+    ended = [(InFlight(clip, Submission(1, Job(clip, "c"))), Finished(clip, ("https://x",))) for clip in CLIPS]
     with pytest.raises(TimeIsUpError):
         await runner(Slow(), clips=[]).run(ended)
     assert len(begun) == 16
@@ -395,8 +395,8 @@ async def test_what_has_not_begun_when_the_batch_breaks_off_is_left() -> None:
 @pytest.mark.parametrize("together", [True, False])
 async def test_two_clips_with_one_job_are_told(together: bool) -> None:
     class Mistaken(World):
-        def buy(self, clip: str) -> Landed | Purchase:
-            return Purchase(1, Job("77", "c"), resumed=True)
+        def acquire(self, clip: str) -> Stored | Submission:
+            return Submission(1, Job("77", "c"), resumed=True)
 
     world = Mistaken(ends=False)
     running = asyncio.ensure_future(runner(world, clips=["a", "b"], most=2 if together else 1).run())
@@ -405,8 +405,8 @@ async def test_two_clips_with_one_job_are_told(together: bool) -> None:
         await world.told.wait()
     world.ended.put_nowait(("77", Finished("77", ("https://x",))))
     await asyncio.wait_for(running, 5)
-    assert list(world.book.values()).count("landed") == 1
-    (error,) = [outcome for outcome in world.book.values() if outcome != "landed"]
+    assert list(world.outcomes.values()).count("landed") == 1
+    (error,) = [outcome for outcome in world.outcomes.values() if outcome != "landed"]
     assert isinstance(error, ModelsLabError)
     assert "Job 77" in str(error)
     assert "two clips" in str(error)
