@@ -1,4 +1,4 @@
-"""The real S3 servers that tests of storage and ledgers run against: moto always, Ceph's gateway where it is asked for."""
+"""The S3 servers that tests of storage and ledgers run against: moto always, Ceph's gateway where it is asked for."""
 
 from __future__ import annotations
 

@@ -19,18 +19,17 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.batch.fence import put_fenced
 from airflow_provider_modelslab.batch.manifest_file import read_manifest
-from airflow_provider_modelslab.batch.objects import list_pages, put_object, read_object
+from airflow_provider_modelslab.ledger.attempt import AttemptId
+from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.plugins.gallery_store import Store, read_json
 from airflow_provider_modelslab.storage.checks import require_bucket
 from airflow_provider_modelslab.storage.inputs import identify_input, prepare_input
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
 from airflow_provider_modelslab.storage.local_files import fetch_object
 from airflow_provider_modelslab.storage.profile import S3Profile
-from airflow_provider_modelslab.storage.relocate import relocate
+from airflow_provider_modelslab.storage.s3_objects import list_pages, put_object, read_object
 from airflow_provider_modelslab.storage.sidecar import read_sidecar
 from airflow_provider_modelslab.storage.upload import ObjectUpload
 from airflow_provider_modelslab.storage.uri import S3Uri
-from airflow_provider_modelslab.storage.writer import Writer
 from tests.support.s3 import S3Server, refusing
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 Use = Callable[["S3Client", S3Uri, Path], object]
 
-WRITER = Writer(1)
+ATTEMPT = AttemptId()
 
 
 def stage(s3: S3Client, uri: S3Uri, folder: Path) -> None:
@@ -59,7 +58,7 @@ GENERAL: dict[str, tuple[str, Use]] = {
     "a small object": ("GetObject", lambda s3, uri, _: read_object(s3, uri)),
     "a small object to write": ("PutObject", lambda s3, uri, _: put_object(s3, uri, b"", "text/plain")),
     "a manifest of clips": ("GetObject", lambda s3, uri, _: read_manifest(f"{uri}.jsonl", lambda: s3)),
-    "a batch report": ("PutObject", lambda s3, uri, _: put_fenced(s3, uri, [], WRITER)),
+    "a batch report": ("PutObject", lambda s3, uri, _: put_fenced(s3, uri, [], ATTEMPT)),
     "a ledger": ("ListObjectsV2", lambda s3, uri, _: S3LedgerStore(s3, uri).load()),
     "an entry of a ledger": ("PutObject", lambda s3, uri, _: S3LedgerStore(s3, uri).create("0001-claim", {})),
     "the gallery": ("GetObject", lambda s3, uri, _: Store(s3, S3Profile()).read(uri, read_json)),
@@ -76,10 +75,6 @@ INPUTS: dict[str, tuple[str, Use]] = {
 RESULTS: dict[str, tuple[str, Use]] = {
     "an upload": ("PutObject", upload),
     "a sidecar": ("GetObject", lambda s3, uri, _: read_sidecar(s3, uri)),
-    "a copy": (
-        "CopyObject",
-        lambda s3, uri, _: relocate(s3, {"uri": str(uri)}, S3Uri(uri.bucket, "elsewhere.mp4")),
-    ),
 }
 
 REFUSALS = {"denied": (403, "AccessDenied"), "credentials": (403, "InvalidAccessKeyId"), "busy": (503, "SlowDown")}

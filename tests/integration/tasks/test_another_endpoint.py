@@ -88,7 +88,13 @@ def endpoint(settings: Settings, engine: WatchedEngine, clip: str) -> Iterator[C
 
 
 def make(**changes: Any) -> Text2VideoOperator:
-    arguments = {"model_id": "m", "prompt": "a fox", "num_frames": FRAMES, "poll_interval": 0.02, "timeout": 60}
+    arguments: dict[str, Any] = {
+        "model_id": "m",
+        "prompt": "a fox",
+        "num_frames": FRAMES,
+        "poll_interval": 0.02,
+        "timeout": 60,
+    }
     return Text2VideoOperator(task_id="draw", max_poll_interval=0.1, **arguments | changes)
 
 
