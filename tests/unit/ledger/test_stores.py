@@ -1,14 +1,15 @@
-"""The stores that need no server: memory, and the mirror of two."""
+"""The stores that need no server: memory, Airflow's task state, and the mirror of two."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.storage.ledger_stores import MemoryLedgerStore, MirroredLedgerStore
+from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore, MirroredLedgerStore, TaskStateLedgerStore
 
 
 class BrokenStore(MemoryLedgerStore):
@@ -39,12 +40,46 @@ def test_memory_keeps_the_first() -> None:
     assert store.load() == {"0001-claim": {"a": 1}}
 
 
+class Accessor:
+    """Airflow's ``context["task_state_store"]``: values as JSON, by key."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, str] = {}
+
+    def get(self, key: str) -> Any:
+        return json.loads(self.stored[key]) if key in self.stored else None
+
+    def set(self, key: str, value: Any) -> None:
+        self.stored[key] = json.dumps(value)
+
+
+def test_the_task_state_keeps_the_first() -> None:
+    accessor = Accessor()
+    store = TaskStateLedgerStore(accessor)
+    assert (store.load(), list(store.names())) == ({}, [])
+    assert store.create("0001-claim", {"a": 1})
+    assert not store.create("0001-claim", {"a": 2})
+    assert store.create("0001-job", {"job_id": "7"})
+    again = TaskStateLedgerStore(accessor)  # of the next try
+    assert again.load() == {"0001-claim": {"a": 1}, "0001-job": {"job_id": "7"}}
+    assert set(again.names()) == {"0001-claim", "0001-job"}
+
+
+def test_ledgers_with_different_keys_are_kept_apart_in_the_task_state() -> None:
+    accessor = Accessor()
+    one, other = TaskStateLedgerStore(accessor, "one"), TaskStateLedgerStore(accessor, "other")
+    assert one.create("0001-claim", {"a": 1})
+    assert other.create("0001-claim", {"a": 2})
+    assert (one.load(), other.load()) == ({"0001-claim": {"a": 1}}, {"0001-claim": {"a": 2}})
+
+
 def test_the_mirror_writes_to_both() -> None:
     first, second = MemoryLedgerStore(), MemoryLedgerStore()
     mirror = MirroredLedgerStore(first, second)
     assert mirror.create("0001-claim", {"a": 1})
     assert not mirror.create("0001-claim", {"a": 2})
     assert first.entries == second.entries == {"0001-claim": {"a": 1}}
+    assert list(mirror.names()) == ["0001-claim"]
 
 
 @pytest.mark.parametrize("lost", ["first", "second"])
@@ -59,9 +94,9 @@ def test_what_was_written_survives_the_loss_of_either(lost: str) -> None:
 
 def test_the_first_is_right_where_they_differ() -> None:
     first, second = MemoryLedgerStore(), MemoryLedgerStore()
-    first.create("0001-claim", {"owner": "me"})
-    second.create("0001-claim", {"owner": "you"})
-    assert MirroredLedgerStore(first, second).load() == {"0001-claim": {"owner": "me"}}
+    first.create("0001-claim", {"by": "me"})
+    second.create("0001-claim", {"by": "you"})
+    assert MirroredLedgerStore(first, second).load() == {"0001-claim": {"by": "me"}}
 
 
 def test_a_claim_needs_the_first() -> None:
@@ -73,8 +108,8 @@ def test_a_claim_needs_the_first() -> None:
 
 def test_the_second_does_not_decide_a_claim() -> None:
     first, second = MemoryLedgerStore(), MemoryLedgerStore()
-    second.create("0001-claim", {"owner": "you"})
-    assert MirroredLedgerStore(first, second).create("0001-claim", {"owner": "me"})
+    second.create("0001-claim", {"by": "you"})
+    assert MirroredLedgerStore(first, second).create("0001-claim", {"by": "me"})
 
 
 def test_an_id_is_kept_when_the_first_refuses_it(caplog: pytest.LogCaptureFixture) -> None:
