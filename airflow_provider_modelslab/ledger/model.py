@@ -317,9 +317,11 @@ def decide(
     if not found.keys() & {Entry.JOB, Entry.LANDED, Entry.FAILED}:
         if Entry.UNKNOWN not in found and stale_submission(entries, now=now, is_dead=is_dead) is None:
             return Hold(number, float(claim["expires_at"]), claim.get("process") or {})
-        return _after_unknown(number, new, claim, policy, resubmit)
+        before = _stored_before(entries, fingerprint, policy, attempt, gone)
+        return before or _after_unknown(number, new, claim, policy, resubmit)
     if Entry.FAILED in found and (Entry.LANDED not in found or number in gone):
-        return SubmitNew(new, f"the job before failed ({_code(found[Entry.FAILED])})")
+        before = _stored_before(entries, fingerprint, policy, attempt, gone)
+        return before or SubmitNew(new, f"the job before failed ({_code(found[Entry.FAILED])})")
     if not fingerprint.matches(claim):
         _refuse_if_late(number, claim, attempt)
         _refuse_if_displaced(entries, number, fingerprint, attempt)
@@ -328,10 +330,26 @@ def decide(
         return Attach(number, found[Entry.JOB])
     if number in gone:
         return SubmitNew(new, "the stored result is gone")
-    same = [n for n in _landed(entries) if n == number or fingerprint.matches(entries.get(_claim_of(n), {}))]
-    if _serves(policy, entries, same, attempt):
+    if _serves(policy, entries, _same_results(entries, number, fingerprint), attempt):
         return Reuse(number, found[Entry.LANDED]["manifest"])
     return SubmitNew(new, f"the stored result of submission {number} was made for another run (reuse={policy.reuse!r})")
+
+
+def _stored_before(
+    entries: Entries, fingerprint: Fingerprint, policy: LedgerPolicy, attempt: AttemptId, gone: Collection[int]
+) -> Reuse | None:
+    """The result that landed last, if it serves: it is still there when the submissions after it came to nothing."""
+    number = max(_landed(entries), default=None)
+    if number is None or number in gone or not fingerprint.matches(entries.get(_claim_of(number), {})):
+        return None
+    if not _serves(policy, entries, _same_results(entries, number, fingerprint), attempt):
+        return None
+    return Reuse(number, entries[entry_name(number, Entry.LANDED)]["manifest"])
+
+
+def _same_results(entries: Entries, number: int, fingerprint: Fingerprint) -> list[int]:
+    """The submission ``number``, and all that have landed for the same request and clip."""
+    return [n for n in _landed(entries) if n == number or fingerprint.matches(entries.get(_claim_of(n), {}))]
 
 
 def _serves(policy: LedgerPolicy, entries: Entries, numbers: Collection[int], attempt: AttemptId) -> bool:

@@ -128,6 +128,18 @@ LEDGERS: dict[str, tuple[Submission, ...]] = {
         {Entry.JOB: JOB, Entry.LANDED: LANDED},
         {Entry.CLAIM: {**THIRD_RUN, "request": "another request"}, Entry.JOB: JOB, Entry.LANDED: LANDED},
     ),
+    "landed, failed by run 4": ({Entry.JOB: JOB, Entry.LANDED: LANDED}, {Entry.CLAIM: THIRD_RUN, Entry.FAILED: LOST}),
+    "landed, other failed": (
+        {Entry.JOB: JOB, Entry.LANDED: LANDED},
+        {Entry.CLAIM: {**THIRD_RUN, "request": "another request"}, Entry.JOB: JOB, Entry.FAILED: LOST},
+    ),
+    "landed, claimed by run 4": ({Entry.JOB: JOB, Entry.LANDED: LANDED}, {Entry.CLAIM: THIRD_RUN}),
+    "landed, unknown by run 4": ({Entry.JOB: JOB, Entry.LANDED: LANDED}, {Entry.CLAIM: THIRD_RUN, Entry.UNKNOWN: {}}),
+    "landed twice, failed": (
+        {Entry.JOB: JOB, Entry.LANDED: LANDED},
+        {Entry.CLAIM: {**THIRD_RUN, "request": "another request"}, Entry.JOB: JOB, Entry.LANDED: LANDED},
+        {Entry.CLAIM: THIRD_RUN, Entry.FAILED: LOST},
+    ),
     "in flight by nobody": ({Entry.CLAIM: BY_NOBODY, Entry.JOB: JOB},),
     "landed by nobody": ({Entry.CLAIM: BY_NOBODY, Entry.JOB: JOB, Entry.LANDED: LANDED},),
     "unknown by nobody": ({Entry.CLAIM: BY_NOBODY, Entry.UNKNOWN: {}},),
@@ -172,10 +184,26 @@ landed, of run 4              | the same  |                 | run    | use   use
 landed, of run 4              | the same  |                 | always | use   use   use  use  use
 landed, of run 4              | the same  |                 | never  | use   new   new  new  new
 
+landed, failed by run 4       | the same  |                 | run    | use   use   use  new  use
+landed, failed by run 4       | the same  |                 | always | use   use   use  use  use
+landed, failed by run 4       | the same  |                 | never  | use   new   new  new  new
+landed, failed by run 4       | another   | changed         | any    | new   new   new  new  new
+landed, other failed          | the same  |                 | run    | use   use   use  new  use
+landed, other failed          | another   | changed         | any    | new   new   new  new  new
+landed, claimed by run 4      | the same  |                 | any    | hold  hold  hold hold hold
+landed, unknown by run 4      | the same  |                 | run    | use   use   use  ask  use
+landed, unknown by run 4      | the same  |                 | always | use   use   use  use  use
+landed, unknown by run 4      | the same  |                 | never  | use   ask   ask  ask  ask
+landed, unknown by run 4      | the same  | unknown         | run    | use   use   use  new  use
+landed, unknown by run 4      | another   |                 | any    | ask   ask   ask  ask  ask
+landed twice, failed          | the same  |                 | any    | new   new   new  new  new
+
 landed                        | the same  | gone            | any    | wait  wait  wait wait wait
 landed, refused               | the same  | gone            | any    | wait  wait  wait wait wait
 landed, no job                | the same  | gone            | any    | new   new   new  new  new
 landed, failed                | the same  | gone            | any    | new   new   new  new  new
+landed, failed by run 4       | the same  | gone            | any    | new   new   new  new  new
+landed, unknown by run 4      | the same  | gone            | any    | ask   ask   ask  ask  ask
 local                         | the same  | gone            | any    | new   new   new  new  new
 
 in flight                     | another   |                 | any    | new   new   new  new  new
@@ -186,7 +214,6 @@ landed                        | another   | changed         | run    | stop  sto
 landed                        | another   | changed         | always | stop  stop  stop stop stop
 landed                        | another   | changed         | never  | stop  new   new  new  new
 failed                        | another   | changed         | any    | new   new   new  new  new
-landed, of run 4              | another   | changed         | run    | new   new   new  new  new
 landed, of run 4              | another   | changed         | always | stop  stop  stop stop stop
 landed, other by run 4        | the same  |                 | any    | stop  new   new  new  new
 
@@ -256,9 +283,10 @@ def test_every_case(
     known = entries(*submissions)
     if submissions:
         known[entry_name(1, Entry.ATTACHED, ASKING["a run that attached"])] = {}
-    last = max((n for n, each in enumerate(submissions, 1) if Entry.RELEASED not in each), default=None)
+    last = max((n for n, each in enumerate(submissions, 1) if Entry.RELEASED not in each), default=0)
+    landed = max((n for n, each in enumerate(submissions, 1) if Entry.LANDED in each), default=0)
     policy = LedgerPolicy(reuse, **POLICIES[said])
-    gone = (last,) if last and said == "gone" else ()
+    gone = (landed,) if said == "gone" else ()
     fingerprint = WANTED if request_ == "the same" else OTHER
     choice: Decision | Exception
     try:
@@ -271,11 +299,11 @@ def test_every_case(
     elif isinstance(choice, SubmissionUnknownError):
         assert choice.submission == last
     elif isinstance(choice, Reuse):
-        assert choice == Reuse(last or 0, MANIFEST)
+        assert choice == Reuse(landed, MANIFEST)
     elif isinstance(choice, Attach):
-        assert choice == Attach(last or 0, JOB)
+        assert choice == Attach(last, JOB)
     elif isinstance(choice, Hold):
-        assert choice == Hold(last or 0, NOW + 60, {"host": "h"})
+        assert choice == Hold(last, NOW + 60, {"host": "h"})
 
 
 # -- submissions of unknown outcome -----------------------------------------------------------------------------------
