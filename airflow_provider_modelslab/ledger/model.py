@@ -424,7 +424,12 @@ def _refuse_if_displaced(entries: Entries, last: int, fingerprint: Fingerprint, 
 def _after_change(entries: Entries, number: int, new: int, policy: LedgerPolicy, attempt: AttemptId) -> SubmitNew:
     landed = entry_name(number, Entry.LANDED) in entries
     told = "has landed" if landed else f"is job {entries[entry_name(number, Entry.JOB)].get('job_id')}"
-    if policy.on_changed_request == "fail" and (not landed or _serves(policy, entries, [number], attempt)):
+    claim = entries.get(_claim_of(number), {})
+    before = Fingerprint(
+        str(claim.get("request")), claim.get("source"), claim.get("identity_version", IDENTITY_VERSION)
+    )
+    would_serve = not landed or _serves(policy, entries, _same_results(entries, number, before), attempt)
+    if policy.on_changed_request == "fail" and would_serve:
         raise ChangedRequestError(
             f"Nothing was submitted: submission {number} at this destination was for another request and {told}, and "
             "on_changed_request is 'fail'. To pay for the new request, set on_changed_request to 'resubmit' or give it "

@@ -214,7 +214,9 @@ landed                        | another   | changed         | run    | stop  sto
 landed                        | another   | changed         | always | stop  stop  stop stop stop
 landed                        | another   | changed         | never  | stop  new   new  new  new
 failed                        | another   | changed         | any    | new   new   new  new  new
+landed, of run 4              | another   | changed         | run    | stop  stop  stop new  stop
 landed, of run 4              | another   | changed         | always | stop  stop  stop stop stop
+landed, of run 4              | another   | changed         | never  | stop  new   new  new  new
 landed, other by run 4        | the same  |                 | any    | stop  new   new  new  new
 
 in flight by nobody           | the same  |                 | any    | wait  wait  wait wait wait
