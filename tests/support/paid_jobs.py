@@ -39,6 +39,7 @@ class FakeRequest(EndpointRequest):
     path: ClassVar[str] = "made/up"
 
     prompt: str | None = None
+    output_type: str | None = None
 
 
 @dataclass

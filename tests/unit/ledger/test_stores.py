@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore, MirroredLedgerStore, TaskStateLedgerStore
+from tests.support.task_state import TaskState
 
 
 class BrokenStore(MemoryLedgerStore):
@@ -40,34 +40,21 @@ def test_memory_keeps_the_first() -> None:
     assert store.load() == {"0001-claim": {"a": 1}}
 
 
-class Accessor:
-    """Airflow's ``context["task_state_store"]``: values as JSON, by key."""
-
-    def __init__(self) -> None:
-        self.stored: dict[str, str] = {}
-
-    def get(self, key: str) -> Any:
-        return json.loads(self.stored[key]) if key in self.stored else None
-
-    def set(self, key: str, value: Any) -> None:
-        self.stored[key] = json.dumps(value)
-
-
 def test_the_task_state_keeps_the_first() -> None:
-    accessor = Accessor()
-    store = TaskStateLedgerStore(accessor)
+    state = TaskState()
+    store = TaskStateLedgerStore(state)
     assert (store.load(), list(store.names())) == ({}, [])
     assert store.create("0001-claim", {"a": 1})
     assert not store.create("0001-claim", {"a": 2})
     assert store.create("0001-job", {"job_id": "7"})
-    again = TaskStateLedgerStore(accessor)  # of the next try
+    again = TaskStateLedgerStore(state)  # of the next try
     assert again.load() == {"0001-claim": {"a": 1}, "0001-job": {"job_id": "7"}}
     assert set(again.names()) == {"0001-claim", "0001-job"}
 
 
 def test_ledgers_with_different_keys_are_kept_apart_in_the_task_state() -> None:
-    accessor = Accessor()
-    one, other = TaskStateLedgerStore(accessor, "one"), TaskStateLedgerStore(accessor, "other")
+    state = TaskState()
+    one, other = TaskStateLedgerStore(state, "one"), TaskStateLedgerStore(state, "other")
     assert one.create("0001-claim", {"a": 1})
     assert other.create("0001-claim", {"a": 2})
     assert (one.load(), other.load()) == ({"0001-claim": {"a": 1}}, {"0001-claim": {"a": 2}})
