@@ -14,7 +14,7 @@ failed     when the endpoint says that the job failed or is lost, or the result 
 released   when the submit was refused or surely did not arrive: nothing was paid
 unknown    when the outcome of the submit is not known: something may have been paid
 abandoned  when a person killed the task while the job ran: it still runs, and is billed, at the vendor
-attached   when a Dag run other than the one that submitted waits for the job too; one entry for each such run
+attached   when a Dag run other than the one that claimed waits for the result too; one entry for each such run
 ========== =========================================================================================================
 
 This is version 1 of the stored format. Entries that exist stay readable: what they know must never be paid for again.
