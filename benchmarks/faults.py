@@ -13,8 +13,8 @@ forks one process for each execution, trigger and resumption, and decides about 
 does. There is no ``task_state_store``, so the ledger in S3 alone has to remember. The same cases under a real Airflow
 are in ``tests/system``. A process is stopped for seconds only, well within the life of its claim.
 
-A clip of which nobody knows whether it was taken is given to a person (``on_unknown_submission="fail"``), who looks for
-it in the bills and answers in the run's conf; or it is submitted again (``"resubmit"``), which may pay twice, and then
+A clip of which nobody knows whether it was accepted is given to a person (``on_unknown_submission="fail"``), who looks
+for it in the bills and answers in the run's conf; or it is submitted again (``"resubmit"``), which may pay twice, and then
 each duplicate has to be explained by an answer that was lost or a kill before the id was written.
 
 The exit status is 1 for a clip that was lost, for any duplicate with ``fail``, for an unexplained one with

@@ -14,7 +14,7 @@ failed     when the endpoint says that the job failed or is lost, or the result 
 released   when the submit was refused or surely did not arrive: nothing was paid
 unknown    when the outcome of the submit is not known: something may have been paid
 abandoned  when a person killed the task while the job ran: it still runs, and is billed, at the vendor
-attached   when a Dag run other than the one that submitted waits for the job too; one entry for each such run
+attached   when a Dag run other than the one that claimed waits for the result too; one entry for each such run
 ========== =========================================================================================================
 
 This is version 1 of the stored format. Entries that exist stay readable: what they know must never be paid for again.
@@ -317,9 +317,11 @@ def decide(
     if not found.keys() & {Entry.JOB, Entry.LANDED, Entry.FAILED}:
         if Entry.UNKNOWN not in found and stale_submission(entries, now=now, is_dead=is_dead) is None:
             return Hold(number, float(claim["expires_at"]), claim.get("process") or {})
-        return _after_unknown(number, new, claim, policy, resubmit)
+        before = _stored_before(entries, fingerprint, policy, attempt, gone)
+        return before or _after_unknown(number, new, claim, policy, resubmit)
     if Entry.FAILED in found and (Entry.LANDED not in found or number in gone):
-        return SubmitNew(new, f"the job before failed ({_code(found[Entry.FAILED])})")
+        before = _stored_before(entries, fingerprint, policy, attempt, gone)
+        return before or SubmitNew(new, f"the job before failed ({_code(found[Entry.FAILED])})")
     if not fingerprint.matches(claim):
         _refuse_if_late(number, claim, attempt)
         _refuse_if_displaced(entries, number, fingerprint, attempt)
@@ -328,10 +330,26 @@ def decide(
         return Attach(number, found[Entry.JOB])
     if number in gone:
         return SubmitNew(new, "the stored result is gone")
-    same = [n for n in _landed(entries) if n == number or fingerprint.matches(entries.get(_claim_of(n), {}))]
-    if _serves(policy, entries, same, attempt):
+    if _serves(policy, entries, _same_results(entries, number, fingerprint), attempt):
         return Reuse(number, found[Entry.LANDED]["manifest"])
     return SubmitNew(new, f"reuse={policy.reuse!r} excludes the stored result of submission {number}")
+
+
+def _stored_before(
+    entries: Entries, fingerprint: Fingerprint, policy: LedgerPolicy, attempt: AttemptId, gone: Collection[int]
+) -> Reuse | None:
+    """The result that landed last, if it serves: it is still there when the submissions after it came to nothing."""
+    number = max(_landed(entries), default=None)
+    if number is None or number in gone or not fingerprint.matches(entries.get(_claim_of(number), {})):
+        return None
+    if not _serves(policy, entries, _same_results(entries, number, fingerprint), attempt):
+        return None
+    return Reuse(number, entries[entry_name(number, Entry.LANDED)]["manifest"])
+
+
+def _same_results(entries: Entries, number: int, fingerprint: Fingerprint) -> list[int]:
+    """The submission ``number``, and all that have landed for the same request and clip."""
+    return [n for n in _landed(entries) if n == number or fingerprint.matches(entries.get(_claim_of(n), {}))]
 
 
 def _serves(policy: LedgerPolicy, entries: Entries, numbers: Collection[int], attempt: AttemptId) -> bool:
@@ -406,7 +424,12 @@ def _refuse_if_displaced(entries: Entries, last: int, fingerprint: Fingerprint, 
 def _after_change(entries: Entries, number: int, new: int, policy: LedgerPolicy, attempt: AttemptId) -> SubmitNew:
     landed = entry_name(number, Entry.LANDED) in entries
     told = "has landed" if landed else f"is job {entries[entry_name(number, Entry.JOB)].get('job_id')}"
-    if policy.on_changed_request == "fail" and (not landed or _serves(policy, entries, [number], attempt)):
+    claim = entries.get(_claim_of(number), {})
+    before = Fingerprint(
+        str(claim.get("request")), claim.get("source"), claim.get("identity_version", IDENTITY_VERSION)
+    )
+    would_serve = not landed or _serves(policy, entries, _same_results(entries, number, before), attempt)
+    if policy.on_changed_request == "fail" and would_serve:
         raise ChangedRequestError(
             f"Nothing was submitted: submission {number} at this destination was for another request and {told}, and "
             "on_changed_request is 'fail'. To pay for the new request, set on_changed_request to 'resubmit' or give it "

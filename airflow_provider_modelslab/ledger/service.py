@@ -30,7 +30,6 @@ from airflow_provider_modelslab.ledger.attempt import AttemptId, describe_proces
 from airflow_provider_modelslab.ledger.model import (
     FORMAT_VERSION,
     Attach,
-    Decision,
     Entry,
     Fingerprint,
     Hold,
@@ -99,9 +98,13 @@ class Ledger:
         :raises ChangedRequestError: when another request was paid for and this one must not be.
         :raises StorageConfigurationError: when the store cannot be read.
         """
-        reread, reported = 0, False
+        reread, joined, reported = 0, None, False
         while True:
             entries, now = self._store.load(), self._clock()
+            last = last_submission(entries)
+            if last is not None and last != joined:
+                joined = last
+                self._attach(last, entries, fingerprint, attempt)
             stale = stale_submission(entries, now=now, is_dead=self._is_dead)
             if stale is not None and stale != reread:
                 # The job's id may have been written after this was read, or be on its way; from now on none is sent.
@@ -119,27 +122,26 @@ class Ledger:
                 is_dead=self._is_dead,
             )
             if not isinstance(choice, Hold):
-                return self._found(choice, entries, attempt, now)
+                return _found(choice, now)
             if not reported:
                 reported = True
                 host, pid = choice.process.get("host"), choice.process.get("pid")
                 log.info("Another process (%s, pid %s) makes submission %d; waiting", host, pid, choice.number)
             self._sleep(min(_HOLD_POLL, max(choice.until - self._clock(), 0.1)))
 
-    def _found(
-        self, choice: Decision, entries: Mapping[str, Mapping[str, Any]], attempt: AttemptId, now: float
-    ) -> Stored | Submission | SubmitNew:
-        if isinstance(choice, Reuse):
-            return Stored(choice.number, choice.manifest)
-        if not isinstance(choice, Attach):
-            assert isinstance(choice, SubmitNew)  # noqa: S101 - the caller waits for the others
-            return choice
-        by = AttemptId.from_claim(entries.get(entry_name(choice.number, Entry.CLAIM), {}))
-        mark = entry_name(choice.number, Entry.ATTACHED, attempt)
-        if by is not None and not by.is_same_run(attempt) and mark not in entries:
-            # So that a clear of this run finds the result as its own.
-            self._write(mark, {"attempt": attempt.record(), "at": _iso(now)})
-        return _resumed(choice, known_at=now)
+    def _attach(
+        self, number: int, entries: Mapping[str, Mapping[str, Any]], fingerprint: Fingerprint, attempt: AttemptId
+    ) -> None:
+        """Record that another Dag run than the one that claimed a submission waits for it too.
+
+        So it is this run's own result once it has landed, however quickly that is, and for a clear of this run.
+        """
+        claim = entries.get(entry_name(number, Entry.CLAIM), {})
+        by, mark = AttemptId.from_claim(claim), entry_name(number, Entry.ATTACHED, attempt)
+        is_over = any(entry_name(number, kind) in entries for kind in (Entry.LANDED, Entry.FAILED))
+        if by is None or by.is_same_run(attempt) or is_over or mark in entries or not fingerprint.matches(claim):
+            return
+        self._write(mark, {"attempt": attempt.record(), "at": _iso(self._clock())})
 
     def claim(
         self, number: int, fingerprint: Fingerprint, attempt: AttemptId, *, lease: float, name: str, track_id: str
@@ -347,6 +349,12 @@ class Ledger:
             else:
                 return
         log.error("The ledger entry %s is missing; a retry of this task may not know of it: %s", name, scrub(entry))
+
+
+def _found(choice: SubmitNew | Attach | Reuse, now: float) -> Stored | Submission | SubmitNew:
+    if isinstance(choice, Reuse):
+        return Stored(choice.number, choice.manifest)
+    return _resumed(choice, known_at=now) if isinstance(choice, Attach) else choice
 
 
 def _resumed(choice: Attach, *, known_at: float) -> Submission:

@@ -6,8 +6,6 @@ from typing import Literal
 
 import requests
 
-from airflow_provider_modelslab.jobs.task import submission_name
-from airflow_provider_modelslab.ledger.model import TaskKey
 from benchmarks.fault_campaign.attempt import DAG_ID, TASK_ID, Outcome
 from benchmarks.fault_campaign.clip import Clip
 from benchmarks.fault_campaign.journal import Journal
@@ -20,7 +18,7 @@ Done = Literal["later", "park", "gave a job's id", "said resubmit", "cleared aft
 
 def submission_of(clip: str, number: int) -> str:
     """The name under which the vendor has a submission, as the task's message says it."""
-    return submission_name(TaskKey(DAG_ID, TASK_ID, clip), number)
+    return f"{DAG_ID}.{TASK_ID}/{clip}/submission{number}"
 
 
 class Person:

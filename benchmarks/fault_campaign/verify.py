@@ -82,11 +82,12 @@ def verify(clips: Sequence[Clip], bills: Mapping[str, Any], s3: S3Client, journa
 
 
 def ledger_of(clip: str) -> S3Uri:
-    """The folder of the ledger of a clip's result."""
-    return result_folder(S3Uri(BUCKET, f"{PREFIX}/_modelslab/ledger"), S3Uri(BUCKET, _result_key(clip)))
+    """Where the ledger of a clip is."""
+    return result_folder(S3Uri(BUCKET, f"{PREFIX}/_modelslab/ledger"), S3Uri(BUCKET, _key_of(clip)))
 
 
-def _result_key(clip: str) -> str:
+def _key_of(clip: str) -> str:
+    """Where a clip's result lands."""
     return f"{PREFIX}/{DAG_ID}/{TASK_ID}/{clip}.mp4"
 
 
@@ -98,8 +99,8 @@ def _objects(s3: S3Client) -> list[str]:
 def _check_objects(findings: Findings, clip: Clip, jobs: Sequence[Job], objects: Iterable[str], s3: S3Client) -> None:
     """Exactly one object and its sidecar, which tell of each other, of the clip's own job and of what XCom says."""
     name = clip.plan.name
-    key = _result_key(name)
-    mine = sorted(found for found in objects if found.startswith(f"{PREFIX}/{DAG_ID}/{TASK_ID}/{name}"))
+    key = _key_of(name)
+    mine = sorted(found for found in objects if found.startswith(key.removesuffix(".mp4")))
     if key not in mine:
         good = [str(job["id"]) for job in jobs if job["status"] == "success"]
         findings.wrong.append(f"{name}: nothing landed")
@@ -129,16 +130,17 @@ def _check_bills(
     journal: Sequence[Job],
 ) -> None:
     """Every job beyond the clip's first has to follow on one that the endpoint itself failed or lost."""
-    for later, job in jobs[1:]:
-        before = [(number, other) for number, other in jobs if other["id"] < job["id"]]
-        good = [(number, other) for number, other in before if not _came_to_nothing(number, other, ledger)]
+    for number, job in jobs[1:]:
+        before = [(n, other) for n, other in jobs if other["id"] < job["id"]]
+        good = [(n, other) for n, other in before if not _came_to_nothing(n, other, ledger)]
         if not good:
-            findings.resubmitted_after_failure.append(f"{clip}: job {job['id']}, submission {later}")
+            findings.resubmitted_after_failure.append(f"{clip}: job {job['id']}, submission {number}")
             continue
-        told = [_evidence(clip, number, other, ledger, journal) if number != later else {} for number, other in good]
-        number, other = good[-1]
+        told = [_evidence(clip, n, other, ledger, journal) if n != number else {} for n, other in good]
+        earlier, other = good[-1]
         evidence = told[-1] if all(told) else {}
-        findings.duplicates.append(Duplicate(clip, f"job {other['id']}, submission {number}", str(job["id"]), evidence))
+        told_of = f"job {other['id']}, submission {earlier}"
+        findings.duplicates.append(Duplicate(clip, told_of, str(job["id"]), evidence))
 
 
 def _came_to_nothing(number: int, job: Job, ledger: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -152,7 +154,7 @@ def _came_to_nothing(number: int, job: Job, ledger: Mapping[str, Mapping[str, An
 def _evidence(
     clip: str, number: int, job: Job, ledger: Mapping[str, Mapping[str, Any]], journal: Sequence[Job]
 ) -> dict[str, Any]:
-    """Why nobody knew the job's id: its submission has a claim and no job; an answer was lost or a process killed."""
+    """Why nobody knew the job's id: it has a claim and no job entry, and an answer was lost or a process killed."""
     entries = sorted(name for name in ledger if number_of(name) == number)
     claim = ledger.get(entry_name(number, Entry.CLAIM), {})
     if not claim or entry_name(number, Entry.JOB) in entries:

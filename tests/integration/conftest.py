@@ -1,11 +1,11 @@
-"""The S3 servers that tests of storage and ledgers run against: moto always, Ceph's gateway where it is asked for."""
+"""The real S3 servers that tests of storage and ledgers run against: moto, and Ceph's gateway where it is wanted."""
 
 from __future__ import annotations
 
 import os
 import secrets
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -42,3 +42,13 @@ def any_bucket(any_s3: S3Client) -> str:
     name = f"test-{secrets.token_hex(6)}"
     any_s3.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture
+def small_pages(s3: S3Client) -> None:
+    """Every listing takes several pages."""
+
+    def limit(params: dict[str, Any], **_: Any) -> None:
+        params["MaxKeys"] = 2
+
+    s3.meta.events.register("provide-client-params.s3.ListObjectsV2", limit)

@@ -1,4 +1,4 @@
-"""Attempts at the same task at once, each with a client of its own, in threads or in processes."""
+"""Attempts at the same result at once, each with a client of its own, in threads or in processes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import boto3
 
-from airflow_provider_modelslab.storage.ledger import Fingerprint, LedgerPolicy
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
+from airflow_provider_modelslab.ledger.model import Submission
+from airflow_provider_modelslab.ledger.service import Ledger
+from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.profile import S3Profile
-from airflow_provider_modelslab.storage.purchase import Attempt, Ledger, Purchase, Send
 from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.support.paid_jobs import FakeCaller, paid_job
 from tests.support.s3 import S3Server
 
 if TYPE_CHECKING:
@@ -54,25 +55,20 @@ class Place:
 
 
 def attempt(s3: S3Client, folder: S3Uri, submit: Callable[[], str], all_ready: Callable[[], object]) -> str:
-    """One attempt at the task whose ledger is ``folder``; the id of the job that it ends with.
+    """One attempt at the result whose ledger is ``folder``; the id of the job that it ends with.
 
     :param all_ready: waits until every attempt has seen that nothing was submitted, and is about to claim.
 
-    It looks at claims of others more often than it would, only so that the test ends sooner.
+    It polls the claims of others more often than it would, only so that the test ends sooner.
     """
     ledger = Ledger(S3LedgerStore(s3, folder), sleep=lambda seconds: time.sleep(min(seconds, 0.2)))
-
-    def prepare() -> Send:
-        all_ready()
-        return lambda take: (Job(submit(), "conn", submitted_at=time.time()), None)
-
-    found = ledger.acquire(
-        Fingerprint("request", "source"),
-        LedgerPolicy(),
-        Attempt(),
-        prepare,
+    job = paid_job(
+        ledger,
+        lambda number: (Job(submit(), "conn", submitted_at=time.time()), None),
+        caller=FakeCaller(on_confirm=all_ready),
     )
-    assert isinstance(found, Purchase)
+    found = job.acquire()
+    assert isinstance(found, Submission)
     return found.job.job_id
 
 

@@ -1,10 +1,11 @@
-"""A small world for the ledger: attempts that run its real code over a store in memory and a vendor that bills.
+"""A small world for paid jobs: attempts that run the real sequence over a store in memory and a vendor that bills.
 
-What was billed, and what went wrong where, is kept apart from the ledger, so that its words are checked against facts.
+What was billed, and what went wrong where, is kept apart from the ledger, so its entries are checked against facts.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,28 +19,45 @@ from airflow_provider_modelslab.api.errors import (
     StorageConfigurationError,
     SubmissionUnknownError,
 )
-from airflow_provider_modelslab.storage.ledger import Entry, Fingerprint, LedgerPolicy, entry_name, stale_take
-from airflow_provider_modelslab.storage.ledger_stores import MemoryLedgerStore
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.ledger.attempt import AttemptId
+from airflow_provider_modelslab.ledger.model import (
+    Entry,
+    LedgerPolicy,
+    Stored,
+    entry_name,
+    last_submission,
+    number_of,
+    stale_submission,
+)
+from airflow_provider_modelslab.ledger.service import Ledger
+from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore
 from airflow_provider_modelslab.storage.manifest import Job
-from airflow_provider_modelslab.storage.purchase import Attempt, Landed, Ledger
 from tests.support.explorer import Actor, Stage
+from tests.support.paid_jobs import FakeHook, paid_job
 
-__all__ = ["LEASE", "OUTCOMES", "Submission", "World"]
+__all__ = ["LEASE", "OUTCOMES", "RUN", "Billed", "World"]
 
 LEASE = 1000.0
 OUTCOMES = ("done", "answer lost", "refused", "job fails", "job lost", "fails at once")
 """What can become of a submission; the first five are the vendor's, the last is a job that the answer says failed."""
 
-_FINGERPRINT = Fingerprint("request", "source")
+RUN = "run 1"
 
 
 @dataclass
-class Submission:
-    """What the vendor knows of one."""
+class Billed:
+    """What the vendor knows of one submission.
 
-    take: int
+    :param run: of the attempt that sent it.
+    :param passed_over: submissions that this attempt had seen, not yet landed, before it sent this one.
+    """
+
+    number: int
     outcome: str
     job_id: str
+    run: str
+    passed_over: frozenset[int]
 
     @property
     def accepted(self) -> bool:
@@ -51,6 +69,7 @@ class World:
     """The stage's ledger, vendor and attempts.
 
     :param choose: picks a number below its argument: for answers of the vendor, and of the store.
+    :param runs: the Dag runs whose attempts want the result.
     :param outcomes: what may become of submissions.
     :param uncertain: how many submissions may end in any of these; later ones are done.
     :param store_faults: how many calls of the store may fail.
@@ -62,6 +81,7 @@ class World:
         policy: LedgerPolicy,
         choose: Callable[[int], int],
         *,
+        runs: Collection[str] = (RUN,),
         outcomes: tuple[str, ...] = OUTCOMES,
         uncertain: int = 1,
         store_faults: int = 0,
@@ -69,41 +89,46 @@ class World:
         self.stage = stage
         self.policy = policy
         self.choose = choose
+        self.runs = sorted(set(runs))
         self.outcomes = outcomes
         self.uncertain = uncertain
         self.store_faults = store_faults
         self.faulted = False
         self.store = MemoryLedgerStore()
-        self.submissions: list[Submission] = []
+        self.billed: list[Billed] = []
         self.excuses: dict[int, str] = {}
+        self._seen: dict[str, set[int]] = defaultdict(set)
 
     # -- the attempts' side ---------------------------------------------------------------------------------------
 
-    def enter(self, name: str, *, try_number: int = 1, first_try: int = 1) -> Actor:
+    def enter(self, name: str, *, run: str = RUN, try_number: int = 1, first_try: int = 1) -> Actor:
         """Start an attempt."""
-        return self.stage.enter(name, lambda: self._attempt(Attempt(try_number, first_try, LEASE)))
+        attempt = AttemptId("dag", "task", run, -1, try_number, first_try)
+        return self.stage.enter(name, lambda: self._attempt(name, attempt))
 
-    def _attempt(self, attempt: Attempt) -> str:
-        """What the operator does: acquire, look, land; the id of the job whose result it returns."""
+    def _attempt(self, name: str, attempt: AttemptId) -> str:
+        """What the operator does: acquire, wait, land; the id of the job whose result it returns."""
         ledger = Ledger(self, clock=lambda: self.stage.clock, sleep=self._sleep, is_dead=self._is_dead)
+        hook = FakeHook(partial(self._submit, name, attempt.run_id), lease=LEASE)
+        job = paid_job(ledger, hook, policy=self.policy, attempt=attempt)
         while True:
-            found = ledger.acquire(_FINGERPRINT, self.policy, attempt, lambda: self._send)
-            if isinstance(found, Landed):
+            found = job.acquire()
+            if isinstance(found, Stored):
                 return str(found.manifest["job_id"])
             job_id = found.job.job_id
-            end = self.stage.effect(f"look at {job_id}", partial(self._outcome, job_id))
+            end = self.stage.effect(f"poll {job_id}", partial(self._outcome, job_id))
             if end == "done":
-                ledger.landed(found.take, {"job_id": job_id})
-                return job_id
+                return str(job.land(found, Finished(job_id, ("https://h/a.mp4",)))["job_id"])
             kind = JobFailedError if end == "job fails" else JobLostError
             error: ModelsLabError = kind(end, job_id=job_id)
-            ledger.failed(found.take, error)
-            if not found.resumed:
+            if not job.close(found, error):
                 raise error
 
-    def _send(self, take: int) -> tuple[Job, None]:
-        sent = self.stage.effect(f"request {take} leaves", lambda: self._receive(take))
-        self.stage.effect(f"answer {take} arrives", lambda: None)
+    def _submit(self, name: str, run: str, number: int) -> tuple[Job, None]:
+        # What is under way when its sender is killed arrives all the same.
+        receive = partial(self._receive, number, run, frozenset(self._seen[name]))
+        sent = self.stage.effect(f"request {number} leaves", receive)
+        self.stage.effect(f"answer {number} arrives", lambda: None)
         if sent.outcome == "refused":
             raise RateLimitError("too many jobs")
         if sent.outcome == "answer lost":
@@ -116,21 +141,26 @@ class World:
         """Time stands still in a sleep: it passes only where somebody outlives a lease."""
         if seconds < 2:
             self.stage.effect("nap", lambda: None)
-        elif stale_take(self.store.entries, now=self.stage.clock, is_dead=self._is_dead) is None:
+        elif stale_submission(self.store.entries, now=self.stage.clock, is_dead=self._is_dead) is None:
             self.stage.wait()
         else:
             self.stage.effect("let arrive what is under way", lambda: self.stage.pass_time(0))
 
-    def _is_dead(self, owner: Mapping[str, Any]) -> bool:
-        return any(actor.name == owner["name"] and actor.provably_dead for actor in self.stage.actors)
+    def _is_dead(self, process: Mapping[str, Any]) -> bool:
+        return any(actor.name == process["name"] and actor.provably_dead for actor in self.stage.actors)
 
     # -- the store (a LedgerStore) ----------------------------------------------------------------------------------
 
     def load(self) -> dict[str, dict[str, Any]]:
         """All entries."""
+        running = self.stage.running
+        assert running is not None
+        seen = self._seen[running.name]
 
         def read() -> _Entries:
             self._maybe_fault("load fails", 2)
+            if self.takes_turns:
+                seen.update(number for number in self.numbers if not self.has(number, Entry.LANDED))
             return _Entries(self.store.load())
 
         return self.stage.look("load", read)
@@ -169,114 +199,157 @@ class World:
 
     # -- the vendor's side ------------------------------------------------------------------------------------------
 
-    def _receive(self, take: int) -> Submission:
-        number = len(self.submissions)
-        outcome = self.outcomes[self.choose(len(self.outcomes))] if number < self.uncertain else "done"
+    def _receive(self, number: int, run: str, seen: frozenset[int]) -> Billed:
+        count = len(self.billed)
+        outcome = self.outcomes[self.choose(len(self.outcomes))] if count < self.uncertain else "done"
         if outcome == "answer lost":
-            self.excuses[take] = outcome
-        sent = Submission(take, outcome, f"job{number + 1}")
-        self.submissions.append(sent)
+            self.excuses[number] = outcome
+        sent = Billed(number, outcome, f"job{count + 1}", run, seen - {number})
+        self.billed.append(sent)
         return sent
 
     def _outcome(self, job_id: str) -> str:
-        return next(sent.outcome for sent in self.submissions if sent.job_id == job_id)
+        return next(sent.outcome for sent in self.billed if sent.job_id == job_id)
 
     # -- faults that the stage plays -----------------------------------------------------------------------------------
 
     def kill(self, actor: Actor, *, provably: bool, under_way: bool = False) -> None:
-        """Kill an attempt; a take that it has sent without its id being written or under way is excused."""
-        sent = [s.take for s in self.submissions]
-        for take in self._open_takes_of(actor):
-            leaves = under_way and actor.before == f"request {take} leaves"
-            writes = under_way and actor.before == f"create {entry_name(take, Entry.JOB)}"
-            if (take in sent and not writes) or leaves:
-                self.excuses[take] = "killed"
+        """Kill an attempt; a submission that it has sent without its job being written or under way is excused."""
+        sent = [one.number for one in self.billed]
+        for number in self._open_numbers_of(actor):
+            leaves = under_way and actor.before == f"request {number} leaves"
+            writes = under_way and actor.before == f"create {entry_name(number, Entry.JOB)}"
+            if (number in sent and not writes) or leaves:
+                self.excuses[number] = "killed"
         self.stage.kill(actor, provably=provably, under_way=under_way)
 
     def stall(self, sleeper: Actor) -> None:
-        """Everybody but ``sleeper`` makes no step for longer than any lease; the takes they are at are excused."""
+        """Everybody but ``sleeper`` makes no step for longer than any lease; what they were submitting is excused."""
         for actor in self.stage.actors:
             if actor is not sleeper:
-                self.excuses.update(dict.fromkeys(self._open_takes_of(actor), "outlived its lease"))
+                self.excuses.update(dict.fromkeys(self._open_numbers_of(actor), "outlived its lease"))
         self.stage.pass_time(2 * LEASE)
         self.stage.go(sleeper)
 
-    def _open_takes_of(self, actor: Actor) -> list[int]:
-        claims = {take: self.store.entries.get(entry_name(take, Entry.CLAIM), {}) for take in self.open_takes}
-        return [take for take, claim in claims.items() if claim.get("owner") == {"name": actor.name}]
+    def _open_numbers_of(self, actor: Actor) -> list[int]:
+        claims = {number: self.store.entries.get(entry_name(number, Entry.CLAIM), {}) for number in self.open_numbers}
+        return [number for number, claim in claims.items() if claim.get("process") == {"name": actor.name}]
 
     # -- what is asked of it ------------------------------------------------------------------------------------------
 
-    def has(self, take: int, *kinds: Entry) -> bool:
+    def has(self, number: int, *kinds: Entry) -> bool:
         """Whether the ledger has an entry of any of these kinds."""
-        return any(entry_name(take, kind) in self.store.entries for kind in kinds)
+        return any(entry_name(number, kind) in self.store.entries for kind in kinds)
 
     @property
-    def takes(self) -> list[int]:
-        """All that were claimed."""
-        return sorted({int(name[:4]) for name in self.store.entries})
+    def numbers(self) -> list[int]:
+        """All submissions that were claimed."""
+        return sorted({number_of(name) for name in self.store.entries})
 
     @property
-    def open_takes(self) -> list[int]:
+    def open_numbers(self) -> list[int]:
         """Those claimed of which nothing else is known than, perhaps, that it is not known."""
-        return [t for t in self.takes if not self.has(t, Entry.JOB, Entry.LANDED, Entry.FAILED, Entry.RELEASED)]
+        return [n for n in self.numbers if not self.has(n, Entry.JOB, Entry.LANDED, Entry.FAILED, Entry.RELEASED)]
 
     @property
-    def paid(self) -> list[Submission]:
+    def paid(self) -> list[Billed]:
         """Accepted, and not known to have come to nothing."""
-        return [s for s in self.submissions if s.accepted and not self.has(s.take, Entry.FAILED, Entry.RELEASED)]
+        return [s for s in self.billed if s.accepted and not self.has(s.number, Entry.FAILED, Entry.RELEASED)]
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether each run pays for a result of its own once that of the run before has landed."""
+        return self.policy.reuse == "run" and len(self.runs) > 1
+
+    def is_served(self, run: str) -> bool:
+        """Whether the ledger has a result that was claimed by, or waited for by, this run."""
+        mark = entry_name(0, Entry.ATTACHED, AttemptId("dag", "task", run)).partition("-")[2]
+        return any(
+            self.store.entries[entry_name(number, Entry.CLAIM)]["attempt"]["run_id"] == run
+            or f"{number:04d}-{mark}" in self.store.entries
+            for number in self.numbers
+            if self.has(number, Entry.LANDED)
+        )
 
     def state(self) -> Hashable:
         """All that what follows depends on, and all that the checks look at."""
-        sent = tuple((s.take, s.outcome) for s in self.submissions)
+        billed = tuple((s.number, s.outcome, s.run, s.passed_over) for s in self.billed)
         excuses = tuple(sorted(self.excuses.items()))
-        return self.stage.state(), repr(_Entries(self.store.entries)), sent, excuses, self.store_faults
+        seen = tuple(tuple(sorted(self._seen[actor.name])) for actor in self.stage.actors if actor.live)
+        return self.stage.state(), repr(_Entries(self.store.entries)), billed, excuses, seen, self.store_faults
 
     def check(self) -> None:
         """What must hold at every moment."""
-        sent = [s.take for s in self.submissions]
-        assert len(sent) == len(set(sent)), "a take was submitted twice"
-        for one in self.submissions:
-            assert not (one.accepted and self.has(one.take, Entry.RELEASED)), "what was accepted counts as refused"
-            assert self.has(one.take, Entry.CLAIM), "submitted without a claim"
-        paid = self.paid
-        if self.policy.on_unknown_submission == "fail":
-            assert len(paid) <= 1, "paid twice"
-        for one in sorted(paid, key=lambda s: s.take)[:-1]:
-            assert one.take in self.excuses, "paid again although the id was, or was about to be, in the ledger"
+        sent = [s.number for s in self.billed]
+        assert len(sent) == len(set(sent)), "a submission was sent twice"
+        for one in self.billed:
+            assert not (one.accepted and self.has(one.number, Entry.RELEASED)), "what was accepted counts as refused"
+            assert self.has(one.number, Entry.CLAIM), "submitted without a claim"
+        for before, one in self._paid_again():
+            told = f"submission {one.number} of {one.run} although {before.number} of {before.run} was good"
+            assert self.policy.on_unknown_submission == "resubmit", f"paid twice: {told}"
+            assert before.number in self.excuses, f"its job was, or was about to be, in the ledger: {told}"
+
+    def _paid_again(self) -> list[tuple[Billed, Billed]]:
+        """Each submission that paid for a result, and one before it that had paid for the same one."""
+        paid = sorted(self.paid, key=lambda s: s.number)
+        return [
+            (before, one)
+            for n, one in enumerate(paid)
+            for before in paid[:n]
+            if not self.takes_turns or before.run == one.run or before.number in one.passed_over
+        ]
 
     def check_end(self) -> str:
-        """What later attempts must find when all is over: one that sees it through, and one after it.
+        """What later attempts must find when all is over: one of each run that sees it through, and one after it.
 
-        :return: ``"unknown"`` where a person is asked, ``"paid twice"``, or ``"landed"``.
+        :return: ``"unknown"`` where a person is asked, ``"paid twice"``, ``"one each"`` where each run paid for a
+            result of its own, or ``"landed"``.
         """
-        expected_unknown = bool(self.open_takes) and self.policy.on_unknown_submission == "fail"
-        for take in self.open_takes:
-            assert self._may_be_open(take), (
-                f"take {take} has no outcome, although nothing kept its owner from writing it"
+        for number in self.open_numbers:
+            assert self._may_be_open(number), (
+                f"submission {number} has no outcome, although nothing kept its process from writing it"
             )
         self.uncertain = self.store_faults = 0
-        last = self.run_alone("last")
-        if expected_unknown:
-            assert isinstance(last, SubmissionUnknownError), "a submission of unknown outcome was passed over"
-            return "unknown"
-        assert isinstance(last, str), f"the last attempt ended with {last!r}"
-        done = {s.job_id for s in self.paid if s.outcome in {"done", "answer lost"}}
-        assert last in done, "the result is of a job that was not paid for"
-        before = len(self.submissions)
-        assert self.run_alone("afterwards") == last, "another result than before"
-        assert len(self.submissions) == before, "a landed task was submitted again"
-        return "paid twice" if len(self.paid) > 1 else "landed"
+        for run in self.runs[:: -1 if len(self.runs) > 1 and self.choose(2) else 1]:
+            before = len(self.billed)
+            expected = self._expected_of(run)
+            last = self.run_alone(f"last of {run}", run=run)
+            if expected == "unknown":
+                assert isinstance(last, SubmissionUnknownError), "a submission of unknown outcome was passed over"
+                return "unknown"
+            assert isinstance(last, str), f"the last attempt of {run} ended with {last!r}"
+            done = {s.job_id for s in self.paid if s.outcome in {"done", "answer lost"}}
+            assert last in done, "the result is of a job that was not paid for"
+            if expected == "stored":
+                assert len(self.billed) == before, "a stored result was paid for again"
+            if expected == "new":
+                assert len(self.billed) == before + 1, "the run did not get a result of its own"
+            before = len(self.billed)
+            assert self.run_alone(f"afterwards of {run}", run=run) == last, "another result than before"
+            assert len(self.billed) == before, "a landed result was paid for again"
+        if self._paid_again():
+            return "paid twice"
+        return "one each" if len(self.paid) > 1 else "landed"
 
-    def _may_be_open(self, take: int) -> bool:
-        owner = self.store.entries[entry_name(take, Entry.CLAIM)]["owner"]["name"]
-        killed = any(actor.killed for actor in self.stage.actors if actor.name == owner)
-        lost = any(sent.take == take and sent.outcome == "answer lost" for sent in self.submissions)
+    def _expected_of(self, run: str) -> str:
+        """What an attempt of a run finds: ``"stored"``, ``"unknown"``, ``"new"``, or ``""`` for any other case."""
+        landed = [number for number in self.numbers if self.has(number, Entry.LANDED)]
+        if landed and (self.policy.reuse == "always" or self.is_served(run)):
+            return "stored"
+        if self.open_numbers and self.policy.on_unknown_submission == "fail":
+            return "unknown"
+        return "new" if landed and last_submission(self.store.entries) in landed else ""
+
+    def _may_be_open(self, number: int) -> bool:
+        claimer = self.store.entries[entry_name(number, Entry.CLAIM)]["process"]["name"]
+        killed = any(actor.killed for actor in self.stage.actors if actor.name == claimer)
+        lost = any(sent.number == number and sent.outcome == "answer lost" for sent in self.billed)
         return killed or lost or self.faulted
 
-    def run_alone(self, name: str) -> Any:
+    def run_alone(self, name: str, *, run: str = RUN) -> Any:
         """An attempt that nothing disturbs; what it returned or raised."""
-        actor = self.enter(name, try_number=9)
+        actor = self.enter(name, run=run, try_number=9)
         for _ in range(100):
             if actor.done:
                 self.check()
@@ -291,9 +364,9 @@ class _Entries(dict[str, dict[str, Any]]):
     """Entries that are shown by their names, and claims by when they end: what else they hold follows from that."""
 
     def __repr__(self) -> str:
-        shown = [f"{name}@{entry.get('expires_at', '')}{_owner(entry)}" for name, entry in sorted(self.items())]
+        shown = [f"{name}@{entry.get('expires_at', '')}{_by(entry)}" for name, entry in sorted(self.items())]
         return ",".join(shown) or "nothing"
 
 
-def _owner(entry: Mapping[str, Any]) -> str:
-    return str((entry.get("owner") or {}).get("name") or entry.get("job_id") or "")
+def _by(entry: Mapping[str, Any]) -> str:
+    return str((entry.get("process") or {}).get("name") or entry.get("job_id") or "")

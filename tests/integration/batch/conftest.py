@@ -34,16 +34,6 @@ def put(s3: S3Client, bucket: str) -> Put:
     return put
 
 
-@pytest.fixture
-def small_pages(s3: S3Client) -> None:
-    """Every listing takes several pages."""
-
-    def limit(params: dict[str, Any], **_: Any) -> None:
-        params["MaxKeys"] = 2
-
-    s3.meta.events.register("provide-client-params.s3.ListObjectsV2", limit)
-
-
 @contextmanager
 def counted(s3: S3Client) -> Iterator[list[str]]:
     """The operations that are called within the block."""

@@ -1,4 +1,4 @@
-"""Sixteen attempts at the same task in the same instant, on real S3 servers: one submission, one job for all."""
+"""Sixteen attempts at the same result in the same instant, on real S3 servers: one submission, one job for all."""
 
 from __future__ import annotations
 

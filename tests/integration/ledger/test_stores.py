@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore, honours_conditional_puts
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.s3 import S3Server, keys_of, refusing
 
@@ -34,7 +34,7 @@ def store(any_s3: S3Client, folder: S3Uri) -> S3LedgerStore:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_modelslab.storage.ledger_stores.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("airflow_provider_modelslab.ledger.stores.time.sleep", lambda seconds: None)
 
 
 def without_token(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -1,10 +1,11 @@
-"""The ledger under every interleaving of two attempts, with crashes between any two effects.
+"""The paying sequence under every interleaving of two attempts, with crashes between any two effects.
 
-What runs is the real ``Ledger`` (``acquire``, and the notes after it) over a store in memory, and a vendor that bills.
-An *effect* is a look at the store, the creation of an entry, a request leaving, its answer arriving, a look at the job,
-a sleep. Two attempts, alike, start at the same time; a third follows when they are over, undisturbed, and one after it.
+What runs is the real ``PaidJob`` (``acquire``, ``land``, ``close``) and its ledger, over a store in memory and a vendor
+that bills. An *effect* is a read of the store, the creation of an entry, a request leaving, its answer arriving, a poll
+of the job, a sleep. Two attempts, alike, start at the same time: both of one Dag run, or each of its own. When they are
+over, one more of each run follows undisturbed, and another one after it.
 
-Covered, each run by its budget: every order of effects; kill -9 before any effect, with the owner known to be dead or
+Covered, each run by its budget: every order of effects; kill -9 before any effect, with the process known to be dead or
 not, and with the effect it stood before still on the wire and arriving at any later moment before the clock moves; for
 the first submission each of: done, answer lost, refused, the job fails, the job is lost, the answer says that it failed
 (where two faults meet: for the first two, done or answer lost); everybody but one standing still for longer than the
@@ -21,6 +22,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -28,12 +30,16 @@ from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from airflow_provider_modelslab.storage import purchase
-from airflow_provider_modelslab.storage.ledger import LedgerPolicy
+from airflow_provider_modelslab.jobs import paid_job, timing
+from airflow_provider_modelslab.ledger import service
+from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from tests.support.explorer import Choices, Seen, Stage, acting, explore
-from tests.support.ledger_world import World
+from tests.support.ledger_world import RUN, World
 
-Word = Literal["fail", "resubmit"]
+Answer = Literal["fail", "resubmit"]
+Reused = Literal["run", "always"]
+
+TWO_RUNS = (RUN, "run 2")
 
 FEW = {"outcomes": ("done", "answer lost"), "uncertain": 2}
 BUDGETS: list[dict[str, Any]] = [
@@ -44,22 +50,35 @@ BUDGETS: list[dict[str, Any]] = [
     {"kills": 1, "stalls": 1, **FEW},
     {"kills": 1, "store_faults": 1, **FEW},
 ]
+BUDGETS_OF_TWO_RUNS: list[tuple[Reused, dict[str, Any]]] = [
+    ("run", {"kills": 1}),
+    ("run", {"stalls": 1}),
+    ("run", {"store_faults": 1}),
+    ("run", {"uncertain": 2}),
+    ("always", {"kills": 1}),
+    ("always", {"uncertain": 2}),
+]
 
-pytestmark = pytest.mark.usefixtures("owners_by_name")
+pytestmark = pytest.mark.usefixtures("one_process")
 
 
 @pytest.fixture(scope="module")
-def owners_by_name() -> Iterator[None]:
-    """Claims name the attempt, since all attempts are one process. And no log: it would take most of the time."""
+def one_process() -> Iterator[None]:
+    """Claims name the attempt, since all attempts are one process; no log, which would take most of the time.
+
+    The world is a thousand seconds or so old, so no job has outlived its result.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(purchase.log, "disabled", True)
-        patch.setattr(purchase, "describe_owner", lambda: {"name": acting()})
+        for module in (service, paid_job):
+            patch.setattr(module.log, "disabled", True)
+        patch.setattr(service, "describe_process", lambda: {"name": acting()})
+        patch.setattr(timing, "time", SimpleNamespace(time=lambda: Stage(Seen()).clock))
         yield
 
 
-def play(choices: Choices, stage: Stage, world: World, *, kills: int, stalls: int) -> str | None:
+def play(choices: Choices, stage: Stage, world: World, *, runs: tuple[str, str], kills: int, stalls: int) -> str | None:
     """One run of two attempts: its end, or ``None`` where it came to a state that an earlier run has met."""
-    attempts = [world.enter("A"), world.enter("B")]
+    attempts = [world.enter(name, run=run) for name, run in zip("AB", runs, strict=True)]
     while True:
         if not choices.repeating:  # else an earlier run has looked at this
             world.check()
@@ -67,7 +86,7 @@ def play(choices: Choices, stage: Stage, world: World, *, kills: int, stalls: in
                 return None
         moves: list[tuple[Callable[[], None], int, int]] = []
         awake, asleep = stage.awake(), stage.asleep()
-        if not world.takes and attempts[0].live:
+        if not world.numbers and attempts[0].live:
             # The two are alike: what follows when B claims first is the mirror image of what follows when A does.
             awake = [actor for actor in awake if actor is attempts[0] or not actor.before.startswith("create")]
         moves += [(partial(stage.go, actor), 0, 0) for actor in awake]
@@ -78,7 +97,7 @@ def play(choices: Choices, stage: Stage, world: World, *, kills: int, stalls: in
         if kills:
             for actor in (actor for actor in attempts if actor.live):
                 ways = [True, False] if actor.before.startswith(("create", "request")) else [False]
-                if actor is attempts[0] and not world.takes:
+                if actor is attempts[0] and not world.numbers:
                     ways.remove(False)  # the mirror image, again
                 for provably in (False, True):
                     moves += [(partial(world.kill, actor, provably=provably, under_way=way), 1, 0) for way in ways]
@@ -91,7 +110,12 @@ def play(choices: Choices, stage: Stage, world: World, *, kills: int, stalls: in
 
 
 def explore_all(
-    policy: LedgerPolicy, *, kills: int = 0, stalls: int = 0, **of_the_world: Any
+    policy: LedgerPolicy,
+    *,
+    runs: tuple[str, str] = (RUN, RUN),
+    kills: int = 0,
+    stalls: int = 0,
+    **of_the_world: Any,
 ) -> tuple[int, Counter[str]]:
     """Every run within these budgets: how many there were, and how many had which end."""
     seen = Seen()
@@ -99,9 +123,9 @@ def explore_all(
 
     def run(choices: Choices) -> None:
         stage = Stage(seen)
-        world = World(stage, policy, choices.choose, **of_the_world)
+        world = World(stage, policy, choices.choose, runs=runs, **of_the_world)
         try:
-            end = play(choices, stage, world, kills=kills, stalls=stalls)
+            end = play(choices, stage, world, runs=runs, kills=kills, stalls=stalls)
         except AssertionError as error:
             error.add_note("\n".join(stage.trace))
             raise
@@ -118,13 +142,34 @@ def explore_all(
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda b: "-".join(b))
-@pytest.mark.parametrize("word", ["fail", "resubmit"])
-def test_every_run_of_two_attempts(word: Word, budget: dict[str, Any]) -> None:
-    executions, ends = explore_all(LedgerPolicy(on_unknown_submission=word), **budget)
+@pytest.mark.parametrize("answer", ["fail", "resubmit"])
+def test_every_run_of_two_attempts(answer: Answer, budget: dict[str, Any]) -> None:
+    executions, ends = explore_all(LedgerPolicy(on_unknown_submission=answer), **budget)
     assert executions > 1500
     # That the worst was among them: with "fail" a person is asked, with "resubmit" something was paid twice.
-    assert ends["unknown" if word == "fail" else "paid twice"] > 0
+    assert ends["unknown" if answer == "fail" else "paid twice"] > 0
     assert ends["landed"] > 0
+
+
+@pytest.mark.parametrize(
+    ("reuse", "budget"), BUDGETS_OF_TWO_RUNS, ids=lambda v: v if isinstance(v, str) else "-".join(v)
+)
+@pytest.mark.parametrize("answer", ["fail", "resubmit"])
+def test_every_run_of_attempts_of_two_dag_runs(answer: Answer, reuse: Reused, budget: dict[str, Any]) -> None:
+    """Who has seen a submission before it landed never pays for another one, unless that came to nothing."""
+    executions, ends = explore_all(LedgerPolicy(reuse, on_unknown_submission=answer), runs=TWO_RUNS, **budget)
+    assert executions > 1000
+    assert ends["unknown" if answer == "fail" else "paid twice"] > 0
+    assert ends["landed"] > 0
+    assert bool(ends["one each"]) is (reuse == "run")
+
+
+@pytest.mark.parametrize(("reuse", "paid"), [("run", 2), ("always", 1)])
+def test_after_it_has_landed_another_dag_run_pays_once_more_or_never(reuse: Reused, paid: int) -> None:
+    world = World(Stage(Seen()), LedgerPolicy(reuse), lambda count: 0, runs=TWO_RUNS)
+    jobs = [world.run_alone(f"{number} of {run}", run=run) for number in (1, 2) for run in TWO_RUNS]
+    assert [one.run for one in world.billed] == list(TWO_RUNS)[:paid]
+    assert jobs == ["job1", *[f"job{paid}"] * 3]
 
 
 def test_without_a_fault_there_is_one_payment_and_one_result() -> None:
@@ -134,7 +179,7 @@ def test_without_a_fault_there_is_one_payment_and_one_result() -> None:
 
 
 class ManyAttempts(RuleBasedStateMachine):
-    """Up to four attempts at a time, new ones whenever a task is cleared, and faults without a budget."""
+    """Up to four attempts of two Dag runs at a time, new ones whenever one is cleared, and faults without a budget."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,19 +187,29 @@ class ManyAttempts(RuleBasedStateMachine):
         self.tries = 0
         self.pick = 0
 
-    @initialize(word=st.sampled_from(["fail", "resubmit"]), store_faults=st.integers(0, 2))
-    def begin(self, word: Word, store_faults: int) -> None:
-        policy = LedgerPolicy(on_unknown_submission=word)
-        self.world = World(self.stage, policy, lambda count: self.pick % count, uncertain=99, store_faults=store_faults)
-        for _ in range(3):
-            self.clear()
+    @initialize(
+        answer=st.sampled_from(["fail", "resubmit"]),
+        reuse=st.sampled_from(["run", "always"]),
+        store_faults=st.integers(0, 2),
+    )
+    def begin(self, answer: Answer, reuse: Reused, store_faults: int) -> None:
+        self.world = World(
+            self.stage,
+            LedgerPolicy(reuse, on_unknown_submission=answer),
+            lambda count: self.pick % count,
+            runs=TWO_RUNS,
+            uncertain=99,
+            store_faults=store_faults,
+        )
+        for run in (*TWO_RUNS, RUN):
+            self.clear(run)
 
-    @rule()
-    def clear(self) -> None:
+    @rule(run=st.sampled_from(TWO_RUNS))
+    def clear(self, run: str) -> None:
         """The task is cleared, or a second worker starts it."""
         assume(sum(actor.live for actor in self.stage.actors) < 4)
         self.tries += 1
-        self.world.enter(f"try {self.tries}", try_number=self.tries, first_try=self.tries)
+        self.world.enter(f"try {self.tries}", run=run, try_number=self.tries, first_try=self.tries)
 
     @rule(number=st.integers(0, 3), steps=st.integers(1, 4), pick=st.integers(0, 11))
     def go(self, number: int, steps: int, pick: int) -> None:
@@ -210,5 +265,5 @@ class ManyAttempts(RuleBasedStateMachine):
             self.stage.clear()
 
 
-TestManyAttempts = pytest.mark.usefixtures("owners_by_name")(ManyAttempts.TestCase)
+TestManyAttempts = pytest.mark.usefixtures("one_process")(ManyAttempts.TestCase)
 ManyAttempts.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None, derandomize=True)

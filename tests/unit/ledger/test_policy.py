@@ -1,33 +1,29 @@
-"""What a person may say about paying again: by an argument, or by the conf of a run, where JSON says it."""
+"""What a person may choose."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.operators.task_ledger import policy_in_force
-from airflow_provider_modelslab.storage.ledger_policy import LedgerPolicy
+from airflow_provider_modelslab.ledger.model import LedgerPolicy
 
 
-def in_force(**said: Any) -> LedgerPolicy:
-    context = {"dag_run": SimpleNamespace(conf={"modelslab": said})}
-    return policy_in_force(LedgerPolicy(), cast("Any", context))
-
-
-def test_the_conf_of_a_run_goes_before_the_argument() -> None:
-    assert in_force(reuse_landed=False) == LedgerPolicy(reuse_landed=False)
-    assert in_force(on_changed_request="fail", submissions={}) == LedgerPolicy(on_changed_request="fail")
-
-
-@pytest.mark.parametrize("said", ["false", "true", "", 2, None, []])
-def test_only_true_and_false_say_whether_a_result_is_taken_again(said: object) -> None:
-    """The text ``"false"`` would count as true, and the person would get the old result without a word."""
-    with pytest.raises(ValueError, match=r"^reuse_landed: must be one of True, False; got "):
-        in_force(reuse_landed=said)
-
-
-def test_other_words_are_refused() -> None:
-    with pytest.raises(ValueError, match="on_changed_request: must be one of resubmit, fail; got 'stop'"):
-        in_force(on_changed_request="stop")
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("reuse", ["run", "always", "never"]),
+        ("on_changed_request", ["resubmit", "fail"]),
+        ("on_unknown_submission", ["fail", "resubmit"]),
+    ],
+)
+def test_a_policy_says_what_is_allowed(name: str, values: list[str]) -> None:
+    assert getattr(LedgerPolicy(), name) == values[0]
+    for value in values:
+        given: dict[str, Any] = {name: value}
+        assert getattr(LedgerPolicy(**given), name) == value
+    wrongs: list[object] = ["retry", "", None, True, False, []]
+    for wrong in wrongs:
+        given = {name: wrong}
+        with pytest.raises(ValueError, match=f"^{name}: "):
+            LedgerPolicy(**given)

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.storage import owner as owner_module
-from airflow_provider_modelslab.storage.owner import describe_owner, is_provably_dead
+from airflow_provider_modelslab.ledger import attempt
+from airflow_provider_modelslab.ledger.attempt import describe_process, is_provably_dead
 
 _CHILD = """
 import json, sys
-from airflow_provider_modelslab.storage.owner import describe_owner
-print(json.dumps(describe_owner()), flush=True)
+from airflow_provider_modelslab.ledger.attempt import describe_process
+print(json.dumps(describe_process()), flush=True)
 sys.stdin.read()
 """
 
@@ -36,16 +36,16 @@ def child() -> Iterator[subprocess.Popen[str]]:
 
 def said_by(process: subprocess.Popen[str]) -> dict[str, Any]:
     assert process.stdout is not None
-    owner: dict[str, Any] = json.loads(process.stdout.readline())
-    return owner
+    described: dict[str, Any] = json.loads(process.stdout.readline())
+    return described
 
 
 def test_this_process_is_not_dead() -> None:
-    assert not is_provably_dead(json.loads(json.dumps(describe_owner())))
+    assert not is_provably_dead(json.loads(json.dumps(describe_process())))
 
 
-def test_an_owner_is_named_anew_each_time() -> None:
-    first, second = describe_owner(), describe_owner()
+def test_a_process_has_another_token_each_time() -> None:
+    first, second = describe_process(), describe_process()
     assert first.pop("token") != second.pop("token")
     assert first == second
     assert first["pid"] == os.getpid()
@@ -56,25 +56,25 @@ def test_a_running_process_is_not_dead(child: subprocess.Popen[str]) -> None:
 
 
 def test_a_killed_process_is_dead_as_a_zombie_already(child: subprocess.Popen[str]) -> None:
-    owner = said_by(child)
+    described = said_by(child)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is not collected
     state = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0]
     assert state == "Z"
-    assert is_provably_dead(owner)
+    assert is_provably_dead(described)
     child.wait()
     assert not Path(f"/proc/{child.pid}").exists()
-    assert is_provably_dead(owner)
+    assert is_provably_dead(described)
 
 
-def test_another_process_with_the_same_id_is_not_the_owner(child: subprocess.Popen[str]) -> None:
-    owner = said_by(child)
-    assert is_provably_dead({**owner, "started": owner["started"] - 1})
+def test_another_process_with_the_same_id_is_not_the_one(child: subprocess.Popen[str]) -> None:
+    described = said_by(child)
+    assert is_provably_dead({**described, "started": described["started"] - 1})
 
 
 @pytest.mark.parametrize("name", ["host", "boot_id", "pid_namespace"])
 def test_nothing_is_known_of_another_place(name: str) -> None:
-    gone = {**describe_owner(), "pid": 2**22 + 1}  # above any process id of Linux
+    gone = {**describe_process(), "pid": 2**22 + 1}  # above any process id of Linux
     assert is_provably_dead(gone)
     assert not is_provably_dead({**gone, name: "elsewhere"})
     assert not is_provably_dead({key: value for key, value in gone.items() if key != name})
@@ -82,7 +82,7 @@ def test_nothing_is_known_of_another_place(name: str) -> None:
 
 @pytest.mark.parametrize("change", [{"pid": None}, {"pid": 0}, {"pid": -1}, {"pid": "7"}, {"started": None}])
 def test_nothing_is_known_without_id_and_start(change: dict[str, Any]) -> None:
-    assert not is_provably_dead({**describe_owner(), **change})
+    assert not is_provably_dead({**describe_process(), **change})
 
 
 def test_nothing_is_known_of_nobody() -> None:
@@ -90,15 +90,15 @@ def test_nothing_is_known_of_nobody() -> None:
 
 
 def test_a_process_that_proc_hides_is_not_dead(child: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    owner = said_by(child)
-    read = owner_module._read
-    monkeypatch.setattr(owner_module, "_read", lambda path: "" if path.name == "stat" else read(path))
-    assert not is_provably_dead(owner)  # hidepid of Linux, or no file handle left
+    described = said_by(child)
+    read = attempt._read
+    monkeypatch.setattr(attempt, "_read", lambda path: "" if path.name == "stat" else read(path))
+    assert not is_provably_dead(described)  # hidepid of Linux, or no file handle left
     child.kill()
     child.wait()
-    assert is_provably_dead(owner)
+    assert is_provably_dead(described)
 
 
 def test_nothing_is_known_without_a_process_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(owner_module, "_read", lambda path: "")
-    assert not is_provably_dead({**describe_owner(), "pid": 2**22 + 1, "started": 1})
+    monkeypatch.setattr(attempt, "_read", lambda path: "")
+    assert not is_provably_dead({**describe_process(), "pid": 2**22 + 1, "started": 1})

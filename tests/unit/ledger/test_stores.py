@@ -1,4 +1,4 @@
-"""The stores that need no server: memory, and the mirror of two."""
+"""The stores that need no server: memory, Airflow's task state, and the mirror of two."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.storage.ledger_stores import MemoryLedgerStore, MirroredLedgerStore
+from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore, MirroredLedgerStore, TaskStateLedgerStore
+from tests.support.task_state import TaskState
 
 
 class BrokenStore(MemoryLedgerStore):
@@ -39,12 +40,33 @@ def test_memory_keeps_the_first() -> None:
     assert store.load() == {"0001-claim": {"a": 1}}
 
 
+def test_the_task_state_keeps_the_first() -> None:
+    state = TaskState()
+    store = TaskStateLedgerStore(state)
+    assert (store.load(), list(store.names())) == ({}, [])
+    assert store.create("0001-claim", {"a": 1})
+    assert not store.create("0001-claim", {"a": 2})
+    assert store.create("0001-job", {"job_id": "7"})
+    again = TaskStateLedgerStore(state)  # of the next try
+    assert again.load() == {"0001-claim": {"a": 1}, "0001-job": {"job_id": "7"}}
+    assert set(again.names()) == {"0001-claim", "0001-job"}
+
+
+def test_ledgers_with_different_keys_are_kept_apart_in_the_task_state() -> None:
+    state = TaskState()
+    one, other = TaskStateLedgerStore(state, "one"), TaskStateLedgerStore(state, "other")
+    assert one.create("0001-claim", {"a": 1})
+    assert other.create("0001-claim", {"a": 2})
+    assert (one.load(), other.load()) == ({"0001-claim": {"a": 1}}, {"0001-claim": {"a": 2}})
+
+
 def test_the_mirror_writes_to_both() -> None:
     first, second = MemoryLedgerStore(), MemoryLedgerStore()
     mirror = MirroredLedgerStore(first, second)
     assert mirror.create("0001-claim", {"a": 1})
     assert not mirror.create("0001-claim", {"a": 2})
     assert first.entries == second.entries == {"0001-claim": {"a": 1}}
+    assert list(mirror.names()) == ["0001-claim"]
 
 
 @pytest.mark.parametrize("lost", ["first", "second"])
@@ -59,9 +81,9 @@ def test_what_was_written_survives_the_loss_of_either(lost: str) -> None:
 
 def test_the_first_is_right_where_they_differ() -> None:
     first, second = MemoryLedgerStore(), MemoryLedgerStore()
-    first.create("0001-claim", {"owner": "me"})
-    second.create("0001-claim", {"owner": "you"})
-    assert MirroredLedgerStore(first, second).load() == {"0001-claim": {"owner": "me"}}
+    first.create("0001-claim", {"by": "me"})
+    second.create("0001-claim", {"by": "you"})
+    assert MirroredLedgerStore(first, second).load() == {"0001-claim": {"by": "me"}}
 
 
 def test_a_claim_needs_the_first() -> None:
@@ -73,8 +95,8 @@ def test_a_claim_needs_the_first() -> None:
 
 def test_the_second_does_not_decide_a_claim() -> None:
     first, second = MemoryLedgerStore(), MemoryLedgerStore()
-    second.create("0001-claim", {"owner": "you"})
-    assert MirroredLedgerStore(first, second).create("0001-claim", {"owner": "me"})
+    second.create("0001-claim", {"by": "you"})
+    assert MirroredLedgerStore(first, second).create("0001-claim", {"by": "me"})
 
 
 def test_an_id_is_kept_when_the_first_refuses_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,382 @@
+"""The paying sequence: what is returned, checked, claimed, submitted and recorded, and in which order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_modelslab.api.errors import (
+    ChangedRequestError,
+    JobFailedError,
+    JobLostError,
+    JobTimeoutError,
+    LandingError,
+    ModelsLabError,
+    RateLimitError,
+    ResultExpiredError,
+    StorageConfigurationError,
+    SubmissionUnknownError,
+    TransportError,
+)
+from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.jobs.paid_job import PaidJob
+from airflow_provider_modelslab.ledger.attempt import AttemptId
+from airflow_provider_modelslab.ledger.model import Fingerprint, LedgerPolicy, Stored, Submission
+from airflow_provider_modelslab.ledger.service import Ledger
+from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore
+from airflow_provider_modelslab.storage.manifest import Job
+from tests.support.paid_jobs import DESTINATION, WANTED, FakeCaller, FakeHook, FakeRequest, paid_job
+from tests.support.task_ids import made_at
+
+OTHER = Fingerprint("another request", "source")
+MINE = AttemptId("films", "restyle", "run 1")
+RESUBMIT = LedgerPolicy(on_unknown_submission="resubmit")
+MANIFEST = {"uri": str(DESTINATION)}
+FINISHED = Finished("job1", ("https://h/a.mp4",))
+DAY = 24 * 3600.0
+
+
+class Bench:
+    """One result: its ledger, and an endpoint that answers as told and counts what it gets."""
+
+    def __init__(self) -> None:
+        self.store = MemoryLedgerStore()
+        self.now = time.time()
+        self.sleeps: list[float] = []
+        self.on_sleep: Callable[[], object] = lambda: None
+        self.dead = False
+        self.ledger = Ledger(self.store, clock=lambda: self.now, sleep=self._sleep, is_dead=lambda process: self.dead)
+        self.sent: list[int] = []
+        self.answer: BaseException | Finished | None = None
+        self.hook = FakeHook(self._submit)
+        self.caller = FakeCaller()
+
+    def _sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
+        self.on_sleep()
+
+    def _submit(self, number: int) -> tuple[Job, Finished | None]:
+        self.sent.append(number)
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return Job(f"job{number}", "conn", submitted_at=self.now), self.answer
+
+    def job(self, policy: LedgerPolicy | None = None, *, attempt: AttemptId = MINE, **options: Any) -> PaidJob:
+        return paid_job(self.ledger, self.hook, policy=policy, attempt=attempt, caller=self.caller, **options)
+
+    def acquire(self, policy: LedgerPolicy | None = None, **options: Any) -> Submission:
+        found = self.job(policy, **options).acquire()
+        assert isinstance(found, Submission)
+        return found
+
+    def acquire_fails(self, error: BaseException, policy: LedgerPolicy | None = None) -> None:
+        """A submit that ends with an error."""
+        self.answer = error
+        with pytest.raises(type(error)):
+            self.acquire(policy)
+        self.answer = None
+
+    @property
+    def names(self) -> set[str]:
+        return set(self.store.entries)
+
+    def write(self, **entries: dict[str, Any]) -> None:
+        """What another process writes: ``_0001_claim={...}``."""
+        self.store.entries.update({name[1:].replace("_", "-"): entry for name, entry in entries.items()})
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+# -- acquire ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_attempt_submits_once(bench: Bench) -> None:
+    bench.hook.lease = 100
+    assert bench.acquire() == Submission(1, Job("job1", "conn", submitted_at=bench.now))
+    claim = bench.store.entries["0001-claim"]
+    assert claim["expires_at"] == bench.now + 100
+    assert (claim["name"], claim["track_id"], claim["attempt"]) == ("submission1", "submission1", MINE.record())
+    assert (claim["request"], claim["source"]) == (WANTED.request, WANTED.source)
+    assert bench.names == {"0001-claim", "0001-job"}
+    assert bench.sleeps == []
+
+
+def test_a_job_is_found_by_the_track_id_of_its_request(bench: Bench) -> None:
+    bench.acquire(request=FakeRequest(track_id="mine/submission1", prompt="a cat"))
+    claim = bench.store.entries["0001-claim"]
+    assert (claim["name"], claim["track_id"]) == ("submission1", "mine/submission1")
+    assert bench.hook.sent == [FakeRequest(track_id="mine/submission1", prompt="a cat")]
+
+
+def test_a_retry_attaches_without_checking_anything(bench: Bench) -> None:
+    first = bench.acquire()
+    again = bench.acquire()
+    assert (again.number, again.job, again.resumed) == (1, first.job, True)
+    assert (bench.sent, bench.caller.confirmed) == ([1], 1)
+
+
+def test_a_landed_result_comes_back(bench: Bench) -> None:
+    bench.ledger.landed(bench.acquire().number, MANIFEST)
+    assert bench.job().acquire() == Stored(1, MANIFEST)
+    assert bench.sent == [1]
+
+
+@pytest.mark.parametrize("error", [RateLimitError("too many"), TransportError("not reached")])
+def test_a_refused_submit_is_released_and_the_next_attempt_submits(bench: Bench, error: ModelsLabError) -> None:
+    bench.acquire_fails(error)
+    assert bench.names == {"0001-claim", "0001-released"}
+    assert bench.acquire().number == 2
+    assert bench.sleeps == []
+
+
+@pytest.mark.parametrize("error", [JobFailedError("bad clip", job_id="7"), JobLostError("gone", job_id="7")])
+def test_a_job_that_fails_in_the_answer_is_followed_by_another(bench: Bench, error: ModelsLabError) -> None:
+    bench.acquire_fails(error)
+    assert bench.names == {"0001-claim", "0001-failed"}
+    assert bench.acquire().number == 2
+
+
+@pytest.mark.parametrize("error", [SubmissionUnknownError("no answer"), KeyboardInterrupt(), TypeError("a defect")])
+def test_an_unknown_outcome_is_not_submitted_again_unless_told(bench: Bench, error: BaseException) -> None:
+    bench.acquire_fails(error)
+    assert bench.names == {"0001-claim", "0001-unknown"}
+    for _ in range(2):
+        with pytest.raises(SubmissionUnknownError, match=r"'submission1'.*Say what became of submission1") as caught:
+            bench.acquire()
+        assert caught.value.submission == 1
+    assert bench.sent == [1]
+    assert bench.acquire(RESUBMIT).number == 2
+    assert bench.sleeps == []
+
+
+@pytest.mark.parametrize(("policy", "advised"), [(LedgerPolicy(), True), (RESUBMIT, False)])
+def test_the_first_error_says_what_a_person_does(bench: Bench, policy: LedgerPolicy, advised: bool) -> None:
+    bench.answer = SubmissionUnknownError("no answer")
+    with pytest.raises(SubmissionUnknownError) as caught:
+        bench.acquire(policy)
+    assert caught.value.submission == 1
+    assert ("Say what became of submission1" in str(caught.value)) is advised
+
+
+def test_a_changed_request(bench: Bench) -> None:
+    bench.acquire()
+    with pytest.raises(ChangedRequestError):
+        bench.acquire(LedgerPolicy(on_changed_request="fail"), fingerprint=OTHER)
+    assert bench.acquire(fingerprint=OTHER).number == 2
+    assert bench.acquire(fingerprint=OTHER).number == 2
+
+
+def test_a_late_process_of_an_earlier_try_does_not_pay_for_the_request_before(bench: Bench) -> None:
+    first = replace(MINE, task_instance_id=made_at(1_795_435_200_000))
+    cleared = replace(MINE, try_number=2, first_try=2, task_instance_id=made_at(1_795_435_260_000))
+    assert bench.acquire(attempt=first).number == 1
+    assert bench.acquire(attempt=cleared, fingerprint=OTHER).number == 2
+    with pytest.raises(ChangedRequestError):
+        bench.acquire(attempt=first)
+    assert bench.sent == [1, 2]
+
+
+def test_with_never_a_result_is_paid_once_for_each_clear(bench: Bench) -> None:
+    never = LedgerPolicy("never")
+    bench.ledger.landed(bench.acquire().number, {"uri": "s3://clips/1"})
+    cleared = replace(MINE, try_number=4, first_try=4)
+    bench.ledger.landed(bench.acquire(never, attempt=cleared).number, {"uri": "s3://clips/2"})
+    retry = replace(cleared, try_number=5)
+    assert bench.job(never, attempt=retry).acquire() == Stored(2, {"uri": "s3://clips/2"})
+    assert bench.acquire(never, attempt=replace(MINE, try_number=6, first_try=6)).number == 3
+
+
+# -- what is no longer in S3 ------------------------------------------------------------------------------------------
+
+
+def test_a_landed_result_that_is_gone_is_fetched_again(bench: Bench) -> None:
+    bench.ledger.landed(bench.acquire().number, MANIFEST)
+    bench.hook.gone = {str(DESTINATION)}
+    again = bench.acquire()
+    assert (again.number, again.resumed) == (1, True)
+    bench.ledger.failed(1, ResultExpiredError("too old"))
+    assert bench.acquire().number == 2
+    bench.hook.gone = set()
+    assert bench.acquire() == Submission(2, Job("job2", "conn", bench.now), resumed=True)
+
+
+def test_a_landed_result_that_is_gone_and_has_no_job_is_paid_again(bench: Bench) -> None:
+    bench.ledger.landed(bench.acquire().number, MANIFEST)
+    del bench.store.entries["0001-job"]
+    bench.hook.gone = {str(DESTINATION)}
+    assert bench.acquire().number == 2
+
+
+# -- before a claim ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_refused_before_costs_nothing(bench: Bench) -> None:
+    def refuse() -> None:
+        raise StorageConfigurationError("no bucket")
+
+    bench.caller.on_confirm = refuse
+    with pytest.raises(StorageConfigurationError):
+        bench.acquire()
+    assert (bench.names, bench.sent) == (set(), [])
+
+
+def test_the_ledger_is_read_again_after_long_checks(bench: Bench) -> None:
+    bench.caller.on_confirm = lambda: bench.write(
+        _0001_claim={"request": WANTED.request}, _0001_job={"job_id": "theirs", "conn_id": "conn"}
+    )
+    assert bench.acquire().job.job_id == "theirs"
+    assert bench.sent == []
+
+
+def test_a_task_that_was_killed_claims_nothing(bench: Bench) -> None:
+    track_ids: list[str] = []
+
+    def stop(track_id: str) -> None:
+        track_ids.append(track_id)
+        raise InterruptedError
+
+    bench.caller.on_claim = stop
+    with pytest.raises(InterruptedError):
+        bench.acquire()
+    assert (bench.names, bench.sent, track_ids) == (set(), [], ["submission1"])
+
+
+def test_who_is_slower_waits_for_who_was_quicker(bench: Bench) -> None:
+    """Another process claims right before this one, and answers when this one waits."""
+    theirs = {"request": WANTED.request, "expires_at": bench.now + 300}
+    bench.caller.on_claim = lambda track_id: bench.write(_0001_claim=theirs)
+    bench.on_sleep = lambda: bench.write(_0001_job={"job_id": "theirs", "conn_id": "conn"})
+    assert bench.acquire().job.job_id == "theirs"
+    assert bench.sent == []
+
+
+# -- submissions of unknown outcome, and what a person found out ------------------------------------------------------
+
+LOST: dict[str, dict[str, Any]] = {
+    "claim": {"request": WANTED.request, "claimed_at": "2027-01-15T08:00:00+00:00"},
+    "unknown": {"error": {"code": "SystemExit"}},
+}
+
+
+def lose(bench: Bench, number: int) -> None:
+    """A submission whose answer was lost."""
+    bench.store.entries.update({f"{number:04d}-{kind}": dict(entry) for kind, entry in LOST.items()})
+
+
+def test_a_submission_that_a_person_said_to_submit_again(bench: Bench) -> None:
+    lose(bench, 1)
+    bench.caller.resolutions = {"submission1": "resubmit"}
+    assert bench.acquire().number == 2
+
+
+def test_the_answer_does_not_hold_for_the_next_submission(bench: Bench) -> None:
+    lose(bench, 1)
+    lose(bench, 2)
+    bench.caller.resolutions = {"submission1": "resubmit"}
+    with pytest.raises(SubmissionUnknownError) as caught:
+        bench.acquire()
+    assert caught.value.submission == 2
+    bench.caller.resolutions |= {"submission2": "resubmit"}
+    assert bench.acquire().number == 3
+
+
+def test_two_attempts_with_the_same_answer_submit_once(bench: Bench) -> None:
+    """The other one is quicker, and its answer is lost: the first must not take its own permission for a new one."""
+    lose(bench, 1)
+    bench.caller.resolutions = {"submission1": "resubmit"}
+    bench.caller.on_confirm = lambda: lose(bench, 2)
+    with pytest.raises(SubmissionUnknownError) as caught:
+        bench.acquire()
+    assert (caught.value.submission, bench.sent) == (2, [])
+
+
+def test_a_job_that_a_person_found_is_waited_for(bench: Bench) -> None:
+    lose(bench, 1)
+    bench.caller.resolutions = {"submission1": "7"}
+    found = bench.acquire(request=FakeRequest(prompt="a cat"))
+    assert (found.number, found.job.job_id, found.resumed) == (1, "7", True)
+    assert found.job.request["prompt"] == "a cat"
+    assert bench.sent == []
+
+
+def test_a_job_that_a_person_found_for_another_request_is_not_waited_for(bench: Bench) -> None:
+    lose(bench, 1)
+    bench.caller.resolutions = {"submission1": "7"}
+    assert bench.acquire(fingerprint=OTHER).number == 2
+    assert bench.store.entries["0001-job"]["request"] == {}
+
+
+# -- afterwards -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("submitted", "asked", "expected"),
+    [({"output_type": "gif"}, "mp4", "gif"), ({}, "mp4", "mp4"), ({}, None, None)],
+    ids=["of the job", "of the request", "the endpoint chose"],
+)
+def test_a_landed_result_is_recorded(
+    bench: Bench, submitted: dict[str, Any], asked: str | None, expected: str | None
+) -> None:
+    found = bench.acquire()
+    found = replace(found, job=replace(found.job, request=submitted))
+    manifest = bench.job(request=FakeRequest(output_type=asked)).land(found, FINISHED)
+    assert manifest == {"job_id": "job1", **MANIFEST}
+    assert bench.store.entries["0001-landed"]["manifest"] == manifest
+    assert bench.hook.expected_types == [expected]
+
+
+def test_what_was_superseded_is_not_landed(bench: Bench) -> None:
+    first = bench.acquire()
+    bench.acquire(fingerprint=OTHER)
+    bench.now += 60
+    with pytest.raises(ChangedRequestError):
+        bench.job().land(first, FINISHED)
+    assert bench.hook.expected_types == []
+
+
+def test_a_result_that_expired_is_recorded_as_failed(bench: Bench) -> None:
+    found = bench.acquire()
+    bench.hook.land_error = ResultExpiredError("dead links")
+    with pytest.raises(ResultExpiredError):
+        bench.job().land(found, FINISHED)
+    assert bench.store.entries["0001-failed"]["error"]["code"] == "result_expired"
+    assert bench.acquire().number == 2
+
+
+def test_a_result_that_could_not_be_copied_is_landed_again_by_the_next_try(bench: Bench) -> None:
+    found = bench.acquire()
+    bench.hook.land_error = LandingError("no space")
+    with pytest.raises(LandingError):
+        bench.job().land(found, FINISHED)
+    assert bench.names == {"0001-claim", "0001-job"}
+    assert bench.acquire().number == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "resumed", "age", "recorded", "again"),
+    [
+        pytest.param(JobFailedError("bad"), False, 0, True, False, id="its own failure is left to a retry"),
+        pytest.param(JobFailedError("bad"), True, 0, True, True, id="of an earlier try"),
+        pytest.param(JobLostError("gone"), True, 0, True, True, id="lost"),
+        pytest.param(JobLostError("gone"), True, 2 * DAY, True, False, id="lost, for nobody landed it in time"),
+        pytest.param(JobFailedError("bad"), True, 2 * DAY, True, True, id="failed long ago"),
+        pytest.param(JobTimeoutError("late"), True, 0, False, False, id="it may still end well"),
+        pytest.param(TransportError("not reached"), True, 0, False, False, id="nothing is known"),
+    ],
+)
+def test_a_job_that_came_to_nothing(
+    bench: Bench, error: ModelsLabError, resumed: bool, age: float, recorded: bool, again: bool
+) -> None:
+    found = bench.acquire()
+    found = replace(found, resumed=resumed, job=replace(found.job, submitted_at=time.time() - age))
+    assert bench.job().close(found, error) is again
+    assert ("0001-failed" in bench.names) is recorded
+    assert bench.acquire().number == (2 if recorded else 1)
