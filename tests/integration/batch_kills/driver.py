@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_modelslab.storage.uri import S3Uri
-from tests.integration.batch_kills.moments import Strike
-from tests.integration.batch_kills.processes import Outcome, Process, Processes, soon
+from tests.support.kills.moments import Strike
+from tests.support.kills.processes import Outcome, Process, Processes, soon
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -30,10 +30,10 @@ Role = Literal["execute", "trigger", "resume"]
 RETRIES = 60
 
 _PLANNING = ("planning", "planned")
-_BUYING = ("claiming", "claimed", "submitting", "submitted", "id written")
+_SUBMITTING = ("claiming", "claimed", "submitting", "answered", "submitted", "recorded")
 _WAITING = ("waiting",)
 _WATCHING = ("watching",)
-_LANDING = ("landing", "object written", "landed", "in ledger")
+_LANDING = ("landing", "object written", "landed", "landing recorded")
 _SAVING = ("saving", "saved")
 _FINISHING = ("finishing", "finished")
 _LATER_S: dict[tuple[str, ...], float] = {_WAITING: 0.2, _WATCHING: 0.4}
@@ -78,18 +78,18 @@ def draw_plan(seed: int, kills: int) -> Plan:
     rng = random.Random(seed)
     roles: dict[Role, deque[Strike]] = {"execute": deque(), "resume": deque(), "trigger": deque()}
     phases: tuple[tuple[Role, tuple[str, ...]], ...] = (
-        ("execute", _BUYING),
+        ("execute", _SUBMITTING),
         ("trigger", _WATCHING),
         ("resume", _LANDING),
         (rng.choice(("execute", "resume")), _SAVING),
         ("execute", _PLANNING),
-        ("resume", _BUYING),
+        ("resume", _SUBMITTING),
         ("execute", _WAITING),
         ("trigger", _WATCHING),
         ("resume", _LANDING),
     )
     for role, moments in itertools.islice(itertools.cycle(phases), kills - 1):
-        nth = rng.choice((1, 2)) if moments in {_BUYING, _LANDING} else 1
+        nth = rng.choice((1, 2)) if moments in {_SUBMITTING, _LANDING} else 1
         late = moments is _WATCHING or rng.random() < 0.5
         delay = rng.uniform(0, _LATER_S.get(moments, 0.02)) if late else 0.0
         roles[role].append(Strike(rng.choice(moments), nth, delay))
@@ -156,7 +156,7 @@ class Batch:
         answers = {}
         for line in failed:
             advised = re.search(r'modelslab_submissions to \{"([^"]+)": "<the job\'s id>"\}', line["message"])
-            tracked = re.search(r"Look there for track_id '([^']+)'", line["message"])
+            tracked = re.search(r"dashboard for track_id '([^']+)'", line["message"])
             assert advised is not None, line
             assert tracked is not None, line
             answers[advised[1]] = jobs.get(tracked[1], "resubmit")
@@ -202,6 +202,7 @@ class Batch:
             role,
             strike=strike,
             surely=surely,
+            operator="batch",
             task=self.task,
             run_id=self.run_id,
             try_number=self.try_number,

@@ -15,9 +15,10 @@ import av
 import pytest
 
 from airflow_provider_modelslab.storage.uri import S3Uri
-from tests.integration.batch_kills.conftest import FRAMES, Vendor
+from tests.integration.batch_kills.conftest import FRAMES
 from tests.integration.batch_kills.driver import Batch, draw_plan
-from tests.integration.batch_kills.processes import Processes, soon
+from tests.support.kills.processes import Processes, soon
+from tests.support.kills.vendor import Vendor
 from tests.support.s3 import keys_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Auditor:
         """The ids of the jobs that were paid for, by the clip that their track_id names."""
         paid: dict[str, list[str]] = {}
         for job in self.vendor.jobs():
-            found = re.fullmatch(rf"restyling\.restyle/{self.bucket}[^/]*/out/(.+)/take\d+", str(job["track_id"]))
+            found = re.fullmatch(rf"restyling\.batch/{self.bucket}[^/]*/out/(.+)/submission\d+", str(job["track_id"]))
             if found:
                 paid.setdefault(found[1], []).append(str(job["id"]))
         return paid
@@ -108,14 +109,14 @@ def test_killed_at_random_moments(
     assert batch.killed == kills == len(processes.kills_of(bucket))
     assert batch.strays >= 1
     auditor.require_landed_once(names)
-    auditor.require_accounted_for(outcome["summary"], names)
+    auditor.require_accounted_for(outcome["result"], names)
 
     # Done is done: another run pays for nothing, asks for nothing, and reads little.
     before = vendor.requests()
     again = Batch(processes, task, f"{bucket}-again", vendor.jobs).run()
     assert vendor.requests() == before
-    assert again["summary"]["skipped"] == clips
-    auditor.require_accounted_for(again["summary"], names)
+    assert again["result"]["skipped"] == clips
+    auditor.require_accounted_for(again["result"], names)
     assert sum(again["s3_calls"].values()) <= 20, again["s3_calls"]
     auditor.require_landed_once(names)
 
@@ -129,6 +130,7 @@ def test_two_runs_at_once_pay_once(
         processes.start(
             "execute",
             start_at=at,
+            operator="batch",
             task={**task, "deferrable": False},
             run_id=f"{bucket}-{which}",
             try_number=1,
@@ -140,5 +142,5 @@ def test_two_runs_at_once_pay_once(
     for run in runs:
         outcome = processes.wait(run)
         assert outcome is not None
-        auditor.require_accounted_for(outcome["summary"], names)
+        auditor.require_accounted_for(outcome["result"], names)
     auditor.require_landed_once(names)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.jobs import paid_job
+from airflow_provider_modelslab.storage.inputs import prepare_input
 from tests.integration.tasks.batch_dag import Dag
 from tests.integration.tasks.conftest import WatchedEngine
 from tests.support.s3 import keys_of
@@ -74,14 +74,13 @@ def test_a_kill_before_the_claim_leaves_no_claim(
     dag: Dag, engine: WatchedEngine, s3: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = dag()
-    real = paid_job.prepare_input
 
     def killed_meanwhile(*arguments: Any, **options: Any) -> Any:
-        found = real(*arguments, **options)
+        found = prepare_input(*arguments, **options)
         task.on_kill()
         return found
 
-    monkeypatch.setattr(paid_job, "prepare_input", killed_meanwhile)
+    monkeypatch.setattr("airflow_provider_modelslab.jobs.paid_job.prepare_input", killed_meanwhile)
     with pytest.raises(InterruptedError, match="killed"):
         execute(task)
     assert (entries(s3, bucket, "claim"), engine.submitted) == (0, [])

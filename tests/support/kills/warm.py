@@ -1,4 +1,4 @@
-"""A process that has loaded Airflow and forks one child for each order: workers and triggerers that start at once.
+"""A process that has loaded Airflow and forks one child for each order: workers and others that start at once.
 
 Orders are JSON lines on stdin; on stdout it says which child has ended, and how. When stdin ends, it kills its children
 and ends too. Nothing but :mod:`.processes` talks to it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import json
 import logging
 import os
@@ -17,21 +18,29 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from airflow.cli.cli_parser import get_parser
+from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.serde import deserialize, serialize
 from airflow.serialization.decoders import smart_decode_trigger_kwargs
 
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
-from tests.integration.batch_kills.moments import Probe, Strike
+from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from tests.support import tasks
+from tests.support.kills.moments import Probe, Strike
 
 __all__: list[str] = []
 
 _LOOK_S = 0.02
+_OPERATORS: dict[str, type[BaseOperator]] = {
+    "single": ModelsLabVideo2VideoOperator,
+    "batch": ModelsLabVideo2VideoBatchOperator,
+}
 _NEEDED = (
     "aiohttp",
     "boto3.s3.transfer",
@@ -41,9 +50,11 @@ _NEEDED = (
     "airflow_provider_modelslab.client.async_client",
     "airflow_provider_modelslab.client.polling.registry",
     "airflow_provider_modelslab.client.client",
+    "airflow_provider_modelslab.jobs.task",
     "airflow_provider_modelslab.storage.checks",
     "airflow_provider_modelslab.storage.landing",
     "airflow_provider_modelslab.triggers.batch",
+    "airflow_provider_modelslab.triggers.video2video",
 )
 
 
@@ -101,7 +112,7 @@ def _be_a_child(order: Mapping[str, Any]) -> None:
 
 def _outcome(order: Mapping[str, Any], probe: Probe) -> dict[str, Any]:
     roles: dict[str, Callable[[Mapping[str, Any], Probe], dict[str, Any]]]
-    roles = {"execute": _execute, "trigger": _trigger, "resume": _resume}
+    roles = {"execute": _execute, "trigger": _trigger, "resume": _resume, "command": _command}
     try:
         return roles[order["role"]](order, probe)
     except TaskDeferred as deferred:
@@ -115,12 +126,13 @@ def _outcome(order: Mapping[str, Any], probe: Probe) -> dict[str, Any]:
         }
     except Exception as error:  # noqa: BLE001 - as the task runner does
         traceback.print_exc()
-        return {"end": "failed", "error": type(error).__name__, "text": str(error)}
+        code = getattr(error, "code", None) or getattr(error.__cause__, "code", None)
+        return {"end": "failed", "error": type(error).__name__, "code": code, "text": str(error)}
 
 
 def _execute(order: Mapping[str, Any], probe: Probe) -> dict[str, Any]:
     probe.attach()
-    return {"end": "success", "summary": tasks.execute(_operator(order), _context(order))}
+    return {"end": "success", "result": tasks.execute(_operator(order), _context(order))}
 
 
 def _trigger(order: Mapping[str, Any], probe: Probe) -> dict[str, Any]:
@@ -132,18 +144,35 @@ def _trigger(order: Mapping[str, Any], probe: Probe) -> dict[str, Any]:
 def _resume(order: Mapping[str, Any], probe: Probe) -> dict[str, Any]:
     probe.attach()
     deferred = _deferred(order["deferral"])
-    return {"end": "success", "summary": tasks.resume(_operator(order), deferred, order["event"], _context(order))}
+    return {"end": "success", "result": tasks.resume(_operator(order), deferred, order["event"], _context(order))}
 
 
-def _operator(order: Mapping[str, Any]) -> ModelsLabVideo2VideoBatchOperator:
+def _command(order: Mapping[str, Any], probe: Probe) -> dict[str, Any]:
+    """``airflow modelslab ...``"""
+    args = get_parser().parse_args(["modelslab", *order["words"], "--output", "json"])
+    probe.attach()
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            args.func(args)
+    except SystemExit as end:
+        return {"end": "failed", "exit_code": end.code, "text": err.getvalue()}
+    return {"end": "success", "result": json.loads(out.getvalue())}
+
+
+def _operator(order: Mapping[str, Any]) -> BaseOperator:
     """The task, made anew in each process as each parse of a Dag does it."""
-    return ModelsLabVideo2VideoBatchOperator(task_id="restyle", **order["task"])
+    return _OPERATORS[order["operator"]](task_id=order["operator"], **order["task"])
 
 
 def _context(order: Mapping[str, Any]) -> Any:
     run = SimpleNamespace(conf=order["conf"])
     ti = tasks.TaskInstance(
-        run_id=order["run_id"], try_number=order["try_number"], max_tries=order["max_tries"], dag_run=run
+        task_id=order["operator"],
+        run_id=order["run_id"],
+        try_number=order["try_number"],
+        max_tries=order["max_tries"],
+        dag_run=run,
     )
     return tasks.context_of(ti)
 
@@ -159,6 +188,7 @@ def _load_what_children_need() -> None:
     """So that they need not load it each; nothing is sent anywhere."""
     for name in _NEEDED:
         importlib.import_module(name)
+    get_parser()
     smart_decode_trigger_kwargs(tasks.through_serde({"number": 1.0})["number"])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     gc.freeze()  # so that a child's first collection does not copy all of it

@@ -1,4 +1,4 @@
-"""Worker and trigger processes of a batch, started and waited for from a test."""
+"""Workers, triggerers and commands in processes of their own, started and waited for from a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
-from tests.integration.batch_kills.moments import Strike
+from tests.support.kills.moments import Strike
 
 __all__ = ["Outcome", "Process", "Processes", "soon"]
 
@@ -49,7 +49,7 @@ class Processes:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._warm = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.batch_kills.warm"],
+                [sys.executable, "-m", "tests.support.kills.warm"],
                 cwd=ROOT,
                 env=dict(self.environment),
                 stdin=subprocess.PIPE,
@@ -86,7 +86,7 @@ class Processes:
     ) -> Process:
         """Start one.
 
-        :param role: ``execute``, ``trigger`` or ``resume``.
+        :param role: ``execute``, ``trigger`` or ``resume`` for a task, ``command`` for the command line.
         :param start_at: seconds since the epoch at which its work begins, so that two can begin at once.
         :param order: what it is to do, see :mod:`.warm`.
         """

@@ -1,6 +1,6 @@
-"""In a worker or a triggerer: the moments that a batch passes, and the one at which the process is killed.
+"""In a worker, a triggerer or a command: the moments that it passes, and the one at which its process is killed.
 
-The operator, the hook, the ledgers and S3 are the real ones; they are only listened to.
+The operators, the hook, the ledgers and S3 are the real ones; they are only listened to.
 """
 
 from __future__ import annotations
@@ -11,25 +11,24 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import requests
 from botocore.client import BaseClient
 
 from airflow_provider_modelslab.batch import desk, saved
+from airflow_provider_modelslab.cli import watching
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.jobs.batch_jobs import PolledJobs
+from airflow_provider_modelslab.ledger import service
+from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
-from airflow_provider_modelslab.operators.batch_steps import WatchedJobs
-from airflow_provider_modelslab.storage import purchase, sidecar
-from airflow_provider_modelslab.storage.ledger import Entry
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
+from airflow_provider_modelslab.storage import sidecar
 
 __all__ = ["Probe", "Strike"]
-
-_BEFORE = {Entry.CLAIM: "claiming"}
-_AFTER = {Entry.CLAIM: "claimed", Entry.JOB: "id written", Entry.LANDED: "in ledger"}
 
 
 class Strike(NamedTuple):
@@ -84,33 +83,34 @@ class Probe:
     def attach(self) -> None:
         """Listen to the package in this process.
 
-        It looks again at a claim without an outcome sooner than it would, only so that the test ends sooner.
+        It reads a claim without an outcome again, and polls for the command line, sooner than it would: only so that
+        the test ends sooner.
         """
-        _replace(purchase, "_LOOK_AGAIN", 0.5)
+        _replace(service, "_HOLD_POLL", 0.3)
+        _replace(watching, "INTERVALS", (0.05, 0.2))
         self._note_around(BatchArguments, "_plan", "planning", "planned")
+        self._note_around(Ledger, "claim", "claiming", "claimed")
         self._note_around(ModelsLabHook, "submit", "submitting", "submitted")
+        self._note_answers()
+        self._note_around(Ledger, "record", "recording", "recorded")
+        self._note_around(PolledJobs, "next", "waiting")
         self._note_around(ModelsLabHook, "land", "landing", "landed")
         self._note_around(sidecar, "write_sidecar", "object written")
-        self._note_around(WatchedJobs, "next", "waiting")
+        self._note_around(Ledger, "landed", "recording the landing", "landing recorded")
         self._note_around(saved, "save_batch", "saving", "saved")
         self._note_around(desk, "write_results", "finishing", "finished")
-        self._listen_to_ledgers()
         self._count_s3_calls()
 
-    def _listen_to_ledgers(self) -> None:
-        create = S3LedgerStore.create
+    def _note_answers(self) -> None:
+        """The endpoint has taken a job, and its answer is on the way."""
+        read: Callable[..., Any] = requests.Response.iter_content
 
-        def watched(store: S3LedgerStore, name: str, entry: Mapping[str, Any]) -> bool:
-            text = name.partition("-")[2]
-            kind = Entry(text) if text in set(Entry) else None
-            if kind in _BEFORE:
-                self.passed(_BEFORE[kind])
-            created = create(store, name, entry)
-            if kind in _AFTER and created:
-                self.passed(_AFTER[kind])
-            return created
+        def watched(response: requests.Response, *args: Any, **kwargs: Any) -> Any:
+            if response.url.endswith("/video2video"):
+                self.passed("answered")
+            return read(response, *args, **kwargs)
 
-        _replace(S3LedgerStore, "create", watched)
+        _replace(requests.Response, "iter_content", watched)
 
     def _count_s3_calls(self) -> None:
         call: Callable[..., Any] = BaseClient._make_api_call  # type: ignore[attr-defined]  # not in the stubs
