@@ -157,7 +157,7 @@ _SUBMIT = _command(
         help="Wait and land the result, or only submit",
     ),
     _TIMEOUT,
-    Arg(("--again",), action="store_true", help="Pay for another take though the same request has landed there"),
+    Arg(("--again",), action="store_true", help="Pay for a new result although the same request has landed there"),
     _OVERWRITE,
     Arg(("--adopt",), metavar="JOB_ID", help="The id that was found for a submission of unknown outcome"),
     Arg(("--resubmit",), action="store_true", help="Submit again after a submission of unknown outcome"),

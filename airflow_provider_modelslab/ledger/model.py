@@ -99,8 +99,8 @@ class LedgerPolicy:
     """What a person may choose. Operators check it while a Dag is parsed.
 
     :param reuse: which stored results serve instead of a new one, when request and clip are the same: ``"run"`` those
-        that were made for this Dag run, ``"always"`` any, ``"never"`` only those made since the task was last cleared
-        (so that its retries pay for nothing twice). A job that still runs serves in any case.
+        that were made for this Dag run, ``"always"`` any, ``"never"`` only those that this task made, or waited for,
+        since it was last cleared (so that its retries pay for nothing twice). A job that still runs serves in any case.
     :param on_changed_request: when a result for another request would have served: ``resubmit`` pays for the new
         request, ``fail`` raises.
     :param on_unknown_submission: ``fail`` asks a person, ``resubmit`` may pay twice.
@@ -364,7 +364,8 @@ def _serves(policy: LedgerPolicy, entries: Entries, numbers: Collection[int], at
         if claimed_by is None:
             return True  # nobody knows for whom it was made: in doubt nothing is paid
         if policy.reuse == "never":
-            if attempt.is_since_clear(claimed_by):
+            waited = AttemptId.from_claim(entries.get(entry_name(number, Entry.ATTACHED, attempt), {}))
+            if any(by is not None and attempt.is_since_clear(by) for by in (claimed_by, waited)):
                 return True
         elif attempt.is_same_run(claimed_by) or entry_name(number, Entry.ATTACHED, attempt) in entries:
             return True

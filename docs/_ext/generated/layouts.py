@@ -83,7 +83,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                     "listing": "listed, and nothing else",
                     "plan": "listed, checked and named",
                     "plan, own prompts": "the same from a manifest in which each clip has a prompt",
-                    "first run": "planned, and the ledgers looked at",
+                    "first run": "planned, and the ledgers listed",
                     "rerun": "planned, and all results found",
                 }
             ),
