@@ -14,8 +14,8 @@ does. There is no ``task_state_store``, so the ledger in S3 alone has to remembe
 are in ``tests/system``. A process is stopped for seconds only, well within the life of its claim.
 
 A clip of which nobody knows whether it was accepted is given to a person (``on_unknown_submission="fail"``), who looks
-for it in the bills and answers in the run's conf; or it is submitted again (``"resubmit"``), which may pay twice, and then
-each duplicate has to be explained by an answer that was lost or a kill before the id was written.
+for it in the bills and answers in the run's conf; or it is submitted again (``"resubmit"``), which may pay twice, and
+then each duplicate has to be explained by an answer that was lost or a kill before the id was written.
 
 The exit status is 1 for a clip that was lost, for any duplicate with ``fail``, for an unexplained one with
 ``resubmit``, and for anything else that is not as it should be. A seed gives the same plan each time; when things
