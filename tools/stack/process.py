@@ -32,11 +32,18 @@ class PartFailedError(RuntimeError):
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that is this process's own until it ends.
+
+    Nobody listens there, so connections are refused, until a server of ours is told to. The socket that stays bound
+    keeps the system from giving the port to anybody who asks for any port; a server that sets ``SO_REUSEADDR``, as they
+    all do, can listen beside it.
+    """
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    port: int = probe.getsockname()[1]
+    probe.detach()  # stays open: the end of the process closes it
+    return port
 
 
 class ServerProcess:
