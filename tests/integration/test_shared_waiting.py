@@ -42,12 +42,12 @@ def client_at(url: str, key: str = KEY) -> AsyncModelsLabClient:
     return AsyncModelsLabClient(key, base_url=url)
 
 
-def when(seconds: float = 60.0) -> dict[str, float]:
+def when(seconds: float = 600.0) -> dict[str, float]:
     now = time.time()
     return {"submitted_at": now, "deadline": now + seconds}
 
 
-def submitted(*job_ids: str, seconds: float = 60.0) -> list[Submitted]:
+def submitted(*job_ids: str, seconds: float = 600.0) -> list[Submitted]:
     return [Submitted(job_id, **when(seconds)) for job_id in job_ids]
 
 
@@ -161,7 +161,7 @@ async def test_a_batch_ends_job_by_job() -> None:
     def answer(job_id: str, look: int) -> Any:
         return {"a": done("a"), "lost": LOST, "c": done("c") if look > 3 else RUNNING}[job_id]
 
-    old = Submitted("lost", time.time() - 3600, time.time() + 60)
+    old = Submitted("lost", time.time() - 3600, time.time() + 600)
     async with (
         job_server(answer) as server,
         waiting(client_at(server.url)) as waiter,
@@ -294,31 +294,33 @@ async def test_a_refusal_slows_everybody_down_and_good_answers_recover(
 
 
 async def test_a_last_look_goes_out_in_a_pause() -> None:
-    def answer(job_id: str, look: int) -> Any:
-        if job_id == "unlucky":
-            return refused(60)
-        return done(job_id) if job_id == "finished" and server.counts["unlucky"] else RUNNING
-
-    async with job_server(answer) as server, waiting(client_at(server.url)) as waiter:
-        slow = PollPolicy(min_interval=0.05, max_interval=600)
-        jobs = [*submitted("finished", seconds=0.4), *submitted("unlucky", seconds=0.3), *submitted("later")]
-        async with waiter.watch(jobs, policy=slow) as watch:
-            found = by_id(await watch.gather(2, linger=60))
-            assert waiter.limiter.resume_at > asyncio.get_running_loop().time() + 30
-            assert watch.waiting == 1
+    async with (
+        job_server(lambda job_id, look: done(job_id) if job_id == "finished" else refused(600)) as server,
+        waiting(client_at(server.url)) as waiter,
+        waiter.watch(submitted("refused"), policy=PollPolicy(min_interval=0.05, max_interval=600)) as watch,
+    ):
+        await until(lambda: waiter.limiter.resume_at > asyncio.get_running_loop().time() + 300)
+        for job in (*submitted("finished", "unlucky", seconds=0.1), *submitted("later")):
+            watch.add(job)
+        found = by_id(await watch.gather(2, linger=60))
+        assert watch.waiting == 2
     assert isinstance(found["finished"], Finished)
     assert isinstance(found["unlucky"], JobTimeoutError)
-    assert server.counts["unlucky"] == 2
+    assert server.counts == {"refused": 1, "finished": 1, "unlucky": 1}
 
 
 async def test_no_more_looks_at_once_than_allowed() -> None:
     at_once = most = 0
+    all_allowed = asyncio.Event()
 
     async def answer(job_id: str, look: int) -> Any:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
-        await asyncio.sleep(0.02)
+        if at_once == 7:
+            all_allowed.set()
+        await all_allowed.wait()
+        await asyncio.sleep(0.02)  # one too many would come meanwhile
         at_once -= 1
         return done(job_id)
 
@@ -345,6 +347,7 @@ async def test_an_endpoint_that_hangs_cannot_hold_a_job_past_its_deadline(monkey
         waiter = SharedWaiter(client_at(server.url), limiter=Limiter(max_concurrent=1))
         async with waiter.watch(submitted("1", "2", "3", seconds=0.05), policy=QUICK) as watch:
             found = by_id(await watch.gather(2, linger=60))
+            await until(lambda: server.looks)
             assert len(server.looks) == watch.waiting == 1  # the one that hangs ends by its own time-out
         await waiter.aclose()
         forever.set()
@@ -476,10 +479,10 @@ async def test_a_time_out_that_strikes_in_a_look_is_raised_where_the_job_is_wait
     monkeypatch.setattr(AsyncModelsLabClient, "fetch", struck)
     async with waiting(client_at("http://127.0.0.1:9")) as waiter:
         with pytest.raises(TimeIsUpError):
-            await asyncio.wait_for(waiter.wait("alone", **when(), policy=QUICK), 5)
+            await asyncio.wait_for(waiter.wait("alone", **when(), policy=QUICK), 60)
         async with waiter.watch(submitted("7"), policy=QUICK) as watch:
             with pytest.raises(TimeIsUpError):
-                await asyncio.wait_for(WatchedJobs(watch, {}, timeout=60).next(), 5)
+                await asyncio.wait_for(WatchedJobs(watch, {}, timeout=60).next(), 60)
 
 
 async def test_nobody_listens() -> None:
