@@ -77,7 +77,7 @@ def gate(engine: WatchedEngine) -> Iterator[threading.Event]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path / "state", api_keys=(KEY,), hold_s=30, allow_private_addresses=True)
+    return Settings(state_dir=tmp_path / "state", api_keys=(KEY,), hold_s=120, allow_private_addresses=True)
 
 
 @pytest.fixture
