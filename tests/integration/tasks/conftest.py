@@ -146,7 +146,7 @@ class Restyle:
             "seed": 11,
             "poll_interval": 0.02,
             "max_poll_interval": 0.1,
-            "timeout": 60,
+            "timeout": 600,
             **changes,
         }
         return ModelsLabVideo2VideoOperator(task_id="restyle", **arguments)
