@@ -20,7 +20,6 @@ from tools.stack.celery import CeleryStack, missing
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.timeout(600),
     pytest.mark.skipif(
         os.environ.get("MODELSLAB_TEST_CELERY") != "1", reason="needs MODELSLAB_TEST_CELERY=1, see `make celery`"
     ),

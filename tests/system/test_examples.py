@@ -15,7 +15,7 @@ from tests.system.conftest import BLOCKING_DAG
 from tools.stack.process import wait_until
 from tools.stack.whole import LOCAL_KEY, WholeStack
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.system
 
 SMALL = {"model_id": "tiny", "width": 96, "height": 64, "num_frames": 8, "num_inference_steps": 2, "seed": 11}
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.samples import small_mp4
 from tools.stack.whole import LOCAL_KEY, WholeStack
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.system
 
 DAGS = Path(__file__).parent / "lineage_dags"
 BUCKET = "lineage-tests"

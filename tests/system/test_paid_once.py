@@ -12,7 +12,7 @@ from tests.system.paid_once import Clip, EchoEndpoint
 from tools.stack.process import wait_until
 from tools.stack.whole import WholeStack
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.system
 
 LANDED = ("0001-claim", "0001-job", "0001-landed")
 
