@@ -38,7 +38,7 @@ from airflow_provider_modelslab.api.response import Failed, Finished, Processing
 from airflow_provider_modelslab.client import aio, sync
 from airflow_provider_modelslab.client.aio import AsyncModelsLabClient
 from airflow_provider_modelslab.client.core import Timeouts
-from tests.support.clients import KEY, PATIENT, QUICK, SHORT, Driver, Kwargs
+from tests.support.clients import KEY, LONG, QUICK, SHORT, Driver, Kwargs
 from tests.support.scripted_server import Answer, Hang, HangUp, Reset, ScriptedServer, Step
 from tools.stack.process import free_port
 
@@ -181,7 +181,7 @@ def test_a_submit_is_never_sent_twice_unless_it_was_refused(
 
 def timeouts_for(*steps: Step) -> Timeouts:
     """Short ones for a server that hangs."""
-    return SHORT if Hang() in steps else PATIENT
+    return SHORT if Hang() in steps else LONG
 
 
 def assert_nothing_leaks(error: ModelsLabError, log: str) -> None:
@@ -582,7 +582,7 @@ def test_reprs_do_not_hold_the_key() -> None:
 
 async def test_the_loop_goes_on_while_a_call_hangs() -> None:
     with ScriptedServer(Hang()) as server:
-        async with AsyncModelsLabClient(KEY, base_url=server.url, timeouts=PATIENT) as client:
+        async with AsyncModelsLabClient(KEY, base_url=server.url, timeouts=LONG) as client:
             fetching = asyncio.create_task(client.fetch("7"))
             await asyncio.to_thread(server.wait_for_requests, 1)
             for _ in range(3):

@@ -19,7 +19,7 @@ __all__ = ["chromium", "expecting_toast", "keep_screenshot", "new_page"]
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _SCREENSHOTS = "MODELSLAB_SCREENSHOTS"
 _MOST_BYTES = 240_000
-_PATIENCE_MS = 120_000
+_TIMEOUT_MS = 120_000
 _TOAST = """text => { window.toast = new Promise(done => new MutationObserver(() => {
     if (document.querySelector(".toast[role=status]")?.textContent.includes(text)) done();
 }).observe(document.documentElement, { childList: true, subtree: true, characterData: true })); }"""
@@ -51,7 +51,7 @@ def new_page(browser: Browser, **options: Any) -> Page:
     :param options: of the context.
     """
     context = browser.new_context(**options)
-    context.set_default_timeout(_PATIENCE_MS)
+    context.set_default_timeout(_TIMEOUT_MS)
     return context.new_page()
 
 

@@ -13,7 +13,7 @@ from airflow_provider_modelslab.client.sync import ModelsLabClient
 
 KEY = "sk-live/very+secret&key"
 QUICK = SubmitPolicy(attempts=3, max_wait=2, base_wait=0.002)
-PATIENT = Timeouts(connect=60, read=60)
+LONG = Timeouts(connect=60, read=60)
 SHORT = Timeouts(connect=60, read=0.3)
 """For servers that hang: any other may be late on a busy machine, and has to be waited for."""
 
@@ -30,7 +30,7 @@ class Driver:
         return self.kind
 
     def run(self, url: str, *calls: tuple[Any, ...], **options: Any) -> list[Any]:
-        options = {"timeouts": PATIENT, "submit_policy": QUICK, "key": KEY, **options}
+        options = {"timeouts": LONG, "submit_policy": QUICK, "key": KEY, **options}
         if self.kind == "requests":
             with ModelsLabClient(base_url=url, **options) as client:
                 return [getattr(client, name)(*_args(rest), **_kwargs(rest)) for name, *rest in calls]

@@ -104,13 +104,8 @@ def test_a_landed_video_starts_the_next_dag(stack: WholeStack) -> None:
             str(found["dag_run_id"]) for found in stack.airflow.call("GET", f"dags/{downstream}/dagRuns")["dag_runs"]
         ]
 
-    wait_until(
-        lambda: bool(runs()),
-        list(stack.airflow.parts.values()),
-        what=f"a run of {downstream}",
-        timeout=60,
-        interval=0.5,
-    )
+    parts = list(stack.airflow.parts.values())
+    wait_until(lambda: bool(runs()), parts, what=f"a run of {downstream}", interval=0.5)
     (started,) = runs()  # nobody triggered it
     assert stack.airflow.finish(downstream, started) == "success"
     (video,) = stack.airflow.xcom(downstream, started, "publish")

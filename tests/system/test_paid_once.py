@@ -146,7 +146,7 @@ def test_another_triggerer_goes_on_for_one_that_was_killed(stack: WholeStack, cl
 def test_a_frozen_triggerer_comes_back_beside_another(stack: WholeStack, clips: dict[str, Clip]) -> None:
     airflow, waiting = stack.airflow, [clips["waits"], clips["waits too"]]
     airflow.add("triggerer", "second-triggerer")
-    wait_until(lambda: airflow.alive("TriggererJob") == 2, [*airflow.parts.values()], what="two triggerers", timeout=60)
+    wait_until(lambda: airflow.alive("TriggererJob") == 2, [*airflow.parts.values()], what="two triggerers")
     before = {clip.run_id: clip.log.count("Waiting for job") for clip in waiting}
 
     airflow.freeze("triggerer")

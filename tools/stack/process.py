@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["PartFailedError", "ServerProcess", "free_port", "wait_until"]
+__all__ = ["WAIT_TIMEOUT_S", "PartFailedError", "ServerProcess", "free_port", "wait_until"]
+
+WAIT_TIMEOUT_S = 600.0
+"""How long a real server may take, on a machine that is busy with other things. One that dies ends the wait at once."""
 
 
 class PartFailedError(RuntimeError):
@@ -138,7 +141,12 @@ class ServerProcess:
 
 
 def wait_until(
-    ready: Callable[[], bool], processes: Sequence[ServerProcess], *, what: str, timeout: float, interval: float = 0.2
+    ready: Callable[[], bool],
+    processes: Sequence[ServerProcess],
+    *,
+    what: str,
+    timeout: float = WAIT_TIMEOUT_S,
+    interval: float = 0.2,
 ) -> None:
     """Poll until ``ready()``, while all processes live.
 

@@ -159,5 +159,5 @@ def _tested_on_a_worker(site: WholeStack, body: dict[str, Any]) -> dict[str, Any
             answers.append(session.get(url, headers=headers, timeout=30).json())
         return answers[-1]["state"] in {"success", "failed"}
 
-    wait_until(ended, [], what="the test on a worker", timeout=600, interval=0.5)
+    wait_until(ended, [], what="the test on a worker", interval=0.5)
     return answers[-1]

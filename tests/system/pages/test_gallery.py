@@ -448,11 +448,11 @@ def test_screenshots(browser: Browser, site: WholeStack) -> None:
         runs[name] = site.airflow.trigger(
             "gallery_local", {"model_id": "demo", "prompt": prompt, "source": clips[name], "seed": 8}
         )
-        assert site.airflow.finish("gallery_local", runs[name], timeout=400) == "success"
+        assert site.airflow.finish("gallery_local", runs[name]) == "success"
     for name, source in (("some", some), ("every", every)):  # the second finds what the first has made
         conf = {"model_id": "demo", "prompt": "a poster", "source": source, "destination": "footage-styled/"}
         runs[name] = site.airflow.trigger("gallery_local_batch", conf)
-        assert site.airflow.finish("gallery_local_batch", runs[name], timeout=400) == "success"
+        assert site.airflow.finish("gallery_local_batch", runs[name]) == "success"
     one = Made("gallery_local", runs["skyline"], "restyle")
     many = Made("gallery_local_batch", runs["every"], "restyle_footage")
     for theme, suffix in (("light", ""), ("dark", "-dark")):
