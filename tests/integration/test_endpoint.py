@@ -19,13 +19,14 @@ from tests.support.endpoint import KEY, VIDEO, Caller, serving
 from tests.support.endpoint_engine import ScriptedEngine
 from tests.support.inbox import inbox
 from tests.support.page import SAMPLE_REQUEST, SAMPLE_RESPONSE
+from tools.stack.process import free_port
 
 SIGNED = "https://example.com/in.gif?X-Amz-Signature=0123456789abcdef"
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path / "state", hold_s=20, allow_private_addresses=True)
+    return Settings(state_dir=tmp_path / "state", hold_s=120, allow_private_addresses=True)
 
 
 class Clock:
@@ -73,7 +74,7 @@ def test_the_pages_request_sent_by_curl_is_answered_in_the_pages_shape(settings:
         assert 0 <= meta["seed"] < 2**32
         assert all(isinstance(meta[name], int) for name in ("fps", "height", "width", "num_frames", "seed"))
         assert answer["output"] == [f"{caller.url}/generations/{meta['file_prefix']}.{meta['output_type']}"]
-        clip = requests.get(answer["output"][0], timeout=10)
+        clip = requests.get(answer["output"][0], timeout=60)
         assert clip.headers["content-type"] == "video/mp4"
         assert clip.content[4:8] == b"ftyp"
 
@@ -96,12 +97,12 @@ def test_instant_response_then_future_links_then_fetch(settings: Settings) -> No
         assert answer["fetch_result"] == f"{caller.url}{VIDEO}/fetch/{answer['id']}"
         (link,) = answer["future_links"]
         assert link == f"{caller.url}/generations/{answer['meta']['file_prefix']}.gif"
-        assert requests.get(link, timeout=10).status_code == 404
+        assert requests.get(link, timeout=60).status_code == 404
         assert caller.fetch(answer["id"])["message"] == "try again later."
         gate.set()
         done = caller.finished(answer["id"])
         assert done == {"status": "success", "id": answer["id"], "output": [link], "proxy_links": [link]}
-        clip = requests.get(link, timeout=10)
+        clip = requests.get(link, timeout=60)
         assert (clip.status_code, clip.headers["content-type"], clip.content[:6]) == (200, "image/gif", b"GIF89a")
 
 
@@ -121,8 +122,8 @@ def test_a_hold_ends_early_when_the_server_is_told_to_stop(tmp_path: Path) -> No
     with serving(Settings(state_dir=tmp_path, hold_s=1000), engine) as caller:
         held = threading.Thread(target=lambda: answers.append(caller.submit()))
         held.start()
-        assert engine.busy.acquire(timeout=20)
-    held.join(20)
+        assert engine.busy.acquire(timeout=60)
+    held.join(60)
     assert [answer["status"] for answer in answers] == ["processing"]
     assert engine.stopped == 1
     with serving(Settings(state_dir=tmp_path), ScriptedEngine()) as caller:
@@ -134,11 +135,11 @@ def test_the_endpoint_answers_while_submits_are_held_and_goes_on_when_a_client_l
     with serving(settings, engine) as caller:
         body = json.dumps({"key": KEY, "model_id": "m", "prompt": "left", "init_video": SIGNED}).encode()
         host, port = caller.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
             head = f"POST {VIDEO}/video2video HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
             connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            assert engine.busy.acquire(timeout=20)
-            assert requests.get(f"{caller.url}/healthz", timeout=5).json() == {"status": "ok"}
+            assert engine.busy.acquire(timeout=60)
+            assert requests.get(f"{caller.url}/healthz", timeout=60).json() == {"status": "ok"}
         gate.set()
         assert caller.finished(1)["status"] == "success"
         assert caller.submit(prompt="next")["status"] == "success"
@@ -209,11 +210,11 @@ def test_what_is_no_json_object_is_an_invalid_request(tmp_path: Path, style: Any
             ({"content-type": "application/json"}, json.dumps({"key": KEY, "prompt": "x" * (1 << 20)})),
         ]
         for headers, data in tries:
-            answer = requests.post(url, data=data.encode(), headers=headers, timeout=10)
+            answer = requests.post(url, data=data.encode(), headers=headers, timeout=60)
             assert (answer.status_code, answer.json()["message"]) == (status, "Invalid API Request")
         charset = {"content-type": "application/json; charset=utf-8"}
-        assert "message" in requests.post(url, data=good, headers=charset, timeout=10).json()
-        assert requests.get(f"{caller.url}{VIDEO}/fetch/1", timeout=10).status_code == 405
+        assert "message" in requests.post(url, data=good, headers=charset, timeout=60).json()
+        assert requests.get(f"{caller.url}{VIDEO}/fetch/1", timeout=60).status_code == 405
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_keys(tmp_path: Path, style: Any, status: int, text: str) -> None:
             answer = caller.post(f"{VIDEO}/system_details", key=key)
             assert (answer.status_code, answer.json()["message"]) == (status, text)
         assert caller.post(f"{VIDEO}/system_details", key="anything").json()["status"] == "ok"
-    two_keys = Settings(state_dir=tmp_path, answers=style, api_keys=("one", "two"))
+    two_keys = Settings(state_dir=tmp_path, hold_s=120, answers=style, api_keys=("one", "two"))
     with serving(two_keys, ScriptedEngine()) as caller:
         assert caller.post(f"{VIDEO}/system_details", key="anything").status_code == status
         assert caller.post(f"{VIDEO}/system_details", key="anything").json()["message"] == text
@@ -243,10 +244,10 @@ def test_results_and_ids_expire_by_the_clock(settings: Settings) -> None:
     with serving(settings, ScriptedEngine(), clock=clock) as caller:
         old = caller.submit()
         clock.now += settings.retention_s - 1
-        assert requests.get(old["output"][0], timeout=10).status_code == 200
+        assert requests.get(old["output"][0], timeout=60).status_code == 200
         assert caller.fetch(old["id"])["status"] == "success"
         clock.now += 1
-        assert requests.get(old["output"][0], timeout=10).status_code == 404
+        assert requests.get(old["output"][0], timeout=60).status_code == 404
         assert caller.fetch(old["id"])["message"] == "Request not found"
         young = caller.submit()
         kept = caller.fetch(young["id"])["output"]
@@ -258,13 +259,13 @@ def test_results_and_ids_expire_by_the_clock(settings: Settings) -> None:
 
 def test_publish_delay(tmp_path: Path) -> None:
     clock = Clock()
-    settings = Settings(state_dir=tmp_path, hold_s=20, publish_delay_s=5)
+    settings = Settings(state_dir=tmp_path, hold_s=120, publish_delay_s=5)
     with serving(settings, ScriptedEngine(), clock=clock) as caller:
         job = caller.submit()
         assert job["status"] == "success"
-        assert requests.get(job["output"][0], timeout=10).status_code == 404
+        assert requests.get(job["output"][0], timeout=60).status_code == 404
         clock.now += 5
-        assert requests.get(job["output"][0], timeout=10).status_code == 200
+        assert requests.get(job["output"][0], timeout=60).status_code == 200
 
 
 def test_temp_files_head_and_ranges(settings: Settings) -> None:
@@ -273,10 +274,10 @@ def test_temp_files_head_and_ranges(settings: Settings) -> None:
         (link,) = job["output"]
         assert link == f"{caller.url}/temp/{job['meta']['file_prefix']}.mp4"
         assert job["meta"]["temp"] == "yes"
-        assert requests.get(link.replace("/temp/", "/generations/"), timeout=10).status_code == 404
-        whole = requests.get(link, timeout=10)
-        head = requests.head(link, timeout=10)
-        part = requests.get(link, headers={"range": "bytes=4-7"}, timeout=10)
+        assert requests.get(link.replace("/temp/", "/generations/"), timeout=60).status_code == 404
+        whole = requests.get(link, timeout=60)
+        head = requests.head(link, timeout=60)
+        part = requests.get(link, headers={"range": "bytes=4-7"}, timeout=60)
     assert (head.status_code, head.content, int(head.headers["content-length"])) == (200, b"", len(whole.content))
     assert head.headers["accept-ranges"] == "bytes"
     assert (part.status_code, part.content) == (206, b"ftyp")
@@ -290,7 +291,7 @@ def test_files_outside_the_results_cannot_be_read(settings: Settings) -> None:
             prepared = requests.Request("GET", caller.url).prepare()
             prepared.url = f"{caller.url}{path}"
             with requests.Session() as session:
-                assert session.send(prepared, timeout=10).status_code == 404
+                assert session.send(prepared, timeout=60).status_code == 404
 
 
 def test_base64_publishes_text_of_the_clip(settings: Settings) -> None:
@@ -299,7 +300,7 @@ def test_base64_publishes_text_of_the_clip(settings: Settings) -> None:
     with serving(settings, ScriptedEngine()) as caller:
         job = caller.submit(base64=True, output_type="gif")
         (link,) = job["output"]
-        text = requests.get(link, timeout=10)
+        text = requests.get(link, timeout=60)
     assert link.endswith(f"/generations/{job['meta']['file_prefix']}.base64")
     assert text.headers["content-type"].startswith("text/plain")
     assert base64.b64decode(text.content, validate=True).startswith(b"GIF89a")
@@ -326,8 +327,7 @@ def test_webhooks_of_success_and_failure(settings: Settings) -> None:
 def test_a_webhook_that_fails_is_not_repeated_and_costs_nothing(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        gone = f"http://127.0.0.1:{closed.getsockname()[1]}/hook?token=hidden-token"
+    gone = f"http://127.0.0.1:{free_port()}/hook?token=hidden-token"
     with serving(settings, ScriptedEngine()) as caller, inbox(status=500) as box:
         assert caller.submit(webhook=gone)["status"] == "success"
         assert caller.submit(webhook=box.url)["status"] == "success"
@@ -341,7 +341,7 @@ def test_clear_queue_forgets_and_restarts(settings: Settings) -> None:
     engine = ScriptedEngine(gate := threading.Event())
     with serving(settings, engine) as caller:
         running = caller.submit(instant_response=True, prompt="running")
-        assert engine.busy.acquire(timeout=20)
+        assert engine.busy.acquire(timeout=60)
         held: list[dict[str, Any]] = []
         waiting = threading.Thread(target=lambda: held.append(caller.submit(prompt="held")))
         waiting.start()
@@ -349,7 +349,7 @@ def test_clear_queue_forgets_and_restarts(settings: Settings) -> None:
             time.sleep(0.02)
         answer = caller.post(f"{VIDEO}/clear_queue").json()
         assert answer == {"message": "Queue cleared, server is restarting", "status": "success"}
-        waiting.join(20)
+        waiting.join(60)
         assert held[0]["message"] == "Request not found"
         assert caller.fetch(running["id"])["message"] == "Request not found"
         gate.set()
@@ -364,13 +364,13 @@ def test_restart_keeps_the_queue(settings: Settings) -> None:
     engine = ScriptedEngine(gate := threading.Event())
     with serving(settings, engine) as caller:
         jobs = [caller.submit(instant_response=True, prompt=name) for name in ("first", "second")]
-        assert engine.busy.acquire(timeout=20)
+        assert engine.busy.acquire(timeout=60)
         for _ in range(2):
             assert caller.post(f"{VIDEO}/restart_server").json()["message"] == "server restarting"
-        assert engine.busy.acquire(timeout=20)  # it began once more
+        assert engine.busy.acquire(timeout=60)  # it began once more
         gate.set()
         assert [caller.finished(job["id"])["status"] for job in jobs] == ["success", "success"]
-        assert requests.get(f"{caller.url}/healthz", timeout=5).status_code == 200
+        assert requests.get(f"{caller.url}/healthz", timeout=60).status_code == 200
     assert engine.finished == ["first", "second"]
     assert engine.stopped >= 1
 
@@ -384,7 +384,7 @@ def test_other_administration(settings: Settings) -> None:
         assert caller.post(f"{VIDEO}/update_server").json() == {"message": "server updating", "status": "success"}
         cleared = caller.post(f"{VIDEO}/clear_cache").json()
         assert cleared == {"message": "Cache cleared successfully", "status": "success"}
-        assert engine.cleared.wait(20)
+        assert engine.cleared.wait(60)
         assert caller.post("/api/v1/enterprise/video/load_model").status_code == 404
 
 
@@ -406,7 +406,7 @@ def test_a_full_queue_in_both_styles(tmp_path: Path) -> None:
 
 
 def test_links_use_the_public_url(tmp_path: Path) -> None:
-    settings = Settings(state_dir=tmp_path, hold_s=20, public_url="https://clips.example.com/")
+    settings = Settings(state_dir=tmp_path, hold_s=120, public_url="https://clips.example.com/")
     with serving(settings, ScriptedEngine()) as caller:
         job = caller.submit()
         assert job["output"][0].startswith("https://clips.example.com/generations/")

@@ -26,7 +26,7 @@ CLOSED = (
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path / "state", hold_s=20)
+    return Settings(state_dir=tmp_path / "state", hold_s=120)
 
 
 @pytest.fixture
@@ -48,7 +48,10 @@ def until_logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]"])
 def test_a_webhook_on_a_private_address_is_refused_at_the_submit(tmp_path: Path, style: AnswerStyle, host: str) -> None:
     engine = ScriptedEngine()
-    with ScriptedServer(Answer()) as server, serving(Settings(state_dir=tmp_path, answers=style), engine) as caller:
+    with (
+        ScriptedServer(Answer()) as server,
+        serving(Settings(state_dir=tmp_path, hold_s=120, answers=style), engine) as caller,
+    ):
         answer = caller.send(webhook=f"http://{host}:{server.port}/hook?token=hidden")
         body = answer.json()
         assert answer.status_code == (200 if style == "legacy" else 400)
@@ -154,7 +157,7 @@ def test_a_bucket_whose_name_moves_into_the_network_gets_nothing(
 def test_details_of_a_time_when_it_was_allowed_are_not_used(
     settings: Settings, details: dict[str, str], s3: S3Client, bucket: str
 ) -> None:
-    with serving(Settings(settings.state_dir, hold_s=20, allow_private_addresses=True), ScriptedEngine()) as caller:
+    with serving(Settings(settings.state_dir, hold_s=120, allow_private_addresses=True), ScriptedEngine()) as caller:
         assert caller.post(UPDATE, **details).json()["status"] == "success"
     with serving(settings, ScriptedEngine()) as caller:
         assert "which is not of the public internet" in caller.submit()["message"]

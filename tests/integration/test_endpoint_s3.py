@@ -22,7 +22,7 @@ UPDATE, RESET = "/api/v1/enterprise/update_s3", "/api/v1/enterprise/reset_s3"
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path / "state", hold_s=60, allow_private_addresses=True)
+    return Settings(state_dir=tmp_path / "state", hold_s=120, allow_private_addresses=True)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_results_go_to_the_bucket_until_reset(
         key = f"generations/{job['meta']['file_prefix']}.gif"
         assert job["output"] == job["proxy_links"] == [f"{s3_server.endpoint_url}/{bucket}/{key}"]
         assert caller.fetch(job["id"])["output"] == job["output"]
-        anonymous = requests.get(job["output"][0], verify=str(s3_server.ca_path), timeout=10)
+        anonymous = requests.get(job["output"][0], verify=str(s3_server.ca_path), timeout=60)
         assert (anonymous.status_code, anonymous.headers["content-type"]) == (200, "image/gif")
         assert anonymous.content.startswith(b"GIF89a")
         grants = s3.get_object_acl(Bucket=bucket, Key=key)["Grants"]

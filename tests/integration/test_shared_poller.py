@@ -40,12 +40,12 @@ def client_at(url: str, key: str = KEY) -> AsyncModelsLabClient:
     return AsyncModelsLabClient(key, base_url=url)
 
 
-def when(seconds: float = 60.0) -> dict[str, float]:
+def when(seconds: float = 600.0) -> dict[str, float]:
     now = time.time()
     return {"submitted_at": now, "deadline": now + seconds}
 
 
-def submitted(*job_ids: str, seconds: float = 60.0) -> list[Submitted]:
+def submitted(*job_ids: str, seconds: float = 600.0) -> list[Submitted]:
     return [Submitted(job_id, **when(seconds)) for job_id in job_ids]
 
 
@@ -167,7 +167,7 @@ async def test_a_batch_ends_job_by_job() -> None:
     def answer(job_id: str, poll: int) -> Any:
         return {"a": done("a"), "lost": LOST, "c": done("c") if poll > 3 else RUNNING}[job_id]
 
-    old = Submitted("lost", time.time() - 3600, time.time() + 60)
+    old = Submitted("lost", time.time() - 3600, time.time() + 600)
     async with (
         job_server(answer) as server,
         shared_poller(client_at(server.url)) as poller,
@@ -300,31 +300,33 @@ async def test_a_refusal_slows_everybody_down_and_good_answers_recover(
 
 
 async def test_a_last_poll_goes_out_in_a_pause() -> None:
-    def answer(job_id: str, poll: int) -> Any:
-        if job_id == "unlucky":
-            return refused(60)
-        return done(job_id) if job_id == "finished" and server.counts["unlucky"] else RUNNING
-
-    async with job_server(answer) as server, shared_poller(client_at(server.url)) as poller:
-        slow = PollPolicy(min_interval=0.05, max_interval=600)
-        jobs = [*submitted("finished", seconds=0.4), *submitted("unlucky", seconds=0.3), *submitted("later")]
-        async with poller.watch(jobs, policy=slow) as watch:
-            found = by_id(await watch.gather(2, linger=60))
-            assert poller.limiter.resume_at > asyncio.get_running_loop().time() + 30
-            assert watch.waiting == 1
+    async with (
+        job_server(lambda job_id, poll: done(job_id) if job_id == "finished" else refused(600)) as server,
+        shared_poller(client_at(server.url)) as poller,
+        poller.watch(submitted("refused"), policy=PollPolicy(min_interval=0.05, max_interval=600)) as watch,
+    ):
+        await until(lambda: poller.limiter.resume_at > asyncio.get_running_loop().time() + 300)
+        for job in (*submitted("finished", "unlucky", seconds=0.1), *submitted("later")):
+            watch.add(job)
+        found = by_id(await watch.gather(2, linger=60))
+        assert watch.waiting == 2
     assert isinstance(found["finished"], Finished)
     assert isinstance(found["unlucky"], JobTimeoutError)
-    assert server.counts["unlucky"] == 2
+    assert server.counts == {"refused": 1, "finished": 1, "unlucky": 1}
 
 
 async def test_no_more_polls_at_once_than_allowed() -> None:
     at_once = most = 0
+    all_allowed = asyncio.Event()
 
     async def answer(job_id: str, poll: int) -> Any:
         nonlocal at_once, most
         at_once += 1
         most = max(most, at_once)
-        await asyncio.sleep(0.02)
+        if at_once == 7:
+            all_allowed.set()
+        await all_allowed.wait()
+        await asyncio.sleep(0.02)  # one too many would come meanwhile
         at_once -= 1
         return done(job_id)
 
@@ -351,6 +353,7 @@ async def test_an_endpoint_that_hangs_cannot_hold_a_job_past_its_deadline(monkey
         poller = SharedPoller(client_at(server.url), limiter=RateLimiter(max_concurrent=1))
         async with poller.watch(submitted("1", "2", "3", seconds=0.05), policy=QUICK) as watch:
             found = by_id(await watch.gather(2, linger=60))
+            await until(lambda: server.polls)
             assert len(server.polls) == watch.waiting == 1  # the one that hangs ends by its own time-out
         await poller.aclose()
         forever.set()
@@ -482,10 +485,10 @@ async def test_a_time_out_that_strikes_in_a_poll_is_raised_where_the_job_is_wait
     monkeypatch.setattr(AsyncModelsLabClient, "fetch", struck)
     async with shared_poller(client_at("http://127.0.0.1:9")) as poller:
         with pytest.raises(TimeIsUpError):
-            await asyncio.wait_for(poller.wait("alone", **when(), policy=QUICK), 5)
+            await asyncio.wait_for(poller.wait("alone", **when(), policy=QUICK), 60)
         async with poller.watch(submitted("7"), policy=QUICK) as watch:
             with pytest.raises(TimeIsUpError):
-                await asyncio.wait_for(PolledJobs(watch, {}, timeout=60).next(), 5)
+                await asyncio.wait_for(PolledJobs(watch, {}, timeout=60).next(), 60)
 
 
 async def test_nobody_listens() -> None:

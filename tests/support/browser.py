@@ -7,18 +7,22 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["chromium", "keep_screenshot"]
+__all__ = ["chromium", "expecting_toast", "keep_screenshot", "new_page"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _SCREENSHOTS = "MODELSLAB_SCREENSHOTS"
 _MOST_BYTES = 240_000
+_TIMEOUT_MS = 120_000
+_TOAST = """text => { window.toast = new Promise(done => new MutationObserver(() => {
+    if (document.querySelector(".toast[role=status]")?.textContent.includes(text)) done();
+}).observe(document.documentElement, { childList: true, subtree: true, characterData: true })); }"""
 
 
 @contextmanager
@@ -39,6 +43,24 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def new_page(browser: Browser, **options: Any) -> Page:
+    """A page in a context of its own, which waits two minutes for what is to come; close ``page.context`` after use.
+
+    :param options: of the context.
+    """
+    context = browser.new_context(**options)
+    context.set_default_timeout(_TIMEOUT_MS)
+    return context.new_page()
+
+
+@contextmanager
+def expecting_toast(page: Page, text: str) -> Iterator[None]:
+    """What the block does shows a text for a moment, which is not missed where the browser is asked for it too late."""
+    page.evaluate(_TOAST, text)
+    yield
+    page.evaluate("window.toast")
 
 
 def keep_screenshot(page: Page, name: str) -> None:

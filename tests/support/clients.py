@@ -12,12 +12,14 @@ from airflow_provider_modelslab.client.core import SubmitPolicy, Timeouts
 
 KEY = "sk-live/very+secret&key"
 QUICK = SubmitPolicy(attempts=3, max_wait=2, base_wait=0.002)
-SHORT = Timeouts(connect=2, read=0.3)
+LONG = Timeouts(connect=60, read=60)
+SHORT = Timeouts(connect=60, read=0.3)
+"""For servers that hang: any other may be late on a busy machine, and has to be waited for."""
 
 
 def blocking_client(url: str, **options: Any) -> ModelsLabClient:
     """A blocking client for tests: it repeats quickly and gives up soon."""
-    return ModelsLabClient(**{"key": KEY, "base_url": url, "timeouts": SHORT, "submit_policy": QUICK, **options})
+    return ModelsLabClient(**{"key": KEY, "base_url": url, "timeouts": LONG, "submit_policy": QUICK, **options})
 
 
 class Fetcher:
@@ -33,7 +35,7 @@ class Fetcher:
         if self.kind == "requests":
             with blocking_client(url, **options) as client:
                 return [client.fetch(job_id) for job_id in job_ids]
-        return asyncio.run(self._fetch(url, job_ids, {"key": KEY, "timeouts": SHORT, **options}))
+        return asyncio.run(self._fetch(url, job_ids, {"key": KEY, "timeouts": LONG, **options}))
 
     @staticmethod
     async def _fetch(url: str, job_ids: tuple[Any, ...], options: dict[str, Any]) -> list[Answer]:

@@ -11,14 +11,11 @@ from tools.stack.whole import WholeStack
 __all__ = ["content", "run"]
 
 
-def run(stack: WholeStack, dag_id: str, conf: Mapping[str, Any] | None = None, *, timeout: float = 240.0) -> str:
-    """Trigger a Dag and wait for its end, which has to be a success; the run's id.
-
-    :param timeout: seconds from the trigger to the end.
-    """
+def run(stack: WholeStack, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+    """Trigger a Dag and wait for its end, which has to be a success; the run's id."""
     stack.airflow.wait_for_dag(dag_id)
     run_id = stack.airflow.trigger(dag_id, None if conf is None else dict(conf))
-    state = stack.airflow.finish(dag_id, run_id, timeout=timeout)
+    state = stack.airflow.finish(dag_id, run_id)
     told = {task["task_id"]: task["state"] for task in stack.airflow.tasks(dag_id, run_id)}
     logs = "\n".join(stack.airflow.task_log(dag_id, run_id, task)[-4000:] for task in told if told[task] != "success")
     assert state == "success", f"{told}\n{logs}"

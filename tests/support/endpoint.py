@@ -35,7 +35,7 @@ class Caller:
     key: str = KEY
 
     def post(self, path: str, **body: Any) -> requests.Response:
-        return requests.post(f"{self.url}{path}", json={"key": self.key, **body}, timeout=30)
+        return requests.post(f"{self.url}{path}", json={"key": self.key, **body}, timeout=180)
 
     def submit(self, **attributes: Any) -> dict[str, Any]:
         answer: dict[str, Any] = self.send(**attributes).json()
@@ -57,7 +57,7 @@ class Caller:
 
     def bills(self) -> dict[str, Any]:
         """What was paid; the endpoint has to have its admin routes."""
-        answer: dict[str, Any] = requests.get(f"{self.url}/admin/bills", timeout=30).json()
+        answer: dict[str, Any] = requests.get(f"{self.url}/admin/bills", timeout=60).json()
         return answer
 
 
@@ -80,10 +80,10 @@ def serving(
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        yield Caller(ready.get(timeout=30))
+        yield Caller(ready.get(timeout=120))
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive()
 
 

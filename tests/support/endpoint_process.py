@@ -24,7 +24,8 @@ def _main(state_dir: Path, gate_file: Path, ready_file: Path, lanes: int) -> Non
 
     gate = FileGate(gate_file)
     staged = [StagedEngine(writing=gate, device=f"lane {number}") for number in range(lanes)]
-    app = create_app(Settings(state_dir=state_dir, allow_private_addresses=True), staged or ScriptedEngine(gate=gate))
+    settings = Settings(state_dir=state_dir, allow_private_addresses=True, admin=True)
+    app = create_app(settings, staged or ScriptedEngine(gate=gate))
     signal.signal(signal.SIGTERM, lambda *_: None)
     EndpointServer(app, on_ready=ready).run()
 

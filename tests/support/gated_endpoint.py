@@ -17,7 +17,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 class GatedEndpoint:
-    """Real clips of plain colours, and real webhooks; any key is accepted, and sees its own jobs alone.
+    """Real clips of plain colours, real webhooks and bills; any key is accepted, and sees its own jobs alone.
 
     :param folder: its state and log.
     """
@@ -36,7 +36,7 @@ class GatedEndpoint:
         """Start it, with the gate shut."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._process.start()
-        wait_until(self._ready.exists, [self._process], what="the endpoint with a gate", timeout=60)
+        wait_until(self._ready.exists, [self._process], what="the endpoint with a gate")
         return self
 
     def stop(self) -> None:
@@ -74,5 +74,5 @@ class GatedEndpoint:
     def _call(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         with requests.Session() as session:
             session.trust_env = False
-            answer: dict[str, Any] = session.post(f"{self.url}/api/v1/{path}", json=body, timeout=30).json()
+            answer: dict[str, Any] = session.post(f"{self.url}/api/v1/{path}", json=body, timeout=60).json()
             return answer

@@ -45,7 +45,7 @@ class GuardedServer:
     def start(self) -> Self:
         """Start it and wait until it answers."""
         self._process.start()
-        wait_until(self._answers, [self._process], what="the API server with logins", timeout=120)
+        wait_until(self._answers, [self._process], what="the API server with logins")
         return self
 
     def stop(self) -> None:
@@ -57,7 +57,7 @@ class GuardedServer:
         session = requests.Session()
         session.trust_env = False
         if user is not None:
-            answer = session.post(f"{self.url}/auth/token", json={"username": user, "password": _PASSWORD}, timeout=30)
+            answer = session.post(f"{self.url}/auth/token", json={"username": user, "password": _PASSWORD}, timeout=60)
             answer.raise_for_status()
             session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         return session
@@ -65,6 +65,6 @@ class GuardedServer:
     def _answers(self) -> bool:
         try:
             with self.session() as nobody:
-                return nobody.get(f"{self.url}/api/v2/monitor/health", timeout=5).status_code == 200
+                return nobody.get(f"{self.url}/api/v2/monitor/health", timeout=60).status_code == 200
         except requests.RequestException:
             return False

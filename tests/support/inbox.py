@@ -19,7 +19,7 @@ class Inbox:
         self.bodies: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def next(self) -> dict[str, Any]:
-        return self.bodies.get(timeout=20)
+        return self.bodies.get(timeout=60)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -82,7 +82,7 @@ class ScriptedServer:
         self._tls = tls
         self._silent = silent
         self._lock = threading.Lock()
-        self._arrived = threading.Condition()
+        self._changed = threading.Condition(self._lock)
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -101,9 +101,16 @@ class ScriptedServer:
         return [request.path for request in self.requests]
 
     def wait_for_requests(self, count: int) -> None:
-        """Block until so many requests have arrived; 10 s at most."""
-        with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.requests) >= count, timeout=10)
+        """Block until so many requests have arrived; a client that gave up may be ahead of them."""
+        self._wait_until(lambda: len(self.requests) >= count)
+
+    def wait_for_connections(self, count: int) -> None:
+        """Block until so many connections have been accepted."""
+        self._wait_until(lambda: self.connections >= count)
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, timeout=60)
 
     def __enter__(self) -> Self:
         self._start(self._accept)
@@ -116,7 +123,7 @@ class ScriptedServer:
         for connection in still_open:
             self._shut(connection)
         for thread in self._threads:
-            thread.join(timeout=10)
+            thread.join(timeout=60)
             assert not thread.is_alive()
 
     def _start(self, work: Any, *args: Any) -> None:
@@ -136,9 +143,10 @@ class ScriptedServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            with self._lock:
+            with self._changed:
                 self.connections += 1
                 self._open.add(connection)
+                self._changed.notify_all()
             self._start(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
@@ -174,9 +182,9 @@ class ScriptedServer:
             step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
         unread = isinstance(step, Reset) and step.before_body
         body = None if unread else reader.read(int(headers.get("content-length", 0)))
-        with self._arrived:
+        with self._changed:
             self.requests.append(Received(first[0], first[1], headers, body))
-            self._arrived.notify_all()
+            self._changed.notify_all()
         match step:
             case Answer():
                 stream.sendall(_bytes(step))
@@ -201,10 +209,3 @@ def _bytes(answer: Answer) -> bytes:
     }
     lines = [f"HTTP/1.1 {answer.status} Scripted", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     return "\r\n".join(lines).encode() + body[: answer.cut]
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -24,7 +24,6 @@ CONN_ID = "modelslab_echo"
 PREFIX = "paid-once"
 TASK = "clip"
 HELD = ["never_ending"]
-WAIT = 180.0
 
 
 class EchoEndpoint:
@@ -65,7 +64,7 @@ class EchoEndpoint:
     def _admin(self) -> dict[str, Any]:
         with requests.Session() as session:
             session.trust_env = False
-            answer: dict[str, Any] = session.get(f"{self.url}/admin/bills", timeout=10).json()
+            answer: dict[str, Any] = session.get(f"{self.url}/admin/bills", timeout=60).json()
             return answer
 
 
@@ -106,20 +105,18 @@ class Clip:
     # -- what happens to it ---------------------------------------------------------------------------------------
 
     def wait_for(self, *states: str) -> None:
-        self.stack.airflow.wait_for_task(self.dag_id, self.run_id, TASK, *states, timeout=WAIT)
+        self.stack.airflow.wait_for_task(self.dag_id, self.run_id, TASK, *states)
 
     def wait_for_log(self, text: str, times: int = 1) -> None:
         what = f"{text!r} {times} times in the log of {self.run_id}"
-        wait_until(lambda: self.log.count(text) >= times, self._parts, what=what, timeout=WAIT)
+        wait_until(lambda: self.log.count(text) >= times, self._parts, what=what)
 
     def wait_for_ledger(self, entry: str) -> None:
-        wait_until(
-            lambda: entry in self.ledger, self._parts, what=f"{entry} in the ledger of {self.run_id}", timeout=60
-        )
+        wait_until(lambda: entry in self.ledger, self._parts, what=f"{entry} in the ledger of {self.run_id}")
 
     def wait_for_marker(self) -> None:
         """Until the process is at the point where it dies or waits."""
-        wait_until(self.marker.exists, self._parts, what=f"the marker {self.marker}", timeout=WAIT)
+        wait_until(self.marker.exists, self._parts, what=f"the marker {self.marker}")
 
     def go(self) -> None:
         """Let the process that waits at the point go on."""

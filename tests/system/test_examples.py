@@ -15,7 +15,7 @@ from tests.system.conftest import BLOCKING_DAG
 from tools.stack.process import wait_until
 from tools.stack.whole import LOCAL_KEY, WholeStack
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.system
 
 SMALL = {"model_id": "tiny", "width": 96, "height": 64, "num_frames": 8, "num_inference_steps": 2, "seed": 11}
 
@@ -104,13 +104,8 @@ def test_a_landed_video_starts_the_next_dag(stack: WholeStack) -> None:
             str(found["dag_run_id"]) for found in stack.airflow.call("GET", f"dags/{downstream}/dagRuns")["dag_runs"]
         ]
 
-    wait_until(
-        lambda: bool(runs()),
-        list(stack.airflow.parts.values()),
-        what=f"a run of {downstream}",
-        timeout=60,
-        interval=0.5,
-    )
+    parts = list(stack.airflow.parts.values())
+    wait_until(lambda: bool(runs()), parts, what=f"a run of {downstream}", interval=0.5)
     (started,) = runs()  # nobody triggered it
     assert stack.airflow.finish(downstream, started) == "success"
     (video,) = stack.airflow.xcom(downstream, started, "publish")

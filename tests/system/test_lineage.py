@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.samples import small_mp4
+from tools.stack.process import wait_until
 from tools.stack.whole import LOCAL_KEY, WholeStack
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.system
 
 DAGS = Path(__file__).parent / "lineage_dags"
 BUCKET = "lineage-tests"
@@ -33,6 +35,7 @@ def lineage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
         airflow_env={
             "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
             "AIRFLOW__OPENLINEAGE__NAMESPACE": "tests",
+            "AIRFLOW__OPENLINEAGE__EXECUTION_TIMEOUT": "600",
         },
     )
     with stack:
@@ -50,15 +53,24 @@ def run_id(lineage: WholeStack) -> str:
     lineage.airflow.wait_for_dag("lineage")
     conf = {"clip": f"s3://{BUCKET}/in/clip.mp4", "source": f"s3://{BUCKET}/in/many/"}
     run = lineage.airflow.trigger("lineage", conf)
-    lineage.airflow.finish("lineage", run, timeout=300)
+    lineage.airflow.finish("lineage", run)
     assert {task["task_id"]: task["state"] for task in lineage.airflow.tasks("lineage", run)} == STATES
     return run
 
 
 @pytest.fixture(scope="module")
 def events(lineage: WholeStack, run_id: str) -> list[dict[str, Any]]:
-    """All events, oldest first."""
-    return [json.loads(file.read_text()) for file in sorted((lineage.folder / "events").iterdir())]
+    """All events, oldest first; a task's last one may come after Airflow has seen its end."""
+    ends = {(f"lineage.{task}", "COMPLETE" if state == "success" else "FAIL") for task, state in STATES.items()}
+    found: list[dict[str, Any]] = []
+
+    def whole() -> bool:
+        with suppress(json.JSONDecodeError):  # one that is being written
+            found[:] = [json.loads(file.read_text()) for file in sorted((lineage.folder / "events").iterdir())]
+        return ends <= {(event["job"]["name"], event["eventType"]) for event in found}
+
+    wait_until(whole, list(lineage.airflow.parts.values()), what="the last events of all tasks")
+    return found
 
 
 def of(events: list[dict[str, Any]], task_id: str, kind: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from tests.system.paid_once import Clip, EchoEndpoint
 from tools.stack.process import wait_until
 from tools.stack.whole import WholeStack
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.system
 
 LANDED = ("0001-claim", "0001-job", "0001-landed")
 
@@ -146,7 +146,7 @@ def test_another_triggerer_goes_on_for_one_that_was_killed(stack: WholeStack, cl
 def test_a_frozen_triggerer_comes_back_beside_another(stack: WholeStack, clips: dict[str, Clip]) -> None:
     airflow, waiting = stack.airflow, [clips["waits"], clips["waits too"]]
     airflow.add("triggerer", "second-triggerer")
-    wait_until(lambda: airflow.alive("TriggererJob") == 2, [*airflow.parts.values()], what="two triggerers", timeout=60)
+    wait_until(lambda: airflow.alive("TriggererJob") == 2, [*airflow.parts.values()], what="two triggerers")
     before = {clip.run_id: clip.log.count("Waiting for job") for clip in waiting}
 
     airflow.freeze("triggerer")

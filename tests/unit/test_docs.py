@@ -44,7 +44,6 @@ def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
     )
 
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 import psutil  # type: ignore[import-untyped]  # no stubs; Airflow itself depends on it
 
 from tools.stack.airflow_api import AirflowApi
-from tools.stack.process import PartFailedError, ServerProcess, free_port, wait_until
+from tools.stack.process import WAIT_TIMEOUT_S, PartFailedError, ServerProcess, free_port, wait_until
 
 __all__ = ["AirflowStack"]
 
@@ -59,6 +59,11 @@ class AirflowStack(AirflowApi):
             ("core", "simple_auth_manager_all_admins"): True,
             ("core", "fernet_key"): fernet,
             ("core", "test_connection"): "Enabled",
+            # On a busy machine Airflow's own time limits would fail what is only slow.
+            ("core", "dagbag_import_timeout"): 600,
+            ("dag_processor", "dag_file_processor_timeout"): 600,
+            ("workers", "execution_api_timeout"): 60,
+            ("connection_test", "timeout"): 600,
             ("api", "host"): "127.0.0.1",
             ("api", "port"): self.port,
             ("api", "base_url"): self.url,
@@ -101,7 +106,7 @@ class AirflowStack(AirflowApi):
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    def start(self, timeout: float = 180.0) -> Self:
+    def start(self, timeout: float = WAIT_TIMEOUT_S) -> Self:
         """Migrate the database when it is new, start all parts and wait until Airflow calls them healthy.
 
         :raises PartFailedError: naming the part and its log.
@@ -192,7 +197,7 @@ class AirflowStack(AirflowApi):
 
     # -- waiting and reading --------------------------------------------------------------------------------------
 
-    def wait_for_dag(self, dag_id: str, *, since: datetime | None = None, timeout: float = 120.0) -> None:
+    def wait_for_dag(self, dag_id: str, *, since: datetime | None = None, timeout: float = WAIT_TIMEOUT_S) -> None:
         """Wait until the Dag has been parsed (again, after ``since``).
 
         :raises PartFailedError: when it is not, with the import errors that Airflow knows of.
@@ -212,7 +217,7 @@ class AirflowStack(AirflowApi):
                 error.part, f"could not be loaded\n{told}", self.parts["dag-processor"].log
             ) from error
 
-    def finish(self, dag_id: str, run_id: str, timeout: float = 180.0) -> str:
+    def finish(self, dag_id: str, run_id: str, timeout: float = WAIT_TIMEOUT_S) -> str:
         """Wait for the end of a run; returns its state."""
         wait_until(
             lambda: self.run_state(dag_id, run_id) in {"success", "failed"},
@@ -223,7 +228,9 @@ class AirflowStack(AirflowApi):
         )
         return self.run_state(dag_id, run_id)
 
-    def wait_for_task(self, dag_id: str, run_id: str, task_id: str, *states: str, timeout: float = 120.0) -> None:
+    def wait_for_task(
+        self, dag_id: str, run_id: str, task_id: str, *states: str, timeout: float = WAIT_TIMEOUT_S
+    ) -> None:
         """Wait until a task instance is in one of the states.
 
         :raises PartFailedError: when it is not, with the state in which it is and the end of its log.
@@ -240,7 +247,7 @@ class AirflowStack(AirflowApi):
             log = self.task_log(dag_id, run_id, task_id)[-3000:]
             raise PartFailedError(what, f"{error}\nThe task is {state}; its log ends with:\n{log}") from error
 
-    def asset_events(self, query: str, *, timeout: float = 60.0) -> list[dict[str, Any]]:
+    def asset_events(self, query: str, *, timeout: float = WAIT_TIMEOUT_S) -> list[dict[str, Any]]:
         """The asset events that a query of the API finds, oldest first.
 
         :raises PartFailedError: when the API does not tell in time.

@@ -42,7 +42,7 @@ class AirflowApi:
     def health(self) -> dict[str, str]:
         """The status of each part, ``healthy`` or not; empty while the API server does not answer."""
         try:
-            answer = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5)
+            answer = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=60)
         except requests.RequestException:
             return {}
         if answer.status_code != 200:
@@ -60,7 +60,7 @@ class AirflowApi:
         :raises PartFailedError: for a status outside ``accept``; GET and DELETE are tried up to four times.
         """
         if "Authorization" not in self._session.headers:
-            token = self._session.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
+            token = self._session.get(f"{self.url}/auth/token", timeout=60).json()["access_token"]
             self._session.headers["Authorization"] = f"Bearer {token}"
         answer = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=60)
         if answer.status_code not in accept:

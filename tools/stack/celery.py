@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tools.stack.postgres import PostgresServer, postgres_program
-from tools.stack.process import ServerProcess, wait_until
+from tools.stack.process import WAIT_TIMEOUT_S, ServerProcess, wait_until
 from tools.stack.redis import RedisServer
 from tools.stack.whole import WholeStack
 
@@ -69,7 +69,7 @@ class CeleryStack(WholeStack):
         self.airflow.add("celery", name, "worker", *arguments)
         return self.airflow.parts[name]
 
-    def wait_for_worker(self, worker: ServerProcess, timeout: float = 120.0) -> None:
+    def wait_for_worker(self, worker: ServerProcess, timeout: float = WAIT_TIMEOUT_S) -> None:
         """Wait until a worker takes tasks."""
         parts = [worker, *self.airflow.parts.values()]
 

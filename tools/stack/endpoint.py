@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from tools.stack.process import ServerProcess, wait_until
+from tools.stack.process import WAIT_TIMEOUT_S, ServerProcess, wait_until
 
 __all__ = ["EndpointProcess"]
 
@@ -34,7 +34,7 @@ class EndpointProcess:
         command += ["--allow-private-addresses", *arguments]
         self.process = ServerProcess("the endpoint", command, log=folder / "endpoint.log", env=environment)
 
-    def start(self, timeout: float = 120.0) -> Self:
+    def start(self, timeout: float = WAIT_TIMEOUT_S) -> Self:
         """Start it and wait until it listens.
 
         :raises PartFailedError: when it does not within ``timeout`` seconds.

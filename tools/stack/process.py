@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["PartFailedError", "ServerProcess", "free_port", "wait_until"]
+__all__ = ["WAIT_TIMEOUT_S", "PartFailedError", "ServerProcess", "free_port", "wait_until"]
+
+WAIT_TIMEOUT_S = 600.0
+"""How long a real server may take, on a machine that is busy with other things. One that dies ends the wait at once."""
 
 
 class PartFailedError(RuntimeError):
@@ -32,11 +35,18 @@ class PartFailedError(RuntimeError):
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that is this process's own until it ends.
+
+    Nobody listens there, so connections are refused, until a server of ours is told to. The socket that stays bound
+    keeps the system from giving the port to anybody who asks for any port; a server that sets ``SO_REUSEADDR``, as they
+    all do, can listen beside it.
+    """
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    port: int = probe.getsockname()[1]
+    probe.detach()  # stays open: the end of the process closes it
+    return port
 
 
 class ServerProcess:
@@ -131,7 +141,12 @@ class ServerProcess:
 
 
 def wait_until(
-    ready: Callable[[], bool], processes: Sequence[ServerProcess], *, what: str, timeout: float, interval: float = 0.2
+    ready: Callable[[], bool],
+    processes: Sequence[ServerProcess],
+    *,
+    what: str,
+    timeout: float = WAIT_TIMEOUT_S,
+    interval: float = 0.2,
 ) -> None:
     """Poll until ``ready()``, while all processes live.
 

@@ -22,7 +22,7 @@ import boto3
 import trustme
 
 from airflow_provider_modelslab.storage.profile import S3Profile
-from tools.stack.process import ServerProcess, free_port, wait_until
+from tools.stack.process import WAIT_TIMEOUT_S, ServerProcess, free_port, wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -65,7 +65,7 @@ class S3Server:
         """What the server writes."""
         return self._folder / "s3.log"
 
-    def start(self, timeout: float = 60.0) -> S3Server:
+    def start(self, timeout: float = WAIT_TIMEOUT_S) -> S3Server:
         """Start the server and wait until it answers, ``timeout`` seconds at most.
 
         :raises PartFailedError: when it does not, with the end of its log.
@@ -118,7 +118,7 @@ class S3Server:
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         )
         try:
-            with opener.open(f"{self.endpoint_url}/moto-api/", timeout=2) as answer:
+            with opener.open(f"{self.endpoint_url}/moto-api/", timeout=30) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False

@@ -49,7 +49,7 @@ def prepare(s3: S3Client, bucket: str) -> Prepare:
 
 
 def read(url: str, server: S3Server) -> bytes:
-    answer = requests.get(url, verify=str(server.ca_path), timeout=10)
+    answer = requests.get(url, verify=str(server.ca_path), timeout=60)
     answer.raise_for_status()
     return answer.content
 

@@ -29,7 +29,7 @@ class Dag:
             "num_frames": FRAMES,
             "poll_interval": 0.02,
             "max_poll_interval": 0.1,
-            "timeout": 60,
+            "timeout": 600,
             "deferrable": True,
             "linger": 0.05,
             **given,

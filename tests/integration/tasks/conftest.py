@@ -77,7 +77,7 @@ def gate(engine: WatchedEngine) -> Iterator[threading.Event]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path / "state", api_keys=(KEY,), hold_s=30, allow_private_addresses=True)
+    return Settings(state_dir=tmp_path / "state", api_keys=(KEY,), hold_s=120, allow_private_addresses=True)
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ class Restyle:
             "seed": 11,
             "poll_interval": 0.02,
             "max_poll_interval": 0.1,
-            "timeout": 60,
+            "timeout": 600,
             **changes,
         }
         return ModelsLabVideo2VideoOperator(task_id="restyle", **arguments)

@@ -60,7 +60,7 @@ def batch(bucket: str) -> Make:
             "max_in_flight": 4,
             "poll_interval": 0.02,
             "max_poll_interval": 0.1,
-            "timeout": 60,
+            "timeout": 600,
             **changes,
         }
         return ModelsLabVideo2VideoBatchOperator(task_id="restyle", **arguments)

@@ -57,7 +57,7 @@ def test_a_sigterm_ends_the_submits_with_every_id_recorded(
     def submit(hook: ModelsLabHook, *arguments: Any, **options: Any) -> Any:
         if once.acquire(blocking=False):
             os.kill(os.getpid(), signal.SIGTERM)
-        assert told.wait(10)
+        assert told.wait(60)
         return real(hook, *arguments, **options)
 
     signal.signal(signal.SIGTERM, on_term)

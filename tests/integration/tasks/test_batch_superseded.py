@@ -48,7 +48,7 @@ def batch(s3: S3Client, bucket: str) -> Callable[[], ModelsLabVideo2VideoBatchOp
             num_frames=FRAMES,
             poll_interval=0.02,
             max_poll_interval=0.1,
-            timeout=60,
+            timeout=600,
         )
 
     return make

@@ -202,7 +202,7 @@ def test_not_waiting_leaves_a_job_to_show_and_land(
     gate.set()
     shown = airflow.json("show", job, "--watch")
     assert shown["state"] == "finished"
-    assert requests.get(shown["links"][0], timeout=10).status_code == 200
+    assert requests.get(shown["links"][0], timeout=60).status_code == 200
     landed = airflow.json("land", job, "--to", f"s3://{bucket}/out.mp4")
     assert landed["model_id"] == "dark-sushi-mix"  # as the ledger has it; the endpoint does not repeat it
     # The ledger of submit knows, so submit has nothing left to do.
@@ -338,7 +338,7 @@ def test_the_server_is_changed_only_when_asked(
     assert airflow("server", "clear-cache") == 2
     assert not engine.cleared.is_set()
     assert airflow.json("server", "clear-cache", "--yes")["action"] == "clear-cache"
-    assert engine.cleared.wait(10)
+    assert engine.cleared.wait(60)
 
 
 def test_formats(airflow: Shell, s3_server: S3Server) -> None:

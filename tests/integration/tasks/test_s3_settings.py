@@ -34,7 +34,7 @@ def test_results_go_to_the_bucket_until_reset(
     assert execute(ModelsLabUpdateS3Operator(task_id="update_s3")) == "S3 details updated for video"
     in_bucket = execute(restyle(land_result=False), context_of(TaskInstance(run_id="one")))
     assert in_bucket["links"][0].startswith(f"{s3_server.endpoint_url}/{bucket}/styled/")
-    assert requests.get(in_bucket["links"][0], timeout=10).content[4:8] == b"ftyp"
+    assert requests.get(in_bucket["links"][0], timeout=60).content[4:8] == b"ftyp"
     landed = execute(restyle(destination="landed.mp4"), context_of(TaskInstance(run_id="two")))
     assert store.content_type(landed["uri"]) == "video/mp4"
 

@@ -38,7 +38,7 @@ _THIRD_PARTIES = ("botocore", "urllib3")
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(state_dir=tmp_path / "state", api_keys=(KEY,), hold_s=30, allow_private_addresses=True)
+    return Settings(state_dir=tmp_path / "state", api_keys=(KEY,), hold_s=120, allow_private_addresses=True)
 
 
 @pytest.fixture

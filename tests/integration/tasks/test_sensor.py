@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
@@ -29,6 +29,9 @@ from tests.support.tasks import (
     through_serde,
 )
 
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
 MODES: dict[str, dict[str, Any]] = {
     "poke": {"mode": "poke"},
     "reschedule": {"mode": "reschedule"},
@@ -41,7 +44,7 @@ UNKNOWN = {"status": "failed", "id": "", "message": "Request not found", "output
 
 
 def sensor(job: Any, mode: str, **changes: Any) -> ModelsLabVideo2VideoSensor:
-    arguments = {"poke_interval": 0.02, "timeout": 60, "deferrable": False, **MODES[mode], **changes}
+    arguments = {"poke_interval": 0.02, "timeout": 600, "deferrable": False, **MODES[mode], **changes}
     return ModelsLabVideo2VideoSensor(task_id="wait", job=job, **arguments)
 
 
@@ -56,6 +59,12 @@ def see_through(job: Any, mode: str, gate: threading.Event | None = None, **chan
 
     def make() -> ModelsLabVideo2VideoSensor:
         return sensor(job, mode, **changes)
+
+    def looked(context: Context) -> Any:
+        found = poke(context)
+        if gate is not None:
+            gate.set()
+        return found
 
     if mode == "deferrable":
         deferred = deferral_of(make())
@@ -74,9 +83,9 @@ def see_through(job: Any, mode: str, gate: threading.Event | None = None, **chan
                 return execute(make(), context_of(ti))
             except AirflowRescheduleException:
                 continue
-    if gate is not None:
-        threading.Timer(0.1, gate.set).start()
-    return execute(make())
+    poking = make()
+    poke, poking.poke = poking.poke, looked  # type: ignore[method-assign]
+    return execute(poking)
 
 
 @EACH_MODE

@@ -34,7 +34,7 @@ def endpoint_that_answers_all_at_once(count: int) -> Iterator[str]:
             self.rfile.read(int(self.headers["Content-Length"]))
             status = 200
             try:
-                together.wait(20)
+                together.wait(60)
             except threading.BrokenBarrierError:
                 status = 503
             job_id = self.path.rpartition("/")[2]
@@ -55,7 +55,7 @@ def endpoint_that_answers_all_at_once(count: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
-        thread.join(10)
+        thread.join(60)
         server.server_close()
 
 
@@ -63,7 +63,7 @@ def triggers(count: int) -> list[ModelsLabVideo2VideoTrigger]:
     now = time.time()
     policy = {"min_interval": 0.01, "max_interval": 0.02}
     return [
-        ModelsLabVideo2VideoTrigger(str(number), submitted_at=now, deadline=now + 15, poll_policy=policy)
+        ModelsLabVideo2VideoTrigger(str(number), submitted_at=now, deadline=now + 600, poll_policy=policy)
         for number in range(count)
     ]
 

@@ -147,7 +147,7 @@ def test_an_object_in_s3_is_presigned(
     link = engine.submitted[0].init_video
     assert link.startswith(f"{s3_server.endpoint_url}/{bucket}/in/clip%20one.gif?")
     assert f"X-Amz-Expires={600 + 3600}" in link  # the wait in the queue included
-    assert requests.get(link, verify=str(s3_server.ca_path), timeout=10).content == small_gif()
+    assert requests.get(link, verify=str(s3_server.ca_path), timeout=60).content == small_gif()
     sidecar = json.loads(Store(s3).read(manifest["sidecar_uri"]))
     assert "X-Amz" not in json.dumps(sidecar)
 
@@ -166,7 +166,7 @@ def test_a_local_file_is_uploaded_once(
     assert s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"] == mark["TagSet"]
     first, second = (request.init_video for request in engine.submitted)
     assert first.partition("?")[0] == second.partition("?")[0] == f"{s3_server.endpoint_url}/{bucket}/{key}"
-    assert requests.get(second, verify=str(s3_server.ca_path), timeout=10).content == small_mp4()
+    assert requests.get(second, verify=str(s3_server.ca_path), timeout=60).content == small_mp4()
 
 
 def test_a_link_that_only_the_endpoint_can_read(restyle: Restyle, engine: WatchedEngine) -> None:
@@ -211,5 +211,5 @@ def test_a_result_that_is_not_to_be_landed(restyle: Restyle, endpoint: Caller, s
     manifest = run(lambda: restyle(land_result=False, deferrable=True))
     assert manifest["status"] == "finished"
     assert manifest["links"][0].startswith(endpoint.url)
-    assert requests.get(manifest["links"][0], timeout=10).content[4:8] == b"ftyp"
+    assert requests.get(manifest["links"][0], timeout=60).content[4:8] == b"ftyp"
     assert [key for key in keys_of(s3, bucket) if key.endswith((".mp4", ".mp4.json"))] == []

@@ -46,7 +46,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
 
 
 def test_the_main_dag_waits_in_the_triggerer_and_lands(stack: WholeStack) -> None:
-    run_id = run(stack, "modelslab_video2video", {"seed": 11}, timeout=120)
+    run_id = run(stack, "modelslab_video2video", {"seed": 11})
     manifest = stack.airflow.xcom("modelslab_video2video", run_id, "restyle")
     video = content(stack, manifest["uri"])
     sidecar = json.loads(content(stack, manifest["sidecar_uri"]))
@@ -59,7 +59,7 @@ def test_the_main_dag_waits_in_the_triggerer_and_lands(stack: WholeStack) -> Non
 
 
 def test_the_sensor_between_two_tasks(stack: WholeStack) -> None:
-    run_id = run(stack, "modelslab_video2video_sensor", {}, timeout=120)
+    run_id = run(stack, "modelslab_video2video_sensor", {})
     tasks = ("submit", "wait", "land")
     told = [stack.airflow.xcom("modelslab_video2video_sensor", run_id, task) for task in tasks]
     assert [m["status"] for m in told] == ["submitted", "finished", "landed"]
@@ -70,7 +70,7 @@ def test_a_batch(stack: WholeStack) -> None:
     for number in range(3):
         stack.s3.client().put_object(Bucket=BUCKET, Key=f"in/clip{number}.mp4", Body=small_mp4())
     conf = {"source": f"s3://{BUCKET}/in/", "destination": "batch/"}
-    run_id = run(stack, "modelslab_batch", conf, timeout=120)
+    run_id = run(stack, "modelslab_batch", conf)
     summary = stack.airflow.xcom("modelslab_batch", run_id, "restyle")
     assert (summary["found"], summary["landed"], summary["failed"]) == (3, 3, 0)
     used = stack.airflow.xcom("modelslab_batch", run_id, "use")

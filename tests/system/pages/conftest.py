@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import chromium
+from tests.support.browser import chromium, new_page
 from tests.support.guarded import GuardedServer
 from tools.stack.whole import WholeStack
 
@@ -66,13 +66,13 @@ def page(browser: Browser, site: WholeStack) -> Iterator[Page]:
 
     The S3 server's certificate is its own, so the browser is told not to mind.
     """
-    context = browser.new_context(
+    opened = new_page(
+        browser,
         base_url=site.airflow.url,
         viewport={"width": 1280, "height": 800},
         color_scheme="light",
         ignore_https_errors=True,
     )
-    opened = context.new_page()
     opened.goto("/")
     yield opened
-    context.close()
+    opened.context.close()

@@ -12,7 +12,7 @@ from tests.system.pages.conftest import BUCKET
 from tools.stack.process import wait_until
 from tools.stack.whole import WholeStack
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.system
 
 
 def put_clip(site: WholeStack, key: str) -> str:
@@ -42,7 +42,7 @@ def runs_of(site: WholeStack, dag_id: str) -> list[str]:
 def next_run(site: WholeStack, dag_id: str, *, after: int) -> str:
     """The run that starts by itself when there have been so many; waits for its end."""
     parts = list(site.airflow.parts.values())
-    wait_until(lambda: len(runs_of(site, dag_id)) > after, parts, what=f"a run of {dag_id}", timeout=60, interval=0.5)
+    wait_until(lambda: len(runs_of(site, dag_id)) > after, parts, what=f"a run of {dag_id}", interval=0.5)
     run_id = runs_of(site, dag_id)[after]
     assert site.airflow.finish(dag_id, run_id) == "success"
     return run_id

@@ -16,7 +16,7 @@ from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.batch.records import write_results
 from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
-from tests.support.browser import keep_screenshot
+from tests.support.browser import expecting_toast, keep_screenshot, new_page
 from tests.support.footage import put_clips, put_list
 from tests.support.guarded import GuardedServer
 from tools.make_clip import DEFAULT_PATH
@@ -25,7 +25,7 @@ from tools.stack.whole import WholeStack
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ElementHandle, Frame, Locator, Page
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.system
 
 PROMPT = "a paper boat on a river of ink <img src=x onerror=\"document.title='harmed'\">"
 BROKEN = (3, 8)
@@ -164,8 +164,8 @@ def test_the_request_can_be_copied_and_given_again(page: Page, made: dict[str, M
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=site.airflow.url)
     opened(page, made["landed"].path)
     page.get_by_text("Request", exact=True).click()
-    page.get_by_role("button", name="Copy request").click()
-    page.get_by_text("request copied").wait_for()
+    with expecting_toast(page, "request copied"):
+        page.get_by_role("button", name="Copy request").click()
     request = json.loads(page.evaluate("navigator.clipboard.readText()"))
     assert request["prompt"] == PROMPT
     assert request["init_video"] == f"s3://{site.bucket}/in/clip-00.mp4"
@@ -182,8 +182,7 @@ def test_result_over_source(page: Page, made: dict[str, Made]) -> None:
 
 
 def test_who_wants_calm_starts_it_himself(browser: Browser, site: WholeStack, made: dict[str, Made]) -> None:
-    context = browser.new_context(base_url=site.airflow.url, ignore_https_errors=True, reduced_motion="reduce")
-    page = context.new_page()
+    page = new_page(browser, base_url=site.airflow.url, ignore_https_errors=True, reduced_motion="reduce")
     page.goto("/")
     opened(page, made["landed"].path)
     page.wait_for_function(
@@ -193,7 +192,7 @@ def test_who_wants_calm_starts_it_himself(browser: Browser, site: WholeStack, ma
     assert page.evaluate("[...document.querySelectorAll('video')].every(video => video.paused && !video.currentTime)")
     page.keyboard.press("Space")
     page.wait_for_function(PLAYING, arg=page.query_selector("[data-side=result] video"))
-    context.close()
+    page.context.close()
 
 
 def test_a_clip_that_waits(page: Page, made: dict[str, Made]) -> None:
@@ -377,15 +376,14 @@ def test_what_was_made_lately(page: Page, made: dict[str, Made], site: WholeStac
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_is_as_dark_as_airflow(browser: Browser, site: WholeStack, made: dict[str, Made], theme: str) -> None:
     other = "light" if theme == "dark" else "dark"  # what the browser wishes is not what was chosen in Airflow
-    context = browser.new_context(base_url=site.airflow.url, ignore_https_errors=True, color_scheme=other)  # type: ignore[arg-type]
-    context.add_init_script(f"localStorage.setItem('theme', '{theme}')")
-    page = context.new_page()
+    page = new_page(browser, base_url=site.airflow.url, ignore_https_errors=True, color_scheme=other)
+    page.add_init_script(f"localStorage.setItem('theme', '{theme}')")
     page.goto("/")
     frame = in_tab(page, made["landed"])
     assert frame.evaluate("document.documentElement.dataset.theme") == theme
     background = frame.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert background == page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
-    context.close()
+    page.context.close()
 
 
 # -- who may look -----------------------------------------------------------------------------------------------------
@@ -450,19 +448,18 @@ def test_screenshots(browser: Browser, site: WholeStack) -> None:
         runs[name] = site.airflow.trigger(
             "gallery_local", {"model_id": "demo", "prompt": prompt, "source": clips[name], "seed": 8}
         )
-        assert site.airflow.finish("gallery_local", runs[name], timeout=400) == "success"
+        assert site.airflow.finish("gallery_local", runs[name]) == "success"
     for name, source in (("some", some), ("every", every)):  # the second finds what the first has made
         conf = {"model_id": "demo", "prompt": "a poster", "source": source, "destination": "footage-styled/"}
         runs[name] = site.airflow.trigger("gallery_local_batch", conf)
-        assert site.airflow.finish("gallery_local_batch", runs[name], timeout=400) == "success"
+        assert site.airflow.finish("gallery_local_batch", runs[name]) == "success"
     one = Made("gallery_local", runs["skyline"], "restyle")
     many = Made("gallery_local_batch", runs["every"], "restyle_footage")
     for theme, suffix in (("light", ""), ("dark", "-dark")):
-        context = browser.new_context(
-            base_url=site.airflow.url, ignore_https_errors=True, viewport={"width": 1280, "height": 1000}
+        page = new_page(
+            browser, base_url=site.airflow.url, ignore_https_errors=True, viewport={"width": 1280, "height": 1000}
         )
-        context.add_init_script(f"localStorage.setItem('theme', '{theme}')")
-        page = context.new_page()
+        page.add_init_script(f"localStorage.setItem('theme', '{theme}')")
         page.goto("/")
         frame = in_tab(page, one)
         frame.wait_for_function(PLAYING, arg=frame.wait_for_selector("[data-side=result] video"))
@@ -483,4 +480,4 @@ def test_screenshots(browser: Browser, site: WholeStack) -> None:
         listed.wait_for_selector(".frame.four video")
         listed.wait_for_function("() => [...document.querySelectorAll('video')].every(video => video.readyState >= 2)")
         keep_screenshot(page, f"gallery-recent{suffix}")
-        context.close()
+        page.context.close()

@@ -91,4 +91,4 @@ def test_it_needs_no_torch() -> None:
         "_template(_Shape('gif', 16, 16, 2, 8), 0); _template(_Shape('mp4', 16, 16, 2, 8), 0); "
         "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'airflow')))"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -45,7 +45,7 @@ class Bench:
     def wait_for(self, *jobs: int) -> None:
         missing = set(jobs)
         while missing:
-            missing.discard(self.ended.get(timeout=20))
+            missing.discard(self.ended.get(timeout=60))
 
     def job(self, job_id: int) -> Job:
         found = self.store.get(job_id)
@@ -64,7 +64,7 @@ def bench(tmp_path: Path) -> Iterator[Make]:
         def make(*engines: ScriptedEngine) -> Bench:
             store = stack.enter_context(closing(Store(tmp_path)))
             made = Bench(tmp_path, store, engines)
-            stack.callback(made.worker.stop, 20)
+            stack.callback(made.worker.stop, 60)
             return made
 
         yield make
@@ -94,7 +94,7 @@ def test_lanes_work_side_by_side_on_one_queue(bench: Make) -> None:
         made.worker.start()
         jobs = made.add(*"abcde")
         for engine in engines:
-            assert engine.busy.acquire(timeout=20)  # both are at work, though neither can end
+            assert engine.busy.acquire(timeout=60)  # both are at work, though neither can end
         assert [made.job(job).status for job in jobs] == ["running", "running", "queued", "queued", "queued"]
         assert [lane["jobs"] for lane in made.worker.lanes()] == [1, 1]
     made.wait_for(*jobs)
@@ -109,10 +109,10 @@ def test_a_lane_that_hangs_holds_nothing_up_but_its_own_job(bench: Make) -> None
     with held(never, soon):
         made.worker.start()
         jobs = made.add(*"abcdef")
-        assert stuck.busy.acquire(timeout=20)
-        assert free.busy.acquire(timeout=20)
+        assert stuck.busy.acquire(timeout=60)
+        assert free.busy.acquire(timeout=60)
         soon.set()
-        done = {made.ended.get(timeout=20) for _ in range(5)}
+        done = {made.ended.get(timeout=60) for _ in range(5)}
         (left,) = set(jobs) - done
         assert made.job(left).status == "running"
     made.wait_for(left)
@@ -126,10 +126,10 @@ def test_restart_interrupts_every_lane_and_keeps_the_queue(bench: Make) -> None:
         made.worker.start()
         jobs = made.add(*"abc")
         for engine in engines:
-            assert engine.busy.acquire(timeout=20)
+            assert engine.busy.acquire(timeout=60)
         made.worker.restart()
         for engine in engines:
-            assert engine.busy.acquire(timeout=20)  # they began once more
+            assert engine.busy.acquire(timeout=60)  # they began once more
         assert [engine.stopped for engine in engines] == [1, 1]
         assert made.worker.alive
     made.wait_for(*jobs)
@@ -143,8 +143,8 @@ def test_stop_puts_the_jobs_of_all_lanes_back(bench: Make) -> None:
     made.worker.start()
     jobs = made.add(*"abc")
     for engine in engines:
-        assert engine.busy.acquire(timeout=20)
-    assert made.worker.stop(20)
+        assert engine.busy.acquire(timeout=60)
+    assert made.worker.stop(60)
     assert [made.job(job).status for job in jobs] == ["queued"] * 3
     assert {made.job(job).attempts for job in jobs} == {0}
     assert not made.worker.alive
@@ -155,7 +155,7 @@ def test_clear_cache_reaches_every_engine(bench: Make) -> None:
     made = bench(*engines)
     made.worker.start()
     made.worker.clear_cache()
-    assert all(engine.cleared.wait(20) for engine in engines)
+    assert all(engine.cleared.wait(60) for engine in engines)
 
 
 def test_lanes_stay_with_their_models(bench: Make) -> None:
@@ -306,13 +306,13 @@ def test_an_interrupt_does_not_wait_for_a_clip_that_is_read_ahead(bench: Make) -
     with held(rendering, reading):
         made.worker.start()
         made.add("first")
-        assert engine.busy.acquire(timeout=20)
+        assert engine.busy.acquire(timeout=60)
         engine.reading = reading
         (second,) = made.add("second")
         until(lambda: "second" in engine.read)
         rendering.set()
         until(lambda: made.job(second).status == "running")
-        assert made.worker.stop(20)
+        assert made.worker.stop(60)
         assert (made.job(second).status, made.job(second).attempts) == ("queued", 0)
 
 

@@ -42,7 +42,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     with closing(Store(tmp_path)) as store:
         made = Bench(tmp_path, store)
         yield made
-        assert made.worker.stop(20)
+        assert made.worker.stop(60)
 
 
 def test_trouble_outside_of_a_job_does_not_end_the_worker(
@@ -59,7 +59,7 @@ def test_trouble_outside_of_a_job_does_not_end_the_worker(
     monkeypatch.setattr(bench.store, "claim", claim_with_trouble)
     job = bench.add("a")
     bench.worker.start()
-    assert bench.ended.get(timeout=20) == job.id
+    assert bench.ended.get(timeout=60) == job.id
     assert "disk I/O error" in caplog.text
 
 
@@ -70,7 +70,7 @@ def test_what_an_earlier_process_left_is_tidied_up(bench: Bench, tmp_path: Path)
     job = bench.add("a")
     bench.store.claim(1.0)
     bench.worker.start()
-    assert bench.ended.get(timeout=20) == job.id
+    assert bench.ended.get(timeout=60) == job.id
     assert not left.exists()
 
 
@@ -80,12 +80,12 @@ def test_an_engine_that_does_not_react_cannot_hold_up_a_stop(bench: Bench) -> No
     class Deaf(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             entered.set()
-            return release.wait(20)
+            return release.wait(60)
 
     bench.engine.gate = Deaf()
     bench.add("a")
     bench.worker.start()
-    assert entered.wait(20)
+    assert entered.wait(60)
     bench.worker.restart()
     assert bench.worker.alive
     assert not bench.worker.stop(0.05)
@@ -94,7 +94,7 @@ def test_an_engine_that_does_not_react_cannot_hold_up_a_stop(bench: Bench) -> No
 
 def test_a_stopped_worker_is_not_started_by_a_late_restart(bench: Bench) -> None:
     bench.worker.start()
-    assert bench.worker.stop(20)
+    assert bench.worker.stop(60)
     bench.worker.restart()
     while bench.worker.alive:
         time.sleep(0.01)

@@ -102,7 +102,7 @@ def test_it_can_be_asked_what_is_loaded_while_a_clip_is_rendered(engine_with: An
         asked: list[Any] = []
         thread = threading.Thread(target=lambda: asked.append((engine.loaded(), engine.model_count)))
         thread.start()
-        thread.join(20)
+        thread.join(60)
     assert [model["model_id"] for model in asked[0][0]] == ["a"]
 
 

@@ -35,7 +35,7 @@ def test_many_work_at_a_time() -> None:
 
     def work() -> bool:
         with gate.working():
-            return together.wait(20) >= 0
+            return together.wait(60) >= 0
 
     assert side_by_side(work, work, work) == [True] * 3
 
@@ -48,7 +48,7 @@ def test_who_wants_to_load_waits_for_a_pause_and_those_who_work_wait_meanwhile()
     def work() -> None:
         with gate.working():
             begun.set()
-            assert wants.wait(20)
+            assert wants.wait(60)
             while not gate._wanting:
                 pass
             events.append("step")
@@ -56,7 +56,7 @@ def test_who_wants_to_load_waits_for_a_pause_and_those_who_work_wait_meanwhile()
             events.append("next step")
 
     def load() -> None:
-        assert begun.wait(20)
+        assert begun.wait(60)
         wants.set()
         with gate.loading(), gate.loading():
             events.append("load")
@@ -65,7 +65,7 @@ def test_who_wants_to_load_waits_for_a_pause_and_those_who_work_wait_meanwhile()
             late.join(0.05)
             assert late.is_alive()
             events.append("loaded")
-        late.join(20)
+        late.join(60)
 
     def work_late() -> None:
         with gate.working():

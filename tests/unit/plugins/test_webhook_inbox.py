@@ -68,12 +68,12 @@ async def test_one_question_at_a_time_for_a_job() -> None:
 
     def answer(job_id: str) -> Answer:
         asking.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return Finished(job_id, LINKS)
 
     world = World(answer)
     first = asyncio.create_task(world.inbox.take("c", Claim("1")))
-    await asyncio.to_thread(asking.wait, 10)
+    await asyncio.to_thread(asking.wait, 60)
     assert await asyncio.gather(*(world.inbox.take("c", Claim("1")) for _ in range(19))) == [Taken.DUPLICATE] * 19
     go_on.set()
     assert await first is Taken.TOLD
@@ -166,7 +166,7 @@ async def test_so_many_at_a_time() -> None:
         with lock:
             inside += 1
             most = max(most, inside)
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         with lock:
             inside -= 1
         return Finished(job_id, LINKS)

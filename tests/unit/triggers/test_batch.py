@@ -20,7 +20,7 @@ from tests.support.tasks import aevent_of, event_of, in_the_triggerer
 QUICK = PollPolicy(min_interval=0.01, max_interval=0.02).to_dict()
 
 
-def jobs(*job_ids: str, seconds: float = 60.0) -> list[dict[str, Any]]:
+def jobs(*job_ids: str, seconds: float = 600.0) -> list[dict[str, Any]]:
     now = time.time()
     return [{"job_id": job_id, "submitted_at": now, "eta": 0.01, "deadline": now + seconds} for job_id in job_ids]
 
@@ -156,8 +156,8 @@ async def test_a_kill_is_logged_and_cancels_nothing(capsys: pytest.CaptureFixtur
 
 
 def test_without_jobs_it_is_a_pause_that_survives_a_restart() -> None:
-    pause = ModelsLabBatchTrigger([], max_wait=0.3)
     begun = time.time()
+    pause = ModelsLabBatchTrigger([], max_wait=0.3)
     assert event_of(in_the_triggerer(TaskDeferred(trigger=pause, method_name="execute_complete"))) == {
         "status": "success",
         "ended": [],

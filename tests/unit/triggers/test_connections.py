@@ -30,12 +30,12 @@ NOT_FOUND = AirflowNotFoundException("The conn_id `modelslab_default` isn't defi
 
 def single() -> BaseTrigger:
     now = time.time()
-    return ModelsLabVideo2VideoTrigger("7", submitted_at=now, deadline=now + 60, poll_policy=QUICK)
+    return ModelsLabVideo2VideoTrigger("7", submitted_at=now, deadline=now + 600, poll_policy=QUICK)
 
 
 def batch() -> BaseTrigger:
     now = time.time()
-    jobs = [{"job_id": "7", "submitted_at": now, "deadline": now + 60}]
+    jobs = [{"job_id": "7", "submitted_at": now, "deadline": now + 600}]
     return ModelsLabBatchTrigger(jobs, poll_policy=QUICK)
 
 

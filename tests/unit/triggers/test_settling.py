@@ -24,12 +24,12 @@ FAILED = {"status": "failed", "id": 7, "message": "no luck"}
 
 def single() -> BaseTrigger:
     now = time.time()
-    return ModelsLabVideo2VideoTrigger("7", submitted_at=now, deadline=now + 60, eta=0)
+    return ModelsLabVideo2VideoTrigger("7", submitted_at=now, deadline=now + 600, eta=0)
 
 
 def batch() -> BaseTrigger:
     now = time.time()
-    return ModelsLabBatchTrigger([{"job_id": "7", "submitted_at": now, "deadline": now + 60, "eta": 0}])
+    return ModelsLabBatchTrigger([{"job_id": "7", "submitted_at": now, "deadline": now + 600, "eta": 0}])
 
 
 def ends(trigger: BaseTrigger, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], list[float]]:
@@ -48,12 +48,12 @@ def ends(trigger: BaseTrigger, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[st
 @pytest.mark.parametrize("make", [single, batch])
 @pytest.mark.parametrize("body", [DONE, FAILED])
 def test_what_has_ended_at_once_is_told_later(make: Any, body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SETTING, "30")
+    monkeypatch.setenv(SETTING, "3000")
     with ScriptedServer(Answer(body)) as server:
         set_modelslab(monkeypatch, server.url)
         event, naps = ends(make(), monkeypatch)
     assert "status" in event
-    assert naps == [pytest.approx(30, abs=5)]
+    assert naps == [pytest.approx(3000, abs=60)]
 
 
 @pytest.mark.parametrize("setting", ["0", "-1"])
@@ -66,11 +66,11 @@ def test_it_can_be_switched_off(setting: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_event_of_a_batch_without_a_usable_connection_waits_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SETTING, "30")
+    monkeypatch.setenv(SETTING, "3000")
     set_modelslab(monkeypatch, "https://localhost", key=None)
     event, naps = ends(batch(), monkeypatch)
     assert event["status"] == "error"
-    assert naps == [pytest.approx(30, abs=5)]
+    assert naps == [pytest.approx(3000, abs=60)]
 
 
 def test_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ QUICK = PollPolicy(min_interval=0.01, max_interval=0.02).to_dict()
 
 def trigger(job_id: str, **changes: Any) -> ModelsLabVideo2VideoTrigger:
     now = time.time()
-    arguments = {"submitted_at": now, "deadline": now + 60, "poll_policy": QUICK, **changes}
+    arguments = {"submitted_at": now, "deadline": now + 600, "poll_policy": QUICK, **changes}
     return ModelsLabVideo2VideoTrigger(job_id, **arguments)
 
 
@@ -69,7 +69,7 @@ async def test_five_hundred_triggers_and_a_batch_share_one_session(
     ids = [str(number) for number in range(500)]
     now = time.time()
     batch = ModelsLabBatchTrigger(
-        [{"job_id": f"b{job_id}", "submitted_at": now, "deadline": now + 60} for job_id in ids[:50]],
+        [{"job_id": f"b{job_id}", "submitted_at": now, "deadline": now + 600} for job_id in ids[:50]],
         wake_at=50,
         linger=60,
         poll_policy=QUICK,

@@ -24,7 +24,7 @@ WAIT = {"status": "processing", "message": "try again later.", "output": ""}
 
 def trigger(**changes: Any) -> ModelsLabVideo2VideoTrigger:
     now = time.time()
-    arguments = {"submitted_at": now, "deadline": now + 60, "eta": 0.01, "poll_policy": QUICK, **changes}
+    arguments = {"submitted_at": now, "deadline": now + 600, "eta": 0.01, "poll_policy": QUICK, **changes}
     return ModelsLabVideo2VideoTrigger("7", **arguments)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import chromium
+from tests.support.browser import chromium, new_page
 from tests.support.gallery_site import MadeUpGallery
 
 if TYPE_CHECKING:
@@ -30,12 +30,10 @@ def gallery() -> MadeUpGallery:
 @pytest.fixture
 def page(browser: Browser, gallery: MadeUpGallery) -> Iterator[Page]:
     """A page of 1100 by 700 pixels, which must end without an error that nobody caught."""
-    context = browser.new_context(viewport={"width": 1100, "height": 700})
-    opened = context.new_page()
-    opened.set_default_timeout(15_000)
+    opened = new_page(browser, viewport={"width": 1100, "height": 700})
     uncaught: list[str] = []
     opened.on("pageerror", lambda error: uncaught.append(str(error)))
     gallery.serve(opened)
     yield opened
-    context.close()
+    opened.context.close()
     assert uncaught == []

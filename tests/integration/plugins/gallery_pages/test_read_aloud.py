@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.support.browser import expecting_toast
 from tests.support.gallery_site import MadeUpGallery, batch, single, task_page
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def test_what_a_task_came_to_is_told_once(page: Page, gallery: MadeUpGallery) ->
     page.get_by_text("Waiting", exact=True).wait_for()
     gallery.answer = single("landed")
     gallery.links = {"source": "a.mp4", "result": "b.mp4"}
-    page.clock.run_for(4100)
-    page.get_by_role("status").get_by_text("restyle: done").wait_for()
+    with expecting_toast(page, "restyle: done"):
+        page.clock.run_for(4100)
 
 
 def test_cards_come_in_order_wherever_one_scrolls(page: Page, gallery: MadeUpGallery) -> None:
