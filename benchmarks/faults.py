@@ -13,9 +13,9 @@ forks one process for each execution, trigger and resumption, and decides about 
 does. There is no ``task_state_store``, so the ledger in S3 alone has to remember. The same cases under a real Airflow
 are in ``tests/system``. A process is stopped for seconds only, well within the life of its claim.
 
-A clip of which nobody knows whether it was taken is given to a person (``on_unknown_submission="fail"``), who looks for
-it in the bills and answers in the run's conf; or it is submitted again (``"resubmit"``), which may pay twice, and then
-each duplicate has to be explained by an answer that was lost or a kill before the id was written.
+A clip of which nobody knows whether it was accepted is given to a person (``on_unknown_submission="fail"``), who looks
+for it in the bills and answers in the run's conf; or it is submitted again (``"resubmit"``), which may pay twice, and
+then each duplicate has to be explained by an answer that was lost or a kill before the id was written.
 
 The exit status is 1 for a clip that was lost, for any duplicate with ``fail``, for an unexplained one with
 ``resubmit``, and for anything else that is not as it should be. A seed gives the same plan each time; when things
@@ -102,7 +102,8 @@ def _warm_up(folder: Path) -> None:
     from airflow.providers.amazon.aws.hooks import s3  # noqa: F401
 
     from airflow_provider_modelslab.client import aio, sync  # noqa: F401
-    from airflow_provider_modelslab.storage import checks, inputs, landing, relocate, sidecar  # noqa: F401
+    from airflow_provider_modelslab.jobs import paid_job, task  # noqa: F401
+    from airflow_provider_modelslab.storage import checks, landing, sidecar  # noqa: F401
     from benchmarks.fault_campaign import runner  # noqa: F401
 
     # botocore reads its description of S3 again for each session, which is most of a short process's work.

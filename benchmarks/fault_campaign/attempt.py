@@ -97,7 +97,7 @@ def rehearse(task: Try) -> None:
 
 def execute(task: Try, probe: Probe) -> Outcome:
     """The worker's part: templates, then ``execute``."""
-    probe.attach(task.plan.takes)
+    probe.attach(task.plan.submit_faults)
     operator, context = task.operator(), task.context()
     operator.render_template_fields(context)
     return _work(operator, probe, lambda: operator.execute(context))
@@ -120,7 +120,7 @@ def trigger(made: Mapping[str, Any], probe: Probe) -> Outcome:
 
 def resume(task: Try, deferral: Mapping[str, Any], event: Mapping[str, Any], probe: Probe) -> Outcome:
     """The worker's part after the trigger."""
-    probe.attach(task.plan.takes)
+    probe.attach(task.plan.submit_faults)
     operator, context = task.operator(), task.context()
     operator.render_template_fields(context)
     kwargs = {**_load(deferral["next_kwargs"]), "event": dict(event)}
@@ -192,7 +192,7 @@ def _failed(error: BaseException) -> Outcome:
         "final": isinstance(error, AirflowFailException),
         "error": type(cause).__name__,
         "expected": isinstance(cause, ModelsLabError),
-        "unknown_take": cause.take if isinstance(cause, SubmissionUnknownError) else None,
+        "unknown_submission": cause.submission if isinstance(cause, SubmissionUnknownError) else None,
         "text": str(error)[:600],
     }
 

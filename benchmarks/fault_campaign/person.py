@@ -16,9 +16,9 @@ __all__ = ["Person", "submission_of"]
 Done = Literal["later", "park", "gave a job's id", "said resubmit", "cleared after the last retry"]
 
 
-def submission_of(clip: str, take: int) -> str:
+def submission_of(clip: str, number: int) -> str:
     """The name under which the vendor has a submission, as the task's message says it."""
-    return f"{DAG_ID}.{TASK_ID}/{clip}/take{take}"
+    return f"{DAG_ID}.{TASK_ID}/{clip}/submission{number}"
 
 
 class Person:
@@ -37,12 +37,12 @@ class Person:
             jobs = self._stage.bills()["jobs"]
         except requests.RequestException:
             return "later"
-        take = outcome["unknown_take"]
-        if take is None:
+        number = outcome["unknown_submission"]
+        if number is None:
             mine = f"{DAG_ID}.{TASK_ID}/{clip.plan.name}/"
             never = [job for job in jobs if job["status"] == "stuck" and str(job["track_id"]).startswith(mine)]
             return "park" if never else "cleared after the last retry"
-        name = submission_of(clip.plan.name, take)
+        name = submission_of(clip.plan.name, number)
         if name not in outcome["text"]:
             raise RuntimeError(f"The message does not name {name}: {outcome['text']}")
         found = [str(job["id"]) for job in jobs if job["track_id"] == name]

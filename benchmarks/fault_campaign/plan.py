@@ -89,7 +89,7 @@ class ClipPlan:
     :param name: the clip's, and its run's.
     :param deferrable: waits in a trigger, or in the worker.
     :param from_s3: reads its input from S3, or names a link.
-    :param takes: the faults of the endpoint for the first submits; ``None``: as the endpoint's own plan says.
+    :param submit_faults: the faults of the endpoint for the first submits; ``None``: as the endpoint's own plan says.
     :param adversities: for each role, one for each process of that role, ``None``: nothing happens to it.
     :param clears: how often the landed task is cleared while the campaign runs.
     """
@@ -97,14 +97,14 @@ class ClipPlan:
     name: str
     deferrable: bool
     from_s3: bool
-    takes: tuple[dict[str, Any] | None, ...]
+    submit_faults: tuple[dict[str, Any] | None, ...]
     adversities: dict[Role, tuple[Adversity | None, ...]]
     clears: int
 
     @property
     def slow(self) -> bool:
         """Whether it takes more than a minute."""
-        return any(take and not take.keys().isdisjoint(SLOW) for take in self.takes)
+        return any(faults and not faults.keys().isdisjoint(SLOW) for faults in self.submit_faults)
 
 
 def draw_clip(seed: int, number: int, *, intensity: float, skip: Sequence[str] = ()) -> ClipPlan:
@@ -118,7 +118,7 @@ def draw_clip(seed: int, number: int, *, intensity: float, skip: Sequence[str] =
     def happens(chance: float) -> bool:
         return rng.random() < min(0.95, chance * intensity)
 
-    def take(share: float) -> dict[str, Any]:
+    def draw_faults(share: float) -> dict[str, Any]:
         faults: dict[str, Any] = {}
         for kinds, chance in ((_SUBMIT, 0.5), (_FETCH, 0.35), (_FILE, 0.35)):
             if happens(chance * share):
@@ -130,7 +130,7 @@ def draw_clip(seed: int, number: int, *, intensity: float, skip: Sequence[str] =
         return {kind: options for kind, options in faults.items() if kind not in skip}
 
     deferrable = rng.random() < 0.6
-    takes = (take(1.0), take(0.6), None)
+    submit_faults = (draw_faults(1.0), draw_faults(0.6), None)
     adversities: dict[Role, tuple[Adversity | None, ...]] = {
         "execute": tuple(_worker(rng, "execute", deferrable) if happens(0.55) else None for _ in range(4)),
         "trigger": tuple(_trigger(rng) if happens(0.4) else None for _ in range(3)),
@@ -140,7 +140,7 @@ def draw_clip(seed: int, number: int, *, intensity: float, skip: Sequence[str] =
         name=f"clip{number:04d}",
         deferrable=deferrable,
         from_s3=rng.random() < 0.3,
-        takes=takes,
+        submit_faults=submit_faults,
         adversities=adversities,
         clears=int(rng.random() < 0.35),
     )

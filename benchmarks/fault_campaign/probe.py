@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.ledger.model import Entry, kind_of, number_of
+from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.storage import sidecar
-from airflow_provider_modelslab.storage.ledger import Entry
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
 from benchmarks.fault_campaign.journal import Journal, Who
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ class Probe:
         else:
             self.tell(arm=boundary)
 
-    def attach(self, takes: Sequence[Mapping[str, Any] | None]) -> None:
+    def attach(self, submit_faults: Sequence[Mapping[str, Any] | None]) -> None:
         """Listen to the package, in this process.
 
-        :param takes: the faults to ask the endpoint for, by take.
+        :param submit_faults: the faults to ask the endpoint for, one for each submission.
         """
         self._around_ledger()
-        self._around_hook(takes)
+        self._around_hook(submit_faults)
         self._around_sidecar()
         send = requests.Session.send
 
@@ -85,9 +85,9 @@ class Probe:
         create = S3LedgerStore.create
 
         def watched(store: S3LedgerStore, name: str, entry: Mapping[str, Any]) -> bool:
-            number, _, text = name.partition("-")
-            kind = Entry(text) if text in set(Entry) else None
-            more = {"take": int(number)} if kind else {}
+            is_entry = name[:1].isdigit()  # else it is what is found out about conditional puts
+            kind = Entry(kind_of(name)) if is_entry else None
+            more = {"submission": number_of(name)} if is_entry else {}
             if kind in _BEFORE:
                 self.passed(_BEFORE[kind], **more)
             created = create(store, name, entry)
@@ -97,19 +97,19 @@ class Probe:
 
         _replace(S3LedgerStore, "create", watched)
 
-    def _around_hook(self, takes: Sequence[Mapping[str, Any] | None]) -> None:
+    def _around_hook(self, submit_faults: Sequence[Mapping[str, Any] | None]) -> None:
         submit = ModelsLabHook.submit
 
         def submitting(hook: ModelsLabHook, request: Video2VideoRequest, **options: Any) -> Any:
-            take = int(str(request.track_id).rpartition("take")[2])
-            faults = takes[take - 1] if take <= len(takes) else None
+            number = int(str(request.track_id).rpartition("submission")[2])
+            faults = submit_faults[number - 1] if number <= len(submit_faults) else None
             if faults is not None:
                 extra = {**(request.extra_parameters or {}), "x_faults": faults}
                 request = request.model_copy(update={"extra_parameters": extra})
-            self.tell(submitting=take)
-            self.passed("submitting", take=take, track_id=request.track_id, asked=faults)
+            self.tell(submitting=number)
+            self.passed("submitting", submission=number, track_id=request.track_id, asked=faults)
             answer = submit(hook, request, **options)
-            self.passed("submitted", take=take)
+            self.passed("submitted", submission=number)
             return answer
 
         _replace(ModelsLabHook, "submit", submitting)

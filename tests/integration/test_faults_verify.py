@@ -7,10 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow_provider_modelslab.storage.ledger import TaskKey
-from airflow_provider_modelslab.storage.ledger_stores import S3LedgerStore
 
-from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from benchmarks.fault_campaign import verify as judge
 from benchmarks.fault_campaign.attempt import DAG_ID, TASK_ID
 from benchmarks.fault_campaign.clip import Clip
@@ -24,11 +22,11 @@ if TYPE_CHECKING:
 NAME, PID, NOW = "clip0001", 77, 1_800_000_000.0
 BODY = b"a clip"
 DIGEST = hashlib.sha256(BODY).hexdigest()
-CLAIM = {"owner": {"pid": PID}, "claimed_at": "2027-01-15T08:00:00+00:00"}
+CLAIM = {"process": {"pid": PID}, "claimed_at": "2027-01-15T08:00:00+00:00"}
 
 
-def job(number: int, take: int = 1, *, status: str = "success", faults: tuple[str, ...] = ()) -> dict[str, Any]:
-    track_id = submission_of(NAME, take)
+def job(number: int, submission: int = 1, *, status: str = "success", faults: tuple[str, ...] = ()) -> dict[str, Any]:
+    track_id = submission_of(NAME, submission)
     return {"id": number, "track_id": track_id, "status": status, "faults": list(faults), "accepted_at": NOW}
 
 
@@ -48,9 +46,8 @@ class Case:
         self._s3.put_object(Bucket=self._bucket, Key=f"{self._key}.json", Body=json.dumps(sidecar).encode())
 
     def entries(self, **entries: dict[str, Any]) -> None:
-        folder = S3Uri(self._bucket, f"{PREFIX}/_modelslab/ledger").child(TaskKey(DAG_ID, TASK_ID, NAME).digest())
         for name, entry in entries.items():
-            S3LedgerStore(self._s3, folder).create(name.removeprefix("_").replace("_", "-"), entry)
+            S3LedgerStore(self._s3, judge.ledger_of(NAME)).create(name.removeprefix("_").replace("_", "-"), entry)
 
     def happened(self, *events: str, status: int) -> None:
         for event in events:
@@ -87,13 +84,13 @@ def test_a_job_that_is_no_clips(case: Case) -> None:
     assert found.wrong == ["job 8 is no clip's: track_id of somebody else"]
 
 
-def test_one_take_sent_twice_is_explained_by_nothing(case: Case) -> None:
+def test_one_submission_sent_twice_is_explained_by_nothing(case: Case) -> None:
     case.land(7)
     case.entries(_0001_claim=CLAIM, _0001_unknown={})
     assert len(case.findings(job(7, faults=("reset_after",)), job(8)).unexplained) == 1
 
 
-def test_a_second_take_beside_a_job_whose_id_was_known(case: Case) -> None:
+def test_a_second_submission_beside_a_job_whose_id_was_known(case: Case) -> None:
     case.land(8)
     case.entries(_0001_claim=CLAIM, _0001_job={"job_id": "7"})
     case.happened("start", "submitting", "submitted", status=-9)
@@ -109,7 +106,7 @@ def test_a_second_take_beside_a_job_whose_id_was_known(case: Case) -> None:
         (("start", "submitting"), 0, None),
     ],
 )
-def test_a_kill_explains_a_second_take_before_the_id_is_written_alone(
+def test_a_kill_explains_a_second_submission_before_the_id_is_written_alone(
     case: Case, passed: tuple[str, ...], status: int, because: str | None
 ) -> None:
     case.land(8)
@@ -119,7 +116,7 @@ def test_a_kill_explains_a_second_take_before_the_id_is_written_alone(
     assert [one.evidence.get("because") for one in found.duplicates] == [because]
 
 
-def test_a_lost_answer_explains_a_second_take(case: Case) -> None:
+def test_a_lost_answer_explains_a_second_submission(case: Case) -> None:
     case.land(8)
     case.entries(_0001_claim=CLAIM, _0001_unknown={})
     found = case.findings(job(7, faults=("malformed",)), job(8, 2))
@@ -127,9 +124,9 @@ def test_a_lost_answer_explains_a_second_take(case: Case) -> None:
     assert case.findings(job(7), job(8, 2)).unexplained
 
 
-def test_a_second_take_after_one_that_the_endpoint_failed_or_lost(case: Case) -> None:
+def test_a_second_submission_after_one_that_the_endpoint_failed_or_lost(case: Case) -> None:
     case.land(9)
-    case.entries(_0002_claim=CLAIM, _0002_failed={"code": "job_lost"})
+    case.entries(_0002_claim=CLAIM, _0002_failed={"error": {"code": "job_lost"}})
     found = case.findings(job(7, status="failed"), job(8, 2, faults=("lost_id",)), job(9, 3))
     assert (found.duplicates, len(found.resubmitted_after_failure), found.landed) == ([], 2, 1)
 
