@@ -83,7 +83,8 @@ class RequestArguments(BaseOperator):
     :param instant_response: let the endpoint answer at once. On by default here, since the wait is this provider's.
     :param temp: keep the result on the vendor's temporary storage.
     :param webhook: URL that gets a POST when the job is done.
-    :param track_id: echoed in the webhook; by default ``dag.task/run/submission1`` and so on, so the job can be found again.
+    :param track_id: echoed in the webhook; by default ``dag.task/run/submission1`` and so on, so that people find the
+        job.
     :param extra_parameters: attributes outside the vendor's page, sent as they are. A link in them counts without its
         query, which may be a signature: requests that differ in that alone are one, and what landed is returned.
     """

@@ -44,7 +44,7 @@ def parameters_of(operator: type[Any]) -> dict[str, Any]:
         name: found.default
         for cls in reversed(ours)
         if "__init__" in vars(cls)
-        for name, found in inspect.signature(inspect.unwrap(cls.__init__)).parameters.items()
+        for name, found in inspect.signature(inspect.unwrap(vars(cls)["__init__"])).parameters.items()
         if found.kind is inspect.Parameter.KEYWORD_ONLY
     }
 
