@@ -16,7 +16,7 @@ from airflow_provider_modelslab.operators.paid_job import PaidJobOperator
 __all__ = ["ModelsLabVideo2VideoOperator"]
 
 
-class ModelsLabVideo2VideoOperator(Video2VideoArguments, PaidJobOperator):
+class ModelsLabVideo2VideoOperator(PaidJobOperator, Video2VideoArguments):
     """Submit one video-to-video job, wait for it, and copy the result to S3. A job is paid for once.
 
     The task submits from the worker, waits in the triggerer when ``deferrable``, and lands the result on a worker. It
@@ -30,5 +30,7 @@ class ModelsLabVideo2VideoOperator(Video2VideoArguments, PaidJobOperator):
     landed, see :class:`~airflow_provider_modelslab.operators.paid_job.PaidJobOperator`.
     """
 
+    # The base comes first, so that type checkers and editors see its arguments; a request is made of the attributes.
+    build_request = Video2VideoArguments.build_request
     template_fields: Sequence[str] = (*Video2VideoArguments.template_fields, *PaidJobOperator.destination_fields)
     operator_extra_links = (ModelsLabResultLink(), ModelsLabSourceLink(), ModelsLabManifestLink(), ModelsLabJobLink())

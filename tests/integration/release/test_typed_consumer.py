@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def mypy(text: str, python: Path, cache: Path, folder: Path) -> list[tuple[int, 
     done = subprocess.run(
         [sys.executable, "-m", "mypy", *settings, *places, "consumer.py"],
         cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},  # it may name the sources
         capture_output=True,
         text=True,
         check=False,

@@ -256,7 +256,7 @@ def test_an_argument_that_does_not_exist() -> None:
 
 def test_default_args_of_the_dag_count() -> None:
     with DAG("dag", schedule=None, default_args={"prompt": "a fox", "model_id": "dark-sushi-mix", "strength": 0.3}):
-        made = ModelsLabVideo2VideoOperator(task_id="restyle", init_video="s3://bucket/in.mp4")  # type: ignore[call-arg]
+        made = ModelsLabVideo2VideoOperator(task_id="restyle", init_video="s3://bucket/in.mp4")
     assert (made.prompt, made.strength) == ("a fox", 0.3)
 
 
