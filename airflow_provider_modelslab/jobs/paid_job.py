@@ -97,7 +97,7 @@ class PaidJob:
     def fingerprint(self) -> Fingerprint:
         """What identifies the request and its clip.
 
-        :raises StorageConfigurationError: when S3 refuses to tell about the clip.
+        :raises StorageConfigurationError: when S3 refuses to describe the clip.
         """
         if self.known_fingerprint is not None:
             return self.known_fingerprint
@@ -118,7 +118,7 @@ class PaidJob:
         gone: set[int] = set()
         resolved: dict[int, str] = {}  # what people said of submissions of unknown outcome, and of these alone
         while True:
-            resubmit = {number for number, told in resolved.items() if told == "resubmit"}
+            resubmit = {number for number, answer in resolved.items() if answer == "resubmit"}
             try:
                 found = self.ledger.find(self.fingerprint, self.policy, self.attempt, gone=gone, resubmit=resubmit)
             except SubmissionUnknownError as error:
@@ -187,14 +187,14 @@ class PaidJob:
         :raises SubmissionUnknownError: when nobody has said.
         """
         number = error.submission
-        told = None if number is None else self.caller.resolution(self._name(number))
-        if told is None or number is None or number in resolved:
+        answer = None if number is None else self.caller.resolution(self._name(number))
+        if answer is None or number is None or number in resolved:
             raise self._with_advice(error) from error
-        resolved[number] = told
-        if told != "resubmit":
+        resolved[number] = answer
+        if answer != "resubmit":
             # Without effect where another attempt has just done the same, so the ledger is read again.
             self.ledger.adopt(
-                told,
+                answer,
                 number=number,
                 conn_id=self.hook.modelslab_conn_id,
                 fingerprint=self.fingerprint,

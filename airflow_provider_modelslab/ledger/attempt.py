@@ -73,26 +73,26 @@ class AttemptId:
     @classmethod
     def from_claim(cls, claim: Mapping[str, Any]) -> Self | None:
         """The attempt that wrote a ledger entry; ``None`` when the entry does not say."""
-        told = claim.get("attempt")
-        if not isinstance(told, Mapping):
+        recorded = claim.get("attempt")
+        if not isinstance(recorded, Mapping):
             return None
         return cls(
-            str(told.get("dag_id") or ""),
-            str(told.get("task_id") or ""),
-            str(told.get("run_id") or ""),
-            _number(told.get("map_index"), -1),
-            _number(told.get("try_number"), 1),
-            task_instance_id=_uuid(told.get("task_instance_id")),
+            str(recorded.get("dag_id") or ""),
+            str(recorded.get("task_id") or ""),
+            str(recorded.get("run_id") or ""),
+            _number(recorded.get("map_index"), -1),
+            _number(recorded.get("try_number"), 1),
+            task_instance_id=_uuid(recorded.get("task_instance_id")),
         )
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Self | None:
         """The attempt that wrote an S3 object; ``None`` when its metadata does not say."""
-        told = {name.lower(): value for name, value in metadata.items()}  # some stores capitalise the names
-        number = told.get(_TRY, "")
+        lowered = {name.lower(): value for name, value in metadata.items()}  # some stores capitalise the names
+        number = lowered.get(_TRY, "")
         if not number.isdecimal():
             return None
-        return cls(try_number=int(number), task_instance_id=_uuid(told.get(_TASK_INSTANCE)))
+        return cls(try_number=int(number), task_instance_id=_uuid(lowered.get(_TASK_INSTANCE)))
 
     def record(self) -> dict[str, Any]:
         """The attempt as plain JSON, for ledger entries."""

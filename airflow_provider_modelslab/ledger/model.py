@@ -157,8 +157,8 @@ class Fingerprint:
         :param conn_id: the connection, or what stands for it where the work is done locally.
         :param source: the clip's identity as text; ``None`` when the clip is gone.
         """
-        told = {"attributes": request.identity(), "connection": conn_id, "endpoint": request.path}
-        text = json.dumps(told, sort_keys=True, separators=(",", ":"), default=str)
+        asked = {"attributes": request.identity(), "connection": conn_id, "endpoint": request.path}
+        text = json.dumps(asked, sort_keys=True, separators=(",", ":"), default=str)
         return cls(_digest(text), None if source is None else cls.source_digest(source))
 
     @staticmethod
@@ -424,7 +424,7 @@ def _refuse_if_displaced(entries: Entries, last: int, fingerprint: Fingerprint, 
 
 def _after_change(entries: Entries, number: int, new: int, policy: LedgerPolicy, attempt: AttemptId) -> SubmitNew:
     landed = entry_name(number, Entry.LANDED) in entries
-    told = "has landed" if landed else f"is job {entries[entry_name(number, Entry.JOB)].get('job_id')}"
+    state = "has landed" if landed else f"is job {entries[entry_name(number, Entry.JOB)].get('job_id')}"
     claim = entries.get(_claim_of(number), {})
     before = Fingerprint(
         str(claim.get("request")), claim.get("source"), claim.get("identity_version", IDENTITY_VERSION)
@@ -432,11 +432,11 @@ def _after_change(entries: Entries, number: int, new: int, policy: LedgerPolicy,
     would_serve = not landed or _serves(policy, entries, _same_results(entries, number, before), attempt)
     if policy.on_changed_request == "fail" and would_serve:
         raise ChangedRequestError(
-            f"Nothing was submitted: submission {number} at this destination was for another request and {told}, and "
+            f"Nothing was submitted: submission {number} at this destination was for another request and {state}, and "
             "on_changed_request is 'fail'. To pay for the new request, set on_changed_request to 'resubmit' or give it "
             "its own destination"
         )
-    return SubmitNew(new, f"the request has changed since submission {number}, which {told}")
+    return SubmitNew(new, f"the request has changed since submission {number}, which {state}")
 
 
 def _landed(entries: Entries) -> Iterator[int]:
