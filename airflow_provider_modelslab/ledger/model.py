@@ -55,6 +55,7 @@ __all__ = [
     "decide",
     "entry_name",
     "kind_of",
+    "last_live_submission",
     "last_submission",
     "next_submission",
     "number_of",
@@ -266,6 +267,20 @@ def last_submission(entries: Collection[str]) -> int | None:
     return max((n for n in _numbers(entries) if entry_name(n, Entry.RELEASED) not in entries), default=None)
 
 
+def last_live_submission(entries: Collection[str]) -> int | None:
+    """The last submission that did not come to nothing: neither refused nor failed.
+
+    :param entries: their names are enough.
+    """
+    return max((n for n in _numbers(entries) if not _came_to_nothing(entries, n)), default=None)
+
+
+def _came_to_nothing(entries: Collection[str], number: int) -> bool:
+    if entry_name(number, Entry.RELEASED) in entries:
+        return True
+    return entry_name(number, Entry.FAILED) in entries and entry_name(number, Entry.LANDED) not in entries
+
+
 def next_submission(entries: Collection[str]) -> int:
     """The number of a new submission."""
     return max(_numbers(entries), default=0) + 1
@@ -320,7 +335,7 @@ def decide(
         before = _stored_before(entries, fingerprint, policy, attempt, gone)
         return before or _after_unknown(number, new, claim, policy, resubmit)
     if Entry.FAILED in found and (Entry.LANDED not in found or number in gone):
-        before = _stored_before(entries, fingerprint, policy, attempt, gone)
+        before = _stored_before(entries, fingerprint, policy, attempt, gone) or _running_before(entries, fingerprint)
         return before or SubmitNew(new, f"the job before failed ({_code(found[Entry.FAILED])})")
     if not fingerprint.matches(claim):
         _refuse_if_late(number, claim, attempt)
@@ -333,6 +348,15 @@ def decide(
     if _serves(policy, entries, _same_results(entries, number, fingerprint), attempt):
         return Reuse(number, found[Entry.LANDED]["manifest"])
     return SubmitNew(new, f"reuse={policy.reuse!r} excludes the stored result of submission {number}")
+
+
+def _running_before(entries: Entries, fingerprint: Fingerprint) -> Attach | None:
+    """The job of this request that still runs, if all submissions after it came to nothing."""
+    number = last_live_submission(entries)
+    if number is None or entry_name(number, Entry.LANDED) in entries:
+        return None
+    job = entries.get(entry_name(number, Entry.JOB))
+    return Attach(number, job) if job and fingerprint.matches(entries.get(_claim_of(number), {})) else None
 
 
 def _stored_before(

@@ -41,6 +41,7 @@ from airflow_provider_modelslab.ledger.model import (
     SubmitNew,
     decide,
     entry_name,
+    last_live_submission,
     last_submission,
     next_submission,
     stale_submission,
@@ -243,7 +244,7 @@ class Ledger:
         if submission.known_at is not None and 0 <= self._clock() - submission.known_at < _TRUSTED:
             return
         try:
-            last = last_submission(self._store.names())
+            last = last_live_submission(self._store.names())
         except (StorageConfigurationError, StorageUnavailableError) as error:
             log.warning("Cannot tell whether submission %d is still the last one: %s", submission.number, error)
             return
