@@ -58,10 +58,17 @@ _LINK_TRIES = 3
 S3Factory = Callable[[], "S3Client"]
 
 _SIGNATURE = re.compile(
-    r"X-(Amz|Goog)-|(AWSAccessKeyId|GoogleAccessId|Signature|Expires|Policy|Key-Pair-Id|sig|se|sp|st|sv|sr|skoid)$",
+    r"(X-(Amz|Goog|Oss|Tos|Cos)-.*|q-(sign-.*|ak|key-time|header-list|url-param-list|signature)|Signature|sig|hmac|jwt"
+    r"|Authorization|(access_|auth_|security-|__)?token|hdne[as]|hdnts|(AWS|OSS)?AccessKeyId|GoogleAccessId|Key-Pair-Id)",
     re.IGNORECASE,
 )
-"""Query parameters of signed links at AWS, R2, Google, CloudFront and Azure."""
+"""Query parameters that sign a link: AWS, R2, Google, CloudFront, Azure, Alibaba, Tencent, Backblaze, Akamai, others."""
+
+_BESIDE_A_SIGNATURE = re.compile(
+    r"(Expires|expiry|exp|Policy|Hash-Algorithm|x-id|s[vrepts]|ss|srt|spr|sip|sk(oid|tid|t|e|s|v)|saoid|suoid|scid)",
+    re.IGNORECASE,
+)
+"""Query parameters that say how long and for whom a signed link works; without a signature they count as any other."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -141,8 +148,8 @@ def identify_input(init_video: str, s3_factory: S3Factory) -> str | None:
     scheme = given.partition("://")[0].lower() if "://" in given else ""
     if scheme in {"http", "https"}:
         parts = urlsplit(given)
-        query = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _SIGNATURE.match(k)]
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, urlencode(query), ""))
+        query = urlencode(_without_signature(parse_qsl(parts.query, keep_blank_values=True)))
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
     if scheme == "s3":
         uri = _s3_uri(given)
         s3 = s3_factory()
@@ -160,6 +167,14 @@ def identify_input(init_video: str, s3_factory: S3Factory) -> str | None:
     for chunk in _chunks(path):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def _without_signature(query: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What of a link's query says which clip it is: signing it anew must not make another clip of it."""
+    kept = [(name, value) for name, value in query if not _SIGNATURE.fullmatch(name)]
+    if len(kept) == len(query):
+        return query
+    return [(name, value) for name, value in kept if not _BESIDE_A_SIGNATURE.fullmatch(name)]
 
 
 def _link_kind(url: str, session: requests.Session | None) -> ContainerKind:
