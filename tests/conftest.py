@@ -29,7 +29,7 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With ``-n``, keep the tests of a file on one worker, and those that share a real Airflow.
+    """With ``-n``, keep the tests of a file on one worker, and all that start a real Airflow.
 
     Two such Airflows at a time, and on a small machine heartbeats come so late that tasks are given up.
     """
@@ -38,17 +38,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # not typed
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            shares = file.startswith(
-                ("tests/system/pages/", "tests/system/test_examples", "tests/system/test_paid_once")
-            )
-            return "airflow" if shares else file
+            starts_one = file.startswith("tests/system/") and not file.endswith("/test_wheel_installed.py")
+            return "airflow" if starts_one else file
 
     return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """System tests come first, since they take longest: the others fill the time of the other workers."""
-    items.sort(key=lambda item: "system" not in item.path.parts)  # a stable sort: the order stays otherwise
+    """System tests come first, since they take longest: the others fill the time of the other workers.
+
+    Of them the one that has its Airflow to itself, before those whose Airflow stays until the last of them.
+    """
+    items.sort(key=lambda item: ("system" not in item.path.parts, item.path.name != "test_lineage.py"))  # stable
 
 
 @pytest.fixture(scope="session", autouse=True)
