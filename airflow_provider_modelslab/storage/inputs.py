@@ -62,7 +62,7 @@ _SIGNATURE = re.compile(
     r"|Authorization|(access_|auth_|security-|__)?token|hdne[as]|hdnts|(AWS|OSS)?AccessKeyId|GoogleAccessId|Key-Pair-Id)",
     re.IGNORECASE,
 )
-"""Query parameters that sign a link: AWS, R2, Google, CloudFront, Azure, Alibaba, Tencent, Backblaze, Akamai, others."""
+"""Query parameters that sign a link: of AWS, R2, Google, CloudFront, Azure, Alibaba, Tencent, Backblaze and Akamai."""
 
 _BESIDE_A_SIGNATURE = re.compile(
     r"(Expires|expiry|exp|Policy|Hash-Algorithm|x-id|s[vrepts]|ss|srt|spr|sip|sk(oid|tid|t|e|s|v)|saoid|suoid|scid)",
