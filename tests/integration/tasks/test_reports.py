@@ -66,10 +66,11 @@ def facet(found: OperatorLineage[Any, Any] | None) -> dict[str, Any]:
     return run_facet
 
 
-def test_a_clip_is_told_after_a_deferral(restyle: Restyle, clip: str, bucket: str) -> None:
+def test_a_clip_is_told_after_a_deferral(restyle: Restyle, clip: str, bucket: str, gate: threading.Event) -> None:
     secret = {"webhook": "http://127.0.0.1:9/hook?token=secret", "init_video": f"{clip}?X-Amz-Signature=secret"}
     first = restyle(deferrable=True, **OUTLETS, **secret)
     deferred = deferral_of(first)
+    gate.set()
     host = clip.rpartition("/")[0]
     started = lineage(first.get_openlineage_facets_on_start())
     assert [(place["namespace"], place["name"]) for place in started["inputs"]] == [(host, "/in.mp4")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,7 @@ def stored(s3: S3Client, bucket: str) -> str:
 def test_secrets_are_nowhere(
     restyle: Restyle,
     engine: WatchedEngine,
+    gate: threading.Event,
     files: FilesServer,
     s3: S3Client,
     s3_server: S3Server,
@@ -89,6 +91,7 @@ def test_secrets_are_nowhere(
         return restyle(init_video=init_video, webhook=webhook, deferrable=True)
 
     deferred = deferral_of(make())
+    gate.set()
     trigger = in_the_triggerer(deferred)
     event = event_of(trigger)
     manifest = resume(make(), deferred, event)

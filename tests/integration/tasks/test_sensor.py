@@ -138,11 +138,16 @@ def test_a_job_that_is_not_done_cannot_be_landed(restyle: Restyle) -> None:
 
 @pytest.mark.usefixtures("s3_connection")
 def test_the_manifests_connection_goes_before_the_tasks(
-    restyle: Restyle, endpoint: Caller, s3_extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    restyle: Restyle,
+    endpoint: Caller,
+    gate: threading.Event,
+    s3_extra: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Only the key that submitted a job can fetch it.
     set_modelslab(monkeypatch, endpoint.url, conn_id="other", **s3_extra)
     submitted = execute(restyle(wait_for_completion=False, modelslab_conn_id="other"))
+    gate.set()
     waited = run(lambda: sensor(submitted, "deferrable"))
     assert land(waited)["conn_id"] == "other"
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("connections")
 
-QUICK: dict[str, Any] = {"poll_interval": 0.02, "max_poll_interval": 0.1, "timeout": 60, "num_frames": FRAMES}
+QUICK: dict[str, Any] = {"poll_interval": 0.02, "max_poll_interval": 0.1, "timeout": 600, "num_frames": FRAMES}
 
 
 class Function:

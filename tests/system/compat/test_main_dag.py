@@ -39,7 +39,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
         copy = shutil.copytree if (EXAMPLES / name).is_dir() else shutil.copy
         (folder / "dags").mkdir(exist_ok=True)
         copy(EXAMPLES / name, folder / "dags" / name)
-    whole = WholeStack(folder, dags_folder=folder / "dags", bucket=BUCKET, endpoint_arguments=("--engine", "echo"))
+    # No job is done before its submit is answered, so that tasks defer themselves.
+    echo = ("--engine", "echo", "--echo-seconds", "0.5")
+    whole = WholeStack(folder, dags_folder=folder / "dags", bucket=BUCKET, endpoint_arguments=echo)
     with whole:
         whole.start(prefix="landed")
         yield whole

@@ -32,7 +32,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
         folder,
         dags_folder=folder / "dags",
         bucket=BUCKET,
-        endpoint_arguments=("--engine", "echo", "--admin", "--allow-request-faults"),
+        # No job is done before its submit is answered, so that tasks defer themselves.
+        endpoint_arguments=("--engine", "echo", "--echo-seconds", "0.5", "--admin", "--allow-request-faults"),
         airflow_env={"AIRFLOW__MODELSLAB__WEBHOOK_CONN_IDS": "modelslab_push"},  # of test_webhook.py
     )
     with whole:
