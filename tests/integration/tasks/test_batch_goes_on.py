@@ -49,7 +49,7 @@ def test_a_time_out_is_granted_once_a_try(dag: Dag, engine: WatchedEngine, gate:
     tries = [context_of(TaskInstance(try_number=number, max_tries=1)) for number in (1, 2)]
     deferred = deferral_of(dag(), tries[0])
     assert deferred.kwargs is not None
-    for job in deferred.kwargs["flying"]:
+    for job in deferred.kwargs["in_flight"]:
         job["deadline"] -= 600  # as if it had waited for so long
     with pytest.raises(BatchFailedError, match="timeout"):
         resume(dag(), deferred, NOTHING_ENDED, tries[0])

@@ -133,20 +133,17 @@ def test_other_words_are_a_job_that_runs(status: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [
-        ("7", 7.0),
-        (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 3600.0),
-        (format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True), 0.0),
-        ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0),
-        ("soon", None),
-        ("", None),
-        ("-5", None),
-    ],
-    ids=["number", "later", "earlier", "long ago", "word", "empty", "negative"],
+    [("7", 7.0), ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0), ("soon", None), ("", None), ("-5", None)],
 )
 def test_retry_after_is_a_number_or_a_date(header: str, seconds: float | None) -> None:
-    found = retry_after_seconds(None, header)
-    assert found == seconds if seconds is None else found == pytest.approx(seconds, abs=600)
+    assert retry_after_seconds(None, header) == seconds
+
+
+def test_retry_after_is_a_date_to_come() -> None:
+    before = datetime.now(UTC)
+    found = retry_after_seconds(None, format_datetime(before + timedelta(hours=1), usegmt=True))
+    assert found is not None
+    assert 3598 - (datetime.now(UTC) - before).total_seconds() <= found <= 3600
 
 
 class Time:
