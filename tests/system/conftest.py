@@ -29,7 +29,7 @@ def dags_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# A part that was killed is noticed within half a minute. Sooner, and one that is slow on a busy machine loses its tasks.
+# A part that was killed is noticed within half a minute. Sooner, and one that is slow on a busy machine loses tasks.
 QUICK = {
     "AIRFLOW__CORE__PARALLELISM": "8",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
