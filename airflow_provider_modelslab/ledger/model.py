@@ -335,8 +335,11 @@ def decide(
         before = _stored_before(entries, fingerprint, policy, attempt, gone)
         return before or _after_unknown(number, new, claim, policy, resubmit)
     if Entry.FAILED in found and (Entry.LANDED not in found or number in gone):
-        before = _stored_before(entries, fingerprint, policy, attempt, gone) or _running_before(entries, fingerprint)
-        return before or SubmitNew(new, f"the job before failed ({_code(found[Entry.FAILED])})")
+        return (
+            _stored_before(entries, fingerprint, policy, attempt, gone)
+            or _running_before(entries, fingerprint)
+            or SubmitNew(new, f"the job before failed ({_code(found[Entry.FAILED])})")
+        )
     if not fingerprint.matches(claim):
         _refuse_if_late(number, claim, attempt)
         _refuse_if_displaced(entries, number, fingerprint, attempt)
