@@ -42,6 +42,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 __all__ = [
+    "STORAGE_ERRORS",
     "AuthenticationError",
     "BatchFailedError",
     "BatchSupersededError",
@@ -369,6 +370,10 @@ class StorageUnavailableError(ModelsLabError):
     code = ErrorCode.STORAGE_UNAVAILABLE
     scope = Scope.BATCH
     retryable = True
+
+
+STORAGE_ERRORS = (StorageConfigurationError, StorageUnavailableError)
+"""For work that goes on when S3 fails, for whatever cause."""
 
 
 class InputRefusedError(StorageConfigurationError):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError, StorageUnavailableError
+from airflow_provider_modelslab.api.errors import STORAGE_ERRORS
 from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.batch.clips import Clip
 from airflow_provider_modelslab.storage.inputs import S3Factory, identify_input
@@ -95,7 +95,7 @@ def _listed(s3: S3Client, folder: S3Uri, wanted: set[str]) -> dict[str, str]:
             left -= len(page)
             if left <= 0 or (page and head + page[-1].key >= last):
                 break
-    except (StorageConfigurationError, StorageUnavailableError) as error:
+    except STORAGE_ERRORS as error:
         log.info("%s cannot be listed, so each of its clips is looked at: %s", folder, error)
     return found
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError, StorageUnavailableError
+from airflow_provider_modelslab.api.errors import STORAGE_ERRORS
 from airflow_provider_modelslab.batch.index_entry import IndexEntry, newest, pack, unpack
 from airflow_provider_modelslab.batch.plan import ClipPlan
 from airflow_provider_modelslab.batch.sources import folder_of
@@ -117,7 +117,7 @@ class LandedIndex:
         self.flush()
         try:
             names = self._names()
-        except (StorageConfigurationError, StorageUnavailableError) as error:
+        except STORAGE_ERRORS as error:
             log.warning("The index below %s was not joined: %s", self._place, error)
             return
         since_whole = list(itertools.takewhile(lambda name: not name.endswith(_WHOLE), reversed(names)))
@@ -129,7 +129,7 @@ class LandedIndex:
     def _entries(self) -> Iterator[IndexEntry]:
         try:
             names = self._names()[-_READ:]
-        except (StorageConfigurationError, StorageUnavailableError) as error:
+        except STORAGE_ERRORS as error:
             log.warning("The index of %s cannot be listed, so each clip's ledger is asked: %s", self._output, error)
             return
         for _, entries in self._read(names):
@@ -149,7 +149,7 @@ class LandedIndex:
     def _body(self, name: str) -> bytes | None:
         try:
             return read_object(self._s3, self._place.child(name))
-        except (StorageConfigurationError, StorageUnavailableError) as error:
+        except STORAGE_ERRORS as error:
             log.warning("The index segment %s/%s is passed over: %s", self._place, name, error)
             return None
 
@@ -163,7 +163,7 @@ class LandedIndex:
         name = f"{int(self._clock() * 1000):014d}-{uuid.uuid4().hex[:8]}{suffix}"
         try:
             put_object(self._s3, self._place.child(name), pack(entries), "application/gzip")
-        except (StorageConfigurationError, StorageUnavailableError) as error:
+        except STORAGE_ERRORS as error:
             log.warning("The index of %s was not written; a rerun asks the ledgers instead: %s", self._output, error)
             return False
         return True
@@ -200,7 +200,7 @@ class LandedIndex:
                 left -= len(page)
                 if left <= 0 or (page and page[-1].key >= keys[-1]):
                     break
-        except (StorageConfigurationError, StorageUnavailableError) as error:
+        except STORAGE_ERRORS as error:
             log.warning(
                 "The results below %s cannot be listed, so each clip's ledger is asked: %s", self._output, error
             )

@@ -14,12 +14,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_modelslab.api.errors import (
+    STORAGE_ERRORS,
     JobFailedError,
     JobLostError,
     ModelsLabError,
     ResultExpiredError,
-    StorageConfigurationError,
-    StorageUnavailableError,
     SubmissionUnknownError,
 )
 from airflow_provider_modelslab.api.response import Finished
@@ -252,18 +251,14 @@ def close(ledger: Ledger, submission: Submission, error: ModelsLabError) -> bool
     return submission.resumed and not has_outlived_its_result(submission.job, error)
 
 
-def land_found_job(
-    hook: ModelsLabHook, job: Job, finished: Finished, destination: S3Uri, *, expected_type: str | None = None
-) -> dict[str, Any]:
+def land_found_job(hook: ModelsLabHook, job: Job, finished: Finished, destination: S3Uri) -> dict[str, Any]:
     """Land a job that somebody names by its id; the destination's ledger records it if the job is one of its own.
 
-    :param expected_type: ``mp4`` or ``gif``; what the job was asked for goes before it.
     :raises LandingError: when it could not be copied; landing it again costs nothing.
     :raises ResultExpiredError: when its links are dead.
     """
     number, known = _find_in_ledger(hook, job, destination)
-    expected = known.request.get("output_type") or expected_type
-    manifest = hook.land(known, finished, destination, expected_type=expected)
+    manifest = hook.land(known, finished, destination, expected_type=known.request.get("output_type"))
     if number is not None:
         root = hook.s3_profile.ledger_root(destination)
         assert root is not None  # noqa: S101 - its ledger was read
@@ -278,7 +273,7 @@ def _find_in_ledger(hook: ModelsLabHook, job: Job, destination: S3Uri) -> tuple[
         return None, job
     try:
         entries = S3LedgerStore(hook.get_s3_client(), result_folder(root, destination)).load()
-    except (StorageConfigurationError, StorageUnavailableError) as error:
+    except STORAGE_ERRORS as error:
         log.warning("The result is landed without a record in the ledger: %s", error)
         return None, job
     for name, entry in entries.items():

@@ -15,12 +15,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_modelslab.api.errors import (
+    STORAGE_ERRORS,
     ChangedRequestError,
     JobFailedError,
     JobLostError,
     ModelsLabError,
-    StorageConfigurationError,
-    StorageUnavailableError,
     SubmissionUnknownError,
     TransportError,
 )
@@ -245,7 +244,7 @@ class Ledger:
             return
         try:
             last = last_live_submission(self._store.names())
-        except (StorageConfigurationError, StorageUnavailableError) as error:
+        except STORAGE_ERRORS as error:
             log.warning("Cannot tell whether submission %d is still the last one: %s", submission.number, error)
             return
         if last is not None and last > submission.number:

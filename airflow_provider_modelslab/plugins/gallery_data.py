@@ -9,7 +9,11 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_modelslab.api.errors import ModelsLabError, StorageConfigurationError, StorageUnavailableError
+from airflow_provider_modelslab.api.errors import (
+    STORAGE_ERRORS,
+    ModelsLabError,
+    StorageConfigurationError,
+)
 from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.request import ATTRIBUTES
@@ -194,7 +198,7 @@ def _own_sidecar(task: TaskResult, store: Store | None, where: str | None, notes
 def _sidecar(store: Store, result: S3Uri, notes: list[str]) -> dict[str, Any]:
     try:
         content = store.sidecar(result)
-    except (StorageConfigurationError, StorageUnavailableError) as error:
+    except STORAGE_ERRORS as error:
         notes.append(f"The file that says how it was made cannot be read. {error}")
         return {}
     if not content:
@@ -213,7 +217,7 @@ def _ledger(task: TaskResult, store: Store | None, notes: list[str]) -> Entries:
     """What the task's own ledger tells of a job that has not landed."""
     try:
         return read_ledger(task, store) if store else {}
-    except (StorageConfigurationError, StorageUnavailableError) as error:
+    except STORAGE_ERRORS as error:
         notes.append(f"The task's ledger cannot be read. {error}")
         return {}
 
@@ -225,7 +229,7 @@ def _why_hidden(
         return None
     try:
         return None if is_own_source(task, store, source, sidecar, ledger) else NOT_SUBMITTED
-    except (StorageConfigurationError, StorageUnavailableError) as error:
+    except STORAGE_ERRORS as error:
         return str(error)
 
 
