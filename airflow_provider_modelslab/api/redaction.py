@@ -19,6 +19,8 @@ _MASK = "***"
 # A slash may be escaped, as in JSON that is quoted.
 _LINK = re.compile(r"(https?:(?:\\?/){2})(?:[^\s/\\?#\"'<>]*@)?([^\s?#\"'<>]*)(?:\?[^\s\"'<>]*)?", re.IGNORECASE)
 
+_MALFORMED = re.compile(r"(https?://)(?:[^/?#]*@)?([^?#]*).*", re.IGNORECASE | re.DOTALL)
+
 
 def redact(text: str, secrets: Iterable[str | None]) -> str:
     """``text`` with every secret replaced. Secrets under 4 characters are left: replacing them would only mangle."""
@@ -31,15 +33,15 @@ def redact(text: str, secrets: Iterable[str | None]) -> str:
 def strip_query(url: str) -> str:
     """A URL without user, password, query and fragment: what is left of a presigned link holds no signature.
 
-    Text that is no URL with a host comes back unchanged.
+    Text that is no URL with a host comes back unchanged, unless it begins as an http(s) link does.
     """
     try:
         parts = urlsplit(url)
-        if not parts.scheme or not parts.netloc:
-            return url
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     except ValueError:
-        return url
+        parts = urlsplit("")
+    if parts.scheme and parts.netloc:
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return _MALFORMED.sub(r"\1\2", url, count=1) if is_http_link(url) else url
 
 
 def hide_queries(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -149,13 +149,18 @@ def read_body(
     http_status: int = 200,
     retry_after_header: str | None = None,
     polling: bool = False,
+    is_usable: Callable[[str], bool] = bool,
 ) -> Answer:
-    """Read a parsed JSON object; webhook bodies have the same form. Parameters as in :func:`read_answer`."""
+    """Read a parsed JSON object; webhook bodies have the same form. Other parameters as in :func:`read_answer`.
+
+    :param is_usable: says of each id and link whether it may be used; one that may not counts as missing.
+    """
     data = plain(data)
     status = str(data.get("status") or "").strip().lower()
     message, fields = _message(data)
     meta = bounded(data["meta"]) if isinstance(data.get("meta"), dict) else {}
-    job_id = _job_id(data.get("id")) or _job_id(data.get("request_id")) or _job_id(meta.get("id"))
+    ids = (_job_id(value) for value in (data.get("id"), data.get("request_id"), meta.get("id")))
+    job_id = next((text for text in ids if text and is_usable(text)), None)
     if http_status >= 400 or status in {"error", *_FAILED}:
         code = _code(http_status, status, message, fields, polling=polling)
         return Failed(
@@ -167,14 +172,14 @@ def read_body(
             job_id=job_id,
             is_unclear=polling and code is ErrorCode.VALIDATION and http_status < 400,
         )
-    future = _links(data.get("future_links"))
+    future = tuple(filter(is_usable, _links(data.get("future_links"))))
     if status in _DONE:
         found = [_links(data.get(name)) for name in ("output", "output_url", "url", "proxy_links")]
-        links = tuple(dict.fromkeys(link for part in (*found, future) for link in part))
+        links = tuple(dict.fromkeys(link for part in (*found, future) for link in part if is_usable(link)))
         if links:
             return Finished(job_id, links, meta, _number(data.get("generationTime")))
         if polling:
-            text = f"The endpoint says that the job is done ({status}) and names no result"
+            text = f"The endpoint says that the job is done ({status}) and names no result that can be used"
             return Failed(ErrorCode.JOB_FAILED, text, http_status=http_status, job_id=job_id, is_unclear=True)
     return Processing(job_id, status or "unknown", _number(data.get("eta")), future, meta, message)
 
@@ -197,7 +202,7 @@ def header_seconds(value: str | None) -> float | None:
     if seconds is None and value:
         try:
             at = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - time.time())
     return seconds if seconds is not None and seconds >= 0 else None

@@ -29,6 +29,7 @@ from airflow_provider_modelslab.client.core import (
 )
 from airflow_provider_modelslab.client.faults import no_reply
 from airflow_provider_modelslab.client.reading import read
+from airflow_provider_modelslab.net.call_limit import CallLimitError
 
 __all__ = ["AsyncModelsLabClient", "Connection"]
 
@@ -125,7 +126,10 @@ class AsyncModelsLabClient:
                 proxy=route.proxy,
                 ssl=route.tls,
                 timeout=aiohttp.ClientTimeout(
-                    total=None, connect=timeouts.connect, sock_connect=timeouts.connect, sock_read=timeouts.read
+                    total=timeouts.total,
+                    connect=timeouts.connect,
+                    sock_connect=timeouts.connect,
+                    sock_read=timeouts.read,
                 ),
                 allow_redirects=False,
             ) as response:
@@ -137,8 +141,9 @@ class AsyncModelsLabClient:
                 headers = response.headers
                 return Reply(response.status, bytes(content), headers.get("Retry-After"), headers.get("Location"))
         except (aiohttp.ClientError, OSError) as error:
+            total = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError)
             return no_reply(
-                error,
+                CallLimitError(f"no whole answer within {timeouts.total:g} s") if total else error,
                 sent=not isinstance(error, (*_NOT_CONNECTED, aiohttp.InvalidURL)),
                 retriable=isinstance(error, _NOT_CONNECTED),
                 timed_out=isinstance(error, TimeoutError),

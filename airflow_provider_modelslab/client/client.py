@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
 import requests
 import urllib3
-from requests.auth import AuthBase
 
 from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
 from airflow_provider_modelslab.api.errors import ModelsLabError
@@ -29,9 +30,11 @@ from airflow_provider_modelslab.client.core import (
     SubmitPolicy,
     Timeouts,
     check_verify,
+    longest_submit,
 )
 from airflow_provider_modelslab.client.faults import no_reply
 from airflow_provider_modelslab.client.reading import read, read_admin, read_message
+from airflow_provider_modelslab.net.call_limit import CallLimit, CallLimitError, LimitedSession, limited_request
 
 __all__ = ["ModelsLabClient"]
 
@@ -78,9 +81,12 @@ class ModelsLabClient:
         """Close the connections that are kept open for polling."""
         self._session.close()
 
-    def submit(self, request: EndpointRequest) -> Finished | Processing:
+    def submit(self, request: EndpointRequest, *, ends_by: float = math.inf) -> Finished | Processing:
         """Send a job; it is sent again only while it surely did not arrive or was refused.
 
+        It lasts :func:`~airflow_provider_modelslab.client.core.longest_submit` at most.
+
+        :param ends_by: seconds since the epoch after which nothing may be sent any more.
         :raises RequestValidationError: before anything is sent, or when the endpoint refuses an attribute.
         :raises SubmissionUnknownError: when the job may be running although no usable answer came.
         :raises RateLimitError: when it was refused as often as the submit policy allows.
@@ -88,11 +94,13 @@ class ModelsLabClient:
         :raises ModelsLabError: of the kind that the answer tells: key, credits, plan, a job that failed at once.
         """
         call = self._calls.submit(request)
-        attempts = SubmitAttempts(call, self._submit_policy, track_id=request.track_id)
+        ends_by = min(ends_by, time.time() + longest_submit(self._submit_policy, self._timeouts))
+        max_wait = max(0.0, min(self._submit_policy.max_wait, ends_by - time.time()))
+        attempts = SubmitAttempts(call, replace(self._submit_policy, max_wait=max_wait), track_id=request.track_id)
         while True:
             # A kept connection that the server has just closed would leave open whether the job arrived.
             with _new_session() as session:
-                outcome = self._post(session, call, self._timeouts)
+                outcome = self._post(session, call, self._timeouts, ends_by)
             step = attempts.after(outcome)
             if not isinstance(step, Repeat):
                 return step
@@ -196,16 +204,18 @@ class ModelsLabClient:
     def _ask(self, call: Call) -> Outcome:
         return self._post(self._session, call, self._timeouts.for_reading())
 
-    def _post(self, session: requests.Session, call: Call, timeouts: Timeouts) -> Outcome:
-        body = _Body(call.body)
+    def _post(self, session: LimitedSession, call: Call, timeouts: Timeouts, ends_by: float = math.inf) -> Outcome:
+        limit = CallLimit(min(timeouts.total, ends_by - time.time()))
+        body = _Body(call.body, limit, ends_by)
         try:
-            with session.post(
+            with limited_request(
+                session,
+                "POST",
                 call.url,
-                data=body,
+                limit=limit,
                 timeout=(timeouts.connect, timeouts.read),
+                data=body,
                 verify=self._verify,
-                allow_redirects=False,
-                stream=True,
             ) as response:
                 content = bytearray()
                 for chunk in response.iter_content(65536):
@@ -233,30 +243,28 @@ class _Body:
     """A request body that tells whether sending it has begun.
 
     The libraries' exceptions do not: a TLS fault or a time-out can come before or after the body. Until its first byte
-    is taken, the server has headers at most and cannot have started a job.
+    is taken, the server has headers at most and cannot have started a job. It is not given out when the call's time is
+    over, by the system's clock too: the other one may have stood still with the machine.
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, limit: CallLimit, ends_by: float) -> None:
         self._content = content
+        self._limit = limit
+        self._ends_by = ends_by
         self.begun = False
 
     def __len__(self) -> int:
         return len(self._content)
 
     def __iter__(self) -> Iterator[bytes]:
+        self._limit.check()
+        if time.time() >= self._ends_by:
+            raise CallLimitError("the time for this submit was over before it was sent")
         self.begun = True
         yield self._content
 
 
-class _NoAuth(AuthBase):
-    """Adds nothing. With an auth of its own a session does not look into ``.netrc``, and still honours the proxies."""
-
-    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
-        return r
-
-
-def _new_session() -> requests.Session:
-    session = requests.Session()
-    session.auth = _NoAuth()
+def _new_session() -> LimitedSession:
+    session = LimitedSession()
     session.headers.update(HEADERS)
     return session

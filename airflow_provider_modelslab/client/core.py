@@ -26,6 +26,7 @@ __all__ = [
     "SubmitPolicy",
     "Timeouts",
     "check_verify",
+    "longest_submit",
     "normalise_base_url",
 ]
 
@@ -47,24 +48,34 @@ MAX_CONNECTIONS = 200
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds, both above 0.
+    """Seconds, all above 0.
 
-    :param connect: to connect, TLS handshake included.
+    :param connect: to connect, TLS handshake included; for each address of the host.
     :param read: of silence before and within an answer. Without ``instant_response`` the server holds a submit for a
         fixed time whose length the vendor does not tell, so this is long: a time-out here loses the job's id.
+    :param total: from the start of a call to the last byte of its answer, however steadily that comes; at least
+        ``read``. Nothing is sent after it.
     """
 
     connect: float = 10.0
     read: float = 120.0
+    total: float = 150.0
 
     def __post_init__(self) -> None:
-        for name in ("connect", "read"):
+        for name in ("connect", "read", "total"):
             if not getattr(self, name) > 0:
                 raise RequestValidationError.of(f"timeouts.{name}", f"must be above 0 s; got {getattr(self, name)!r}")
+        if self.total < self.read:
+            raise RequestValidationError.of(
+                "timeouts.total", f"must be at least timeouts.read, {self.read:g} s; got {self.total!r}"
+            )
 
     def for_reading(self) -> Timeouts:
-        """For calls that the server answers at once: at most 30 s, so that a hung poll does not use up a deadline."""
-        return Timeouts(self.connect, min(self.read, 30.0))
+        """For calls that the server answers at once, so that a hung poll does not use up a deadline.
+
+        At most 30 s of silence and 60 s in all.
+        """
+        return Timeouts(self.connect, min(self.read, 30.0), min(self.total, 60.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,11 @@ class SubmitPolicy:
         }
         if found:
             raise RequestValidationError.of_fields(found)
+
+
+def longest_submit(policy: SubmitPolicy, timeouts: Timeouts) -> float:
+    """Seconds after which a submit, repeats included, sends nothing any more."""
+    return policy.max_wait + timeouts.total
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator
 
 from airflow_provider_modelslab.client.core import NoReply, Timeouts
+from airflow_provider_modelslab.net.call_limit import CallLimitError
 
 __all__ = ["no_reply"]
 
@@ -22,7 +23,10 @@ def no_reply(error: BaseException, *, sent: bool, retriable: bool, timed_out: bo
     tls = any(
         isinstance(e, ssl.SSLError) and not isinstance(e, ssl.SSLEOFError | ssl.SSLZeroReturnError) for e in chain
     )
-    if timed_out:
+    over = next((e for e in chain if isinstance(e, CallLimitError)), None)
+    if over:
+        text = str(over.strerror)
+    elif timed_out:
         text = f"no answer within {timeouts.read:g} s" if sent else f"no connection within {timeouts.connect:g} s"
     else:
         text = _explain(chain)

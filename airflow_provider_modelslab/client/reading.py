@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 from airflow_provider_modelslab.api.errors import EndpointSettingsError, TransportError
 from airflow_provider_modelslab.api.plain import parse_json
@@ -22,6 +24,8 @@ from airflow_provider_modelslab.client.core import NoReply, Outcome, Reply
 __all__ = ["clean", "read", "read_admin", "read_message"]
 
 _MAX_TEXT = 2000
+_ESCAPE = re.compile("%[0-9A-F]{2}")
+_MIN_SECRET = 8  # characters; a shorter one may be in an id or a link by chance
 
 
 def clean(text: str, call: Call) -> str:
@@ -40,7 +44,13 @@ def read(outcome: Outcome, call: Call, *, polling: bool = False) -> Answer:
     reply = _reply(outcome, call)
     data = _json(reply)
     if isinstance(data, dict):
-        answer = read_body(data, http_status=reply.status, retry_after_header=reply.retry_after, polling=polling)
+        answer = read_body(
+            data,
+            http_status=reply.status,
+            retry_after_header=reply.retry_after,
+            polling=polling,
+            is_usable=partial(_is_usable, call=call),
+        )
     else:
         # Cleaned before it is read: the reader cuts such text, and half a key would no longer be recognised.
         text = clean(reply.body.decode("utf-8", "replace"), call)
@@ -94,7 +104,8 @@ def _target(location: str | None) -> str:
     """Scheme and host of a ``Location`` header: its path and query may hold the request's secrets."""
     try:
         parts = urlsplit(location or "")
-        host = parts.hostname
+        # As it is written: in lower case a secret would not be recognised.
+        host = parts.hostname and parts.netloc.rpartition("@")[2].removesuffix(f":{parts.port}")
     except ValueError:
         host = None
     if host:
@@ -118,18 +129,44 @@ def _clean_answer(answer: Answer, call: Call) -> Answer:
 
 def _clean_value(value: Any, call: Call) -> Any:
     if isinstance(value, Mapping):
-        return {name: _clean_value(item, call) for name, item in value.items()}
+        return {_redacted(str(name), call): _clean_value(item, call) for name, item in value.items()}
     if isinstance(value, list):
         return [_clean_value(item, call) for item in value]
     return _redacted(value, call) if isinstance(value, str) else value
 
 
+def _is_usable(text: str, call: Call) -> bool:
+    """Whether an id or a link of an answer holds no secret. It is of no use without a part, so it is not redacted."""
+    secrets = [secret.casefold() for secret in call.secrets if len(secret) >= _MIN_SECRET]
+    return not any(secret in spelling.casefold() for spelling in _spellings(text) for secret in secrets)
+
+
 def _redacted(text: str, call: Call) -> str:
     """Without the secrets in any form in which a server may write them; lone surrogates cannot be logged and go too."""
-    forms = sorted((form for secret in call.secrets for form in _forms(secret)), key=len, reverse=True)
-    return redact(text, forms).encode("utf-8", "replace").decode()
+    text = redact(text, _forms(call.secrets))
+    secrets = [secret for secret in call.secrets if len(secret) >= _MIN_SECRET]
+    if any(secret in spelling for spelling in _spellings(text) for secret in secrets):
+        return "***"  # in a mixed form, which cannot be cut out
+    return text.encode("utf-8", "replace").decode()
 
 
-def _forms(secret: str) -> set[str]:
-    as_json = json.dumps(secret)[1:-1]
-    return {secret, as_json, as_json.replace("/", "\\/"), quote(secret, safe=""), quote(secret), html.escape(secret)}
+def _spellings(text: str) -> set[str]:
+    """A text and what it may stand for where it is encoded as in URLs, JSON or HTML."""
+    if not any(mark in text for mark in "%&+\\"):
+        return {text}
+    found = {text}
+    for _ in range(2):  # a link within a query is encoded twice
+        found |= {html.unescape(spelling).replace("\\/", "/") for spelling in found}
+        found |= {decoded for spelling in found for decoded in (unquote(spelling), unquote_plus(spelling))}
+    return found
+
+
+@lru_cache(maxsize=16)
+def _forms(secrets: tuple[str, ...]) -> tuple[str, ...]:
+    forms: set[str] = set()
+    for secret in secrets:
+        as_json = json.dumps(secret)[1:-1]
+        encoded = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
+        encoded |= {_ESCAPE.sub(lambda found: found.group().lower(), form) for form in encoded}
+        forms |= {secret, as_json, as_json.replace("/", "\\/"), html.escape(secret), *encoded}
+    return tuple(sorted(forms, key=len, reverse=True))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_connection", "s3_problem"]
 
-_TIMEOUTS = Timeouts(connect=5.0, read=20.0)
+_TIMEOUTS = Timeouts(connect=5.0, read=20.0, total=30.0)
 _VENDOR = urlsplit(DEFAULT_BASE_URL).hostname
 _KEYS_PAGE = "https://modelslab.com/dashboard/api-keys"
 

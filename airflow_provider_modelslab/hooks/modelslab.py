@@ -15,7 +15,13 @@ from airflow.sdk import BaseHook
 from airflow_provider_modelslab.api.errors import AuthenticationError, JobNotFinishedError, StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.response import Failed, Finished
-from airflow_provider_modelslab.client.core import DEFAULT_BASE_URL, SubmitPolicy, Timeouts, normalise_base_url
+from airflow_provider_modelslab.client.core import (
+    DEFAULT_BASE_URL,
+    SubmitPolicy,
+    Timeouts,
+    longest_submit,
+    normalise_base_url,
+)
 from airflow_provider_modelslab.connection_form import field_behaviour, form_widgets
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.storage.manifest import Job, landed_manifest, seed_of
@@ -38,6 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelsLabHook"]
 
+_LEASE_RESERVE = 60.0
+"""Seconds of a lease that no submit uses: to write the claim before it and the job after it."""
+
 
 class ModelsLabHook(BaseHook):
     """Talks to ModelsLab's Enterprise video server, or to the same endpoint served elsewhere, and to S3.
@@ -51,7 +60,7 @@ class ModelsLabHook(BaseHook):
     request has its own.
 
     :param modelslab_conn_id: the Airflow connection.
-    :param timeouts: seconds to connect and to read; a submit without ``instant_response`` is held by the server.
+    :param timeouts: seconds to connect, to read and in all; without ``instant_response`` the server holds a submit.
     :param submit_policy: how often a *refused* submit is repeated. One whose outcome is unknown never is.
     """
 
@@ -139,10 +148,14 @@ class ModelsLabHook(BaseHook):
             )
         return key
 
-    def submit(self, request: EndpointRequest, *, source: str | None = None) -> tuple[Job, Finished | None]:
+    def submit(
+        self, request: EndpointRequest, *, source: str | None = None, lease_ends: float = math.inf
+    ) -> tuple[Job, Finished | None]:
         """Submit a job once; from here on it may be billed.
 
         :param source: what the link to the clip stands for, recorded in its place: the ``s3://`` object or file.
+        :param lease_ends: when a lease of :meth:`submit_lease` ends, in seconds since the epoch. From a minute before
+            that on nothing is sent, and no answer is waited for.
         :return: the job, and its result's links if the job was finished at once.
         :raises SubmissionUnknownError: when the request left and no usable answer came back.
         :raises ModelsLabError: of the kind of the refusal otherwise.
@@ -152,7 +165,7 @@ class ModelsLabHook(BaseHook):
         # The webhook's URL holds a secret, so it is on the wire alone and not in the request that is recorded.
         sent = with_webhook(request, self.connection.extra_dejson)
         submitted_at = time.time()
-        answer = self.get_conn().submit(sent)
+        answer = self.get_conn().submit(sent, ends_by=lease_ends - _LEASE_RESERVE)
         if answer.job_id is None and not isinstance(answer, Finished):
             # Nothing to ask for by id, but the answer said where the result will be: landing waits for those links.
             answer = Finished(None, answer.future_links, answer.meta)
@@ -168,8 +181,8 @@ class ModelsLabHook(BaseHook):
         return job, answer if isinstance(answer, Finished) else None
 
     def submit_lease(self) -> float:
-        """Seconds that one :meth:`submit` can last at most, repeats of refused ones included, and some to spare."""
-        return self.submit_policy.max_wait + self.timeouts.connect + self.timeouts.read + 60.0
+        """Seconds that one :meth:`submit` can last at most, repeats of refused ones included, and a minute to spare."""
+        return longest_submit(self.submit_policy, self.timeouts) + _LEASE_RESERVE
 
     def fetch(self, job_id: str) -> Answer:
         """Fetch a job's state once, see :meth:`ModelsLabClient.fetch`."""

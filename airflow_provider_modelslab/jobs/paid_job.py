@@ -9,6 +9,7 @@ and recorded. Whoever runs it waits for the job in its own way (blocking, in the
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -139,6 +140,7 @@ class PaidJob:
             track_id = self.request.track_id or name
             self.caller.before_claim(track_id)
             lease = self.hook.submit_lease()
+            lease_ends = time.time() + lease  # the claim says the same or a later time
             if not self.ledger.claim(
                 found.number, self.fingerprint, self.attempt, lease=lease, name=name, track_id=track_id
             ):
@@ -148,7 +150,8 @@ class PaidJob:
                 # Nothing is logged until the job is recorded: in a process that lost its supervisor Airflow's logger
                 # raises, and the id would be lost.
                 sent = self.request.with_delivery(clip=clip.url if clip else None, track_id=track_id)
-                job, finished = self.hook.submit(sent, source=clip.source if clip else None)
+                source = clip.source if clip else None
+                job, finished = self.hook.submit(sent, source=source, lease_ends=lease_ends)
             except BaseException as error:
                 self.ledger.record_error(found.number, error)
                 if isinstance(error, SubmissionUnknownError) and self.policy.on_unknown_submission == "fail":

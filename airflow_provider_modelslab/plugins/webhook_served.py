@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _KEPT = 30.0
 """Seconds for which the tokens are kept: a flood of wrong ones does not reach the secrets backend."""
 
-_TIMEOUTS = Timeouts(connect=5.0, read=15.0)
+_TIMEOUTS = Timeouts(connect=5.0, read=15.0, total=20.0)
 """The vendor wants its call answered within 30 seconds."""
 
 

@@ -24,9 +24,10 @@ from airflow_provider_modelslab.api.errors import (
     StorageConfigurationError,
 )
 from airflow_provider_modelslab.api.redaction import strip_query
+from airflow_provider_modelslab.net.call_limit import CallLimit
 from airflow_provider_modelslab.storage.containers import ContainerError
 from airflow_provider_modelslab.storage.decoding import VideoStream
-from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link
+from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link, shown
 from airflow_provider_modelslab.storage.manifest import LINK_LIFETIME
 from airflow_provider_modelslab.storage.upload import MIB, MIN_PART_SIZE, ObjectUpload, part_size_for
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["LandedObject", "LandingPolicy", "OnRetry", "land"]
 
 _READ_BYTES = 256 * 1024
+_MAX_LENGTH_DIGITS = 18
 _GONE = frozenset({403, 404, 410})
 
 OnRetry = Callable[[int, float, str], None]
@@ -57,6 +59,11 @@ class LandingPolicy:
     :param jitter: share of a pause by which it is randomly shortened, 0 to 1.
     :param connect_timeout: for the connection to a link's host.
     :param read_timeout: between two pieces of the body.
+    :param min_speed: bytes per second, 0 or more. A download that was slower over ``min_speed_time`` seconds of waiting
+        is broken off, and the next link is tried. Time in which S3 is slow does not count.
+    :param min_speed_time: above 0.
+    :param total_timeout: for one landing, all links, pauses and the upload of what was read included; above 0. By
+        default a download of 100 kB/s has time for 720 MB.
     """
 
     part_size: int = 8 * MIB
@@ -68,6 +75,9 @@ class LandingPolicy:
     jitter: float = 0.25
     connect_timeout: float = 10.0
     read_timeout: float = 60.0
+    min_speed: float = 10_000.0
+    min_speed_time: float = 30.0
+    total_timeout: float = 7200.0
 
     def __post_init__(self) -> None:
         if self.part_size < MIN_PART_SIZE or self.parts_in_flight < 1:
@@ -79,6 +89,11 @@ class LandingPolicy:
             raise ValueError(
                 "Need 0 < min_backoff <= max_backoff, backoff >= 1 and 0 <= jitter < 1; got "
                 f"{self.min_backoff}, {self.max_backoff}, {self.backoff} and {self.jitter}"
+            )
+        if not (self.min_speed >= 0 and self.min_speed_time > 0 and self.total_timeout > 0):
+            raise ValueError(
+                "Need min_speed >= 0, min_speed_time > 0 and total_timeout > 0; got "
+                f"{self.min_speed}, {self.min_speed_time} and {self.total_timeout}"
             )
 
 
@@ -162,12 +177,15 @@ class _Landing:
         self, links: list[str], session: requests.Session, job_id: str | None, submitted_at: float | None
     ) -> LandedObject:
         started = self.clock()
-        deadline = started + self.policy.ready_timeout
+        ends_at = started + self.policy.total_timeout
+        deadline = min(started + self.policy.ready_timeout, ends_at)
         pause = self.policy.min_backoff
         failures: dict[str, LinkFailure] = {}
         not_before = dict.fromkeys(links, started)
         while not_before:
             for link in [link for link, at in not_before.items() if at <= self.clock()]:
+                if self.clock() >= ends_at:
+                    break
                 try:
                     return self._copy(link, session, started)
                 except LinkFailure as failure:
@@ -196,8 +214,13 @@ class _Landing:
         """
         self.attempts += 1
         timeout = (self.policy.connect_timeout, self.policy.read_timeout)
+        limit = CallLimit(
+            started + self.policy.total_timeout - self.clock(),
+            min_speed=self.policy.min_speed,
+            speed_time=self.policy.min_speed_time,
+        )
         try:
-            with open_link(session, link, timeout=timeout) as response:
+            with open_link(session, link, timeout=timeout, limit=limit) as response:
                 return self._transfer(link, response, started)
         except ContainerError as error:
             told = str(error)
@@ -272,11 +295,11 @@ class _Landing:
 
 
 def _told(failures: dict[str, LinkFailure]) -> str:
-    return "; ".join(f"{strip_query(link)}: {failure.reason}" for link, failure in failures.items())
+    return "; ".join(f"{shown(link)}: {failure.reason}" for link, failure in failures.items())
 
 
 def _announced_length(response: requests.Response) -> int | None:
     """The body's length in bytes as announced; none where the body is encoded, because then it counts other bytes."""
     text = response.headers.get("Content-Length", "")
     encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
-    return int(text) if text.isdigit() and not encoded else None
+    return int(text) if text.isdecimal() and len(text) <= _MAX_LENGTH_DIGITS and not encoded else None

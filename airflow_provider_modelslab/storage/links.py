@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.cookiejar import DefaultCookiePolicy
+from http import HTTPStatus
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
+import urllib3
 
 from airflow_provider_modelslab import __version__
+from airflow_provider_modelslab.api.links import is_http_link
+from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.api.response import header_seconds
+from airflow_provider_modelslab.net.call_limit import CallLimit, CallLimitError, LimitedSession, limited_request
 
-__all__ = ["LinkFailure", "credential_free_session", "open_link", "plain_reason", "read_start"]
+__all__ = ["LinkFailure", "credential_free_session", "open_link", "plain_reason", "read_start", "shown"]
 
 NOT_READY = frozenset({403, 404, 408, 425, 429})
 """Answers of a link that is listed but cannot be read yet; storage says 403 or 404 until the upload is done."""
@@ -20,8 +26,12 @@ _FINAL_ERRORS = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
     requests.exceptions.MissingSchema,
-    requests.exceptions.TooManyRedirects,
 )
+_STATUSES = frozenset(HTTPStatus)
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NO_LINK = "no valid http(s) link"
+_SHORT_READ = 60.0  # seconds
+_MAX_SHOWN = 300  # characters
 
 
 class LinkFailure(Exception):  # noqa: N818 - it is caught and told by the callers, never raised at a user
@@ -43,28 +53,12 @@ class LinkFailure(Exception):  # noqa: N818 - it is caught and told by the calle
         self.final = final
 
 
-class _NoAuth(requests.auth.AuthBase):
-    """Being set, it keeps requests from looking into ``~/.netrc`` and into ``user:password@`` of the link."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
-
-
-class _CredentialFreeSession(requests.Session):
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """After a redirect requests would ask ``~/.netrc`` again, and send the cookies it was just given; not here."""
-        for name in ("Authorization", "Cookie"):
-            prepared_request.headers.pop(name, None)
-
-
 def credential_free_session(*, max_redirects: int = 5) -> requests.Session:
     """A session for links on other people's hosts: no netrc, no authorization, no cookies.
 
     Proxies and CA bundles from the environment are honoured. Redirects go to http(s) alone.
     """
-    session = _CredentialFreeSession()
-    session.auth = _NoAuth()
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session = LimitedSession()
     session.max_redirects = max_redirects
     session.headers.update(
         {
@@ -79,27 +73,92 @@ def credential_free_session(*, max_redirects: int = 5) -> requests.Session:
 
 @contextmanager
 def open_link(
-    session: requests.Session, url: str, *, timeout: tuple[float, float], byte_range: str | None = None
+    session: requests.Session,
+    url: str,
+    *,
+    timeout: tuple[float, float],
+    byte_range: str | None = None,
+    limit: CallLimit | None = None,
 ) -> Iterator[requests.Response]:
     """GET a link and stream its answer; the connection is given up at the end of the block.
 
+    :param session: of :func:`credential_free_session`.
     :param timeout: seconds to connect, and seconds between two pieces of the body.
     :param byte_range: the value of a ``Range`` header.
+    :param limit: for the whole block; 60 s without one, for a block that reads a few kB.
     :raises LinkFailure: when there is no answer, or one other than 200 (or 206 for a range); also when the body breaks
-        off within the block.
+        off within the block, or is not read within the limit.
     """
     headers = {"Range": byte_range} if byte_range else {}
     failure: LinkFailure | None = None
     try:
-        with session.get(url, stream=True, timeout=timeout, headers=headers) as response:
+        with _get(session, url, timeout, headers, limit or CallLimit(_SHORT_READ)) as response:
             if response.status_code not in ({200, 206} if byte_range else {200}):
                 raise _refusal(response)
             yield response
     except requests.RequestException as error:
-        failure = LinkFailure(plain_reason(error), final=isinstance(error, _FINAL_ERRORS))
+        failure = LinkFailure(plain_reason(error))
     if failure:
         # The text of requests' error shows the whole link, so it must not be printed along.
         raise failure from None
+
+
+def _get(
+    session: requests.Session, url: str, timeout: tuple[float, float], headers: dict[str, str], limit: CallLimit
+) -> requests.Response:
+    """The answer at the end of all redirects, whose bodies are not read.
+
+    :raises LinkFailure: when a link is none, redirects lead nowhere, or there is no answer.
+    """
+    for _ in range(session.max_redirects + 1):
+        _check(url)
+        failure: LinkFailure
+        try:
+            response = limited_request(session, "GET", url, limit=limit, timeout=timeout, headers=headers)
+        except OSError as error:  # RequestException is one; so is a CA bundle that is not there
+            failure = LinkFailure(plain_reason(error), final=isinstance(error, _FINAL_ERRORS))
+        except (ValueError, urllib3.exceptions.HTTPError):  # requests does not wrap all that it stumbles over
+            failure = LinkFailure(_NO_LINK, final=True)
+        else:
+            location = response.headers.get("Location")
+            if location is None or response.status_code not in _REDIRECTS:
+                return response
+            response.close()
+            url = _redirected(url, location)
+            continue
+        raise failure from None
+    raise LinkFailure("too many redirects", final=True)
+
+
+def _redirected(url: str, location: str) -> str:
+    if not location.strip():
+        raise LinkFailure("a redirect to nowhere", final=True)
+    # http.client gives the header's bytes as latin-1; those that no URL may hold are sent on as they came, quoted.
+    quoted = quote(location.encode("latin-1", "replace"), safe=string.punctuation)
+    try:
+        return urljoin(url, quoted)
+    except ValueError:
+        raise LinkFailure(_NO_LINK, final=True) from None
+
+
+def _check(url: str) -> None:
+    """Refuse what is no http(s) link: libraries fail at it in many ways, some only when they look up the host.
+
+    :raises LinkFailure: saying so.
+    """
+    if url.strip() and not is_http_link(url.strip()):
+        raise LinkFailure("not an http(s) link", final=True)
+    try:
+        url.encode()  # lone surrogates
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+        is_valid = bool(host) and not any(c.isspace() for c in host)
+        if host.isascii():
+            host.removesuffix(".").encode("idna")  # an empty label, or one that is too long
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise LinkFailure(_NO_LINK, final=True)
 
 
 def read_start(response: requests.Response, size: int) -> bytes:
@@ -114,12 +173,20 @@ def read_start(response: requests.Response, size: int) -> bytes:
 
 def _refusal(response: requests.Response) -> LinkFailure:
     status = response.status_code
+    # The phrase of the standard: the server's own may hold anything.
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
     return LinkFailure(
-        f"HTTP {status} {response.reason or ''}".rstrip(),
+        f"HTTP {status} {phrase}".rstrip(),
         status=status,
         retry_after=header_seconds(response.headers.get("Retry-After")),
         final=status < 500 and status not in NOT_READY,
     )
+
+
+def shown(link: str) -> str:
+    """A link for a message: without its query, one line, at most 300 characters."""
+    text = strip_query(link)[:_MAX_SHOWN]
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def plain_reason(error: BaseException) -> str:
@@ -127,6 +194,8 @@ def plain_reason(error: BaseException) -> str:
     deepest = ""
     link: BaseException | None = error
     while link is not None:
+        if isinstance(link, CallLimitError):
+            return str(link.strerror)
         if isinstance(link, OSError) and link.strerror:
             deepest = link.strerror
         reason = getattr(link, "reason", None) or next((a for a in link.args if isinstance(a, BaseException)), None)
@@ -136,7 +205,6 @@ def plain_reason(error: BaseException) -> str:
         "ReadTimeout": "no data in time",
         "ChunkedEncodingError": "the body broke off",
         "SSLError": "the TLS handshake failed",
-        "TooManyRedirects": "too many redirects",
-        "InvalidSchema": "not an http(s) link",
+        "InvalidURL": _NO_LINK,
     }.get(type(error).__name__, type(error).__name__)
     return f"{name}: {deepest}" if deepest else name

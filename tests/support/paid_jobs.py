@@ -63,7 +63,9 @@ class FakeHook:
     def submit_lease(self) -> float:
         return self.lease
 
-    def submit(self, request: EndpointRequest, *, source: str | None = None) -> tuple[Job, Finished | None]:
+    def submit(
+        self, request: EndpointRequest, *, source: str | None = None, lease_ends: float
+    ) -> tuple[Job, Finished | None]:
         self.sent.append(request)
         return self.submit_once(int(str(request.track_id).rpartition("submission")[2]))
 

@@ -12,6 +12,7 @@ from airflow_provider_modelslab.client.core import (
     SubmitPolicy,
     Timeouts,
     check_verify,
+    longest_submit,
     normalise_base_url,
 )
 
@@ -81,12 +82,18 @@ def test_any_text_is_made_whole_or_refused_clearly(text: str) -> None:
 
 
 def test_timeouts() -> None:
-    assert Timeouts() == Timeouts(connect=10.0, read=120.0)
-    assert Timeouts().for_reading() == Timeouts(10, 30)
-    assert Timeouts(1, 5).for_reading() == Timeouts(1, 5)
-    for wrong in ({"connect": 0}, {"read": -1}, {"read": float("nan")}):
+    assert Timeouts() == Timeouts(connect=10.0, read=120.0, total=150.0)
+    assert Timeouts().for_reading() == Timeouts(10, 30, 60)
+    assert Timeouts(1, 5, 6).for_reading() == Timeouts(1, 5, 6)
+    for wrong in ({"connect": 0}, {"read": -1}, {"read": float("nan")}, {"total": 0}, {"total": float("nan")}):
         with pytest.raises(RequestValidationError, match=f"timeouts.{next(iter(wrong))}: must be above 0 s; got"):
             Timeouts(**wrong)
+    with pytest.raises(RequestValidationError, match="timeouts.total: must be at least"):
+        Timeouts(read=600)
+
+
+def test_a_submit_ends_after_its_last_repeat_at_the_latest() -> None:
+    assert longest_submit(SubmitPolicy(max_wait=7), Timeouts(1, 2, 3)) == 10
 
 
 def test_submit_policies() -> None:

@@ -1,0 +1,1 @@
+"""What every blocking HTTP call to another host keeps to: no stored credentials, no redirects, limits on its time."""
