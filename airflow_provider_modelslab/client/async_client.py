@@ -26,6 +26,7 @@ from airflow_provider_modelslab.client.core import (
     Reply,
     Timeouts,
     check_verify,
+    is_redirect,
 )
 from airflow_provider_modelslab.client.faults import no_reply
 from airflow_provider_modelslab.client.reading import read
@@ -133,18 +134,21 @@ class AsyncModelsLabClient:
                 ),
                 allow_redirects=False,
             ) as response:
+                status, headers = response.status, response.headers
+                if is_redirect(status):
+                    response.close()
+                    return Reply(status, b"", location=headers.get("Location"))
                 content = bytearray()
                 async for chunk in response.content.iter_chunked(65536):
                     content += chunk
                     if len(content) > MAX_ANSWER_BYTES:
                         return NoReply(f"an answer of more than {MAX_ANSWER_BYTES} bytes", sent=True)
-                headers = response.headers
-                return Reply(response.status, bytes(content), headers.get("Retry-After"), headers.get("Location"))
-        except (aiohttp.ClientError, OSError) as error:
+                return Reply(status, bytes(content), headers.get("Retry-After"))
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last for a host name that is none
             total = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError)
             return no_reply(
                 CallLimitError(f"no whole answer within {timeouts.total:g} s") if total else error,
-                sent=not isinstance(error, (*_NOT_CONNECTED, aiohttp.InvalidURL)),
+                sent=not isinstance(error, (*_NOT_CONNECTED, aiohttp.InvalidURL, UnicodeError)),
                 retriable=isinstance(error, _NOT_CONNECTED),
                 timed_out=isinstance(error, TimeoutError),
                 timeouts=timeouts,

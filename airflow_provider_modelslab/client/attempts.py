@@ -85,7 +85,7 @@ class SubmitAttempts:
         if isinstance(answer, Failed):
             return self._failed(answer, outcome.status)
         if isinstance(answer, Processing) and not answer.job_id and not answer.future_links:
-            raise self._unknown("the answer has neither an id nor links", outcome.status)
+            raise self._unknown("the answer has neither an id nor links that can be used", outcome.status)
         return answer
 
     def _failed(self, answer: Failed, status: int) -> Repeat:

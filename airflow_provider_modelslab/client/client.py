@@ -30,6 +30,7 @@ from airflow_provider_modelslab.client.core import (
     SubmitPolicy,
     Timeouts,
     check_verify,
+    is_redirect,
     longest_submit,
 )
 from airflow_provider_modelslab.client.faults import no_reply
@@ -217,13 +218,15 @@ class ModelsLabClient:
                 data=body,
                 verify=self._verify,
             ) as response:
+                status, headers = response.status_code, response.headers
+                if is_redirect(status):
+                    return Reply(status, b"", location=headers.get("Location"))
                 content = bytearray()
                 for chunk in response.iter_content(65536):
                     content += chunk
                     if len(content) > MAX_ANSWER_BYTES:
                         return NoReply(f"an answer of more than {MAX_ANSWER_BYTES} bytes", sent=True)
-                headers = response.headers
-                return Reply(response.status_code, bytes(content), headers.get("Retry-After"), headers.get("Location"))
+                return Reply(status, bytes(content), headers.get("Retry-After"))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             return no_reply(
                 error,

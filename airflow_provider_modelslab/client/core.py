@@ -26,6 +26,7 @@ __all__ = [
     "SubmitPolicy",
     "Timeouts",
     "check_verify",
+    "is_redirect",
     "longest_submit",
     "normalise_base_url",
 ]
@@ -113,6 +114,7 @@ def longest_submit(policy: SubmitPolicy, timeouts: Timeouts) -> float:
 class Reply:
     """An HTTP answer, whatever it says.
 
+    :param body: nothing for a redirect, which is not followed.
     :param retry_after: the ``Retry-After`` header.
     :param location: the ``Location`` header.
     """
@@ -138,6 +140,11 @@ class NoReply:
 
 
 Outcome = Reply | NoReply
+
+
+def is_redirect(status: int) -> bool:
+    """Whether an HTTP status is one of redirects; none of these is followed, since each call carries the key."""
+    return 300 <= status < 400
 
 
 def normalise_base_url(text: str) -> str:

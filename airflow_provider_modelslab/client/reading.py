@@ -19,7 +19,7 @@ from airflow_provider_modelslab.api.plain import parse_json
 from airflow_provider_modelslab.api.redaction import hide_queries, redact
 from airflow_provider_modelslab.api.response import Answer, Failed, Processing, read_answer, read_body
 from airflow_provider_modelslab.client.calls import Call
-from airflow_provider_modelslab.client.core import NoReply, Outcome, Reply
+from airflow_provider_modelslab.client.core import NoReply, Outcome, Reply, is_redirect
 
 __all__ = ["clean", "read", "read_admin", "read_message"]
 
@@ -87,7 +87,7 @@ def read_message(outcome: Outcome, call: Call) -> str:
 def _reply(outcome: Outcome, call: Call) -> Reply:
     if isinstance(outcome, NoReply):
         raise TransportError(clean(f"No answer from {call.host}: {outcome.text}", call))
-    if 300 <= outcome.status < 400:
+    if is_redirect(outcome.status):
         raise EndpointSettingsError(
             clean(
                 f"{call.host} answered HTTP {outcome.status}, a redirect to {_target(outcome.location)}. It was not "
@@ -108,9 +108,9 @@ def _target(location: str | None) -> str:
         host = parts.hostname and parts.netloc.rpartition("@")[2].removesuffix(f":{parts.port}")
     except ValueError:
         host = None
-    if host:
+    if host and parts.scheme in {"http", "https", ""}:
         return f"{parts.scheme or 'http(s)'}://{host}"
-    return "another path of the same host" if location else "nowhere"
+    return "somewhere else" if location else "nowhere"
 
 
 def _json(reply: Reply) -> Any:
@@ -137,15 +137,15 @@ def _clean_value(value: Any, call: Call) -> Any:
 
 def _is_usable(text: str, call: Call) -> bool:
     """Whether an id or a link of an answer holds no secret. It is of no use without a part, so it is not redacted."""
-    secrets = [secret.casefold() for secret in call.secrets if len(secret) >= _MIN_SECRET]
-    return not any(secret in spelling.casefold() for spelling in _spellings(text) for secret in secrets)
+    forms = [form.casefold() for form in _forms(call.secrets) if len(form) >= _MIN_SECRET]
+    return not any(form in spelling.casefold() for spelling in _spellings(text) for form in forms)
 
 
 def _redacted(text: str, call: Call) -> str:
     """Without the secrets in any form in which a server may write them; lone surrogates cannot be logged and go too."""
-    text = redact(text, _forms(call.secrets))
-    secrets = [secret for secret in call.secrets if len(secret) >= _MIN_SECRET]
-    if any(secret in spelling for spelling in _spellings(text) for secret in secrets):
+    forms = _forms(call.secrets)
+    text = redact(text, forms)
+    if any(form in spelling for spelling in _spellings(text) for form in forms if len(form) >= _MIN_SECRET):
         return "***"  # in a mixed form, which cannot be cut out
     return text.encode("utf-8", "replace").decode()
 

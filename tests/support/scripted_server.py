@@ -6,11 +6,13 @@ It counts what arrived, which is what tests of a paid call are about.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -50,7 +52,23 @@ class HangUp:
     """Read the request and close the connection properly, without an answer."""
 
 
-Step = Answer | Hang | Reset | HangUp
+@dataclass(frozen=True)
+class Drip:
+    """Send bytes as they are, then a few more at a time until the client goes away.
+
+    :param start: what is sent at once; the status line and so on.
+    :param piece: what is sent again and again; nothing closes the connection after ``start``.
+    :param every: seconds between two pieces.
+    :param pieces: how many; ``None`` for no end.
+    """
+
+    start: bytes
+    piece: bytes = b"x"
+    every: float = 0.02
+    pieces: int | None = None
+
+
+Step = Answer | Hang | Reset | HangUp | Drip
 
 
 @dataclass(frozen=True)
@@ -195,7 +213,18 @@ class ScriptedServer:
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             case HangUp():
                 pass
+            case Drip():
+                self._drip(stream, step)
         return False
+
+    @staticmethod
+    def _drip(stream: socket.socket, step: Drip) -> None:
+        stream.sendall(step.start)
+        for _ in range(step.pieces) if step.pieces is not None else itertools.count():
+            if not step.piece:
+                return
+            stream.sendall(step.piece)
+            time.sleep(step.every)
 
 
 def _bytes(answer: Answer) -> bytes:

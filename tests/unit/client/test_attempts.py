@@ -70,6 +70,14 @@ def test_future_links_without_an_id_are_a_usable_answer() -> None:
     assert isinstance(step, Processing)
 
 
+def test_an_id_that_holds_the_key_is_no_usable_answer_and_not_shown() -> None:
+    with pytest.raises(SubmissionUnknownError) as caught:
+        attempts().after(reply({"status": "processing", "id": f"job-{KEY}", "future_links": [f"https://h/{KEY}"]}))
+    assert KEY not in repr(caught.value.to_event())
+    done = attempts().after(reply({"status": "success", "id": KEY, "output": ["https://h/a", f"https://h/{KEY}"]}))
+    assert done == Finished(None, ("https://h/a",))
+
+
 def test_waits_double_and_then_it_ends() -> None:
     subject = attempts(attempts=4, base_wait=2)
     assert [pause(subject.after(REFUSED)) for _ in range(3)] == [2, 4, 8]

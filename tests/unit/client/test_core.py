@@ -88,7 +88,7 @@ def test_timeouts() -> None:
     for wrong in ({"connect": 0}, {"read": -1}, {"read": float("nan")}, {"total": 0}, {"total": float("nan")}):
         with pytest.raises(RequestValidationError, match=f"timeouts.{next(iter(wrong))}: must be above 0 s; got"):
             Timeouts(**wrong)
-    with pytest.raises(RequestValidationError, match="timeouts.total: must be at least"):
+    with pytest.raises(RequestValidationError, match=r"timeouts\.total: must be at least"):
         Timeouts(read=600)
 
 

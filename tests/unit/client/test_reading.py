@@ -4,7 +4,7 @@ import html
 import json
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given, settings
@@ -69,12 +69,12 @@ def test_a_signed_link_in_a_failure_is_shown_without_its_signature() -> None:
         assert "hush" not in event
 
 
-def test_answers_are_cleaned_but_for_links_and_ids() -> None:
-    link = f"https://r2.example/{quote(KEY)}.gif"
-    meta = {"prompt": f"a {KEY}", "list": [KEY, 7], "deep": {"key": KEY}, "long": "x" * 5000}
-    cleaned = {"prompt": "a ***", "list": ["***", 7], "deep": {"key": "***"}, "long": "x" * 5000}
-    assert read(reply({"status": "success", "id": KEY, "output": link, "meta": meta}), CALL) == Finished(
-        KEY, (link,), cleaned
+def test_answers_are_cleaned() -> None:
+    link = "https://r2.example/a.gif"
+    meta = {"prompt": f"a {KEY}", "list": [KEY, 7], "deep": {f"a {KEY}": {KEY: KEY}}, "long": "x" * 5000}
+    cleaned = {"prompt": "a ***", "list": ["***", 7], "deep": {"a ***": {"***": "***"}}, "long": "x" * 5000}
+    assert read(reply({"status": "success", "id": 7, "output": link, "meta": meta}), CALL) == Finished(
+        "7", (link,), cleaned
     )
     assert read(reply({"status": f"odd {KEY}", "message": KEY, "meta": meta}), CALL) == Processing(
         None, status="odd ***", message="***", meta=cleaned
@@ -82,6 +82,72 @@ def test_answers_are_cleaned_but_for_links_and_ids() -> None:
     failed = read(reply({"status": "error", "message": {KEY: [KEY]}}), CALL)
     assert isinstance(failed, Failed)
     assert (failed.fields, failed.message) == ({"***": ["***"]}, "***: ***")
+
+
+SPELLINGS: list[Callable[[str], str]] = [
+    *FORMS,
+    str.upper,
+    lambda key: quote(key).lower(),
+    quote_plus,
+    lambda key: quote(quote(key)),
+    lambda key: "".join(f"%{byte:02x}" for byte in key.encode()),
+    lambda key: key[:3] + quote(key[3:]),
+    lambda key: html.escape(quote(key)),
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_link_that_holds_the_key_is_left_out_and_the_others_stay(spelling: Callable[[str], str]) -> None:
+    good, bad = "https://r2.example/a%20b.gif", f"https://r2.example/x/{spelling(KEY)}.gif?a=b"
+    done = read(reply({"status": "success", "id": 7, "output": [bad, good], "proxy_links": [bad]}), CALL)
+    assert done == Finished("7", (good,))
+    running = read(reply({"status": "processing", "id": 7, "future_links": [bad, good]}), CALL)
+    assert running == Processing("7", future_links=(good,))
+
+
+def test_a_job_whose_links_all_hold_the_key_names_no_result() -> None:
+    body = reply({"status": "success", "id": 7, "output": f"https://r2.example/{quote(KEY)}"})
+    polled = read(body, CALL, polling=True)
+    assert isinstance(polled, Failed)
+    assert polled.is_unclear
+    assert read(body, CALL) == Processing("7", status="success")
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_job_id_that_holds_the_key_is_none(spelling: Callable[[str], str]) -> None:
+    job_id = f"job-{spelling(KEY)}"
+    assert read(reply({"status": "processing", "id": job_id}), CALL) == Processing(None)
+    assert read(reply({"status": "processing", "id": job_id, "request_id": 7}), CALL) == Processing("7")
+    failed = read(reply({"status": "failed", "id": job_id, "message": "no"}), CALL)
+    assert isinstance(failed, Failed)
+    assert failed.job_id is None
+
+
+def test_a_secret_webhook_is_a_secret_of_ids_and_links_too() -> None:
+    webhook = "https://hooks.example/modelslab/0123456789abcdef"
+    call = Call(CALL.url, b"", (KEY, webhook, "0123456789abcdef"))
+    answer = read(
+        reply({"status": "success", "id": f"{webhook}/7", "output": ["https://h/0123456789ABCDEF", "https://h/a"]}),
+        call,
+    )
+    assert answer == Finished(None, ("https://h/a",))
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS[len(FORMS) + 1 :])
+def test_a_text_holds_the_key_in_no_spelling(spelling: Callable[[str], str]) -> None:
+    answer = read(reply({"status": "error", "message": f"you sent {spelling(KEY)}."}), CALL)
+    assert isinstance(answer, Failed)
+    assert "hush" not in answer.message
+
+
+@pytest.mark.parametrize("location", ["https://{}/x", "{}://host/x", "https://user:{}@host:80/", "//{}:8443/", "{}"])
+@pytest.mark.parametrize("key", ["sk-live-VERY-secret", KEY])
+def test_a_redirect_that_repeats_the_key_is_told_without_it(location: str, key: str) -> None:
+    call = Call(CALL.url, b"", (key,))
+    for spelling in (key, quote(key)):
+        with pytest.raises(TransportError) as caught:
+            read(Reply(302, b"", location=location.format(spelling)), call)
+        assert not [part for part in ("secret", "hush") if part in str(caught.value).lower()]
 
 
 def test_a_key_of_digits_does_not_break_an_id_of_the_same_digits() -> None:
@@ -105,9 +171,9 @@ def test_no_reply() -> None:
     [
         (f"https://user:pw@else.example:8443/{quote(KEY)}?k=1", "a redirect to https://else.example."),
         ("//else.example/x", "a redirect to http(s)://else.example."),
-        ("/login?next=x", "a redirect to another path of the same host."),
+        ("/login?next=x", "a redirect to somewhere else."),
         (None, "a redirect to nowhere."),
-        ("https://[broken", "a redirect to another path of the same host."),
+        ("https://[broken", "a redirect to somewhere else."),
     ],
 )
 def test_redirects(location: str | None, told: str) -> None:
