@@ -35,7 +35,7 @@ from airflow_provider_modelslab.client.core import (
 )
 from airflow_provider_modelslab.client.faults import no_reply
 from airflow_provider_modelslab.client.reading import read, read_admin, read_message
-from airflow_provider_modelslab.net.call_limit import CallLimit, CallLimitError, LimitedSession, limited_request
+from airflow_provider_modelslab.net.call_limit import CallLimit, CallLimitError, LimitedSession
 
 __all__ = ["ModelsLabClient"]
 
@@ -209,15 +209,17 @@ class ModelsLabClient:
         limit = CallLimit(min(timeouts.total, ends_by - time.time()))
         body = _Body(call.body, limit, ends_by)
         try:
-            with limited_request(
-                session,
-                "POST",
-                call.url,
-                limit=limit,
-                timeout=(timeouts.connect, timeouts.read),
-                data=body,
-                verify=self._verify,
-            ) as response:
+            with (
+                limit.applied(),
+                session.post(
+                    call.url,
+                    data=body,
+                    timeout=limit.timeouts(timeouts.connect, timeouts.read),
+                    verify=self._verify,
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
                 status, headers = response.status_code, response.headers
                 if is_redirect(status):
                     return Reply(status, b"", location=headers.get("Location"))

@@ -12,7 +12,8 @@ import http.client
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from http.cookiejar import DefaultCookiePolicy
@@ -22,7 +23,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-__all__ = ["CallLimit", "CallLimitError", "LimitedSession", "limited_request"]
+__all__ = ["CallLimit", "CallLimitError", "LimitedSession"]
 
 
 class CallLimitError(TimeoutError):
@@ -33,9 +34,10 @@ class CallLimitError(TimeoutError):
 
 
 class CallLimit:
-    """How long one call may take, redirects included, and how slowly its answer may come.
+    """How long one call may take, and how slowly its answer may come.
 
-    The look-up of a host's name is the one thing that it cannot cut short.
+    It holds for the calls that a :class:`LimitedSession` makes within :meth:`applied`, and for reading their answers,
+    then or later. The look-up of a host's name is the one thing that it cannot cut short.
 
     :param seconds: from now to the last byte of the answer.
     :param min_speed: bytes per second. The time between the caller's reads does not count, nor does the wait for the
@@ -64,6 +66,20 @@ class CallLimit:
     def left(self) -> float:
         """Seconds that are left, 0 or less when the time is over."""
         return self._ends_at - self._clock()
+
+    def timeouts(self, connect: float, read: float) -> tuple[float, float]:
+        """The time-outs for requests, each address of the host and each read: no longer than what is left."""
+        left = max(self.left, 0.001)  # urllib3 refuses 0
+        return min(connect, left), min(read, left)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Apply it to the calls of this thread."""
+        token = _limit.set(self)
+        try:
+            yield
+        finally:
+            _limit.reset(token)
 
     def check(self) -> float:
         """Seconds that are left.
@@ -108,35 +124,10 @@ class CallLimit:
 _limit: ContextVar[CallLimit | None] = ContextVar("call_limit", default=None)
 
 
-def limited_request(
-    session: requests.Session, method: str, url: str, *, limit: CallLimit, timeout: tuple[float, float], **options: Any
-) -> requests.Response:
-    """One call whose answer is not read yet; redirects are left to the caller.
-
-    :param session: a :class:`LimitedSession`.
-    :param limit: for the call and for reading its answer.
-    :param timeout: seconds to connect, for each address of the host, and seconds without a byte.
-    :raises requests.RequestException: as requests does; a :class:`CallLimitError` is among its causes.
-    """
-    left = max(limit.left, 0.001)  # urllib3 refuses 0
-    token = _limit.set(limit)
-    try:
-        return session.request(
-            method,
-            url,
-            timeout=(min(timeout[0], left), min(timeout[1], left)),
-            allow_redirects=False,
-            stream=True,
-            **options,
-        )
-    finally:
-        _limit.reset(token)
-
-
 class LimitedSession(requests.Session):
-    """A session for :func:`limited_request`: without ``.netrc``, authorization and cookies.
+    """A session whose calls keep to a :class:`CallLimit`, without ``.netrc``, authorization and cookies.
 
-    Proxies and CA bundles of the environment are honoured.
+    Proxies and CA bundles of the environment are honoured. Redirects are left to the caller.
     """
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from airflow_provider_modelslab import __version__
 from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.api.response import header_seconds
-from airflow_provider_modelslab.net.call_limit import CallLimit, CallLimitError, LimitedSession, limited_request
+from airflow_provider_modelslab.net.call_limit import CallLimit, CallLimitError, LimitedSession
 
 __all__ = ["LinkFailure", "credential_free_session", "open_link", "plain_reason", "read_start", "shown"]
 
@@ -114,7 +114,10 @@ def _get(
         _check(url)
         failure: LinkFailure
         try:
-            response = limited_request(session, "GET", url, limit=limit, timeout=timeout, headers=headers)
+            with limit.applied():
+                response = session.get(
+                    url, headers=headers, timeout=limit.timeouts(*timeout), allow_redirects=False, stream=True
+                )
         except OSError as error:  # RequestException is one; so is a CA bundle that is not there
             failure = LinkFailure(plain_reason(error), final=isinstance(error, _FINAL_ERRORS))
         except (ValueError, urllib3.exceptions.HTTPError):  # requests does not wrap all that it stumbles over

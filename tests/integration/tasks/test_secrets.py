@@ -7,8 +7,9 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
@@ -119,6 +120,54 @@ def test_secrets_are_nowhere(
             assert secret not in text, name
     for secret in (KEY, s3_server.secret_key):
         assert secret not in logged
+
+
+@pytest.mark.parametrize("spelling", [str, partial(quote, safe="")], ids=["plain", "encoded"])
+def test_a_server_that_repeats_the_key_wherever_it_can(
+    restyle: Restyle,
+    s3_connection: None,
+    s3_extra: dict[str, Any],
+    files: FilesServer,
+    s3: S3Client,
+    bucket: str,
+    logs: Callable[..., str],
+    spelling: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = spelling(KEY)
+    files.add("/in.mp4", ServedFile(small_mp4()))
+    good, bad = files.add("/out.mp4", ServedFile(small_mp4())), files.url(f"/{key}/out.mp4")
+    echo = {"status": "processing", "message": key, "meta": {f"a {key}": {key: key}, "prompt": key}}
+    done = {**echo, "status": "success", "id": key, "output": [bad, good], "proxy_links": [bad]}
+    shown: list[Any] = []
+
+    def make() -> Any:
+        return restyle(init_video=files.url("/in.mp4"), deferrable=True)
+
+    headers = {"X-Key": KEY, "Set-Cookie": f"{KEY}[]={KEY}"}
+    running = {**echo, "id": 7, "future_links": [bad, good]}
+    answers = [Answer(running, headers=headers), Answer(f"<h1>{key}</h1>", 502), Answer(done, headers=headers)]
+    with ScriptedServer(*answers) as server:
+        set_modelslab(monkeypatch, server.url, key=KEY, **s3_extra)
+        deferred = deferral_of(make())
+        trigger = in_the_triggerer(deferred)
+        event = event_of(trigger)
+        manifest = resume(make(), deferred, event)
+        shown += [trigger.serialize(), vars(trigger), deferred.kwargs, event, manifest]
+    assert good in repr(manifest) + stored(s3, bucket)
+    with ScriptedServer(Answer({**echo, "id": key, "future_links": [bad]})) as server:
+        set_modelslab(monkeypatch, server.url, key=KEY, **s3_extra)
+        for _ in range(2):  # what was sent once is not sent again
+            with pytest.raises(Exception, match=r"dashboard|unknown") as caught:
+                execute(
+                    restyle(init_video=files.url("/in.mp4"), prompt="another"), context_of(TaskInstance(run_id="b"))
+                )
+            shown += [*traceback.format_exception(caught.value), vars(caught.value)]
+        assert server.posts == 1
+    text = repr(shown) + stored(s3, bucket) + logs()
+    assert "in.mp4" in text
+    assert KEY not in text
+    assert quote(KEY, safe="") not in text
 
 
 @pytest.mark.usefixtures("connections")
