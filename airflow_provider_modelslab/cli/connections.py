@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
-from packaging.version import Version
 
+from airflow_provider_modelslab.compat import commands_need_connections, read_connection
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
 __all__ = ["open_hook"]
@@ -18,9 +17,7 @@ def open_hook(conn_id: str) -> ModelsLabHook:
 
     :raises AirflowNotFoundException: when there is no such connection.
     """
-    # Airflow's own commands say so too. Without it hooks look in the environment and the secrets backends alone.
-    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
-    old = Version(airflow_version).release < (3, 2)
+    old = commands_need_connections()
     if old:
         _hand_over(conn_id)
     hook = ModelsLabHook(conn_id)
@@ -36,10 +33,8 @@ def _hand_over(conn_id: str, *, missing: str | None = None) -> None:
     :param missing: what to put there when there is no such connection.
     :raises AirflowNotFoundException: when there is none, and nothing in its place.
     """
-    from airflow.models.connection import Connection
-
     try:
-        found = Connection.get_connection_from_secrets(conn_id).as_json()
+        found = read_connection(conn_id).as_json()
     except AirflowNotFoundException:
         if missing is None:
             raise

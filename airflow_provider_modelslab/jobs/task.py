@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk import Variable
 
+from airflow_provider_modelslab.compat import loop_index
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import LedgerRoot, result_folder, task_folder
 from airflow_provider_modelslab.ledger.model import LedgerPolicy, LedgerStore, TaskKey
@@ -47,7 +48,8 @@ _WAS_KILLED = "The task was killed; what is paid for is recorded, and a retry go
 def task_key(context: Context) -> TaskKey:
     """The task instance, whatever its try."""
     ti = context["ti"]
-    return TaskKey(ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return TaskKey(ti.dag_id, ti.task_id, ti.run_id, map_index, loop_index(context))
 
 
 def attempt_of(context: Context, *, retries: int | None) -> AttemptId:
@@ -55,7 +57,9 @@ def attempt_of(context: Context, *, retries: int | None) -> AttemptId:
     ti, key = context["ti"], task_key(context)
     tries = getattr(ti, "max_tries", None)
     first = max(1, tries - (retries or 0) + 1) if isinstance(tries, int) else 1
-    return AttemptId.of_task(ti, map_index=key.map_index, first_try=min(first, ti.try_number))
+    return AttemptId.of_task(
+        ti, map_index=key.map_index, first_try=min(first, ti.try_number), loop_index=key.loop_index
+    )
 
 
 def policy_in_force(policy: LedgerPolicy, context: Context) -> LedgerPolicy:
@@ -170,10 +174,13 @@ def resolution_advice(name: str) -> str:
 def submission_name(task: TaskKey, number: int, clip: str | None = None) -> str:
     """``dag.task[map_index]/run/submission1``: its track_id too, unless the task gives one.
 
+    In a task loop the iteration comes after the run: ``dag.task/run/loop0/submission1``.
+
     :param clip: which clip of a batch: ``dag.task/run/clip/submission1``.
     """
     mapped = f"[{task.map_index}]" if task.map_index >= 0 else ""
-    parts = (f"{task.dag_id}.{task.task_id}{mapped}", task.run_id, clip, f"submission{number}")
+    iteration = None if task.loop_index is None else f"loop{task.loop_index}"
+    parts = (f"{task.dag_id}.{task.task_id}{mapped}", task.run_id, iteration, clip, f"submission{number}")
     return "/".join(filter(None, parts))
 
 

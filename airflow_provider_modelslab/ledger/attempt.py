@@ -43,6 +43,7 @@ class AttemptId:
     :param try_number: of the task instance, from 1.
     :param first_try: the first try since the task was last cleared.
     :param task_instance_id: Airflow's id of this try; ``None`` where there is none.
+    :param loop_index: the iteration of the task loop that the task is in, from 0; ``None`` outside a loop.
     """
 
     dag_id: str = ""
@@ -52,9 +53,12 @@ class AttemptId:
     try_number: int = 1
     first_try: int = 1
     task_instance_id: UUID | None = None
+    loop_index: int | None = None
 
     @classmethod
-    def of_task(cls, ti: Any, *, map_index: int | None = None, first_try: int = 1) -> Self:
+    def of_task(
+        cls, ti: Any, *, map_index: int | None = None, first_try: int = 1, loop_index: int | None = None
+    ) -> Self:
         """The attempt that runs.
 
         :param ti: Airflow's task instance.
@@ -68,6 +72,7 @@ class AttemptId:
             int(ti.try_number),
             first_try,
             _uuid(getattr(ti, "id", None)),
+            loop_index,
         )
 
     @classmethod
@@ -83,6 +88,7 @@ class AttemptId:
             _number(recorded.get("map_index"), -1),
             _number(recorded.get("try_number"), 1),
             task_instance_id=_uuid(recorded.get("task_instance_id")),
+            loop_index=_loop_index(recorded.get("loop_index")),
         )
 
     @classmethod
@@ -96,7 +102,11 @@ class AttemptId:
 
     def record(self) -> dict[str, Any]:
         """The attempt as plain JSON, for ledger entries."""
-        known = {} if self.task_instance_id is None else {"task_instance_id": str(self.task_instance_id)}
+        known: dict[str, Any] = {}
+        if self.task_instance_id is not None:
+            known["task_instance_id"] = str(self.task_instance_id)
+        if self.loop_index is not None:
+            known["loop_index"] = self.loop_index
         return {
             "dag_id": self.dag_id,
             "task_id": self.task_id,
@@ -112,8 +122,11 @@ class AttemptId:
         return {_TRY: str(self.try_number), **known}
 
     def is_same_run(self, other: AttemptId) -> bool:
-        """Whether both belong to one Dag run (or one command)."""
-        return (self.dag_id, self.run_id) == (other.dag_id, other.run_id)
+        """Whether both belong to one Dag run (or one command), and in a task loop to one iteration.
+
+        Who loops wants another result each time, so an iteration counts as a run.
+        """
+        return (self.dag_id, self.run_id, self.loop_index) == (other.dag_id, other.run_id, other.loop_index)
 
     def is_same_task(self, other: AttemptId) -> bool:
         """Whether both are attempts at one task instance."""
@@ -203,6 +216,10 @@ def _link(path: Path) -> str:
 
 def _number(value: object, default: int) -> int:
     return value if isinstance(value, int) else default
+
+
+def _loop_index(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _uuid(text: object) -> UUID | None:

@@ -125,17 +125,23 @@ class LedgerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class TaskKey:
-    """A task instance without its try number: the same through retries and clears."""
+    """A task instance without its try number: the same through retries and clears.
+
+    :param loop_index: the iteration of the task loop that the task is in, from 0; ``None`` outside a loop.
+    """
 
     dag_id: str
     task_id: str
     run_id: str
     map_index: int = -1
+    loop_index: int | None = None
 
     def digest(self) -> str:
         """64 hexadecimal digits: the ledger's name where the result has no destination."""
-        text = "\0".join((self.dag_id, self.task_id, self.run_id, str(self.map_index)))
-        return hashlib.sha256(text.encode()).hexdigest()
+        parts = [self.dag_id, self.task_id, self.run_id, str(self.map_index)]
+        if self.loop_index is not None:
+            parts.append(f"loop{self.loop_index}")
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +252,12 @@ Decision = SubmitNew | Attach | Reuse | Hold
 def entry_name(number: int, kind: Entry, attempt: AttemptId | None = None) -> str:
     """``0001-claim`` and so on; ``0001-attached-0f3a...`` with the run of an attempt."""
     name = f"{number:04d}-{kind.value}"
-    return name if attempt is None else f"{name}-{_digest(chr(0).join((attempt.dag_id, attempt.run_id)))[:16]}"
+    if attempt is None:
+        return name
+    run = [attempt.dag_id, attempt.run_id]
+    if attempt.loop_index is not None:
+        run.append(f"loop{attempt.loop_index}")
+    return f"{name}-{_digest(chr(0).join(run))[:16]}"
 
 
 def number_of(name: str) -> int:

@@ -17,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
 
 from airflow_provider_modelslab.api.links import is_http_link
+from airflow_provider_modelslab.compat import loop_index
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -43,7 +44,7 @@ MEDIA_PREFIX = "/modelslab/media"
 FACTS_KEY = "modelslab_links"
 """The XCom with what a task's links lead to: ``source``, ``result``, ``manifest``, ``job_id``, ``conn_id``."""
 
-_FACTS = ("source", "result", "manifest", "job_id", "conn_id")
+_FACTS = ("source", "result", "manifest", "job_id", "conn_id", "loop_index")
 _HELD = "_modelslab_link_facts"
 
 
@@ -60,13 +61,16 @@ class TaskPlace(Protocol):
     def map_index(self) -> int | None: ...  # noqa: D102
 
 
-def media_url(place: TaskPlace, what: str) -> str:
+def media_url(place: TaskPlace, what: str, loop_index: str | None = None) -> str:
     """The link's path on Airflow's own host, below the path of ``[api] base_url`` where it has one.
 
     :param what: ``result``, ``source``, ``manifest`` or ``job``.
+    :param loop_index: the iteration of a task in a loop.
     """
     index = -1 if place.map_index is None else place.map_index
     query = {"dag_id": place.dag_id, "run_id": place.run_id, "task_id": place.task_id, "map_index": index, "what": what}
+    if loop_index is not None:
+        query["loop_index"] = loop_index
     return f"{base_path()}{MEDIA_PREFIX}/?{urlencode(query)}"
 
 
@@ -95,7 +99,7 @@ class _Link(BaseOperatorLink):
         fact = told.get(self.fact)
         if not fact:
             return ""
-        return str(fact) if is_http_link(str(fact)) else media_url(place, self.what)
+        return str(fact) if is_http_link(str(fact)) else media_url(place, self.what, told.get("loop_index"))
 
 
 class ModelsLabResultLink(_Link):
@@ -140,6 +144,8 @@ def tell_links(context: Context, operator: BaseOperator, **facts: object) -> Non
     try:
         ti = context["ti"]
         before = _told(operator, ti)
+        index = loop_index(context)
+        facts["loop_index"] = None if index is None else str(index)
         told = {**before, **{name: text for name in _FACTS if (text := _shown(name, facts.get(name)))}}
         setattr(operator, _HELD, told)
         if told == before:
@@ -179,7 +185,7 @@ def _shown(name: str, fact: object) -> str | None:
     """A fact as it may be stored; ``None`` for what no link can lead to: local files, prefixes, signed links."""
     if not isinstance(fact, str) or not fact.strip():
         return None
-    if name in {"job_id", "conn_id"}:
+    if name in {"job_id", "conn_id", "loop_index"}:
         return fact
     if is_http_link(fact):
         parts = urlsplit(fact)

@@ -13,6 +13,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
+from airflow_provider_modelslab.compat import loop_index
 from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.operators.rendered import texts_again
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -218,13 +219,18 @@ def is_literal(value: object) -> bool:
 
 
 def result_name(context: Context) -> str:
-    """The default object name without suffix: ``dag/task/run`` (and map index), the same for every try."""
-    return instance_name(context["ti"])
+    """The default object name without suffix, the same for every try: see :func:`instance_name`."""
+    return instance_name(context["ti"], loop_index(context))
 
 
-def instance_name(ti: TaskPlace) -> str:
-    """The same from what names a task instance. Ids that differ give names that differ, unless they are made to."""
+def instance_name(ti: TaskPlace, loop_index: int | None = None) -> str:
+    """``dag/task/run``, in a task loop with ``loop0`` and so on, of a mapped task with its map index.
+
+    Ids that differ give names that differ, unless they are made to.
+    """
     parts = [ti.dag_id, ti.task_id, ti.run_id]
+    if loop_index is not None:
+        parts.append(f"loop{loop_index}")
     if ti.map_index is not None and ti.map_index >= 0:
         parts.append(str(ti.map_index))
     return "/".join(map(_key_part, parts))

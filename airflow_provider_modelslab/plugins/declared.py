@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_modelslab.compat import serialized_tasks
 from airflow_provider_modelslab.operators.arguments import is_literal
 
 if TYPE_CHECKING:
@@ -56,13 +57,8 @@ class Declared:
 
 def read_declared(session: Session, dag_version_id: Any, task_id: str) -> Declared:
     """Read a task's arguments from a version of its Dag."""
-    from airflow.models.serialized_dag import SerializedDagModel
-    from sqlalchemy import select
-
-    query = select(SerializedDagModel).where(SerializedDagModel.dag_version_id == dag_version_id)
-    found = session.execute(query).scalar_one_or_none()
-    tasks = ((found.data if found else None) or {}).get("dag", {}).get("tasks", [])
-    task = next((one["__var"] for one in tasks if one["__var"].get("task_id") == task_id), None)
+    tasks = serialized_tasks(session, dag_version_id)
+    task = next((one for one in tasks if one.get("task_id") == task_id), None)
     if task is None:
         return Declared(lost=True)
     return Declared({**task, **(task.get("partial_kwargs") or {})}, task.get("expand_input") or {})

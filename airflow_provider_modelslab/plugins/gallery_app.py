@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from airflow.utils.session import create_session
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, RequestValidationError
+from airflow_provider_modelslab.compat import create_session
 from airflow_provider_modelslab.plugins.gallery_access import MAY_SEE_TASK, User, readable_dags, visible
 from airflow_provider_modelslab.plugins.gallery_batch import (
     BatchView,
@@ -48,14 +48,18 @@ _HEADERS = {
 
 Clips = Annotated[str, Query(max_length=100_000, description="Indices joined by commas.")]
 
+Loop = Annotated[int | None, Query(ge=0, description="The iteration of a task in a loop; by default the newest.")]
+
 data = APIRouter(prefix="/api")
 task = APIRouter(prefix="/dags/{dag_id}/tasks/{task_id}/{map_index}", dependencies=MAY_SEE_TASK)
 
 
 @task.get("")
-def show_task(dag_id: str, task_id: str, map_index: int, run_id: str, version: str = "") -> dict[str, Any]:
+def show_task(
+    dag_id: str, task_id: str, map_index: int, run_id: str, version: str = "", loop_index: Loop = None
+) -> dict[str, Any]:
     """What there is to show of a task instance; of a batch only its head where the clips are still ``version``."""
-    found = _task(dag_id, run_id, task_id, map_index)
+    found = _task(dag_id, run_id, task_id, map_index, loop_index)
     told: dict[str, Any] = {"task": task_facts(found), "kind": found.kind}
     if found.kind == "other":
         return told
@@ -73,7 +77,14 @@ def show_task(dag_id: str, task_id: str, map_index: int, run_id: str, version: s
 
 @task.get("/links")
 def links(
-    dag_id: str, task_id: str, map_index: int, run_id: str, clips: Clips = "", sample: int = 0, fresh: bool = False
+    dag_id: str,
+    task_id: str,
+    map_index: int,
+    run_id: str,
+    clips: Clips = "",
+    sample: int = 0,
+    fresh: bool = False,
+    loop_index: Loop = None,
 ) -> dict[str, Any]:
     """Links to the results, and sources, that this task itself wrote down.
 
@@ -81,7 +92,7 @@ def links(
     :param sample: so many of a batch's results instead, the first that are there.
     :param fresh: make new links: those given before did not work.
     """
-    found = _task(dag_id, run_id, task_id, map_index)
+    found = _task(dag_id, run_id, task_id, map_index, loop_index)
     with _plainly():
         store = _store(found)
         if found.kind == "single":
@@ -98,9 +109,11 @@ def links(
 
 
 @task.get("/clips/{clip}")
-def show_clip(dag_id: str, task_id: str, map_index: int, clip: int, run_id: str) -> dict[str, Any]:
+def show_clip(
+    dag_id: str, task_id: str, map_index: int, clip: int, run_id: str, loop_index: Loop = None
+) -> dict[str, Any]:
     """One clip of a batch as if it were a task of its own."""
-    found = _task(dag_id, run_id, task_id, map_index)
+    found = _task(dag_id, run_id, task_id, map_index, loop_index)
     with _plainly():
         store = _store(found)
         view = read_batch(found, store)
@@ -110,9 +123,11 @@ def show_clip(dag_id: str, task_id: str, map_index: int, clip: int, run_id: str)
 
 
 @task.get("/retry")
-def retry(dag_id: str, task_id: str, map_index: int, run_id: str, clips: Clips | None = None) -> PlainTextResponse:
+def retry(
+    dag_id: str, task_id: str, map_index: int, run_id: str, clips: Clips | None = None, loop_index: Loop = None
+) -> PlainTextResponse:
     """JSON lines that a batch takes as its ``source``: the clips given, or all that failed or were not reached."""
-    found = _task(dag_id, run_id, task_id, map_index)
+    found = _task(dag_id, run_id, task_id, map_index, loop_index)
     with _plainly():
         store = _store(found)
         lines, left_out = retry_lines(read_batch(found, store), store, None if clips is None else _indices(clips))
@@ -169,9 +184,9 @@ def make_app() -> FastAPI:
 # -- helpers ------------------------------------------------------------------------------------------------------
 
 
-def _task(dag_id: str, run_id: str, task_id: str, map_index: int) -> TaskResult:
+def _task(dag_id: str, run_id: str, task_id: str, map_index: int, loop_index: int | None) -> TaskResult:
     with create_session() as session:
-        found = read_task(session, dag_id, run_id, task_id, map_index)
+        found = read_task(session, dag_id, run_id, task_id, map_index, loop_index)
     if found is None:
         raise HTTPException(404, "There is no such task instance")
     return found

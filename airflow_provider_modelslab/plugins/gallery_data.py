@@ -168,6 +168,8 @@ def task_facts(task: TaskResult) -> dict[str, Any]:
         "run_id": task.run_id,
         "task_id": task.task_id,
         "map_index": task.map_index,
+        "loop_index": task.loop_index,
+        "iterations": list(task.iterations),
         "operator": task.operator,
         "state": task.state,
         "try_number": task.try_number,

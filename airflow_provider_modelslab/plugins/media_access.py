@@ -9,8 +9,9 @@ from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import resolve_user_from_token
-from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException, Request
+
+from airflow_provider_modelslab.compat import team_of
 
 __all__ = ["may_read", "require_reader", "user_of"]
 
@@ -32,7 +33,7 @@ async def user_of(request: Request) -> BaseUser:
 
 def may_read(dag_id: str, user: BaseUser) -> bool:
     """Whether the user may read the Dag's task instances and XComs: what was asked for and what came of it."""
-    manager, details = get_auth_manager(), DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    manager, details = get_auth_manager(), DagDetails(id=dag_id, team_name=team_of(dag_id))
     return all(
         manager.is_authorized_dag(method="GET", access_entity=entity, details=details, user=user) for entity in _NEEDED
     )

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
-from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 
 from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError
 from airflow_provider_modelslab.api.redaction import scrub, strip_query
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished
+from airflow_provider_modelslab.compat import create_session
 from airflow_provider_modelslab.links.media import base_path
 from airflow_provider_modelslab.plugins.gallery_store import Store, open_store
 from airflow_provider_modelslab.plugins.media_access import require_reader
@@ -22,11 +22,9 @@ from airflow_provider_modelslab.plugins.media_page import HEADERS, page
 from airflow_provider_modelslab.plugins.media_place import (
     FILES,
     What,
-    awaited_job,
     is_borne_out,
     is_own_place,
     own_sidecar,
-    read_facts,
 )
 from airflow_provider_modelslab.plugins.own_records import NOT_SUBMITTED, connection_of, names_job
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult, read_task
@@ -58,15 +56,14 @@ def show(
     task_id: Text,
     what: What,
     map_index: int = -1,
+    loop_index: int | None = None,
 ) -> Response:
     """Answer one click."""
     with create_session() as session:
-        task = read_task(session, dag_id, run_id, task_id, map_index)
-        facts = read_facts(session, task) if task else {}
-        awaited = awaited_job(session, task) if task and what == "job" else None
+        task = read_task(session, dag_id, run_id, task_id, map_index, loop_index)
     if task is None:
         raise HTTPException(404, "There is no such task instance")
-    say = _Speaker(request, task)
+    say, facts = _Speaker(request, task), task.facts
     fact = facts.get("job_id" if what == "job" else FILES[what])
     if not fact:
         return say(404, "Nothing to show", f"This task has named no {what} so far.", again=task.state not in ENDED)
@@ -75,7 +72,7 @@ def show(
         store = open_store(conn_id)
         if what != "job":
             return _file(say, what, fact, store, task, facts)
-        if fact != awaited and not names_job(task, store, fact, own_sidecar(task, facts, store)):
+        if fact != task.awaited_job and not names_job(task, store, fact, own_sidecar(task, facts, store)):
             return say(404, "Not shown", _NOT_ITS_JOB, {"Job": fact})
         return _job(say, conn_id, fact)
     except ModelsLabError as error:

@@ -10,53 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_modelslab.links.media import FACTS_KEY
 from airflow_provider_modelslab.plugins.own_places import is_result, is_results_manifest
 from airflow_provider_modelslab.plugins.own_records import is_own_source
-from airflow_provider_modelslab.plugins.task_results import xcom_value
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from airflow_provider_modelslab.plugins.gallery_store import Store
     from airflow_provider_modelslab.plugins.task_results import TaskResult
     from airflow_provider_modelslab.storage.profile import S3Profile
 
-__all__ = ["FILES", "What", "awaited_job", "is_borne_out", "is_own_place", "own_sidecar", "read_facts"]
+__all__ = ["FILES", "What", "is_borne_out", "is_own_place", "own_sidecar"]
 
 What = Literal["result", "source", "manifest", "sidecar", "job"]
 
 FILES = {"result": "result", "source": "source", "manifest": "manifest", "sidecar": "manifest"}
 """Which of the task's facts names the file."""
-
-
-def read_facts(session: Session, task: TaskResult) -> dict[str, str]:
-    """What the task told its links lead to; empty where it told nothing."""
-    from airflow.models.xcom import XComModel
-    from sqlalchemy import select
-
-    key = {"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "map_index": task.map_index}
-    where = [getattr(XComModel, name) == value for name, value in {**key, "key": FACTS_KEY}.items()]
-    told = xcom_value(session.execute(select(XComModel.value).where(*where)).scalar_one_or_none())
-    if not isinstance(told, Mapping):
-        return {}
-    return {name: value for name, value in told.items() if isinstance(value, str)}
-
-
-def awaited_job(session: Session, task: TaskResult) -> str | None:
-    """The job that a deferred task waits for, as the triggerer was told: a task without a bucket has no ledger."""
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.models.trigger import Trigger
-    from sqlalchemy import select
-    from sqlalchemy.orm import lazyload
-
-    key = {"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "map_index": task.map_index}
-    where = [getattr(TaskInstance, name) == value for name, value in {**key, "state": "deferred"}.items()]
-    query = select(Trigger).join(TaskInstance, TaskInstance.trigger_id == Trigger.id).where(*where)
-    trigger = session.scalars(query.options(lazyload(Trigger.task_instance))).first()
-    job_id = trigger.kwargs.get("job_id") if trigger else None
-    return None if job_id is None else str(job_id)
 
 
 def is_own_place(what: What, uri: S3Uri, task: TaskResult, profile: S3Profile) -> bool:

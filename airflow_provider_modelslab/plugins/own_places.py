@@ -31,13 +31,13 @@ _BATCHES = "_modelslab/batches"
 
 def is_result(task: TaskResult, profile: S3Profile, uri: S3Uri) -> bool:
     """Whether a task of one clip lands its result there."""
-    name = f"{instance_name(task)}{PurePosixPath(uri.key).suffix}"
+    name = f"{instance_name(task, task.loop_index)}{PurePosixPath(uri.key).suffix}"
     return _is_own(task, profile, uri, lambda destination: resolve_destination(destination, profile, name))
 
 
 def is_results_manifest(task: TaskResult, profile: S3Profile, uri: S3Uri) -> bool:
     """Whether a batch writes its results manifest there."""
-    name = f"{_BATCHES}/{instance_name(task)}.jsonl"
+    name = f"{_BATCHES}/{instance_name(task, task.loop_index)}.jsonl"
 
     def place(destination: str | None) -> S3Uri | None:
         output = resolve_output(destination, profile)

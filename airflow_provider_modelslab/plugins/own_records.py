@@ -62,7 +62,7 @@ def read_ledger(task: TaskResult, store: Store) -> Entries:
     """
     from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 
-    me = AttemptId(task.dag_id, task.task_id, task.run_id, task.map_index)
+    me = AttemptId(task.dag_id, task.task_id, task.run_id, task.map_index, loop_index=task.loop_index)
     for folder in dict.fromkeys(_ledger_folders(task, store.profile)):
         entries = S3LedgerStore(store.s3, folder).load()
         own = {number_of(name) for name, entry in entries.items() if _is_mark_of(me, name, entry)}
@@ -156,13 +156,13 @@ def _ledger_folders(task: TaskResult, profile: S3Profile) -> Iterator[S3Uri]:
     given, suffix = task.argument("destination"), task.argument("output_type")
     if is_literal(given):
         for ending in dict.fromkeys((_suffix(suffix), "mp4", "gif")):
-            target = resolve_destination(given, profile, f"{instance_name(task)}.{ending}")
+            target = resolve_destination(given, profile, f"{instance_name(task, task.loop_index)}.{ending}")
             root = profile.ledger_root(target)
             if target is not None and root is not None:
                 yield result_folder(root, target)
     root = profile.ledger_root(None)
     if root is not None:
-        yield task_folder(root, TaskKey(task.dag_id, task.task_id, task.run_id, task.map_index))
+        yield task_folder(root, TaskKey(task.dag_id, task.task_id, task.run_id, task.map_index, task.loop_index))
 
 
 def _suffix(output_type: object) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_modelslab.compat import awaited_job, find_task, read_rendered_fields, read_xcom
+from airflow_provider_modelslab.links.media import FACTS_KEY
 from airflow_provider_modelslab.plugins.declared import Declared, is_cut, read_declared
 
 if TYPE_CHECKING:
@@ -70,6 +72,11 @@ class TaskResult:
     :param returned: what the task returned; ``None`` while it has not, or when it failed.
     :param fields: its rendered template fields; Airflow keeps those of a task's last runs only.
     :param declared: its arguments as the Dag has them.
+    :param loop_index: the iteration of the task loop that it is in, from 0; ``None`` outside a loop.
+    :param iterations: all iterations that there are of it.
+    :param facts: what it told its links lead to.
+    :param awaited_job: the job that it waits for while it is deferred, as the triggerer was told: a task without a
+        bucket has no ledger.
     """
 
     dag_id: str
@@ -84,6 +91,10 @@ class TaskResult:
     returned: Any = None
     fields: dict[str, Any] = field(default_factory=dict)
     declared: Declared = field(default_factory=Declared)
+    loop_index: int | None = None
+    iterations: tuple[int, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+    awaited_job: str | None = None
 
     @property
     def kind(self) -> Kind:
@@ -106,51 +117,43 @@ class TaskResult:
         return manifest_in(self.returned)
 
 
-def read_task(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> TaskResult | None:
+def read_task(
+    session: Session, dag_id: str, run_id: str, task_id: str, map_index: int = -1, loop_index: int | None = None
+) -> TaskResult | None:
     """Read one task instance; ``None`` when there is none.
 
     The caller has checked that the user may see the Dag's task instances and XComs.
+
+    :param loop_index: the iteration of the task's loop; the newest where it is not given.
     """
-    from airflow.models.renderedtifields import RenderedTaskInstanceFields as Fields
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.models.xcom import XComModel
-    from sqlalchemy import select
-
-    def here(table: Any) -> tuple[Any, ...]:
-        key = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
-        return tuple(getattr(table, name) == value for name, value in key.items())
-
-    row = session.execute(
-        select(
-            TaskInstance.operator,
-            TaskInstance.custom_operator_name,
-            TaskInstance.state,
-            TaskInstance.try_number,
-            TaskInstance.start_date,
-            TaskInstance.end_date,
-            TaskInstance.dag_version_id,
-        ).where(*here(TaskInstance))
-    ).first()
+    row = find_task(session, dag_id, run_id, task_id, map_index, loop_index)
     if row is None:
         return None
-    returned = session.execute(
-        select(XComModel.value).where(*here(XComModel), XComModel.key == "return_value")
-    ).scalar_one_or_none()
-    fields = session.execute(select(Fields.rendered_fields).where(*here(Fields))).scalar_one_or_none()
     return TaskResult(
         dag_id=dag_id,
         run_id=run_id,
         task_id=task_id,
         map_index=map_index,
-        operator=row.custom_operator_name or row.operator or "",
-        state=None if row.state is None else str(row.state),
-        try_number=row.try_number or 0,
-        started_at=row.start_date,
-        ended_at=row.end_date,
-        returned=xcom_value(returned),
-        fields=shown_fields(fields),
+        operator=row.operator,
+        state=row.state,
+        try_number=row.try_number,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        returned=xcom_value(read_xcom(session, row, "return_value")),
+        fields=shown_fields(read_rendered_fields(session, row)),
         declared=read_declared(session, row.dag_version_id, task_id),
+        loop_index=row.loop_index,
+        iterations=row.iterations,
+        facts=_facts_in(xcom_value(read_xcom(session, row, FACTS_KEY))),
+        awaited_job=awaited_job(session, row) if row.state == "deferred" else None,
     )
+
+
+def _facts_in(told: Any) -> dict[str, str]:
+    """What the task told its links lead to; empty where it told nothing."""
+    if not isinstance(told, Mapping):
+        return {}
+    return {name: value for name, value in told.items() if isinstance(value, str)}
 
 
 def xcom_value(value: Any) -> Any:

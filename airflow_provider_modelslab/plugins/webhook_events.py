@@ -6,6 +6,8 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_modelslab.compat import add_asset_event
+
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
@@ -32,35 +34,13 @@ def asset_uri(conn_id: str) -> str:
 def note_finished(uri: str, extra: dict[str, Any], session: Session) -> bool:
     """Add an event to the asset, unless a recent one is for this job; Airflow then starts what is scheduled on it.
 
-    The asset's row is locked until the session's transaction ends, so of two API servers that got the same call one
-    finds the other's event. Nothing happens where no Dag knows the asset.
+    Nothing happens where no Dag knows the asset.
 
     :param extra: of the event; ``conn_id`` and ``job_id`` are what is looked for: connections may share an asset.
     :return: whether an event was added.
     """
-    import sqlalchemy as sa
-    from airflow.assets.manager import asset_manager
-    from airflow.models.asset import AssetEvent, AssetModel
-
-    assets = session.scalars(sa.select(AssetModel).where(AssetModel.uri == uri, AssetModel.active.has())).all()
-    added = False
-    for asset in assets:
-        # An update that changes nothing locks the row on every database, and on SQLite the file.
-        session.execute(
-            sa.update(AssetModel)
-            .where(AssetModel.id == asset.id)
-            .values(uri=AssetModel.uri)
-            .execution_options(synchronize_session=False)
-        )
-        stored = sa.type_coerce(AssetEvent.extra, sa.JSON())
-        told = sa.select(AssetEvent.id).where(
-            AssetEvent.asset_id == asset.id,
-            AssetEvent.timestamp > datetime.now(UTC) - REMEMBERED,
-            *(stored[name].as_string() == extra[name] for name in ("job_id", "conn_id")),
-        )
-        if session.scalar(told.limit(1)) is None:
-            asset_manager.register_asset_change(asset=asset, extra=extra, source_is_api=True, session=session)
-            added = True
-    if not assets:
+    since = datetime.now(UTC) - REMEMBERED
+    added = add_asset_event(session, uri, extra, same=("job_id", "conn_id"), since=since)
+    if added < 0:
         log.info("Job %s is done, and no Dag knows the asset %s", extra["job_id"], uri)
-    return added
+    return added > 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.client.core import Timeouts
+from airflow_provider_modelslab.compat import read_connection
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.hooks.webhook import WebhookSettings
 
@@ -66,22 +67,16 @@ def fetch(conn_id: str, job_id: str) -> Answer:
     :raises ModelsLabError: when there is no answer.
     """
     hook = ModelsLabHook(conn_id, timeouts=_TIMEOUTS)
-    hook.connection = _connection(conn_id)  # not by the task's way: here Airflow's database is at hand
+    hook.connection = read_connection(conn_id)  # not by the task's way: here Airflow's database is at hand
     return hook.fetch(job_id)
 
 
 def _tokens_of(conn_id: str) -> tuple[tuple[str, ...], str]:
     """The tokens, and the problem where there are none."""
     try:
-        tokens = WebhookSettings.from_extra(_connection(conn_id).extra_dejson).tokens
+        tokens = WebhookSettings.from_extra(read_connection(conn_id).extra_dejson).tokens
     except RequestValidationError as error:
         return (), error.message
     except Exception as error:  # noqa: BLE001 - whatever a secrets backend raises must not close the others
         return (), f"it could not be read ({type(error).__name__})"
     return tokens, "" if tokens else "its extra has no webhook_token"
-
-
-def _connection(conn_id: str) -> Any:
-    from airflow.models.connection import Connection
-
-    return cast("Any", Connection).get_connection_from_secrets(conn_id)

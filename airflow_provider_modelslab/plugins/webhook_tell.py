@@ -6,14 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.compat import in_transaction
 from airflow_provider_modelslab.plugins.webhook_events import asset_uri, note_finished
 from airflow_provider_modelslab.plugins.webhook_wake import run_id_of, wake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlalchemy.orm import Session
-
     from airflow_provider_modelslab.api.response import Answer
     from airflow_provider_modelslab.plugins.webhook_claims import Claim
 
@@ -39,7 +36,7 @@ def tell(conn_id: str, claim: Claim, answer: Answer) -> None:
         "from_webhook": True,
     }
     uri = asset_uri(conn_id)
-    if _in_session(lambda session: note_finished(uri, extra, session)):
+    if in_transaction(lambda session: note_finished(uri, extra, session)):
         log.info("Job %s of %s is done: an event for the asset %s", claim.job_id, conn_id, uri)
 
 
@@ -51,7 +48,7 @@ def wake_waiting(conn_id: str, claim: Claim, answer: Answer, *, everywhere: bool
     """
     run_id = None if everywhere else run_id_of(claim.track_id)
     try:
-        return _in_session(lambda session: wake(conn_id, claim.job_id, answer, session, run_id=run_id))
+        return in_transaction(lambda session: wake(conn_id, claim.job_id, answer, session, run_id=run_id))
     except (ImportError, AttributeError, TypeError) as error:
         # What wakes a task is no public interface of Airflow, so a version may do it in another way.
         problem = f"{type(error).__name__}: {error}"
@@ -59,16 +56,3 @@ def wake_waiting(conn_id: str, claim: Claim, answer: Answer, *, everywhere: bool
             _cannot_wake.append(problem)
             log.warning("Tasks of this version of Airflow cannot be woken early, they go on polling: %s", problem)
         return True
-
-
-def _in_session(work: Callable[[Session], bool]) -> bool:
-    """Do it in one transaction, and once more where the database was locked or lost."""
-    import structlog
-    from airflow.utils.retries import run_with_db_retries
-    from airflow.utils.session import create_session
-
-    done = False
-    for attempt in run_with_db_retries(logger=structlog.get_logger(__name__)):
-        with attempt, create_session() as session:
-            done = work(session)
-    return done

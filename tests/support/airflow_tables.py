@@ -8,16 +8,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, insert, select
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from tests.support.airflow_versions import DagSerialization
+from tests.support.airflow_versions import AIRFLOW, DagSerialization
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+BY_TASK_INSTANCE_ID = AIRFLOW >= (3, 4)
+"""XComs and rendered fields belong to a task instance's id, and each iteration of a loop has one."""
 
 
 class AirflowTables:
@@ -70,19 +73,54 @@ class AirflowTables:
         :param xcoms: by key.
         :param trigger: what the task waits for.
         """
+        run_id = self.add_run(dag_id)
+        self.add_task_instance(
+            dag_id,
+            run_id,
+            task_id,
+            operator=operator,
+            state=state,
+            version=version,
+            fields=fields,
+            xcoms=xcoms,
+            trigger=trigger,
+        )
+        return run_id
+
+    def add_run(self, dag_id: str) -> str:
+        """A run without tasks; its id."""
         from airflow.models.dagrun import DagRun
-        from airflow.models.renderedtifields import RenderedTaskInstanceFields
-        from airflow.models.taskinstance import TaskInstance
-        from airflow.models.trigger import Trigger
-        from airflow.models.xcom import XComModel
 
         self._runs += 1
-        number, run_id = self._runs, f"run_{self._runs}"
-        run = {"id": number, "dag_id": dag_id, "run_id": run_id, "run_after": NOW, "state": "success"}
-        self._insert(
-            DagRun, run | {"run_type": "manual", "span_status": "ended", "clear_number": 0, "log_template_id": 1}
-        )
-        key = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": -1}
+        run_id = f"run_{self._runs}"
+        run = {"id": self._runs, "dag_id": dag_id, "run_id": run_id, "run_after": NOW, "state": "success"}
+        run |= {"run_type": "manual", "span_status": "ended", "clear_number": 0, "log_template_id": 1}
+        self._insert(DagRun, run)
+        return run_id
+
+    def add_task_instance(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        *,
+        map_index: int = -1,
+        region: uuid.UUID | None = None,
+        operator: str = "ModelsLabVideo2VideoOperator",
+        state: str = "success",
+        version: uuid.UUID | None = None,
+        fields: Mapping[str, Any] | None = None,
+        xcoms: Mapping[str, Any] | None = None,
+        trigger: Any = None,
+    ) -> None:
+        """A task instance in a run.
+
+        :param region: of Airflow 3.4, where it is not the Dag's own; ``map_index`` is then the index in it.
+        """
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.models.trigger import Trigger
+
+        key = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
         own = {"id": uuid.uuid4(), "operator": operator, "state": state, "dag_version_id": version, "pool_slots": 1}
         if operator.startswith("@"):
             own["custom_operator_name"] = operator
@@ -93,13 +131,38 @@ class AirflowTables:
                 session.flush()
                 own["trigger_id"] = row.id
         own |= {"try_number": 1, "max_tries": 0, "pool": "default", "start_date": NOW, "end_date": NOW}
-        self._insert(TaskInstance, key | own)
+        if BY_TASK_INSTANCE_ID:
+            place = {"region_index": map_index, "working_set": True}
+            self._insert(TaskInstance, key | own | place | ({} if region is None else {"region_id": region}))
+        else:
+            self._insert(TaskInstance, key | own)
+        self._add_written(own["id"], key, fields, xcoms or {})
+
+    def _add_written(
+        self,
+        id: Any,  # noqa: A002 - as the column
+        key: Mapping[str, Any],
+        fields: Mapping[str, Any] | None,
+        xcoms: Mapping[str, Any],
+    ) -> None:
+        from airflow.models import xcom
+        from airflow.models.dagrun import DagRun
+        from airflow.models.renderedtifields import RenderedTaskInstanceFields
+
+        if BY_TASK_INSTANCE_ID:
+            table, owner = xcom.XComModelV2, {"task_instance_id": id}
+        else:
+            with self.session() as session:
+                number = session.scalar(select(DagRun.id).where(DagRun.run_id == key["run_id"]))
+            table, owner = xcom.XComModel, {**key, "dag_run_id": number}
         if fields is not None:
-            self._insert(RenderedTaskInstanceFields, key | {"rendered_fields": dict(fields)})
-        for name, value in (xcoms or {}).items():
-            self._insert(XComModel, key | {"dag_run_id": number, "key": name, "value": value})
-        return run_id
+            owned = {name: value for name, value in owner.items() if name != "dag_run_id"}
+            self._insert(RenderedTaskInstanceFields, owned | {"rendered_fields": dict(fields)})
+        for name, value in xcoms.items():
+            self._insert(table, owner | {"key": name, "value": value})
 
     def _insert(self, model: Any, values: Mapping[str, Any]) -> None:
+        """Insert a row, without the columns that this version does not have."""
+        known = model.__table__.columns.keys()
         with self.session() as session:
-            session.execute(model.__table__.insert().values(**values))
+            session.execute(insert(model.__table__).values(**{n: v for n, v in values.items() if n in known}))

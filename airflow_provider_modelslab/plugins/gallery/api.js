@@ -23,23 +23,24 @@ async function get(path, query) {
 
 /** One task instance. */
 export class Task {
-  constructor({ dag_id, run_id, task_id, map_index }) {
-    Object.assign(this, { dag_id, run_id, task_id, map_index });
+  constructor({ dag_id, run_id, task_id, map_index, loop_index }) {
+    Object.assign(this, { dag_id, run_id, task_id, map_index, loop_index });
+    this.named = { run_id, loop_index };
     this.path = `dags/${encodeURIComponent(dag_id)}/tasks/${encodeURIComponent(task_id)}/${map_index}`;
     this.known = new Map();
     this.waiting = new Map();
   }
 
   async show(version) {
-    return (await get(this.path, { run_id: this.run_id, version })).json();
+    return (await get(this.path, { ...this.named, version })).json();
   }
 
   async clip(index) {
-    return (await get(`${this.path}/clips/${index}`, { run_id: this.run_id })).json();
+    return (await get(`${this.path}/clips/${index}`, this.named)).json();
   }
 
   async retry(indices) {
-    const answer = await get(`${this.path}/retry`, { run_id: this.run_id, clips: indices?.join(",") });
+    const answer = await get(`${this.path}/retry`, { ...this.named, clips: indices?.join(",") });
     return { text: await answer.text(), leftOut: Number(answer.headers.get("X-Left-Out")) || 0 };
   }
 
@@ -48,7 +49,7 @@ export class Task {
   }
 
   async #links(query) {
-    return (await (await get(`${this.path}/links`, { run_id: this.run_id, ...query })).json()).links;
+    return (await (await get(`${this.path}/links`, { ...this.named, ...query })).json()).links;
   }
 
   /** The links of one clip; those that are asked for within a moment go in one call. */

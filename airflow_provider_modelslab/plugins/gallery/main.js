@@ -10,6 +10,7 @@ const LOOK_AGAIN = 4000;
 const ENDS = [401, 403, 404]; // another look would be answered the same
 const page = document.getElementById("page");
 const asked = new URLSearchParams(location.search);
+const iterations = el("nav.iterations", { "aria-label": "Iterations of the loop", hidden: true });
 
 /** What is wrong, as children of an element. */
 function words(error) {
@@ -25,11 +26,22 @@ function problem(error) {
 function place() {
   const inner = el("div.inner");
   const bar = el("nav.trail", {}, el("a", { href: "./" }, "All videos"), el("span.gap"), airflowLink(taskPath(task), "Task in Airflow", icon("out")));
-  page.replaceChildren(...(asked.get("from") ? [bar] : []), inner);
+  page.replaceChildren(...(asked.get("from") ? [bar] : []), iterations, inner);
   return inner;
 }
 
-function isMapped(text) {
+/** The iterations of a task in a loop, to choose one: Airflow's page does not say which of them it shows. */
+function showIterations({ iterations: all, loop_index: shown }) {
+  const link = (index) => {
+    const query = new URLSearchParams(asked);
+    query.set("loop_index", index);
+    return el("a", { href: `?${query}`, "aria-current": index === shown ? "page" : null }, String(index));
+  };
+  iterations.hidden = all.length < 2;
+  iterations.replaceChildren("Iteration", ...all.map(link));
+}
+
+function isNumber(text) {
   return /^\d+$/.test(text || "");
 }
 
@@ -38,7 +50,8 @@ const task = new Task({
   run_id: asked.get("run_id"),
   task_id: asked.get("task_id"),
   // Airflow leaves the placeholder as it is where a task is not mapped.
-  map_index: isMapped(asked.get("map_index")) ? Number(asked.get("map_index")) : -1,
+  map_index: isNumber(asked.get("map_index")) ? Number(asked.get("map_index")) : -1,
+  loop_index: isNumber(asked.get("loop_index")) ? Number(asked.get("loop_index")) : null, // the newest
 });
 
 let end = () => {};
@@ -55,6 +68,7 @@ async function look() {
     page.replaceChildren(el("div.empty", {}, el("p", {}, "This task is not one of the ModelsLab provider, so there is no video to show.")));
     return false;
   }
+  showIterations(answer.task);
   if (answer.kind === "batch") {
     if (answer.unchanged) batch.update({ ...batch.answer, task: answer.task });
     else if (batch) batch.update(answer);

@@ -1,0 +1,459 @@
+"""What differs between the versions of Airflow: the only module that names versions, tables and private attributes.
+
+Everything else asks here. Airflow is imported inside the functions, since tables cost seconds to import and most
+processes need none. It was tried with Airflow 3.1, 3.2, 3.3 and 3.4.
+
+Airflow 3.4 has *task loops*: each iteration is a task instance of its own, and all have the same Dag, task, run and map
+index. What tells them apart is the index of the iteration, ``loop_index`` here. It stays the same when an iteration is
+cleared or retried; the ids of Airflow's rows do not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy.orm import Session
+
+__all__ = [
+    "RecentTask",
+    "TaskRow",
+    "WaitingTask",
+    "add_asset_event",
+    "awaited_job",
+    "commands_need_connections",
+    "create_session",
+    "find_task",
+    "find_waiting",
+    "in_transaction",
+    "loop_index",
+    "read_connection",
+    "read_rendered_fields",
+    "read_xcom",
+    "recent_tasks",
+    "send_event",
+    "serialized_tasks",
+    "team_of",
+]
+
+
+# -- in a task --------------------------------------------------------------------------------------------------------
+
+
+def loop_index(context: Mapping[str, Any]) -> int | None:
+    """The iteration of the task loop that a task is in, from 0; ``None`` outside a loop, and below Airflow 3.4."""
+    loop = context.get("loop")
+    return None if loop is None else int(loop.index)
+
+
+# -- task instances ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task instance as the database has it.
+
+    :param id: of its row.
+    :param map_index: -1 where the task is not mapped.
+    :param loop_index: see :func:`loop_index`.
+    :param iterations: the indices of all iterations of its loop that there are; empty outside a loop.
+    """
+
+    id: Any
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    loop_index: int | None
+    iterations: tuple[int, ...]
+    operator: str
+    state: str | None
+    try_number: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    dag_version_id: Any
+
+
+def find_task(
+    session: Session, dag_id: str, run_id: str, task_id: str, map_index: int = -1, loop_index: int | None = None
+) -> TaskRow | None:
+    """One task instance; ``None`` when there is none.
+
+    :param loop_index: of a task in a loop; the newest iteration where it is not given.
+    """
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import select
+    from sqlalchemy.orm import lazyload
+
+    query = select(TaskInstance).options(lazyload("*"))
+    query = query.where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.task_id == task_id)
+    places = _places(session)
+    found = []
+    for task in session.scalars(query.where(places.has_map_index(map_index))):
+        index = places.of(task).loop_index
+        found.append((-1 if index is None else index, task))
+    found.sort(key=lambda one: one[0])
+    chosen = [one for one in found if loop_index is None or one[0] == loop_index]
+    if not chosen:
+        return None
+    index, task = chosen[-1]
+    return TaskRow(
+        id=task.id,
+        dag_id=dag_id,
+        run_id=run_id,
+        task_id=task_id,
+        map_index=map_index,
+        loop_index=None if index < 0 else index,
+        iterations=tuple(one for one, _ in found if one >= 0),
+        operator=task.custom_operator_name or task.operator or "",
+        state=None if task.state is None else str(task.state),
+        try_number=task.try_number or 0,
+        started_at=task.start_date,
+        ended_at=task.end_date,
+        dag_version_id=task.dag_version_id,
+    )
+
+
+def read_xcom(session: Session, task: TaskRow, key: str) -> Any:
+    """An XCom of a task instance as it is stored; ``None`` where there is none."""
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import select
+
+    query = select(XComModel.value).where(XComModel.key == key, *_of(XComModel, task))
+    return session.execute(query).scalar_one_or_none()
+
+
+def read_rendered_fields(session: Session, task: TaskRow) -> Any:
+    """A task instance's template fields, rendered; Airflow keeps those of a task's last runs only."""
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields as Fields
+    from sqlalchemy import select
+
+    if hasattr(Fields, "get_for_attempt"):  # 3.4, with those that an earlier version wrote
+        stored = Fields.get_for_attempt(task.id, session=session)
+        return None if stored is None else stored.rendered_fields
+    return session.execute(select(Fields.rendered_fields).where(*_of(Fields, task))).scalar_one_or_none()
+
+
+def awaited_job(session: Session, task: TaskRow) -> str | None:
+    """The job that a deferred task waits for, as its trigger was told; ``None`` where it waits for none."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.trigger import Trigger
+    from sqlalchemy import select
+    from sqlalchemy.orm import lazyload
+
+    query = (
+        select(Trigger)
+        .join(TaskInstance, TaskInstance.trigger_id == Trigger.id)
+        .where(TaskInstance.id == task.id, TaskInstance.state == "deferred")
+        .options(lazyload(Trigger.task_instance))
+    )
+    trigger = session.scalars(query).first()
+    job_id = trigger.kwargs.get("job_id") if trigger else None
+    return None if job_id is None else str(job_id)
+
+
+class RecentTask(NamedTuple):
+    """A task instance that has succeeded, with what it returned and was asked for, as stored."""
+
+    run_after: datetime
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    loop_index: int | None
+    operator: str
+    ended_at: datetime | None
+    returned: Any
+    fields: Any
+
+
+def recent_tasks(
+    session: Session,
+    dag_ids: Collection[str],
+    *,
+    operators: Sequence[str],
+    decorated: Sequence[str],
+    until: datetime | None,
+    offset: int,
+    limit: int,
+) -> list[RecentTask]:
+    """Tasks that have succeeded and returned something, newest run first.
+
+    It goes down the index of the runs' times, so a database with many other tasks does not make it slow.
+
+    :param operators: names of operator classes.
+    :param decorated: patterns for ``LIKE`` on the names of decorated tasks.
+    :param until: leave out runs after this time.
+    """
+    from airflow.models.dagrun import DagRun
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields as Fields
+    from airflow.models.taskinstance import TaskInstance as Task
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import and_, or_, select
+    from sqlalchemy.orm import lazyload
+
+    query = (
+        select(DagRun.run_after, Task, XComModel.value, Fields.rendered_fields)
+        .options(lazyload("*"))
+        .join(Task, and_(Task.dag_id == DagRun.dag_id, Task.run_id == DagRun.run_id))
+        .join(XComModel, and_(_same(XComModel, Task), XComModel.key == "return_value"))
+        .outerjoin(Fields, _same(Fields, Task))
+        .where(
+            DagRun.dag_id.in_(dag_ids),
+            Task.state == "success",
+            or_(Task.operator.in_(operators), *(Task.custom_operator_name.like(name) for name in decorated)),
+        )
+        .order_by(DagRun.run_after.desc(), DagRun.id.desc(), Task.task_id, Task.map_index)
+    )
+    if until is not None:
+        query = query.where(DagRun.run_after <= until)
+    places = _places(session)
+    return [
+        RecentTask(
+            run_after,
+            task.dag_id,
+            task.run_id,
+            task.task_id,
+            *places.of(task),
+            task.custom_operator_name or task.operator or "",
+            task.end_date,
+            returned,
+            fields,
+        )
+        for run_after, task, returned, fields in session.execute(query.offset(offset).limit(limit))
+    ]
+
+
+def serialized_tasks(session: Session, dag_version_id: Any) -> list[Mapping[str, Any]]:
+    """The tasks of a version of a Dag, as Airflow serialises them; empty where that version is gone."""
+    from airflow.models.serialized_dag import SerializedDagModel
+    from sqlalchemy import select
+
+    query = select(SerializedDagModel).where(SerializedDagModel.dag_version_id == dag_version_id)
+    found = session.execute(query).scalar_one_or_none()
+    tasks = ((found.data if found else None) or {}).get("dag", {}).get("tasks", [])
+    return [task["__var"] for task in tasks]
+
+
+# -- deferred tasks ---------------------------------------------------------------------------------------------------
+
+
+class WaitingTask(NamedTuple):
+    """A deferred task's trigger: its id, since when it waits, and its arguments."""
+
+    trigger_id: int
+    since: datetime
+    kwargs: dict[str, Any]
+
+
+def find_waiting(session: Session, classpath: str, *, run_id: str | None, limit: int) -> list[WaitingTask]:
+    """The triggers of one class that deferred tasks wait for, newest first.
+
+    :param run_id: the only run to look at; ``None`` for all.
+    """
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.trigger import Trigger
+    from sqlalchemy import select
+    from sqlalchemy.orm import lazyload
+
+    query = (
+        select(Trigger)
+        .join(TaskInstance, TaskInstance.trigger_id == Trigger.id)
+        .where(Trigger.classpath == classpath, TaskInstance.state == "deferred")
+        .options(lazyload(Trigger.task_instance))
+        .order_by(Trigger.id.desc())
+        .limit(limit)
+    )
+    if run_id is not None:
+        query = query.where(TaskInstance.run_id == run_id)
+    return [WaitingTask(trigger.id, trigger.created_date, trigger.kwargs) for trigger in session.scalars(query)]
+
+
+def send_event(session: Session, trigger_id: int, payload: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Resume the deferred tasks that wait for a trigger, as the triggerer does; theirs are Dag, task and run.
+
+    :raises ImportError, AttributeError, TypeError: where this Airflow does it in another way: it is no public
+        interface.
+    """
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.trigger import Trigger
+    from airflow.triggers.base import TriggerEvent
+    from sqlalchemy import select
+
+    # Locked first, so that no other process changes it between our look and our write. SQLite locks as a whole.
+    still = (
+        select(TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.run_id)
+        .where(TaskInstance.trigger_id == trigger_id, TaskInstance.state == "deferred")
+        .with_for_update()
+    )
+    waiting = [(row.dag_id, row.task_id, row.run_id) for row in session.execute(still)]
+    if waiting:
+        Trigger.submit_event(trigger_id, TriggerEvent(payload), session=session)
+    return waiting
+
+
+# -- the rest of the database -----------------------------------------------------------------------------------------
+
+
+def create_session() -> AbstractContextManager[Session]:
+    """A session on Airflow's database, committed at the end of the block."""
+    from airflow.utils.session import create_session as create
+
+    return create()
+
+
+def in_transaction(work: Callable[[Session], bool]) -> bool:
+    """Do it in one transaction, and once more where the database was locked or lost."""
+    import structlog
+    from airflow.utils.retries import run_with_db_retries
+
+    done = False
+    for attempt in run_with_db_retries(logger=structlog.get_logger(__name__)):
+        with attempt, create_session() as session:
+            done = work(session)
+    return done
+
+
+def add_asset_event(session: Session, uri: str, extra: dict[str, Any], *, same: Sequence[str], since: datetime) -> int:
+    """Add an event to the asset, unless a recent one tells the same; Airflow then starts what is scheduled on it.
+
+    The asset's row is locked until the session's transaction ends, so of two API servers that got the same call one
+    finds the other's event.
+
+    :param same: the names in ``extra`` by which an earlier event is known.
+    :param since: how far back an event is looked for.
+    :return: how many were added; -1 where no active Dag knows the asset.
+    """
+    import sqlalchemy as sa
+    from airflow.assets.manager import asset_manager
+    from airflow.models.asset import AssetEvent, AssetModel
+
+    assets = session.scalars(sa.select(AssetModel).where(AssetModel.uri == uri, AssetModel.active.has())).all()
+    added = 0
+    for asset in assets:
+        # An update that changes nothing locks the row on every database, and on SQLite the file.
+        session.execute(
+            sa.update(AssetModel)
+            .where(AssetModel.id == asset.id)
+            .values(uri=AssetModel.uri)
+            .execution_options(synchronize_session=False)
+        )
+        stored = sa.type_coerce(AssetEvent.extra, sa.JSON())
+        told = sa.select(AssetEvent.id).where(
+            AssetEvent.asset_id == asset.id,
+            AssetEvent.timestamp > since,
+            *(stored[name].as_string() == extra[name] for name in same),
+        )
+        if session.scalar(told.limit(1)) is None:
+            asset_manager.register_asset_change(asset=asset, extra=extra, source_is_api=True, session=session)
+            added += 1
+    return added if assets else -1
+
+
+def read_connection(conn_id: str) -> Any:
+    """A connection in a process that has Airflow's database: from a secrets backend, the environment or there.
+
+    :raises AirflowNotFoundException: when there is none.
+    """
+    from airflow.models.connection import Connection
+
+    return Connection.get_connection_from_secrets(conn_id)
+
+
+def team_of(dag_id: str) -> str | None:
+    """The team that owns a Dag, where Airflow has teams."""
+    from airflow.models.dag import DagModel
+
+    found: str | None = DagModel.get_team_name(dag_id)
+    return found
+
+
+def commands_need_connections() -> bool:
+    """Make hooks in a command find connections in Airflow's database; whether they need to be handed over all the same.
+
+    They do in Airflow 3.1, where hooks outside a task know no database.
+    """
+    from airflow import __version__
+    from packaging.version import Version
+
+    # Airflow's own commands say so too. Without it hooks look in the environment and the secrets backends alone.
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    return Version(__version__).release < (3, 2)
+
+
+# -- rows that belong together ----------------------------------------------------------------------------------------
+
+
+class _Place(NamedTuple):
+    """Where a row is among those of its task and run."""
+
+    map_index: int
+    loop_index: int | None
+
+
+class _Places:
+    """Below Airflow 3.4 the map index tells everything."""
+
+    def has_map_index(self, map_index: int) -> Any:
+        """The condition that a row has this map index."""
+        from airflow.models.taskinstance import TaskInstance
+
+        return TaskInstance.map_index == map_index
+
+    def of(self, task: Any) -> _Place:
+        """The place of a row."""
+        return _Place(task.map_index, None)
+
+
+class _PlacesInRegions(_Places):
+    """Airflow 3.4 stores a *region* and an index in it: that of the iteration, or of the mapped task."""
+
+    def __init__(self, session: Session) -> None:
+        from airflow.models.dagbag import DBDagBag
+        from airflow.models.task_coordinates import (  # type: ignore[import-not-found]  # not in 3.3
+            TaskCoordinateResolver,
+        )
+
+        self._resolver = TaskCoordinateResolver(DBDagBag(load_op_links=False), session)
+
+    def has_map_index(self, map_index: int) -> Any:
+        from airflow.models.task_coordinates import public_map_index_expression
+        from airflow.models.taskinstance import TaskInstance
+
+        return public_map_index_expression(TaskInstance) == map_index
+
+    def of(self, task: Any) -> _Place:
+        loop = self._resolver.get_loop_iteration(task)
+        return _Place(self._resolver.public_map_index(task), None if loop is None else loop[1])
+
+
+def _places(session: Session) -> _Places:
+    from airflow.models.taskinstance import TaskInstance
+
+    return _PlacesInRegions(session) if hasattr(TaskInstance, "region_id") else _Places()
+
+
+def _of(table: Any, task: TaskRow) -> tuple[Any, ...]:
+    """The condition that a row of another table belongs to a task instance."""
+    if hasattr(table, "task_instance_id"):  # 3.4
+        return (table.task_instance_id == task.id,)
+    return tuple(getattr(table, name) == getattr(task, name) for name in _KEY)
+
+
+def _same(table: Any, tasks: Any) -> Any:
+    """The condition that a row of another table and one of the task instances belong together."""
+    from sqlalchemy import and_
+
+    if hasattr(table, "task_instance_id"):  # 3.4
+        return table.task_instance_id == tasks.id
+    return and_(*(getattr(table, name) == getattr(tasks, name) for name in _KEY))
+
+
+_KEY = ("dag_id", "run_id", "task_id", "map_index")
