@@ -87,13 +87,13 @@ class AirflowTables:
         )
         return run_id
 
-    def add_run(self, dag_id: str) -> str:
+    def add_run(self, dag_id: str, run_id: str | None = None, *, at: datetime = NOW) -> str:
         """A run without tasks; its id."""
         from airflow.models.dagrun import DagRun
 
         self._runs += 1
-        run_id = f"run_{self._runs}"
-        run = {"id": self._runs, "dag_id": dag_id, "run_id": run_id, "run_after": NOW, "state": "success"}
+        run_id = run_id or f"run_{self._runs}"
+        run = {"id": self._runs, "dag_id": dag_id, "run_id": run_id, "run_after": at, "state": "success"}
         run |= {"run_type": "manual", "span_status": "ended", "clear_number": 0, "log_template_id": 1}
         self._insert(DagRun, run)
         return run_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import boto3
 import pytest
 from airflow.sdk import DAG
-from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
@@ -22,73 +21,67 @@ from airflow_provider_modelslab.plugins.gallery_recent import PAGE_SIZE, read_re
 from airflow_provider_modelslab.plugins.gallery_store import Store
 from airflow_provider_modelslab.plugins.task_results import read_task
 from airflow_provider_modelslab.storage.profile import S3Profile
-from tests.support.airflow_versions import DagSerialization
+from tests.support.airflow_tables import AirflowTables
 
 NEWEST = datetime(2026, 11, 1, tzinfo=UTC)
+Add = Callable[..., None]
+
 MANIFEST = {"schema_version": 1, "status": "landed", "job_id": "1", "uri": "s3://bucket/a.mp4", "seed": 3}
 
 
 @pytest.fixture
-def session() -> Iterator[Session]:
+def tables() -> Iterator[AirflowTables]:
+    found = AirflowTables()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def session(tables: AirflowTables) -> Iterator[Session]:
     """A database in memory with the tables that are read."""
-    from airflow.models import import_all_models
-    from airflow.models.base import Base
-
-    engine = create_engine("sqlite://")
-    import_all_models()
-    Base.metadata.create_all(engine)
-    with Session(engine) as opened:
+    with tables.session() as opened:
         yield opened
-    engine.dispose()
 
 
-def add(
-    session: Session,
-    number: int,
-    *,
-    dag_id: str = "films",
-    state: str = "success",
-    operator: str = "ModelsLabVideo2VideoOperator",
-    returned: Any = MANIFEST,
-    at: datetime | None = None,
-    rendered: bool = True,
-    version: uuid.UUID | None = None,
-) -> None:
-    """A run with one task; the higher the number, the older.
+@pytest.fixture
+def add(tables: AirflowTables) -> Add:
+    def add(
+        number: int,
+        *,
+        dag_id: str = "films",
+        state: str = "success",
+        operator: str = "ModelsLabVideo2VideoOperator",
+        returned: Any = MANIFEST,
+        at: datetime | None = None,
+        rendered: bool = True,
+        version: uuid.UUID | None = None,
+    ) -> None:
+        """A run with one task; the higher the number, the older.
 
-    :param rendered: Airflow still knows how the task's fields were rendered.
-    :param version: of the Dag.
-    """
-    from airflow.models.dagrun import DagRun
-    from airflow.models.renderedtifields import RenderedTaskInstanceFields
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.models.xcom import XComModel
+        :param rendered: Airflow still knows how the task's fields were rendered.
+        :param version: of the Dag.
+        """
+        run_id = tables.add_run(dag_id, f"run_{number}", at=at or NEWEST - timedelta(minutes=number))
+        tables.add_task_instance(
+            dag_id,
+            run_id,
+            "restyle",
+            operator=operator,
+            state=state,
+            version=version,
+            fields={"prompt": f"a boat {number}", "model_id": "demo"} if rendered else None,
+            xcoms={} if returned is None else {"return_value": returned},
+        )
 
-    run_id, moment = f"run_{number}", at or NEWEST - timedelta(minutes=number)
-    run = {"id": number + 1, "dag_id": dag_id, "run_id": run_id, "run_after": moment, "state": "success"}
-    key = {"dag_id": dag_id, "run_id": run_id, "task_id": "restyle", "map_index": -1}
-    own = {"id": uuid.uuid4(), "operator": operator, "state": state, "try_number": 1, "max_tries": 0, "pool": "default"}
-    own["dag_version_id"] = version
-    own["custom_operator_name"] = operator if operator.startswith("@") else None
-    rows: list[tuple[Any, dict[str, Any]]] = [
-        (DagRun, run | {"run_type": "manual", "span_status": "ended", "clear_number": 0, "log_template_id": 1}),
-        (TaskInstance, key | own | {"pool_slots": 1, "end_date": moment, "start_date": moment}),
-    ]
-    if rendered:
-        fields = {"prompt": f"a boat {number}", "model_id": "demo"}
-        rows.append((RenderedTaskInstanceFields, key | {"rendered_fields": fields}))
-    if returned is not None:
-        rows.append((XComModel, key | {"dag_run_id": number + 1, "key": "return_value", "value": returned}))
-    for model, values in rows:
-        session.execute(model.__table__.insert().values(**values))
+    return add
 
 
-def test_newest_first_and_only_what_landed_in_readable_dags(session: Session) -> None:
-    add(session, 5)
-    add(session, 1)
-    add(session, 2, state="failed", returned=None)
-    add(session, 3, dag_id="secret")
-    add(session, 4, operator="BashOperator", returned="text")
+def test_newest_first_and_only_what_landed_in_readable_dags(session: Session, add: Add) -> None:
+    add(5)
+    add(1)
+    add(2, state="failed", returned=None)
+    add(3, dag_id="secret")
+    add(4, operator="BashOperator", returned="text")
     page = read_recent(session, {"films"})
     assert [item["run_id"] for item in page["items"]] == ["run_1", "run_5"]
     assert page["next"] is None
@@ -96,10 +89,10 @@ def test_newest_first_and_only_what_landed_in_readable_dags(session: Session) ->
     assert (first["kind"], first["prompt"], first["model_id"], first["seed"]) == ("single", "a boat 1", "demo", 3)
 
 
-def test_pages_lose_and_repeat_nothing_where_runs_share_a_moment(session: Session) -> None:
+def test_pages_lose_and_repeat_nothing_where_runs_share_a_moment(session: Session, add: Add) -> None:
     count = 3 * PAGE_SIZE + 5
     for number in range(count):
-        add(session, number, at=NEWEST if number < 2 * PAGE_SIZE + 3 else None)
+        add(number, at=NEWEST if number < 2 * PAGE_SIZE + 3 else None)
     seen: list[str] = []
     after = None
     while True:
@@ -114,9 +107,9 @@ def test_pages_lose_and_repeat_nothing_where_runs_share_a_moment(session: Sessio
 
 @pytest.mark.parametrize("batch", ["", "_batch"])
 @pytest.mark.parametrize("where", ["", "local_"])
-def test_tasks_of_all_decorators_show(session: Session, where: str, batch: str) -> None:
-    add(session, 1, operator=f"@task.modelslab_{where}video2video{batch}")
-    add(session, 2, operator="@task.bash")
+def test_tasks_of_all_decorators_show(session: Session, add: Add, where: str, batch: str) -> None:
+    add(1, operator=f"@task.modelslab_{where}video2video{batch}")
+    add(2, operator="@task.bash")
     assert [item["run_id"] for item in read_recent(session, {"films"})["items"]] == ["run_1"]
 
 
@@ -131,9 +124,9 @@ def test_tasks_of_all_decorators_show(session: Session, where: str, batch: str) 
     ],
 )
 @pytest.mark.parametrize("rendered", [True, False])
-def test_one_odd_xcom_spoils_nothing(session: Session, odd: dict[str, Any], rendered: bool) -> None:
-    add(session, 1, returned=MANIFEST | odd, rendered=rendered)
-    add(session, 2)
+def test_one_odd_xcom_spoils_nothing(session: Session, add: Add, odd: dict[str, Any], rendered: bool) -> None:
+    add(1, returned=MANIFEST | odd, rendered=rendered)
+    add(2)
     first, second = read_recent(session, {"films"})["items"]
     json.dumps(first, allow_nan=False)
     assert (first["kind"], first["prompt"]) == ("single", "a boat 1" if rendered else None)
@@ -147,7 +140,7 @@ def test_one_odd_xcom_spoils_nothing(session: Session, odd: dict[str, Any], rend
 
 
 def test_what_a_custom_backend_has_lost_is_an_item_without_facts(
-    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    session: Session, add: Add, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from airflow.sdk.bases.xcom import BaseXCom
 
@@ -159,8 +152,8 @@ def test_what_a_custom_backend_has_lost_is_an_item_without_facts(
     monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", "tests.Elsewhere")
     monkeypatch.setattr("airflow.sdk.execution_time.xcom.resolve_xcom_backend", lambda: Elsewhere)
     (tmp_path / "here.json").write_text(json.dumps(MANIFEST))
-    add(session, 1, returned="gone.json")
-    add(session, 2, returned="here.json")
+    add(1, returned="gone.json")
+    add(2, returned="here.json")
     gone, here = read_recent(session, {"films"})["items"]
     assert (gone["kind"], gone["seed"], gone["prompt"]) == ("single", None, "a boat 1")
     assert here["seed"] == 3
@@ -173,8 +166,8 @@ def test_what_no_page_told_is_refused(session: Session) -> None:
             read_recent(session, {"films"}, after)
 
 
-def test_one_task_instance(session: Session) -> None:
-    add(session, 1)
+def test_one_task_instance(session: Session, add: Add) -> None:
+    add(1)
     found = read_task(session, "films", "run_1", "restyle")
     assert found is not None
     assert found.kind == "single"
@@ -184,11 +177,8 @@ def test_one_task_instance(session: Session) -> None:
 
 
 def test_where_a_task_writes_is_read_from_its_dag_when_airflow_has_forgotten_how_it_was_rendered(
-    session: Session,
+    session: Session, tables: AirflowTables, add: Add
 ) -> None:
-    from airflow.models.serialized_dag import SerializedDagModel
-
-    version = uuid.uuid4()
     with DAG("films", schedule=None) as dag:
         request: dict[str, Any] = {"model_id": "demo", "prompt": "a boat"}
         clip = "https://clips.example/a.mp4"
@@ -200,9 +190,7 @@ def test_where_a_task_writes_is_read_from_its_dag_when_airflow_has_forgotten_how
             destination=["s3://films/1/"]
         )
         ModelsLabVideo2VideoOperator(task_id="plain", init_video=clip, **request)
-    row = {"id": uuid.uuid4(), "dag_id": "films", "dag_version_id": version, "dag_hash": "1"}
-    row |= {"created_at": NEWEST, "last_updated": NEWEST, "data": DagSerialization.to_dict(dag)}
-    session.execute(SerializedDagModel.__table__.insert().values(**row))
+    version = tables.add_dag(dag)
     declared = {task: read_declared(session, version, task).text("destination") for task in (*dag.task_dict, "gone")}
     assert declared == {
         "restyle": "s3://films/{{ ds }}/",
@@ -214,8 +202,8 @@ def test_where_a_task_writes_is_read_from_its_dag_when_airflow_has_forgotten_how
     assert read_declared(session, uuid.uuid4(), "restyle").text("destination") == UNKNOWN
     assert read_declared(session, None, "restyle").text("destination") == UNKNOWN
 
-    add(session, 1, version=version)
-    add(session, 2, version=version, rendered=False)
+    add(1, version=version)
+    add(2, version=version, rendered=False)
     known, forgotten = (read_task(session, "films", f"run_{number}", "restyle") for number in (1, 2))
     assert known is not None
     assert forgotten is not None
