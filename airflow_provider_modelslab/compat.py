@@ -11,6 +11,7 @@ cleared or retried; the ids of Airflow's rows do not.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,7 @@ __all__ = [
     "create_session",
     "find_task",
     "find_waiting",
+    "has_one_connection",
     "in_transaction",
     "loop_index",
     "read_connection",
@@ -51,6 +53,15 @@ def loop_index(context: Mapping[str, Any]) -> int | None:
     """The iteration of the task loop that a task is in, from 0; ``None`` outside a loop, and below Airflow 3.4."""
     loop = context.get("loop")
     return None if loop is None else int(loop.index)
+
+
+def has_one_connection() -> bool:
+    """Whether this is Airflow 3.3's test on a worker, which is given one connection and has no way to ask for others.
+
+    It is like a task, for which Airflow's supervisor would look connections up, and there is no supervisor.
+    """
+    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    return os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "client" and not hasattr(runner, "SUPERVISOR_COMMS")
 
 
 # -- task instances ---------------------------------------------------------------------------------------------------

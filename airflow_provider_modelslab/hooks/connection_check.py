@@ -5,8 +5,6 @@ It costs nothing at the endpoint, writes nothing to S3, and is done within about
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -23,6 +21,7 @@ from airflow_provider_modelslab.api.errors import (
     TransportError,
 )
 from airflow_provider_modelslab.client.core import DEFAULT_BASE_URL, Timeouts
+from airflow_provider_modelslab.compat import has_one_connection
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
@@ -94,7 +93,7 @@ def _bucket(hook: ModelsLabHook) -> tuple[bool, str]:
     if profile.bucket is None:
         return True, "The connection names no S3 bucket, so each task has to name its destination."
     credentials, missing = _credentials(hook)
-    if missing and _sees_this_connection_alone():
+    if missing and has_one_connection():
         return True, (
             f"The bucket {profile.bucket} was not looked at: a test on a worker cannot read the AWS connection "
             f"{profile.aws_conn_id}. Test it at the API server, or with `airflow connections test`."
@@ -128,15 +127,6 @@ def _credentials(hook: ModelsLabHook) -> tuple[str, str]:
         advice = f"There is no AWS connection {aws_conn_id!r}: create it, or correct the field AWS connection."
         return "the credentials that boto found by itself", advice
     return f"the AWS connection {aws_conn_id}", ""
-
-
-def _sees_this_connection_alone() -> bool:
-    """Whether this is Airflow 3.3's test on a worker, which is given one connection and has no way to ask for others.
-
-    It is like a task, for which Airflow's supervisor would look connections up, and there is no supervisor.
-    """
-    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
-    return os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "client" and not hasattr(runner, "SUPERVISOR_COMMS")
 
 
 def _at_vendor(hook: ModelsLabHook) -> bool:

@@ -15,7 +15,7 @@ from airflow.sdk import DAG, AssetAll
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.local.catalog import Catalog
-from tests.support.airflow_versions import DagSerialization, examples_bag
+from tests.support.airflow_versions import AIRFLOW, DagSerialization, examples_bag
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"
 
@@ -32,7 +32,7 @@ def dags() -> dict[str, DAG]:
 
 
 def test_each_file_has_the_dag_of_its_name(dags: dict[str, DAG]) -> None:
-    files = {path.stem for path in EXAMPLES.glob("*.py")}
+    files = {path.stem for path in EXAMPLES.glob("*.py")} - ({"modelslab_loop"} if AIRFLOW < (3, 4) else set())
     assert all(any(dag_id.startswith(stem) for dag_id in dags) for stem in files)
     assert all(any(dag_id.startswith(stem) for stem in files) for dag_id in dags)
     for dag in dags.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,11 @@ class AirflowApi:
             raise PartFailedError("Airflow's API", problem, self._log)
         return answer.json() if answer.content else None
 
+    def get(self, path: str) -> requests.Response:
+        """The answer of a plugin's page or route to a user who is logged in; redirects are not followed."""
+        self.call("GET", "dags?limit=1")  # logs in
+        return self._session.get(f"{self.url}{path}", timeout=60, allow_redirects=False)
+
     # -- settings -------------------------------------------------------------------------------------------------
 
     def set_connection(self, conn_id: str, **fields: Any) -> None:
@@ -121,6 +126,11 @@ class AirflowApi:
     def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
         """Clear tasks of a run, whatever their states, and let the run go on."""
         body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": list(task_ids)}
+        self.call("POST", f"dags/{dag_id}/clearTaskInstances", body)
+
+    def clear_instances(self, dag_id: str, run_id: str, instance_ids: Sequence[str]) -> None:
+        """Clear task instances by their ids, which alone name an iteration of a loop (Airflow 3.4)."""
+        body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_instance_ids": list(instance_ids)}
         self.call("POST", f"dags/{dag_id}/clearTaskInstances", body)
 
     def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:

@@ -27,7 +27,13 @@ pytestmark = [
 ]
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "dags_examples"
-DAGS = ("modelslab_video2video.py", "modelslab_video2video_sensor.py", "modelslab_batch.py", "media")
+DAGS = (
+    "modelslab_video2video.py",
+    "modelslab_video2video_sensor.py",
+    "modelslab_batch.py",
+    "modelslab_loop.py",
+    "media",
+)
 BUCKET = "compat-tests"
 
 

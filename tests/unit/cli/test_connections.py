@@ -8,7 +8,6 @@ import pytest
 from airflow.models.connection import Connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
-from airflow_provider_modelslab.cli import connections
 from airflow_provider_modelslab.cli.connections import open_hook
 
 
@@ -31,7 +30,7 @@ def test_below_airflow_3_2_what_the_database_has_is_handed_over(monkeypatch: pyt
     for conn_id in stored:
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", "")
         monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id.upper()}")
-    monkeypatch.setattr(connections, "airflow_version", "3.1.8")
+    monkeypatch.setattr("airflow.__version__", "3.1.8")
     monkeypatch.setattr(Connection, "get_connection_from_secrets", lambda conn_id: stored[conn_id])
     hook = open_hook("modelslab_default")
     assert (hook.connection.password, hook.base_url) == ("a key/with:odd@signs", "http://127.0.0.1:1/api/v1")
@@ -50,7 +49,7 @@ def test_below_airflow_3_2_a_missing_connection_is_told_and_missing_aws_keys_are
     for conn_id in ("modelslab_default", "aws_default"):
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", "")
         monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id.upper()}")
-    monkeypatch.setattr(connections, "airflow_version", "3.1.0")
+    monkeypatch.setattr("airflow.__version__", "3.1.0")
     monkeypatch.setattr(Connection, "get_connection_from_secrets", get)
     with pytest.raises(AirflowNotFoundException):
         open_hook("nobody")

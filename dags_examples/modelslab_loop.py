@@ -1,0 +1,64 @@
+"""Make a video again, with another seed each time, until it passes a check: a task loop, for Airflow 3.4 and later.
+
+Each iteration pays for its own job, and its result has its own name in S3. Retries and clears of an iteration pay for
+nothing twice. The check here looks at the size of the file; a real one would ask a model, or a person.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Param, task, task_group
+
+from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
+
+CLIP = Path(__file__).parent / "media" / "clip.mp4"
+
+if hasattr(task_group(lambda: None), "loop"):  # Airflow 3.4
+    with DAG(
+        dag_id="modelslab_loop",
+        schedule=None,
+        tags=["modelslab", "example"],
+        doc_md=__doc__,
+        params={
+            "clip": Param(str(CLIP), type="string", description="http(s) link, s3:// object or local file"),
+            "prompt": Param("an oil painting, warm colours", type="string"),
+            "model_id": Param("dark-sushi-mix", type="string"),
+            "size": Param(512, type="integer", minimum=64, maximum=768),
+            "num_frames": Param(16, type="integer", minimum=1, maximum=25),
+            "num_inference_steps": Param(20, type="integer", minimum=1, maximum=50),
+            "min_bytes": Param(10_000, type="integer", minimum=0, description="a result of this size passes the check"),
+        },
+    ):
+        # [START howto_loop_modelslab_video2video]
+        @task_group
+        def regenerate() -> None:
+            """One try at the video."""
+            restyle = ModelsLabVideo2VideoOperator(
+                task_id="restyle",
+                init_video="{{ params.clip }}",
+                prompt="{{ params.prompt }}",
+                model_id="{{ params.model_id }}",
+                width="{{ params.size }}",
+                height="{{ params.size }}",
+                num_frames="{{ params.num_frames }}",
+                num_inference_steps="{{ params.num_inference_steps }}",
+                seed="{{ loop.index }}",
+                deferrable=True,
+                retries=2,
+            )
+
+            @task
+            def check(manifest: Any, params: dict[str, Any]) -> dict[str, Any]:
+                """What the next step needs to know of the result."""
+                return {"uri": manifest["uri"], "accepted": manifest["bytes"] >= params["min_bytes"]}
+
+            check(restyle.output)
+
+        def accepted(*, loop: Any) -> bool:
+            """Whether the loop ends."""
+            return bool(loop.result["accepted"])
+
+        regenerate.loop(max_iterations=3, until=accepted)
+        # [END howto_loop_modelslab_video2video]
