@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Tests side by side. More than four would be more real Airflows than most machines like.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 
-.PHONY: help demo test lint types imports unit radosgw celery chromium docs oldest dist wheel constraints clean install
+.PHONY: help demo test lint types imports unit radosgw celery chromium docs compat dist wheel constraints clean install
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -56,8 +56,8 @@ chromium: ## a browser for the tests of pages, which are skipped without one (in
 docs: $(STAMP) ## the documentation site, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -E -a -b html docs docs/_build/html
 
-oldest: ## the oldest supported Airflow, in .venv-3.1: modules, tests, and three Dags from end to end
-	PYTHON=$(PYTHON) tools/compat/run.sh 3.1 $(ARGS)
+compat: ## another Airflow, in .venv-<version>: modules, tests, and Dags from end to end; VERSION=3.1, 3.2, 3.3 or 3.4
+	PYTHON=$(PYTHON) tools/compat/run.sh $(or $(VERSION),3.1) $(ARGS)
 
 dist: $(STAMP) ## sdist and wheel, checked
 	$(BIN)/python -m tools.release.dist dist

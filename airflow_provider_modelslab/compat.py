@@ -29,6 +29,7 @@ __all__ = [
     "WaitingTask",
     "add_asset_event",
     "awaited_job",
+    "clear_drops_task_state",
     "commands_need_connections",
     "create_session",
     "find_task",
@@ -53,6 +54,14 @@ def loop_index(context: Mapping[str, Any]) -> int | None:
     """The iteration of the task loop that a task is in, from 0; ``None`` outside a loop, and below Airflow 3.4."""
     loop = context.get("loop")
     return None if loop is None else int(loop.index)
+
+
+def clear_drops_task_state() -> bool:
+    """Whether Airflow forgets what a task has put into its task state when the task is cleared: since 3.4."""
+    from airflow.sdk import __version__
+    from packaging.version import Version
+
+    return Version(__version__).release >= (1, 4)
 
 
 def has_one_connection() -> bool:

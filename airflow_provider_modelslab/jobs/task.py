@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk import Variable
 
-from airflow_provider_modelslab.compat import loop_index
+from airflow_provider_modelslab.compat import clear_drops_task_state, loop_index
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import LedgerRoot, result_folder, task_folder
 from airflow_provider_modelslab.ledger.model import LedgerPolicy, LedgerStore, TaskKey
@@ -92,6 +92,12 @@ def open_ledger(context: Context, hook: ModelsLabHook, destination: S3Uri | None
     root, folder = hook.s3_profile.ledger_root(destination), ledger_folder(context, hook, destination)
     if root is None or folder is None:
         if accessor is not None:
+            if clear_drops_task_state():
+                log.warning(
+                    "The ledger is in Airflow's task state alone, because there is no bucket. Retries are paid once, "
+                    "but Airflow drops that state when the task is cleared: a clear will submit, and pay, again. Give a "
+                    "destination, or a bucket in the connection's extra"
+                )
             return Ledger(TaskStateLedgerStore(accessor))
         log.warning(
             "No ledger: there is no bucket and, below Airflow 3.3, no task state. A retry of this task will submit, "

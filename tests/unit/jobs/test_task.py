@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from airflow_provider_modelslab.compat import clear_drops_task_state
 from airflow_provider_modelslab.jobs.task import (
     SUBMISSIONS_VARIABLE,
     TaskCaller,
@@ -25,6 +26,7 @@ from airflow_provider_modelslab.ledger.model import LedgerPolicy, SubmitNew, Tas
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.support.airflow_versions import AIRFLOW
 from tests.support.paid_jobs import WANTED
 from tests.support.task_state import TaskState
 from tests.support.tasks import RUN_ID, TaskInstance, context_of
@@ -159,3 +161,14 @@ def test_without_a_bucket_and_task_state_there_is_no_memory(caplog: pytest.LogCa
     submit_once(context)
     assert isinstance(open_ledger(context, hook_of(), None).find(WANTED, LedgerPolicy(), ATTEMPT), SubmitNew)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_a_ledger_that_a_clear_would_drop_is_warned_about(
+    drops: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("airflow_provider_modelslab.jobs.task.clear_drops_task_state", lambda: drops)
+    open_ledger(context_with(TaskState()), hook_of(), None)
+    assert [record.levelno for record in caplog.records] == ([logging.WARNING] if drops else [])
+    caplog.clear()
+    assert clear_drops_task_state() == (AIRFLOW >= (3, 4))
