@@ -95,8 +95,8 @@ def open_ledger(context: Context, hook: ModelsLabHook, destination: S3Uri | None
             if clear_drops_task_state():
                 log.warning(
                     "The ledger is in Airflow's task state alone, because there is no bucket. Retries are paid once, "
-                    "but Airflow drops that state when the task is cleared: a clear will submit, and pay, again. Give a "
-                    "destination, or a bucket in the connection's extra"
+                    "but Airflow drops that state when the task is cleared: a clear will submit, and pay, again. "
+                    "Give a destination, or a bucket in the connection's extra"
                 )
             return Ledger(TaskStateLedgerStore(accessor))
         log.warning(
