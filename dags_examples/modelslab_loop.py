@@ -32,7 +32,6 @@ if hasattr(task_group(lambda: None), "loop"):  # Airflow 3.4
         },
     ):
         # [START howto_loop_modelslab_video2video]
-        @task_group
         def regenerate() -> None:
             """One try at the video."""
             restyle = ModelsLabVideo2VideoOperator(
@@ -50,9 +49,9 @@ if hasattr(task_group(lambda: None), "loop"):  # Airflow 3.4
             )
 
             @task
-            def check(manifest: Any, params: dict[str, Any]) -> dict[str, Any]:
+            def check(manifest: Any, **context: Any) -> dict[str, Any]:
                 """What the next step needs to know of the result."""
-                return {"uri": manifest["uri"], "accepted": manifest["bytes"] >= params["min_bytes"]}
+                return {"uri": manifest["uri"], "accepted": manifest["bytes"] >= context["params"]["min_bytes"]}
 
             check(restyle.output)
 
@@ -60,5 +59,6 @@ if hasattr(task_group(lambda: None), "loop"):  # Airflow 3.4
             """Whether the loop ends."""
             return bool(loop.result["accepted"])
 
-        regenerate.loop(max_iterations=3, until=accepted)
+        tries: Any = task_group(regenerate)
+        tries.loop(max_iterations=3, until=accepted)
         # [END howto_loop_modelslab_video2video]
