@@ -139,7 +139,7 @@ def test_what_pays_or_lands_is_tried_again(dags: dict[str, DAG]) -> None:
     # A worker that is lost fails its task; the next try goes on with what is paid for.
     tasks = {(dag.dag_id, task.task_id): task for dag in dags.values() for task in dag.tasks}
     ours = {name: task for name, task in tasks.items() if "Video2Video" in task.operator_class.__name__}
-    assert len(ours) == 14
+    assert len(ours) == (15 if AIRFLOW >= (3, 4) else 14)
     assert {name: task.retries for name, task in ours.items() if task.retries != 2} == {}
 
 

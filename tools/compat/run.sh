@@ -54,5 +54,5 @@ case $version in
   *) tests+=(tests/unit/test_retry_policy.py) ;;  # Airflow has retry policies since 3.3
 esac
 # Warnings are errors on the pinned versions only: other versions of other people's packages have their own.
-MODELSLAB_TEST_COMPAT=1 "$venv/bin/python" -m pytest -q -o filterwarnings=default -p no:cacheprovider --timeout 180 \
+MODELSLAB_TEST_COMPAT=1 "$venv/bin/python" -m pytest -q -o filterwarnings=default -p no:cacheprovider --timeout 600 \
   "${tests[@]}" tests/system/compat "${@:2}"

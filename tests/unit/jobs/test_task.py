@@ -153,7 +153,7 @@ def test_without_a_bucket_the_ledger_is_in_the_task_state(caplog: pytest.LogCapt
     context = context_with(TaskState())
     submit_once(context)
     assert not isinstance(open_ledger(context, hook_of(), None).find(WANTED, LedgerPolicy(), ATTEMPT), SubmitNew)
-    assert caplog.records == []
+    assert not [record for record in caplog.records if record.levelno > (logging.WARNING if AIRFLOW >= (3, 4) else 0)]
 
 
 def test_without_a_bucket_and_task_state_there_is_no_memory(caplog: pytest.LogCaptureFixture) -> None:
