@@ -20,6 +20,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
+from airflow_provider_modelslab.api.brands import BRAND_BYTES, describe_non_video
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.redaction import strip_query
@@ -106,7 +107,7 @@ def _local_clip(init_video: str, limits: FetchLimits) -> Path:
             raise _problem(init_video, "is no file on this machine")
         _check_size(path.stat().st_size, init_video, limits)
         with path.open("rb") as file:
-            _check_head(file.read(_HEAD_BYTES), init_video)
+            _check_head(file.read(BRAND_BYTES), init_video)
     except OSError as error:
         raise _problem(init_video, f"cannot be read ({error.strerror})") from None
     return path
@@ -118,8 +119,10 @@ def _check_size(size: int, source: str, limits: FetchLimits) -> None:
 
 
 def _check_head(head: bytes, source: str) -> None:
+    if (instead := describe_non_video(head)) is not None:
+        raise _problem(source, f"must be an mp4 or a gif; the content is {instead}")
     if clip_kind(head) is None:
-        raise _problem(source, f"must be an mp4 or a gif; the content begins with {head!r}")
+        raise _problem(source, f"must be an mp4 or a gif; the content begins with {head[:_HEAD_BYTES]!r}")
 
 
 def _save(response: requests.Response, url: str, folder: Path, limits: FetchLimits, deadline: float) -> Path:
@@ -146,10 +149,10 @@ def _copy(response: requests.Response, file: IO[bytes], url: str, limits: FetchL
     known = False
     for chunk in _chunks(response, url):
         if not known:
-            head = (head + chunk)[:_HEAD_BYTES]
-            if len(head) == _HEAD_BYTES:
+            head = (head + chunk)[:BRAND_BYTES]
+            known = len(head) == BRAND_BYTES
+            if len(head) >= _HEAD_BYTES:
                 _check_head(head, url)
-                known = True
         file.write(chunk)
         written += len(chunk)
         _check_size(written, url, limits)

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Generator
 from typing import Literal, NamedTuple
 
+from airflow_provider_modelslab.api.brands import BRAND_BYTES, describe_non_video
+
 __all__ = ["CONTENT_TYPES", "ContainerError", "ContainerKind", "ContainerVerifier", "describe_start", "sniff"]
 
 ContainerKind = Literal["mp4", "gif"]
@@ -40,7 +42,7 @@ class ContainerError(ValueError):
 
 
 def sniff(start: bytes) -> ContainerKind | None:
-    """The kind that the first 8 bytes announce, or ``None``."""
+    """The container that the first 8 bytes announce, or ``None``; what an mp4 holds is told by its brands."""
     if start[4:8] == b"ftyp":
         return "mp4"
     return "gif" if start[:6] in {b"GIF87a", b"GIF89a"} else None
@@ -50,6 +52,8 @@ def describe_start(start: bytes) -> str:
     """What the first bytes look like, in words; nothing of the content is repeated."""
     if not start:
         return "nothing (0 bytes)"
+    if (instead := describe_non_video(start)) is not None:
+        return instead
     lowered = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for magic, name in _STARTS:
         if lowered.startswith(magic):
@@ -151,12 +155,17 @@ def _walk_mp4(header: bytes) -> _Walk:
         whole = {b"moov", b"mdat"} <= seen
         rest: int | None = size - 8
         if size == 1:
-            (large,) = struct.unpack(">Q", (yield _Step(8, f"the size of {name}", keep=True)))
-            rest = large - 16
+            header += yield _Step(8, f"the size of {name}", keep=True)
+            rest = struct.unpack(">Q", header[8:])[0] - 16
         elif size == 0:
             rest = None
         if rest is not None and rest < 0:
             raise ContainerError(f"the mp4 is damaged: {name} has an impossible size")
+        if box == b"ftyp" and rest is not None:
+            brands = yield _Step(min(rest, BRAND_BYTES), name, keep=True)
+            if (instead := describe_non_video(header + brands)) is not None:
+                raise ContainerError(f"the stream is no video but {instead}")
+            rest -= len(brands)
         yield _Step(rest, name, may_end=rest is None and whole)
         missing = " and ".join(sorted(repr(b.decode()) for b in {b"moov", b"mdat"} - seen))
         where = "a box header" if whole else f"the row of boxes (no {missing} yet)"

@@ -1,6 +1,6 @@
 """The request's ``init_video`` as a link that the endpoint can read: a link, an S3 object or a local file.
 
-Each is looked at before anything is paid for: is it there, and does it begin like an mp4 or GIF?
+Each is looked at before anything is paid for: is it there, and does it begin like a video (mp4) or GIF?
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import requests
 
+from airflow_provider_modelslab.api.brands import BRAND_BYTES, describe_non_video
 from airflow_provider_modelslab.api.errors import (
     RequestValidationError,
     StorageConfigurationError,
@@ -25,7 +26,6 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.storage.containers import (
     CONTENT_TYPES,
-    SNIFF_BYTES,
     ContainerKind,
     describe_start,
     sniff,
@@ -50,8 +50,7 @@ __all__ = ["MAX_PRESIGN_SECONDS", "PreparedInput", "S3Factory", "identify_input"
 MAX_PRESIGN_SECONDS = 7 * 24 * 3600
 """SigV4's limit for presigned links."""
 
-_START_BYTES = 64
-_START_RANGE = f"bytes=0-{_START_BYTES - 1}"
+_START_RANGE = f"bytes=0-{BRAND_BYTES - 1}"
 _LINK_TIMEOUT = (10.0, 30.0)
 _LINK_TRIES = 3
 
@@ -184,7 +183,7 @@ def _link_kind(url: str, session: requests.Session | None) -> ContainerKind:
         for tries in range(1, _LINK_TRIES + 1):
             try:
                 with open_link(own_session, url, timeout=_LINK_TIMEOUT, byte_range=_START_RANGE) as response:
-                    start = read_start(response, _START_BYTES)
+                    start = read_start(response, BRAND_BYTES)
                 break
             except LinkFailure as failure:
                 last = failure
@@ -224,7 +223,7 @@ def _file_kind(path: Path) -> ContainerKind:
         raise invalid_input(f"{path} is not a file")
     try:
         with path.open("rb") as file:
-            start = file.read(_START_BYTES)
+            start = file.read(BRAND_BYTES)
     except OSError as error:
         raise invalid_input(f"{path} cannot be read ({error.strerror})") from error
     return _kind_of(start, str(path))
@@ -285,7 +284,7 @@ def _s3_uri(text: str) -> S3Uri:
 
 
 def _kind_of(start: bytes, name: str) -> ContainerKind:
-    kind = sniff(start[:SNIFF_BYTES])
-    if kind is None:
+    kind = sniff(start)
+    if kind is None or describe_non_video(start) is not None:
         raise invalid_input(f"{name} is no mp4 or gif: it is {describe_start(start)}")
     return kind

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from PIL import Image
 
-__all__ = ["framed_mp4", "mp4_box", "small_gif", "small_mp4"]
+__all__ = ["branded", "framed_mp4", "mp4_box", "small_gif", "small_mp4"]
 
 
 def _pictures(count: int, size: int) -> list[Image.Image]:
@@ -64,3 +64,9 @@ def framed_mp4(size: int, *, large: bool = False) -> bytes:
     payload = size - len(head) - (16 if large else 8)
     words = np.arange(payload // 4 + 1, dtype="<u4").tobytes()[:payload]
     return head + mp4_box(b"mdat", words, large=large)
+
+
+def branded(major: bytes, *compatible: bytes, large: bool = False) -> bytes:
+    """A whole mp4 by its boxes, with these brands in its ``ftyp``."""
+    ftyp = mp4_box(b"ftyp", major + b"\0\0\0\0" + b"".join(compatible), large=large)
+    return ftyp + mp4_box(b"moov") + mp4_box(b"mdat", b"media")
