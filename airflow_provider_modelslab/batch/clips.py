@@ -22,7 +22,8 @@ class Clip:
 
     :param source: the request's ``init_video``: ``s3://bucket/key``, an http(s) link or a local file. A link may be
         signed, so it is not shown in the repr and must not be logged.
-    :param path: its folder (below the input prefix, where there is one), without slashes at the ends.
+    :param path: its folder (below the input prefix, where there is one), without the slash that ends it; ``None`` where
+        it lies in no folder.
     :param etag: of an object that was listed, without quotes; ``None`` where nobody has looked yet.
     :param bytes: its size, where it is known.
     :param overrides: attributes of the endpoint for this clip alone.
@@ -31,7 +32,7 @@ class Clip:
     """
 
     source: str
-    path: str = ""
+    path: str | None = None
     etag: str | None = None
     bytes: int | None = None
     overrides: Mapping[str, Any] = field(default_factory=lambda: NO_OVERRIDES)

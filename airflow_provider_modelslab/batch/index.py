@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_modelslab.api.errors import STORAGE_ERRORS
 from airflow_provider_modelslab.batch.index_entry import IndexEntry, newest, pack, unpack
 from airflow_provider_modelslab.batch.plan import ClipPlan
-from airflow_provider_modelslab.batch.sources import folder_of
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS
 from airflow_provider_modelslab.storage.s3_objects import Listed, list_pages, listing_budget, put_object, read_object
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -64,7 +63,7 @@ class LandedIndex:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._s3 = s3
-        self._output = folder_of(output)
+        self._output = output.folder()
         self._place = root.child("index").child(hashlib.sha256(str(self._output).encode()).hexdigest()[:16])
         self._every = every
         self._seconds = seconds

@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.batch.clips import NO_OVERRIDES, Clip
-from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.storage.uri import S3Uri, location_problem
 
-__all__ = ["DESTINATION", "SOURCE_FIELDS", "clip_from", "path_of"]
+__all__ = ["DESTINATION", "SOURCE_FIELDS", "clip_from", "folder_in", "path_of"]
 
 SOURCE_FIELDS = ("init_video", "uri", "source")
 """The names under which a mapping or a line may give its clip."""
@@ -68,14 +67,20 @@ def clip_from(item: object, number: int, tell: Tell, ignored: Counter[str]) -> C
     return _clip(source, number, tell, field=name, overrides=overrides or NO_OVERRIDES, destination=destination)
 
 
-def path_of(source: str) -> str:
-    """The folder of an object's key or of a link's path, without slashes at the ends; empty for a local file."""
+def path_of(source: str) -> str | None:
+    """The folder of an object's key or of a link's path; ``None`` where there is none, and for a local file."""
     scheme, separator, rest = source.partition("://")
     if not separator or scheme.lower() == "file":
-        return ""
+        return None
     if scheme.lower() == "s3":
-        return rest.partition("/")[2].rpartition("/")[0].strip("/")
-    return unquote(urlsplit(source).path).rpartition("/")[0].strip("/")
+        return folder_in(rest.partition("/")[2])
+    return folder_in(unquote(urlsplit(source).path).removeprefix("/"))
+
+
+def folder_in(key: str) -> str | None:
+    """What stands before the last slash, as it is: empty for ``/clip.mp4``; ``None`` for a key without a slash."""
+    folder, slash, _ = key.rpartition("/")
+    return folder if slash else None
 
 
 def _from_manifest(item: Mapping[str, Any], number: int, tell: Tell, ignored: Counter[str]) -> Clip | None:
@@ -106,10 +111,13 @@ def _clip(
     if source.lower() in _BLANK:
         tell(field, f"is empty; got {source!r}")
         return None
-    scheme = source.partition("://")[0].lower() if "://" in source else "file"
-    if scheme not in {"s3", "http", "https", "file"}:
-        tell(field, f"{scheme[:20]}:// is not supported; give s3://bucket/key, an http(s) link or a path to a file")
+    problem = location_problem(
+        source, allowed="s3://bucket/key, an http(s) link or a path to a file", schemes=("http", "https", "file")
+    )
+    if problem is not None:
+        tell(field, problem)
         return None
+    scheme = source.partition("://")[0].lower() if "://" in source else "file"
     try:
         if scheme == "s3":
             uri = S3Uri.parse(source)
@@ -120,9 +128,6 @@ def _clip(
         elif scheme != "file" and not urlsplit(source).hostname:
             tell(field, f"{strip_query(source)[:200]!r} names no host")
             return None
-    except StorageConfigurationError as error:
-        tell(field, error.message)
-        return None
     except ValueError:
         tell(field, "is no URL that can be read")
         return None

@@ -18,7 +18,6 @@ _PER_CLIP = {"stem", "name", "hash", "index", "seed", "path"}
 _ENDINGS = (".{ext}", ".mp4", ".gif")
 _PADDING = re.compile(r"0?\d{1,2}d?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SLASHES = re.compile(r"/{2,}")
 _MAX_KEY_BYTES = 1024 - len(".json")  # of the sidecar
 
 
@@ -32,7 +31,7 @@ class Names:
     :param hash: 12 hexadecimal digits of the clip's name and of the request.
     :param index: the clip's place in the batch, from 0.
     :param model_id: of the request.
-    :param path: the clip's folder.
+    :param path: the clip's folder; ``None`` where it lies in none.
     :param seed: of the request; ``None`` when the endpoint draws one.
     """
 
@@ -42,7 +41,7 @@ class Names:
     hash: str
     index: int
     model_id: str
-    path: str
+    path: str | None
     seed: int | None
 
 
@@ -52,8 +51,8 @@ class KeyTemplate:
     ``{stem}`` and ``{name}`` are the clip's file name without and with its suffix; ``{path}`` its folder, below the
     input prefix where there is one; ``{ext}`` follows ``output_type``; ``{seed}`` and ``{model_id}`` are the request's;
     ``{hash}`` is 12 hexadecimal digits of the clip's name and of the request; ``{index}`` (``{index:05d}``) the place
-    in the batch, which moves when clips are added before it. A doubled brace is a brace. An empty ``{path}`` leaves no
-    slash behind.
+    in the batch, which moves when clips are added before it. A doubled brace is a brace. ``{path}/`` stands for nothing
+    where a clip lies in no folder. All other slashes stay as they are, also two in a row.
 
     :raises ValueError: for a field that does not exist, a key that would leave the output prefix, one that is the same
         for all clips, is empty, too long, or has no suffix for a video.
@@ -62,7 +61,7 @@ class KeyTemplate:
     def __init__(self, text: str = DEFAULT_TEMPLATE) -> None:
         self.text = text.strip()
         self.fields = frozenset(self._checked_fields())
-        literal = _SLASHES.sub("/", Formatter().vformat(self.text, (), _Blank())).strip("/")
+        literal = Formatter().vformat(self.text, (), _Blank())
         if not self.text or self.text.endswith("/"):
             raise self._wrong("names no object; end it with a name, like {stem}.{ext}")
         if ".." in self.text.split("/") or self.text.startswith("/") or "://" in self.text:
@@ -87,7 +86,9 @@ class KeyTemplate:
         values = {field: getattr(names, field) for field in FIELDS}
         for field in ("stem", "name", "model_id"):
             values[field] = _CONTROL.sub("_", values[field].replace("/", "_"))
-        key = _SLASHES.sub("/", self.text.format_map(values)).lstrip("/")
+        values["path"] = names.path or ""
+        text = self.text.replace("{path}/", "") if names.path is None else self.text
+        key = text.format_map(values)
         parts = key.split("/")
         if ".." in parts or "." in parts:
             raise ValueError(

@@ -6,9 +6,8 @@ from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.batch.clips import Clip, Clips
 from airflow_provider_modelslab.batch.naming import KeyTemplate, Names
 from airflow_provider_modelslab.batch.problems import Problems
-from airflow_provider_modelslab.batch.sources import folder_of
 from airflow_provider_modelslab.storage.sidecar import sidecar_uri
-from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.storage.uri import S3Uri, destination_problem
 
 __all__ = ["Places"]
 
@@ -22,7 +21,7 @@ class Places:
     """
 
     def __init__(self, clips: Clips, output: S3Uri, problems: Problems) -> None:
-        self._output = folder_of(output)
+        self._output = output.folder()
         self._problems = problems
         self._taken: dict[str, str] = {}
         head = f"s3://{output.bucket}/"
@@ -76,12 +75,14 @@ class Places:
 
     def _given(self, text: str, ext: str) -> S3Uri:
         """A destination that was said for one clip."""
+        if (problem := destination_problem(text)) is not None:
+            raise ValueError(problem)
         uri = S3Uri.parse(text) if "://" in text else self._output.child(text)
         if uri.bucket != self._output.bucket or not uri.key.startswith(self._output.key):
             raise ValueError(f"{uri} lies outside of the output prefix {self._output}")
         name = uri.key.rpartition("/")[2]
-        if not name or {"..", "."} & set(uri.key.split("/")):
-            raise ValueError(f"{uri} must name an object, without '..' on the way")
+        if not name:
+            raise ValueError(f"{uri} must name an object")
         if name.rpartition(".")[2] != ext or not name.rpartition(".")[0]:
             raise ValueError(f"{uri} must end with .{ext}, as output_type says")
         return uri

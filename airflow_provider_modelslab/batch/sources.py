@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.redaction import hide_queries
 from airflow_provider_modelslab.batch.clips import Clip, Clips
-from airflow_provider_modelslab.batch.items import clip_from
+from airflow_provider_modelslab.batch.items import clip_from, folder_in
 from airflow_provider_modelslab.batch.manifest_file import is_manifest, read_manifest
 from airflow_provider_modelslab.batch.patterns import is_ours, is_staged, key_filter
 from airflow_provider_modelslab.batch.problems import Problems
 from airflow_provider_modelslab.storage.inputs import S3Factory
 from airflow_provider_modelslab.storage.s3_objects import list_pages
-from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.storage.uri import SOURCES, S3Uri, source_problem
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["clips_below", "clips_from", "find_clips", "folder_of"]
+__all__ = ["clips_below", "clips_from", "find_clips"]
 
 _STAGED = "named inputs/<sha256> like staged local files (name that folder itself to take them)"
 
@@ -51,6 +51,8 @@ def find_clips(
         return read_manifest(manifest, s3_factory)
     if not isinstance(source, str):
         return clips_from(source)
+    if (problem := source_problem(source)) is not None:
+        raise RequestValidationError.of("source", problem)
     text = source.strip()
     if is_manifest(text):
         return read_manifest(text, s3_factory)
@@ -79,14 +81,15 @@ def clips_below(
     (below ``_modelslab``, sidecars) are passed over and counted. So are objects named ``inputs/<64 hex digits>.mp4``
     as staged local files are, unless the prefix names that folder itself.
 
-    :param prefix: taken as a folder: ``s3://in/day`` means ``s3://in/day/``, never ``s3://in/day-2/``.
+    :param prefix: taken as a folder: ``s3://in/day`` means ``s3://in/day/``, never ``s3://in/day-2/``. All other
+        slashes are part of the keys: ``s3://in//day/`` is another folder.
     :param pattern: globs on the key below the prefix (see :func:`key_filter`); all video suffixes by default.
     :param recursive: off, only what lies in the prefix itself.
     :param exclude: the output prefix; what lies below it is a result, and no clip.
     :raises ValueError: for a pattern that can match nothing.
     :raises StorageConfigurationError: when S3 refuses, or there is no such bucket.
     """
-    place = folder_of(prefix)
+    place = prefix.folder()
     wanted = key_filter(pattern)
     results = _excluded(place, exclude)
     ignored: Counter[str] = Counter()
@@ -102,7 +105,7 @@ def clips_below(
             elif not wanted(below):
                 ignored["not matching"] += 1
             else:
-                clips.append(Clip(head + key, below.rpartition("/")[0].strip("/"), etag, size))
+                clips.append(Clip(head + key, folder_in(below), etag, size))
     return Clips(tuple(clips), str(place), prefix=place, ignored=dict(ignored))
 
 
@@ -130,12 +133,6 @@ def clips_from(items: Any) -> Clips:
     return Clips(tuple(clips), "", "item", ignored=dict(ignored))
 
 
-def folder_of(place: S3Uri) -> S3Uri:
-    """The place as a folder: its key ends with a slash, unless it is the whole bucket."""
-    key = place.key.lstrip("/")
-    return S3Uri(place.bucket, f"{key.rstrip('/')}/" if key.strip("/") else "")
-
-
 def _not_a_clip(key: str, below: str, size: int) -> str | None:
     if key.endswith("/"):
         return "folders"
@@ -152,13 +149,9 @@ def _excluded(place: S3Uri, exclude: S3Uri | None) -> str | None:
     """The keys to leave out; an output prefix around the input would leave out everything, and is judged later."""
     if exclude is None or exclude.bucket != place.bucket:
         return None
-    key = folder_of(exclude).key
+    key = exclude.folder().key
     return key if key.startswith(place.key) and key != place.key else None
 
 
 def _no_source(source: object) -> RequestValidationError:
-    return RequestValidationError.of(
-        "source",
-        "needs s3://bucket/prefix/, a manifest file (.jsonl, .csv), a list of clips or the summary of a batch; got "
-        f"{hide_queries(repr(source))[:80]}",
-    )
+    return RequestValidationError.of("source", f"needs {SOURCES}; got {hide_queries(repr(source))[:80]}")

@@ -26,10 +26,10 @@ def destination_of(hook: ModelsLabHook, to: str | None, name: str, suffix: str) 
 
     :param to: as it was typed.
     :param name: a link, object or file after which a result below a prefix is named, or a plain name.
-    :raises StorageConfigurationError: when no bucket is named anywhere.
+    :raises StorageConfigurationError: when no bucket is named anywhere, or ``to`` is no place for a result.
     """
     stem = PurePosixPath(urlsplit(name).path if "://" in name else name).stem or "result"
-    target = resolve_destination(to, hook.s3_profile, f"{stem}.{suffix}")
+    target = resolve_destination(to, hook.s3_profile, f"{stem}.{suffix}", field="--to")
     if target is None:
         raise StorageConfigurationError(
             f"--to: say where the result lands, s3://bucket/out.{suffix}; the connection {hook.modelslab_conn_id!r} "

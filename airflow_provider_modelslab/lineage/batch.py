@@ -125,9 +125,7 @@ class BatchReport(Report):
         ]
 
     def _prefix(self) -> str:
-        from airflow_provider_modelslab.batch.sources import folder_of
-
-        return str(folder_of(self._the_desk.plan.output)) if self._the_desk else ""
+        return str(self._the_desk.plan.output.folder()) if self._the_desk else ""
 
     def _counts(self) -> dict[str, int]:
         return self._the_desk.outcomes.counts() if self._the_desk else {}

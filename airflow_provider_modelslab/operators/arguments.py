@@ -16,7 +16,7 @@ from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoReques
 from airflow_provider_modelslab.compat import loop_index
 from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.operators.rendered import texts_again
-from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.storage.uri import S3Uri, destination_problem
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -245,37 +245,40 @@ def _key_part(given: str) -> str:
     return f"{part}-{hashlib.sha256(given.encode()).hexdigest()[:8]}"
 
 
-def check_destination(destination: str | None) -> None:
-    """Refuse while the Dag is parsed what cannot be a destination with any connection.
+def check_destination(destination: str | None, *, field: str = "destination") -> None:
+    """Refuse what cannot be a destination with any connection.
 
-    :raises StorageConfigurationError: for an empty one, another scheme than ``s3://``, or a URI without a legal bucket.
+    :param destination: after templating, or where it is a literal.
+    :param field: what the destination is called where it was given.
+    :raises StorageConfigurationError: for an empty one, another scheme than ``s3://``, a URI without a legal bucket,
+        and keys that many tools read as another place.
     """
-    if destination is None or not is_literal(destination):
-        return
-    if not destination.strip():
-        raise StorageConfigurationError("destination: is empty; give s3://bucket/prefix/ or leave the argument out")
-    if "://" in destination:
-        S3Uri.parse(destination)
+    if destination is not None and (problem := destination_problem(destination)) is not None:
+        raise StorageConfigurationError(f"{field}: {problem}")
 
 
-def resolve_destination(destination: str | None, profile: S3Profile, name: str) -> S3Uri | None:
+def resolve_destination(
+    destination: str | None, profile: S3Profile, name: str, *, field: str = "destination"
+) -> S3Uri | None:
     """Where a result lands; ``None`` when neither the task nor the connection names a bucket.
 
     :param destination: ``s3://bucket/key.mp4`` is taken as it is; a bucket alone, and a text that ends in ``/``, is a
         prefix and gets ``name``; without ``s3://`` it is a key below the connection's bucket and prefix.
     :param name: the object's name below a prefix, with its suffix.
-    :raises StorageConfigurationError: when a destination is given and there is no bucket for it.
+    :param field: what the destination is called where it was given.
+    :raises StorageConfigurationError: when a destination is given and there is no bucket for it, and for what
+        :func:`check_destination` refuses.
     """
     if destination is None:
         return profile.uri(name) if profile.bucket else None
-    check_destination(destination)
+    check_destination(destination, field=field)
     destination = destination.strip()
     if "://" in destination:
         uri = S3Uri.parse(destination)
         return uri if uri.key and not uri.key.endswith("/") else uri.child(name)
     if not profile.bucket:
         raise StorageConfigurationError(
-            f"destination: {destination!r} names no bucket, and the connection has none either; "
+            f"{field}: {destination!r} names no bucket, and the connection has none either; "
             "give s3://bucket/..., or set bucket in the connection's extra"
         )
     return profile.uri(f"{destination}{name}" if destination.endswith("/") else destination)
@@ -285,8 +288,9 @@ def resolve_output(destination: str | None, profile: S3Profile) -> S3Uri | None:
     """The prefix that all results of a batch lie below; ``None`` when neither task nor connection names a bucket.
 
     :param destination: ``s3://bucket/prefix/``; without ``s3://`` it is below the connection's bucket and prefix.
-    :raises StorageConfigurationError: for a URI of another scheme or without a legal bucket.
+    :raises StorageConfigurationError: for what :func:`check_destination` refuses.
     """
+    check_destination(destination)
     destination = (destination or "").strip()
     if "://" in destination:
         return S3Uri.parse(destination)

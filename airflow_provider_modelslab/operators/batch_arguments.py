@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
 from airflow_provider_modelslab.batch import DEFAULT_TEMPLATE
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.lineage.batch import BatchReport
@@ -13,7 +13,7 @@ from airflow_provider_modelslab.links.media import tell_links
 from airflow_provider_modelslab.operators.arguments import RequestArguments, is_literal, resolve_output, result_name
 from airflow_provider_modelslab.operators.destination_arguments import DestinationArguments
 from airflow_provider_modelslab.operators.rendered import texts_again
-from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.storage.uri import S3Uri, source_problem
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -63,6 +63,8 @@ class BatchArguments(DestinationArguments, BatchReport, RequestArguments):
         self.key_template = key_template
         self.max_failed = max_failed
         self.asset_per_clip = asset_per_clip
+        if isinstance(source, str) and is_literal(source) and (problem := source_problem(source)) is not None:
+            raise RequestValidationError.of("source", problem)
         if key_template != DEFAULT_TEMPLATE and is_literal(key_template):
             from airflow_provider_modelslab.batch.naming import KeyTemplate
 

@@ -20,6 +20,7 @@ from airflow_provider_modelslab.links.media import (
 )
 from airflow_provider_modelslab.operators.arguments import (
     check_destination,
+    is_literal,
     link_suffix,
     resolve_destination,
     result_name,
@@ -64,7 +65,8 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
         self.job = job
         self.destination = destination
         self.modelslab_conn_id = modelslab_conn_id
-        check_destination(destination)
+        if is_literal(destination):
+            check_destination(destination)
 
     @reported
     def execute(self, context: Context) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from airflow_provider_modelslab.storage.s3_errors import (
     storage_error,
 )
 from airflow_provider_modelslab.storage.upload import MIB, ObjectUpload
-from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.storage.uri import S3Uri, location_problem
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -56,6 +56,7 @@ _LINK_TRIES = 3
 
 S3Factory = Callable[[], "S3Client"]
 
+_DOTS = re.compile(r"(?<=/)\.\.?(?=/)")
 _SIGNATURE = re.compile(
     r"(X-(Amz|Goog|Oss|Tos|Cos)-.*|q-(sign-.*|ak|key-time|header-list|url-param-list|signature)|Signature|sig|hmac|jwt"
     r"|Authorization|(access_|auth_|security-|__)?token|hdne[as]|hdnts|(AWS|OSS)?AccessKeyId|GoogleAccessId|Key-Pair-Id)",
@@ -112,6 +113,11 @@ def prepare_input(
     :raises TransportError: when S3 or the link's host has trouble with this clip that may pass.
     """
     given = init_video.strip()
+    problem = location_problem(
+        given, allowed="an http(s) link, s3://bucket/key or a path to a file", schemes=("http", "https", "file")
+    )
+    if problem is not None:
+        raise invalid_input(problem)
     scheme = given.partition("://")[0].lower() if "://" in given else ""
     if scheme in {"http", "https"}:
         return PreparedInput(given, strip_query(given), _link_kind(given, session) if check_links else None)
@@ -121,8 +127,6 @@ def prepare_input(
         s3 = s3_factory()
         kind = _object_kind(s3, uri)
         return PreparedInput(_presigned(s3, uri, expires_in), str(uri), kind)
-    if scheme not in {"", "file"}:
-        raise invalid_input(f"{scheme}:// is not supported; give an http(s) link, s3://bucket/key or a path to a file")
     path = Path(unquote(urlsplit(given).path)) if scheme == "file" else Path(given)
     kind = _file_kind(path)
     if staging is None:
@@ -270,7 +274,10 @@ def _presigned(s3: S3Client, uri: S3Uri, expires_in: int) -> str:
                 f"to {uri} would die while the job may still be waiting. Use long-lived keys, a role with longer "
                 "sessions, or a shorter time limit of the job"
             )
-    return s3.generate_presigned_url("get_object", Params={"Bucket": uri.bucket, "Key": uri.key}, ExpiresIn=expires_in)
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": uri.bucket, "Key": uri.key}, ExpiresIn=expires_in)
+    # HTTP clients leave folders named "." and ".." out of a link. Written like this most do not, and S3 reads the same.
+    path, _, query = url.partition("?")
+    return f"{_DOTS.sub(lambda found: found[0].replace('.', '%2E'), path)}?{query}"
 
 
 def _s3_uri(text: str) -> S3Uri:

@@ -1,18 +1,26 @@
-"""Where something lies in S3: ``s3://bucket/key`` as a value."""
+"""Where something lies in S3: ``s3://bucket/key`` as a value, and what is wrong with a text that should name one."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+from airflow_provider_modelslab.api.endpoint_request import is_blank
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 
-__all__ = ["S3Uri", "check_bucket_name"]
+__all__ = ["SOURCES", "S3Uri", "check_bucket_name", "destination_problem", "location_problem", "source_problem"]
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html; compatible stores follow it.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
 _MAX_KEY_BYTES = 1024
+
+# A scheme with too few slashes counts too: nobody names a key s3:/bucket/clip.mp4.
+_SCHEME = re.compile(
+    r"([a-z][a-z0-9+.-]*)(:[/\\]+)|(s3[an]?|gs|gcs|abfss?|wasbs?|az|file|https?|ftp)(:)", re.IGNORECASE
+)
+_USER = re.compile(r"(?<=:)(/*)[^/@]*@")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def check_bucket_name(bucket: str) -> str:
@@ -66,9 +74,84 @@ class S3Uri:
         return cls(bucket, key)
 
     def child(self, name: str) -> S3Uri:
-        """The object ``name`` under this place; a missing slash in between is put in."""
-        head = f"{self.key}/" if self.key and not self.key.endswith("/") else self.key
-        return S3Uri(self.bucket, head + name.lstrip("/"))
+        """The object ``name`` under this place, as a folder; the name is taken as it is, slashes included."""
+        return S3Uri(self.bucket, self.folder().key + name)
+
+    def folder(self) -> S3Uri:
+        """The place as a folder: its key ends with a slash, unless it is the whole bucket.
+
+        All other slashes are part of the key: ``s3://bucket//day`` is another folder than ``s3://bucket/day``.
+        """
+        return self if not self.key or self.key.endswith("/") else S3Uri(self.bucket, f"{self.key}/")
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
+
+
+def location_problem(text: str, *, allowed: str, schemes: tuple[str, ...] = ()) -> str | None:
+    """Why a text that looks like a URI cannot be used; ``None`` where it can, or is none.
+
+    :param allowed: what can be given instead, as the end of a sentence.
+    :param schemes: other ones than ``s3`` that can be used.
+    :return: the end of a sentence that begins with the field's name. The query and the user of a link are left out.
+    """
+    given = text.strip()
+    found = _SCHEME.match(given)
+    if found is None:
+        return None
+    scheme, separator = (part for part in found.groups() if part)
+    if separator.startswith("://"):
+        if scheme.lower() in schemes:
+            return None
+        if scheme.lower() == "s3":
+            try:
+                S3Uri.parse(given)
+            except StorageConfigurationError as error:
+                return error.message
+            return None
+    shown = _USER.sub(r"\1", re.split("[?#]", given, maxsplit=1)[0], count=1)[:200]
+    return f"{found[0]} is not supported; give {allowed}; got {shown!r}"
+
+
+SOURCES = "s3://bucket/prefix/, a manifest file (.jsonl, .csv), a list of clips or the summary of a batch"
+"""What the clips of a batch can come from, as the end of a sentence."""
+
+
+def source_problem(given: str) -> str | None:
+    """Why a text cannot be the source of a batch, as far as the text itself tells; ``None`` where it can.
+
+    :return: the end of a sentence that begins with the field's name.
+    """
+    if is_blank(given):
+        return f"needs {SOURCES}; got {given!r}"
+    return location_problem(given, allowed=SOURCES, schemes=("file",))
+
+
+def destination_problem(given: object) -> str | None:
+    """Why results cannot land there, whatever the connection; ``None`` where they can.
+
+    :param given: ``s3://bucket/key``, or a key below the connection's bucket and prefix; whitespace around it does not
+        count. As a key it is taken as it is, two slashes in a row included.
+    :return: the end of a sentence that begins with the field's name.
+    """
+    if is_blank(given):
+        return "is empty; give s3://bucket/prefix/ or leave the argument out"
+    if not isinstance(given, str):
+        return f"must be text; got {given!r:.200}"
+    text = given.strip()
+    allowed = "s3://bucket/key.mp4, s3://bucket/prefix/, or a key below the connection's bucket"
+    problem = location_problem(text, allowed=allowed)
+    if problem is not None:
+        return problem
+    key = text
+    if _SCHEME.match(text):
+        key = S3Uri.parse(text).key
+    elif text.startswith("/"):
+        return f"must be {allowed}, which begins with no slash; got {text[:200]!r}"
+    if "\\" in key:
+        return f"must have no backslash; folders are separated by /; got {text[:200]!r}"
+    if _UNPRINTABLE.search(key):
+        return f"must have no control characters; got {text[:200]!r}"
+    if {".", ".."} & set(key.split("/")):
+        return f"must have no folder named '.' or '..', which many tools read as another place; got {text[:200]!r}"
+    return None

@@ -30,7 +30,7 @@ def test_a_prefix_with_everything_that_is_no_clip(s3: S3Client, bucket: str, put
     put("in/styled/a.mp4", "in/styled/x/a.mp4")
     clips = find_clips(f"s3://{bucket}/in", lambda: s3, output=S3Uri(bucket, "in/styled"))
     assert [clip.source for clip in clips.clips] == [f"s3://{bucket}/{key}" for key in KEYS]
-    assert [clip.path for clip in clips.clips] == ["", "", "x", "x/y", "x/y"]
+    assert [clip.path for clip in clips.clips] == [None, None, "x", "x/y", "x/y"]
     assert [clip.bytes for clip in clips.clips] == [1, 2, 3, 4, 5]
     assert clips.ignored == {
         "folders": 2,

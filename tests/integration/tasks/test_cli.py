@@ -120,7 +120,7 @@ class Terminal(io.StringIO):
         (("--num-frames", "99"), "--num-frames: must be at most 25; got '99'"),
         (("--strength", "much"), "--strength: must be a number; got 'much'"),
         (("--extra-parameters", '{"key": "x"}'), "--extra-parameters: key: must be given by its own argument"),
-        (("--to", "gs://bucket/out.mp4"), "Expected an S3 URI"),
+        (("--to", "gs://bucket/out.mp4"), "--to: gs:// is not supported"),
         (("--to", "s3://no-such-bucket-anywhere/out.mp4"), "does not exist"),
         (("--conn-id", "nobody"), "The conn_id `nobody` isn't defined"),
         (("--request", "/nowhere.json"), "--request: /nowhere.json cannot be read"),

@@ -26,7 +26,7 @@ class Lazy:
 def test_what_a_mapped_task_returned() -> None:
     clips = find_clips(Lazy(), no_s3)
     assert [(clip.source, clip.path, dict(clip.overrides), clip.number) for clip in clips.clips] == [
-        ("s3://src/a.mp4", "", {}, 1),
+        ("s3://src/a.mp4", None, {}, 1),
         ("https://host/x/b.gif?sig=secret", "x", {}, 3),
     ]
     assert clips.describe() == "2 clips; passed over: 1 items without a value"
@@ -61,7 +61,7 @@ def test_all_bad_items_are_told() -> None:
     ("source", "says"),
     [
         ("['s3://src/a.mp4?X-Amz-Signature=secret']", "render_template_as_native_obj"),
-        ("https://host/a.mp4?sig=secret", "needs s3://bucket/prefix/"),
+        ("https://host/a.mp4?sig=secret", "give s3://bucket/prefix/"),
         ("", "needs s3://bucket/prefix/"),
         (None, "needs s3://bucket/prefix/"),
         (7, "needs s3://bucket/prefix/"),
@@ -77,12 +77,17 @@ def test_a_source_that_is_none(source: object, says: str) -> None:
 @pytest.mark.parametrize(
     ("source", "path"),
     [
-        ("s3://src/a.mp4", ""),
+        ("s3://src/a.mp4", None),
         ("s3://src/day/one/a.mp4", "day/one"),
+        ("s3://src//a.mp4", ""),
+        ("s3://src//day/a.mp4", "/day"),
+        ("s3://src/day//a.mp4", "day/"),
         ("https://host/x%20y/z/a.mp4?sig=1/2", "x y/z"),
-        ("/data/clips/a.mp4", ""),
-        ("file:///data/a.mp4", ""),
+        ("https://host/a.mp4", None),
+        ("https://host//x/a.mp4", "/x"),
+        ("/data/clips/a.mp4", None),
+        ("file:///data/a.mp4", None),
     ],
 )
-def test_the_folder_of_a_source(source: str, path: str) -> None:
+def test_the_folder_of_a_source(source: str, path: str | None) -> None:
     assert path_of(source) == path

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.batch.clips import Clip, Clips
+from airflow_provider_modelslab.batch.items import folder_in
 from airflow_provider_modelslab.batch.naming import KeyTemplate
 from airflow_provider_modelslab.batch.plan import BatchPlan, make_plan
 from airflow_provider_modelslab.batch.sources import clips_from
@@ -29,7 +30,7 @@ def no_s3() -> NoReturn:
 def listed(*keys: str, bucket: str = "src", prefix: str = "") -> Clips:
     """Clips as a listing gives them."""
     clips = [
-        Clip(f"s3://{bucket}/{key}", key[len(prefix) :].rpartition("/")[0], etag=f"etag-{number}", bytes=9)
+        Clip(f"s3://{bucket}/{key}", folder_in(key[len(prefix) :]), etag=f"etag-{number}", bytes=9)
         for number, key in enumerate(keys)
     ]
     return Clips(tuple(clips), f"s3://{bucket}/{prefix}", prefix=S3Uri(bucket, prefix))
@@ -128,7 +129,7 @@ def test_all_problems_of_all_clips_are_told() -> None:
     assert "item 1: strength: must be at most 1; got 3" in text
     assert "item 1: fps: must be a whole number; got 'x'" in text
     assert "item 2: promt: is not an attribute of the endpoint; did you mean prompt?" in text
-    assert "item 3: destination: s3://results/styled/../c.mp4 must name an object" in text
+    assert "item 3: destination: must have no folder named '.' or '..'" in text
     assert "item 4: destination: s3://elsewhere/d.mp4 lies outside of the output prefix s3://results/styled/" in text
     assert "item 5: destination: s3://results/styled/e.gif must end with .mp4" in text
     assert "item 7: destination: s3://results/styled/f.mp4 is also where the result of item 6 goes" in text

@@ -276,8 +276,9 @@ DESTINATIONS = [
     (" s3://other/one.mp4 ", S3Profile(), "s3://other/one.mp4"),
     ("day/", WITH_BUCKET, f"s3://clips/styled/day/{NAME}"),
     ("day/one.mp4", WITH_BUCKET, "s3://clips/styled/day/one.mp4"),
-    ("/one.mp4", WITH_BUCKET, "s3://clips/styled/one.mp4"),
-    ("/", WITH_BUCKET, f"s3://clips/styled/{NAME}"),
+    ("s3://other//one.mp4", S3Profile(), "s3://other//one.mp4"),
+    ("s3://other//out/", S3Profile(), f"s3://other//out/{NAME}"),
+    ("day//one.mp4", WITH_BUCKET, "s3://clips/styled/day//one.mp4"),
     ("one.mp4", S3Profile(bucket="clips"), "s3://clips/one.mp4"),
 ]
 
@@ -292,7 +293,7 @@ BAD_DESTINATIONS = [
     ("day/one.mp4", "'day/one.mp4' names no bucket, and the connection has none either"),
     ("", "destination: is empty"),
     ("s3://", "names no bucket"),
-    ("gs://bucket/one.mp4", "Expected an S3 URI"),
+    ("gs://bucket/one.mp4", "destination: gs:// is not supported"),
 ]
 
 

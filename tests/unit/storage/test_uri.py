@@ -53,7 +53,26 @@ def test_a_key_has_at_most_1024_bytes() -> None:
         S3Uri("clips", "ü" * 513)
 
 
-@pytest.mark.parametrize("key", ["styled", "styled/"])
-def test_child(key: str) -> None:
-    assert str(S3Uri("clips", key).child("/a.mp4")) == "s3://clips/styled/a.mp4"
-    assert str(S3Uri("clips").child("a.mp4")) == "s3://clips/a.mp4"
+@pytest.mark.parametrize(
+    ("key", "name", "child"),
+    [
+        ("", "a.mp4", "a.mp4"),
+        ("styled", "a.mp4", "styled/a.mp4"),
+        ("styled/", "a.mp4", "styled/a.mp4"),
+        ("styled//", "a.mp4", "styled//a.mp4"),
+        ("/", "a.mp4", "/a.mp4"),
+        ("/styled", "x//a.mp4", "/styled/x//a.mp4"),
+        ("styled/", "/a.mp4", "styled//a.mp4"),
+        ("", "/a.mp4", "/a.mp4"),
+    ],
+)
+def test_a_child_keeps_every_slash(key: str, name: str, child: str) -> None:
+    assert S3Uri("clips", key).child(name).key == child
+
+
+@pytest.mark.parametrize(
+    ("key", "folder"),
+    [("", ""), ("a", "a/"), ("a/", "a/"), ("a//", "a//"), ("/", "/"), ("/a", "/a/"), ("a//b", "a//b/")],
+)
+def test_a_folder_keeps_every_slash(key: str, folder: str) -> None:
+    assert S3Uri("clips", key).folder().key == folder
