@@ -10,6 +10,7 @@ rate_limit            connection  yes        too many requests; wait and send ag
 validation            clip        no         an attribute of the request is not allowed
 changed_request       clip        no         another request was paid for in the same place
 job_failed            clip        yes        the endpoint accepted the job and could not do it
+clip_unreadable       clip        no         the job failed because the clip cannot be read, so it is not paid for again
 job_lost              clip        yes        the endpoint does not know the job
 not_finished          clip        yes        the job is still running
 submission_unknown    clip        no         the job may be running and billed, under an unknown id
@@ -47,6 +48,7 @@ __all__ = [
     "BatchFailedError",
     "BatchSupersededError",
     "ChangedRequestError",
+    "ClipUnreadableError",
     "EndpointSettingsError",
     "EndpointUnreachableError",
     "ErrorCode",
@@ -83,6 +85,7 @@ class ErrorCode(StrEnum):
     VALIDATION = "validation"
     CHANGED_REQUEST = "changed_request"
     JOB_FAILED = "job_failed"
+    CLIP_UNREADABLE = "clip_unreadable"
     JOB_LOST = "job_lost"
     NOT_FINISHED = "not_finished"
     SUBMISSION_UNKNOWN = "submission_unknown"
@@ -260,6 +263,19 @@ class JobFailedError(ModelsLabError):
     retryable = True
     ends_wait = True
     after_submit = True
+
+
+class ClipUnreadableError(JobFailedError):
+    """The job failed because the endpoint cannot read the clip: it is damaged, or of a kind that is not supported.
+
+    The ledger remembers it: the same request for the same clip is not submitted again, unless ``reuse`` is ``never``.
+    Then it is raised without a submit.
+    """
+
+    code = ErrorCode.CLIP_UNREADABLE
+    scope = Scope.CLIP
+    retryable = False
+    after_submit = False  # a later attempt learns it from the ledger, which costs nothing
 
 
 class JobLostError(ModelsLabError):

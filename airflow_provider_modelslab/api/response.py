@@ -17,6 +17,7 @@ from typing import Any
 
 from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError, error_from_code
 from airflow_provider_modelslab.api.plain import bounded, parse_json, plain
+from airflow_provider_modelslab.api.unreadable import blames_clip
 
 __all__ = [
     "Answer",
@@ -83,9 +84,13 @@ class Failed:
 
     def to_error(self, job_id: str | None = None) -> ModelsLabError:
         """The exception to raise for this answer."""
+        code, message = self.code, self.message
+        if code is ErrorCode.JOB_FAILED and blames_clip(message):
+            code = ErrorCode.CLIP_UNREADABLE
+            message = _advised(code, message)
         return error_from_code(
-            self.code,
-            self.message,
+            code,
+            message,
             job_id=job_id or self.job_id,
             http_status=self.http_status,
             retry_after=self.retry_after,
@@ -99,6 +104,7 @@ _ADVICE = {
     ErrorCode.AUTHENTICATION: "Check the API key in the password of the Airflow connection.",
     ErrorCode.PAYMENT: "Add credits to the ModelsLab account; nothing was generated.",
     ErrorCode.PERMISSION: "The plan or server of this key does not allow the call.",
+    ErrorCode.CLIP_UNREADABLE: "The endpoint cannot read this clip, so it is not submitted again: replace it.",
     ErrorCode.JOB_LOST: "The endpoint does not know this job: its queue was cleared, or the id is too old.",
 }
 

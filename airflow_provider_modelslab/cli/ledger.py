@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import (
+    ClipUnreadableError,
     RequestValidationError,
     StorageConfigurationError,
     SubmissionUnknownError,
@@ -164,12 +165,14 @@ def _meaning(entries: Entries, name: str) -> str:
     """What a retry with the same request would do, policies as they are by default."""
     number = last_submission(entries)
     claim = entries.get(entry_name(number, Entry.CLAIM), {}) if number is not None else {}
-    fingerprint = Fingerprint(str(claim.get("request")), None)
+    fingerprint = Fingerprint(str(claim.get("request")), claim.get("source"))
     attempt = AttemptId.from_claim(claim) or AttemptId()
     try:
         choice = decide(entries, fingerprint, LedgerPolicy(), attempt, now=time.time())
     except SubmissionUnknownError as error:
         return f"{error.message}. {_advice(claim, name)}"
+    except ClipUnreadableError as error:
+        return error.message
     if isinstance(choice, Reuse):
         return (
             f"A retry pays nothing: submission {choice.number} has landed at {choice.manifest.get('uri')}. Another Dag "

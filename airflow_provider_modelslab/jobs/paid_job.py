@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_modelslab.api.errors import (
     STORAGE_ERRORS,
+    ClipUnreadableError,
     JobFailedError,
     JobLostError,
     ModelsLabError,
@@ -111,6 +112,7 @@ class PaidJob:
         :raises SubmissionUnknownError: when something may have been paid for and a person has to decide; the text says
             what to set where.
         :raises ChangedRequestError: when another request was paid for and this one must not be.
+        :raises ClipUnreadableError: when the job of an earlier submission failed because the clip cannot be read.
         :raises ModelsLabError: whatever the checks and the submit raise.
         """
         clip: PreparedInput | None = None
@@ -245,13 +247,14 @@ def close(ledger: Ledger, submission: Submission, error: ModelsLabError) -> bool
     """Record that a job came to nothing; whether this attempt may pay for another one.
 
     It may when an earlier attempt submitted the job. Its own failure is left to a retry, and so is a result that was
-    not landed before the vendor deleted it. Other errors than a failed or lost job record nothing: it may still end
-    well.
+    not landed before the vendor deleted it. For a clip that cannot be read nothing more is paid. Other errors than a
+    failed or lost job record nothing: it may still end well.
     """
     if not isinstance(error, JobFailedError | JobLostError):
         return False
     ledger.failed(submission.number, error)
-    return submission.resumed and not has_outlived_its_result(submission.job, error)
+    is_hopeless = isinstance(error, ClipUnreadableError) or has_outlived_its_result(submission.job, error)
+    return submission.resumed and not is_hopeless
 
 
 def land_found_job(hook: ModelsLabHook, job: Job, finished: Finished, destination: S3Uri) -> dict[str, Any]:

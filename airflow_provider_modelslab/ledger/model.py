@@ -10,7 +10,8 @@ entry      written
 claim      before the submit, by exactly one process (a conditional put): who, when, for which request
 job        after the submit: the job's id, time, eta
 landed     when the result is in S3: the manifest
-failed     when the endpoint says that the job failed or is lost, or the result expired; a landed result outweighs it
+failed     when the endpoint says that the job failed or is lost, or the result expired; a landed result outweighs it.
+           With the code ``clip_unreadable`` the same request for the same clip is not paid for again
 released   when the submit was refused or surely did not arrive: nothing was paid
 unknown    when the outcome of the submit is not known: something may have been paid
 abandoned  when a person killed the task while the job ran: it still runs, and is billed, at the vendor
@@ -30,7 +31,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from airflow_provider_modelslab.api.endpoint_request import IDENTITY_VERSION, EndpointRequest
-from airflow_provider_modelslab.api.errors import ChangedRequestError, SubmissionUnknownError
+from airflow_provider_modelslab.api.errors import (
+    ChangedRequestError,
+    ClipUnreadableError,
+    ErrorCode,
+    SubmissionUnknownError,
+)
 from airflow_provider_modelslab.ledger.attempt import AttemptId, is_provably_dead
 
 if TYPE_CHECKING:
@@ -172,6 +178,11 @@ class Fingerprint:
     def source_digest(identity: str) -> str:
         """The digest of a clip's identity."""
         return _digest(identity)
+
+    def equals(self, claim: Mapping[str, Any]) -> bool:
+        """Whether a claim was surely for the same request and the same content of the clip."""
+        known = (claim.get("identity_version", IDENTITY_VERSION), claim.get("request"), claim.get("source"))
+        return self.source is not None and known == (self.version, self.request, self.source)
 
     def matches(self, claim: Mapping[str, Any]) -> bool:
         """Whether a claim was for the same request and clip.
@@ -334,7 +345,26 @@ def decide(
     :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
     :raises ChangedRequestError: when the request is another one and the policy says ``fail``, or a later attempt has
         asked for that other one.
+    :raises ClipUnreadableError: when the last job for this request and clip failed because the clip cannot be read;
+        with ``reuse="never"``, when this task has seen that since it was last cleared.
     """
+    choice = _decide(entries, fingerprint, policy, attempt, now=now, gone=gone, resubmit=resubmit, is_dead=is_dead)
+    if isinstance(choice, SubmitNew):
+        _refuse_if_unreadable(entries, fingerprint, policy, attempt)
+    return choice
+
+
+def _decide(
+    entries: Entries,
+    fingerprint: Fingerprint,
+    policy: LedgerPolicy,
+    attempt: AttemptId,
+    *,
+    now: float,
+    gone: Collection[int],
+    resubmit: Collection[int],
+    is_dead: Callable[[Mapping[str, Any]], bool],
+) -> Decision:
     number, new = last_submission(entries), next_submission(entries)
     if number is None:
         return SubmitNew(new, "the submission before was refused" if entries else "nothing was submitted before")
@@ -362,6 +392,29 @@ def decide(
     if _serves(policy, entries, _same_results(entries, number, fingerprint), attempt):
         return Reuse(number, found[Entry.LANDED]["manifest"])
     return SubmitNew(new, f"reuse={policy.reuse!r} excludes the stored result of submission {number}")
+
+
+def _refuse_if_unreadable(entries: Entries, fingerprint: Fingerprint, policy: LedgerPolicy, attempt: AttemptId) -> None:
+    """A clip that the endpoint could not read is not paid for again while it and the request stay as they are."""
+    ended = [
+        n for n in _numbers(entries) if fingerprint.equals(entries.get(_claim_of(n), {})) and _has_ended(entries, n)
+    ]
+    number = max(ended, default=0)
+    error = entries.get(entry_name(number, Entry.FAILED), {}).get("error") or {}
+    if error.get("code") != ErrorCode.CLIP_UNREADABLE or entry_name(number, Entry.LANDED) in entries:
+        return
+    if policy.reuse == "never" and not _is_own(entries, number, attempt):
+        return
+    raise ClipUnreadableError(
+        f"Nothing was submitted: submission {number} was for the same request and clip, and its job failed: "
+        f"{error.get('message')} A link whose content has changed needs another URL, or another clip_version. To pay "
+        "for another try with the same clip, clear the task with reuse='never', or give the command --again",
+        job_id=error.get("job_id"),
+    )
+
+
+def _has_ended(entries: Entries, number: int) -> bool:
+    return any(entry_name(number, kind) in entries for kind in (Entry.FAILED, Entry.LANDED))
 
 
 def _running_before(entries: Entries, fingerprint: Fingerprint) -> Attach | None:
@@ -402,12 +455,18 @@ def _serves(policy: LedgerPolicy, entries: Entries, numbers: Collection[int], at
         if claimed_by is None:
             return True  # nobody knows for whom it was made: in doubt nothing is paid
         if policy.reuse == "never":
-            waited = AttemptId.from_claim(entries.get(entry_name(number, Entry.ATTACHED, attempt), {}))
-            if any(by is not None and attempt.is_since_clear(by) for by in (claimed_by, waited)):
+            if _is_own(entries, number, attempt):
                 return True
         elif attempt.is_same_run(claimed_by) or entry_name(number, Entry.ATTACHED, attempt) in entries:
             return True
     return False
+
+
+def _is_own(entries: Entries, number: int, attempt: AttemptId) -> bool:
+    """Whether this task has claimed a submission, or waited for it, since it was last cleared."""
+    names = (_claim_of(number), entry_name(number, Entry.ATTACHED, attempt))
+    known = (AttemptId.from_claim(entries.get(name, {})) for name in names)
+    return any(by is not None and attempt.is_since_clear(by) for by in known)
 
 
 def _after_unknown(

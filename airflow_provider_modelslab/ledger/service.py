@@ -96,6 +96,7 @@ class Ledger:
         :param resubmit: submissions of unknown outcome that a person said to submit again.
         :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
         :raises ChangedRequestError: when another request was paid for and this one must not be.
+        :raises ClipUnreadableError: when the job of an earlier submission failed because the clip cannot be read.
         :raises StorageConfigurationError: when the store cannot be read.
         """
         reread, joined, reported = 0, None, False

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from airflow_provider_modelslab.api.errors import (
+    ClipUnreadableError,
     JobFailedError,
     JobLostError,
     ModelsLabError,
@@ -39,8 +40,8 @@ from tests.support.paid_jobs import FakeHook, paid_job
 __all__ = ["LEASE", "OUTCOMES", "RUN", "Billed", "World"]
 
 LEASE = 1000.0
-OUTCOMES = ("done", "answer lost", "refused", "job fails", "job lost", "fails at once")
-"""What can become of a submission; the first five are the vendor's, the last is a job that the answer says failed."""
+OUTCOMES = ("done", "answer lost", "refused", "job fails", "job lost", "fails at once", "bad clip", "bad at once")
+"""What can become of a submission. ``at once``: the answer to the submit says so. ``bad``: the clip cannot be read."""
 
 RUN = "run 1"
 
@@ -58,6 +59,11 @@ class Billed:
     job_id: str
     run: str
     passed_over: frozenset[int]
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether its job fails because the clip cannot be read."""
+        return self.outcome.startswith("bad")
 
     @property
     def accepted(self) -> bool:
@@ -119,8 +125,8 @@ class World:
             end = self.stage.effect(f"poll {job_id}", partial(self._outcome, job_id))
             if end == "done":
                 return str(job.land(found, Finished(job_id, ("https://h/a.mp4",)))["job_id"])
-            kind = JobFailedError if end == "job fails" else JobLostError
-            error: ModelsLabError = kind(end, job_id=job_id)
+            kinds = {"job fails": JobFailedError, "bad clip": ClipUnreadableError}
+            error: ModelsLabError = kinds.get(end, JobLostError)(end, job_id=job_id)
             if not job.close(found, error):
                 raise error
 
@@ -135,6 +141,8 @@ class World:
             raise SubmissionUnknownError("no answer")
         if sent.outcome == "fails at once":
             raise JobFailedError("cannot do this", job_id=sent.job_id)
+        if sent.outcome == "bad at once":
+            raise ClipUnreadableError("cannot read this", job_id=sent.job_id)
         return Job(sent.job_id, "conn", submitted_at=self.stage.clock), None
 
     def _sleep(self, seconds: float) -> None:
@@ -285,6 +293,11 @@ class World:
         for one in self.billed:
             assert not (one.accepted and self.has(one.number, Entry.RELEASED)), "what was accepted counts as refused"
             assert self.has(one.number, Entry.CLAIM), "submitted without a claim"
+        for bad in (s for s in self.billed if s.is_bad):
+            again = [s.number for s in self.billed if s.number > bad.number]
+            told = f"submission {bad.number} found that the clip cannot be read, and then {again} were sent"
+            unknown = self.policy.on_unknown_submission == "resubmit" and bad.number in self.excuses
+            assert not again or unknown, told
         for before, one in self._paid_again():
             told = f"submission {one.number} of {one.run} although {before.number} of {before.run} was good"
             assert self.policy.on_unknown_submission == "resubmit", f"paid twice: {told}"
@@ -303,8 +316,8 @@ class World:
     def check_end(self) -> str:
         """What later attempts must find when all is over: one of each run that sees it through, and one after it.
 
-        :return: ``"unknown"`` where a person is asked, ``"paid twice"``, ``"one each"`` where each run paid for a
-            result of its own, or ``"landed"``.
+        :return: ``"unknown"`` where a person is asked, ``"bad clip"`` where the clip cannot be read, ``"paid twice"``,
+            ``"one each"`` where each run paid for a result of its own, or ``"landed"``.
         """
         for number in self.open_numbers:
             assert self._may_be_open(number), (
@@ -318,6 +331,10 @@ class World:
             if expected == "unknown":
                 assert isinstance(last, SubmissionUnknownError), "a submission of unknown outcome was passed over"
                 return "unknown"
+            if expected == "bad clip":
+                assert isinstance(last, ClipUnreadableError), "a clip that cannot be read was not told"
+                assert len(self.billed) == before, "a clip that cannot be read was paid for again"
+                return "bad clip"
             assert isinstance(last, str), f"the last attempt of {run} ended with {last!r}"
             done = {s.job_id for s in self.paid if s.outcome in {"done", "answer lost"}}
             assert last in done, "the result is of a job that was not paid for"
@@ -333,12 +350,15 @@ class World:
         return "one each" if len(self.paid) > 1 else "landed"
 
     def _expected_of(self, run: str) -> str:
-        """What an attempt of a run finds: ``"stored"``, ``"unknown"``, ``"new"``, or ``""`` for any other case."""
+        """What an attempt of a run finds: ``stored``, ``unknown``, ``bad clip``, ``new``, or nothing for any other."""
         landed = [number for number in self.numbers if self.has(number, Entry.LANDED)]
         if landed and (self.policy.reuse == "always" or self.is_served(run)):
             return "stored"
         if self.open_numbers and self.policy.on_unknown_submission == "fail":
             return "unknown"
+        known = [s for s in self.billed if self.has(s.number, Entry.JOB, Entry.FAILED)]
+        if known and max(known, key=lambda s: s.number).is_bad:
+            return "bad clip"
         return "new" if landed and last_submission(self.store.entries) in landed else ""
 
     def _may_be_open(self, number: int) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import (
     ChangedRequestError,
+    ClipUnreadableError,
     JobFailedError,
     JobLostError,
     JobTimeoutError,
@@ -380,3 +381,15 @@ def test_a_job_that_came_to_nothing(
     assert bench.job().close(found, error) is again
     assert ("0001-failed" in bench.names) is recorded
     assert bench.acquire().number == (2 if recorded else 1)
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_clip_that_cannot_be_read_is_recorded_and_not_paid_for_again(bench: Bench, resumed: bool) -> None:
+    found = replace(bench.acquire(), resumed=resumed)
+    assert not bench.job().close(found, ClipUnreadableError("cannot decode the video", job_id=found.job.job_id))
+    for _ in range(2):
+        with pytest.raises(ClipUnreadableError) as caught:
+            bench.acquire()
+        assert (caught.value.job_id, caught.value.sent) == (found.job.job_id, False)
+    assert bench.names == {"0001-claim", "0001-job", "0001-failed"}
+    assert len(bench.hook.sent) == 1

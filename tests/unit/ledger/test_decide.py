@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import ChangedRequestError, SubmissionUnknownError
+from airflow_provider_modelslab.api.errors import ChangedRequestError, ClipUnreadableError, SubmissionUnknownError
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import (
     Attach,
@@ -47,6 +47,7 @@ JOB = {"job_id": "7", "conn_id": "c"}
 MANIFEST = {"uri": "s3://b/k"}
 LANDED = {"manifest": MANIFEST}
 LOST = {"error": {"code": "job_lost"}}
+BAD_CLIP = {"error": {"code": "clip_unreadable", "message": "cannot decode the video", "job_id": "7"}}
 UNKNOWN_IS_FINE = LedgerPolicy(on_unknown_submission="resubmit")
 CHANGE_IS_NOT = LedgerPolicy(on_changed_request="fail")
 
@@ -114,6 +115,24 @@ LEDGERS: dict[str, tuple[Submission, ...]] = {
     "abandoned": ({Entry.JOB: JOB, Entry.ABANDONED: {}},),
     "failed": ({Entry.JOB: JOB, Entry.FAILED: LOST},),
     "failed at once": ({Entry.FAILED: LOST},),
+    "bad clip": ({Entry.JOB: JOB, Entry.FAILED: BAD_CLIP},),
+    "bad clip at once": ({Entry.FAILED: BAD_CLIP},),
+    "bad clip, refused": ({Entry.JOB: JOB, Entry.FAILED: BAD_CLIP}, {Entry.RELEASED: {}}),
+    "bad clip, failed": ({Entry.JOB: JOB, Entry.FAILED: BAD_CLIP}, {Entry.JOB: JOB, Entry.FAILED: LOST}),
+    "bad clip, other landed": (
+        {Entry.JOB: JOB, Entry.FAILED: BAD_CLIP},
+        {Entry.CLAIM: {**THIRD_RUN, "request": "another request"}, Entry.JOB: JOB, Entry.LANDED: LANDED},
+    ),
+    "bad clip, landed": ({Entry.JOB: JOB, Entry.FAILED: BAD_CLIP}, {Entry.JOB: JOB, Entry.LANDED: LANDED}),
+    "bad clip, in flight": ({Entry.JOB: JOB, Entry.FAILED: BAD_CLIP}, {Entry.JOB: JOB}),
+    "bad clip, unknown": ({Entry.JOB: JOB, Entry.FAILED: BAD_CLIP}, {Entry.UNKNOWN: {}}),
+    "bad clip by nobody": ({Entry.CLAIM: BY_NOBODY, Entry.JOB: JOB, Entry.FAILED: BAD_CLIP},),
+    "bad clip that was gone": ({Entry.CLAIM: {**CLAIM, "source": None}, Entry.JOB: JOB, Entry.FAILED: BAD_CLIP},),
+    "bad clip of a later version": ({Entry.CLAIM: LATER_VERSION, Entry.JOB: JOB, Entry.FAILED: BAD_CLIP},),
+    "landed, bad clip by run 4": (
+        {Entry.JOB: JOB, Entry.LANDED: LANDED},
+        {Entry.CLAIM: THIRD_RUN, Entry.FAILED: BAD_CLIP},
+    ),
     "landed": ({Entry.JOB: JOB, Entry.LANDED: LANDED},),
     "landed, no job": ({Entry.LANDED: LANDED},),
     "landed, failed": ({Entry.JOB: JOB, Entry.FAILED: LOST, Entry.LANDED: LANDED},),
@@ -164,6 +183,30 @@ in flight                     | the same  |                 | any    | wait  wai
 abandoned                     | the same  |                 | any    | wait  wait  wait wait wait
 failed                        | the same  |                 | any    | new   new   new  new  new
 failed at once                | the same  |                 | any    | new   new   new  new  new
+
+bad clip                      | the same  |                 | run    | bad   bad   bad  bad  bad
+bad clip                      | the same  |                 | always | bad   bad   bad  bad  bad
+bad clip                      | the same  |                 | never  | bad   new   new  new  new
+bad clip                      | another   |                 | any    | new   new   new  new  new
+bad clip at once              | the same  |                 | run    | bad   bad   bad  bad  bad
+bad clip at once              | the same  |                 | never  | bad   new   new  new  new
+bad clip, refused             | the same  |                 | run    | bad   bad   bad  bad  bad
+bad clip, refused             | another   | changed         | any    | new   new   new  new  new
+bad clip, failed              | the same  |                 | any    | new   new   new  new  new
+bad clip, other landed        | the same  |                 | run    | bad   bad   bad  bad  bad
+bad clip, other landed        | the same  |                 | never  | bad   new   new  new  new
+bad clip, landed              | the same  |                 | run    | use   use   use  new  new
+bad clip, landed              | the same  |                 | never  | use   new   new  new  new
+bad clip, in flight           | the same  |                 | any    | wait  wait  wait wait wait
+bad clip, unknown             | the same  |                 | any    | ask   ask   ask  ask  ask
+bad clip, unknown             | the same  | unknown         | run    | bad   bad   bad  bad  bad
+bad clip by nobody            | the same  |                 | run    | bad   bad   bad  bad  bad
+bad clip by nobody            | the same  |                 | never  | new   new   new  new  new
+bad clip that was gone        | the same  |                 | any    | new   new   new  new  new
+bad clip of a later version   | the same  |                 | any    | new   new   new  new  new
+landed, bad clip by run 4     | the same  |                 | run    | use   use   use  bad  use
+landed, bad clip by run 4     | the same  |                 | always | use   use   use  use  use
+landed, bad clip by run 4     | the same  |                 | never  | use   new   new  new  new
 
 landed                        | the same  |                 | run    | use   use   use  new  use
 landed                        | the same  |                 | always | use   use   use  use  use
@@ -257,6 +300,7 @@ OUTCOMES: dict[type[object], str] = {
     Hold: "hold",
     SubmissionUnknownError: "ask",
     ChangedRequestError: "stop",
+    ClipUnreadableError: "bad",
 }
 
 Cell = tuple[str, str, str, str, str, str]
@@ -293,7 +337,7 @@ def test_every_case(
     choice: Decision | Exception
     try:
         choice = decided(known, policy, ASKING[who], fingerprint=fingerprint, gone=gone)
-    except (SubmissionUnknownError, ChangedRequestError) as error:
+    except (SubmissionUnknownError, ChangedRequestError, ClipUnreadableError) as error:
         choice = error
     assert OUTCOMES[type(choice)] == expected
     if isinstance(choice, SubmitNew):
@@ -388,6 +432,34 @@ def test_two_tasks_that_want_different_results_in_one_place_do_not_pay_in_turn(k
         choice = decided(ledger, attempt=attempt)
         assert isinstance(choice, SubmitNew)
         assert choice.number == 3
+
+
+def test_a_clip_that_was_replaced_is_paid_for_although_the_one_before_could_not_be_read() -> None:
+    bad: Submission = {Entry.JOB: JOB, Entry.FAILED: BAD_CLIP}
+    for source in ("another source", None):
+        assert isinstance(decided(entries(bad), fingerprint=replace(WANTED, source=source)), SubmitNew)
+    back: Submission = {Entry.CLAIM: {**CLAIM, "source": "another source"}, Entry.JOB: JOB, Entry.LANDED: LANDED}
+    with pytest.raises(ClipUnreadableError) as caught:  # the first clip is put back in its place
+        decided(entries(bad, back))
+    assert caught.value.job_id == "7"
+
+
+def test_with_never_a_clip_that_cannot_be_read_is_paid_once_for_each_clear() -> None:
+    never = LedgerPolicy("never")
+    bad: dict[Entry, Mapping[str, Any]] = {Entry.JOB: JOB, Entry.FAILED: BAD_CLIP}
+    cleared = replace(FIRST, try_number=3, first_try=3)
+    assert isinstance(decided(entries(bad), never, cleared), SubmitNew)
+    second = entries(bad, {**bad, Entry.CLAIM: claimed_by(cleared)})
+    for attempt in (replace(cleared, try_number=4), cleared):
+        with pytest.raises(ClipUnreadableError):
+            decided(second, never, attempt)
+
+
+def test_with_never_a_run_that_waited_for_a_clip_that_cannot_be_read_does_not_pay_for_it() -> None:
+    ledger = entries({Entry.JOB: JOB, Entry.FAILED: BAD_CLIP})
+    ledger[entry_name(1, Entry.ATTACHED, OTHER_RUN)] = {"attempt": OTHER_RUN.record()}
+    with pytest.raises(ClipUnreadableError):
+        decided(ledger, LedgerPolicy("never"), OTHER_RUN)
 
 
 def test_a_lost_claim_is_no_changed_request() -> None:

@@ -7,8 +7,9 @@ over, one more of each run follows undisturbed, and another one after it.
 
 Covered, each run by its budget: every order of effects; kill -9 before any effect, with the process known to be dead or
 not, and with the effect it stood before still on the wire and arriving at any later moment before the clock moves; for
-the first submission each of: done, answer lost, refused, the job fails, the job is lost, the answer says that it failed
-(where two faults meet: for the first two, done or answer lost); everybody but one standing still for longer than the
+the first submission each of: done, answer lost, refused, the job fails, the job is lost, the answer says that it
+failed, the clip cannot be read (said by the job, or by the answer: it is never paid for again; where two faults meet:
+for the first two, done or answer lost); everybody but one standing still for longer than the
 lease; a call of the store failing with and without its effect having happened.
 
 Not covered: more than two attempts at a time (the state machine below walks through some at random), requests that
@@ -149,6 +150,7 @@ def test_every_run_of_two_attempts(answer: Answer, budget: dict[str, Any]) -> No
     # That the worst was among them: with "fail" a person is asked, with "resubmit" something was paid twice.
     assert ends["unknown" if answer == "fail" else "paid twice"] > 0
     assert ends["landed"] > 0
+    assert bool(ends["bad clip"]) is ("outcomes" not in budget)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +164,7 @@ def test_every_run_of_attempts_of_two_dag_runs(answer: Answer, reuse: Reused, bu
     assert ends["unknown" if answer == "fail" else "paid twice"] > 0
     assert ends["landed"] > 0
     assert bool(ends["one each"]) is (reuse == "run")
+    assert ends["bad clip"] > 0
 
 
 @pytest.mark.parametrize(("reuse", "paid"), [("run", 2), ("always", 1)])
