@@ -28,6 +28,7 @@ class Clip:
     :param bytes: its size, where it is known.
     :param overrides: attributes of the endpoint for this clip alone.
     :param destination: where its result goes, when it was said: ``s3://bucket/key`` or a key below the output prefix.
+    :param version: what the user says which clip it is, in place of its link, ETag or content.
     :param number: its line or item, counted from 1; 0 where there is none.
     """
 
@@ -37,6 +38,7 @@ class Clip:
     bytes: int | None = None
     overrides: Mapping[str, Any] = field(default_factory=lambda: NO_OVERRIDES)
     destination: str | None = None
+    version: str | None = None
     number: int = 0
 
     def __repr__(self) -> str:

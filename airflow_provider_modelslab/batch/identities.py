@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from airflow_provider_modelslab.api.errors import STORAGE_ERRORS
 from airflow_provider_modelslab.api.links import is_http_link
-from airflow_provider_modelslab.batch.clips import Clip
+from airflow_provider_modelslab.batch.clips import Clip, safe_source
 from airflow_provider_modelslab.storage.inputs import S3Factory, identify_input
 from airflow_provider_modelslab.storage.s3_objects import list_pages, listing_budget
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -37,7 +37,9 @@ def identify(clips: Sequence[Clip], s3_factory: S3Factory, workers: int) -> list
     found: list[str | None] = [None] * len(clips)
     objects: list[int] = []
     for position, clip in enumerate(clips):
-        if clip.etag is not None:
+        if clip.version is not None:
+            found[position] = identify_input(clip.source, s3_factory, version=clip.version)
+        elif clip.etag is not None:
             found[position] = _object_identity(clip.source, clip.etag)
         elif clip.source.startswith("s3://"):
             objects.append(position)
@@ -57,8 +59,10 @@ def identify(clips: Sequence[Clip], s3_factory: S3Factory, workers: int) -> list
     return found
 
 
-def link_identity(source: str) -> str:
-    """A link without its signature; any other source as it is."""
+def link_identity(source: str, version: str | None = None) -> str:
+    """A link without its signature, or without its query where the clip has a version; any other source as it is."""
+    if version is not None:
+        return f"{safe_source(source)}\0{version}"
     if is_http_link(source):
         return identify_input(source, _no_s3) or source
     return source

@@ -7,17 +7,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from airflow_provider_modelslab.api.endpoint_request import is_blank
 from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.batch.clips import NO_OVERRIDES, Clip
 from airflow_provider_modelslab.storage.uri import S3Uri, location_problem
 
-__all__ = ["DESTINATION", "SOURCE_FIELDS", "clip_from", "folder_in", "path_of"]
+__all__ = ["CLIP_VERSION", "DESTINATION", "SOURCE_FIELDS", "clip_from", "folder_in", "path_of"]
 
 SOURCE_FIELDS = ("init_video", "uri", "source")
 """The names under which a mapping or a line may give its clip."""
 
 DESTINATION = "destination"
 """The name under which it may say where the result goes."""
+
+CLIP_VERSION = "clip_version"
+"""The name under which it may say which clip it is, in place of its link, ETag or content."""
 
 _BLANK = {"", "none", "null"}
 _NOT_THERE = {"failed", "pending", "submitted"}
@@ -27,9 +31,9 @@ Tell = Callable[[str, str], None]
 def clip_from(item: object, number: int, tell: Tell, ignored: Counter[str]) -> Clip | None:
     """The clip that an item names; ``None`` when it was passed over or is wrong.
 
-    :param item: text, or a mapping: a source under one of :data:`SOURCE_FIELDS`, perhaps a destination, and overrides.
-        A mapping with ``schema_version`` and ``status`` is a manifest of this package: its result is the clip, and
-        nothing else in it is an override.
+    :param item: text, or a mapping: a source under one of :data:`SOURCE_FIELDS`, perhaps a destination and a version,
+        and overrides. A mapping with ``schema_version`` and ``status`` is a manifest of this package: its result is the
+        clip, and nothing else in it is an override.
     :param number: of the line or item, from 1.
     :param tell: called with a field and a problem.
     :param ignored: counts what is passed over.
@@ -62,9 +66,21 @@ def clip_from(item: object, number: int, tell: Tell, ignored: Counter[str]) -> C
     if destination is not None and (not isinstance(destination, str) or not destination.strip()):
         tell(DESTINATION, f"must be s3://bucket/key or a key below the output prefix; got {destination!r:.80}")
         return None
-    taken = {*SOURCE_FIELDS, DESTINATION}
+    version = item.get(CLIP_VERSION)
+    if not (is_blank(version) or isinstance(version, str) or type(version) is int):
+        tell(CLIP_VERSION, f"must be text; got {version!r:.80}")
+        return None
+    taken = {*SOURCE_FIELDS, DESTINATION, CLIP_VERSION}
     overrides = {str(key): value for key, value in item.items() if key not in taken and value is not None}
-    return _clip(source, number, tell, field=name, overrides=overrides or NO_OVERRIDES, destination=destination)
+    return _clip(
+        source,
+        number,
+        tell,
+        field=name,
+        overrides=overrides or NO_OVERRIDES,
+        destination=destination,
+        version=None if is_blank(version) else str(version).strip(),
+    )
 
 
 def path_of(source: str) -> str | None:
@@ -106,6 +122,7 @@ def _clip(
     field: str,
     overrides: Mapping[str, Any] = NO_OVERRIDES,
     destination: str | None = None,
+    version: str | None = None,
 ) -> Clip | None:
     source = source.strip()
     if source.lower() in _BLANK:
@@ -131,4 +148,4 @@ def _clip(
     except ValueError:
         tell(field, "is no URL that can be read")
         return None
-    return Clip(source, path_of(source), overrides=overrides, destination=destination, number=number)
+    return Clip(source, path_of(source), overrides=overrides, destination=destination, version=version, number=number)

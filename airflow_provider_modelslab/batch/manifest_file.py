@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import ATTRIBUTES
 from airflow_provider_modelslab.batch.clips import Clip, Clips
-from airflow_provider_modelslab.batch.items import DESTINATION, SOURCE_FIELDS, clip_from
+from airflow_provider_modelslab.batch.items import CLIP_VERSION, DESTINATION, SOURCE_FIELDS, clip_from
 from airflow_provider_modelslab.batch.problems import Problems
 from airflow_provider_modelslab.storage.inputs import S3Factory
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
@@ -34,7 +34,13 @@ __all__ = ["MANIFEST_SUFFIXES", "is_manifest", "read_manifest"]
 MANIFEST_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
 
 _EXTRA = "extra_parameters"
-_COLUMNS = (*SOURCE_FIELDS, *(name for name in ATTRIBUTES if name not in SOURCE_FIELDS), _EXTRA, DESTINATION)
+_COLUMNS = (
+    *SOURCE_FIELDS,
+    *(name for name in ATTRIBUTES if name not in SOURCE_FIELDS),
+    _EXTRA,
+    DESTINATION,
+    CLIP_VERSION,
+)
 _BLANK = " ,;\t\r\n"  # what a line of empty cells is made of
 _MAX_LINE = 1024 * 1024  # characters: longer ones are no manifest
 _MAX_DEPTH = 100  # levels of JSON; what checks and writes a request goes down some 200
@@ -50,8 +56,9 @@ def read_manifest(where: str, s3_factory: S3Factory) -> Clips:
 
     JSON lines: one object a line, or a text that is the clip alone. CSV: a header line; an empty cell overrides
     nothing; separated by commas, semicolons or tabs; ``extra_parameters`` is a JSON object. Both: ``init_video`` (or
-    ``uri``, ``source``), perhaps ``destination``, and any attribute of the endpoint for this clip alone. Blank lines do
-    not matter. UTF-8. The results manifest of an earlier batch can be read too: what landed there are the clips.
+    ``uri``, ``source``), perhaps ``destination`` and ``clip_version``, and any attribute of the endpoint for this clip
+    alone. Blank lines do not matter. UTF-8. The results manifest of an earlier batch can be read too: what landed there
+    are the clips.
 
     :param where: ``s3://bucket/key`` or a local path, ending with ``.jsonl``, ``.ndjson``, ``.csv`` or ``.tsv``, and
         perhaps ``.gz``.

@@ -40,6 +40,7 @@ class ClipPlan:
     :param fingerprint: as the operator of one clip computes it, so that both know each other's results.
     :param output_type: ``mp4`` or ``gif``.
     :param bytes: the clip's size, where a listing told it.
+    :param clip_version: what the user says which clip it is.
     """
 
     index: int
@@ -49,6 +50,7 @@ class ClipPlan:
     fingerprint: Fingerprint
     output_type: str
     bytes: int | None = None
+    clip_version: str | None = None
 
     @property
     def safe_source(self) -> str:
@@ -128,13 +130,13 @@ def make_plan(
     variants = _Variants(shared, conn_id)
     places = Places(clips, output, problems)
     drafts: list[_Draft] = []
-    seen: dict[tuple[str, str, str | None], str] = {}
+    seen: dict[tuple[str, str, str | None, str | None], str] = {}
     duplicates: list[str] = []
     duplicate_count = 0
     for clip in clips.clips:
         place = clips.place_of(clip)
         key = variant_of(clip.overrides)
-        first = seen.setdefault((clip.source, key, clip.destination), place)
+        first = seen.setdefault((clip.source, key, clip.destination, clip.version), place)
         if first is not place:
             duplicate_count += 1
             if len(duplicates) < _NAMED_DUPLICATES:
@@ -165,6 +167,7 @@ def make_plan(
                 fingerprint=Fingerprint(draft.variant.request, identity and Fingerprint.source_digest(identity)),
                 output_type=draft.variant.output_type,
                 bytes=draft.clip.bytes,
+                clip_version=draft.clip.version,
             )
             for index, (draft, identity) in enumerate(zip(drafts, identities, strict=True))
         ),
@@ -245,7 +248,7 @@ def _names(clip: Clip, variant: _Variant, index: int) -> Names:
         stem=stem,
         name=name,
         ext=variant.output_type,
-        hash=_digest(f"{link_identity(clip.source)}\0{variant.name}")[:12],
+        hash=_digest(f"{link_identity(clip.source, clip.version)}\0{variant.name}")[:12],
         index=index,
         model_id=variant.model_id,
         path=clip.path,

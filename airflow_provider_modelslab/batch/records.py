@@ -102,8 +102,9 @@ def result_line(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
 
 
 def clip_line(clip: ClipPlan) -> dict[str, Any]:
-    """A line of a manifest for the batch operators: the clip, its destination, and the attributes of its own."""
-    return {"init_video": clip.source, "destination": str(clip.destination), **clip.overrides}
+    """A line of a manifest for the batch operators: the clip, its destination, and what is its own."""
+    version = {} if clip.clip_version is None else {"clip_version": clip.clip_version}
+    return {"init_video": clip.source, "destination": str(clip.destination), **version, **clip.overrides}
 
 
 def retry_line(clip: ClipPlan) -> dict[str, Any] | None:

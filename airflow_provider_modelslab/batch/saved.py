@@ -117,6 +117,7 @@ def _line(clip: ClipPlan) -> dict[str, Any]:
         "fingerprint": [clip.fingerprint.request, clip.fingerprint.source],
         "output_type": clip.output_type,
         "bytes": clip.bytes,
+        "clip_version": clip.clip_version,
     }
     return {**line, "secret": True} if holds_secret(whole) else line
 
@@ -130,4 +131,5 @@ def _clip(index: int, line: Mapping[str, Any]) -> ClipPlan:
         fingerprint=Fingerprint(*line["fingerprint"]),
         output_type=line["output_type"],
         bytes=line["bytes"],
+        clip_version=line.get("clip_version"),
     )

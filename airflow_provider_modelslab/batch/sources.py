@@ -113,7 +113,8 @@ def clips_from(items: Any) -> Clips:
     """The clips that a list names.
 
     :param items: links, ``s3://`` URIs or local files; mappings with ``init_video`` (or ``uri``, ``source``), perhaps
-        ``destination``, and attributes for that clip alone; manifests that tasks of this package returned.
+        ``destination``, ``clip_version``, and attributes for that clip alone; manifests that tasks of this package
+        returned.
     :raises RequestValidationError: with the first 20 items that are none of these.
     """
     if not hasattr(items, "__iter__"):

@@ -157,6 +157,11 @@ _SUBMIT = _command(
         help="Wait and land the result, or only submit",
     ),
     _TIMEOUT,
+    Arg(
+        ("--clip-version",),
+        metavar="TEXT",
+        help="Which clip this is, in place of its link, ETag or content: the same text is the same clip",
+    ),
     Arg(("--again",), action="store_true", help="Pay for a new result although the same request has landed there"),
     _OVERWRITE,
     Arg(("--adopt",), metavar="JOB_ID", help="The id that was found for a submission of unknown outcome"),

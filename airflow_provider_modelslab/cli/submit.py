@@ -28,6 +28,7 @@ from airflow_provider_modelslab.jobs.paid_job import PaidJob
 from airflow_provider_modelslab.jobs.timing import deadline_of
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import LedgerPolicy, Stored
+from airflow_provider_modelslab.operators.rendered import clip_version_of
 from airflow_provider_modelslab.storage.checks import require_bucket
 from airflow_provider_modelslab.storage.manifest import submitted_manifest
 
@@ -69,6 +70,7 @@ def submit(args: Namespace) -> int | None:
         attempt=_attempt(),
         caller=caller,
         timeout=args.timeout,
+        clip_version=clip_version_of(args.clip_version),
     )
     try:
         print_record(_submit_and_land(job, caller), args.output)

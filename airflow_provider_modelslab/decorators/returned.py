@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["attributes_in", "source_in"]
 
+CLIP_VERSION = "clip_version"
+"""What a function may return beside attributes of the endpoint."""
+
 
 def attributes_in(returned: object, arguments: Collection[str]) -> dict[str, Any]:
-    """The attributes that a function returned; their values are checked with the rest of the request.
+    """What a function returned; the values are checked with the rest of the request.
 
-    :param returned: a mapping of attributes, or a request.
+    :param returned: a mapping of attributes, perhaps with ``clip_version``, or a request.
     :param arguments: names of the decorator's arguments, for the advice in an error.
     :raises RequestValidationError: for something else, and for names that are no attributes.
     """
@@ -31,7 +34,7 @@ def attributes_in(returned: object, arguments: Collection[str]) -> dict[str, Any
             "the function must return a mapping of the endpoint's attributes, or a Video2VideoRequest; it returned "
             + _shown(returned),
         )
-    known = (*ATTRIBUTES, "extra_parameters")
+    known = (*ATTRIBUTES, "extra_parameters", CLIP_VERSION)
     fields = {}
     for name in returned:
         if name in known:
@@ -66,8 +69,9 @@ def source_in(returned: object, arguments: Collection[str], *, stored: bool) -> 
             "the function must return s3://bucket/prefix/, a manifest file, a list of clips, the summary of a batch, "
             f"or a mapping with source and attributes for all clips; it returned {_shown(returned)}",
         )
-    if "init_video" in attributes:
-        raise RequestValidationError.of("init_video", "is one clip's own; name the clips in source")
+    for name in ("init_video", CLIP_VERSION):
+        if name in attributes:
+            raise RequestValidationError.of(name, "is one clip's own; name the clips in source")
     if stored:
         from airflow_provider_modelslab.api.redaction import holds_secret
 

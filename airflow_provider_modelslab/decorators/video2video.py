@@ -26,7 +26,7 @@ def modelslab_video2video_task(
 ) -> TaskDecorator:
     """Make a task of a function that returns a request.
 
-    The function returns a mapping of the endpoint's attributes, or a
+    The function returns a mapping of the endpoint's attributes, perhaps with ``clip_version``, or a
     :class:`~airflow_provider_modelslab.api.request.Video2VideoRequest`. What it returns goes before the attributes that
     the decorator was given; ``None`` takes one back. It is checked before anything is sent. The function is called once
     when the task starts, also where the task is deferrable.

@@ -80,6 +80,7 @@ class PaidJob:
     :param policy: which stored results serve, and what happens with submissions of unknown outcome.
     :param timeout: seconds that the job may take.
     :param check_links: whether http(s) clips are read from here before they are submitted.
+    :param clip_version: what the user says which clip it is; see :func:`identify_input`.
     :param known_fingerprint: where it was computed already.
     """
 
@@ -92,6 +93,7 @@ class PaidJob:
     caller: Caller
     timeout: float = 3600.0
     check_links: bool = True
+    clip_version: str | None = None
     known_fingerprint: Fingerprint | None = None
 
     @cached_property
@@ -103,7 +105,7 @@ class PaidJob:
         if self.known_fingerprint is not None:
             return self.known_fingerprint
         clip = self.request.clip
-        source = None if clip is None else identify_input(clip, self.hook.get_s3_client)
+        source = None if clip is None else identify_input(clip, self.hook.get_s3_client, version=self.clip_version)
         return Fingerprint.of(self.request, conn_id=self.hook.modelslab_conn_id, source=source)
 
     def acquire(self) -> Stored | Submission:

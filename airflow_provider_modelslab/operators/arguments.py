@@ -15,7 +15,7 @@ from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
 from airflow_provider_modelslab.compat import loop_index
 from airflow_provider_modelslab.lineage.clip import ClipReport
-from airflow_provider_modelslab.operators.rendered import texts_again
+from airflow_provider_modelslab.operators.rendered import clip_version_of, texts_again
 from airflow_provider_modelslab.storage.uri import S3Uri, destination_problem
 
 if TYPE_CHECKING:
@@ -189,14 +189,22 @@ class Video2VideoArguments(ClipReport, RequestArguments):
     """The attributes of one video-to-video job; ``model_id``, ``prompt`` and ``init_video`` are required.
 
     :param init_video: the clip: an http(s) link, an ``s3://`` object, or a local file.
+    :param clip_version: which clip this is, in place of its link, ETag or content: the same text is the same clip, for
+        which nothing is paid again, and another text is another one. It is not sent, and stored as it is. Left out, or
+        rendered to nothing, the clip is told by its content, see ``docs/paid-once.md``.
     :param attributes: see :class:`RequestArguments`.
     """
 
-    template_fields: Sequence[str] = (*RequestArguments.template_fields, "init_video")
+    template_fields: Sequence[str] = (*RequestArguments.template_fields, "init_video", "clip_version")
     _may_come_with_the_clip: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, *, model_id: str, prompt: str, init_video: str, **attributes: Any) -> None:
+    def __init__(
+        self, *, model_id: str, prompt: str, init_video: str, clip_version: str | None = None, **attributes: Any
+    ) -> None:
         self.init_video = init_video
+        self.clip_version = clip_version
+        if is_literal(clip_version):
+            clip_version_of(clip_version)
         super().__init__(model_id=model_id, prompt=prompt, **attributes)
 
     def build_request(self) -> Video2VideoRequest:

@@ -28,7 +28,8 @@ class BatchArguments(DestinationArguments, BatchReport, RequestArguments):
     """Many clips with common attributes, and those that are one clip's own.
 
     :param source: the clips (templated): ``s3://bucket/prefix/``; a manifest file, in S3 or local, ``.jsonl`` or
-        ``.csv`` (also ``.gz``), with ``init_video``, perhaps ``destination``, and any attribute for that clip alone;
+        ``.csv`` (also ``.gz``), with ``init_video``, perhaps ``destination`` and ``clip_version`` (the same text is the
+        same clip, whatever its link, ETag or content says), and any attribute for that clip alone;
         a list of links, of ``s3://`` objects or of such mappings; what another task returned, a batch's summary
         included.
     :param pattern: which objects below a prefix (templated): a glob such as ``*.mp4`` or ``cam1/**``, or a list of

@@ -19,6 +19,7 @@ from airflow_provider_modelslab.links.media import (
 )
 from airflow_provider_modelslab.operators.arguments import Video2VideoArguments, resolve_destination, result_name
 from airflow_provider_modelslab.operators.local_arguments import LocalArguments
+from airflow_provider_modelslab.operators.rendered import clip_version_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -89,7 +90,9 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
         fingerprint = Fingerprint.of(
             request,
             conn_id=self._made_by(),
-            source=identify_input(request.init_video, self.hook.get_s3_client),
+            source=identify_input(
+                request.init_video, self.hook.get_s3_client, version=clip_version_of(self.clip_version)
+            ),
         )
 
         def find() -> Stored | None:

@@ -28,6 +28,7 @@ from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import tell_links, tell_manifest
 from airflow_provider_modelslab.operators.arguments import link_suffix, resolve_destination, result_name
 from airflow_provider_modelslab.operators.destination_arguments import DestinationArguments
+from airflow_provider_modelslab.operators.rendered import clip_version_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -239,6 +240,7 @@ class PaidJobOperator(ClipReport, DestinationArguments):
             caller=TaskCaller(context, self),
             timeout=self.timeout,
             check_links=self.check_input,
+            clip_version=clip_version_of(getattr(self, "clip_version", None)),
         )
 
     def _wait(self, context: Context, job: PaidJob, found: Submission) -> Finished | None:

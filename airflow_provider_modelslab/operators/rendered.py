@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_modelslab.api.endpoint_request import is_blank
 from airflow_provider_modelslab.api.errors import RequestValidationError
 
-__all__ = ["texts_again"]
+__all__ = ["clip_version_of", "texts_again"]
 
 _TEXTS = ("model_id", "prompt", "negative_prompt", "adapter_lora", "motion_module")
 _NAMES = ("lora_models", "motion_loras")
+
+
+def clip_version_of(given: object) -> str | None:
+    """A clip's version as text; ``None`` for what a template makes of a missing value.
+
+    :raises RequestValidationError: for another value than a text or a whole number.
+    """
+    if is_blank(given):
+        return None
+    if type(given) is int:
+        return str(given)
+    if not isinstance(given, str):
+        raise RequestValidationError.of("clip_version", f"must be text; got {given!r:.200}")
+    return given.strip()
 
 
 def texts_again(attributes: Mapping[str, Any]) -> dict[str, Any]:

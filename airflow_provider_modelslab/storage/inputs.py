@@ -58,14 +58,15 @@ S3Factory = Callable[[], "S3Client"]
 
 _DOTS = re.compile(r"(?<=/)\.\.?(?=/)")
 _SIGNATURE = re.compile(
-    r"(X-(Amz|Goog|Oss|Tos|Cos)-.*|q-(sign-.*|ak|key-time|header-list|url-param-list|signature)|Signature|sig|hmac|jwt"
+    r"(X-(Amz|Goog|Oss|Tos|Cos)-(?!(async-)?process).*|q-(sign-.*|ak|key-time|header-list|url-param-list|signature)|Signature|sig|hmac|jwt"
     r"|Authorization|(access_|auth_|security-|__)?token|hdne[as]|hdnts|(AWS|OSS)?AccessKeyId|GoogleAccessId|Key-Pair-Id)",
     re.IGNORECASE,
 )
 """Query parameters that sign a link: of AWS, R2, Google, CloudFront, Azure, Alibaba, Tencent, Backblaze and Akamai."""
 
 _BESIDE_A_SIGNATURE = re.compile(
-    r"(Expires|expiry|exp|Policy|Hash-Algorithm|x-id|s[vrepts]|ss|srt|spr|sip|sk(oid|tid|t|e|s|v)|saoid|suoid|scid)",
+    r"(Expires|expiry|exp|Policy|Hash-Algorithm|x-id|s[vrepts]|ss|srt|spr|sip|sdd|ses|sk(oid|tid|t|e|s|v|dutid)"
+    r"|saoid|s[du]uoid|scid)",
     re.IGNORECASE,
 )
 """Query parameters that say how long and for whom a signed link works; without a signature they count as any other."""
@@ -139,14 +140,17 @@ def prepare_input(
     return PreparedInput(_presigned(s3, uri, expires_in), str(path), kind)
 
 
-def identify_input(init_video: str, s3_factory: S3Factory) -> str | None:
+def identify_input(init_video: str, s3_factory: S3Factory, *, version: str | None = None) -> str | None:
     """What names the clip's content, to see whether a request has changed; ``None`` when the clip is gone.
 
     A link is taken without the parts of a signature, which differ each time it is signed; an object with its ETag; a
     file by its SHA-256.
 
+    :param version: what the user says instead: the same text is the same clip, and nothing is looked at.
     :raises StorageConfigurationError: when S3 refuses to tell; :class:`TransportError` when it has trouble.
     """
+    if version is not None:
+        return f"version:{version}"
     given = init_video.strip()
     scheme = given.partition("://")[0].lower() if "://" in given else ""
     if scheme in {"http", "https"}:

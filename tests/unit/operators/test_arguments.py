@@ -49,7 +49,7 @@ def _arguments() -> dict[str, inspect.Parameter]:
 
 def test_every_attribute_of_the_endpoint_is_an_argument_and_a_template_field() -> None:
     arguments = set(_arguments())
-    assert arguments == {*ATTRIBUTES, "extra_parameters"}
+    assert arguments == {*ATTRIBUTES, "extra_parameters", "clip_version"}
     assert set(Video2VideoArguments.template_fields) == arguments
     assert {*arguments, "destination", "modelslab_conn_id"} == set(ModelsLabVideo2VideoOperator.template_fields)
     assert set(Video2VideoArguments.template_fields_renderers) <= arguments
@@ -69,7 +69,7 @@ def test_every_attribute_is_documented() -> None:
     texts = [inspect.getdoc(cls) or "" for cls in (RequestArguments, Video2VideoArguments)]
     documented = [name for text in texts for name in re.findall(r":param (\w+):", text)]
     assert documented == [*dict.fromkeys(documented)]
-    assert set(documented) == {*ATTRIBUTES, "extra_parameters", "attributes"}
+    assert set(documented) == {*ATTRIBUTES, "extra_parameters", "clip_version", "attributes"}
 
 
 def test_every_attribute_reaches_the_request() -> None:
