@@ -19,6 +19,7 @@ from airflow_provider_modelslab.api.errors import (
     ClipUnreadableError,
     JobFailedError,
     JobLostError,
+    LandingError,
     ModelsLabError,
     ResultExpiredError,
     SubmissionUnknownError,
@@ -40,6 +41,7 @@ from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.storage.inputs import PreparedInput, identify_input, prepare_input
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.s3_objects import is_gone
+from airflow_provider_modelslab.storage.upload import was_ended
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -237,7 +239,13 @@ def land(
     ledger.refuse_if_superseded(submission)
     expected = submission.job.request.get("output_type") or expected_type
     try:
-        manifest = hook.land(submission.job, finished, destination, expected_type=expected)
+        try:
+            manifest = hook.land(submission.job, finished, destination, expected_type=expected)
+        except LandingError as error:
+            if not was_ended(error):
+                raise
+            log.info("Another process landed %s in the meantime; landing it once more", destination)
+            manifest = hook.land(submission.job, finished, destination, expected_type=expected)
     except ResultExpiredError as error:
         ledger.failed(submission.number, error)
         raise

@@ -251,7 +251,8 @@ def _staged(s3: S3Client, path: Path, kind: ContainerKind, staging: S3Uri) -> S3
         # Without s3:ListBucket a missing key answers 403; the upload tells whether anything is really forbidden.
         if kind_of(error) not in {S3ErrorKind.NO_OBJECT, S3ErrorKind.ACCESS_DENIED}:
             raise storage_error(error, uri) from error
-    with ObjectUpload(s3, uri, content_type=CONTENT_TYPES[kind], refused=storage_error) as upload:
+    # Tasks with the same clip upload the same bytes at the same time.
+    with ObjectUpload(s3, uri, content_type=CONTENT_TYPES[kind], refused=storage_error, ends_others=False) as upload:
         for chunk in _chunks(path):
             upload.write(chunk)
         if upload.sha256 != digest.hexdigest():

@@ -17,15 +17,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from airflow_provider_modelslab.api.errors import LandingError, ModelsLabError
-from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3Error, landing_error
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3Error, code_of, landing_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-__all__ = ["MAX_PARTS", "MIB", "MIN_PART_SIZE", "ObjectUpload", "StoredObject", "part_size_for"]
+__all__ = ["MAX_PARTS", "MIB", "MIN_PART_SIZE", "ObjectUpload", "StoredObject", "part_size_for", "was_ended"]
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,15 @@ def part_size_for(length: int | None, part_size: int) -> int:
     return math.ceil(length / MAX_PARTS / MIB) * MIB
 
 
+def was_ended(error: BaseException | None) -> bool:
+    """Whether S3 no longer knew the upload, as after another one to the same key that was quicker and ended this one.
+
+    :param error: what :class:`ObjectUpload` raised, or its cause.
+    """
+    cause = error if isinstance(error, ClientError) else error and error.__cause__
+    return isinstance(cause, ClientError) and code_of(cause) == "NoSuchUpload"
+
+
 class ObjectUpload:
     """One object under way. Nothing is visible in S3 until :meth:`complete`; leaving the block without it cleans up.
 
@@ -62,6 +73,8 @@ class ObjectUpload:
     :param part_size: bytes of each part but the last, at least 5 MiB.
     :param parts_in_flight: how many parts are sent at the same time.
     :param refused: makes the exception of what S3 refuses.
+    :param ends_others: whether a complete upload in parts ends all others to the same key: those of processes that were
+        killed, whose parts would stay and be billed, and those that still run (see :func:`was_ended`).
     """
 
     def __init__(
@@ -73,6 +86,7 @@ class ObjectUpload:
         part_size: int = 8 * MIB,
         parts_in_flight: int = 4,
         refused: Callable[[S3Error, S3Uri], ModelsLabError] = landing_error,
+        ends_others: bool = True,
     ) -> None:
         self._s3 = s3
         self._target = target
@@ -80,6 +94,7 @@ class ObjectUpload:
         self._part_size = part_size
         self._parts_in_flight = parts_in_flight
         self._refused = refused
+        self._ends_others = ends_others
         self._buffer = bytearray(part_size)
         self._filled = 0
         self._upload_id: str | None = None
@@ -123,6 +138,7 @@ class ObjectUpload:
 
         :raises LandingError: when S3 refuses, or shows another size than was written.
         """
+        in_parts = self._upload_id is not None
         try:
             if self._upload_id is None:
                 body = bytes(memoryview(self._buffer)[: self._filled])
@@ -153,6 +169,8 @@ class ObjectUpload:
                 f"{self._target} has {head['ContentLength']} bytes in S3, {self._size} were written: something else "
                 "writes to the same key. Give each task its own key and run the task again; the result is paid for"
             )
+        if in_parts and self._ends_others:
+            self._end_others()
         return StoredObject(self._size, head.get("ETag", "").strip('"'))
 
     def __enter__(self) -> ObjectUpload:
@@ -224,10 +242,29 @@ class ObjectUpload:
             return {}
         return {"ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
 
+    def _end_others(self) -> None:
+        """End all unfinished uploads to this key, as far as S3 allows it."""
+        target = self._target
+        try:
+            pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=target.bucket, Prefix=target.key)
+            uploads = [
+                upload["UploadId"]
+                for page in pages
+                for upload in page.get("Uploads", [])
+                if upload["Key"] == target.key
+            ]
+        except S3_ERRORS as error:
+            log.debug("Unfinished uploads of %s, if there are any, stay: %s", target, error)
+            return
+        for upload_id in uploads:
+            self._abort(upload_id)
+
     def _abort(self, upload_id: str) -> None:
         try:
             self._s3.abort_multipart_upload(Bucket=self._target.bucket, Key=self._target.key, UploadId=upload_id)
         except S3_ERRORS as error:
+            if was_ended(error):
+                return
             log.warning(
                 "Could not abort the unfinished upload of %s (%s): its parts stay and are billed until a lifecycle "
                 "rule (AbortIncompleteMultipartUpload) removes them; grant s3:AbortMultipartUpload",

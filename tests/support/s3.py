@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
@@ -21,6 +22,7 @@ __all__ = [
     "S3Server",
     "content_of",
     "keys_of",
+    "knowing_uploads",
     "leftovers",
     "lines_of",
     "listening",
@@ -50,11 +52,26 @@ def refusing(
         if left == 0:
             return None
         left -= 1
-        body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode() if code else b""
-        fields: Any = HTTPHeaders.from_dict({"content-type": "application/xml", **(headers or {})})
-        return AWSResponse(request.url, status, fields, _Raw(body))
+        return _error(request, status, code, message, headers)
 
     with listening(s3, f"before-send.s3.{operation}", answer):
+        yield
+
+
+@contextmanager
+def knowing_uploads(s3: S3Client) -> Iterator[None]:
+    """Within the block, parts and completions of an upload that was ended are refused as by AWS; moto answers 500."""
+
+    def answer(request: Any, **_: Any) -> Any:
+        place = urlsplit(request.url)
+        uploads = s3.list_multipart_uploads(Bucket=place.path.split("/")[1]).get("Uploads", [])
+        known = parse_qs(place.query)["uploadId"][0] in {upload["UploadId"] for upload in uploads}
+        return None if known else _error(request, 404, "NoSuchUpload", "The specified upload does not exist")
+
+    with (
+        listening(s3, "before-send.s3.UploadPart", answer),
+        listening(s3, "before-send.s3.CompleteMultipartUpload", answer),
+    ):
         yield
 
 
@@ -104,6 +121,12 @@ def leftovers(s3: S3Client, bucket: str) -> list[str]:
     """What a failure must not leave: keys of objects, and of uploads that were not ended."""
     uploads = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
     return keys_of(s3, bucket) + [f"upload of {upload['Key']}" for upload in uploads]
+
+
+def _error(request: Any, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> AWSResponse:
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode() if code else b""
+    fields: Any = HTTPHeaders.from_dict({"content-type": "application/xml", **(headers or {})})
+    return AWSResponse(request.url, status, fields, _Raw(body))
 
 
 class _Raw(BytesIO):

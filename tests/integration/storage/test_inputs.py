@@ -26,7 +26,7 @@ from airflow_provider_modelslab.storage.inputs import PreparedInput, prepare_inp
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.s3 import S3Server, keys_of, refusing
-from tests.support.samples import small_gif, small_mp4
+from tests.support.samples import framed_mp4, small_gif, small_mp4
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -263,3 +263,15 @@ def test_temporary_credentials_must_outlive_the_link(s3: S3Client, s3_server: S3
     client.close()
     assert "X-Amz-Security-Token" in prepared.url
     assert "token" not in repr(prepared)
+
+
+def test_a_file_that_tasks_upload_at_the_same_time_ends_no_other_upload(
+    prepare: Prepare, s3: S3Client, bucket: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(framed_mp4(9 * 1024 * 1024))
+    key = f"inputs/{hashlib.sha256(path.read_bytes()).hexdigest()}.mp4"
+    s3.create_multipart_upload(Bucket=bucket, Key=key)
+    prepare(str(path))
+    assert s3.head_object(Bucket=bucket, Key=key)["ETag"].strip('"').endswith("-2")
+    assert len(s3.list_multipart_uploads(Bucket=bucket)["Uploads"]) == 1

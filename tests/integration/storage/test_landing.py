@@ -21,7 +21,7 @@ from airflow_provider_modelslab.storage.profile import S3Profile
 from airflow_provider_modelslab.storage.upload import MIB
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.files_server import FilesServer, ServedFile
-from tests.support.s3 import S3Server, keys_of, leftovers, refusing
+from tests.support.s3 import S3Server, keys_of, knowing_uploads, leftovers, listening, refusing
 from tests.support.samples import framed_mp4, small_gif, small_mp4
 
 if TYPE_CHECKING:
@@ -430,3 +430,81 @@ def test_more_parts_than_s3_takes(
     assert leftovers(s3, target.bucket) == []
     files.add("/clip.mp4", ServedFile(BIG))
     assert land([link], target, s3, policy=SMALL_PARTS).etag.endswith("-2")
+
+
+# -- other uploads to the same key ------------------------------------------------------------------------------------
+
+
+def begin_upload(s3: S3Client, place: S3Uri) -> str:
+    """An upload that is never ended: of a process that was killed."""
+    upload = s3.create_multipart_upload(Bucket=place.bucket, Key=place.key)["UploadId"]
+    s3.upload_part(Bucket=place.bucket, Key=place.key, UploadId=upload, PartNumber=1, Body=b"x")
+    return upload
+
+
+def unfinished(s3: S3Client, bucket: str) -> list[str]:
+    return [upload["Key"] for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+
+
+def test_the_upload_of_a_process_that_was_killed_is_ended_by_the_next_landing(
+    s3: S3Client, files: FilesServer, target: S3Uri
+) -> None:
+    beside = S3Uri(target.bucket, f"{target.key}.2.mp4")
+    for place in (target, target, beside):
+        begin_upload(s3, place)
+    land([files.add("/clip.mp4", ServedFile(BIG))], target, s3, policy=SMALL_PARTS)
+    assert unfinished(s3, target.bucket) == [beside.key]
+
+
+@pytest.mark.parametrize("operation", ["ListMultipartUploads", "AbortMultipartUpload"])
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (501, "NotImplemented"), (404, "NoSuchUpload")])
+def test_uploads_that_may_not_be_ended_stay_and_hinder_nothing(
+    s3: S3Client, files: FilesServer, target: S3Uri, operation: str, status: int, code: str
+) -> None:
+    begin_upload(s3, target)
+    with refusing(s3, operation, status, code):
+        land([files.add("/clip.mp4", ServedFile(BIG))], target, s3, policy=SMALL_PARTS)
+    assert s3.get_object(Bucket=target.bucket, Key=target.key)["Body"].read() == BIG
+    assert unfinished(s3, target.bucket) == [target.key]
+
+
+def test_a_result_in_one_put_costs_no_request_more(s3: S3Client, files: FilesServer, target: S3Uri) -> None:
+    begin_upload(s3, target)
+    called: list[str] = []
+    with listening(s3, "before-call.s3", lambda model, **_: called.append(model.name)):
+        land([files.add("/clip.mp4", ServedFile(MP4))], target, s3)
+    assert called == ["PutObject", "HeadObject"]
+
+
+def test_a_landing_that_is_not_verified_ends_no_other_upload(s3: S3Client, files: FilesServer, target: S3Uri) -> None:
+    begin_upload(s3, target)
+    link = files.add("/clip.mp4", ServedFile(BIG, truncate_at=11 * MIB))
+    with pytest.raises(LandingError):
+        land([link], target, s3, policy=SMALL_PARTS_ONCE)
+    assert unfinished(s3, target.bucket) == [target.key]
+
+
+@pytest.mark.parametrize("operation", ["UploadPart", "CompleteMultipartUpload"])
+def test_the_slower_of_two_landings_fails_as_one_that_can_be_repeated(
+    s3: S3Client, files: FilesServer, target: S3Uri, caplog: pytest.LogCaptureFixture, operation: str
+) -> None:
+    link = files.add("/clip.mp4", ServedFile(BIG))
+    overtaken: list[str] = []
+
+    def overtake(**_: Any) -> None:
+        if not overtaken:
+            overtaken.append(link)
+            land([link], target, s3, policy=SMALL_PARTS)
+
+    with (
+        knowing_uploads(s3),
+        listening(s3, f"before-call.s3.{operation}", overtake),
+        pytest.raises(LandingError) as raised,
+    ):
+        land([link], target, s3, policy=SMALL_PARTS)
+    assert upload_module.was_ended(raised.value)
+    assert raised.value.retryable
+    assert leftovers(s3, target.bucket) == [target.key]
+    assert "grant s3:AbortMultipartUpload" not in caplog.text
+    land([link], target, s3, policy=SMALL_PARTS)
+    assert s3.get_object(Bucket=target.bucket, Key=target.key)["Body"].read() == BIG

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from airflow_provider_modelslab.api.errors import (
     ChangedRequestError,
@@ -393,3 +394,33 @@ def test_a_clip_that_cannot_be_read_is_recorded_and_not_paid_for_again(bench: Be
         assert (caught.value.job_id, caught.value.sent) == (found.job.job_id, False)
     assert bench.names == {"0001-claim", "0001-job", "0001-failed"}
     assert len(bench.hook.sent) == 1
+
+
+# -- landings at the same time ----------------------------------------------------------------------------------------
+
+
+def ended_by_another() -> LandingError:
+    no_upload: Any = {"Error": {"Code": "NoSuchUpload"}, "ResponseMetadata": {"HTTPStatusCode": 404}}
+    error = LandingError("S3 refused UploadPart")
+    error.__cause__ = ClientError(no_upload, "UploadPart")
+    return error
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_landing_that_another_one_ended_is_made_once_more(bench: Bench, times: int) -> None:
+    errors = [ended_by_another() for _ in range(times)]
+    land = bench.hook.land
+
+    def landing(*arguments: Any, **options: Any) -> dict[str, Any]:
+        bench.hook.land_error = errors.pop() if errors else None
+        return land(*arguments, **options)
+
+    bench.hook.land = landing  # type: ignore[method-assign]
+    job, submission = bench.job(), bench.acquire()
+    if times == 1:
+        assert job.land(submission, FINISHED) == {"job_id": "job1", "uri": str(DESTINATION)}
+        assert "0001-landed" in bench.names
+        return
+    with pytest.raises(LandingError):
+        job.land(submission, FINISHED)
+    assert bench.names == {"0001-claim", "0001-job"}
