@@ -18,7 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import STORAGE_ERRORS
@@ -44,6 +44,9 @@ _PART = ".jsonl.gz"
 
 class LandedIndex:
     """The index of one output prefix. Safe to use from several threads.
+
+    Segments are written by a thread of its own, one at a time, so :meth:`add` never waits for S3; :meth:`flush` and
+    :meth:`close` do.
 
     :param s3: a boto3 client.
     :param root: where ledgers are kept; the index lies beside them.
@@ -71,6 +74,8 @@ class LandedIndex:
         self._waiting: list[IndexEntry] = []
         self._written = clock()
         self._lock = threading.Lock()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="modelslab-index")
+        self._writing: Future[bool] | None = None
 
     def find(self, clips: Iterable[ClipPlan]) -> dict[int, IndexEntry]:
         """The clips, by their index in the plan, whose results are in S3 for the same request and the same clip.
@@ -90,21 +95,30 @@ class LandedIndex:
         return found
 
     def add(self, clip: ClipPlan, manifest: Mapping[str, Any]) -> None:
-        """Remember a result that has landed, or was found landed by its ledger."""
+        """Remember a result that has landed, or was found landed by its ledger.
+
+        While a segment is being written no other is begun. What the write before it raised is raised here; that the
+        store refused is no error.
+        """
         if manifest.get("bytes") is None:
             return  # nothing to compare the object with
         entry = IndexEntry.of(clip.fingerprint, {**manifest, "uri": str(clip.destination)}, at=self._clock())
         with self._lock:
             self._waiting.append(entry)
-            due = len(self._waiting) >= self._every or self._clock() - self._written >= self._seconds
-        if due:
-            self.flush()
+            is_due = len(self._waiting) >= self._every or self._clock() - self._written >= self._seconds
+            before = self._writing
+            if not is_due or (before is not None and not before.done()):
+                return
+            self._writing = self._writer.submit(self._write, self._taken(), _PART)
+        if before is not None:
+            before.result()
 
     def flush(self) -> None:
         """Write what is not written yet. A store that refuses is no error: the ledgers have it."""
         with self._lock:
-            entries, self._waiting = self._waiting, []
-            self._written = self._clock()
+            entries, before, self._writing = self._taken(), self._writing, None
+        if before is not None:
+            before.result()
         if entries:
             self._write(entries, _PART)
 
@@ -122,6 +136,11 @@ class LandedIndex:
         since_whole = list(itertools.takewhile(lambda name: not name.endswith(_WHOLE), reversed(names)))
         if len(since_whole) >= _MANY:
             self._join(names[-_READ:], max(keep, _KEPT))
+
+    def _taken(self) -> list[IndexEntry]:
+        entries, self._waiting = self._waiting, []
+        self._written = self._clock()
+        return entries
 
     # -- segments -------------------------------------------------------------------------------------------------
 

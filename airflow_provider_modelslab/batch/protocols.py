@@ -47,7 +47,7 @@ class Waiter(Protocol):
 
 
 class OutcomeSink(Protocol[ClipIn]):
-    """Records the outcomes. Called in the loop's thread; must not block for long."""
+    """Records the outcomes. Called in the loop's thread: while it waits for S3, no job is polled, so it must not."""
 
     def landed(self, clip: ClipIn, manifest: dict[str, Any]) -> None:
         """A result has landed now."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +12,7 @@ from airflow_provider_modelslab.batch.index import LandedIndex
 from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, counted, planned
-from tests.support.s3 import keys_of, refusing
+from tests.support.s3 import keys_of, listening, refusing
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -107,10 +109,82 @@ def test_a_segment_is_written_every_so_many_results_and_every_so_often(
     for clip, pause in ((a, 1), (b, 1), (c, 61), (d, 1)):
         now[0] += pause
         index.add(clip, land(s3, clip))
+        written(index)
         counts.append(len(segments(s3, bucket)))
     assert counts == [0, 1, 2, 2]
     index.close()
     assert len(segments(s3, bucket)) == 3
+
+
+def written(index: LandedIndex) -> None:
+    """Wait until the segment that is being written is there."""
+    if index._writing is not None:
+        index._writing.result(60)
+
+
+def test_results_are_noted_while_the_store_stalls(s3: S3Client, bucket: str, plan: BatchPlan) -> None:
+    a, b, c, d = plan.clips
+    manifests = [land(s3, clip) for clip in plan]
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def stall(**_: Any) -> None:
+        begun.set()
+        assert goes_on.wait(60)
+
+    index = index_of(s3, plan, every=1)
+    with listening(s3, "before-call.s3.PutObject", stall):
+        for clip, manifest in zip((a, b, c), manifests, strict=False):
+            index.add(clip, manifest)
+            assert begun.wait(60)
+        assert segments(s3, bucket) == []
+        goes_on.set()
+        written(index)
+        assert sorted(index_of(s3, plan).find(plan)) == [a.index]
+        index.add(d, manifests[3])  # those that came meanwhile go with it
+        index.flush()
+    assert sorted(index_of(s3, plan).find(plan)) == [0, 1, 2, 3]
+    assert len(segments(s3, bucket)) == 2
+
+
+def test_the_end_waits_for_the_segment_that_is_being_written(s3: S3Client, bucket: str, plan: BatchPlan) -> None:
+    a, b, *_ = plan.clips
+    manifests = [land(s3, clip) for clip in (a, b)]
+    goes_on = threading.Event()
+    index = index_of(s3, plan, every=1)
+
+    def stall(**_: Any) -> None:
+        assert goes_on.wait(60)
+
+    with (
+        listening(s3, "before-call.s3.PutObject", stall),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        index.add(a, manifests[0])
+        index.add(b, manifests[1])
+        closing = pool.submit(index.close)
+        with pytest.raises(TimeoutError):
+            closing.result(0.2)
+        goes_on.set()
+        closing.result(60)
+    assert sorted(index_of(s3, plan).find(plan)) == [0, 1]
+
+
+@pytest.mark.parametrize("at", ["add", "flush", "close"])
+def test_a_defect_in_a_write_is_raised(s3: S3Client, plan: BatchPlan, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    a, b, *_ = plan.clips
+    manifests = [land(s3, clip) for clip in (a, b)]
+    index = index_of(s3, plan, every=1)
+
+    def broken(*_: object) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr("airflow_provider_modelslab.batch.index.pack", broken)
+    index.add(a, manifests[0])
+    with pytest.raises(KeyError):
+        written(index)
+    calls = {"add": lambda: index.add(b, manifests[1]), "flush": index.flush, "close": index.close}
+    with pytest.raises(KeyError):
+        calls[at]()
 
 
 def test_many_segments_become_one(s3: S3Client, bucket: str, plan: BatchPlan) -> None:
