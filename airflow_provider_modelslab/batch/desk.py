@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import BatchSupersededError, LandingError, ModelsLabError, Scope
 from airflow_provider_modelslab.batch.index import LandedIndex
+from airflow_provider_modelslab.batch.known_jobs import KnownJobs
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
 from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
@@ -65,6 +66,7 @@ class BatchDesk:
         self.started = clock() if started is None else started
         self.outcomes = Outcomes(plan)
         self.progress = Progress(len(plan), enough=max(5, 2 * burst), clock=clock)
+        self.jobs = KnownJobs()
         self._s3 = s3
         self._name = name
         self._limit = limit
@@ -73,6 +75,7 @@ class BatchDesk:
         self._ledgers = LedgerRoot(s3, root)
         self._index = LandedIndex(s3, root, plan.output)
         self._listing: LedgerListing | None = None
+        self._indexed: frozenset[str] = frozenset()
         self._told_at = clock()
         self._failed_in_a_row = 0
         self._not_landed_in_a_row = 0
@@ -95,13 +98,29 @@ class BatchDesk:
                 "THE S3 STORE IGNORES CONDITIONAL PUTS (If-None-Match). Retries are still paid once; two attempts at "
                 "one clip in the same instant may both pay. Use a store that honours them: AWS S3, Cloudflare R2, Ceph"
             )
+        known = self._index.known(self.plan)
+        self.jobs.learn_landed(known.values())
+        self._indexed = frozenset(known)
         if reuse == "always":
-            there = self._index.find(self.plan)
+            there = self._index.find(self.plan, known)
             for index, entry in there.items():
                 self._done(self.plan.clips[index], Outcome.skipped(entry.manifest()))
             if there:
                 log.info("%d of %d results are there already", len(there), len(self.plan))
         return self._open_clips()
+
+    def learn_jobs(self, clips: Iterable[ClipPlan]) -> None:
+        """Learn from the ledgers which jobs are whose; call it after :meth:`begin`, before anything is submitted.
+
+        It costs one read for each job that runs, and for each that landed and is not in the index.
+
+        :raises StorageConfigurationError: when S3 refuses.
+        """
+        assert self._listing is not None  # noqa: S101 - begin has made it
+        destinations = [clip.destination for clip in clips]
+        self.jobs.learn_recorded(
+            self._ledgers, self._listing, destinations, conn_id=self.plan.conn_id, landed=self._indexed
+        )
 
     def ledger(self, clip: ClipPlan, *, claims: bool = True) -> Ledger:
         """The ledger of a clip.
@@ -181,6 +200,7 @@ class BatchDesk:
         return {
             "outcomes": told,
             "progress": self.progress.state(),
+            "jobs": self.jobs.state(),
             "started": self.started,
             "failed_in_a_row": self._failed_in_a_row,
             "not_landed_in_a_row": self._not_landed_in_a_row,
@@ -194,6 +214,7 @@ class BatchDesk:
             outcome = Outcome(**{**values, "status": Status(told["status"])})
             self.outcomes.tell(self.plan.clips[int(index)], outcome)
         self.progress = Progress.resume(state["progress"], clock=self._clock)
+        self.jobs.restore(state["jobs"])
         self._failed_in_a_row = int(state.get("failed_in_a_row", 0))
         self._not_landed_in_a_row = int(state.get("not_landed_in_a_row", 0))
         return self._open_clips()

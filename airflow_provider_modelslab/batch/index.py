@@ -77,21 +77,32 @@ class LandedIndex:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="modelslab-index")
         self._writing: Future[bool] | None = None
 
-    def find(self, clips: Iterable[ClipPlan]) -> dict[int, IndexEntry]:
-        """The clips, by their index in the plan, whose results are in S3 for the same request and the same clip.
+    def known(self, clips: Iterable[ClipPlan]) -> dict[str, IndexEntry]:
+        """What has landed for the same request and the same clip, by URI; it may be gone since.
 
-        One listing of the index, one read for each of its few segments, one listing of the results that it names. What
-        cannot be read is left out, with a warning: the ledgers know it too.
+        One listing of the index, one read for each of its few segments. What cannot be read is left out, with a
+        warning: the ledgers know it too.
         """
         wanted = {str(clip.destination): clip for clip in clips}
-        known = newest(entry for entry in self._entries() if entry.uri in wanted)
-        same = {uri: entry for uri, entry in known.items() if entry.is_for(wanted[uri].fingerprint)}
-        there = self._there(same)
+        landed = newest(entry for entry in self._entries() if entry.uri in wanted)
+        return {uri: entry for uri, entry in landed.items() if entry.is_for(wanted[uri].fingerprint)}
+
+    def find(self, clips: Iterable[ClipPlan], known: Mapping[str, IndexEntry] | None = None) -> dict[int, IndexEntry]:
+        """The clips, by their index in the plan, whose results are in S3 for the same request and the same clip.
+
+        One listing of the results that the index names; what cannot be listed is left out, with a warning.
+
+        :param known: of :meth:`known`, where it was asked for already.
+        """
+        clips = tuple(clips)
+        known = self.known(clips) if known is None else known
+        there = self._there(known)
         found = {}
-        for uri, entry in same.items():
-            item = there.get(uri)
-            if item is not None and item.bytes == entry.bytes and entry.etag in {None, item.etag}:
-                found[wanted[uri].index] = entry
+        for clip in clips:
+            uri = str(clip.destination)
+            entry, item = known.get(uri), there.get(uri)
+            if entry and item and item.bytes == entry.bytes and entry.etag in {None, item.etag}:
+                found[clip.index] = entry
         return found
 
     def add(self, clip: ClipPlan, manifest: Mapping[str, Any]) -> None:

@@ -24,7 +24,10 @@ class InFlight(Generic[Clip]):
 
 
 class ClipJobs(Protocol[ClipIn]):
-    """The paid jobs of clips. Each method is called in a thread and may block."""
+    """The paid jobs of clips. Each method is called in a thread and may block.
+
+    No two clips that have not ended may have one job.
+    """
 
     def acquire(self, clip: ClipIn) -> Stored | Submission:
         """What is stored or paid for already, else one submit."""

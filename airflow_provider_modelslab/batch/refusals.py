@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError, Scope, SubmissionUnknownError
+from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError, Scope
 
-__all__ = ["Refusals", "cause_of", "one_job_for_two", "told"]
+__all__ = ["Refusals", "cause_of", "told"]
 
 
 class Refusals:
@@ -34,16 +34,6 @@ class Refusals:
 def told(error: ModelsLabError) -> str:
     """An error as the text for which a batch is given up; it goes through deferrals."""
     return f"{error.code}: {error}"
-
-
-def one_job_for_two(job_id: str, first: object, second: object) -> SubmissionUnknownError:
-    """What to do about a job that the ledgers of two clips name."""
-    return SubmissionUnknownError(
-        f"Job {job_id} is noted for two clips, {first} and {second}, and makes the result of one. Its id was given to "
-        "the wrong one by hand: look up in the ModelsLab dashboard which clip it is of, and give the other one another "
-        "destination",
-        job_id=job_id,
-    )
 
 
 def cause_of(stopped: str | None) -> ErrorCode | None:

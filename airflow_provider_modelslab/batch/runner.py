@@ -24,7 +24,7 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.protocols import ClipJobs, InFlight, OutcomeSink, Waiter
-from airflow_provider_modelslab.batch.refusals import Refusals, one_job_for_two, told
+from airflow_provider_modelslab.batch.refusals import Refusals, told
 from airflow_provider_modelslab.batch.window import Window
 from airflow_provider_modelslab.ledger.model import Stored, Submission
 
@@ -84,7 +84,6 @@ class BatchRunner(Generic[Clip]):
         self._landing: dict[asyncio.Future[dict[str, Any]], InFlight[Clip]] = {}
         self._closing: dict[asyncio.Future[bool], tuple[InFlight[Clip], ModelsLabError]] = {}
         self._tries: Counter[int] = Counter()
-        self._owners: dict[str, Clip] = {}
         self._refusals = Refusals()
         self._interrupted: asyncio.Future[None] | None = None
         self._last_news = clock()
@@ -258,12 +257,7 @@ class BatchRunner(Generic[Clip]):
         self._outcomes.failed(clip, error, None)
 
     def _wait_for(self, item: InFlight[Clip]) -> None:
-        job_id = item.submission.job.job_id
-        first = self._owners.setdefault(job_id, item.clip)
-        if first is not item.clip:
-            self._outcomes.failed(item.clip, one_job_for_two(job_id, first, item.clip), item.submission)
-            return
-        self.waiting[job_id] = item
+        self.waiting[item.submission.job.job_id] = item
         self._waiter.add(item.submission)
 
     def _ended(self, item: InFlight[Clip], answer: Finished | ModelsLabError) -> None:

@@ -54,6 +54,7 @@ class BatchJobs:
             timeout=self.timeout,
             check_links=self.check_links,
             known_fingerprint=clip.fingerprint,
+            known_jobs=self.desk.jobs,
         ).acquire()
 
     def land(self, clip: ClipPlan, submission: Submission, finished: Finished) -> dict[str, Any]:

@@ -46,6 +46,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
+    from airflow_provider_modelslab.batch.known_jobs import KnownJobs
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.ledger.attempt import AttemptId
     from airflow_provider_modelslab.ledger.service import Ledger
@@ -84,6 +85,7 @@ class PaidJob:
     :param check_links: whether http(s) clips are read from here before they are submitted.
     :param clip_version: what the user says which clip it is; see :func:`identify_input`.
     :param known_fingerprint: where it was computed already.
+    :param known_jobs: of the other clips, where there are others.
     """
 
     request: EndpointRequest
@@ -97,6 +99,7 @@ class PaidJob:
     check_links: bool = True
     clip_version: str | None = None
     known_fingerprint: Fingerprint | None = None
+    known_jobs: KnownJobs | None = None
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -122,6 +125,7 @@ class PaidJob:
         clip: PreparedInput | None = None
         is_checked = False
         gone: set[int] = set()
+        disowned: set[int] = set()
         resolved: dict[int, str] = {}  # what people said of submissions of unknown outcome, and of these alone
         while True:
             resubmit = {number for number, answer in resolved.items() if answer == "resubmit"}
@@ -131,6 +135,11 @@ class PaidJob:
                 self._resolve(error, resolved)
                 continue
             if isinstance(found, Submission):
+                try:
+                    self._claim_job(found.job)
+                except SubmissionUnknownError as error:
+                    self._disown(found.number, error, disowned)
+                    continue
                 return found
             if isinstance(found, Stored):
                 if not is_gone(self.hook.get_s3_client(), found.manifest):
@@ -158,6 +167,7 @@ class PaidJob:
                 sent = self.request.with_delivery(clip=clip.url if clip else None, track_id=track_id)
                 source = clip.source if clip else None
                 job, finished = self.hook.submit(sent, source=source, lease_ends=lease_ends)
+                self._claim_job(job)  # before it is recorded: what is recorded is landed by the next attempt
             except BaseException as error:
                 self.ledger.record_error(found.number, error)
                 if isinstance(error, SubmissionUnknownError) and self.policy.on_unknown_submission == "fail":
@@ -209,12 +219,34 @@ class PaidJob:
                 request=self.request.record(),
             )
 
+    def _claim_job(self, job: Job) -> None:
+        """Make sure that a job makes no other clip's result.
+
+        :raises SubmissionUnknownError: when it does.
+        """
+        if self.known_jobs is not None and self.destination is not None:
+            self.known_jobs.claim(job.job_id, self.destination, submitted_at=job.submitted_at)
+
+    def _disown(self, number: int, error: SubmissionUnknownError, disowned: set[int]) -> None:
+        """Record that a submission came to nothing, whose recorded job is another clip's, where that may be paid again.
+
+        :raises SubmissionUnknownError: where a person has to decide.
+        """
+        error.submission = number
+        answers = {self.policy.on_unknown_submission, self.caller.resolution(self._name(number))}
+        if "resubmit" not in answers or number in disowned:
+            raise self._with_advice(error) from error
+        disowned.add(number)
+        self.ledger.failed(number, error)
+
     def _with_advice(self, error: SubmissionUnknownError) -> SubmissionUnknownError:
-        return SubmissionUnknownError(
+        advised = SubmissionUnknownError(
             f"{error.message}. {self.caller.advice(self._name(error.submission or 1))}",
             submission=error.submission,
             job_id=error.job_id,
         )
+        advised.sent = error.sent
+        return advised
 
     def _name(self, number: int) -> str:
         return self.caller.submission_name(number, self.destination)

@@ -155,6 +155,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         desk = self._desk(context, plan, burst=self.max_in_flight)
         policy = policy_in_force(self._ledger_policy(), context)
         todo = desk.begin(reuse=policy.reuse)
+        desk.learn_jobs(todo)
         window = Window(self.max_in_flight)
         runner = asyncio.run(self._run_segment(context, desk, todo, window))
         return self._end_segment(context, desk, runner, window)

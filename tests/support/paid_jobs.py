@@ -21,6 +21,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from airflow_provider_modelslab.batch.known_jobs import KnownJobs
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
 __all__ = ["DESTINATION", "WANTED", "FakeCaller", "FakeHook", "FakeRequest", "Submit", "paid_job"]
@@ -124,6 +125,7 @@ def paid_job(
     caller: FakeCaller | None = None,
     fingerprint: Fingerprint = WANTED,
     request: EndpointRequest | None = None,
+    known_jobs: KnownJobs | None = None,
 ) -> PaidJob:
     """A paid job of these parts.
 
@@ -138,4 +140,5 @@ def paid_job(
         attempt=attempt or AttemptId(),
         caller=caller or FakeCaller(),
         known_fingerprint=fingerprint,
+        known_jobs=known_jobs,
     )

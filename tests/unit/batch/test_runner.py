@@ -59,7 +59,6 @@ class World:
         self.ended: asyncio.Queue[tuple[str, Finished | ModelsLabError]] = asyncio.Queue()
         self.added = asyncio.Semaphore(0)
         self.outcomes: dict[str, Any] = {}
-        self.told = asyncio.Event()
         self.max_failed = 10**6
 
     # jobs
@@ -115,7 +114,6 @@ class World:
     def failed(self, clip: str, error: Exception, submission: Submission | None) -> None:
         assert clip not in self.outcomes
         self.outcomes[clip] = error
-        self.told.set()
 
     def too_many(self) -> str | None:
         failed = [clip for clip, outcome in self.outcomes.items() if isinstance(outcome, Exception)]
@@ -390,23 +388,3 @@ async def test_what_has_not_begun_when_the_batch_breaks_off_is_left() -> None:
     with pytest.raises(TimeIsUpError):
         await runner(Slow(), clips=[]).run(ended)
     assert len(begun) == 16
-
-
-@pytest.mark.parametrize("together", [True, False])
-async def test_two_clips_with_one_job_are_told(together: bool) -> None:
-    class Mistaken(World):
-        def acquire(self, clip: str) -> Stored | Submission:
-            return Submission(1, Job("77", "c"), resumed=True)
-
-    world = Mistaken(ends=False)
-    running = asyncio.ensure_future(runner(world, clips=["a", "b"], most=2 if together else 1).run())
-    await world.added.acquire()
-    if together:
-        await world.told.wait()
-    world.ended.put_nowait(("77", Finished("77", ("https://x",))))
-    await asyncio.wait_for(running, 5)
-    assert list(world.outcomes.values()).count("landed") == 1
-    (error,) = [outcome for outcome in world.outcomes.values() if outcome != "landed"]
-    assert isinstance(error, ModelsLabError)
-    assert "Job 77" in str(error)
-    assert "two clips" in str(error)

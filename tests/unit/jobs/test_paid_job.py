@@ -25,12 +25,14 @@ from airflow_provider_modelslab.api.errors import (
     TransportError,
 )
 from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.batch.known_jobs import KnownJobs
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import Fingerprint, LedgerPolicy, Stored, Submission
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore
 from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.paid_jobs import DESTINATION, WANTED, FakeCaller, FakeHook, FakeRequest, paid_job
 from tests.support.task_ids import made_at
 
@@ -394,6 +396,67 @@ def test_a_clip_that_cannot_be_read_is_recorded_and_not_paid_for_again(bench: Be
         assert (caught.value.job_id, caught.value.sent) == (found.job.job_id, False)
     assert bench.names == {"0001-claim", "0001-job", "0001-failed"}
     assert len(bench.hook.sent) == 1
+
+
+# -- a job that is another clip's -------------------------------------------------------------------------------------
+
+
+def shared(job_id: str = "job1") -> KnownJobs:
+    """The jobs of a batch in which another clip has this one."""
+    jobs = KnownJobs()
+    jobs.claim(job_id, S3Uri("clips", "out/other.mp4"), submitted_at=0.0)
+    return jobs
+
+
+def test_the_id_of_another_clips_job_is_not_recorded(bench: Bench) -> None:
+    with pytest.raises(SubmissionUnknownError) as raised:
+        bench.acquire(known_jobs=shared())
+    assert (raised.value.job_id, raised.value.submission, raised.value.sent) == ("job1", 1, True)
+    assert bench.names == {"0001-claim", "0001-unknown"}
+    with pytest.raises(SubmissionUnknownError) as raised:
+        bench.acquire()
+    assert (bench.sent, raised.value.sent) == ([1], False)
+
+
+def test_a_job_that_was_done_at_once_is_not_another_clips_either(bench: Bench) -> None:
+    bench.answer = FINISHED
+    with pytest.raises(SubmissionUnknownError):
+        bench.acquire(known_jobs=shared())
+    assert bench.names == {"0001-claim", "0001-unknown"}
+
+
+def test_one_clip_may_have_its_job_again(bench: Bench) -> None:
+    jobs = KnownJobs()
+    first = bench.acquire(known_jobs=jobs)
+    assert bench.acquire(known_jobs=jobs).job == first.job
+
+
+def test_a_recorded_job_of_another_clip_is_submitted_again_only_where_a_person_says_so(bench: Bench) -> None:
+    bench.acquire()
+    with pytest.raises(SubmissionUnknownError) as raised:
+        bench.acquire(known_jobs=shared())
+    assert (raised.value.job_id, raised.value.submission, raised.value.sent) == ("job1", 1, False)
+    assert bench.names == {"0001-claim", "0001-job"}
+    bench.caller.resolutions["submission1"] = "another-id"
+    with pytest.raises(SubmissionUnknownError):
+        bench.acquire(known_jobs=shared())
+    bench.caller.resolutions["submission1"] = "resubmit"
+    assert bench.acquire(known_jobs=shared()).job.job_id == "job2"
+    assert "0001-failed" in bench.names
+    assert bench.sent == [1, 2]
+
+
+def test_a_recorded_job_of_another_clip_is_submitted_again_where_the_task_says_so(bench: Bench) -> None:
+    bench.acquire()
+    assert bench.acquire(RESUBMIT, known_jobs=shared()).number == 2
+
+
+def test_a_store_that_does_not_take_that_a_job_is_another_clips_ends_the_attempt(bench: Bench) -> None:
+    bench.acquire()
+    bench.ledger.failed = lambda number, error: None  # type: ignore[method-assign]
+    with pytest.raises(SubmissionUnknownError):
+        bench.acquire(RESUBMIT, known_jobs=shared())
+    assert bench.sent == [1]
 
 
 # -- landings at the same time ----------------------------------------------------------------------------------------
