@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_modelslab.api.errors import RequestValidationError, error_from_event
+from airflow_provider_modelslab.api.errors import BatchFailedError, RequestValidationError, error_from_event
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.jobs.timing import deferral_timeout, poll_policy
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
@@ -125,6 +125,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self._work: tuple[BatchDesk, BatchRunner[ClipPlan]] | None = None
         self.is_killed = False
         self._deadlines: dict[str, float] = {}
+        self._mark: str | None = None  # of what this try saved, once it has resumed
+        self._stopped: str | None = None  # why an earlier segment gave the batch up, where only that is known of it
         if timeout <= 0:
             raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
         if max_in_flight < 1:
@@ -157,7 +159,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         todo = desk.begin(reuse=policy.reuse)
         desk.learn_jobs(todo)
         window = Window(self.max_in_flight)
-        runner = asyncio.run(self._run_segment(context, desk, todo, window))
+        runner = asyncio.run(self._run_segment(context, desk, todo, window, stopped=self._stopped))
         return self._end_segment(context, desk, runner, window)
 
     @reported
@@ -192,13 +194,20 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self.modelslab_conn_id = conn_id
         if event.get("status") != "success":
             raise error_from_event(event)
-        plan, state, lost = load_batch(
+        self._deadlines = {item["job"]["job_id"]: item["deadline"] for item in in_flight}
+        found = load_batch(
             self.hook.get_s3_client(),
             S3Uri.parse(saved),
             mark,
             self._common(),
             lambda: self._plan(self.modelslab_conn_id),
         )
+        if found is None:
+            self.log.warning("%s is gone: planning anew, going on with what is paid for", saved)
+            self._stopped = stopped
+            return self.execute(context)
+        self._mark = mark
+        plan, state, lost = found
         desk = self._desk(context, plan, burst=self.max_in_flight, started=started)
         todo = desk.restore(state)
         told = {str(job["job_id"]): job for job in event["ended"]}
@@ -206,7 +215,6 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         waiting: list[InFlight[ClipPlan]] = []
         for item in in_flight:
             job = Job.from_dict(item["job"])
-            self._deadlines[job.job_id] = item["deadline"]
             flight = InFlight(plan.clips[item["clip"]], Submission(item["submission"], job, resumed=item["resumed"]))
             answer = told.get(job.job_id)
             if answer is None:
@@ -301,7 +309,13 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         if runner.suspended:
             left = tuple(runner.waiting.values())
             self._defer(context, desk, left, more=bool(runner.todo), window=window, stopped=runner.stopped)
-        return desk.finish(stopped=runner.stopped)
+        try:
+            summary = desk.finish(stopped=runner.stopped)
+        except BatchFailedError:
+            self._delete_checkpoints(context, desk, self._mark)
+            raise
+        self._delete_checkpoints(context, desk, self._mark)
+        return summary
 
     def _defer(
         self,
@@ -317,9 +331,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         from airflow_provider_modelslab.ledger.attempt import AttemptId
         from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
 
-        saved, more = self._saved(context, desk), more and stopped is None
+        saved, more = self._checkpoint(context, desk), more and stopped is None
         me = AttemptId.of_task(context["ti"]).task_instance_id
         mark = save_batch(self.hook.get_s3_client(), saved, desk.plan, desk.state(), task_instance=me)
+        self._delete_checkpoints(context, desk)
         jobs: list[dict[str, Any]] = [
             {
                 "job_id": job.job_id,
@@ -368,10 +383,17 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             timeout=deferral_timeout(longest + 120, self.execution_timeout),
         )
 
-    def _saved(self, context: Context, desk: BatchDesk) -> S3Uri:
-        # Each try's own: one that Airflow has given up may go on for a while, with a plan in which "clip 5" is another.
-        name = f"{result_name(context)}.try{context['ti'].try_number}"
-        return desk.folder.child(f"{name}.state.json.gz")
+    def _delete_checkpoints(self, context: Context, desk: BatchDesk, mark: str | None = None) -> None:
+        """Delete what earlier tries saved, and with ``mark`` what this one saved."""
+        from airflow_provider_modelslab.batch.saved import delete_checkpoints
+
+        if mark is not None or context["ti"].try_number > 1:
+            delete_checkpoints(self.hook.get_s3_client(), self._checkpoint(context, desk), mark)
+
+    def _checkpoint(self, context: Context, desk: BatchDesk) -> S3Uri:
+        from airflow_provider_modelslab.batch.saved import checkpoint_uri
+
+        return checkpoint_uri(desk.folder, result_name(context), context["ti"].try_number)
 
     def _poll_policy(self) -> PollPolicy:
         return poll_policy(self.poll_interval, self.max_poll_interval)
