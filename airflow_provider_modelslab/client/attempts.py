@@ -22,6 +22,7 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
 from airflow_provider_modelslab.client.calls import Call
 from airflow_provider_modelslab.client.core import NoReply, Outcome, SubmitPolicy
+from airflow_provider_modelslab.client.gateways import refused_by_gateway
 from airflow_provider_modelslab.client.reading import clean, read
 
 __all__ = ["Repeat", "SubmitAttempts"]
@@ -79,6 +80,11 @@ class SubmitAttempts:
             return self._repeat(error)
         answer = read(outcome, self._call)
         if outcome.status >= 500 or outcome.status == 408:
+            if refused := refused_by_gateway(outcome):
+                text = (
+                    f"The submit did not reach the server behind {self._call.host} (HTTP {outcome.status}: {refused})"
+                )
+                return self._repeat(EndpointUnreachableError(clean(text, self._call), http_status=outcome.status))
             # A gateway answers so while the server behind it works on.
             text = answer.message if isinstance(answer, Failed) else ""
             raise self._unknown(f"HTTP {outcome.status}: {text}", outcome.status)

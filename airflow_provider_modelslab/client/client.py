@@ -228,7 +228,7 @@ class ModelsLabClient:
                     content += chunk
                     if len(content) > MAX_ANSWER_BYTES:
                         return NoReply(f"an answer of more than {MAX_ANSWER_BYTES} bytes", sent=True)
-                return Reply(status, bytes(content), headers.get("Retry-After"))
+                return Reply(status, bytes(content), headers.get("Retry-After"), server=headers.get("Server"))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             return no_reply(
                 error,

@@ -117,12 +117,14 @@ class Reply:
     :param body: nothing for a redirect, which is not followed.
     :param retry_after: the ``Retry-After`` header.
     :param location: the ``Location`` header.
+    :param server: the ``Server`` header.
     """
 
     status: int
     body: bytes
     retry_after: str | None = None
     location: str | None = None
+    server: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,15 @@ CASES = [
     Case("internal server error in a 200", (error("Internal server error"),), SubmissionUnknownError),
     Case("502 as HTML", (Answer(f"<h1>Bad Gateway {KEY}</h1>", 502),), SubmissionUnknownError),
     Case("503 with Retry-After", (Answer("", 503, {"Retry-After": "0"}),), SubmissionUnknownError),
+    Case("503 of a gateway without a server", (Answer("no healthy upstream", 503),), EndpointUnreachableError, posts=3),
+    Case(
+        "521 of Cloudflare",
+        (Answer("error code: 521", 521, {"Server": "cloudflare"}),),
+        EndpointUnreachableError,
+        posts=3,
+    ),
+    Case("521 of another server", (Answer("error code: 521", 521, {"Server": "nginx"}),), SubmissionUnknownError),
+    Case("522 of Cloudflare", (Answer("error code: 522", 522, {"Server": "cloudflare"}),), SubmissionUnknownError),
     Case("504", (Answer("", 504),), SubmissionUnknownError),
     Case("408", (Answer("", 408),), SubmissionUnknownError),
     Case("200 as HTML", (Answer(f"<html>{'x' * 170}{KEY}</html>"),), SubmissionUnknownError),
@@ -239,10 +248,11 @@ def test_a_redirect_says_where_to_and_hands_on_nothing(fetch: Fetcher) -> None:
 REFUSALS: list[tuple[Step, ...]] = [
     (error("Rate limit exceeded. Maximum 5 queued requests allowed.", 429, retry_after=0.001),),
     (error("Rate limit exceeded"), Answer("", 429, {"Retry-After": "0.001"})),
+    (Answer("no healthy upstream", 503), Answer("error code: 521", 521, {"Server": "cloudflare"})),
 ]
 
 
-@pytest.mark.parametrize("refusals", REFUSALS, ids=["once", "twice"])
+@pytest.mark.parametrize("refusals", REFUSALS, ids=["once", "twice", "by gateways"])
 def test_a_refused_submit_is_sent_again(refusals: tuple[Step, ...]) -> None:
     with ScriptedServer(*refusals, Answer(PROCESSING)) as server:
         answer = submit(server.url)
