@@ -14,6 +14,8 @@ failed     when the endpoint says that the job failed or is lost, or the result 
            With the code ``clip_unreadable`` the same request for the same clip is not paid for again
 released   when the submit was refused or surely did not arrive: nothing was paid
 unknown    when the outcome of the submit is not known: something may have been paid
+resolved   when a person said that a submission of unknown outcome may be submitted again; a job that is known by then
+           outweighs it
 abandoned  when a person killed the task while the job ran: it still runs, and is billed, at the vendor
 attached   when a Dag run other than the one that claimed waits for the result too; one entry for each such run
 ========== =========================================================================================================
@@ -66,6 +68,7 @@ __all__ = [
     "next_submission",
     "number_of",
     "stale_submission",
+    "unresolved_submission",
 ]
 
 FORMAT_VERSION = 1
@@ -86,6 +89,7 @@ class Entry(StrEnum):
     UNKNOWN = "unknown"
     ABANDONED = "abandoned"
     ATTACHED = "attached"
+    RESOLVED = "resolved"
 
 
 class LedgerStore(Protocol):
@@ -322,6 +326,23 @@ def stale_submission(
     return number if now >= float(claim.get("expires_at", 0)) or is_dead(claim.get("process") or {}) else None
 
 
+def unresolved_submission(
+    entries: Entries, *, now: float, is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead
+) -> int | None:
+    """The submission about which a person has to decide: its outcome is unknown, it may be billed, and nobody has said.
+
+    A claim whose process may still be submitting is none.
+    """
+    number = last_submission(entries)
+    if number is None or any(entry_name(number, kind) in entries for kind in _DECIDED):
+        return None
+    if entries.get(entry_name(number, Entry.CLAIM), {}).get("billed") is False:
+        return None
+    is_known = entry_name(number, Entry.UNKNOWN) in entries
+    return number if is_known else stale_submission(entries, now=now, is_dead=is_dead)
+
+
+_DECIDED = (Entry.JOB, Entry.LANDED, Entry.FAILED, Entry.RESOLVED)
 _OUTCOMES = (Entry.JOB, Entry.LANDED, Entry.FAILED, Entry.UNKNOWN)
 
 
@@ -374,7 +395,8 @@ def _decide(
         if Entry.UNKNOWN not in found and stale_submission(entries, now=now, is_dead=is_dead) is None:
             return Hold(number, float(claim["expires_at"]), claim.get("process") or {})
         before = _stored_before(entries, fingerprint, policy, attempt, gone)
-        return before or _after_unknown(number, new, claim, policy, resubmit)
+        said = {*resubmit, number} if Entry.RESOLVED in found else resubmit
+        return before or _after_unknown(number, new, claim, policy, said)
     if Entry.FAILED in found and (Entry.LANDED not in found or number in gone):
         return (
             _stored_before(entries, fingerprint, policy, attempt, gone)

@@ -44,6 +44,7 @@ from airflow_provider_modelslab.ledger.model import (
     last_submission,
     next_submission,
     stale_submission,
+    unresolved_submission,
 )
 from airflow_provider_modelslab.storage.manifest import Job
 
@@ -300,6 +301,23 @@ class Ledger:
         )
         entry = {"version": FORMAT_VERSION, **job.to_dict(), "adopted": True}
         return self._store.create(entry_name(number, Entry.JOB), entry)
+
+    def resolve(self, number: int, *, by: str, why: str) -> bool:
+        """Record that a person lets the next attempt submit again.
+
+        ``False`` when the outcome is known by now, somebody has said so before, or a process may still be submitting.
+
+        :param number: of a submission of unknown outcome, see
+            :func:`~airflow_provider_modelslab.ledger.model.unresolved_submission`.
+        :param by: the person.
+        :param why: the reason.
+        :raises StorageConfigurationError: when the store cannot be read or written.
+        """
+        now = self._clock()
+        if unresolved_submission(self._store.load(), now=now, is_dead=self._is_dead) != number:
+            return False
+        entry = {"version": FORMAT_VERSION, "decision": "resubmit", "by": by, "why": why, "at": _iso(now)}
+        return self._store.create(entry_name(number, Entry.RESOLVED), entry)
 
     # -- work that nobody is billed for ---------------------------------------------------------------------------
 

@@ -163,8 +163,8 @@ def test_an_unknown_outcome_asks_a_person(stored: S3Client, name: str) -> None:
     assert asked.value.submission == 1
 
 
-@pytest.mark.parametrize(("name", "number"), [("failed", 2), ("released", 2)])
-def test_what_came_to_nothing_is_submitted_anew(stored: S3Client, name: str, number: int) -> None:
+@pytest.mark.parametrize(("name", "number"), [("failed", 2), ("released", 2), ("resolved", 2)])
+def test_what_came_to_nothing_or_was_resolved_is_submitted_anew(stored: S3Client, name: str, number: int) -> None:
     fingerprint = Fingerprint.of(REQUEST, conn_id="modelslab_default", source="https://clips.example/in.mp4")
     found = LedgerRoot(stored, ROOT).open(destination(name)).find(fingerprint, LedgerPolicy(), RUN1)
     assert isinstance(found, SubmitNew)

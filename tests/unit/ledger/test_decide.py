@@ -138,6 +138,14 @@ LEDGERS: dict[str, tuple[Submission, ...]] = {
     "landed, failed": ({Entry.JOB: JOB, Entry.FAILED: LOST, Entry.LANDED: LANDED},),
     "landed, refused": ({Entry.JOB: JOB, Entry.LANDED: LANDED}, {Entry.RELEASED: {}}),
     "in flight, refused": ({Entry.JOB: JOB}, {Entry.RELEASED: {}}),
+    "resolved": ({Entry.UNKNOWN: {}, Entry.RESOLVED: {}},),
+    "resolved, in flight": ({Entry.UNKNOWN: {}, Entry.RESOLVED: {}, Entry.JOB: JOB},),
+    "resolved, claimed": ({Entry.RESOLVED: {}},),
+    "resolved, unknown": ({Entry.UNKNOWN: {}, Entry.RESOLVED: {}}, {Entry.UNKNOWN: {}}),
+    "landed, resolved by run 4": (
+        {Entry.JOB: JOB, Entry.LANDED: LANDED},
+        {Entry.CLAIM: THIRD_RUN, Entry.UNKNOWN: {}, Entry.RESOLVED: {}},
+    ),
     "unknown, refused": ({Entry.UNKNOWN: {}}, {Entry.RELEASED: {}}),
     "landed, of run 4": (
         {Entry.JOB: JOB, Entry.LANDED: {"manifest": {"uri": "s3://b/before"}}},
@@ -179,6 +187,13 @@ claimed                       | another   |                 | any    | hold  hol
 unknown                       | the same  |                 | any    | ask   ask   ask  ask  ask
 unknown                       | another   |                 | any    | ask   ask   ask  ask  ask
 unknown                       | the same  | unknown         | any    | new   new   new  new  new
+resolved                      | the same  |                 | any    | new   new   new  new  new
+resolved                      | another   |                 | any    | new   new   new  new  new
+resolved, in flight           | the same  |                 | any    | wait  wait  wait wait wait
+resolved, claimed             | the same  |                 | any    | hold  hold  hold hold hold
+resolved, unknown             | the same  |                 | any    | ask   ask   ask  ask  ask
+landed, resolved by run 4     | the same  |                 | run    | use   use   use  new  use
+landed, resolved by run 4     | the same  |                 | never  | use   new   new  new  new
 in flight                     | the same  |                 | any    | wait  wait  wait wait wait
 abandoned                     | the same  |                 | any    | wait  wait  wait wait wait
 failed                        | the same  |                 | any    | new   new   new  new  new

@@ -427,6 +427,69 @@ def test_every_state_survives_the_loss_of_either_mirror() -> None:
         assert ledger.find(WANTED, LedgerPolicy(), MINE) == Stored(1, MANIFEST)
 
 
+# -- what a person decides --------------------------------------------------------------------------------------------
+
+
+def test_a_person_lets_the_next_attempt_submit_again(bench: Bench) -> None:
+    bench.claim()
+    bench.ledger.record_error(1, SubmissionUnknownError("no usable answer"))
+    assert bench.ledger.resolve(1, by="maria@ops", why="the gateway was down")
+    entry = bench.store.entries["0001-resolved"]
+    assert (entry["decision"], entry["by"], entry["why"], entry["version"]) == (
+        "resubmit",
+        "maria@ops",
+        "the gateway was down",
+        FORMAT_VERSION,
+    )
+    found = bench.find()
+    assert isinstance(found, SubmitNew)
+    assert found.number == 2
+    assert not bench.ledger.resolve(1, by="maria@ops", why="once more")
+
+
+def test_only_what_is_unknown_is_resolved(bench: Bench) -> None:
+    assert not bench.ledger.resolve(1, by="x", why="nothing was submitted")
+    bench.claim()
+    assert not bench.ledger.resolve(1, by="x", why="its process may be submitting")
+    bench.now += 301
+    assert not bench.ledger.resolve(2, by="x", why="another submission")
+    bench.record()
+    assert not bench.ledger.resolve(1, by="x", why="its job is known")
+    assert "0001-resolved" not in bench.names
+
+
+def test_a_claim_whose_process_ended_without_an_outcome_is_resolved(bench: Bench) -> None:
+    bench.claim()
+    bench.now += 301
+    assert bench.ledger.resolve(1, by="x", why="the worker is gone")
+    assert isinstance(bench.find(), SubmitNew)
+
+
+def test_a_job_that_turns_up_after_a_person_decided_is_waited_for(bench: Bench) -> None:
+    bench.claim()
+    bench.now += 301
+    assert bench.ledger.resolve(1, by="x", why="the worker is gone")
+    bench.record(1)  # it was only slow
+    assert bench.found().job.job_id == "job1"
+
+
+@pytest.mark.parametrize("copy_alone", [False, True])
+def test_what_a_person_decides_in_s3_counts_where_entries_are_mirrored(copy_alone: bool) -> None:
+    """The command sees S3 alone; the task reads S3 and its state, which may know a job that S3 does not."""
+    stores = MemoryLedgerStore(), MemoryLedgerStore()
+    now = 1e9
+    task = Ledger(MirroredLedgerStore(*stores), clock=lambda: now, sleep=lambda _: None, is_dead=lambda _: False)
+    assert task.claim(1, WANTED, MINE, lease=300, name="name", track_id="track")
+    if copy_alone:
+        task.record(1, Job("job1", "conn"))
+        del stores[0].entries["0001-job"]
+    now += 301
+    assert Ledger(stores[0], clock=lambda: now, is_dead=lambda _: False).resolve(1, by="x", why="gone")
+    found = task.find(WANTED, LedgerPolicy(), MINE)
+    assert isinstance(found, Submission if copy_alone else SubmitNew)
+    assert found.number == (1 if copy_alone else 2)
+
+
 # -- superseded -------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,55 @@
+"""All ledgers below a root, page by page, for commands that look at many of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_provider_modelslab.storage.s3_objects import Listed, list_pages
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["ListedLedger", "list_ledgers"]
+
+_ENTRY = re.compile(
+    r"(?P<folder>(?:results/(?:[0-9a-f]{8}/){1,16}|tasks/)[0-9a-f]{64})"
+    r"/(?P<name>[0-9]{4,}-[a-z]+(?:-[0-9a-f]{16})?)\.json"
+)
+"""Keys of ledger entries below the root, see :mod:`~airflow_provider_modelslab.ledger.listing`."""
+
+
+class ListedLedger(NamedTuple):
+    """One ledger, as it was listed.
+
+    :param folder: where it is.
+    :param entries: its objects by the entries' names, such as ``0001-claim``.
+    """
+
+    folder: S3Uri
+    entries: Mapping[str, Listed]
+
+
+def list_ledgers(s3: S3Client, root: S3Uri) -> Iterator[ListedLedger]:
+    """Each ledger below ``root``; what does not look like an entry is passed over. Holds one page in memory.
+
+    :param root: where ledgers are kept, see ``S3Profile.ledger_root``.
+    :raises StorageConfigurationError: when the store refuses.
+    """
+    head = f"{root.key}/"
+    folder, entries = "", dict[str, Listed]()
+    for part in ("results/", "tasks/"):
+        for page in list_pages(s3, S3Uri(root.bucket, f"{head}{part}")):
+            for item in page:
+                found = _ENTRY.fullmatch(item.key[len(head) :])
+                if found is None:
+                    continue
+                if found["folder"] != folder:
+                    if entries:
+                        yield ListedLedger(root.child(folder), entries)
+                    folder, entries = found["folder"], {}
+                entries[found["name"]] = item
+    if entries:
+        yield ListedLedger(root.child(folder), entries)
