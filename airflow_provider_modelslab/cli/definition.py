@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import lazy_object_proxy  # type: ignore[import-untyped]  # Airflow's own way to make the text of a help late
@@ -92,6 +93,14 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
+def _moment(text: str) -> datetime:
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-29T10:00Z; got {text!r}") from None
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -121,8 +130,12 @@ _WATCHING = _timeout("Stop watching after so long")
 _OVERWRITE = Arg(("--overwrite",), action="store_true", help="Replace an object that is at the destination already")
 
 
-def _command(name: str, description: str, *args: Arg) -> ActionCommand:
-    func = lazy_load_command(f"airflow_provider_modelslab.cli.{name}.{name}")
+def _command(name: str, description: str, *args: Arg, run: str | None = None) -> ActionCommand:
+    """A command.
+
+    :param run: module and function in this package; by default both have the command's name.
+    """
+    func = lazy_load_command(f"airflow_provider_modelslab.cli.{run or f'{name}.{name}'}")
     return ActionCommand(name=name, help=description, func=func, args=(*args, ARG_OUTPUT, ARG_VERBOSE))
 
 
@@ -185,8 +198,14 @@ _LAND = _command(
     _TO,
     _OVERWRITE,
 )
-_LEDGER = _command(
-    "ledger",
+_ROOT = Arg(
+    ("--root",),
+    metavar="URI",
+    help="Where ledgers are kept (default: _modelslab/ledger below the connection's bucket and prefix)",
+)
+_DRY_RUN = Arg(("--dry-run",), action="store_true", help="Only list what would be done")
+_LEDGER_SHOW = _command(
+    "show",
     "Read a ledger: what was paid for, what became of it, and what the next attempt would do",
     Arg(
         ("place",),
@@ -198,12 +217,41 @@ _LEDGER = _command(
     Arg(("--run-id",), help="Its run"),
     Arg(("--task-id",), help="Its task"),
     Arg(("--map-index",), type=int, default=-1, help="Its map index"),
-    Arg(
-        ("--root",),
-        metavar="URI",
-        help="Where ledgers are kept (default: _modelslab/ledger below the connection's bucket and prefix)",
-    ),
+    _ROOT,
     _CONN_ID,
+    run="ledger.show",
+)
+_LEDGER_RESOLVE = _command(
+    "resolve",
+    "Say what became of submissions of unknown outcome. Submitting again is paid for, so it lists them and asks first",
+    Arg(("place",), nargs="?", metavar="URI", help="One result, or the folder of its ledger, instead of a time"),
+    Arg(("--unknown",), action="store_true", required=True, help="Those of unknown outcome; there are no others yet"),
+    Arg(
+        ("--since",),
+        type=_moment,
+        metavar="TIME",
+        help="Claimed then or later: 2026-11-29T10:00Z; UTC if it has no zone",
+    ),
+    Arg(("--until",), type=_moment, metavar="TIME", help="Claimed then or earlier"),
+    Arg(("--dag-id",), help="Claimed by tasks of this Dag"),
+    Arg(
+        ("--as",),
+        dest="decision",
+        required=True,
+        metavar="DECISION",
+        help="resubmit: the next attempt submits again, and pays. The id of a job: the next attempt waits for it; "
+        "only for a single submission",
+    ),
+    _DRY_RUN,
+    _ROOT,
+    _CONN_ID,
+    ARG_YES,
+    run="resolve.resolve",
+)
+_LEDGER = GroupCommand(
+    name="ledger",
+    help="Read ledgers, and decide about submissions of unknown outcome",
+    subcommands=(_LEDGER_SHOW, _LEDGER_RESOLVE),
 )
 _SERVER = _command(
     "server",

@@ -1,4 +1,4 @@
-"""``ledger``: what was paid for, what became of it, and what the next attempt would do."""
+"""``ledger show``: what was paid for, what became of it, and what the next attempt would do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_provider_modelslab.api.errors import (
     SubmissionUnknownError,
 )
 from airflow_provider_modelslab.cli.connections import open_hook
-from airflow_provider_modelslab.cli.places import COMMAND
+from airflow_provider_modelslab.cli.places import COMMAND, root_of
 from airflow_provider_modelslab.cli.running import command, print_rows, program, tell
 from airflow_provider_modelslab.jobs.task import resolution_advice
 from airflow_provider_modelslab.ledger.attempt import AttemptId
@@ -45,17 +45,19 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.ledger.model import Entries
 
-__all__ = ["ledger"]
+__all__ = ["find_ledger", "show"]
 
 _LEDGER_NAME = re.compile("[0-9a-f]{64}")
 _ORDER = {kind.value: position for position, kind in enumerate(Entry)}
 
 
 @command
-def ledger(args: Namespace) -> None:
+def show(args: Namespace) -> None:
     """Print the entries, and in words what they mean."""
+    if args.place is not None and any((args.dag_id, args.run_id, args.task_id)):
+        raise RequestValidationError.of("URI", "give the result's URI or a task, not both")
     hook = open_hook(args.conn_id)
-    folder, entries = _find(hook, args)
+    folder, entries = find_ledger(hook, args)
     times = _written_at(hook, folder)
     rows = [_row(name, entries[name], times.get(name)) for name in sorted(entries, key=_position)]
     meaning = _meaning(entries, program(args))
@@ -67,8 +69,8 @@ def ledger(args: Namespace) -> None:
     tell(f"{folder}\n{meaning}")
 
 
-def _find(hook: ModelsLabHook, args: Namespace) -> tuple[S3Uri, Entries]:
-    """The ledger's folder and its entries.
+def find_ledger(hook: ModelsLabHook, args: Namespace) -> tuple[S3Uri, Entries]:
+    """The ledger that the options name, by a URI or by a task: its folder and its entries.
 
     :raises StorageConfigurationError: when there is none.
     """
@@ -87,8 +89,8 @@ def _find(hook: ModelsLabHook, args: Namespace) -> tuple[S3Uri, Entries]:
 
 def _places(hook: ModelsLabHook, args: Namespace) -> Iterator[S3Uri]:
     """Where the ledger may be."""
-    task = (args.dag_id, args.run_id, args.task_id)
-    if (args.place is None) == (not any(task)) or (any(task) and not all(task)):
+    task = (args.dag_id, args.run_id, args.task_id) if args.place is None else ()
+    if args.place is None and not all(task):
         raise RequestValidationError.of("URI", "give the result's URI, or all of --dag-id, --run-id and --task-id")
     place = None if args.place is None else S3Uri.parse(args.place.rstrip("/"))
     if place is not None and "/_modelslab/ledger/" in f"/{place.key}":
@@ -98,10 +100,7 @@ def _places(hook: ModelsLabHook, args: Namespace) -> Iterator[S3Uri]:
             )
         yield place
         return
-    profile = hook.s3_profile
-    root = S3Uri.parse(args.root.rstrip("/")) if args.root else profile.ledger_root(place)
-    if root is None:
-        raise RequestValidationError.of("--root", f"is needed: the connection {args.conn_id!r} names no bucket")
+    profile, root = hook.s3_profile, root_of(hook, args.root, place)
     if place is not None:
         yield result_folder(root, place)
         return
@@ -150,6 +149,8 @@ def _what(kind: str, entry: Mapping[str, Any]) -> str:
         return f"{told.get('uri')}, {told.get('bytes')} bytes, sha256 {str(told.get('sha256'))[:12]}..."
     if kind == Entry.ABANDONED:
         return str(entry.get("why"))
+    if kind == Entry.RESOLVED:
+        return f"{entry.get('decision')}, said {entry.get('by')}: {entry.get('why')}"
     error = entry.get("error") or {}
     return ": ".join(str(error[name]) for name in ("code", "message") if error.get(name))
 

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
 from airflow_provider_modelslab.ledger.listing import LedgerRoot
 from airflow_provider_modelslab.operators.arguments import resolve_destination
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
@@ -15,7 +15,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
-__all__ = ["COMMAND", "destination_of", "ledgers_of", "refuse_to_overwrite"]
+__all__ = ["COMMAND", "destination_of", "ledgers_of", "refuse_to_overwrite", "root_of"]
 
 COMMAND = "airflow modelslab"
 """The command line in place of a Dag's id, in ledger entries."""
@@ -43,6 +43,21 @@ def ledgers_of(hook: ModelsLabHook, target: S3Uri) -> LedgerRoot:
     root = hook.s3_profile.ledger_root(target)
     assert root is not None  # noqa: S101 - there is one wherever there is a target
     return LedgerRoot(hook.get_s3_client(), root)
+
+
+def root_of(hook: ModelsLabHook, given: str | None, target: S3Uri | None = None) -> S3Uri:
+    """Where ledgers are kept.
+
+    :param given: what ``--root`` says; without it, the place that tasks of this connection use.
+    :param target: a result, in whose bucket they are where the connection names none.
+    :raises RequestValidationError: when neither says.
+    """
+    root = S3Uri.parse(given.rstrip("/")) if given else hook.s3_profile.ledger_root(target)
+    if root is None:
+        raise RequestValidationError.of(
+            "--root", f"is needed: the connection {hook.modelslab_conn_id!r} names no bucket"
+        )
+    return root
 
 
 def refuse_to_overwrite(hook: ModelsLabHook, target: S3Uri) -> None:

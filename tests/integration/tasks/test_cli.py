@@ -152,7 +152,7 @@ def test_a_job_that_fails_is_told_and_may_be_paid_for_again(
     submit: Callable[..., Any], airflow: Shell, engine: WatchedEngine, bucket: str
 ) -> None:
     assert "error: " in submit(prompt="unreadable", code=1)
-    shown = airflow.json("ledger", f"s3://{bucket}/out.mp4")
+    shown = airflow.json("ledger", "show", f"s3://{bucket}/out.mp4")
     assert [row["entry"] for row in shown[0]["entries"]] == ["claim", "job", "failed"]
     assert "makes submission 2, and pays for it" in shown[0]["next"]
     submit(prompt="unreadable", code=1)
@@ -168,7 +168,7 @@ def test_an_unknown_submission_asks_a_person_who_answers_on_the_command_line(
     assert len(engine.submitted) == 1
     assert "--adopt" in submit(code=1)  # still nobody said anything
     assert len(engine.submitted) == 1
-    assert "--adopt <the job's id>" in airflow.json("ledger", f"s3://{bucket}/out.mp4")[0]["next"]
+    assert "--adopt <the job's id>" in airflow.json("ledger", "show", f"s3://{bucket}/out.mp4")[0]["next"]
     manifest = submit("--adopt", "1")
     assert manifest["job_id"] == "1"
     assert len(engine.submitted) == 1
@@ -197,7 +197,7 @@ def test_not_waiting_leaves_a_job_to_show_and_land(
     job = manifest["job_id"]
     assert f"airflow modelslab land {job} --to s3://{bucket}/out.mp4" in airflow.err
     assert airflow.json("show", job, code=3)["state"] == "running"
-    told = airflow.json("ledger", f"s3://{bucket}/out.mp4")[0]["next"]
+    told = airflow.json("ledger", "show", f"s3://{bucket}/out.mp4")[0]["next"]
     assert told.startswith(f"The next attempt pays nothing: it waits for job {job}")
     gate.set()
     shown = airflow.json("show", job, "--watch")
@@ -238,25 +238,25 @@ def test_interrupting_the_wait_says_how_to_go_on(
 def test_the_ledger_of_a_task_is_read(airflow: Shell, restyle: Restyle, s3: S3Client, bucket: str) -> None:
     manifest = run(restyle)
     task = ("--dag-id", "restyling", "--task-id", "restyle", "--run-id", RUN_ID)
-    (shown,) = airflow.json("ledger", *task)
+    (shown,) = airflow.json("ledger", "show", *task)
     assert [(row["submission"], row["entry"]) for row in shown["entries"]] == [(1, "claim"), (1, "job"), (1, "landed")]
     assert f"restyling.restyle in {RUN_ID}, try 1" in shown["entries"][0]["what"]
     assert f"job {manifest['job_id']}" in shown["entries"][1]["what"]
     assert shown["next"].startswith(f"A retry pays nothing: submission 1 has landed at {manifest['uri']}")
-    assert shown == airflow.json("ledger", manifest["uri"])[0]  # it is named after the result
-    assert airflow("ledger", shown["ledger"]) == 0  # as a table
+    assert shown == airflow.json("ledger", "show", manifest["uri"])[0]  # it is named after the result
+    assert airflow("ledger", "show", shown["ledger"]) == 0  # as a table
     assert manifest["uri"] in airflow.out
     assert "A retry pays nothing" in airflow.err
-    assert airflow("ledger", shown["ledger"].rpartition("/")[0]) == 1
-    assert airflow("ledger", "--dag-id", "restyling") == 1
-    assert airflow("ledger", f"s3://{bucket}/nothing.mp4") == 1
+    assert airflow("ledger", "show", shown["ledger"].rpartition("/")[0]) == 1
+    assert airflow("ledger", "show", "--dag-id", "restyling") == 1
+    assert airflow("ledger", "show", f"s3://{bucket}/nothing.mp4") == 1
     assert "There is no ledger at" in airflow.err
 
 
 def test_the_ledger_of_a_task_whose_result_has_no_destination_is_read(airflow: Shell, restyle: Restyle) -> None:
     manifest = run(lambda: restyle(land_result=False))
     task = ("--dag-id", "restyling", "--task-id", "restyle", "--run-id", RUN_ID)
-    (shown,) = airflow.json("ledger", *task)
+    (shown,) = airflow.json("ledger", "show", *task)
     assert [row["entry"] for row in shown["entries"]] == ["claim", "job"]
     assert f"waits for job {manifest['job_id']}" in shown["next"]
 
@@ -285,7 +285,7 @@ def test_the_ledger_tells_what_to_set_for_a_task_of_unknown_outcome(airflow: She
         "billed": True,
     }
     s3.put_object(Bucket=bucket, Key=f"{folder.key}/0001-claim.json", Body=json.dumps(claim).encode())
-    told = airflow.json("ledger", str(place))[0]["next"]
+    told = airflow.json("ledger", "show", str(place))[0]["next"]
     assert "track_id 't-1'" in told
     assert 'modelslab_submissions to {"restyling.restyle[2]/run1/results/a.mp4/submission1": "<the job\'s id>"}' in told
 

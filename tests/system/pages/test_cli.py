@@ -116,7 +116,7 @@ def test_a_job_is_paid_for_once_through_a_kill_and_an_interrupt(
     assert KEY not in printed + told + rest
     assert json.loads(printed)["uri"] == to
     assert accepted(endpoint) == before + 1
-    shown = finished(site, "ledger", to, "--conn-id", "modelslab_gated", "--output", "json")
+    shown = finished(site, "ledger", "show", to, "--conn-id", "modelslab_gated", "--output", "json")
     entries = [row["entry"] for row in json.loads(shown.stdout)[0]["entries"]]
     assert entries == ["claim", "job", "landed", "attached", "attached"]  # the last two commands waited for the job too
 

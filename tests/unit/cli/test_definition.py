@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,11 +42,18 @@ def test_every_attribute_is_a_flag() -> None:
 def test_each_command_can_be_imported() -> None:
     (group,) = get_modelslab_cli_commands()
     assert isinstance(group, GroupCommand)
-    for command in group.subcommands:
-        assert isinstance(command, ActionCommand)
-        module = __import__(f"airflow_provider_modelslab.cli.{command.name}", fromlist=[command.name])
-        assert callable(getattr(module, command.name))
+    for command in _actions(group):
+        module, name = inspect.getclosurevars(command.func).nonlocals["import_path"].rsplit(".", 1)
+        assert callable(getattr(importlib.import_module(module), name))
     assert sorted(command.name for command in group.subcommands) == COMMANDS
+
+
+def _actions(group: GroupCommand) -> Iterator[ActionCommand]:
+    for command in group.subcommands:
+        if isinstance(command, GroupCommand):
+            yield from _actions(command)
+        else:
+            yield command
 
 
 def test_every_airflow_command_pays_little_for_it() -> None:
@@ -60,7 +70,21 @@ def test_every_airflow_command_pays_little_for_it() -> None:
     assert {name for name in told if name.count(".") == 1} == {"airflow_provider_modelslab.cli"}
 
 
-@pytest.mark.parametrize("words", [[], ["nothing"], ["show"], ["submit", "--timeout", "-1"], ["submit", "--fps"]])
+WRONG = [
+    [],
+    ["nothing"],
+    ["show"],
+    ["submit", "--timeout", "-1"],
+    ["submit", "--fps"],
+    ["ledger"],
+    ["ledger", "s3://bucket/out.mp4"],
+    ["ledger", "resolve", "--since", "2026-11-29", "--as", "resubmit"],
+    ["ledger", "resolve", "--unknown", "--since", "2026-11-29"],
+    ["ledger", "resolve", "--unknown", "--since", "yesterday", "--as", "resubmit"],
+]
+
+
+@pytest.mark.parametrize("words", WRONG)
 def test_wrong_usage_is_exit_code_2_in_either_program(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for run in (main, lambda words: get_parser().parse_args(["modelslab", *words])):
         with pytest.raises(SystemExit) as end:
