@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_modelslab.storage.s3_objects import Listed, list_pages
+from airflow_provider_modelslab.storage.s3_removal import DatedObject, list_dated
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class ListedLedger(NamedTuple):
     """
 
     folder: S3Uri
-    entries: Mapping[str, Listed]
+    entries: Mapping[str, DatedObject]
 
 
 def list_ledgers(s3: S3Client, root: S3Uri) -> Iterator[ListedLedger]:
@@ -39,9 +39,9 @@ def list_ledgers(s3: S3Client, root: S3Uri) -> Iterator[ListedLedger]:
     :raises StorageConfigurationError: when the store refuses.
     """
     head = f"{root.key}/"
-    folder, entries = "", dict[str, Listed]()
+    folder, entries = "", dict[str, DatedObject]()
     for part in ("results/", "tasks/"):
-        for page in list_pages(s3, S3Uri(root.bucket, f"{head}{part}")):
+        for page in list_dated(s3, S3Uri(root.bucket, f"{head}{part}")):
             for item in page:
                 found = _ENTRY.fullmatch(item.key[len(head) :])
                 if found is None:

@@ -136,7 +136,9 @@ _BY_STATUS = {
     501: S3ErrorKind.NOT_IMPLEMENTED,
 }
 
-_BUCKET_OPERATIONS = frozenset({"CreateMultipartUpload", "HeadBucket", "ListObjectsV2"})
+_BUCKET_OPERATIONS = frozenset(
+    {"CreateMultipartUpload", "DeleteObjects", "HeadBucket", "ListMultipartUploads", "ListObjectsV2"}
+)
 """Those whose 404 can only be about the bucket."""
 
 _TOKEN_OPERATIONS = frozenset(
@@ -176,9 +178,11 @@ _LOST_HANDSHAKES = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _PERMISSIONS = {
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "DeleteObject": "s3:DeleteObject",
+    "DeleteObjects": "s3:DeleteObject",
     "GetObject": "s3:GetObject",
     "HeadBucket": "s3:ListBucket",
     "HeadObject": "s3:GetObject",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
     "ListObjectsV2": "s3:ListBucket",
     "PutObjectAcl": "s3:PutObjectAcl",
 }
@@ -260,7 +264,7 @@ def storage_error(error: S3Error, where: S3Uri | None = None) -> StorageConfigur
 def landing_error(error: S3Error, where: S3Uri) -> LandingError:
     """The exception for a result that is paid for. Downloading it again does not help."""
     return LandingError(
-        f"{describe(error, where)}. The result is paid for; run the task again to land it",
+        f"{describe(error, where)}. The result is paid for; run the task again to land it for free, within 24 hours",
         http_status=_status_of(error),
     )
 
@@ -361,7 +365,7 @@ def _advice(kind: S3ErrorKind, error: S3Error, where: S3Uri | None) -> str:
         return "there is no such object" if reads else "there is no such bucket, or no object to replace"
     if kind is S3ErrorKind.ACCESS_DENIED:
         permission = _PERMISSIONS.get(operation, "s3:PutObject")
-        below = "" if permission == "s3:ListBucket" else "/*"
+        below = "" if permission.startswith("s3:ListBucket") else "/*"
         resource = f" on arn:aws:s3:::{where.bucket}{below}" if where else ""
         more = _MORE_PERMISSIONS.get(operation, "")
         return f"grant {permission}{resource} to the credentials of the AWS connection{more}"

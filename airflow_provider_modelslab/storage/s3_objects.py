@@ -10,8 +10,6 @@ from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind,
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from mypy_boto3_s3 import S3Client
 
 __all__ = [
@@ -37,13 +35,11 @@ class Listed(NamedTuple):
     :param key: its key.
     :param etag: without quotes.
     :param bytes: its size.
-    :param modified: when it was written, in seconds since the epoch; ``None`` where the store does not say.
     """
 
     key: str
     etag: str
     bytes: int
-    modified: float | None = None
 
 
 def list_pages(
@@ -63,10 +59,7 @@ def list_pages(
         options["StartAfter"] = start_after
     try:
         for page in s3.get_paginator("list_objects_v2").paginate(**options):
-            yield [
-                Listed(item["Key"], bare_etag(item["ETag"]), item["Size"], _seconds(item.get("LastModified")))
-                for item in page.get("Contents", [])
-            ]
+            yield [Listed(item["Key"], bare_etag(item["ETag"]), item["Size"]) for item in page.get("Contents", [])]
     except S3_ERRORS as error:
         raise storage_error(error, place) from error
 
@@ -132,10 +125,6 @@ def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
     digest = next((text for name, text in head["Metadata"].items() if name.lower() == "sha256"), None)
     is_another = bool(digest and manifest.get("sha256")) and digest != manifest["sha256"]
     return is_another or head["ContentLength"] == 0
-
-
-def _seconds(at: datetime | None) -> float | None:
-    return at.timestamp() if at is not None else None
 
 
 def bare_etag(etag: str) -> str:
