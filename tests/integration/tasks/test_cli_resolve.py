@@ -166,7 +166,7 @@ def test_an_outcome_that_is_written_before_the_answer_is_left_alone(
         def isatty(self) -> bool:
             return True
 
-        def readline(self, size: int = -1, /) -> str:
+        def readline(self, *_: Any) -> str:  # type: ignore[override]  # as in typeshed
             ledgers.put("a", {"0001-job": JOB})
             ledgers.put("b", {"0002-claim": {"expires_at": time.time() + 60}})  # a task that was told "resubmit"
             return "y\n"
