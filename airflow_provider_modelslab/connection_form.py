@@ -26,7 +26,8 @@ PLACEHOLDERS = {
 FIELDS: dict[str, dict[str, Any]] = {
     "bucket": {
         "label": "S3 bucket",
-        "description": "Where results land when a task names no bucket of its own. What was paid for is noted there.",
+        "description": "Where results land when a task names no bucket of its own. What was paid for is noted there: "
+        "after a change of bucket or prefix, what was made before is paid for again when it is asked for.",
         "schema": {
             "type": ["string", "null"],
             "minLength": 3,

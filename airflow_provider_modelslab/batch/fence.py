@@ -106,7 +106,7 @@ def _superseded(place: S3Uri, attempt: AttemptId, later: AttemptId) -> BatchSupe
         f"This is try {attempt.try_number} of a batch that try {later.try_number} has ended already: Airflow had given "
         f"this one up. {place} is the later one's and is left as it is. What this one landed stays too, and is known "
         "to every other run. There is nothing to do; if it was no later attempt that wrote it, delete it and clear "
-        "the task"
+        "the task. With reuse 'never' a clear pays for every clip again"
     )
 
 

@@ -155,7 +155,7 @@ def make_plan(
     if "index" in template.fields and drafts:
         notes.append(
             "The key template names {index}: when a clip is added before others, all after it get other names, and "
-            "what was made under the old ones is not found again"
+            "what was made under the old ones is not found, and is paid for again"
         )
     return BatchPlan(
         clips=tuple(

@@ -30,6 +30,10 @@ __all__ = [
 RESULTS_SCHEMA_VERSION = 1
 
 _FIRST_ERRORS = 5
+_REST = (
+    "What landed stays; a retry does only the rest, and pays for a new job for each clip whose job failed. Another run "
+    "pays for all again, unless reuse is 'always'."
+)
 _MAX_ERROR = 800  # the advice for a submission of unknown outcome is about 700 long
 
 
@@ -132,8 +136,8 @@ def _too_many(summary: Mapping[str, Any], limit: FailureLimit, stopped: str | No
     retry = f", the failed ones in {summary['retry']}" if summary["retry"] else ""
     return BatchFailedError(
         f"{summary['failed']} of {summary['found']} clips failed (max_failed: {limit}); {summary['landed']} landed, "
-        f"{summary['skipped']} were there before, {summary['pending']} were not reached. What landed stays, and "
-        f"another run does only the rest. All of it is in {summary['manifest']}{retry}. The first failures:{first}"
+        f"{summary['skipped']} were there before, {summary['pending']} were not reached. {_REST} "
+        f"All of it is in {summary['manifest']}{retry}. The first failures:{first}"
         + (f"\n  ... and {more} more" if more > 0 else ""),
         cause=cause_of(stopped),
     )
@@ -143,7 +147,7 @@ def _given_up(summary: Mapping[str, Any], stopped: str | None) -> BatchFailedErr
     return BatchFailedError(
         f"The batch was given up: {stopped or 'some clips came to no end'}. {summary['landed']} clips landed, "
         f"{summary['skipped']} were there before, {summary['failed']} failed, {summary['pending']} were not reached. "
-        f"What landed stays, and another run does only the rest. All of it is in {summary['manifest']}",
+        f"{_REST} All of it is in {summary['manifest']}",
         cause=cause_of(stopped),
     )
 

@@ -101,7 +101,8 @@ def load_batch(
     if saved.get("mark") != mark:
         raise BatchSupersededError(
             f"{where} holds the plan of another attempt at this task: the run was deleted and made anew while the old "
-            "one's process was at work. A retry, or clearing the task, plans anew and goes on with what is paid for"
+            "one's process was at work. A retry plans anew and goes on with what is paid for; so does clearing the "
+            "task, which with reuse 'never' pays again for what has landed"
         )
     clips = [_clip(index, line) for index, line in enumerate(saved["clips"])]
     lost: set[int] = set()

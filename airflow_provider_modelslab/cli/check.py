@@ -79,7 +79,10 @@ def _storage(hook: ModelsLabHook, *, write: bool) -> Iterator[Finding]:
         return
     if profile.bucket is None:
         yield Finding(
-            "bucket", "warn", 'The connection names none, so each task must: set "bucket" in the extra, or destination'
+            "bucket",
+            "warn",
+            'The connection names none, so each task must: set destination, or "bucket" in the extra. The ledgers move '
+            "with the connection's bucket, so set it before tasks have results: what was made before is paid for again",
         )
         return
     try:

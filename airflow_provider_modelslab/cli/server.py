@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 __all__ = ["server"]
 
 _WHAT_IT_DOES = {
-    "restart": "Running jobs may be lost, whoever submitted them.",
+    "restart": "Running jobs may be lost, whoever submitted them; retries pay for new ones.",
     "clear-cache": "Models are loaded anew, so the next jobs take longer.",
-    "clear-queue": "Every queued job is dropped, whoever submitted it, and the server restarts.",
+    "clear-queue": "Every queued job is dropped, whoever submitted it, and the server restarts; retries pay for new "
+    "ones.",
 }
 
 

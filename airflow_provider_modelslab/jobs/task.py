@@ -101,7 +101,8 @@ def open_ledger(context: Context, hook: ModelsLabHook, destination: S3Uri | None
             return Ledger(TaskStateLedgerStore(accessor))
         log.warning(
             "No ledger: there is no bucket and, below Airflow 3.3, no task state. A retry of this task will submit, "
-            "and pay, again. Give a destination, or a bucket in the connection's extra"
+            "and pay, again. Give a destination; or a bucket in the connection's extra, to which the ledgers of all "
+            "its tasks move, so that what they have made before is paid for when it is asked for again"
         )
         return Ledger(MemoryLedgerStore())
     ledgers = LedgerRoot(hook.get_s3_client(), root)
@@ -173,7 +174,8 @@ def resolution_advice(name: str) -> str:
     return (
         f"If the job is there, set the Airflow Variable {SUBMISSIONS_VARIABLE} to "
         f'{{"{name}": "<the job\'s id>"}}. If it is not, set it to {{"{name}": "resubmit"}}, which pays for a new job. '
-        "Keep what the Variable has already. Then clear the task"
+        "Keep what the Variable has already. Then clear the task. For many at once, which pays for as many new jobs: "
+        "`airflow modelslab ledger resolve --unknown --since <time> --as resubmit`"
     )
 
 

@@ -536,8 +536,9 @@ def _refuse_if_displaced(entries: Entries, last: int, fingerprint: Fingerprint, 
         if entry_name(number, Entry.FAILED) not in entries:
             raise ChangedRequestError(
                 f"Nothing was submitted: this task paid for submission {number}, and Dag {other.dag_id} (run "
-                f"{other.run_id}) has paid for another result at the same destination since (submission {last}). Give "
-                "each task its own destination. Clearing this task makes its result here again, and pays for it"
+                f"{other.run_id}) has paid for another result at the same destination since (submission {last}). "
+                "Each task needs its own destination. A result at a new destination, and one that a clear of this task "
+                "makes here again, is a new job and is paid for"
             )
 
 

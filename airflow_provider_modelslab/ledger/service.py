@@ -252,8 +252,10 @@ class Ledger:
         if last is not None and last > submission.number:
             raise ChangedRequestError(
                 f"Submission {submission.number} was superseded by submission {last}, for another request or another "
-                "clip at the same destination: it was not landed. If both results are wanted, give each task its own "
-                "destination",
+                "clip at the same destination: it was not landed. If its result is wanted too, copy it elsewhere for "
+                f"free, within 24 hours: `airflow modelslab land {submission.job.job_id} --to s3://...` (with "
+                "--conn-id, where it is not modelslab_default). Give each task its own destination from then on; a "
+                "result at a new destination is a new job, and is paid for",
                 job_id=submission.job.job_id,
             )
 

@@ -150,10 +150,10 @@ def land(
         raise StorageConfigurationError(
             f"{target} names no object to write to; give it a key, like s3://bucket/clip.mp4"
         )
-    landing = _Landing(target, s3, expected_type, policy or LandingPolicy(), on_retry, sleep, clock)
+    landing = _Landing(target, s3, expected_type, policy or LandingPolicy(), on_retry, sleep, clock, job_id)
     own_session = session or credential_free_session()
     try:
-        return landing.run(list(dict.fromkeys(links)), own_session, job_id, submitted_at)
+        return landing.run(list(dict.fromkeys(links)), own_session, submitted_at)
     except ModelsLabError as error:
         error.job_id = error.job_id or job_id
         raise
@@ -171,11 +171,10 @@ class _Landing:
     on_retry: OnRetry | None
     sleep: Callable[[float], None]
     clock: Callable[[], float]
+    job_id: str | None = None
     attempts: int = 0
 
-    def run(
-        self, links: list[str], session: requests.Session, job_id: str | None, submitted_at: float | None
-    ) -> LandedObject:
+    def run(self, links: list[str], session: requests.Session, submitted_at: float | None) -> LandedObject:
         started = self.clock()
         ends_at = started + self.policy.total_timeout
         deadline = min(started + self.policy.ready_timeout, ends_at)
@@ -204,7 +203,7 @@ class _Landing:
                 self.on_retry(self.attempts, wait, _told(failures))
             self.sleep(wait)
             pause = min(pause * self.policy.backoff, self.policy.max_backoff)
-        raise self._given_up(failures, job_id, submitted_at)
+        raise self._given_up(failures, submitted_at)
 
     def _copy(self, link: str, session: requests.Session, started: float) -> LandedObject:
         """One download into one upload.
@@ -263,10 +262,7 @@ class _Landing:
 
     def _open_upload(self, stream: VideoStream, announced: int | None) -> ObjectUpload:
         if self.expected_type is not None and stream.kind != self.expected_type:
-            raise LandingError(
-                f"The result is a {stream.kind}, and output_type {self.expected_type} was asked for; nothing was "
-                f"written. It is paid for: land it again with output_type {stream.kind}, or with no expected type"
-            )
+            raise LandingError(self._told_wrong_type(str(stream.kind)))
         return ObjectUpload(
             self.s3,
             self.target,
@@ -275,22 +271,32 @@ class _Landing:
             parts_in_flight=self.policy.parts_in_flight,
         )
 
-    def _given_up(
-        self, failures: dict[str, LinkFailure], job_id: str | None, submitted_at: float | None
-    ) -> ModelsLabError:
+    def _told_wrong_type(self, kind: str) -> str:
+        other = self.target.key.removesuffix(f".{self.expected_type}")
+        copy = (
+            f"Copy it for free, within 24 hours of the submission: `airflow modelslab land {self.job_id} --to "
+            f"s3://{self.target.bucket}/{other}.{kind}` (with --conn-id, where it is not modelslab_default). "
+            if self.job_id
+            else ""
+        )
+        return (
+            f"The result is a {kind}, and output_type {self.expected_type} was asked for; nothing was written. It is "
+            f"paid for. {copy}A retry ends like this again; another output_type is another request, and is paid for too"
+        )
+
+    def _given_up(self, failures: dict[str, LinkFailure], submitted_at: float | None) -> ModelsLabError:
         if not failures:
-            return LandingError("The endpoint gave no link to land, so there is nothing to download", job_id=job_id)
+            return LandingError("The endpoint gave no link to land, so there is nothing to download")
         age = self.clock() - submitted_at if submitted_at is not None else 0.0
         if age > LINK_LIFETIME.total_seconds() and all(failure.status in _GONE for failure in failures.values()):
             return ResultExpiredError(
                 f"The links are dead: the job was submitted {age / 3600:.0f} hours ago, and without S3 details on its "
-                f"server the vendor deletes results after 24 hours. {_told(failures)}. Submit the job again",
-                job_id=job_id,
+                f"server the vendor deletes results after 24 hours. {_told(failures)}. Only a new job makes it again, "
+                "and that is paid for"
             )
         return LandingError(
             f"No link gave the video within {self.policy.ready_timeout:g} s. The result is paid for and stays for 24 "
-            f"hours: a retry of the task lands it for nothing. {_told(failures)}",
-            job_id=job_id,
+            f"hours: until then a retry of the task lands it for free. {_told(failures)}"
         )
 
 

@@ -167,7 +167,8 @@ class ObjectUpload:
         if head["ContentLength"] != self._size:
             raise LandingError(
                 f"{self._target} has {head['ContentLength']} bytes in S3, {self._size} were written: something else "
-                "writes to the same key. Give each task its own key and run the task again; the result is paid for"
+                "writes to the same key. Stop that writer and run the task again: within 24 hours that lands this "
+                "result, which is paid for, for free. Another key is another result, and is paid for too"
             )
         if in_parts and self._ends_others:
             self._end_others()

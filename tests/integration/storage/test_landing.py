@@ -165,7 +165,7 @@ def test_what_is_no_whole_video_never_shows(
         land([f"{link}?X-Amz-Signature=abc"], target, s3, policy=SMALL_PARTS_ONCE, job_id="500")
     assert says in str(caught.value)
     assert f"{link}: " in str(caught.value)
-    assert "retry of the task lands it for nothing" in str(caught.value)
+    assert "retry of the task lands it for free" in str(caught.value)
     assert caught.value.job_id == "500"
     assert leftovers(s3, target.bucket) == []
 
