@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,15 @@ def _moment(text: str) -> datetime:
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
+def _age(text: str) -> float:
+    """Seconds, at least 8 days: a link to a staged clip lives for up to 7, and a result at the endpoint for one."""
+    found = re.fullmatch(r"(\d{1,6})([dw])", text)
+    days = int(found[1]) * (7 if found[2] == "w" else 1) if found else 0
+    if days < 8:
+        raise argparse.ArgumentTypeError(f"must be at least 8d, for example 90d or 13w; got {text!r}")
+    return days * 86400.0
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -145,7 +155,7 @@ def get_modelslab_cli_commands() -> list[CLICommand]:
         GroupCommand(
             name="modelslab",
             help="ModelsLab video-to-video: check a connection, submit a clip, look at jobs and ledgers",
-            subcommands=(_CHECK, _SUBMIT, _SHOW, _LAND, _LEDGER, _SERVER),
+            subcommands=(_CHECK, _SUBMIT, _SHOW, _LAND, _LEDGER, _CLEAN, _SERVER),
         )
     ]
 
@@ -252,6 +262,16 @@ _LEDGER = GroupCommand(
     name="ledger",
     help="Read ledgers, and decide about submissions of unknown outcome",
     subcommands=(_LEDGER_SHOW, _LEDGER_RESOLVE),
+)
+_CLEAN = _command(
+    "clean",
+    "Remove what is old and of no use below the connection's bucket and prefix. It asks first, and says what the next "
+    "runs pay for. Ledgers of running jobs, of unknown outcomes and of results that are there stay",
+    Arg(("--older-than",), type=_age, required=True, metavar="AGE", help="Days or weeks: 90d, 13w; at least 8d"),
+    _DRY_RUN,
+    _ROOT,
+    _CONN_ID,
+    ARG_YES,
 )
 _SERVER = _command(
     "server",

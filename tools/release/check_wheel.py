@@ -42,7 +42,7 @@ class Expected:
         "modelslab_local_video2video_batch",
     }
     plugins: frozenset[str] = frozenset({"modelslab_gallery", "modelslab_media", "modelslab_webhook"})
-    commands: frozenset[str] = frozenset({"check", "land", "ledger", "server", "show", "submit"})
+    commands: frozenset[str] = frozenset({"check", "clean", "land", "ledger", "server", "show", "submit"})
 
 
 class Installed:

@@ -22,7 +22,8 @@ from airflow_provider_modelslab.cli.__main__ import main
 from airflow_provider_modelslab.cli.definition import FLAGS, get_modelslab_cli_commands
 
 EXIT_CODES = {0, running.FAILED, running.USAGE, running.RUNNING, running.UNKNOWN, running.INTERRUPTED}
-COMMANDS = ["check", "land", "ledger", "server", "show", "submit"]
+COMMANDS = ["check", "clean", "land", "ledger", "server", "show", "submit"]
+ACTIONS = ["check", "clean", "land", "resolve", "server", "show", "show", "submit"]
 
 
 def test_the_provider_names_the_function_and_airflow_loads_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,6 +47,7 @@ def test_each_command_can_be_imported() -> None:
         module, name = inspect.getclosurevars(command.func).nonlocals["import_path"].rsplit(".", 1)
         assert callable(getattr(importlib.import_module(module), name))
     assert sorted(command.name for command in group.subcommands) == COMMANDS
+    assert sorted(command.name for command in _actions(group)) == ACTIONS
 
 
 def _actions(group: GroupCommand) -> Iterator[ActionCommand]:
@@ -77,6 +79,9 @@ WRONG = [
     ["submit", "--timeout", "-1"],
     ["submit", "--fps"],
     ["ledger"],
+    ["clean"],
+    ["clean", "--older-than", "7d"],
+    ["clean", "--older-than", "soon"],
     ["ledger", "s3://bucket/out.mp4"],
     ["ledger", "resolve", "--since", "2026-11-29", "--as", "resubmit"],
     ["ledger", "resolve", "--unknown", "--since", "2026-11-29"],
