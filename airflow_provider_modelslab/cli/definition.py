@@ -227,6 +227,7 @@ _LEDGER_SHOW = _command(
     Arg(("--run-id",), help="Its run"),
     Arg(("--task-id",), help="Its task"),
     Arg(("--map-index",), type=int, default=-1, help="Its map index"),
+    Arg(("--loop-index",), type=int, help="Its iteration, from 0, of a task in a loop"),
     _ROOT,
     _CONN_ID,
     run="ledger.show",

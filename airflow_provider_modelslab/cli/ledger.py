@@ -107,8 +107,8 @@ def _places(hook: ModelsLabHook, args: Namespace) -> Iterator[S3Uri]:
     if profile.bucket:
         ti = SimpleNamespace(dag_id=args.dag_id, run_id=args.run_id, task_id=args.task_id, map_index=args.map_index)
         for suffix in ("mp4", "gif"):
-            yield result_folder(root, profile.uri(f"{instance_name(ti)}.{suffix}"))
-    yield task_folder(root, TaskKey(args.dag_id, args.task_id, args.run_id, args.map_index))
+            yield result_folder(root, profile.uri(f"{instance_name(ti, args.loop_index)}.{suffix}"))
+    yield task_folder(root, TaskKey(args.dag_id, args.task_id, args.run_id, args.map_index, args.loop_index))
 
 
 def _position(name: str) -> tuple[int, int]:
