@@ -156,7 +156,7 @@ async def test_no_repr_and_no_log_line_holds_the_key(
         await watch.gather()
         shown = repr(poller) + repr(watch) + repr(registry._entries)
     assert "2 failed poll(s) in a row" in caplog.text
-    assert "refused a poll because of load" in caplog.text
+    assert "No poll for" in caplog.text
     assert KEY not in shown + caplog.text
 
 
@@ -297,6 +297,26 @@ async def test_a_refusal_slows_everybody_down_and_good_answers_recover(
     assert len(set(in_pause)) == len(in_pause)
     assert rates == sorted(rates)
     assert rates[0] < rates[-1] < 500
+
+
+@pytest.mark.parametrize("jobs", [3, 12])
+async def test_server_errors_slow_the_others_when_many_jobs_get_one(jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limiter, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(rate_limiter, "_SLOWEST", 100.0)
+    broken = frozenset(str(n) for n in range(jobs))
+
+    def answer(job_id: str, poll: int) -> Any:
+        return web.Response(text="<h1>Oops</h1>", status=500) if job_id in broken and poll < 4 else done(job_id)
+
+    async with (
+        job_server(answer) as server,
+        shared_poller(client_at(server.url)) as poller,
+        poller.watch(submitted(*(str(n) for n in range(15))), policy=QUICK) as watch,
+    ):
+        found = by_id(await all_of(watch))
+        assert (poller.limiter.resume_at > 0) == (jobs == 12)
+    assert all(isinstance(outcome, Finished) for outcome in found.values())
+    assert len(found) == 15
 
 
 async def test_a_last_poll_goes_out_in_a_pause() -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self
 from airflow_provider_modelslab.api.errors import ModelsLabError, TransportError
 from airflow_provider_modelslab.api.poll_policy import PollPolicy
 from airflow_provider_modelslab.api.polling import Decision, Done, GiveUp, JobPoller
-from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.api.response import Answer, Finished
 from airflow_provider_modelslab.client.polling.rate_limiter import RateLimiter
 
 if TYPE_CHECKING:
@@ -234,11 +234,11 @@ class SharedPoller:
             try:
                 answer = await self._client.fetch(job.poller.job_id)
             except ModelsLabError as error:
+                if type(error) is TransportError:  # no answer; its subclasses are about settings
+                    self._learn(job, None, began)
                 decision = job.poller.on_error(error)
             else:
-                pause = self._limiter.answered(answer, began=began, in_flight=len(self._in_flight))
-                if pause is not None:
-                    self._log_slowdown(pause)
+                self._learn(job, answer, began)
                 decision = job.poller.on_answer(answer)
         except Exception as error:  # noqa: BLE001 - a bug is raised where this job is waited for
             job.end(error)
@@ -256,15 +256,18 @@ class SharedPoller:
                 job.owner.context.run(logger.log, level, "Job %s: %s", job.poller.job_id, decision.note)
             self._schedule(job, decision.seconds)
 
-    def _log_slowdown(self, pause: float) -> None:
-        logger.warning(
-            "%r: the endpoint refused a poll because of load. No poll for %.1f s, then at most %.1f a second and %d at "
-            "once, recovering with good answers. Fewer jobs at once (an Airflow pool) avoid this",
-            self._client,
-            pause,
-            self._limiter.rate,
-            self._limiter.concurrency,
-        )
+    def _learn(self, job: _Job, answer: Answer | None, began: float) -> None:
+        pause = self._limiter.answered(job.poller.job_id, answer, began=began, in_flight=len(self._in_flight))
+        if pause is not None:
+            logger.warning(
+                "%r: the endpoint refuses polls because of load, or fails for most jobs. No poll for %.1f s, then at "
+                "most %.1f a second and %d at once, recovering with good answers. Fewer jobs at once (an Airflow pool) "
+                "avoid a rate limit",
+                self._client,
+                pause,
+                self._limiter.rate,
+                self._limiter.concurrency,
+            )
 
     def _give_up_overdue(self, now: float) -> None:
         """End the jobs far past their deadline, for which the endpoint is too slow to answer even a last poll."""

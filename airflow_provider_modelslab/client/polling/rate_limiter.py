@@ -1,7 +1,9 @@
 """Rate limiter of the polls with one key, shared by all jobs of an event loop; without I/O.
 
-An endpoint that refuses one poll because of load would refuse the next one too, whichever job it is about. So one
-refusal slows all of them down, and the rate recovers little by little while answers are good.
+An endpoint that refuses one poll because of load would refuse the next one too, whichever job it is about. So a refusal
+slows all of them down, and the rate recovers little by little while answers are good. A server error is about load only
+when many jobs get one: a job whose polls always fail is polled less and less often by its own
+:class:`~airflow_provider_modelslab.api.polling.JobPoller`, and delays no other.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 from airflow_provider_modelslab.api.errors import ErrorCode
@@ -24,15 +27,22 @@ _SLOWEST = 1.0
 _GROWTH = 1.1
 _MEMORY = 10.0
 _BURST = 0.02
+_RECENT_JOBS = 40  # the last jobs that were answered, of which more than half have to meet a server error
+_LEAST_JOBS = 10  # and at least so many; fewer jobs make so few polls that each one's own pauses are enough
+_MOST_FAILING = 10_000  # jobs whose failures are remembered
 
 
 class RateLimiter:
     """Three limits: calls at once, calls per second, and a pause in which none begins.
 
-    A refusal (HTTP 429, a 5xx, or a 200 that says the same) halves the first two, to no less than one call at once and
-    one a second, and pauses all calls: as long as ``Retry-After`` says, 10 minutes at most, else 1 s, doubled with each
-    refusal in a row up to a minute. Of calls that were in flight by then only the ``Retry-After`` counts. Good answers
-    raise the rate by 10 % a second, and the calls at once by one for each round of answers.
+    A refusal halves the first two, to no less than one call at once and one a second, and pauses all calls: as long as
+    ``Retry-After`` says, 10 minutes at most, else 1 s, doubled with each refusal in a row up to a minute. Of calls that
+    were in flight by then only the ``Retry-After`` counts. Good answers raise the rate by 10 % a second, and the calls
+    at once by one for each round of answers.
+
+    A rate limit (HTTP 429, or a text that says the same) is always a refusal. A server error (HTTP 408 or 5xx, a text
+    that says the same, or no answer at all) is one when more than half of the last 40 different jobs, and at least 10,
+    got one. A job's further server errors do not count while other jobs are answered well between its polls.
 
     :param max_concurrent: calls at once, 1 or more.
     :param max_rate: calls per second, above 1.
@@ -61,6 +71,9 @@ class RateLimiter:
         self._grown_at = -math.inf
         self._counted_at = -math.inf
         self._count = 0.0
+        self._recent_jobs: OrderedDict[str, bool] = OrderedDict()  # whether each one's last poll failed
+        self._failing: OrderedDict[str, int] = OrderedDict()  # by job: good answers to all jobs before its last failure
+        self._good = 0
 
     @property
     def concurrency(self) -> int:
@@ -76,29 +89,35 @@ class RateLimiter:
         """Count a call that begins; :attr:`next_start` says from when on the next one may."""
         now = self._clock()
         self.next_start = max(self.next_start, now - _BURST) + 1 / self.rate
-        self._count = self._recent(now) + 1
+        self._count = self._calls_of_late(now) + 1
         self._counted_at = now
 
-    def answered(self, answer: Answer, *, began: float, in_flight: int) -> float | None:
+    def answered(self, job_id: str, answer: Answer | None, *, began: float, in_flight: int) -> float | None:
         """Learn from an answer.
 
+        :param answer: ``None`` where none came.
         :param began: when its call began, on this clock.
         :param in_flight: calls at once when the answer came, its own included.
         :return: the seconds of the pause, when this answer was a refusal that started one.
         """
         now = self._clock()
-        refusal = _refusal(answer)
-        if refusal is None:
-            if began > self._slowed_at:
+        is_new = began > self._slowed_at
+        if answer is None or _is_server_error(answer):
+            if not (is_new and self._is_overload(job_id)):
+                return None
+        elif not (isinstance(answer, Failed) and answer.code is ErrorCode.RATE_LIMIT):
+            if is_new:
+                self._note_good(job_id)
                 self._refusals = 0
                 self._recover(now)
             return None
-        asked = min(refusal.retry_after, _LONGEST_RETRY_AFTER) if refusal.retry_after is not None else None
-        if began <= self._slowed_at:
+        retry_after = answer.retry_after if isinstance(answer, Failed) else None
+        asked = min(retry_after, _LONGEST_RETRY_AFTER) if retry_after is not None else None
+        if not is_new:
             self.resume_at = max(self.resume_at, now + (asked or 0.0))
             return None
         # A few jobs need far less than the maximum, so the first cut starts from the recent rate.
-        rate = self.rate if self.slowed else min(self.rate, self._recent(now) / _MEMORY)
+        rate = self.rate if self.slowed else min(self.rate, self._calls_of_late(now) / _MEMORY)
         self.rate = max(_SLOWEST, rate / 2)
         self._concurrent = max(1.0, min(self._concurrent, in_flight) / 2)
         pause = asked if asked is not None else min(_FIRST_PAUSE * 2**self._refusals, _LONGEST_PAUSE)
@@ -106,22 +125,46 @@ class RateLimiter:
         self._refusals += 1
         self._slowed_at = self._grown_at = now
         self.resume_at = max(self.resume_at, now + pause)
+        self._recent_jobs.clear()  # what comes after the pause says whether the overload goes on
         return pause
+
+    def _is_overload(self, job_id: str) -> bool:
+        """Note a server error; whether enough jobs got one."""
+        before = self._failing.pop(job_id, self._good)
+        self._failing[job_id] = self._good
+        if len(self._failing) > _MOST_FAILING:
+            self._failing.popitem(last=False)
+        if self._good > before:
+            self._recent_jobs.pop(job_id, None)  # the others are fine: it is this job's own trouble
+            return False
+        self._note(job_id, failed=True)
+        failed = sum(self._recent_jobs.values())
+        return failed >= _LEAST_JOBS and 2 * failed > len(self._recent_jobs)
+
+    def _note_good(self, job_id: str) -> None:
+        self._good += 1
+        self._failing.pop(job_id, None)
+        self._note(job_id, failed=False)
+
+    def _note(self, job_id: str, *, failed: bool) -> None:
+        self._recent_jobs[job_id] = failed
+        self._recent_jobs.move_to_end(job_id)
+        if len(self._recent_jobs) > _RECENT_JOBS:
+            self._recent_jobs.popitem(last=False)
 
     def _recover(self, now: float) -> None:
         self.rate = min(self._max_rate, self.rate * _GROWTH ** min(now - self._grown_at, 1.0))
         self._grown_at = now
         self._concurrent = min(float(self._max_concurrent), self._concurrent + 1 / self._concurrent)
 
-    def _recent(self, now: float) -> float:
+    def _calls_of_late(self, now: float) -> float:
         """Calls of the last seconds, with exponential decay."""
         return self._count * math.exp((self._counted_at - now) / _MEMORY) if self._count else 0.0
 
 
-def _refusal(answer: Answer) -> Failed | None:
-    """The answer, if it is about the endpoint's load and not about the job."""
-    if not isinstance(answer, Failed):
-        return None
-    if answer.code is ErrorCode.RATE_LIMIT:
-        return answer
-    return answer if answer.code is ErrorCode.TRANSPORT and not 400 <= (answer.http_status or 200) < 500 else None
+def _is_server_error(answer: Answer) -> bool:
+    """Whether an answer is about the server's state; other answers with HTTP 4xx are about the request."""
+    if not isinstance(answer, Failed) or answer.code is not ErrorCode.TRANSPORT:
+        return False
+    status = answer.http_status or 200
+    return status == 408 or not 400 <= status < 500

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
+    ErrorCode,
     JobFailedError,
     JobLostError,
     JobTimeoutError,
@@ -78,6 +79,12 @@ def test_pauses_grow_from_the_shortest_to_the_longest() -> None:
     assert subject.first_delay() == 2
     pauses = [pause(subject.on_answer(WORKING)) for _ in range(9)]
     assert pauses == [2, 3, 4.5, 6.75, 10.125, 15.1875, 22.78125, 30, 30]
+
+
+def test_pauses_grow_while_polls_fail_too() -> None:
+    bad = Failed(ErrorCode.TRANSPORT, "internal server error", http_status=500)
+    subject = poller(Clock())
+    assert [pause(feed(subject, bad)) for _ in range(9)] == [2, 3, 4.5, 6.75, 10.125, 15.1875, 22.78125, 30, 30]
 
 
 def test_the_eta_comes_first_and_then_short_pauses() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import pytest
 
@@ -10,6 +11,7 @@ from airflow_provider_modelslab.client.polling.rate_limiter import RateLimiter
 
 RUNNING = Processing("7")
 REFUSED = Failed(ErrorCode.RATE_LIMIT, "Rate limit exceeded", http_status=429)
+BROKEN = Failed(ErrorCode.TRANSPORT, "internal server error", http_status=500)
 
 
 class Clock:
@@ -30,32 +32,143 @@ def limiter(clock: Clock) -> RateLimiter:
     return RateLimiter(max_concurrent=64, max_rate=400.0, clock=clock, uniform=lambda low, high: low)
 
 
-def ask(limiter: RateLimiter, clock: Clock, answer: Answer, *, in_flight: int = 1) -> float | None:
+def ask(
+    limiter: RateLimiter, clock: Clock, answer: Answer | None, *, job_id: str = "7", in_flight: int = 1
+) -> float | None:
     """One call, begun when the limiter lets it and answered 0.1 s later."""
     clock.now = max(clock.now, limiter.resume_at, limiter.next_start)
     began = clock.now
     limiter.started()
     clock.now += 0.1
-    return limiter.answered(answer, began=began, in_flight=in_flight)
+    return limiter.answered(job_id, answer, began=began, in_flight=in_flight)
+
+
+def ask_each(limiter: RateLimiter, clock: Clock, jobs: Iterable[int], answer: Answer | None) -> list[float | None]:
+    """One call for each job; the pauses."""
+    return [ask(limiter, clock, answer, job_id=str(job)) for job in jobs]
 
 
 @pytest.mark.parametrize(
-    ("answer", "slows"),
+    ("answer", "jobs"),
     [
-        (RUNNING, False),
-        (Finished("7", ("https://example.com/a.mp4",)), False),
-        (Failed(ErrorCode.JOB_FAILED, "no frames"), False),
-        (Failed(ErrorCode.JOB_LOST, "Request not found"), False),
-        (Failed(ErrorCode.TRANSPORT, "no such page", http_status=404), False),
-        (REFUSED, True),
-        (Failed(ErrorCode.RATE_LIMIT, "Rate limit exceeded", http_status=200), True),
-        (Failed(ErrorCode.TRANSPORT, "bad gateway", http_status=502), True),
-        (Failed(ErrorCode.TRANSPORT, "internal server error", http_status=200), True),
+        (RUNNING, None),
+        (Finished("7", ("https://example.com/a.mp4",)), None),
+        (Failed(ErrorCode.JOB_FAILED, "no frames"), None),
+        (Failed(ErrorCode.JOB_LOST, "Request not found"), None),
+        (Failed(ErrorCode.TRANSPORT, "no such page", http_status=404), None),
+        (REFUSED, 1),
+        (Failed(ErrorCode.RATE_LIMIT, "Rate limit exceeded", http_status=200), 1),
+        (Failed(ErrorCode.TRANSPORT, "bad gateway", http_status=502), 10),
+        (Failed(ErrorCode.TRANSPORT, "request time-out", http_status=408), 10),
+        (Failed(ErrorCode.TRANSPORT, "internal server error", http_status=200), 10),
+        (None, 10),
     ],
 )
-def test_only_answers_about_load_slow_down(limiter: RateLimiter, clock: Clock, answer: Answer, slows: bool) -> None:
-    pause = ask(limiter, clock, answer)
+def test_how_many_jobs_have_to_meet_an_answer_before_it_is_about_load(
+    limiter: RateLimiter, clock: Clock, answer: Answer | None, jobs: int | None
+) -> None:
+    pauses = ask_each(limiter, clock, range((jobs or 100) - 1), answer)
+    assert (set(pauses) <= {None}, limiter.slowed, limiter.resume_at) == (True, False, -float("inf"))
+    pause = ask(limiter, clock, answer, job_id="one more")
+    slows = jobs is not None
     assert (pause is not None, limiter.slowed, limiter.resume_at > clock.now) == (slows, slows, slows)
+
+
+@pytest.mark.parametrize("bad", [20, 50])
+def test_some_bad_jobs_of_many_slow_nobody(clock: Clock, bad: int) -> None:
+    limiter = RateLimiter(clock=clock)
+    for round_ in range(10):
+        for job in range(5000):
+            answer = BROKEN if job % (5000 // bad) == 0 else RUNNING
+            began, clock.now = clock.now, clock.now + 0.006
+            assert limiter.answered(str(job), answer, began=began, in_flight=1) is None, round_
+    assert (limiter.slowed, limiter.resume_at) == (False, -float("inf"))
+
+
+def test_bad_jobs_that_are_polled_before_all_others_slow_nothing_from_the_second_round_on(clock: Clock) -> None:
+    limiter = RateLimiter(clock=clock, uniform=lambda low, high: low)
+    ask_each(limiter, clock, range(50), BROKEN)  # all that is known of the endpoint: it may be down
+    ask_each(limiter, clock, range(50, 5000), RUNNING)
+    for _ in range(5):
+        pauses = ask_each(limiter, clock, range(50), BROKEN) + ask_each(limiter, clock, range(50, 5000), RUNNING)
+        assert set(pauses) == {None}
+
+
+def test_the_bad_jobs_that_are_left_of_a_batch_do_not_slow_the_last_good_ones(clock: Clock) -> None:
+    limiter = RateLimiter(clock=clock)
+    for good in (1000, 100, 10, 1):
+        for _ in range(10):
+            pauses = ask_each(limiter, clock, range(good), RUNNING)
+            for bad in range(50):
+                pauses += [ask(limiter, clock, BROKEN, job_id=f"bad {bad}")]
+                pauses += ask_each(limiter, clock, range(bad, good, 50), RUNNING)
+            assert set(pauses) == {None}
+            clock.now += 30
+
+
+def test_a_bad_job_has_no_say_in_the_pause_that_another_answer_began(limiter: RateLimiter, clock: Clock) -> None:
+    began = clock.now
+    limiter.started()
+    clock.now += 0.1
+    limiter.answered("1", REFUSED, began=began, in_flight=2)
+    resume_at = limiter.resume_at
+    told = Failed(ErrorCode.TRANSPORT, "down", http_status=503, retry_after=600)
+    assert limiter.answered("2", told, began=began, in_flight=1) is None
+    assert limiter.resume_at == resume_at
+
+
+@pytest.mark.parametrize("answer", [BROKEN, Failed(ErrorCode.TRANSPORT, "down", http_status=503), None])
+def test_an_outage_slows_all_within_a_second_and_ends_with_it(clock: Clock, answer: Answer | None) -> None:
+    limiter = RateLimiter(clock=clock, uniform=lambda low, high: low)
+
+    def poll(job: int, answer: Answer | None) -> float | None:
+        began = clock.now = max(clock.now, limiter.next_start, limiter.resume_at)
+        limiter.started()
+        clock.now += 0.006
+        return limiter.answered(str(job % 5000), answer, began=began, in_flight=1)
+
+    jobs = itertools.count()
+    for _ in range(5000):
+        assert poll(next(jobs), RUNNING) is None
+    outage = clock.now
+    pauses = [poll(next(jobs), answer) for _ in range(60)]
+    assert clock.now - outage > 10
+    assert [pause for pause in pauses if pause is not None] == [1.0, 2.0, 4.0, 8.0]
+    assert next(n for n, pause in enumerate(pauses) if pause is not None) * 0.006 < 0.2
+    while clock.now < outage + 600:
+        poll(next(jobs), answer)
+    assert limiter.rate == 1.0
+    again = clock.now = max(clock.now, limiter.resume_at)
+    while limiter.slowed:
+        assert poll(next(jobs), RUNNING) is None
+    assert clock.now - again < 200
+
+
+def test_an_endpoint_that_answers_a_tenth_of_the_polls_stays_slowed(clock: Clock) -> None:
+    limiter = RateLimiter(clock=clock, uniform=lambda low, high: low)
+    polls = 0
+    while clock.now < 1600:
+        ask(limiter, clock, RUNNING if polls % 10 == 0 else BROKEN, job_id=str(polls % 499))
+        polls += 1
+    assert limiter.slowed
+    assert polls < 6000 * 0.5  # of those that would fit into the time
+
+
+def test_an_outage_right_after_another_is_seen_again(clock: Clock) -> None:
+    limiter = RateLimiter(clock=clock, uniform=lambda low, high: low)
+    ask_each(limiter, clock, range(40), BROKEN)
+    ask_each(limiter, clock, range(3), RUNNING)
+    ask_each(limiter, clock, range(3, 40), BROKEN)  # each may be its own trouble: others were answered since
+    assert any(pause is not None for pause in ask_each(limiter, clock, range(40), BROKEN))
+
+
+def test_what_is_remembered_of_failing_jobs_is_bounded(clock: Clock) -> None:
+    limiter = RateLimiter(clock=clock)
+    for job in range(20_000):
+        limiter.answered(str(job), BROKEN, began=clock.now, in_flight=1)
+        limiter.answered("good", RUNNING, began=clock.now, in_flight=1)
+    assert len(limiter._failing) <= 10_000
+    assert len(limiter._recent_jobs) <= 40
 
 
 def test_calls_are_spread_over_time(limiter: RateLimiter, clock: Clock) -> None:
@@ -99,7 +212,7 @@ def test_the_endpoint_says_how_long(limiter: RateLimiter, clock: Clock) -> None:
         assert ask(limiter, clock, told) == kept
         assert limiter.resume_at >= clock.now + kept
     unavailable = Failed(ErrorCode.TRANSPORT, "down", http_status=503, retry_after=20)
-    assert ask(limiter, clock, unavailable) == 20
+    assert ask_each(limiter, clock, range(10), unavailable)[-1] == 20
 
 
 def test_a_pause_is_lengthened_at_random(clock: Clock) -> None:
@@ -112,15 +225,15 @@ def test_what_was_in_flight_counts_once(limiter: RateLimiter, clock: Clock) -> N
     for _ in range(60):
         limiter.started()
     clock.now += 0.2
-    limiter.answered(REFUSED, began=began, in_flight=60)
+    limiter.answered("7", REFUSED, began=began, in_flight=60)
     after_one = (limiter.rate, limiter.concurrency)
     assert after_one[1] == 30
     for left in range(59, 0, -1):
         later = Failed(ErrorCode.RATE_LIMIT, "wait", http_status=429, retry_after=5.0 if left == 1 else None)
-        assert limiter.answered(later, began=began, in_flight=left) is None
+        assert limiter.answered("7", later, began=began, in_flight=left) is None
     assert (limiter.rate, limiter.concurrency) == after_one
     assert limiter.resume_at == clock.now + 5  # though the one that knew how long is believed
-    limiter.answered(RUNNING, began=began, in_flight=1)
+    limiter.answered("7", RUNNING, began=began, in_flight=1)
     assert (limiter.rate, limiter.concurrency) == after_one  # and a good one from before brings nothing back
 
 
