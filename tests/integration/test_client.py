@@ -245,6 +245,16 @@ def test_a_redirect_says_where_to_and_hands_on_nothing(fetch: Fetcher) -> None:
     assert "token" not in str(caught.value)
 
 
+@pytest.mark.parametrize("location", ["https://[", "\xff", ""])
+def test_a_redirect_to_what_is_no_url_is_still_one(fetch: Fetcher, location: str) -> None:
+    with ScriptedServer(Answer("", 307, {"Location": location})) as server:
+        with pytest.raises(EndpointSettingsError):
+            fetch(server.url, "7")
+        with pytest.raises(EndpointSettingsError):
+            submit(server.url)
+    assert server.posts == 2
+
+
 REFUSALS: list[tuple[Step, ...]] = [
     (error("Rate limit exceeded. Maximum 5 queued requests allowed.", 429, retry_after=0.001),),
     (error("Rate limit exceeded"), Answer("", 429, {"Retry-After": "0.001"})),

@@ -237,4 +237,4 @@ def _bytes(answer: Answer) -> bytes:
         **answer.headers,
     }
     lines = [f"HTTP/1.1 {answer.status} Scripted", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-    return "\r\n".join(lines).encode() + body[: answer.cut]
+    return "\r\n".join(lines).encode("latin-1") + body[: answer.cut]
