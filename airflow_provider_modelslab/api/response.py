@@ -117,6 +117,8 @@ _BY_STATUS = {
     429: ErrorCode.RATE_LIMIT,
 }
 
+_LONGEST_RETRY_AFTER = 86400.0
+
 _DONE = frozenset({"success", "succeeded", "completed", "complete", "finished", "done"})
 _FAILED = frozenset({"failed", "failure", "canceled", "cancelled", "aborted"})
 
@@ -191,14 +193,14 @@ def read_body(
 
 
 def retry_after_seconds(body_value: object, header: str | None = None, message: str = "") -> float | None:
-    """How long to stay away, in seconds: from the body, the header, or the legacy text "wait for 30 seconds"."""
+    """How long to stay away, in seconds, at most a day: from the body, the header, or the text "wait for 30 seconds"."""
     for seconds in (_number(body_value), header_seconds(header)):
         if seconds is not None and seconds >= 0:
-            return seconds
+            return min(seconds, _LONGEST_RETRY_AFTER)
     words = message.lower().split()
     for number, unit in itertools.pairwise(words):
         if number.isdecimal() and len(number) <= 9 and unit.startswith("second"):
-            return float(number)
+            return min(float(number), _LONGEST_RETRY_AFTER)
     return None
 
 
@@ -208,9 +210,9 @@ def header_seconds(value: str | None) -> float | None:
     if seconds is None and value:
         try:
             at = parsedate_to_datetime(value)
+            seconds = max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - time.time())
         except (ValueError, OverflowError):
             return None
-        seconds = max(0.0, at.replace(tzinfo=at.tzinfo or UTC).timestamp() - time.time())
     return seconds if seconds is not None and seconds >= 0 else None
 
 
@@ -239,7 +241,12 @@ def _code(
             return code
     if http_status in _BY_STATUS:
         return _BY_STATUS[http_status]
-    if http_status >= 500 or "internal server error" in lowered or "temporarily unavailable" in lowered:
+    if (
+        http_status >= 500
+        or http_status == 408
+        or "internal server error" in lowered
+        or "temporarily unavailable" in lowered
+    ):
         return ErrorCode.TRANSPORT
     if http_status == 404 and not status:
         return ErrorCode.TRANSPORT

@@ -133,7 +133,17 @@ def test_other_words_are_a_job_that_runs(status: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("7", 7.0), ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0), ("soon", None), ("", None), ("-5", None)],
+    [
+        ("7", 7.0),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0),
+        ("soon", None),
+        ("", None),
+        ("-5", None),
+        ("1e300", 86400.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86400.0),
+        ("Sun, 06 Nov 2094 08:49:37 +99999999999999999999", None),
+        ("Sun, 99 Nov 2094 99:99:99 GMT", None),
+    ],
 )
 def test_retry_after_is_a_number_or_a_date(header: str, seconds: float | None) -> None:
     assert retry_after_seconds(None, header) == seconds
@@ -228,13 +238,18 @@ def integers(value: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("depth", [20, 500, 950, 100_000])
-def test_deep_nesting_costs_that_part(depth: int) -> None:
-    body = '{"status": "processing", "id": 7, "meta": {"deep": ' + "[" * depth + "]" * depth + "}}"
+@pytest.mark.parametrize(("left", "right"), [("[", "]"), ('{"a]": ["}\\"", ', "]}")])
+def test_deep_nesting_costs_that_part(depth: int, left: str, right: str) -> None:
+    body = '{"status": "processing", "meta": {"deep": ' + left * depth + "1" + right * depth + ', "seed": 3}, "id": 7}'
     answer = read_answer(200, body)
-    if depth < 900:  # beyond that Python's parser gives up on the whole text
-        assert isinstance(answer, Processing)
-        assert answer.job_id == "7"
-    json.dumps(answer.meta if not isinstance(answer, Failed) else answer.message)
+    assert isinstance(answer, Processing)
+    assert (answer.job_id, answer.meta["seed"]) == ("7", 3)
+    json.dumps(answer.meta)
+
+
+def test_deep_nesting_that_is_cut_is_no_json() -> None:
+    for body in ("[" * 5000, '{"id": 7, "meta": ' + "[" * 5000 + "}", "]" * 5000):
+        assert parse_json(body) is None
 
 
 def test_long_numbers_cost_that_part() -> None:
@@ -253,6 +268,18 @@ def test_large_parts_of_the_meta_are_left_out() -> None:
     answer = read_body({"status": "processing", "id": 7, "meta": {"big": "x" * 10_000, "seed": 3}})
     assert isinstance(answer, Processing)
     assert answer.meta == {"seed": 3}
+
+
+def test_nul_is_no_text_for_postgresql() -> None:
+    answer = read_answer(200, '{"status": "processing", "id": "a\\u0000b", "meta": {"\\u0000": ["\\u0000"]}}')
+    assert answer == Processing("a?b", meta={"?": ["?"]})
+
+
+@pytest.mark.parametrize("body", ['{"status": "error"}', '{"message": "time-out"}', "{}", "<h1>Request time-out</h1>"])
+def test_a_408_tells_nothing_about_the_job(body: str) -> None:
+    answer = read_answer(408, body, polling=True)
+    assert isinstance(answer, Failed)
+    assert answer.code is ErrorCode.TRANSPORT
 
 
 def test_a_byte_order_mark_and_bad_bytes() -> None:
