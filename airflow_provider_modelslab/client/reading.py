@@ -166,7 +166,9 @@ def _forms(secrets: tuple[str, ...]) -> tuple[str, ...]:
     forms: set[str] = set()
     for secret in secrets:
         as_json = json.dumps(secret)[1:-1]
+        in_json_text = json.dumps(as_json)[1:-1]  # JSON as a text within JSON
         encoded = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
         encoded |= {_ESCAPE.sub(lambda found: found.group().lower(), form) for form in encoded}
-        forms |= {secret, as_json, as_json.replace("/", "\\/"), html.escape(secret), *encoded}
+        in_json = {as_json, in_json_text}
+        forms |= {secret, html.escape(secret), *encoded, *in_json, *(form.replace("/", "\\/") for form in in_json)}
     return tuple(sorted(forms, key=len, reverse=True))

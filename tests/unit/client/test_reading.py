@@ -28,6 +28,7 @@ FORMS: list[Callable[[str], str]] = [
     str,
     lambda key: json.dumps(key)[1:-1],
     lambda key: json.dumps(key)[1:-1].replace("/", "\\/"),
+    lambda key: json.dumps(json.dumps(key))[3:-3],
     quote,
     lambda key: quote(key, safe=""),
     html.escape,
@@ -148,6 +149,11 @@ def test_a_redirect_that_repeats_the_key_is_told_without_it(location: str, key: 
         with pytest.raises(TransportError) as caught:
             read(Reply(302, b"", location=location.format(spelling)), call)
         assert not [part for part in ("secret", "hush") if part in str(caught.value).lower()]
+
+
+def test_the_key_in_the_name_of_a_field_is_hidden_too() -> None:
+    answer = read(reply({"status": "processing", "id": 7, "meta": {f"near {KEY}": [{KEY: 1}]}}), CALL)
+    assert answer == Processing("7", meta={"near ***": [{"***": 1}]})
 
 
 def test_a_key_of_digits_does_not_break_an_id_of_the_same_digits() -> None:
