@@ -87,7 +87,7 @@ class SubmitAttempts:
                 return self._repeat(EndpointUnreachableError(clean(text, self._call), http_status=outcome.status))
             # A gateway answers so while the server behind it works on.
             text = answer.message if isinstance(answer, Failed) else ""
-            raise self._unknown(f"HTTP {outcome.status}: {text}", outcome.status)
+            raise self._unknown(f"HTTP {outcome.status}: {text}", outcome.status, answer.job_id)
         if isinstance(answer, Failed):
             return self._failed(answer, outcome.status)
         if isinstance(answer, Processing) and not answer.job_id and not answer.future_links:
@@ -99,7 +99,7 @@ class SubmitAttempts:
         if isinstance(error, RateLimitError):
             return self._repeat(error)
         if isinstance(error, TransportError) and status < 400:
-            raise self._unknown(error.message, status)
+            raise self._unknown(error.message, status, error.job_id)
         if isinstance(error, TransportError):
             raise EndpointSettingsError(f"{error.message}. Check the base URL: {self._call.url}", http_status=status)
         raise error
@@ -122,15 +122,17 @@ class SubmitAttempts:
             raise EndpointUnreachableError(message, http_status=error.http_status)
         return Repeat(pause, f"submit number {self._tries} was not taken ({error.code}): {error.message}")
 
-    def _unknown(self, what: str, http_status: int | None = None) -> SubmissionUnknownError:
+    def _unknown(self, what: str, http_status: int | None = None, job_id: str | None = None) -> SubmissionUnknownError:
         mark = f"track_id {self._track_id}" if self._track_id else "this prompt"
         seen = what[:500].rstrip(". ")
+        known = "and the answer has its id" if job_id else "under an id that is not known here"
         return SubmissionUnknownError(
             clean(
                 f"The job was sent to {self._call.host} and no usable answer came ({seen}). It may be "
-                "running and billed under an id that is not known here, so it was not sent again. Look in the "
+                f"running and billed, {known}, so it was not sent again. Look in the "
                 f"ModelsLab dashboard for a job with {mark}, and submit again only if there is none",
                 self._call,
             ),
+            job_id=job_id,
             http_status=http_status,
         )

@@ -139,6 +139,20 @@ def test_the_unknown_message() -> None:
     assert str(caught.value).endswith("a job with track_id dag-1, and submit again only if there is none")
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"status": "processing", "id": 7}, 502),
+        ({"status": "error", "message": "timed out", "id": 7}, 504),
+        ({"status": "error", "message": "internal server error", "id": 7}, 200),
+    ],
+)
+def test_the_id_in_an_answer_that_leaves_the_outcome_open_is_kept(body: dict[str, Any], status: int) -> None:
+    with pytest.raises(SubmissionUnknownError) as caught:
+        attempts().after(reply(body, status))
+    assert caught.value.job_id == "7"
+
+
 OUTCOMES: dict[str, Outcome] = {
     "refused": REFUSED,
     "lost": LOST,
