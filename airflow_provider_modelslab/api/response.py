@@ -193,7 +193,7 @@ def read_body(
 
 
 def retry_after_seconds(body_value: object, header: str | None = None, message: str = "") -> float | None:
-    """How long to stay away, in seconds, at most a day: from the body, the header, or the text "wait for 30 seconds"."""
+    """Seconds to stay away, at most a day: from the body, the header, or the legacy text "wait for 30 seconds"."""
     for seconds in (_number(body_value), header_seconds(header)):
         if seconds is not None and seconds >= 0:
             return min(seconds, _LONGEST_RETRY_AFTER)
