@@ -58,7 +58,7 @@ PAGES = (
 )
 
 HTTP_STATUSES = (
-    *(200,) * 12,
+    *(200,) * 50,
     *(201, 202, 203, 206, 208, 299, 400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 418, 422, 425, 429, 451, 499),
     *(500, 501, 502, 503, 504, 520, 522, 524, 529, 599, 600, 999, 300, 301, 302, 303, 307, 308, 102, 204, 205, 304),
 )
@@ -97,3 +97,14 @@ FIELDS = (
     *("message", "messege", "error", "tips", "eta", "generationTime", "retry_after", "request_id"),
     *("fetch_result", "key"),
 )
+
+SKELETONS = (
+    *([],) * 4,
+    *([("status", '"processing"'), ("id", "7")], [("status", '"processing"'), ("id", '"b7c1"')]) * 2,
+    *([("status", '"success"'), ("id", "7"), ("output", '["https://h.example/a.mp4"]')],) * 4,
+    [("status", '"failed"'), ("id", "7"), ("message", '"no frames"')],
+    [("status", '"failed"'), ("id", '""'), ("message", '"Request not found"')],
+    [("status", '"error"'), ("message", '"Rate limit exceeded"')],
+    [("status", '"error"'), ("message", '{"prompt": ["The prompt field is required."]}')],
+)
+"""Answers of the API as pieces of JSON text, to which odd fields are added."""
