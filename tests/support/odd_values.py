@@ -98,7 +98,7 @@ FIELDS = (
     *("fetch_result", "key"),
 )
 
-SKELETONS = (
+SKELETONS: tuple[list[tuple[str, str]], ...] = (
     *([],) * 4,
     *([("status", '"processing"'), ("id", "7")], [("status", '"processing"'), ("id", '"b7c1"')]) * 2,
     *([("status", '"success"'), ("id", "7"), ("output", '["https://h.example/a.mp4"]')],) * 4,
