@@ -207,6 +207,8 @@ class ModelsLabClient:
 
     def _post(self, session: LimitedSession, call: Call, timeouts: Timeouts, ends_by: float = math.inf) -> Outcome:
         limit = CallLimit(min(timeouts.total, ends_by - time.time()))
+        if limit.left <= 0:
+            return NoReply("the time for it was over before it was sent", sent=False)
         body = _Body(call.body, limit, ends_by)
         try:
             with (

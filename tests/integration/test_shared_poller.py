@@ -83,7 +83,7 @@ def connectors(monkeypatch: pytest.MonkeyPatch) -> list[aiohttp.TCPConnector]:
 
 
 async def test_one_job_and_what_can_become_of_it() -> None:
-    failed = {"status": "failed", "id": "", "message": "no frames in the clip", "output": ""}
+    failed = {"status": "failed", "id": "", "message": "the job ran into an error", "output": ""}
 
     async with job_server(
         lambda job_id, poll: {"good": done("good"), "bad": failed}[job_id] if poll > 2 else RUNNING

@@ -40,10 +40,10 @@ def test_a_job_that_failed_before_the_submit_was_answered(
     restyle: Restyle, deferrable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ScriptedServer(
-        Answer({"status": "failed", "id": 7, "message": "no frames in the clip", "output": ""})
+        Answer({"status": "failed", "id": 7, "message": "the job ran into an error", "output": ""})
     ) as server:
         set_modelslab(monkeypatch, server.url)
-        with pytest.raises(JobFailedError, match="no frames in the clip") as caught:
+        with pytest.raises(JobFailedError, match="the job ran into an error") as caught:
             execute(restyle(deferrable=deferrable, land_result=False))
     assert (caught.value.job_id, server.posts) == ("7", 1)
 

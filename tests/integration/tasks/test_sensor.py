@@ -39,7 +39,7 @@ MODES: dict[str, dict[str, Any]] = {
 }
 EACH_MODE = pytest.mark.parametrize("mode", MODES)
 WAIT = {"status": "processing", "message": "try again later.", "output": ""}
-FAILED = {"status": "failed", "id": "", "message": "no frames in the clip", "output": ""}
+FAILED = {"status": "failed", "id": "", "message": "the job ran into an error", "output": ""}
 UNKNOWN = {"status": "failed", "id": "", "message": "Request not found", "output": ""}
 
 
@@ -170,7 +170,7 @@ def test_a_job_that_fails(mode: str, looks_before: int, monkeypatch: pytest.Monk
             set_modelslab(monkeypatch, server.url)
             return see_through("7", mode, **changes) if looks_before else execute(sensor("7", mode, **changes))
 
-    with pytest.raises(JobFailedError, match="no frames in the clip") as caught:
+    with pytest.raises(JobFailedError, match="the job ran into an error") as caught:
         wait()
     assert caught.value.job_id == "7"
     with pytest.raises(AirflowSkipException, match="never_fail"):

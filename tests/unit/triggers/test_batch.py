@@ -70,7 +70,7 @@ def test_what_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
 
 
 async def test_each_ended_job_is_told_as_the_single_trigger_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = {"status": "failed", "id": "", "message": "no frames in the clip", "output": ""}
+    failed = {"status": "failed", "id": "", "message": "the job ran into an error", "output": ""}
     good = {**done("good"), "generationTime": 3.5, "meta": {"seed": 7, "prompt": "long " * 100}}
     found = await event(
         lambda job_id, poll: {"good": good, "bad": failed, "slow": RUNNING}[job_id],
@@ -90,7 +90,7 @@ async def test_each_ended_job_is_told_as_the_single_trigger_tells_it(monkeypatch
         "meta": {"seed": 7},
     }
     assert isinstance(error_from_event(ended["bad"]), JobFailedError)
-    assert "no frames in the clip" in ended["bad"]["message"]
+    assert "the job ran into an error" in ended["bad"]["message"]
     assert isinstance(error_from_event(ended["slow"]), JobTimeoutError)
 
 

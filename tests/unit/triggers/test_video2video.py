@@ -72,11 +72,11 @@ def test_the_event_of_a_finished_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_event_of_a_failed_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    got, _ = event({"status": "failed", "id": "", "message": "no frames in the clip", "output": ""}, monkeypatch)
+    got, _ = event({"status": "failed", "id": "", "message": "the job ran into an error", "output": ""}, monkeypatch)
     assert (got["status"], got["code"], got["job_id"]) == ("error", "job_failed", "7")
     error = error_from_event(got)
     assert isinstance(error, JobFailedError)
-    assert "no frames in the clip" in str(error)
+    assert "the job ran into an error" in str(error)
 
 
 def test_an_unknown_job_is_lost_once_it_is_old_enough(monkeypatch: pytest.MonkeyPatch) -> None:
