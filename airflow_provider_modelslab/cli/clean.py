@@ -34,7 +34,7 @@ _NEXT_RUN = {
     "unfinished uploads": ("nothing; the store bills their parts", "nothing"),
     "checkpoints of batches": (
         "a batch that is still deferred goes on from it",
-        "such a batch fails once; a retry plans anew, and pays nothing twice",
+        "such a batch plans anew, goes on from the ledgers, and pays nothing twice",
     ),
     "index segments": ("nothing; they are never read", "nothing"),
     "staged inputs": ("uses the copy of the local file", "uploads the file again, which is free"),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_modelslab.api.errors import STORAGE_ERRORS, RequestValidationError
 from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.ledger.model import Entry, entry_name, kind_of, last_submission, number_of
-from airflow_provider_modelslab.ledger.retention import Closed, Open, State, state_of
+from airflow_provider_modelslab.ledger.retention import Closed, Open, State, forbids_payment, state_of
 from airflow_provider_modelslab.ledger.scan import ListedLedger, list_ledgers
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.storage.s3_objects import is_gone, list_pages
@@ -92,7 +92,7 @@ class Sweep:
                 "--root", f"must end with /{_LEDGERS}, as those of connections do; got {root}"
             )
         self._base = S3Uri(root.bucket, root.key.removesuffix(_LEDGERS))
-        self.kept: dict[str, int] = {"open": 0, "result is there": 0, "young": 0, "unreadable": 0}
+        self.kept = dict.fromkeys(("open", "result is there", "clip cannot be read", "young", "unreadable"), 0)
         """How many ledgers stay, and why."""
 
     def uploads(self) -> Iterator[UnfinishedUpload]:
@@ -198,6 +198,9 @@ class Sweep:
                 uri = str(manifest["uri"])
                 if not is_gone(self._s3, manifest):
                     return "result is there"
+            for number in closed.failed:
+                if forbids_payment(store.load_one(entry_name(number, Entry.FAILED))):
+                    return "clip cannot be read"
             claim: Mapping[str, Any] = store.load_one(entry_name(last, Entry.CLAIM)) or {}
         except (*STORAGE_ERRORS, KeyError, TypeError) as error:
             self._warn(f"warning: {listed.folder} stays, since it cannot be read: {error}")

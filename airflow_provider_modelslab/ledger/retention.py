@@ -1,19 +1,22 @@
 """Which ledgers may be deleted: those that keep nobody from paying, because the next run pays, or pays nothing, anyway.
 
 A ledger stays for good while one of its submissions may be running, is of unknown outcome, or has landed with its
-result still in S3. So does one with entries of a kind that a later version writes.
+result still in S3. So does one with entries of a kind that a later version writes, and one which says that the clip
+cannot be read: it keeps every later run from paying for that clip.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
+from airflow_provider_modelslab.api.errors import ErrorCode
 from airflow_provider_modelslab.ledger.model import Entry, entry_name, kind_of, last_submission, number_of
 
-__all__ = ["Closed", "Open", "State", "state_of"]
+__all__ = ["Closed", "Open", "State", "forbids_payment", "state_of"]
 
 _KINDS = frozenset(kind.value for kind in Entry)
 
@@ -42,10 +45,12 @@ class Closed:
     """A ledger that may be deleted once none of its results is in S3 any more.
 
     :param landed: the submissions that have landed.
+    :param failed: the submissions that have failed; it stays if :func:`forbids_payment` says so of one of them.
     """
 
     state: State
     landed: tuple[int, ...]
+    failed: tuple[int, ...] = ()
 
 
 def state_of(names: Collection[str]) -> Open | Closed:
@@ -56,14 +61,23 @@ def state_of(names: Collection[str]) -> Open | Closed:
     running = frozenset(number for number, found in kinds.items() if _may_run(found))
     if running or not kinds:
         return Open(running)
-    landed = tuple(sorted(number for number, found in kinds.items() if Entry.LANDED in found))
+    landed, failed = (
+        tuple(sorted(number for number, found in kinds.items() if kind in found))
+        for kind in (Entry.LANDED, Entry.FAILED)
+    )
     last = last_submission(names)
     if last is None:
-        return Closed(State.REFUSED, landed)
+        return Closed(State.REFUSED, landed, failed)
     for kind, state in ((Entry.FAILED, State.FAILED), (Entry.LANDED, State.LANDED)):
         if entry_name(last, kind) in names:
-            return Closed(state, landed)
-    return Closed(State.RESOLVED, landed)
+            return Closed(state, landed, failed)
+    return Closed(State.RESOLVED, landed, failed)
+
+
+def forbids_payment(failed: Mapping[str, Any] | None) -> bool:
+    """Whether a ``failed`` entry keeps later runs from paying: it says that the clip cannot be read."""
+    error = (failed or {}).get("error")
+    return isinstance(error, Mapping) and error.get("code") == ErrorCode.CLIP_UNREADABLE
 
 
 def _may_run(kinds: set[str]) -> bool:

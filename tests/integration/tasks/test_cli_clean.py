@@ -78,11 +78,13 @@ class Bucket:
     def result(self, name: str) -> S3Uri:
         return S3Uri(self.name, f"styled/{name}.mp4")
 
-    def ledger(self, name: str, *kinds: str, claim: dict[str, Any] | None = None, there: bool = False) -> set[str]:
+    def ledger(
+        self, name: str, *kinds: str, claim: dict[str, Any] | None = None, there: bool = False, code: str = "job_failed"
+    ) -> set[str]:
         """A ledger's keys; with a result, whose manifest has landed, that is there or not."""
         manifest = {"uri": str(self.result(name)), "sha256": "00" * 32, "bytes": 1}
         told: dict[str, Any] = {"claim": {**CLAIM, "name": name, **(claim or {})}, "job": JOB}
-        told["landed"] = {"manifest": manifest}
+        told |= {"landed": {"manifest": manifest}, "failed": {"error": {"code": code}}}
         if there:
             self.put(self.result(name).key, Metadata={"sha256": "00" * 32})
         folder = result_folder(self.root, self.result(name)).key
@@ -126,6 +128,7 @@ def test_what_is_old_goes_and_all_else_stays(airflow: Shell, filled: Bucket, s3:
         filled.result("there").key,
         *filled.ledger("there-before", "0001-claim", "0001-landed", "0002-claim", "0002-failed", there=True),
         filled.result("there-before").key,
+        *filled.ledger("unreadable-clip", "0001-claim", "0001-job", "0001-failed", code="clip_unreadable"),
         *filled.ledger("of-a-later-version", "0001-claim", "0001-failed", "0001-novelty"),
         filled.put(f"{task_folder(filled.root, TaskKey('d', 't', 'r')).key}/0001-claim.json", b"{}"),
         filled.put(f"{task_folder(filled.root, TaskKey('d', 't', 'r')).key}/0001-job.json", json.dumps(JOB).encode()),
@@ -165,7 +168,13 @@ def test_what_is_old_goes_and_all_else_stays(airflow: Shell, filled: Bucket, s3:
         "ledgers, refused": 1,
         "ledgers, resolved by a person": 1,
     }
-    assert planned["ledgers_kept"] == {"open": 6, "result is there": 2, "young": 0, "unreadable": 0}
+    assert planned["ledgers_kept"] == {
+        "open": 6,
+        "result is there": 2,
+        "clip cannot be read": 1,
+        "young": 0,
+        "unreadable": 0,
+    }
     assert {each["name"]: each["was"] for each in planned["pays"]} == {
         "landed": "landed",
         "failed": "failed",
@@ -213,7 +222,13 @@ def test_a_result_that_cannot_be_looked_at_counts_as_there(airflow: Shell, fille
     with _client(refusing, "HeadObject", 403, "AccessDenied"):
         (kept,) = airflow.json(*CLEAN, "--yes")
     assert filled.everything() == before
-    assert kept["ledgers_kept"] == {"open": 0, "result is there": 1, "young": 0, "unreadable": 1}
+    assert kept["ledgers_kept"] == {
+        "open": 0,
+        "result is there": 1,
+        "clip cannot be read": 0,
+        "young": 0,
+        "unreadable": 1,
+    }
 
 
 def test_a_staged_file_that_a_queued_job_is_to_read_stays(airflow: Shell, filled: Bucket) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_modelslab.api.errors import ClipUnreadableError, ErrorCode
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import (
     Attach,
@@ -19,7 +20,7 @@ from airflow_provider_modelslab.ledger.model import (
     decide,
     entry_name,
 )
-from airflow_provider_modelslab.ledger.retention import Closed, Open, State, state_of
+from airflow_provider_modelslab.ledger.retention import Closed, Open, State, forbids_payment, state_of
 
 
 def names(*submissions: str) -> list[str]:
@@ -52,25 +53,44 @@ def test_what_may_run_or_is_unknown_stays(submissions: list[str], running: set[i
 
 
 @pytest.mark.parametrize(
-    ("submissions", "state", "landed"),
+    ("submissions", "state", "landed", "failed"),
     [
-        (["claim job landed"], State.LANDED, (1,)),
-        (["claim landed"], State.LANDED, (1,)),
-        (["claim job failed"], State.FAILED, ()),
-        (["claim job failed landed"], State.FAILED, (1,)),
-        (["claim released"], State.REFUSED, ()),
-        (["claim unknown resolved"], State.RESOLVED, ()),
-        (["claim resolved"], State.RESOLVED, ()),
-        (["claim job landed", "claim job failed"], State.FAILED, (1,)),
-        (["claim job landed", "claim released"], State.LANDED, (1,)),
-        (["claim job landed", "claim job landed"], State.LANDED, (1, 2)),
-        (["claim unknown resolved", "claim job landed"], State.LANDED, (2,)),
+        (["claim job landed"], State.LANDED, (1,), ()),
+        (["claim landed"], State.LANDED, (1,), ()),
+        (["claim job failed"], State.FAILED, (), (1,)),
+        (["claim job failed landed"], State.FAILED, (1,), (1,)),
+        (["claim released"], State.REFUSED, (), ()),
+        (["claim unknown resolved"], State.RESOLVED, (), ()),
+        (["claim resolved"], State.RESOLVED, (), ()),
+        (["claim job landed", "claim job failed"], State.FAILED, (1,), (2,)),
+        (["claim job landed", "claim released"], State.LANDED, (1,), ()),
+        (["claim job landed", "claim job landed"], State.LANDED, (1, 2), ()),
+        (["claim unknown resolved", "claim job landed"], State.LANDED, (2,), ()),
     ],
 )
 def test_what_is_over_may_go_once_its_results_are_gone(
-    submissions: list[str], state: State, landed: tuple[int, ...]
+    submissions: list[str], state: State, landed: tuple[int, ...], failed: tuple[int, ...]
 ) -> None:
-    assert state_of(names(*submissions)) == Closed(state, landed)
+    assert state_of(names(*submissions)) == Closed(state, landed, failed)
+
+
+@pytest.mark.parametrize("code", [*ErrorCode, "of a later version", None])
+def test_a_failure_that_keeps_others_from_paying_is_known(code: str | None) -> None:
+    """As the decision has it: where it does not submit, the ledger stays."""
+    failed = {"error": {"code": code, "message": "no"}}
+    claim = {"request": "r", "source": "s", "expires_at": 0}
+    entries: dict[str, dict[str, Any]] = {"0001-claim": claim, "0001-job": {"job_id": "7"}, "0001-failed": failed}
+    try:
+        decide(entries, Fingerprint("r", "s"), LedgerPolicy(reuse="always"), AttemptId(), now=1.0)
+    except ClipUnreadableError:
+        assert forbids_payment(failed)
+    else:
+        assert not forbids_payment(failed)
+
+
+@pytest.mark.parametrize("entry", [None, {}, {"error": None}, {"error": "clip_unreadable"}])
+def test_an_odd_failure_keeps_nobody_from_paying(entry: Any) -> None:
+    assert not forbids_payment(entry)
 
 
 def test_no_decision_that_saves_a_payment_hangs_on_a_ledger_that_may_go() -> None:
