@@ -30,6 +30,7 @@ from airflow_provider_modelslab.ledger.model import (
     last_submission,
     number_of,
     stale_submission,
+    unresolved_submission,
 )
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore
@@ -111,6 +112,15 @@ class World:
         """Start an attempt."""
         attempt = AttemptId("dag", "task", run, -1, try_number, first_try)
         return self.stage.enter(name, lambda: self._attempt(name, attempt))
+
+    def enter_person(self) -> Actor:
+        """Somebody who, once, lets a submission of unknown outcome be made again, as ``ledger resolve`` does."""
+        return self.stage.enter("person", self._resolve)
+
+    def _resolve(self) -> bool:
+        number = unresolved_submission(self.load(), now=self.stage.clock, is_dead=self._is_dead)
+        ledger = Ledger(self, clock=lambda: self.stage.clock, sleep=self._sleep, is_dead=self._is_dead)
+        return number is not None and ledger.resolve(number, by="somebody", why="it is not there")
 
     def _attempt(self, name: str, attempt: AttemptId) -> str:
         """What the operator does: acquire, wait, land; the id of the job whose result it returns."""
@@ -296,11 +306,13 @@ class World:
         for bad in (s for s in self.billed if s.is_bad):
             again = [s.number for s in self.billed if s.number > bad.number]
             told = f"submission {bad.number} found that the clip cannot be read, and then {again} were sent"
-            unknown = self.policy.on_unknown_submission == "resubmit" and bad.number in self.excuses
+            may = self.policy.on_unknown_submission == "resubmit" or self.has(bad.number, Entry.RESOLVED)
+            unknown = may and bad.number in self.excuses
             assert not again or unknown, told
         for before, one in self._paid_again():
             told = f"submission {one.number} of {one.run} although {before.number} of {before.run} was good"
-            assert self.policy.on_unknown_submission == "resubmit", f"paid twice: {told}"
+            may = self.policy.on_unknown_submission == "resubmit" or self.has(before.number, Entry.RESOLVED)
+            assert may, f"paid twice: {told}"
             assert before.number in self.excuses, f"its job was, or was about to be, in the ledger: {told}"
 
     def _paid_again(self) -> list[tuple[Billed, Billed]]:
@@ -354,7 +366,8 @@ class World:
         landed = [number for number in self.numbers if self.has(number, Entry.LANDED)]
         if landed and (self.policy.reuse == "always" or self.is_served(run)):
             return "stored"
-        if self.open_numbers and self.policy.on_unknown_submission == "fail":
+        unresolved = [number for number in self.open_numbers if not self.has(number, Entry.RESOLVED)]
+        if unresolved and self.policy.on_unknown_submission == "fail":
             return "unknown"
         known = [s for s in self.billed if self.has(s.number, Entry.JOB, Entry.FAILED)]
         if known and max(known, key=lambda s: s.number).is_bad:

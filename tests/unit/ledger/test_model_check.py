@@ -9,8 +9,8 @@ Covered, each run by its budget: every order of effects; kill -9 before any effe
 not, and with the effect it stood before still on the wire and arriving at any later moment before the clock moves; for
 the first submission each of: done, answer lost, refused, the job fails, the job is lost, the answer says that it
 failed, the clip cannot be read (said by the job, or by the answer: it is never paid for again; where two faults meet:
-for the first two, done or answer lost); everybody but one standing still for longer than the
-lease; a call of the store failing with and without its effect having happened.
+for the first two, done or answer lost); everybody but one standing still for longer than the lease; a call of the store
+failing with and without its effect having happened; a person who lets a submission of unknown outcome be made again.
 
 Not covered: more than two attempts at a time (the state machine below walks through some at random), requests that
 change in between, clocks that differ, and writes that arrive later than the pause with which a claim is given up.
@@ -77,9 +77,12 @@ def one_process() -> Iterator[None]:
         yield
 
 
-def play(choices: Choices, stage: Stage, world: World, *, runs: tuple[str, str], kills: int, stalls: int) -> str | None:
+def play(
+    choices: Choices, stage: Stage, world: World, *, runs: tuple[str, str], kills: int, stalls: int, persons: int
+) -> str | None:
     """One run of two attempts: its end, or ``None`` where it came to a state that an earlier run has met."""
     attempts = [world.enter(name, run=run) for name, run in zip("AB", runs, strict=True)]
+    people = [world.enter_person() for _ in range(persons)]
     while True:
         if not choices.repeating:  # else an earlier run has looked at this
             world.check()
@@ -89,7 +92,7 @@ def play(choices: Choices, stage: Stage, world: World, *, runs: tuple[str, str],
         awake, asleep = stage.awake(), stage.asleep()
         if not world.numbers and attempts[0].live:
             # The two are alike: what follows when B claims first is the mirror image of what follows when A does.
-            awake = [actor for actor in awake if actor is attempts[0] or not actor.before.startswith("create")]
+            awake = [actor for actor in awake if actor is not attempts[1] or not actor.before.startswith("create")]
         moves += [(partial(stage.go, actor), 0, 0) for actor in awake]
         moves += [(partial(stage.arrive, number), 0, 0) for number in range(len(stage.under_way))]
         if not awake or stalls:
@@ -102,7 +105,7 @@ def play(choices: Choices, stage: Stage, world: World, *, runs: tuple[str, str],
                     ways.remove(False)  # the mirror image, again
                 for provably in (False, True):
                     moves += [(partial(world.kill, actor, provably=provably, under_way=way), 1, 0) for way in ways]
-        if not any(actor.live for actor in attempts) and not stage.under_way:
+        if not any(actor.live for actor in attempts + people) and not stage.under_way:
             break
         move, killed, stalled = moves[choices.choose(len(moves))]
         kills, stalls = kills - killed, stalls - stalled
@@ -116,6 +119,7 @@ def explore_all(
     runs: tuple[str, str] = (RUN, RUN),
     kills: int = 0,
     stalls: int = 0,
+    persons: int = 0,
     **of_the_world: Any,
 ) -> tuple[int, Counter[str]]:
     """Every run within these budgets: how many there were, and how many had which end."""
@@ -126,7 +130,7 @@ def explore_all(
         stage = Stage(seen)
         world = World(stage, policy, choices.choose, runs=runs, **of_the_world)
         try:
-            end = play(choices, stage, world, runs=runs, kills=kills, stalls=stalls)
+            end = play(choices, stage, world, runs=runs, kills=kills, stalls=stalls, persons=persons)
         except AssertionError as error:
             error.add_note("\n".join(stage.trace))
             raise
@@ -173,6 +177,15 @@ def test_after_it_has_landed_another_dag_run_pays_once_more_or_never(reuse: Reus
     jobs = [world.run_alone(f"{number} of {run}", run=run) for number in (1, 2) for run in TWO_RUNS]
     assert [one.run for one in world.billed] == list(TWO_RUNS)[:paid]
     assert jobs == ["job1", *[f"job{paid}"] * 3]
+
+
+@pytest.mark.parametrize("budget", [{"kills": 1, "uncertain": 0}, {"stalls": 1, "uncertain": 0}, {}], ids=str)
+def test_a_person_who_decides_at_any_moment_never_hides_a_job_that_is_known(budget: dict[str, Any]) -> None:
+    executions, ends = explore_all(LedgerPolicy(), persons=1, outcomes=("done", "answer lost"), **budget)
+    assert executions > 100
+    assert bool(ends["unknown"]) is ("stalls" not in budget)  # who only stood still writes down how it ended
+    assert ends["paid twice"] > 0
+    assert ends["landed"] > 0
 
 
 def test_without_a_fault_there_is_one_payment_and_one_result() -> None:
