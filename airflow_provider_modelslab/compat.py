@@ -14,13 +14,14 @@ import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from airflow.sdk.definitions.retry_policy import RetryDecision
     from sqlalchemy.orm import Session
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "read_rendered_fields",
     "read_xcom",
     "recent_tasks",
+    "run_later",
     "send_event",
     "serialized_tasks",
     "team_of",
@@ -54,6 +56,19 @@ def loop_index(context: Mapping[str, Any]) -> int | None:
     """The iteration of the task loop that a task is in, from 0; ``None`` outside a loop, and below Airflow 3.4."""
     loop = context.get("loop")
     return None if loop is None else int(loop.index)
+
+
+def run_later(delay: timedelta, timeout: timedelta, reason: str) -> RetryDecision:
+    """The decision of a retry policy to run a task again, on Airflow 3.4 and later without spending a retry.
+
+    :param timeout: how long after the first such decision of a try a retry is spent all the same.
+    """
+    from airflow.sdk.definitions.retry_policy import RetryDecision
+
+    if hasattr(RetryDecision, "reschedule"):
+        again: RetryDecision = RetryDecision.reschedule(delay, reschedule_timeout=timeout, reason=reason)
+        return again
+    return RetryDecision.retry(delay, reason)
 
 
 def clear_drops_task_state() -> bool:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENDED",
-    "OPERATORS",
     "TaskResult",
     "is_ours",
     "kind_of",
@@ -34,16 +33,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Kind = Literal["single", "batch", "other"]
-
-OPERATORS = (
-    "ModelsLabVideo2VideoOperator",
-    "ModelsLabVideo2VideoToS3Operator",
-    "ModelsLabVideo2VideoSensor",
-    "ModelsLabVideo2VideoBatchOperator",
-    "LocalVideo2VideoOperator",
-    "LocalVideo2VideoBatchOperator",
-)
-"""Class names of the operators whose tasks make, fetch or await videos."""
 
 ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 """States of a task instance after which nothing changes by itself."""

@@ -15,9 +15,27 @@ from airflow_provider_modelslab.plugins.late import LateApp
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["GALLERY_PREFIX", "ModelsLabGalleryPlugin"]
+__all__ = ["DECORATORS", "GALLERY_PREFIX", "OPERATORS", "ModelsLabGalleryPlugin"]
 
 GALLERY_PREFIX = "/modelslab/gallery"
+
+OPERATORS = (
+    "ModelsLabVideo2VideoOperator",
+    "ModelsLabVideo2VideoToS3Operator",
+    "ModelsLabVideo2VideoSensor",
+    "ModelsLabVideo2VideoBatchOperator",
+    "LocalVideo2VideoOperator",
+    "LocalVideo2VideoBatchOperator",
+)
+"""Class names of the operators whose tasks make, fetch or await videos."""
+
+DECORATORS = (
+    "@task.modelslab_video2video",
+    "@task.modelslab_video2video_batch",
+    "@task.modelslab_local_video2video",
+    "@task.modelslab_local_video2video_batch",
+)
+"""The same tasks, made by decorators."""
 
 # Without a slash in front they are relative to the <base> of Airflow's page, so they hold below any base_url.
 _PAGE = GALLERY_PREFIX.lstrip("/") + "/"
@@ -52,6 +70,8 @@ class ModelsLabGalleryPlugin(AirflowPlugin):
             "href": _TASK,
             "destination": "task_instance",
             "url_route": "modelslab-video",
+            # Airflow 3.4 shows the tab on these tasks alone; earlier versions show it on all, and ignore this.
+            "applies_to": {"task_instance.operator_name": [*OPERATORS, *DECORATORS]},
             **_ICONS,
         },
     ]

@@ -13,12 +13,17 @@ from airflow_provider_modelslab.api.errors import BatchFailedError, ErrorCode, e
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.retry_policy import ModelsLabRetryPolicy
 
+HOUR = timedelta(hours=1)
+
+LATER = RetryAction.RESCHEDULE if hasattr(RetryAction, "RESCHEDULE") else RetryAction.RETRY
+"""Since Airflow 3.4 a rate limit spends no retry."""
+
 
 @pytest.mark.parametrize("code", list(ErrorCode))
 def test_what_no_retry_cures_fails_at_once(code: ErrorCode) -> None:
     decision = ModelsLabRetryPolicy().evaluate(error_from_code(code, "no"), 1, 3)
     expected = RetryAction.DEFAULT if error_class(code).retryable else RetryAction.FAIL
-    assert decision.action is (RetryAction.RETRY if code is ErrorCode.RATE_LIMIT else expected)
+    assert decision.action is (LATER if code is ErrorCode.RATE_LIMIT else expected)
 
 
 @pytest.mark.parametrize(("asked", "delay"), [(45.0, 45), (None, 90)])
@@ -26,6 +31,7 @@ def test_a_rate_limit_is_waited_for(asked: float | None, delay: int) -> None:
     policy = ModelsLabRetryPolicy(rate_limit_delay=timedelta(seconds=90))
     decision = policy.evaluate(error_from_code(ErrorCode.RATE_LIMIT, "slow down", retry_after=asked), 1, 3)
     assert decision.retry_delay == timedelta(seconds=delay)
+    assert getattr(decision, "reschedule_timeout", HOUR) == HOUR
 
 
 @pytest.mark.parametrize("cause", [None, *ErrorCode])
@@ -51,5 +57,5 @@ def test_a_dag_with_it_is_serialized() -> None:
             retry_policy=ModelsLabRetryPolicy(timedelta(seconds=7)),
         )
     DagSerialization.to_dict(dag)
-    again = ModelsLabRetryPolicy.deserialize(ModelsLabRetryPolicy(timedelta(seconds=7)).serialize())
-    assert again.rate_limit_delay == timedelta(seconds=7)
+    again = ModelsLabRetryPolicy.deserialize(ModelsLabRetryPolicy(timedelta(seconds=7), 2 * HOUR).serialize())
+    assert (again.rate_limit_delay, again.rate_limit_timeout) == (timedelta(seconds=7), 2 * HOUR)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from importlib import resources
+from importlib import import_module, resources
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from airflow_provider_modelslab import get_provider_info
+from airflow_provider_modelslab.plugins.task_results import is_ours
 from airflow_provider_modelslab.plugins.ui import GALLERY_PREFIX, ModelsLabGalleryPlugin
 
 _FOLDER = resources.files("airflow_provider_modelslab.plugins").joinpath("gallery")
@@ -52,6 +54,22 @@ def test_the_views_fill_in_what_airflow_knows() -> None:
     assert parse_qs(href.query) == {
         "dag_id": ["{DAG_ID}"], "run_id": ["{RUN_ID}"], "task_id": ["{TASK_ID}"], "map_index": ["{MAP_INDEX}"],
     }  # fmt: skip
+
+
+def test_the_tab_is_on_the_tasks_of_this_provider_alone() -> None:
+    """On Airflow 3.4, whose ``operator_name`` is that of a decorator where a task has one."""
+    (tab,) = (view for view in ModelsLabGalleryPlugin.external_views if view["destination"] == "task_instance")
+    shown = set(tab["applies_to"]["task_instance.operator_name"])
+    info: dict[str, Any] = get_provider_info()
+    modules = [name for group in info["operators"] + info["sensors"] for name in group["python-modules"]]
+    found = {
+        name
+        for module in map(import_module, modules)
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__ and is_ours(name) and name[0] != "_"
+    }
+    assert shown >= {name for name in found if name.endswith(("Operator", "Sensor"))}
+    assert shown >= {f"@task.{decorator['name']}" for decorator in info["task-decorators"]}
 
 
 def test_the_provider_names_the_plugin() -> None:
