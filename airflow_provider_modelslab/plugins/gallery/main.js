@@ -31,7 +31,7 @@ function place() {
 }
 
 /** The iterations of a task in a loop, to choose one: Airflow's page does not say which of them it shows. */
-function showIterations({ iterations: all, loop_index: shown }) {
+function showIterations({ iterations: all = [], loop_index: shown }) {
   const link = (index) => {
     const query = new URLSearchParams(asked);
     query.set("loop_index", index);

@@ -34,7 +34,7 @@ async function fill(frame, item) {
 
 function card(item, seen) {
   const query = new URLSearchParams({ dag_id: item.dag_id, run_id: item.run_id, task_id: item.task_id, map_index: item.map_index, from: "recent" });
-  if (item.loop_index !== null) query.set("loop_index", item.loop_index);
+  if (item.loop_index != null) query.set("loop_index", item.loop_index);
   const frame = el("span.frame");
   const facts = [item.model_id, item.counts ? count(item) : item.seed !== null && `seed ${item.seed}`, seconds(item.seconds)].filter(Boolean);
   const link = el(
@@ -46,7 +46,7 @@ function card(item, seen) {
       {},
       el("span.name", {}, item.prompt ? String(item.prompt) : item.task_id),
       el("span.told", {}, facts.join(" · ")),
-      el("span.told", {}, `${item.dag_id} · ${item.task_id}${item.map_index >= 0 ? `[${item.map_index}]` : ""}${item.loop_index === null ? "" : ` · iteration ${item.loop_index}`} · ${when(item.ended_at)}`),
+      el("span.told", {}, `${item.dag_id} · ${item.task_id}${item.map_index >= 0 ? `[${item.map_index}]` : ""}${item.loop_index == null ? "" : ` · iteration ${item.loop_index}`} · ${when(item.ended_at)}`),
     ),
   );
   const play = (on) => [...frame.children].forEach((one) => (on && !calm.matches ? one.play()?.catch(() => {}) : one.pause()));
