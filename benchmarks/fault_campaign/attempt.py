@@ -1,21 +1,20 @@
-"""The processes: one forked child for each execution, trigger and resumption, as Airflow's workers have them."""
+"""What the processes do: a worker's, a triggerer's and a command's part, with the package's own operators."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import io
 import json
-import os
+import re
 import signal
-import time
-import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow.cli.cli_parser import get_parser
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import TaskDeferred
@@ -23,82 +22,26 @@ from airflow.sdk.serde import deserialize, serialize
 from airflow.serialization.decoders import smart_decode_trigger_kwargs
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, SubmissionUnknownError
+from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
-from benchmarks.fault_campaign.journal import Journal, Who
-from benchmarks.fault_campaign.plan import Adversity, ClipPlan
 from benchmarks.fault_campaign.probe import Probe
+from benchmarks.fault_campaign.run import BUCKET, DAG_ID, PREFIX, RETRIES, Outcome, Try
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperator, Context
 
-__all__ = ["DAG_ID", "RETRIES", "TASK_ID", "Outcome", "Try", "execute", "fork", "rehearse", "resume", "trigger"]
+__all__ = ["execute", "failed", "resume", "trigger"]
 
-DAG_ID, TASK_ID = "campaign", "restyle"
-RETRIES = 3
-TIMEOUT_S = 12.0
-
-Outcome = dict[str, Any]
-"""How a process ended, as plain JSON: ``{"end": "success" | "deferred" | "failed" | "event", ...}``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Try:
-    """A try of a clip's task.
-
-    :param unknown: the operator's ``on_unknown_submission``.
-    :param conf: the run's.
-    """
-
-    plan: ClipPlan
-    unknown: Any
-    number: int
-    max_tries: int
-    conf: Mapping[str, Any] = field(default_factory=dict)
-
-    def operator(self) -> ModelsLabVideo2VideoOperator:
-        """The task, made anew in each process as each parse of a Dag does it."""
-        return ModelsLabVideo2VideoOperator(
-            task_id=TASK_ID,
-            model_id="dark-sushi-mix",
-            prompt=f"{{{{ run_id }}}} of the campaign, {self.plan.name}",
-            init_video="s3://clips/inputs/clip.mp4" if self.plan.from_s3 else "https://example.com/clip.mp4",
-            check_input=False,
-            num_frames=2,
-            width=64,
-            height=64,
-            timeout=TIMEOUT_S,
-            poll_interval=0.3,
-            max_poll_interval=2.0,
-            retries=RETRIES,
-            deferrable=self.plan.deferrable,
-            on_unknown_submission=self.unknown,
-        )
-
-    def context(self) -> Context:
-        """As much of Airflow's context as there is without a scheduler; no ``task_state_store``: S3 alone remembers."""
-        run = SimpleNamespace(run_id=self.plan.name, conf=dict(self.conf))
-        ti = SimpleNamespace(
-            dag_id=DAG_ID,
-            task_id=TASK_ID,
-            run_id=run.run_id,
-            map_index=-1,
-            try_number=self.number,
-            max_tries=self.max_tries,
-            dag_run=run,
-        )
-        return cast("Context", {"ti": ti, "task_instance": ti, "dag_run": run, "run_id": run.run_id, "params": {}})
-
-
-def rehearse(task: Try) -> None:
-    """Load in this process what its children would each load anew; nothing is sent anywhere."""
-    task.operator().render_template_fields(task.context())
-    smart_decode_trigger_kwargs(_load(_dump({"number": 1.0}))["number"])
+_ATTRIBUTES = {"model_id": "dark-sushi-mix", "num_frames": 2, "width": 64, "height": 64}
+_TIMES = {"timeout": 10.0, "poll_interval": 0.1, "max_poll_interval": 0.4, "check_input": False, "retries": RETRIES}
+_LINK = "https://example.com/clip.mp4"
 
 
 def execute(task: Try, probe: Probe) -> Outcome:
-    """The worker's part: templates, then ``execute``."""
-    probe.attach(task.plan.submit_faults)
-    operator, context = task.operator(), task.context()
+    """The worker's part: templates, then ``execute``; or a whole command."""
+    if task.plan.kind == "command":
+        return _command(task, probe)
+    operator, context = _operator(task), _context(task)
     operator.render_template_fields(context)
     return _work(operator, probe, lambda: operator.execute(context))
 
@@ -114,20 +57,72 @@ def trigger(made: Mapping[str, Any], probe: Probe) -> Outcome:
             return event.payload
         raise RuntimeError("the trigger ended without an event")
 
-    probe.passed("waiting")
     return {"end": "event", "event": asyncio.run(first())}
 
 
 def resume(task: Try, deferral: Mapping[str, Any], event: Mapping[str, Any], probe: Probe) -> Outcome:
     """The worker's part after the trigger."""
-    probe.attach(task.plan.submit_faults)
-    operator, context = task.operator(), task.context()
+    operator, context = _operator(task), _context(task)
     operator.render_template_fields(context)
     kwargs = {**_load(deferral["next_kwargs"]), "event": dict(event)}
     return _work(operator, probe, lambda: operator.resume_execution(deferral["method"], kwargs, context))
 
 
-def _work(operator: ModelsLabVideo2VideoOperator, probe: Probe, call: Callable[[], Any]) -> Outcome:
+def failed(error: BaseException) -> Outcome:
+    """How a process ended that raised."""
+    cause = error.__cause__ if isinstance(error, AirflowFailException) else error
+    return {
+        "end": "failed",
+        "final": isinstance(error, AirflowFailException),
+        "error": type(cause).__name__,
+        "expected": isinstance(cause, ModelsLabError | InterruptedError | KeyboardInterrupt),
+        "unknown_submission": cause.submission if isinstance(cause, SubmissionUnknownError) else None,
+        "text": str(error),
+    }
+
+
+def _operator(task: Try) -> BaseOperator:
+    """The task, made anew in each process as each parse of a Dag does it."""
+    plan = task.plan
+    given: dict[str, Any] = {
+        **_ATTRIBUTES,
+        **_TIMES,
+        "prompt": f"{{{{ run_id }}}} of the campaign, {plan.name}",
+        "deferrable": plan.deferrable,
+        "on_unknown_submission": plan.unknown,
+    }
+    if plan.kind == "single":
+        source = f"s3://{BUCKET}/inputs/clip.mp4" if plan.from_s3 else _LINK
+        return ModelsLabVideo2VideoOperator(task_id="single", init_video=source, **given)
+    return ModelsLabVideo2VideoBatchOperator(
+        task_id="batch",
+        source=f"s3://{BUCKET}/batch/",
+        destination=f"s3://{BUCKET}/{PREFIX}/batches/{plan.name}/",
+        max_in_flight=2,
+        linger=0.05,
+        max_failed=0,
+        **given,
+    )
+
+
+def _context(task: Try) -> Context:
+    """As much of Airflow's context as there is without a scheduler; no ``task_state_store``: S3 alone remembers."""
+    run = SimpleNamespace(run_id=task.plan.name, conf=dict(task.conf))
+    ti = SimpleNamespace(
+        dag_id=DAG_ID,
+        task_id=task.plan.kind,
+        run_id=run.run_id,
+        map_index=-1,
+        try_number=task.number,
+        max_tries=task.max_tries,
+        dag_run=run,
+        xcom_push=lambda key, value: None,
+    )
+    return cast("Context", {"ti": ti, "task_instance": ti, "dag_run": run, "run_id": run.run_id, "params": {}})
+
+
+def _work(operator: BaseOperator, probe: Probe, call: Callable[[], Any]) -> Outcome:
+    signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())  # as Airflow's task runner does
     scope = contextvars.copy_context()
     scope.run(ExecutorSafeguard.tracker.set, operator)  # without it, calls of execute are refused
     try:
@@ -143,58 +138,34 @@ def _work(operator: ModelsLabVideo2VideoOperator, probe: Probe, call: Callable[[
         probe.passed("deferring")
         return outcome
     probe.passed("returning")
-    return {"end": "success", "manifest": value, "calls": probe.calls}
+    return {"end": "success", "returned": value}
 
 
-def fork(
-    body: Callable[[Probe], Outcome],
-    *,
-    journal: Journal,
-    who: Who,
-    adversity: Adversity | None,
-    log: Path,
-    start_at: float = 0.0,
-) -> tuple[int, int]:
-    """Start a process; returns its id and the file descriptor from which it is heard.
-
-    :param start_at: seconds since the epoch at which the work begins, so that two can begin at once.
-    """
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(writing)
-        return pid, reading
+def _command(task: Try, probe: Probe) -> Outcome:
+    """``airflow modelslab submit``; Ctrl-C is SIGINT."""
+    plan, (result,) = task.plan, task.results
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    attributes = {**_ATTRIBUTES, "prompt": f"{plan.name} of the campaign", "timeout": _TIMES["timeout"]}
+    flags = [word for name, value in attributes.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    always = ("--resubmit", "--overwrite") if plan.unknown == "resubmit" else ()
+    words = ["modelslab", "submit", f"s3://{BUCKET}/inputs/clip.mp4", "--to", f"s3://{BUCKET}/{result.key}"]
+    args = get_parser().parse_args([*words, "--yes", "--output", "json", *flags, *always, *task.options])
+    out, err = io.StringIO(), io.StringIO()
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.close(reading)
-        output = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        print(f"-- {who}", flush=True)
-        probe = Probe(journal, writing, who, adversity)
-        while time.time() < start_at:
-            time.sleep(0.001)
-        probe.passed("start")
-        try:
-            outcome = body(probe)
-        except BaseException as error:  # noqa: BLE001 - it ends this process, and the runner decides as Airflow does
-            traceback.print_exc()
-            outcome = _failed(error)
-        probe.tell(outcome=outcome)
-    finally:
-        os._exit(0)
-
-
-def _failed(error: BaseException) -> Outcome:
-    cause = error.__cause__ if isinstance(error, AirflowFailException) else error
-    return {
-        "end": "failed",
-        "final": isinstance(error, AirflowFailException),
-        "error": type(cause).__name__,
-        "expected": isinstance(cause, ModelsLabError),
-        "unknown_submission": cause.submission if isinstance(cause, SubmissionUnknownError) else None,
-        "text": str(error)[:600],
-    }
+        with redirect_stdout(out), redirect_stderr(err):
+            args.func(args)
+    except SystemExit as end:
+        text = err.getvalue()
+        print(text)
+        is_unknown = "--adopt" in text and "--resubmit" in text
+        number = re.search(r"/submission(\d+)", text[text.rfind("error:") :]) if is_unknown else None
+        unknown = int(number[1]) if number else None
+        return {
+            "end": "failed", "final": is_unknown, "error": f"exit code {end.code}", "expected": end.code in {1, 3, 130},
+            "unknown_submission": unknown, "text": text,
+        }  # fmt: skip
+    probe.passed("returning")
+    return {"end": "success", "returned": json.loads(out.getvalue())}
 
 
 def _dump(value: Any) -> str:

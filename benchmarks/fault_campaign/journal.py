@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Journal", "Who"]
+from benchmarks.fault_campaign import clock
+
+__all__ = ["FAULT", "Journal", "Who"]
+
+FAULT = "fault"
+"""The event of a fault that acted: ``kind``, ``phase`` and, where a process had it, its ``pid``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """One process: the clip's name, which of the clip's processes it is, and its role."""
+    """One process: the run's name, which of the run's processes it is, and its role."""
 
-    clip: str
+    run: str
     ordinal: int
     role: str
 
@@ -27,12 +32,24 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
+        self._read = 0
 
     def note(self, event: str, who: Who | None = None, **more: Any) -> None:
         """Write one line."""
-        named = {"clip": who.clip, "ordinal": who.ordinal, "role": who.role} if who else {}
-        os.write(self._file, json.dumps({"at": time.time(), "event": event, **named, **more}).encode() + b"\n")
+        named = {"run": who.run, "ordinal": who.ordinal, "role": who.role} if who else {}
+        os.write(self._file, json.dumps({"at": clock.now(), "event": event, **named, **more}).encode() + b"\n")
 
     def read(self) -> list[dict[str, Any]]:
         """All lines, in the order of writing."""
         return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def new_faults(self) -> Iterator[dict[str, Any]]:
+        """The faults that acted since the last call."""
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            if b'"event": "fault"' in line:
+                yield json.loads(line)

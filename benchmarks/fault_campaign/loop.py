@@ -11,8 +11,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from benchmarks.fault_campaign.attempt import Outcome
-from benchmarks.fault_campaign.clip import Process
+from benchmarks.fault_campaign.run import Outcome, Process
 
 __all__ = ["Loop"]
 
@@ -36,6 +35,17 @@ class Loop:
         """Do something after a while."""
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._numbers), do))
 
+    def watch(self, pid: int, ended: Callable[[], None]) -> None:
+        """Call ``ended`` when a child is gone, which is still to be waited for."""
+        place = os.pidfd_open(pid)
+
+        def gone() -> None:
+            self._selector.unregister(place)
+            os.close(place)
+            ended()
+
+        self._selector.register(place, selectors.EVENT_READ, gone)
+
     def listen(self, process: Process, told: Callable[[Outcome], None], ended: Callable[[int], None]) -> None:
         """Listen to a child.
 
@@ -56,7 +66,7 @@ class Loop:
 
         self._selector.register(process.pipe, selectors.EVENT_READ, hear)
 
-    def step(self, longest_s: float = 1.0) -> None:
+    def step(self, longest_s: float) -> None:
         """Wait until something happens, and see to it."""
         pause = self._timers[0][0] - time.monotonic() if self._timers else longest_s
         for key, _ in self._selector.select(min(max(pause, 0.0), longest_s)):

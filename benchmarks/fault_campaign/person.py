@@ -1,54 +1,69 @@
-"""What a person does when a task has failed for good: reads the message, looks at the vendor's bills, clears."""
+"""What a person does when a run has failed for good: reads the message, looks at the vendor's bills, clears."""
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import requests
 
-from benchmarks.fault_campaign.attempt import DAG_ID, TASK_ID, Outcome
-from benchmarks.fault_campaign.clip import Clip
+from airflow_provider_modelslab.storage.uri import S3Uri
 from benchmarks.fault_campaign.journal import Journal
+from benchmarks.fault_campaign.run import Outcome, Result, Run
 from benchmarks.fault_campaign.stage import Stage
 
-__all__ = ["Person", "submission_of"]
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["Person"]
 
 Done = Literal["later", "park", "gave a job's id", "said resubmit", "cleared after the last retry"]
 
-
-def submission_of(clip: str, number: int) -> str:
-    """The name under which the vendor has a submission, as the task's message says it."""
-    return f"{DAG_ID}.{TASK_ID}/{clip}/submission{number}"
+_REPORT = re.compile(r"All of it is in (s3://\S+\.jsonl)")
+_ADVICE = re.compile(r'modelslab_submissions to \{"([^"]+)": "<the job\'s id>"\}')
 
 
 class Person:
-    """Knows only what the task's message and the vendor's pages say."""
+    """Knows only what the messages, the batch's report and the vendor's pages say.
 
-    def __init__(self, stage: Stage, journal: Journal) -> None:
+    A person does not answer while a worker of the run is frozen, since that one may yet submit.
+    """
+
+    def __init__(self, stage: Stage, s3: S3Client, journal: Journal) -> None:
         self._stage = stage
+        self._s3 = s3
         self._journal = journal
 
-    def look(self, clip: Clip, outcome: Outcome) -> Done:
-        """Find out what is to be done, and put an answer into the run's conf; ``later`` while the vendor is down.
+    def look(self, run: Run, outcome: Outcome) -> Done:
+        """Find out what is to be done, and note the answer for the next try; ``later`` while the vendor is down.
 
-        :raises RuntimeError: when the message does not name the submission by which the bills can be searched.
+        :raises RuntimeError: when the message does not name a submission by which the bills can be searched.
         """
+        if run.running:
+            return "later"
         try:
             jobs = self._stage.bills()["jobs"]
         except requests.RequestException:
             return "later"
-        number = outcome["unknown_submission"]
-        if number is None:
-            mine = f"{DAG_ID}.{TASK_ID}/{clip.plan.name}/"
-            never = [job for job in jobs if job["status"] == "stuck" and str(job["track_id"]).startswith(mine)]
-            return "park" if never else "cleared after the last retry"
-        name = submission_of(clip.plan.name, number)
-        if name not in outcome["text"]:
-            raise RuntimeError(f"The message does not name {name}: {outcome['text']}")
-        found = [str(job["id"]) for job in jobs if job["track_id"] == name]
-        clip.answer(name, found[0] if found else "resubmit")
-        self._journal.note("a person answers", submission=name, found=found)
-        return "gave a job's id" if found else "said resubmit"
+        unknown = self._unknown(run, outcome)
+        if not unknown:
+            stuck = [job for job in jobs if job["status"] == "stuck" and _is_of(job, run.results)]
+            return "park" if stuck else "cleared after the last retry"
+        answers = {}
+        for name in unknown:
+            found = [str(job["id"]) for job in jobs if job["track_id"] == name]
+            answers[name] = found[0] if found else "resubmit"
+            self._journal.note("a person answers", submission=name, found=found)
+        adopted = [answer for answer in answers.values() if answer != "resubmit"]
+        if run.plan.kind == "command":
+            # What lies there is of an earlier submission, which the person has looked up.
+            run.options = ("--adopt", adopted[0]) if adopted else ("--resubmit", "--overwrite")
+        else:
+            run.answer(answers)
+        run.paid = bool(adopted)
+        return "gave a job's id" if adopted else "said resubmit"
 
     def has_queue_cleared(self) -> bool:
         """Ask the vendor to drop what never ends; ``False`` while it cannot be reached."""
@@ -58,3 +73,30 @@ class Person:
             return False
         self._journal.note("the vendor clears its queue")
         return True
+
+    def _unknown(self, run: Run, outcome: Outcome) -> list[str]:
+        """The submissions of unknown outcome."""
+        text = outcome["text"]
+        if run.plan.kind == "batch":
+            report = _REPORT.search(text)
+            return self._in_report(report[1]) if report else []
+        number = outcome["unknown_submission"]
+        if number is None:
+            return []
+        name = run.results[0].submission(number)
+        if name not in text:
+            raise RuntimeError(f"The message does not name {name}: {text}")
+        return [name]
+
+    def _in_report(self, place: str) -> list[str]:
+        where = S3Uri.parse(place)
+        body = self._s3.get_object(Bucket=where.bucket, Key=where.key)["Body"].read()
+        lines = [line for line in map(json.loads, body.splitlines()) if line.get("code") == "submission_unknown"]
+        advised = [_ADVICE.search(line["message"]) for line in lines]
+        if not all(advised):
+            raise RuntimeError(f"Not every line of {place} says what to answer: {lines}")
+        return [found[1] for found in advised if found]
+
+
+def _is_of(job: dict[str, Any], results: Sequence[Result]) -> bool:
+    return any(str(job["track_id"]).startswith(f"{result.track}/") for result in results)

@@ -1,6 +1,7 @@
-"""In a process of one attempt: notes the boundaries it passes, asks for faults, and dies where the plan says.
+"""In a process of one attempt: notes the phases it comes to, and has happen there what the plan says.
 
-The operator, the hook and the ledger are the real ones; they are only listened to.
+The operators, the hook, the ledgers and S3 are the real ones; they are only listened to, and their requests get a
+header by which the servers of the campaign know what to do with them.
 """
 
 from __future__ import annotations
@@ -8,41 +9,45 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+import threading
+import time
+from collections import Counter
+from typing import Any
 
-import requests
-
-from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.ledger.model import Entry, kind_of, number_of
-from airflow_provider_modelslab.ledger.stores import S3LedgerStore
-from airflow_provider_modelslab.storage import sidecar
-from benchmarks.fault_campaign.journal import Journal, Who
-
-if TYPE_CHECKING:
-    from airflow_provider_modelslab.api.request import Video2VideoRequest
-    from benchmarks.fault_campaign.plan import Adversity
+from benchmarks.fault_campaign import clock
+from benchmarks.fault_campaign.journal import FAULT, Journal, Who
+from benchmarks.fault_campaign.orders import Order
+from benchmarks.fault_campaign.phases import ON_THE_WIRE
+from benchmarks.fault_campaign.plan import Adversity, RunPlan, Strike, Trouble, draw_faults
 
 __all__ = ["Probe"]
 
-_BEFORE = {Entry.CLAIM: "before claim"}
-_AFTER = {Entry.CLAIM: "claimed", Entry.JOB: "id written", Entry.LANDED: "in ledger"}
+_HOLD_S = 0.1
+_CLEAR_AFTER_S = 0.1
 
 
 class Probe:
     """One process's own.
 
     :param pipe: the runner's end reads what is told here.
-    :param adversity: what happens to this process, if anything.
+    :param adversity: what happens to this process.
+    :param seed: of the faults that are asked for with a submit.
     """
 
-    def __init__(self, journal: Journal, pipe: int, who: Who, adversity: Adversity | None) -> None:
-        self.calls = 0
+    def __init__(self, journal: Journal, pipe: int, who: Who, adversity: Adversity, plan: RunPlan, seed: int) -> None:
+        self.task = who.run
         self._journal = journal
         self._pipe = pipe
         self._who = who
-        self._adversity = adversity
+        self._strike = adversity.strike
+        self._troubles = list(adversity.troubles)
+        self._is_cleared = adversity.is_cleared
+        self._plan = plan
+        self._seed = seed
+        self._phase = ""
+        self._passed: Counter[str] = Counter()
+        self._orders: dict[str, tuple[Order, int]] = {}
+        self._lock = threading.RLock()  # the handler of a signal may come in between
 
     def tell(self, **message: Any) -> None:
         """Tell the runner, one line of JSON."""
@@ -50,88 +55,78 @@ class Probe:
         while left:
             left = left[os.write(self._pipe, left) :]
 
-    def passed(self, boundary: str, **more: Any) -> None:
-        """Note a boundary; what is planned for it happens here, or ``delay`` later by the runner's hand."""
-        self._journal.note(boundary, self._who, pid=os.getpid(), **more)
-        planned = self._adversity
-        if planned is None or planned.at != boundary:
-            return
-        self._adversity = None
-        if planned.kind in {"kill", "stop"} and planned.delay == 0:
-            if planned.kind == "stop":
-                self.tell(stopped=boundary)
-            os.kill(os.getpid(), signal.SIGKILL if planned.kind == "kill" else signal.SIGSTOP)
-        else:
-            self.tell(arm=boundary)
+    def passed(self, phase: str, **more: Any) -> None:
+        """Note a phase, and have happen what is planned for it; may be called in any thread."""
+        with self._lock:
+            self._phase = phase
+            self._passed[phase] += 1
+            self._journal.note(phase, self._who, pid=os.getpid(), **more)
+            for trouble in [one for one in self._troubles if one.phase == phase]:
+                self._troubles.remove(trouble)
+                self._begin(trouble)
+            strike = self._strike
+            if strike is not None and (phase, self._passed[phase]) == (strike.phase, strike.nth):
+                self._strike = None
+                self._arm(strike)
+            if self._is_cleared:
+                self._is_cleared = False
+                _later(_CLEAR_AFTER_S, lambda: self.tell(clear=True))
 
-    def attach(self, submit_faults: Sequence[Mapping[str, Any] | None]) -> None:
-        """Listen to the package, in this process.
+    def recorded(self) -> None:
+        """The ledger knows the job that is paid for."""
+        self.tell(paid=True)
 
-        :param submit_faults: the faults to ask the endpoint for, one for each submission.
+    def order(self, call: str) -> str | None:
+        """What the server is to do with a request that is about to be sent, as the value of a header.
+
+        :param call: what the request is: ``s3``, ``submit``, ``poll``, ``file``.
         """
-        self._around_ledger()
-        self._around_hook(submit_faults)
-        self._around_sidecar()
-        send = requests.Session.send
+        with self._lock:
+            order, left = self._orders.pop(call, (None, 0))
+            if order is not None and left > 1:
+                self._orders[call] = (order, left - 1)
+        return order and order.dump()
 
-        @wraps(send)
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            self.calls += 1
-            return send(*args, **kwargs)
+    def faults(self, result: str, number: int) -> dict[str, Any] | None:
+        """The faults to ask the endpoint for with a submit."""
+        return draw_faults(self._seed, self._plan, result, number)
 
-        _replace(requests.Session, "send", counted)
+    def _begin(self, trouble: Trouble) -> None:
+        if trouble.where == "clock":
+            clock.step(trouble.value)
+            self._fault("clock", seconds=round(trouble.value))
+            return
+        is_frozen = trouble.how == "freeze"
+        times = 1 if trouble.where == "s3" or is_frozen else int(trouble.value)
+        order = Order(trouble.how, trouble.value, trouble.phase, os.getpid())
+        self._orders[trouble.where] = (order, times)
 
-    def _around_ledger(self) -> None:
-        create = S3LedgerStore.create
+    def _arm(self, strike: Strike) -> None:
+        if strike.delay == 0:
+            self._hit(strike)
+            return
+        if strike.phase in ON_THE_WIRE:  # the answer is held back, so that the request is surely under way
+            call = {"submit sent": "submit", "download": "file"}.get(strike.phase, "s3")
+            self._orders.setdefault(call, (Order("hold", _HOLD_S, strike.phase, os.getpid()), 1))
+        _later(strike.delay, lambda: self._hit(strike))
 
-        def watched(store: S3LedgerStore, name: str, entry: Mapping[str, Any]) -> bool:
-            is_entry = name[:1].isdigit()  # else it is what is found out about conditional puts
-            kind = Entry(kind_of(name)) if is_entry else None
-            more = {"submission": number_of(name)} if is_entry else {}
-            if kind in _BEFORE:
-                self.passed(_BEFORE[kind], **more)
-            created = create(store, name, entry)
-            if kind in _AFTER and created:
-                self.passed(_AFTER[kind], **more)
-            return created
+    def _hit(self, strike: Strike) -> None:
+        self._fault(strike.kind)
+        if strike.kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)  # the signal is on its way
+        elif strike.kind == "stop":
+            self.tell(stopped=strike.pause)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        else:
+            self.tell(term=True)
+            os.kill(os.getpid(), signal.SIGINT if self._plan.kind == "command" else signal.SIGTERM)
 
-        _replace(S3LedgerStore, "create", watched)
-
-    def _around_hook(self, submit_faults: Sequence[Mapping[str, Any] | None]) -> None:
-        submit = ModelsLabHook.submit
-
-        def submitting(hook: ModelsLabHook, request: Video2VideoRequest, **options: Any) -> Any:
-            number = int(str(request.track_id).rpartition("submission")[2])
-            faults = submit_faults[number - 1] if number <= len(submit_faults) else None
-            if faults is not None:
-                extra = {**(request.extra_parameters or {}), "x_faults": faults}
-                request = request.model_copy(update={"extra_parameters": extra})
-            self.tell(submitting=number)
-            self.passed("submitting", submission=number, track_id=request.track_id, asked=faults)
-            answer = submit(hook, request, **options)
-            self.passed("submitted", submission=number)
-            return answer
-
-        _replace(ModelsLabHook, "submit", submitting)
-        self._note_before(ModelsLabHook, "wait", "waiting")
-        self._note_before(ModelsLabHook, "land", "landing", after="landed")
-
-    def _around_sidecar(self) -> None:
-        self._note_before(sidecar, "write_sidecar", "object written")
-
-    def _note_before(self, place: object, name: str, boundary: str, *, after: str = "") -> None:
-        call: Callable[..., Any] = getattr(place, name)
-
-        @wraps(call)
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            self.passed(boundary)
-            result = call(*args, **kwargs)
-            if after:
-                self.passed(after)
-            return result
-
-        _replace(place, name, watched)
+    def _fault(self, kind: str, **more: Any) -> None:
+        self._journal.note(FAULT, self._who, kind=kind, phase=self._phase, pid=os.getpid(), **more)
 
 
-def _replace(place: object, name: str, call: Callable[..., Any]) -> None:
-    setattr(place, name, call)
+def _later(seconds: float, do: Any) -> None:
+    timer = threading.Timer(seconds, do)
+    timer.daemon = True
+    timer.start()

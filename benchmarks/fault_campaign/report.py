@@ -7,19 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.fault_campaign.clip import Clip
-from benchmarks.fault_campaign.verify import Findings
+from benchmarks.fault_campaign.journal import FAULT
+from benchmarks.fault_campaign.phases import PHASES
+from benchmarks.fault_campaign.plan import KILLS
+from benchmarks.fault_campaign.run import Run
+from benchmarks.fault_campaign.verify import Findings, Payment
 
-__all__ = ["count_faults", "endpoint_faults", "figures", "kills_by_phase"]
+__all__ = ["endpoint_faults", "figures", "hits"]
 
-_BEFORE_ACCEPTING = ("rate_limit", "error_before", "reset_before", "same_request_filter")
-_NO_PHASE = {"ended", "stopped", "woken", "the task failed", "a person clears the waiting task"}
+_BEFORE_ACCEPTING = ("rate_limit", "error_before", "reset_before")
 
 Events = Sequence[Mapping[str, Any]]
 
 
 def endpoint_faults(bills: Mapping[str, Any]) -> dict[str, int]:
-    """How many submits each fault of the endpoint hit; one that acts at every look at a job counts once for the job."""
+    """How many submits each fault of the endpoint hit; one that acts at every poll of a job counts once for the job."""
     jobs = Counter(kind for job in bills["jobs"] for kind in job["faults"])
     found = {}
     for kind, acted in bills["faults"].items():
@@ -28,67 +30,74 @@ def endpoint_faults(bills: Mapping[str, Any]) -> dict[str, int]:
     return {kind: count for kind, count in sorted(found.items()) if count}
 
 
-def kills_by_phase(journal: Events, ending: str = "ended") -> dict[str, int]:
-    """How many processes were killed (or ``stopped``) in each phase."""
-    phase: dict[int, str] = {}
-    found: Counter[str] = Counter()
-    for event in journal:
-        pid, what = event.get("pid"), event["event"]
-        if pid is None:
-            continue
-        if what not in _NO_PHASE:
-            role = "" if event["role"] != "trigger" else "trigger: "
-            phase[pid] = f"{role}{what}"
-        elif what == ending and (what != "ended" or event["status"] == -9):
-            found[phase.get(pid, "start")] += 1
-        if what == "ended":
-            phase.pop(pid, None)
-    return dict(found)
-
-
-def count_faults(bills: Mapping[str, Any], journal: Events, counts: Mapping[str, int]) -> int:
-    """All that went wrong on purpose; what a person cleared is not among it."""
-    kills = sum(kills_by_phase(journal).values()) - counts.get("cleared while waiting", 0)
-    others = sum(counts.get(kind, 0) for kind in ("stop", "twin", "endpoint killed"))
-    return sum(endpoint_faults(bills).values()) + kills + others
+def hits(journal: Events) -> dict[str, int]:
+    """How many kills and freezes came in each phase of a job's way."""
+    found = Counter(event["phase"] for event in journal if event["event"] == FAULT and event["kind"] in KILLS)
+    return {phase: found[phase] for phase in PHASES}
 
 
 def figures(
     findings: Findings,
-    clips: Sequence[Clip],
+    runs: Sequence[Run],
     bills: Mapping[str, Any],
     journal: Events,
     counts: Mapping[str, int],
     *,
     seconds: float,
+    cpu_s: float,
 ) -> dict[str, Any]:
     """Everything that a campaign is reported by, as plain JSON."""
     people: Counter[str] = Counter()
-    for clip in clips:
-        people += clip.counts
+    for run in runs:
+        people += run.counts
     retries = people.pop("retries", 0)
+    noted = Counter(event["kind"] for event in journal if event["event"] == FAULT)
+    asked = endpoint_faults(bills)
+    faults = sum(noted.values()) + sum(asked.values())
+    phases = hits(journal)
+    least = min(phases, key=lambda phase: phases[phase])
     return {
-        "faults": count_faults(bills, journal, counts),
-        "clips": len(clips),
-        "submitted": sum(event["event"] == "submitting" for event in journal),
+        "faults": faults,
+        "kills": sum(noted[kind] for kind in KILLS),
+        "least_hit_phase": {"name": least, "hits": phases[least]},
+        "clips": sum(len(run.results) for run in runs),
         "paid": findings.paid,
         "landed": findings.landed,
         "duplicates": len(findings.duplicates),
-        "unexplained_duplicates": len(findings.unexplained),
         "lost": len(findings.lost),
-        "resubmitted_after_failure": len(findings.resubmitted_after_failure),
-        "processes": sum(event["event"] == "ended" for event in journal),
+        "seconds": round(seconds, 1),
+        "faults_per_minute": round(60 * faults / seconds, 1),
+        "cpu_seconds": round(cpu_s, 1),
+        "cpu_seconds_per_fault": round(cpu_s / faults, 4) if faults else 0.0,
+        "runs": dict(sorted(Counter(run.plan.kind for run in runs).items())),
+        "modes": {mode: _mode(mode, runs, findings) for mode in ("fail", "resubmit")},
+        "submitted": sum(event["event"] == "submit sent" for event in journal),
+        "second_payments": _reasons(findings.second_payments),
+        "processes": counts["processes"],
         "retries": retries,
         "interventions": dict(sorted(people.items())),
         "cleared": {kind: counts.get(kind, 0) for kind in ("cleared while waiting", "cleared when landed")},
-        "endpoint_faults": endpoint_faults(bills),
-        "endpoint_killed": counts.get("endpoint killed", 0),
-        "twins": counts.get("twin", 0),
-        "kills_by_phase": kills_by_phase(journal),
-        "stops_by_phase": kills_by_phase(journal, "stopped"),
+        "fault_kinds": dict(sorted(noted.items())),
+        "endpoint_faults": asked,
+        "hits": phases,
         "requests": bills["requests"],
         "duplicate_jobs": [asdict(found) for found in findings.duplicates],
+        "second_payment_jobs": [asdict(found) for found in findings.second_payments],
         "lost_clips": findings.lost,
         "wrong": findings.wrong,
-        "seconds": round(seconds, 1),
     }
+
+
+def _mode(mode: str, runs: Sequence[Run], findings: Findings) -> dict[str, Any]:
+    """The results of the runs that do the same about submissions of unknown outcome."""
+    names = {result.name for run in runs if run.plan.unknown == mode for result in run.results}
+    again = [payment for payment in findings.second_payments if payment.result in names]
+    return {
+        "clips": len(names),
+        "duplicates": sum(payment.result in names for payment in findings.duplicates),
+        "second_payments": _reasons(again),
+    }
+
+
+def _reasons(payments: Sequence[Payment]) -> dict[str, int]:
+    return dict(sorted(Counter(payment.reason for payment in payments).items()))

@@ -7,271 +7,335 @@ import random
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import requests
 
 from benchmarks.fault_campaign import attempt
-from benchmarks.fault_campaign.attempt import Outcome
-from benchmarks.fault_campaign.clip import Clip, Process
-from benchmarks.fault_campaign.journal import Journal
+from benchmarks.fault_campaign.child import fork
+from benchmarks.fault_campaign.journal import FAULT, Journal
 from benchmarks.fault_campaign.loop import Loop
 from benchmarks.fault_campaign.person import Person
-from benchmarks.fault_campaign.plan import Adversity, Role
+from benchmarks.fault_campaign.phases import Role
+from benchmarks.fault_campaign.plan import KILLS, Adversity, Planner
 from benchmarks.fault_campaign.probe import Probe
+from benchmarks.fault_campaign.report import endpoint_faults
+from benchmarks.fault_campaign.run import Outcome, Process, Run
 from benchmarks.fault_campaign.stage import Stage
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 __all__ = ["CampaignStuckError", "Runner"]
 
-_WORKERS = 10  # processes of workers at once; most of them wait
-_RETRY_S = 0.1
-_PERSON_S = 2.0  # a person looks this much later; a request that is under way has arrived by then
-_DOWN_S = 0.3
-_DOWN_EVERY = (20, 35)  # submits
-_MOST_TRIES = 40
+_RETRY_S = 0.05
+_PERSON_S = 1.0  # a person looks this much later; a request that is under way has arrived by then
+_GRACE_S = 0.5  # between SIGTERM and SIGKILL; Airflow's is 5 s
+_DOWN_S = 0.2
+_BILLS_EVERY_S = 5.0
+_STEP_S = 0.1
+_MOST_TRIES = 60
 
 
 class CampaignStuckError(RuntimeError):
-    """A clip does not come to its end."""
+    """A run does not come to its end."""
 
 
 class Runner:
-    """Runs clips until all have landed.
+    """Runs what it is given until all of it has landed.
 
+    :param planner: says what happens to each process, and hears what came of it.
+    :param lanes: processes of workers and commands at once; most of them wait.
     :param journal: where every process notes what it does.
     :param logs: folder for the tasks' logs.
     """
 
-    def __init__(self, stage: Stage, *, journal: Journal, logs: Path, seed: int) -> None:
+    def __init__(
+        self, stage: Stage, s3: S3Client, planner: Planner, *, lanes: int, journal: Journal, logs: Path
+    ) -> None:
         self.counts: Counter[str] = Counter()
+        self.runs: list[Run] = []
+        self.faults = 0
+        """So many have acted, as far as is known."""
         self._stage = stage
+        self._planner = planner
+        self._lanes = lanes
         self._journal = journal
         self._logs = logs
-        self._rng = random.Random(f"{seed}/runner")
-        self._person = Person(stage, journal)
+        self._rng = random.Random(f"{planner.seed}/runner")
+        self._person = Person(stage, s3, journal)
         self._loop = Loop()
         self._queue: deque[Callable[[], None]] = deque()
-        self._clips: list[Clip] = []
-        self._until_down = self._rng.randint(2, 8)
+        self._active: list[Run] = []
+        self._noted = self._asked_for = 0
+        self._bills_at = 0.0
+        self._watch_endpoint()
 
-    def run(self, clips: list[Clip], *, limit_s: float, clear: bool = False) -> None:
-        """Land all clips.
+    def run(self, faults: int, *, runs: int, limit_s: float) -> None:
+        """Make runs until so many faults have acted, and land all of them.
 
-        :param clear: they have landed, and are cleared instead.
-        :raises CampaignStuckError: when that takes longer than ``limit_s`` seconds, or a clip too many tries.
+        :param runs: so many at least.
+        :raises CampaignStuckError: when that takes longer than ``limit_s`` seconds, or a run too many tries.
         """
-        self._clips = clips
         deadline = time.monotonic() + limit_s
-        for clip in clips:
-            if clear:
-                self._clear_landed(clip)
-            else:
-                clip.state = "active"
-                self._enqueue(clip)
-        while self._queue or self._loop.has_timers or any(clip.unfinished for clip in clips):
-            if time.monotonic() > deadline:
-                late = [f"{clip.plan.name} ({clip.state}, try {clip.try_number})" for clip in clips if clip.unfinished]
-                raise CampaignStuckError(f"Not done after {limit_s:.0f} s: {', '.join(late)}. Logs: {self._logs}")
-            while self._queue and sum(1 for _ in self._workers()) < _WORKERS:
-                self._queue.popleft()()
-            self._unpark()
-            self._loop.step()
+        while True:
+            self._read_journal()
+            is_enough = self.faults >= faults and len(self.runs) >= runs
+            self._planner.is_quiet = is_enough
+            while not is_enough and sum(run.state != "parked" for run in self._active) < self._lanes:
+                self._begin(Run(self._planner.run(len(self.runs))))
+            if is_enough and not self._active and not self._loop.has_timers:
+                return
+            self._step(deadline)
+
+    def clear(self, runs: list[Run], *, limit_s: float) -> None:
+        """Clear what has landed, and wait until it has returned again."""
+        deadline = time.monotonic() + limit_s
+        for run in runs:
+            self._clear_landed(run)
+        while self._active or self._loop.has_timers:
+            self._step(deadline)
 
     def close(self) -> None:
         """Kill what still runs."""
-        self._loop.close([process for clip in self._clips for process in clip.running])
+        self._loop.close([process for run in self._active for process in run.running])
+
+    def _begin(self, run: Run) -> None:
+        self.runs.append(run)
+        self._active.append(run)
+        self._enqueue(run)
+
+    def _step(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            late = [f"{run.plan.name} ({run.state}, try {run.try_number})" for run in self._active]
+            raise CampaignStuckError(f"Not done in time: {', '.join(late)}. Logs: {self._logs}")
+        working = sum(
+            process.who.role != "trigger" and not process.stopped for run in self._active for process in run.running
+        )
+        while self._queue and working < self._lanes:
+            self._queue.popleft()()
+            working += 1
+        self._unpark()
+        self._loop.step(_STEP_S)
+        self._active = [run for run in self._active if run.unfinished]
+
+    def _read_journal(self) -> None:
+        for fault in self._journal.new_faults():
+            self._noted += 1
+            if fault["kind"] in KILLS:
+                self._planner.hit(fault["phase"])
+            if fault["kind"] == "endpoint freeze":
+                self._loop.later(fault["pause"], self._stage.endpoint.resume)
+        if time.monotonic() > self._bills_at + _BILLS_EVERY_S:
+            self._bills_at = time.monotonic()
+            try:
+                self._asked_for = sum(endpoint_faults(self._stage.bills()).values())
+            except requests.RequestException:
+                self._bills_at = 0.0
+        self.faults = self._noted + self._asked_for
 
     # -- starting -------------------------------------------------------------------------------------------------
 
-    def _enqueue(self, clip: Clip) -> None:
-        self._queue.append(lambda: self._execute(clip))
+    def _enqueue(self, run: Run) -> None:
+        self._queue.append(lambda: self._execute(run))
 
-    def _workers(self) -> Iterator[Process]:
-        for clip in self._clips:
-            yield from (one for one in clip.running if one.who.role != "trigger" and not one.stopped)
-
-    def _execute(self, clip: Clip) -> None:
-        if clip.try_number > _MOST_TRIES:
-            raise CampaignStuckError(f"{clip.plan.name} is at try {clip.try_number}; its log is in {self._logs}")
-        planned = clip.planned("execute")
-        if planned is None or planned.kind != "twin":
-            self._fork(clip, "execute", planned)
+    def _execute(self, run: Run) -> None:
+        if run.try_number > _MOST_TRIES:
+            raise CampaignStuckError(f"{run.plan.name} is at try {run.try_number}; its log is in {self._logs}")
+        planned = run.adversity(self._planner, "execute")
+        if not planned.is_twin:
+            self._fork(run, "execute", planned)
             return
-        self.counts["twin"] += 1
-        start_at = time.time() + 0.05
-        killed = Adversity("kill", planned.at, planned.delay) if planned.at else None
-        self._fork(clip, "execute", None, start_at=start_at)
-        self._fork(clip, "execute", killed, start_at=start_at, stray=True)
+        self._journal.note(FAULT, kind="twin", phase="start", run=run.plan.name)
+        start_at = time.monotonic() + 0.05
+        self._fork(run, "execute", Adversity(troubles=planned.troubles), start_at=start_at)
+        self._fork(run, "execute", replace(planned, troubles=()), start_at=start_at, stray=True)
 
-    def _resume(self, clip: Clip, event: dict[str, Any]) -> None:
-        self._fork(clip, "resume", clip.planned("resume"), event=event)
+    def _resume(self, run: Run, event: dict[str, Any]) -> None:
+        self._fork(run, "resume", run.adversity(self._planner, "resume"), event=event)
 
-    def _wait(self, clip: Clip) -> None:
-        self._fork(clip, "trigger", clip.planned("trigger"))
+    def _wait(self, run: Run) -> None:
+        self._fork(run, "trigger", run.adversity(self._planner, "trigger"))
 
     def _fork(
         self,
-        clip: Clip,
+        run: Run,
         role: Role,
-        adversity: Adversity | None,
+        adversity: Adversity,
         *,
         event: dict[str, Any] | None = None,
         start_at: float = 0.0,
         stray: bool = False,
     ) -> None:
-        task, deferral, who = clip.attempt(), clip.deferral, clip.who(role)
+        task, deferral, who = run.attempt(), run.deferral, run.who(role)
         bodies: dict[Role, Callable[[Probe], Outcome]] = {
             "execute": lambda probe: attempt.execute(task, probe),
             "trigger": lambda probe: attempt.trigger(deferral["trigger"], probe),
             "resume": lambda probe: attempt.resume(task, deferral, event or {}, probe),
         }
-        log = self._logs / f"{clip.plan.name}.log"
-        pid, pipe = attempt.fork(
-            bodies[role], journal=self._journal, who=who, adversity=adversity, log=log, start_at=start_at
+        pid, pipe = fork(
+            bodies[role],
+            seed=self._planner.seed,
+            plan=run.plan,
+            journal=self._journal,
+            who=who,
+            adversity=adversity,
+            log=self._logs / f"{run.plan.name}.log",
+            start_at=start_at,
         )
+        self.counts["processes"] += 1
         process = Process(pid, pipe, who, adversity, stray=stray)
-        clip.running.append(process)
+        run.running.append(process)
         self._loop.listen(
             process,
-            told=lambda message: self._told(clip, process, message),
-            ended=lambda status: self._gone(clip, process, status),
+            told=lambda message: self._told(run, process, message),
+            ended=lambda status: self._gone(run, process, status),
         )
 
     # -- what happens to processes --------------------------------------------------------------------------------
 
-    def _told(self, clip: Clip, process: Process, message: Outcome) -> None:
+    def _told(self, run: Run, process: Process, message: Outcome) -> None:
         if "outcome" in message:
             process.outcome = message["outcome"]
-        elif "submitting" in message:
-            self._until_down -= 1
-            if self._until_down == 0:
-                self._until_down = self._rng.randint(*_DOWN_EVERY)
-                self._loop.later(self._rng.uniform(0, 0.01), self._endpoint_down)
+        elif "paid" in message:
+            run.paid = True
         elif "stopped" in message:
-            self._stopped(clip, process)
-        elif process.adversity is not None:
-            planned = process.adversity
-            self._loop.later(planned.delay, lambda: self._strike(clip, process, planned))
+            self._stopped(run, process, message["stopped"])
+        elif "term" in message:
+            self._loop.later(_GRACE_S, lambda: self._kill(run, process))
+        elif "clear" in message and not process.stray:
+            self._clear_waiting(run, process)
 
-    def _strike(self, clip: Clip, process: Process, planned: Adversity) -> None:
-        if process not in clip.running or process.outcome is not None:
-            return
-        if planned.kind == "stop":
-            os.kill(process.pid, signal.SIGSTOP)
-            self._stopped(clip, process)
-        else:
-            os.kill(process.pid, signal.SIGKILL)
-            if planned.kind == "clear" and not process.stray:
-                self._journal.note("a person clears the waiting task", process.who)
-                self.counts["cleared while waiting"] += 1
-                process.stray = True
-                clip.next_try()
-                clip.clear()
-                self._enqueue(clip)
-
-    def _stopped(self, clip: Clip, process: Process) -> None:
+    def _stopped(self, run: Run, process: Process, pause: float) -> None:
         """The process is silent, so Airflow gives it up; later it wakes and goes on where it was."""
-        pause = process.adversity.pause if process.adversity else 0.0
         process.stopped = True
-        self.counts["stop"] += 1
-        self._journal.note("stopped", process.who, pid=process.pid)
-        self._loop.later(pause, lambda: self._wake(clip, process))
+        self._loop.later(pause, lambda: self._wake(run, process))
         if not process.stray:
             process.stray = True
-            self._again(clip, process.who.role)
+            self._again(run, process.who.role)
 
-    def _wake(self, clip: Clip, process: Process) -> None:
-        if process in clip.running:
+    def _wake(self, run: Run, process: Process) -> None:
+        if process in run.running:
             process.stopped = False
             os.kill(process.pid, signal.SIGCONT)
             self._journal.note("woken", process.who, pid=process.pid)
 
-    def _endpoint_down(self) -> None:
-        """Kill the endpoint while a submit is under way, and start it again."""
-        self._journal.note("the endpoint is killed")
-        self.counts["endpoint killed"] += 1
-        self._stage.endpoint.process.kill()
-        self._loop.later(_DOWN_S, self._stage.endpoint.process.start)
+    def _kill(self, run: Run, process: Process) -> None:
+        if process in run.running:
+            os.kill(process.pid, signal.SIGKILL)
 
-    def _gone(self, clip: Clip, process: Process, status: int) -> None:
-        clip.running.remove(process)
+    def _clear_waiting(self, run: Run, process: Process) -> None:
+        """A person clears the task while it waits."""
+        self.counts["cleared while waiting"] += 1
+        process.stray = True
+        self._kill(run, process)
+        run.next_try()
+        run.clear()
+        self._enqueue(run)
+
+    def _watch_endpoint(self) -> None:
+        self._loop.watch(self._stage.endpoint.pid, self._endpoint_down)
+
+    def _endpoint_down(self) -> None:
+        self._stage.endpoint.ended()
+        self._journal.note("the endpoint is killed")
+        self._loop.later(_DOWN_S, self._endpoint_up)
+
+    def _endpoint_up(self) -> None:
+        self._stage.endpoint.start()
+        self._watch_endpoint()
+
+    def _gone(self, run: Run, process: Process, status: int) -> None:
+        run.running.remove(process)
         outcome = process.outcome
-        self._journal.note("ended", process.who, pid=process.pid, status=status, outcome=outcome)
+        self._journal.note("ended", process.who, pid=process.pid, status=status, outcome=_short(outcome))
         if outcome and outcome["end"] == "failed" and not outcome["expected"]:
-            clip.unexpected.append(f"{process.who}: {outcome['error']}: {outcome['text']}")
+            run.unexpected.append(f"{process.who}: {outcome['error']}: {outcome['text'][:600]}")
         if not process.stray:
-            self._decide(clip, process)
+            self._decide(run, process)
         elif outcome and outcome["end"] == "success":
-            clip.manifests.append(outcome["manifest"])
+            run.returned.append(outcome["returned"])
 
     # -- deciding -------------------------------------------------------------------------------------------------
 
-    def _decide(self, clip: Clip, process: Process) -> None:
+    def _decide(self, run: Run, process: Process) -> None:
         outcome = process.outcome
         if outcome is None:
-            self._again(clip, process.who.role)
+            self._again(run, process.who.role)
         elif outcome["end"] == "event":
             event = outcome["event"]
-            self._queue.append(lambda: self._resume(clip, event))
+            self._queue.append(lambda: self._resume(run, event))
         elif outcome["end"] == "deferred":
-            clip.deferral = outcome
-            self._wait(clip)
+            run.deferral = outcome
+            self._wait(run)
         elif outcome["end"] == "success":
-            self._landed(clip, outcome)
-        elif clip.next_try() and not outcome["final"]:
-            clip.counts["retries"] += 1
-            self._loop.later(_RETRY_S, lambda: self._enqueue(clip))
+            self._landed(run, outcome)
         else:
-            self._journal.note("the task failed", process.who, text=outcome["text"])
-            self._loop.later(_PERSON_S, lambda: self._ask_person(clip, outcome))
+            self._failed(run, outcome)
 
-    def _again(self, clip: Clip, role: str) -> None:
+    def _again(self, run: Run, role: str) -> None:
         """The process is gone or silent: a trigger is started elsewhere, a task has its next try."""
         if role == "trigger":
-            self._wait(clip)
+            self._wait(run)
             return
-        clip.counts["retries"] += 1
-        if not clip.next_try():
-            clip.counts["cleared after the last retry"] += 1
-            clip.clear()
-        self._enqueue(clip)
+        run.counts["retries"] += 1
+        if not run.next_try():
+            run.counts["cleared after the last retry"] += 1
+            run.clear()
+        self._enqueue(run)
 
-    def _ask_person(self, clip: Clip, outcome: Outcome) -> None:
-        done = self._person.look(clip, outcome)
+    def _failed(self, run: Run, outcome: Outcome) -> None:
+        if outcome["error"] in {"JobFailedError", "JobLostError"}:
+            run.paid = False
+        if run.next_try() and not outcome["final"]:
+            run.counts["retries"] += 1
+            self._loop.later(_RETRY_S, lambda: self._enqueue(run))
+        else:
+            self._loop.later(_PERSON_S, lambda: self._ask_person(run, outcome))
+
+    def _ask_person(self, run: Run, outcome: Outcome) -> None:
+        done = self._person.look(run, outcome)
         if done == "later":
-            self._loop.later(0.5, lambda: self._ask_person(clip, outcome))
+            self._loop.later(0.5, lambda: self._ask_person(run, outcome))
         elif done == "park":
-            clip.state = "parked"
+            run.state = "parked"
         else:
-            clip.counts[done] += 1
-            clip.clear()
-            self._enqueue(clip)
+            run.counts[done] += 1
+            run.clear()
+            self._enqueue(run)
 
-    def _landed(self, clip: Clip, outcome: Outcome) -> None:
-        clip.manifests.append(outcome["manifest"])
-        if clip.state == "landed":
-            clip.calls_when_cleared.append(outcome["calls"])
-        else:
-            clip.state = "landed"
-        if clip.cleared < clip.plan.clears:
-            clip.cleared += 1
-            self._loop.later(self._rng.uniform(0, 1), lambda: self._clear_landed(clip))
+    def _landed(self, run: Run, outcome: Outcome) -> None:
+        run.returned.append(outcome["returned"])
+        run.state = "landed"
+        run.paid = False
+        if run.cleared < run.plan.clears:
+            run.cleared += 1
+            self._clear_landed(run)
 
-    def _clear_landed(self, clip: Clip) -> None:
+    def _clear_landed(self, run: Run) -> None:
         self.counts["cleared when landed"] += 1
-        clip.next_try()
-        clip.clear()
-        self._enqueue(clip)
+        run.state = "active"
+        run.next_try()
+        run.clear()
+        if run not in self._active:
+            self._active.append(run)
+        self._enqueue(run)
 
     def _unpark(self) -> None:
         """When only jobs that never end are left, the person has the vendor clear its queue, and then the tasks."""
-        parked = [clip for clip in self._clips if clip.state == "parked"]
-        if not parked or any(clip.state not in {"parked", "landed"} or clip.running for clip in self._clips):
+        if not self._active or any(run.state != "parked" or run.running for run in self._active):
             return
         if self._queue or self._loop.has_timers or not self._person.has_queue_cleared():
             return
-        for clip in parked:
-            clip.state = "active"
-            clip.counts["cleared after the vendor's queue"] += 1
-            clip.clear()
-            self._enqueue(clip)
+        for run in self._active:
+            run.state = "active"
+            run.counts["cleared after the vendor's queue"] += 1
+            run.clear()
+            self._enqueue(run)
+
+
+def _short(outcome: Outcome | None) -> dict[str, Any] | None:
+    return outcome and {name: outcome.get(name) for name in ("end", "error", "text") if name in outcome}

@@ -5,40 +5,45 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
 
+from benchmarks.fault_campaign import s3_server
+from benchmarks.fault_campaign.endpoint import Endpoint
 from benchmarks.fault_campaign.plan import BACKGROUND
+from benchmarks.fault_campaign.run import BATCH_CLIPS, BUCKET, PREFIX
 from tools.make_clip import DEFAULT_PATH
-from tools.stack.endpoint import EndpointProcess
 from tools.stack.process import free_port
 from tools.stack.s3 import S3Server
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["BUCKET", "PREFIX", "Stage"]
+__all__ = ["Stage"]
 
-BUCKET, PREFIX = "clips", "landed"
 _KEY = "key-of-the-campaign"
+_S3_TIMEOUTS = {"read_timeout": 1.2, "connect_timeout": 2.0}
 
 
 class Stage:
     """Endpoint and S3 in a folder of their own.
 
     :param seed: of the endpoint's own faults.
+    :param journal: the file in which both note what went wrong.
     """
 
-    def __init__(self, folder: Path, *, seed: int) -> None:
+    def __init__(self, folder: Path, *, seed: int, journal: Path) -> None:
         self.s3 = S3Server(folder / "s3")
-        self.port = free_port()
-        arguments = f"--port {self.port} --engine echo --echo-seconds 0.05 --admin --allow-request-faults".split()
+        s3_server.go_wrong(self.s3, journal)
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        arguments = f"--port {port} --engine echo --echo-seconds 0.05 --lanes 3 --admin --allow-request-faults".split()
         arguments += ["--faults", json.dumps({"seed": seed, **BACKGROUND})]
-        self.endpoint = EndpointProcess(folder / "endpoint", key=_KEY, arguments=tuple(arguments))
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.endpoint = Endpoint(folder / "endpoint", key=_KEY, arguments=arguments, url=self.url, journal=journal)
         self._session = requests.Session()
         self._session.trust_env = False
 
@@ -46,9 +51,12 @@ class Stage:
         """Start both, and make the bucket."""
         self.s3.start()
         self.endpoint.start()
+        self.endpoint.wait()
+        clip = DEFAULT_PATH.read_bytes()
         with self.client() as s3:
             s3.create_bucket(Bucket=BUCKET)
-            s3.put_object(Bucket=BUCKET, Key="inputs/clip.mp4", Body=DEFAULT_PATH.read_bytes())
+            for key in ("inputs/clip.mp4", *(f"batch/{name}.mp4" for name in BATCH_CLIPS)):
+                s3.put_object(Bucket=BUCKET, Key=key, Body=clip)
 
     def stop(self) -> None:
         """Stop both."""
@@ -60,8 +68,9 @@ class Stage:
         """The Airflow connections, and a Variable that is empty so that no database is asked for it."""
         extra = {"bucket": BUCKET, "prefix": PREFIX, "region": self.s3.region, "endpoint_url": self.s3.endpoint_url}
         aws = {"conn_type": "aws", "login": self.s3.access_key, "password": self.s3.secret_key}
+        aws_extra = {"verify": str(self.s3.ca_path), "config_kwargs": _S3_TIMEOUTS}
         return {
-            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps({**aws, "extra": {"verify": str(self.s3.ca_path)}}),
+            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps({**aws, "extra": aws_extra}),
             "AIRFLOW_CONN_MODELSLAB_DEFAULT": json.dumps(
                 {"conn_type": "modelslab", "host": self.url, "password": _KEY, "extra": extra}
             ),
@@ -99,6 +108,18 @@ class Stage:
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return found
+
+    def forget_bills(self) -> None:
+        """Begin to count anew."""
+        self._session.post(f"{self.url}/admin/reset", timeout=30).raise_for_status()
+
+    def made(self, job_id: str) -> bytes | None:
+        """The endpoint's own copy of a job's result, from its disk; ``None`` when it has made none."""
+        state = self.endpoint.folder / "state"
+        with contextlib.closing(sqlite3.connect(f"file:{state / 'endpoint.db'}?mode=ro", uri=True)) as database:
+            row = database.execute("SELECT file_prefix FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        place = state / "generations" / f"{row[0]}.mp4" if row else None
+        return place.read_bytes() if place and place.is_file() else None
 
     def clear_queue(self) -> Mapping[str, Any]:
         """What the vendor does with jobs that never end, when asked to."""

@@ -1,175 +1,195 @@
-"""What really happened, told from the outside: the objects in S3, the vendor's bills, the ledgers and the journal."""
+"""What really happened, from the outside: the objects in S3, the vendor's bills and files, the ledgers, the journal."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.ledger.listing import result_folder
-from airflow_provider_modelslab.ledger.model import Entry, entry_name, number_of
+from airflow_provider_modelslab.ledger.model import Entry, entry_name
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.storage.uri import S3Uri
-from benchmarks.fault_campaign.attempt import DAG_ID, TASK_ID
-from benchmarks.fault_campaign.clip import Clip
-from benchmarks.fault_campaign.person import submission_of
-from benchmarks.fault_campaign.plan import LOSES_ANSWER
-from benchmarks.fault_campaign.stage import BUCKET, PREFIX
+from benchmarks.fault_campaign.evidence import Evidence
+from benchmarks.fault_campaign.run import BUCKET, DAG_ID, PREFIX, Result, Run
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["Duplicate", "Findings", "ledger_of", "verify"]
-
-_LEAVING = ("submitting", "submitted")  # the phases in which a job may exist whose id is not written
-_NEAR_S = 0.5
+__all__ = ["Findings", "Payment", "ledger_of", "verify"]
 
 Job = Mapping[str, Any]
+Entries = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Duplicate:
-    """A job that was paid although an earlier one of the clip was good.
+class Payment:
+    """A job that was paid although the result had one before.
 
-    :param evidence: why the earlier job's id is not known: the ledger's entries of its submission, and what happened at
-        the moment; empty when nothing explains it.
+    :param reason: why; empty when nothing explains it.
+    :param details: what the reason was found by.
     """
 
-    clip: str
+    result: str
     earlier: str
     later: str
-    evidence: dict[str, Any]
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Findings:
-    """What one campaign paid and what it has."""
+    """What one campaign paid and what it has.
+
+    :param duplicates: second payments that must not be: of a result whose earlier job is good, unless the run was told
+        to submit again when an outcome is unknown, and it was unknown.
+    :param second_payments: the others, each with its reason.
+    """
 
     paid: int = 0
     landed: int = 0
     lost: list[str] = field(default_factory=list)
-    duplicates: list[Duplicate] = field(default_factory=list)
-    resubmitted_after_failure: list[str] = field(default_factory=list)
+    duplicates: list[Payment] = field(default_factory=list)
+    second_payments: list[Payment] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
-    @property
-    def unexplained(self) -> list[Duplicate]:
-        """Duplicates that nothing explains."""
-        return [found for found in self.duplicates if not found.evidence]
 
+def verify(
+    runs: Sequence[Run],
+    bills: Mapping[str, Any],
+    s3: S3Client,
+    journal: Sequence[Mapping[str, Any]],
+    made: Callable[[str], bytes | None],
+) -> Findings:
+    """Look at everything.
 
-def verify(clips: Sequence[Clip], bills: Mapping[str, Any], s3: S3Client, journal: Sequence[Job]) -> Findings:
-    """Look at everything."""
+    :param made: the endpoint's own copy of a job's result.
+    """
     findings = Findings(paid=len(bills["jobs"]))
+    evidence = Evidence(journal)
     objects = _objects(s3)
-    known = set()
-    for clip in clips:
-        name = clip.plan.name
-        numbers = {submission_of(name, number): number for number in range(1, 100)}
-        jobs = [job for job in bills["jobs"] if job["track_id"] in numbers]
-        known |= {job["id"] for job in jobs}
-        _check_objects(findings, clip, jobs, objects, s3)
-        if any(clip.calls_when_cleared):
-            findings.wrong.append(f"{name}: cleared after it had landed, it called the endpoint")
-        ledger = S3LedgerStore(s3, ledger_of(name)).load()
-        _check_bills(findings, name, [(numbers[job["track_id"]], job) for job in jobs], ledger, journal)
-        findings.wrong += [f"{name}: {text}" for text in clip.unexpected]
-    foreign = [job for job in bills["jobs"] if job["id"] not in known]
-    findings.wrong += [f"job {job['id']} is no clip's: track_id {job['track_id']}" for job in foreign]
+    jobs_of: dict[str, list[Job]] = {}
+    for job in bills["jobs"]:
+        jobs_of.setdefault(str(job["track_id"]).rpartition("/submission")[0], []).append(job)
+    for run in runs:
+        for result in run.results:
+            jobs = jobs_of.pop(result.track, [])
+            digest = _check_objects(findings, result, jobs, objects, s3, made)
+            if digest is not None and run.plan.kind != "batch":
+                _check_returned(findings, result, digest, run.returned)
+            ledger = S3LedgerStore(s3, ledger_of(result)).load()
+            _check_bills(findings, run, result, jobs, ledger, evidence)
+        if run.plan.kind == "batch":
+            _check_report(findings, run, s3)
+        findings.wrong += [f"{run.plan.name}: {text}" for text in run.unexpected]
+    findings.wrong += [
+        f"job {job['id']} is no run's: track_id {job['track_id']}" for jobs in jobs_of.values() for job in jobs
+    ]
     return findings
 
 
-def ledger_of(clip: str) -> S3Uri:
-    """Where the ledger of a clip is."""
-    return result_folder(S3Uri(BUCKET, f"{PREFIX}/_modelslab/ledger"), S3Uri(BUCKET, _key_of(clip)))
-
-
-def _key_of(clip: str) -> str:
-    """Where a clip's result lands."""
-    return f"{PREFIX}/{DAG_ID}/{TASK_ID}/{clip}.mp4"
+def ledger_of(result: Result) -> S3Uri:
+    """Where the ledger of a result is."""
+    return result_folder(S3Uri(BUCKET, f"{PREFIX}/_modelslab/ledger"), S3Uri(BUCKET, result.key))
 
 
 def _objects(s3: S3Client) -> list[str]:
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{PREFIX}/{DAG_ID}/")
+    places = (f"{PREFIX}/{DAG_ID}/", f"{PREFIX}/batches/", f"{PREFIX}/commands/")
+    listing = s3.get_paginator("list_objects_v2")
+    pages = (page for place in places for page in listing.paginate(Bucket=BUCKET, Prefix=place))
     return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
 
-def _check_objects(findings: Findings, clip: Clip, jobs: Sequence[Job], objects: Iterable[str], s3: S3Client) -> None:
-    """Exactly one object and its sidecar, which tell of each other, of the clip's own job and of what XCom says."""
-    name = clip.plan.name
-    key = _key_of(name)
-    mine = sorted(found for found in objects if found.startswith(key.removesuffix(".mp4")))
-    if key not in mine:
-        good = [str(job["id"]) for job in jobs if job["status"] == "success"]
+def _check_objects(
+    findings: Findings,
+    result: Result,
+    jobs: Sequence[Job],
+    objects: Iterable[str],
+    s3: S3Client,
+    made: Callable[[str], bytes | None],
+) -> str | None:
+    """Exactly one object, byte for byte what the endpoint has made, and a sidecar that describes it; its digest."""
+    name = result.name
+    mine = sorted(key for key in objects if key.startswith(f"{name}."))
+    good = {str(job["id"]) for job in jobs if job["status"] == "success"}
+    if result.key not in mine:
         findings.wrong.append(f"{name}: nothing landed")
         if good:
-            findings.lost.append(f"{name}: paid as job {', '.join(good)}")
-        return
-    if mine != [key, f"{key}.json"]:
+            findings.lost.append(f"{name}: paid as job {', '.join(sorted(good))}")
+        return None
+    if mine != [result.key, f"{result.key}.json"]:
         findings.wrong.append(f"{name}: there should be one object with its sidecar; there are {mine}")
-        return
-    body = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
-    told = json.loads(s3.get_object(Bucket=BUCKET, Key=f"{key}.json")["Body"].read())
+        return None
+    body = s3.get_object(Bucket=BUCKET, Key=result.key)["Body"].read()
+    sidecar = json.loads(s3.get_object(Bucket=BUCKET, Key=f"{result.key}.json")["Body"].read())
     digest = hashlib.sha256(body).hexdigest()
-    if told["sha256"] != digest or told["bytes"] != len(body):
-        findings.wrong.append(f"{name}: the sidecar tells of another object than the one beside it")
-    if told["job_id"] not in {str(job["id"]) for job in jobs if job["status"] == "success"}:
-        findings.wrong.append(f"{name}: job {told['job_id']} landed, which is no successful job of this clip")
-    if not clip.manifests or any(one["sha256"] != digest for one in clip.manifests):
-        findings.wrong.append(f"{name}: a manifest in XCom tells of another object")
+    if (sidecar["sha256"], sidecar["bytes"]) != (digest, len(body)):
+        findings.wrong.append(f"{name}: the sidecar describes another object than the one beside it")
+    if sidecar["job_id"] not in good:
+        findings.wrong.append(f"{name}: job {sidecar['job_id']} landed, which is no successful job of this result")
+    elif made(sidecar["job_id"]) != body:
+        findings.lost.append(f"{name}: what landed is not what the endpoint made as job {sidecar['job_id']}")
     findings.landed += 1
+    return digest
+
+
+def _check_returned(findings: Findings, result: Result, digest: str, returned: Sequence[Mapping[str, Any]]) -> None:
+    if not returned or any(one["sha256"] != digest for one in returned):
+        findings.wrong.append(f"{result.name}: a manifest that was returned describes another object")
+
+
+def _check_report(findings: Findings, run: Run, s3: S3Client) -> None:
+    """The last report of a batch names all its results as they are."""
+    name = run.plan.name
+    if not run.returned:
+        findings.wrong.append(f"{name}: the batch returned nothing")
+        return
+    place = S3Uri.parse(run.returned[-1]["manifest"])
+    lines = [json.loads(line) for line in s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read().splitlines()]
+    told = {str(line["uri"]): line["sha256"] for line in lines if line["status"] in {"landed", "skipped"}}
+    for result in run.results:
+        uri = str(S3Uri(BUCKET, result.key))
+        there = s3.get_object(Bucket=BUCKET, Key=result.key)["Body"].read() if uri in told else b""
+        if told.get(uri) != hashlib.sha256(there).hexdigest():
+            findings.wrong.append(f"{name}: the batch's report describes {uri} as {told.get(uri)}")
 
 
 def _check_bills(
-    findings: Findings,
-    clip: str,
-    jobs: Sequence[tuple[int, Job]],
-    ledger: Mapping[str, Mapping[str, Any]],
-    journal: Sequence[Job],
+    findings: Findings, run: Run, result: Result, jobs: Sequence[Job], ledger: Entries, evidence: Evidence
 ) -> None:
-    """Every job beyond the clip's first has to follow on one that the endpoint itself failed or lost."""
-    for number, job in jobs[1:]:
-        before = [(n, other) for n, other in jobs if other["id"] < job["id"]]
-        good = [(n, other) for n, other in before if not _came_to_nothing(n, other, ledger)]
+    """Every job beyond a result's first has to follow on one that the endpoint failed or lost, or be explained."""
+    for position, job in enumerate(jobs[1:], start=1):
+        number = _number(job)
+        last = jobs[position - 1]
+        told = (result.name, f"job {last['id']}, submission {_number(last)}", f"job {job['id']}, submission {number}")
+        good = [one for one in jobs[:position] if _why_nothing(one, ledger) is None]
         if not good:
-            findings.resubmitted_after_failure.append(f"{clip}: job {job['id']}, submission {number}")
+            findings.second_payments.append(Payment(*told, reason=str(_why_nothing(last, ledger))))
             continue
-        told = [_evidence(clip, n, other, ledger, journal) if n != number else {} for n, other in good]
-        earlier, other = good[-1]
-        evidence = told[-1] if all(told) else {}
-        told_of = f"job {other['id']}, submission {earlier}"
-        findings.duplicates.append(Duplicate(clip, told_of, str(job["id"]), evidence))
+        found = [
+            evidence.of(run.plan.name, ledger_of(result).key, one, ledger) if _number(one) != number else {}
+            for one in good
+        ]
+        if all(found) and run.plan.unknown == "resubmit":
+            reason = f"on_unknown_submission is 'resubmit', and {found[-1]['because']}"
+            findings.second_payments.append(Payment(*told, reason, found[-1]))
+        else:
+            findings.duplicates.append(Payment(*told, details=found[-1]))
 
 
-def _came_to_nothing(number: int, job: Job, ledger: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the endpoint failed the job, forgot it, or says of its id that it knows none."""
-    if job["status"] in {"failed", "gone"}:
-        return True
-    code = ledger.get(entry_name(number, Entry.FAILED), {}).get("error", {}).get("code")
-    return bool(code == "job_lost" and "lost_id" in job["faults"])
+def _number(job: Job) -> int:
+    """Of the submission."""
+    return int(str(job["track_id"]).rpartition("submission")[2])
 
 
-def _evidence(
-    clip: str, number: int, job: Job, ledger: Mapping[str, Mapping[str, Any]], journal: Sequence[Job]
-) -> dict[str, Any]:
-    """Why nobody knew the job's id: it has a claim and no job entry, and an answer was lost or a process killed."""
-    entries = sorted(name for name in ledger if number_of(name) == number)
-    claim = ledger.get(entry_name(number, Entry.CLAIM), {})
-    if not claim or entry_name(number, Entry.JOB) in entries:
-        return {}
-    told = {"ledger": entries, "claimed_at": claim["claimed_at"], "accepted_at": job["accepted_at"]}
-    losing = sorted(set(job["faults"]) & set(LOSES_ANSWER))
-    if entry_name(number, Entry.UNKNOWN) in entries:
-        if losing:
-            return {**told, "because": f"the answer was lost: {', '.join(losing)}"}
-        for event in journal:
-            if event["event"] == "the endpoint is killed" and 0 <= event["at"] - job["accepted_at"] < _NEAR_S:
-                return {**told, "because": "the endpoint was killed before it had answered", "killed_at": event["at"]}
-        return {}
-    mine = [event for event in journal if event.get("clip") == clip and event.get("pid") == claim["process"]["pid"]]
-    phases = [event["event"] for event in mine if event["event"] not in {"stopped", "woken", "ended"}]
-    if mine and mine[-1]["event"] == "ended" and mine[-1]["status"] == -9 and phases[-1] in _LEAVING:
-        return {**told, "because": f"its process was killed in the phase {phases[-1]!r}", "killed_at": mine[-1]["at"]}
-    return {}
+def _why_nothing(job: Job, ledger: Entries) -> str | None:
+    """How the endpoint failed or lost a job; ``None`` for a good one."""
+    if job["status"] == "failed":
+        return "the job before failed at the endpoint"
+    if job["status"] == "gone":
+        return "the job before was cleared from the endpoint's queue"
+    code = ledger.get(entry_name(_number(job), Entry.FAILED), {}).get("error", {}).get("code")
+    lost = code == "job_lost" and "lost_id" in job["faults"]
+    return "the endpoint said that it does not know the job before" if lost else None

@@ -1,0 +1,112 @@
+"""Loads once what every process needs, and makes waits short; what is forked from here has both for nothing.
+
+Loading is most of a short process's work. All waits are scaled down alike: what an attempt does after which other
+attempt stays, and no clock time is spent on pauses that are long because real jobs and real outages are. The lease of a
+claim stays at minutes, and a frozen process is frozen for a second: one that wakes after its lease may pay again, which
+the documents say.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fault_campaign import clock
+
+__all__ = ["load", "settle"]
+
+_NEEDED = (
+    "aiohttp",
+    "av",
+    "boto3.s3.transfer",
+    "PIL.Image",
+    "uvicorn",
+    "airflow.cli.cli_parser",
+    "airflow.providers.amazon.aws.hooks.s3",
+    "airflow.sdk.execution_time.supervisor",
+    "airflow_provider_modelslab.batch.plan",
+    "airflow_provider_modelslab.batch.runner",
+    "airflow_provider_modelslab.batch.saved",
+    "airflow_provider_modelslab.batch.sources",
+    "airflow_provider_modelslab.batch.window",
+    "airflow_provider_modelslab.cli.submit",
+    "airflow_provider_modelslab.client.async_client",
+    "airflow_provider_modelslab.client.client",
+    "airflow_provider_modelslab.client.polling.registry",
+    "airflow_provider_modelslab.endpoint.echo",
+    "airflow_provider_modelslab.hooks.webhook",
+    "airflow_provider_modelslab.jobs.batch_jobs",
+    "airflow_provider_modelslab.jobs.paid_job",
+    "airflow_provider_modelslab.jobs.task",
+    "airflow_provider_modelslab.lineage.batch",
+    "airflow_provider_modelslab.storage.checks",
+    "airflow_provider_modelslab.storage.landing",
+    "airflow_provider_modelslab.triggers.batch",
+    "airflow_provider_modelslab.triggers.video2video",
+    "benchmarks.fault_campaign.campaign",
+)
+
+
+def load(folder: Path) -> None:
+    """Import what every process needs; to be called before anything of it is imported.
+
+    :param folder: Airflow's home.
+    """
+    clock.install()
+    os.environ["AIRFLOW_HOME"] = str(folder / "airflow")
+    os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+    # The wait for Airflow's executor, which is not here, see triggers.settling.
+    os.environ["AIRFLOW__MODELSLAB__MIN_DEFERRAL"] = "0"
+    for name in _NEEDED:
+        importlib.import_module(name)
+    import botocore.session
+    from airflow.cli.cli_parser import get_parser
+
+    get_parser()
+    # botocore reads its description of S3 again for each session, which is most of a short process's work.
+    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+    _shorten_waits()
+
+
+def settle() -> None:
+    """Right before the first fork."""
+    gc.collect()
+    gc.freeze()  # or each child would copy the memory that its collector looks at
+    if threading.active_count() != 1:
+        raise RuntimeError(f"Forking needs a process without threads; there are {threading.enumerate()}")
+
+
+def _shorten_waits() -> None:
+    from botocore.retries.standard import ExponentialBackoff
+
+    from airflow_provider_modelslab.api.poll_policy import PollPolicy
+    from airflow_provider_modelslab.batch import window
+    from airflow_provider_modelslab.cli import watching
+    from airflow_provider_modelslab.client.core import SubmitPolicy, Timeouts
+    from airflow_provider_modelslab.hooks import modelslab
+    from airflow_provider_modelslab.jobs import timing
+    from airflow_provider_modelslab.ledger import service
+    from airflow_provider_modelslab.operators import batch
+    from airflow_provider_modelslab.storage import landing
+
+    backoff: Any = ExponentialBackoff.delay_amount
+    _replace(ExponentialBackoff, "delay_amount", lambda self, context: 0.05 * backoff(self, context))
+    _replace(modelslab, "Timeouts", functools.partial(Timeouts, connect=2.0, read=2.0))
+    _replace(modelslab, "SubmitPolicy", functools.partial(SubmitPolicy, base_wait=0.1))
+    _replace(timing, "PollPolicy", functools.partial(PollPolicy, not_found_grace=1.0))
+    policy = landing.LandingPolicy(ready_timeout=3.0, min_backoff=0.1, max_backoff=0.5, read_timeout=2.0)
+    _replace(landing, "LandingPolicy", lambda: policy)
+    _replace(service, "_HOLD_POLL", 0.3)
+    _replace(window, "_FIRST_PAUSE", 0.1)
+    _replace(window, "_LONGEST_PAUSE", 1.0)
+    _replace(watching, "INTERVALS", (0.1, 0.4))
+    _replace(batch, "_LINGER_AFTER_FIRST", 0.2)
+
+
+def _replace(place: object, name: str, value: object) -> None:
+    setattr(place, name, value)
