@@ -88,11 +88,6 @@ class Endpoint:
             else:
                 return
 
-    def resume(self) -> None:
-        """Let it go on after it was frozen."""
-        if self.pid:
-            os.kill(self.pid, signal.SIGCONT)
-
     def ended(self) -> None:
         """It was killed."""
         os.waitpid(self.pid, 0)
@@ -134,7 +129,7 @@ class _Faulty:
         elif order.how == "kill after":
             await self._app(scope, receive, _kill)
         elif order.how == "freeze":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            _freeze(order.value)
             await self._app(scope, receive, send)
         elif order.how == "hold":
             await self._app(scope, receive, _Slowly(send, order.value))
@@ -154,8 +149,14 @@ class _Faulty:
         kind = {"kill before": "endpoint kill", "kill after": "endpoint kill", "freeze": "endpoint freeze"}.get(
             order.how, f"answer: {order.how}"
         )
-        more = {"pause": order.value} if order.how == "freeze" else {}
-        self._journal.note(FAULT, kind=kind, run=task, phase=order.phase, pid=order.pid, **more)
+        self._journal.note(FAULT, kind=kind, run=task, phase=order.phase, pid=order.pid)
+
+
+def _freeze(seconds: float) -> None:
+    """Stop this process, and have it woken by a process that needs nobody: the runner may be waiting for an answer."""
+    wake = f"sleep {seconds}; kill -CONT {os.getpid()}"
+    os.posix_spawn("/bin/sh", ["sh", "-c", wake], os.environ)
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 async def _kill(_: Message) -> None:

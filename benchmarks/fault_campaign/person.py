@@ -75,7 +75,9 @@ class Person:
         return True
 
     def _unknown(self, run: Run, outcome: Outcome) -> list[str]:
-        """The submissions of unknown outcome."""
+        """The submissions of unknown outcome that wait for an answer."""
+        if run.plan.unknown == "resubmit":
+            return []  # the next try submits again by itself
         text = outcome["text"]
         if run.plan.kind == "batch":
             report = _REPORT.search(text)

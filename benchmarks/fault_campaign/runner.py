@@ -127,8 +127,6 @@ class Runner:
             self._noted += 1
             if fault["kind"] in KILLS:
                 self._planner.hit(fault["phase"])
-            if fault["kind"] == "endpoint freeze":
-                self._loop.later(fault["pause"], self._stage.endpoint.resume)
         if time.monotonic() > self._bills_at + _BILLS_EVERY_S:
             self._bills_at = time.monotonic()
             try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, run_simple
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from benchmarks.fault_campaign.journal import FAULT, Journal
 from benchmarks.fault_campaign.orders import HEADER, TASK_HEADER, Order
@@ -89,6 +90,13 @@ class Faulty:
             return how
 
 
+class _Patient(ssl.SSLContext):
+    """Shakes hands in the thread of a connection: one client that is frozen in the middle of it must not stop all."""
+
+    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
+        return super().wrap_socket(*args, **{**options, "do_handshake_on_connect": False})
+
+
 class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # else the body of each answer waits 40 ms for an acknowledgement of its headers
@@ -118,14 +126,11 @@ def main() -> None:
     parser.add_argument("--journal", type=Path)
     given = parser.parse_args()
     app = Faulty(DomainDispatcherApplication(create_backend_app), Journal(given.journal))
-    run_simple(
-        given.host,
-        given.port,
-        app,
-        threaded=True,
-        ssl_context=(given.certificate, given.key),
-        request_handler=_Handler,
-    )
+    context = _Patient(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(given.certificate, given.key)
+    make_server(
+        given.host, given.port, app, threaded=True, ssl_context=context, request_handler=_Handler
+    ).serve_forever()
 
 
 if __name__ == "__main__":
