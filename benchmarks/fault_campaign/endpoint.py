@@ -67,7 +67,7 @@ class Endpoint:
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.environ[program.KEY_VARIABLE] = self._key
-            program.create_app = self._faulty_app  # type: ignore[attr-defined]  # as it imported it
+            setattr(program, "create_app", self._faulty_app)  # noqa: B010 - it imported the name
             program.main(self._arguments)
         finally:
             os._exit(0)
@@ -101,7 +101,7 @@ class Endpoint:
 
     def _faulty_app(self, *arguments: Any, **options: Any) -> Any:
         app = create_app(*arguments, **options)
-        app.add_middleware(partial(_Faulty, journal=Journal(self._journal)))  # type: ignore[arg-type]
+        app.add_middleware(partial(_Faulty, journal=Journal(self._journal)))
         return app
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fault_campaign import clock
+from benchmarks.fault_campaign.phases import Role
 
 __all__ = ["FAULT", "Journal", "Who"]
 
@@ -23,7 +24,7 @@ class Who:
 
     run: str
     ordinal: int
-    role: str
+    role: Role
 
 
 class Journal:

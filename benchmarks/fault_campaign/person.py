@@ -56,14 +56,25 @@ class Person:
             found = [str(job["id"]) for job in jobs if job["track_id"] == name]
             answers[name] = found[0] if found else "resubmit"
             self._journal.note("a person answers", submission=name, found=found)
-        adopted = [answer for answer in answers.values() if answer != "resubmit"]
         if run.plan.kind == "command":
-            # What lies there is of an earlier submission, which the person has looked up.
-            run.options = ("--adopt", adopted[0]) if adopted else ("--resubmit", "--overwrite")
+            adopted = self._options(run, jobs, list(answers.values()))
         else:
             run.answer(answers)
-        run.paid = bool(adopted)
+            adopted = any(answer != "resubmit" for answer in answers.values())
+        run.paid = adopted
         return "gave a job's id" if adopted else "said resubmit"
+
+    def _options(self, run: Run, jobs: Sequence[dict[str, Any]], answers: Sequence[str]) -> bool:
+        """What to add to a command; whether it is a job's id.
+
+        ``--resubmit`` holds for whatever submission the command comes upon, which need not be the one that the message
+        was about. So the person looks for jobs of any submission, and resubmits only where none of them is good.
+        """
+        good = [job for job in jobs if _is_of(job, run.results) and job["status"] in {"queued", "running", "success"}]
+        found = [answer for answer in answers if answer != "resubmit"] or [str(job["id"]) for job in good]
+        # What lies at the destination already is of an earlier submission.
+        run.options = ("--adopt", found[-1]) if found else ("--resubmit", "--overwrite")
+        return bool(found)
 
     def has_queue_cleared(self) -> bool:
         """Ask the vendor to drop what never ends; ``False`` while it cannot be reached."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -92,6 +93,9 @@ BACKGROUND: dict[str, Any] = {
 }
 """The endpoint's own plan, for submits that ask for no faults of their own."""
 
+_STRUCK: Mapping[Role, float] = {"execute": 0.9, "trigger": 0.4, "resume": 0.9}
+"""Share of the processes that are killed or frozen, if they come so far."""
+
 _FAULTY_SUBMITS = 2
 _CLOCK_S = (60.0, 600.0)
 _MEAN_DELAY_S = {"start": 0.05, "deferred": 0.15, "waiting": 0.15}
@@ -178,7 +182,6 @@ class Planner:
     skip: Sequence[str] = ()
     hits: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(PHASES, 0)))
     is_quiet: bool = False
-    _planned: Counter[str] = field(default_factory=Counter)
 
     def run(self, number: int) -> RunPlan:
         """Draw a run."""
@@ -205,7 +208,7 @@ class Planner:
             return Adversity()
         rng = random.Random(f"{self.seed}/{plan.name}/{role}/{ordinal}")
         phases = phases_of(plan.kind, role, deferrable=plan.deferrable, paid=paid)
-        strike = self._strike(rng, role, phases) if rng.random() < 0.8 else None
+        strike = self._strike(rng, role, phases) if rng.random() < _STRUCK[role] else None
         if role == "trigger" and rng.random() < 0.08:
             return Adversity(is_cleared=True)
         return Adversity(strike, self._troubles(rng, plan, phases, strike), role != "trigger" and rng.random() < 0.08)
@@ -215,10 +218,10 @@ class Planner:
         self.hits[phase] += 1
 
     def _strike(self, rng: random.Random, role: Role, phases: Sequence[str]) -> Strike:
-        # What was planned and did not come to be counts a little, so that a phase that is hardly reached is not all.
-        tried = [self.hits[phase] + 0.15 * self._planned[phase] for phase in phases]
-        phase = rng.choices(phases, [1 / (1 + times) ** 2 for times in tried])[0]
-        self._planned[phase] += 1
+        least = min(self.hits[phase] for phase in phases)
+        # Now and then any of them, so that a phase that is hardly reached does not leave the process unharmed.
+        weights = [0.05 + math.exp((least - self.hits[phase]) / 3) for phase in phases]
+        phase = rng.choices(phases, weights)[0]
         kinds: tuple[Literal["kill", "term", "stop"], ...] = ("kill", "term", "stop")
         kind = rng.choices(kinds, (0.6, 0.0 if role == "trigger" else 0.15, 0.25))[0]
         later = phase in ON_THE_WIRE or rng.random() < 0.3

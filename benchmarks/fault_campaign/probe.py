@@ -85,7 +85,7 @@ class Probe:
             order, left = self._orders.pop(call, (None, 0))
             if order is not None and left > 1:
                 self._orders[call] = (order, left - 1)
-        return order and order.dump()
+        return order.dump() if order else None
 
     def faults(self, result: str, number: int) -> dict[str, Any] | None:
         """The faults to ask the endpoint for with a submit."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from benchmarks.fault_campaign.journal import Who
@@ -80,9 +81,9 @@ class Process:
     pid: int
     pipe: int
     who: Who
-    adversity: Adversity
     stray: bool = False
     stopped: bool = False
+    started: float = field(default_factory=time.monotonic)
     heard: bytes = b""
     outcome: Outcome | None = None
 
@@ -129,7 +130,12 @@ class Run:
         """What happens to the next process; nothing after so many that it would never end."""
         if self._ordinal >= _FAULTY_PROCESSES:
             return Adversity()
-        return planner.process(self.plan, role, self._ordinal, paid=self.paid)
+        planned = planner.process(self.plan, role, self._ordinal, paid=self.paid)
+        if not self.options:
+            return planned
+        # A person's answer to a command is for the moment: nobody gives it twice, or to one that sleeps over it.
+        strike = planned.strike and replace(planned.strike, kind="kill")
+        return replace(planned, strike=strike, is_twin=False)
 
     def attempt(self) -> Try:
         """The try that is due; a command's options are for one try."""

@@ -1,30 +1,24 @@
-"""Airflow's part: starts a process for each try, reads how it ended, and decides about the next as Airflow does."""
+"""Airflow's part: reads how each process ended, and decides about tries, deferrals and clears as Airflow does."""
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import requests
 
-from benchmarks.fault_campaign import attempt
-from benchmarks.fault_campaign.child import fork
-from benchmarks.fault_campaign.journal import FAULT, Journal
+from benchmarks.fault_campaign.journal import Journal
 from benchmarks.fault_campaign.loop import Loop
 from benchmarks.fault_campaign.person import Person
 from benchmarks.fault_campaign.phases import Role
-from benchmarks.fault_campaign.plan import KILLS, Adversity, Planner
-from benchmarks.fault_campaign.probe import Probe
+from benchmarks.fault_campaign.plan import KILLS, Planner
 from benchmarks.fault_campaign.report import endpoint_faults
 from benchmarks.fault_campaign.run import Outcome, Process, Run
 from benchmarks.fault_campaign.stage import Stage
+from benchmarks.fault_campaign.workers import Workers
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -33,7 +27,6 @@ __all__ = ["CampaignStuckError", "Runner"]
 
 _RETRY_S = 0.05
 _PERSON_S = 1.0  # a person looks this much later; a request that is under way has arrived by then
-_GRACE_S = 0.5  # between SIGTERM and SIGKILL; Airflow's is 5 s
 _DOWN_S = 0.2
 _BILLS_EVERY_S = 5.0
 _STEP_S = 0.1
@@ -58,21 +51,19 @@ class Runner:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.runs: list[Run] = []
-        self.faults = 0
-        """So many have acted, as far as is known."""
         self._stage = stage
         self._planner = planner
         self._lanes = lanes
         self._journal = journal
         self._logs = logs
-        self._rng = random.Random(f"{planner.seed}/runner")
         self._person = Person(stage, s3, journal)
         self._loop = Loop()
+        self._workers = Workers(self._loop, self, planner, journal, logs, self.counts)
         self._queue: deque[Callable[[], None]] = deque()
         self._active: list[Run] = []
         self._noted = self._asked_for = 0
         self._bills_at = 0.0
-        self._watch_endpoint()
+        self._loop.watch(stage.endpoint.pid, self._endpoint_down)
 
     def run(self, faults: int, *, runs: int, limit_s: float) -> None:
         """Make runs until so many faults have acted, and land all of them.
@@ -82,11 +73,13 @@ class Runner:
         """
         deadline = time.monotonic() + limit_s
         while True:
-            self._read_journal()
-            is_enough = self.faults >= faults and len(self.runs) >= runs
+            is_enough = self._count_faults() >= faults and len(self.runs) >= runs
             self._planner.is_quiet = is_enough
             while not is_enough and sum(run.state != "parked" for run in self._active) < self._lanes:
-                self._begin(Run(self._planner.run(len(self.runs))))
+                run = Run(self._planner.run(len(self.runs)))
+                self.runs.append(run)
+                self._active.append(run)
+                self._enqueue(run)
             if is_enough and not self._active and not self._loop.has_timers:
                 return
             self._step(deadline)
@@ -103,11 +96,6 @@ class Runner:
         """Kill what still runs."""
         self._loop.close([process for run in self._active for process in run.running])
 
-    def _begin(self, run: Run) -> None:
-        self.runs.append(run)
-        self._active.append(run)
-        self._enqueue(run)
-
     def _step(self, deadline: float) -> None:
         if time.monotonic() > deadline:
             late = [f"{run.plan.name} ({run.state}, try {run.try_number})" for run in self._active]
@@ -119,123 +107,23 @@ class Runner:
             self._queue.popleft()()
             working += 1
         self._unpark()
+        self._workers.end_the_slow(self._active)
         self._loop.step(_STEP_S)
         self._active = [run for run in self._active if run.unfinished]
 
-    def _read_journal(self) -> None:
+    def _count_faults(self) -> int:
+        """How many have acted, as far as is known."""
         for fault in self._journal.new_faults():
             self._noted += 1
             if fault["kind"] in KILLS:
                 self._planner.hit(fault["phase"])
         if time.monotonic() > self._bills_at + _BILLS_EVERY_S:
-            self._bills_at = time.monotonic()
             try:
                 self._asked_for = sum(endpoint_faults(self._stage.bills()).values())
-            except requests.RequestException:
-                self._bills_at = 0.0
-        self.faults = self._noted + self._asked_for
-
-    # -- starting -------------------------------------------------------------------------------------------------
-
-    def _enqueue(self, run: Run) -> None:
-        self._queue.append(lambda: self._execute(run))
-
-    def _execute(self, run: Run) -> None:
-        if run.try_number > _MOST_TRIES:
-            raise CampaignStuckError(f"{run.plan.name} is at try {run.try_number}; its log is in {self._logs}")
-        planned = run.adversity(self._planner, "execute")
-        if not planned.is_twin:
-            self._fork(run, "execute", planned)
-            return
-        self._journal.note(FAULT, kind="twin", phase="start", run=run.plan.name)
-        start_at = time.monotonic() + 0.05
-        self._fork(run, "execute", Adversity(troubles=planned.troubles), start_at=start_at)
-        self._fork(run, "execute", replace(planned, troubles=()), start_at=start_at, stray=True)
-
-    def _resume(self, run: Run, event: dict[str, Any]) -> None:
-        self._fork(run, "resume", run.adversity(self._planner, "resume"), event=event)
-
-    def _wait(self, run: Run) -> None:
-        self._fork(run, "trigger", run.adversity(self._planner, "trigger"))
-
-    def _fork(
-        self,
-        run: Run,
-        role: Role,
-        adversity: Adversity,
-        *,
-        event: dict[str, Any] | None = None,
-        start_at: float = 0.0,
-        stray: bool = False,
-    ) -> None:
-        task, deferral, who = run.attempt(), run.deferral, run.who(role)
-        bodies: dict[Role, Callable[[Probe], Outcome]] = {
-            "execute": lambda probe: attempt.execute(task, probe),
-            "trigger": lambda probe: attempt.trigger(deferral["trigger"], probe),
-            "resume": lambda probe: attempt.resume(task, deferral, event or {}, probe),
-        }
-        pid, pipe = fork(
-            bodies[role],
-            seed=self._planner.seed,
-            plan=run.plan,
-            journal=self._journal,
-            who=who,
-            adversity=adversity,
-            log=self._logs / f"{run.plan.name}.log",
-            start_at=start_at,
-        )
-        self.counts["processes"] += 1
-        process = Process(pid, pipe, who, adversity, stray=stray)
-        run.running.append(process)
-        self._loop.listen(
-            process,
-            told=lambda message: self._told(run, process, message),
-            ended=lambda status: self._gone(run, process, status),
-        )
-
-    # -- what happens to processes --------------------------------------------------------------------------------
-
-    def _told(self, run: Run, process: Process, message: Outcome) -> None:
-        if "outcome" in message:
-            process.outcome = message["outcome"]
-        elif "paid" in message:
-            run.paid = True
-        elif "stopped" in message:
-            self._stopped(run, process, message["stopped"])
-        elif "term" in message:
-            self._loop.later(_GRACE_S, lambda: self._kill(run, process))
-        elif "clear" in message and not process.stray:
-            self._clear_waiting(run, process)
-
-    def _stopped(self, run: Run, process: Process, pause: float) -> None:
-        """The process is silent, so Airflow gives it up; later it wakes and goes on where it was."""
-        process.stopped = True
-        self._loop.later(pause, lambda: self._wake(run, process))
-        if not process.stray:
-            process.stray = True
-            self._again(run, process.who.role)
-
-    def _wake(self, run: Run, process: Process) -> None:
-        if process in run.running:
-            process.stopped = False
-            os.kill(process.pid, signal.SIGCONT)
-            self._journal.note("woken", process.who, pid=process.pid)
-
-    def _kill(self, run: Run, process: Process) -> None:
-        if process in run.running:
-            os.kill(process.pid, signal.SIGKILL)
-
-    def _clear_waiting(self, run: Run, process: Process) -> None:
-        """A person clears the task while it waits."""
-        self.counts["cleared while waiting"] += 1
-        process.stray = True
-        self._kill(run, process)
-        run.next_try()
-        run.clear()
-        self._enqueue(run)
-
-    def _watch_endpoint(self) -> None:
-        self._loop.watch(self._stage.endpoint.pid, self._endpoint_down)
+                self._bills_at = time.monotonic()
+            except requests.RequestException:  # it is down; asked again at the next step
+                return self._noted + self._asked_for
+        return self._noted + self._asked_for
 
     def _endpoint_down(self) -> None:
         self._stage.endpoint.ended()
@@ -244,46 +132,47 @@ class Runner:
 
     def _endpoint_up(self) -> None:
         self._stage.endpoint.start()
-        self._watch_endpoint()
-
-    def _gone(self, run: Run, process: Process, status: int) -> None:
-        run.running.remove(process)
-        outcome = process.outcome
-        self._journal.note("ended", process.who, pid=process.pid, status=status, outcome=_short(outcome))
-        if outcome and outcome["end"] == "failed" and not outcome["expected"]:
-            run.unexpected.append(f"{process.who}: {outcome['error']}: {outcome['text'][:600]}")
-        if not process.stray:
-            self._decide(run, process)
-        elif outcome and outcome["end"] == "success":
-            run.returned.append(outcome["returned"])
+        self._loop.watch(self._stage.endpoint.pid, self._endpoint_down)
 
     # -- deciding -------------------------------------------------------------------------------------------------
 
-    def _decide(self, run: Run, process: Process) -> None:
+    def ended(self, run: Run, process: Process) -> None:
+        """See :class:`.workers.Scheduler`."""
         outcome = process.outcome
         if outcome is None:
-            self._again(run, process.who.role)
+            self.again(run, process.who.role)
         elif outcome["end"] == "event":
             event = outcome["event"]
-            self._queue.append(lambda: self._resume(run, event))
+            self._queue.append(lambda: self._workers.resume(run, event))
         elif outcome["end"] == "deferred":
             run.deferral = outcome
-            self._wait(run)
+            self._workers.trigger(run)
         elif outcome["end"] == "success":
             self._landed(run, outcome)
         else:
             self._failed(run, outcome)
 
-    def _again(self, run: Run, role: str) -> None:
-        """The process is gone or silent: a trigger is started elsewhere, a task has its next try."""
+    def again(self, run: Run, role: Role) -> None:
+        """See :class:`.workers.Scheduler`."""
         if role == "trigger":
-            self._wait(run)
+            self._workers.trigger(run)
             return
         run.counts["retries"] += 1
         if not run.next_try():
             run.counts["cleared after the last retry"] += 1
             run.clear()
         self._enqueue(run)
+
+    def clear_waiting(self, run: Run) -> None:
+        """See :class:`.workers.Scheduler`."""
+        run.next_try()
+        run.clear()
+        self._enqueue(run)
+
+    def _enqueue(self, run: Run) -> None:
+        if run.try_number > _MOST_TRIES:
+            raise CampaignStuckError(f"{run.plan.name} is at try {run.try_number}; its log is in {self._logs}")
+        self._queue.append(lambda: self._workers.execute(run))
 
     def _failed(self, run: Run, outcome: Outcome) -> None:
         if outcome["error"] in {"JobFailedError", "JobLostError"}:
@@ -333,7 +222,3 @@ class Runner:
             run.counts["cleared after the vendor's queue"] += 1
             run.clear()
             self._enqueue(run)
-
-
-def _short(outcome: Outcome | None) -> dict[str, Any] | None:
-    return outcome and {name: outcome.get(name) for name in ("end", "error", "text") if name in outcome}
