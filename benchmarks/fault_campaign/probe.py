@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.fault_campaign import clock
@@ -85,7 +86,7 @@ class Probe:
             order, left = self._orders.pop(call, (None, 0))
             if order is not None and left > 1:
                 self._orders[call] = (order, left - 1)
-        return order.dump() if order else None
+            return replace(order, phase=self._phase).dump() if order else None
 
     def faults(self, result: str, number: int) -> dict[str, Any] | None:
         """The faults to ask the endpoint for with a submit."""

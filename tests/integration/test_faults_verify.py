@@ -1,4 +1,4 @@
-"""The campaign's own judge: what it calls lost, paid twice, explained and wrong."""
+"""The campaign's own judge: what it calls lost, paid twice, explained and wrong. And its plan: what it draws."""
 
 from __future__ import annotations
 
@@ -10,52 +10,62 @@ import pytest
 
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from benchmarks.fault_campaign import verify as judge
-from benchmarks.fault_campaign.attempt import DAG_ID, TASK_ID
-from benchmarks.fault_campaign.clip import Clip
-from benchmarks.fault_campaign.person import submission_of
-from benchmarks.fault_campaign.plan import ClipPlan, draw_clip
-from benchmarks.fault_campaign.stage import PREFIX
+from benchmarks.fault_campaign.phases import PHASES
+from benchmarks.fault_campaign.plan import Planner, RunPlan
+from benchmarks.fault_campaign.run import Run
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-NAME, PID, NOW = "clip0001", 77, 1_800_000_000.0
+NAME, PID, NOW = "run00001", 77, 1_800_000_000.0
 BODY = b"a clip"
 DIGEST = hashlib.sha256(BODY).hexdigest()
 CLAIM = {"process": {"pid": PID}, "claimed_at": "2027-01-15T08:00:00+00:00"}
 
 
+def run_of(unknown: Any) -> Run:
+    return Run(RunPlan(NAME, unknown=unknown), returned=[{"sha256": DIGEST}])
+
+
+(RESULT,) = run_of("fail").results
+
+
 def job(number: int, submission: int = 1, *, status: str = "success", faults: tuple[str, ...] = ()) -> dict[str, Any]:
-    track_id = submission_of(NAME, submission)
+    track_id = RESULT.submission(submission)
     return {"id": number, "track_id": track_id, "status": status, "faults": list(faults), "accepted_at": NOW}
 
 
 class Case:
-    """One clip's traces, to be looked at."""
+    """One run's traces, to be looked at."""
 
     def __init__(self, s3: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(judge, "BUCKET", bucket)
         self._s3, self._bucket = s3, bucket
-        self._key = f"{PREFIX}/{DAG_ID}/{TASK_ID}/{NAME}.mp4"
-        self.clip = Clip(ClipPlan(NAME, False, False, (), {}, 0), "fail", manifests=[{"sha256": DIGEST}])
+        self.run = run_of("resubmit")
         self.journal: list[dict[str, Any]] = []
 
     def land(self, job_id: int, body: bytes = BODY) -> None:
         sidecar = {"sha256": DIGEST, "bytes": len(BODY), "job_id": str(job_id)}
-        self._s3.put_object(Bucket=self._bucket, Key=self._key, Body=body)
-        self._s3.put_object(Bucket=self._bucket, Key=f"{self._key}.json", Body=json.dumps(sidecar).encode())
+        self._s3.put_object(Bucket=self._bucket, Key=RESULT.key, Body=body)
+        self._s3.put_object(Bucket=self._bucket, Key=f"{RESULT.key}.json", Body=json.dumps(sidecar).encode())
 
     def entries(self, **entries: dict[str, Any]) -> None:
         for name, entry in entries.items():
-            S3LedgerStore(self._s3, judge.ledger_of(NAME)).create(name.removeprefix("_").replace("_", "-"), entry)
+            S3LedgerStore(self._s3, judge.ledger_of(RESULT)).create(name.removeprefix("_").replace("_", "-"), entry)
 
-    def happened(self, *events: str, status: int) -> None:
-        for event in events:
-            self.journal.append({"event": event, "clip": NAME, "pid": PID, "at": NOW})
-        self.journal.append({"event": "ended", "clip": NAME, "pid": PID, "at": NOW, "status": status})
+    def happened(self, *events: str, status: int = 0, **more: Any) -> None:
+        by = {"run": NAME, "pid": PID, "at": NOW, "ledger": judge.ledger_of(RESULT).key, "submission": 1}
+        self.journal += [{"event": event, **by, **more} for event in events]
+        self.journal.append({"event": "ended", "run": NAME, "pid": PID, "at": NOW, "status": status})
 
     def findings(self, *jobs: dict[str, Any]) -> judge.Findings:
-        return judge.verify([self.clip], {"jobs": list(jobs)}, self._s3, self.journal)
+        return judge.verify([self.run], {"jobs": list(jobs)}, self._s3, self.journal, lambda _: BODY)
+
+    def reason(self, *jobs: dict[str, Any]) -> str | None:
+        """Why the last job was paid for; ``None`` when nothing explains it."""
+        found = self.findings(*jobs)
+        assert len(found.duplicates) + len(found.second_payments) == 1
+        return found.second_payments[0].reason if found.second_payments else None
 
 
 @pytest.fixture
@@ -70,67 +80,94 @@ def test_paid_once_and_landed_once(case: Case) -> None:
 
 def test_paid_and_not_landed_is_lost(case: Case) -> None:
     found = case.findings(job(7))
-    assert (found.landed, found.lost) == (0, [f"{NAME}: paid as job 7"])
+    assert (found.landed, found.lost) == (0, [f"{RESULT.name}: paid as job 7"])
 
 
-def test_another_object_than_was_told(case: Case) -> None:
+def test_another_object_than_was_made(case: Case) -> None:
     case.land(7, b"cut")
-    assert len(case.findings(job(7)).wrong) == 2  # neither the sidecar nor XCom tells of it
+    found = case.findings(job(7))
+    assert len(found.wrong) == 2  # neither the sidecar nor what was returned describes it
+    assert found.lost == [f"{RESULT.name}: what landed is not what the endpoint made as job 7"]
 
 
-def test_a_job_that_is_no_clips(case: Case) -> None:
+def test_a_job_that_is_no_runs(case: Case) -> None:
     case.land(7)
     found = case.findings(job(7), {**job(8), "track_id": "of somebody else"})
-    assert found.wrong == ["job 8 is no clip's: track_id of somebody else"]
+    assert found.wrong == ["job 8 is no run's: track_id of somebody else"]
 
 
 def test_one_submission_sent_twice_is_explained_by_nothing(case: Case) -> None:
     case.land(7)
     case.entries(_0001_claim=CLAIM, _0001_unknown={})
-    assert len(case.findings(job(7, faults=("reset_after",)), job(8)).unexplained) == 1
+    assert case.reason(job(7, faults=("reset_after",)), job(8)) is None
 
 
 def test_a_second_submission_beside_a_job_whose_id_was_known(case: Case) -> None:
     case.land(8)
     case.entries(_0001_claim=CLAIM, _0001_job={"job_id": "7"})
-    case.happened("start", "submitting", "submitted", status=-9)
-    assert len(case.findings(job(7), job(8, 2)).unexplained) == 1
+    case.happened("start", "submit sent", "submit answered", status=-9)
+    assert case.reason(job(7), job(8, 2)) is None
 
 
 @pytest.mark.parametrize(
     ("passed", "status", "because"),
     [
-        (("start", "submitting"), -9, "its process was killed in the phase 'submitting'"),
-        (("start", "submitting", "submitted"), -9, "its process was killed in the phase 'submitted'"),
-        (("start", "submitting", "submitted", "id written"), -9, None),
-        (("start", "submitting"), 0, None),
+        (("start", "submit sent"), -9, "its process was killed in the phase 'submit sent'"),
+        (("start", "submit sent", "submit answered"), -9, "its process was killed in the phase 'submit answered'"),
+        (("start", "submit sent", "submit answered", "job recorded"), -9, None),
+        (("start", "submit sent"), 0, None),
     ],
 )
-def test_a_kill_explains_a_second_submission_before_the_id_is_written_alone(
+def test_a_kill_explains_a_second_submission_before_the_id_is_recorded_alone(
     case: Case, passed: tuple[str, ...], status: int, because: str | None
 ) -> None:
     case.land(8)
     case.entries(_0001_claim=CLAIM)
     case.happened(*passed, status=status)
-    found = case.findings(job(7), job(8, 2))
-    assert [one.evidence.get("because") for one in found.duplicates] == [because]
+    reason = case.reason(job(7), job(8, 2))
+    assert reason is because is None or (because is not None and because in str(reason))
+
+
+@pytest.mark.parametrize("kind", ["s3 denied", "clock"])
+def test_a_record_that_s3_refused_and_a_wrong_clock_explain_a_second_submission(case: Case, kind: str) -> None:
+    case.land(8)
+    case.entries(_0001_claim=CLAIM)
+    case.happened("fault", kind=kind, phase="job put")
+    assert case.reason(job(7), job(8, 2)) is not None
 
 
 def test_a_lost_answer_explains_a_second_submission(case: Case) -> None:
     case.land(8)
     case.entries(_0001_claim=CLAIM, _0001_unknown={})
-    found = case.findings(job(7, faults=("malformed",)), job(8, 2))
-    assert [one.evidence["because"] for one in found.duplicates] == ["the answer was lost: malformed"]
-    assert case.findings(job(7), job(8, 2)).unexplained
+    assert "the answer was lost: malformed" in str(case.reason(job(7, faults=("malformed",)), job(8, 2)))
+    assert case.reason(job(7), job(8, 2)) is None
+
+
+def test_what_a_person_decides_about_is_never_paid_twice(case: Case) -> None:
+    case.run = run_of("fail")
+    case.land(8)
+    case.entries(_0001_claim=CLAIM, _0001_unknown={})
+    assert case.reason(job(7, faults=("malformed",)), job(8, 2)) is None
 
 
 def test_a_second_submission_after_one_that_the_endpoint_failed_or_lost(case: Case) -> None:
     case.land(9)
     case.entries(_0002_claim=CLAIM, _0002_failed={"error": {"code": "job_lost"}})
     found = case.findings(job(7, status="failed"), job(8, 2, faults=("lost_id",)), job(9, 3))
-    assert (found.duplicates, len(found.resubmitted_after_failure), found.landed) == ([], 2, 1)
+    assert (found.duplicates, len(found.second_payments), found.landed) == ([], 2, 1)
 
 
 def test_a_plan_is_the_same_for_the_same_seed() -> None:
-    assert draw_clip(7, 3, intensity=1.0) == draw_clip(7, 3, intensity=1.0)
-    assert draw_clip(7, 3, intensity=1.0) != draw_clip(8, 3, intensity=1.0)
+    first, second, other = Planner(7), Planner(7), Planner(8)
+    assert [first.run(number) for number in range(9)] == [second.run(number) for number in range(9)]
+    assert [first.run(number) for number in range(9)] != [other.run(number) for number in range(9)]
+    plan = first.run(0)
+    assert first.process(plan, "execute", 0, paid=False) == second.process(plan, "execute", 0, paid=False)
+
+
+def test_the_phase_that_was_hit_least_is_hit_next() -> None:
+    planner = Planner(7)
+    planner.hits.update(dict.fromkeys(set(PHASES) - {"job put"}, 40))
+    drawn = [planner.process(RunPlan(f"run{number}"), "execute", 0, paid=False).strike for number in range(100)]
+    strikes = [strike.phase for strike in drawn if strike is not None]
+    assert strikes.count("job put") > len(strikes) / 2

@@ -47,7 +47,7 @@ def _section(path: Path) -> str:
     made = [text.partition("T")[0] if text.endswith("+00:00") else text for text in made]
     unknown = [] if head.get("command") else ["the command is its benchmark's: the file does not say which wrote it"]
     parts.append("; ".join([f"Kept in `benchmarks/results/{path.name}`", *made, *unknown]) + ".")
-    layout = LAYOUTS.get(path.stem)
+    layout = LAYOUTS.get(path.stem) or LAYOUTS.get(_benchmark(path))
     parts += [_laid_out(part, data) for part in layout] if layout else _as_it_is(data)
     return "\n\n".join(parts)
 
