@@ -93,7 +93,7 @@ BACKGROUND: dict[str, Any] = {
 }
 """The endpoint's own plan, for submits that ask for no faults of their own."""
 
-_STRUCK: Mapping[Role, float] = {"execute": 0.9, "trigger": 0.4, "resume": 0.9}
+_STRUCK: Mapping[Role, float] = {"execute": 0.9, "trigger": 0.3, "resume": 0.9}
 """Share of the processes that are killed or frozen, if they come so far."""
 
 _FAULTY_SUBMITS = 2
@@ -220,7 +220,7 @@ class Planner:
     def _strike(self, rng: random.Random, role: Role, phases: Sequence[str]) -> Strike:
         least = min(self.hits[phase] for phase in phases)
         # Now and then any of them, so that a phase that is hardly reached does not leave the process unharmed.
-        weights = [0.05 + math.exp((least - self.hits[phase]) / 3) for phase in phases]
+        weights = [0.02 + math.exp((least - self.hits[phase]) / 1.5) for phase in phases]
         phase = rng.choices(phases, weights)[0]
         kinds: tuple[Literal["kill", "term", "stop"], ...] = ("kill", "term", "stop")
         kind = rng.choices(kinds, (0.6, 0.0 if role == "trigger" else 0.15, 0.25))[0]

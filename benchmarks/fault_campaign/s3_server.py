@@ -6,17 +6,19 @@ What may go wrong is in :data:`.plan.S3_FAULTS`. A fault is of the task that ask
 from __future__ import annotations
 
 import argparse
+import asyncio
 import socket
-import ssl
 import struct
-import threading
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import uvicorn
+from a2wsgi import WSGIMiddleware
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from benchmarks.fault_campaign.journal import FAULT, Journal
 from benchmarks.fault_campaign.orders import HEADER, TASK_HEADER, Order
@@ -24,11 +26,11 @@ from tools.stack.s3 import S3Server
 
 __all__ = ["go_wrong"]
 
+_THREADS = 32
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, after 0 seconds
-_ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>on purpose</Message></Error>'
-_REFUSALS = {"503": ("503 Slow Down", "SlowDown"), "denied": ("403 Forbidden", "AccessDenied")}
-
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+_ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message>on purpose</Message></Error>'
+_REFUSALS = {"503": (503, "SlowDown"), "denied": (403, "AccessDenied")}
+_TRANSPORT = "campaign_transport"
 
 
 def go_wrong(server: S3Server, journal: Path) -> None:
@@ -40,81 +42,78 @@ def go_wrong(server: S3Server, journal: Path) -> None:
 
 
 class Faulty:
-    """A WSGI application around S3's."""
+    """An ASGI application around S3's."""
 
-    def __init__(self, app: Application, journal: Journal) -> None:
+    def __init__(self, app: ASGIApp, journal: Journal) -> None:
         self._app = app
         self._journal = journal
-        self._lock = threading.Lock()
-        self._refused: dict[str, tuple[str, float, int]] = {}
+        self._refused: dict[str, tuple[str, float, float]] = {}
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        text = environ.get(_variable(HEADER))
-        task = environ.get(_variable(TASK_HEADER), "")
-        order = Order.load(text) if text else None
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope.get("headers", ()))
+        task = headers.get(TASK_HEADER.lower().encode(), b"").decode()
+        text = headers.get(HEADER.lower().encode())
+        order = Order.load(text.decode()) if text else None
         if order is not None and order.how != "hold":
             self._journal.note(FAULT, kind=f"s3 {order.how}", run=task, phase=order.phase, pid=order.pid)
             self._begin(task, order)
-        refused = self._refusal(task)
-        if refused is not None or (order is not None and order.how == "reset before"):
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        if refused is not None:
-            status, code = _REFUSALS[refused]
-            body = b"" if environ["REQUEST_METHOD"] == "HEAD" else _ERROR.format(code=code).encode()
-            start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
-            return [body]
-        if order is None:
-            return self._app(environ, start_response)
-        if order.how == "reset before":
-            return _reset(environ)
-        answer = list(self._app(environ, start_response))
-        if order.how == "reset after":
-            return _reset(environ)
-        time.sleep(order.value)  # "hold", or "late": beyond the client's time-out
-        return answer
+        how = self._refusal(task)
+        if how is not None:
+            status, code = _REFUSALS[how]
+            await _read(receive)
+            body = "" if scope["method"] == "HEAD" else _ERROR.format(code)
+            await Response(body, status, media_type="application/xml")(scope, receive, send)
+        elif order is None or order.how not in {"hold", "late", "reset before", "reset after"}:
+            await self._app(scope, receive, send)
+        elif order.how == "reset before":
+            _reset(scope)
+        else:
+            answer: list[Message] = []
+
+            async def keep(message: Message) -> None:
+                answer.append(message)
+
+            await self._app(scope, receive, keep)
+            if order.how == "reset after":
+                _reset(scope)
+                return
+            await asyncio.sleep(order.value)  # "hold", or "late": beyond the client's time-out
+            for message in answer:
+                await send(message)
 
     def _begin(self, task: str, order: Order) -> None:
-        with self._lock:
-            if order.how == "503":
-                self._refused[task] = ("503", float("inf"), int(order.value))
-            elif order.how == "denied":
-                self._refused[task] = ("denied", time.monotonic() + order.value, 1 << 30)
+        if order.how == "503":
+            self._refused[task] = ("503", float("inf"), order.value)
+        elif order.how == "denied":
+            self._refused[task] = ("denied", time.monotonic() + order.value, float("inf"))
 
     def _refusal(self, task: str) -> str | None:
-        with self._lock:
-            how, until, left = self._refused.get(task, ("", 0.0, 0))
-            if left <= 0 or time.monotonic() > until:
-                self._refused.pop(task, None)
-                return None
-            self._refused[task] = (how, until, left - 1)
-            return how
+        how, until, left = self._refused.get(task, ("", 0.0, 0.0))
+        if left <= 0 or time.monotonic() > until:
+            self._refused.pop(task, None)
+            return None
+        self._refused[task] = (how, until, left - 1)
+        return how
 
 
-class _Patient(ssl.SSLContext):
-    """Shakes hands in the thread of a connection: one client that is frozen in the middle of it must not stop all."""
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, which lets the app at the connection: ASGI has no word for dropping one."""
 
-    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
-        return super().wrap_socket(*args, **{**options, "do_handshake_on_connect": False})
-
-
-class _Handler(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else the body of each answer waits 40 ms for an acknowledgement of its headers
-
-    def log(self, *_: object) -> None:
-        """Nothing: the journal has what matters."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, _TRANSPORT: transport}
 
 
-def _variable(header: str) -> str:
-    return f"HTTP_{header.upper().replace('-', '_')}"
+def _reset(scope: Scope) -> None:
+    transport = scope["state"][_TRANSPORT]
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    transport.abort()
 
 
-def _reset(environ: dict[str, Any]) -> Iterable[bytes]:
-    connection = environ["werkzeug.socket"]
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    connection.shutdown(socket.SHUT_RD)
-    connection.close()
-    raise ConnectionResetError
+async def _read(receive: Receive) -> None:
+    """A body to its end."""
+    while (await receive()).get("more_body"):
+        pass
 
 
 def main() -> None:
@@ -125,12 +124,20 @@ def main() -> None:
     parser.add_argument("-k", dest="key")
     parser.add_argument("--journal", type=Path)
     given = parser.parse_args()
-    app = Faulty(DomainDispatcherApplication(create_backend_app), Journal(given.journal))
-    context = _Patient(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(given.certificate, given.key)
-    make_server(
-        given.host, given.port, app, threaded=True, ssl_context=context, request_handler=_Handler
-    ).serve_forever()
+    moto: Any = DomainDispatcherApplication(create_backend_app)
+    app: Any = Faulty(WSGIMiddleware(moto, workers=_THREADS), Journal(given.journal))
+    uvicorn.run(
+        app,
+        host=given.host,
+        port=given.port,
+        ssl_certfile=given.certificate,
+        ssl_keyfile=given.key,
+        http=_Protocol,
+        lifespan="off",
+        timeout_keep_alive=60,
+        log_level="warning",
+        access_log=False,
+    )
 
 
 if __name__ == "__main__":
