@@ -93,7 +93,7 @@ BACKGROUND: dict[str, Any] = {
 }
 """The endpoint's own plan, for submits that ask for no faults of their own."""
 
-_STRUCK: Mapping[Role, float] = {"execute": 0.9, "trigger": 0.3, "resume": 0.9}
+_STRUCK: Mapping[Role, float] = {"execute": 0.95, "trigger": 0.35, "resume": 0.95}
 """Share of the processes that are killed or frozen, if they come so far."""
 
 _FAULTY_SUBMITS = 2
@@ -208,7 +208,7 @@ class Planner:
             return Adversity()
         rng = random.Random(f"{self.seed}/{plan.name}/{role}/{ordinal}")
         phases = phases_of(plan.kind, role, deferrable=plan.deferrable, paid=paid)
-        strike = self._strike(rng, role, phases) if rng.random() < _STRUCK[role] else None
+        strike = self._strike(rng, plan, role, phases) if rng.random() < _STRUCK[role] else None
         if role == "trigger" and rng.random() < 0.08:
             return Adversity(is_cleared=True)
         return Adversity(strike, self._troubles(rng, plan, phases, strike), role != "trigger" and rng.random() < 0.08)
@@ -217,7 +217,7 @@ class Planner:
         """A process was killed or frozen in a phase."""
         self.hits[phase] += 1
 
-    def _strike(self, rng: random.Random, role: Role, phases: Sequence[str]) -> Strike:
+    def _strike(self, rng: random.Random, plan: RunPlan, role: Role, phases: Sequence[str]) -> Strike:
         least = min(self.hits[phase] for phase in phases)
         # Now and then any of them, so that a phase that is hardly reached does not leave the process unharmed.
         weights = [0.02 + math.exp((least - self.hits[phase]) / 1.5) for phase in phases]
@@ -226,20 +226,21 @@ class Planner:
         kind = rng.choices(kinds, (0.6, 0.0 if role == "trigger" else 0.15, 0.25))[0]
         later = phase in ON_THE_WIRE or rng.random() < 0.3
         delay = rng.expovariate(1 / _MEAN_DELAY_S.get(phase, 0.03)) if later else 0.0
-        return Strike(kind, phase, delay, rng.uniform(0.3, 1.5), nth=1 if rng.random() < 0.85 else 2)
+        nth = 2 if plan.kind == "batch" and rng.random() < 0.2 else 1
+        return Strike(kind, phase, delay, rng.uniform(0.3, 1.5), nth)
 
     def _troubles(
         self, rng: random.Random, plan: RunPlan, phases: Sequence[str], strike: Strike | None
     ) -> tuple[Trouble, ...]:
         reached = phases[: phases.index(strike.phase) + 1] if strike else phases
         found = []
-        if plan.has_clocks and rng.random() < 0.5:
+        if plan.has_clocks and rng.random() < 0.35:
             found.append(Trouble("clock", rng.choice(reached), value=rng.uniform(*_CLOCK_S) * rng.choice((-1, 1))))
-        if rng.random() < 0.4:
+        if rng.random() < 0.28:
             how = rng.choice(tuple(S3_FAULTS))
             found.append(Trouble("s3", rng.choice(reached), how, rng.choice(S3_FAULTS[how])))
         calling = [phase for phase in reached if phase in _CALLS]
-        if calling and rng.random() < 0.4:
+        if calling and rng.random() < 0.28:
             phase = rng.choice(calling)
             call = _CALLS[phase]
             how = rng.choice(tuple(ENDPOINT_FAULTS[call]))
@@ -258,7 +259,7 @@ def draw_faults(seed: int, plan: RunPlan, result: str, number: int) -> dict[str,
     rng = random.Random(f"{seed}/{result}/submission{number}")
     share = 0.4 if plan.kind == "batch" else 1.0
     faults: dict[str, Any] = {}
-    for kinds, chance in ((_SUBMIT, 0.45), (_FETCH, 0.3), (_FILE, 0.35)):
+    for kinds, chance in ((_SUBMIT, 0.4), (_FETCH, 0.25), (_FILE, 0.3)):
         if rng.random() < chance * share:
             faults |= rng.choice(kinds)
     if rng.random() < 0.12 * share:

@@ -125,9 +125,9 @@ def main() -> None:
     parser.add_argument("--journal", type=Path)
     given = parser.parse_args()
     moto: Any = DomainDispatcherApplication(create_backend_app)
-    app: Any = Faulty(WSGIMiddleware(moto, workers=_THREADS), Journal(given.journal))
+    app: Any = WSGIMiddleware(moto, workers=_THREADS)
     uvicorn.run(
-        app,
+        Faulty(app, Journal(given.journal)),
         host=given.host,
         port=given.port,
         ssl_certfile=given.certificate,
