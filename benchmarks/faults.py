@@ -75,7 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
     versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
-    head = {**about("faults", arguments), "seed": given.seed, "versions": versions, "passed": not problems}
+    again = ["--faults", str(given.faults), "--seed", str(given.seed)]
+    again += ["--on-unknown-submission", given.on_unknown_submission] if given.on_unknown_submission != "both" else []
+    again += ["--skip", *given.skip] if given.skip else []
+    head = {**about("faults", again), "seed": given.seed, "versions": versions, "passed": not problems}
     write_json(given.json, {**head, **found})
     return 1 if problems else 0
 

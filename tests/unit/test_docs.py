@@ -196,6 +196,7 @@ def test_every_flag_of_the_endpoint_is_there(site: Path) -> None:
 PLANNED = {"seconds": 5.85, "cpu_s": 4.1, "peak_mib": 97.0, "requests": 10, "clips": 10_000}
 LARGE = {"mib_per_s": 388.4, "rss_mib": 39.0}
 SMALL = {"results_per_s": 41.5, "cpu_ms_per_result": 12.5, "rss_mib": 35.0}
+CAMPAIGN = {"seed": 7, "faults": 2500, "kills": 900, "least_hit_phase": {"name": "start", "hits": 31}}
 LOOKED = {"on_schedule": 0.9987, "looks_per_s": 240.3, "open_files": 107}
 
 
@@ -203,6 +204,7 @@ LOOKED = {"on_schedule": 0.9987, "looks_per_s": 240.3, "open_files": 107}
     ("name", "figures", "row"),
     [
         pytest.param("batch_plan", {"plan": PLANNED}, "named | 10,000 | 5.85 | 4.1 | 97 | 10 |", id="a plan"),
+        pytest.param("faults-7", CAMPAIGN, "| 7 | 2,500 | 900 | 31 |", id="one campaign of several"),
         pytest.param("landing", {"ours": LARGE, "many": {"ours": SMALL}}, "verified | 388 | 39 |", id="a large result"),
         pytest.param("landing", {"ours": LARGE, "many": {"ours": SMALL}}, "verified | 41.5 | 12.5 | 35 |", id="many"),
         pytest.param("waiting", [{"jobs": 5000, "batch": LOOKED}], "all of them | 0.999 | 240 | -", id="one for all"),
@@ -218,7 +220,8 @@ def test_results_are_laid_out_with_their_command(
     kept.write_text(json.dumps([recorded | figures[0]] if isinstance(figures, list) else recorded | figures))
     section = shown._section(kept)
     assert row in section
-    assert f"$ {recorded.get('command', f'python -m benchmarks.{name} ')}" in section
+    benchmark = name.partition("-")[0]
+    assert f"$ {recorded.get('command', f'python -m benchmarks.{benchmark} ')}" in section
     assert ("the file does not say which wrote it" in section) == (not recorded)
 
 
