@@ -169,7 +169,7 @@ def _check_bills(
             findings.second_payments.append(Payment(*told, reason=str(_why_nothing(last, ledger))))
             continue
         found = [
-            evidence.of(run.plan.name, ledger_of(result).key, one, ledger) if _number(one) != number else {}
+            evidence.of(run.plan.name, ledger_of(result).key, one, number, ledger) if _number(one) != number else {}
             for one in good
         ]
         if all(found) and run.plan.unknown == "resubmit":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 NAME, PID, NOW = "run00001", 77, 1_800_000_000.0
 BODY = b"a clip"
 DIGEST = hashlib.sha256(BODY).hexdigest()
-CLAIM = {"process": {"pid": PID}, "claimed_at": "2027-01-15T08:00:00+00:00"}
+CLAIM: dict[str, Any] = {"process": {"pid": PID}, "claimed_at": "2027-01-15T08:00:00+00:00"}
 
 
 def run_of(unknown: Any) -> Run:
@@ -128,12 +129,22 @@ def test_a_kill_explains_a_second_submission_before_the_id_is_recorded_alone(
     assert reason is because is None or (because is not None and because in str(reason))
 
 
-@pytest.mark.parametrize("kind", ["s3 denied", "clock"])
-def test_a_record_that_s3_refused_and_a_wrong_clock_explain_a_second_submission(case: Case, kind: str) -> None:
+def test_a_record_that_s3_refused_explains_a_second_submission(case: Case) -> None:
     case.land(8)
     case.entries(_0001_claim=CLAIM)
-    case.happened("fault", kind=kind, phase="job put")
-    assert case.reason(job(7), job(8, 2)) is not None
+    case.happened("fault", kind="s3 denied", phase="job put")
+    assert "S3 did not take the record of its id: s3 denied" in str(case.reason(job(7), job(8, 2)))
+
+
+@pytest.mark.parametrize(("seconds", "is_explained"), [(400, True), (100, False)])
+def test_a_clock_ahead_of_the_lease_explains_a_second_submission(case: Case, seconds: int, is_explained: bool) -> None:
+    case.land(8)
+    claimed = datetime.fromisoformat(CLAIM["claimed_at"]).timestamp()
+    claims = {"_0001_claim": {**CLAIM, "expires_at": claimed + 310}, "_0002_claim": {**CLAIM, "process": {"pid": 78}}}
+    case.entries(**claims, _0001_job={"job_id": "7"})
+    case.happened("fault", kind="clock", phase="start", pid=78, seconds=seconds)
+    case.happened("claim put", pid=78)
+    assert (case.reason(job(7), job(8, 2)) is not None) == is_explained
 
 
 def test_a_lost_answer_explains_a_second_submission(case: Case) -> None:
