@@ -121,6 +121,22 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _adopted(text: str) -> tuple[int, str]:
+    number, _, job_id = (part.strip() for part in text.partition("="))
+    if not number.isdecimal() or not job_id:
+        raise argparse.ArgumentTypeError(f"must be a submission's number and a job's id, as in 1=123456; got {text!r}")
+    return int(number), job_id
+
+
+def _submission_or_any(text: str) -> int:
+    """A submission's number, from 1; 0 for any."""
+    if text.strip().lower() == "any":
+        return 0
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a submission's number, or any; got {text!r}")
+    return int(text)
+
+
 _CONN_ID = Arg(("--conn-id",), default="modelslab_default", help="The Airflow connection (default: modelslab_default)")
 _JOB_ID = Arg(("job_id",), metavar="JOB_ID", help="The endpoint's id of the job")
 _TO = Arg(
@@ -187,8 +203,19 @@ _SUBMIT = _command(
     ),
     Arg(("--again",), action="store_true", help="Pay for a new result although the same request has landed there"),
     _OVERWRITE,
-    Arg(("--adopt",), metavar="JOB_ID", help="The id that was found for a submission of unknown outcome"),
-    Arg(("--resubmit",), action="store_true", help="Submit again after a submission of unknown outcome"),
+    Arg(
+        ("--adopt",),
+        type=_adopted,
+        metavar="N=JOB_ID",
+        help="The id of the job that was found for submission N, whose outcome is unknown",
+    ),
+    Arg(
+        ("--resubmit",),
+        type=_submission_or_any,
+        metavar="N",
+        help="There is no job of submission N, whose outcome is unknown: submit again. With 'any' nobody is asked, "
+        "which may pay twice",
+    ),
     ARG_YES,
     *map(_flag, FLAGS),
 )

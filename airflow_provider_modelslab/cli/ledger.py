@@ -17,7 +17,7 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.places import COMMAND, root_of
-from airflow_provider_modelslab.cli.running import command, print_rows, program, tell
+from airflow_provider_modelslab.cli.running import command, print_rows, program, tell, unknown_advice
 from airflow_provider_modelslab.jobs.task import resolution_advice
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import result_folder, task_folder
@@ -171,7 +171,7 @@ def _meaning(entries: Entries, name: str) -> str:
     try:
         choice = decide(entries, fingerprint, LedgerPolicy(), attempt, now=time.time())
     except SubmissionUnknownError as error:
-        return f"{error.message}. {_advice(claim, name)}"
+        return f"{error.message}. {_advice(number or 1, claim, name)}"
     except ClipUnreadableError as error:
         return error.message
     if isinstance(choice, Reuse):
@@ -191,12 +191,9 @@ def _meaning(entries: Entries, name: str) -> str:
     return f"The next attempt makes submission {choice.number}, and pays for it: {choice.why}"
 
 
-def _advice(claim: Mapping[str, Any], name: str) -> str:
+def _advice(number: int, claim: Mapping[str, Any], name: str) -> str:
     """What a person does about a submission of unknown outcome."""
     by = AttemptId.from_claim(claim)
     if by is not None and by.dag_id == COMMAND:
-        return (
-            f"If the job is there, run the same {name} submit again with --adopt <the job's id>. If it is not, run it "
-            "with --resubmit, which pays for a new job"
-        )
+        return unknown_advice(number, f"the same {name} submit")
     return resolution_advice(str(claim.get("name")))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 __all__ = ["FAILED", "INTERRUPTED", "RUNNING", "UNKNOWN", "USAGE", "RefusedError", "command", "confirm", "program"]
-__all__ += ["print_record", "print_rows", "tell"]
+__all__ += ["print_record", "print_rows", "tell", "unknown_advice"]
 
 FAILED, USAGE, RUNNING, UNKNOWN, INTERRUPTED = 1, 2, 3, 4, 130
 """Exit codes, see docs/cli.md. Scripts act on them, so a job that may still run never has that of a failure."""
@@ -131,6 +131,18 @@ def _drop_chatter(_: object, method: str, event: Any) -> Any:
 def program(args: Namespace) -> str:
     """How this command was called, for the commands that a message names."""
     return getattr(args, "program", "airflow modelslab")
+
+
+def unknown_advice(number: int, command: str) -> str:
+    """How a person says what became of a command's submission of unknown outcome, as sentences.
+
+    :param number: of the submission: what is said holds for no later one.
+    :param command: how to name the command that is to be run again.
+    """
+    return (
+        f"If the job is there, run {command} again with --adopt {number}=<the job's id>. If it is not, run it with "
+        f"--resubmit {number}, which pays for a new job"
+    )
 
 
 def tell(text: str) -> None:

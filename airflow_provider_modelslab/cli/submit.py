@@ -22,7 +22,16 @@ from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.interrupts import HeldInterrupts
 from airflow_provider_modelslab.cli.places import COMMAND, destination_of, ledgers_of, refuse_to_overwrite
 from airflow_provider_modelslab.cli.request import request_of
-from airflow_provider_modelslab.cli.running import INTERRUPTED, RUNNING, command, confirm, print_record, program, tell
+from airflow_provider_modelslab.cli.running import (
+    INTERRUPTED,
+    RUNNING,
+    command,
+    confirm,
+    print_record,
+    program,
+    tell,
+    unknown_advice,
+)
 from airflow_provider_modelslab.cli.watching import watch
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
 from airflow_provider_modelslab.jobs.timing import deadline_of
@@ -65,7 +74,7 @@ def submit(args: Namespace) -> int | None:
         destination=target,
         policy=LedgerPolicy(
             reuse="never" if args.again else "always",
-            on_unknown_submission="resubmit" if args.resubmit else "fail",
+            on_unknown_submission="resubmit" if args.resubmit == 0 else "fail",
         ),
         attempt=_attempt(),
         caller=caller,
@@ -135,15 +144,15 @@ class _CommandLine:
         return f"cli/{self._target.bucket}/{self._target.key}/submission{number}"
 
     def resolution(self, name: str) -> str | None:
-        """What ``--adopt`` says."""
-        return self._args.adopt or None
+        """What ``--adopt`` and ``--resubmit`` say of this very submission: there may be a later one by now."""
+        adopted, job_id = self._args.adopt or (0, None)
+        if name == self.submission_name(adopted, None):
+            return job_id
+        return "resubmit" if name == self.submission_name(self._args.resubmit or 0, None) else None
 
     def advice(self, name: str) -> str:
         """Which option to add."""
-        return (
-            "If the job is there, run the same command again with --adopt <the job's id>. If it is not, run it with "
-            "--resubmit, which pays for a new job"
-        )
+        return unknown_advice(int(name.rpartition("submission")[2]), "the same command")
 
     def confirm(self, job: PaidJob, clip: PreparedInput | None) -> None:
         """Say what will be paid for, and ask."""

@@ -147,7 +147,7 @@ def _command(task: Try, probe: Probe) -> Outcome:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     attributes = {**_ATTRIBUTES, "prompt": f"{plan.name} of the campaign", "timeout": _TIMES["timeout"]}
     flags = [word for name, value in attributes.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    always = ("--resubmit", "--overwrite") if plan.unknown == "resubmit" else ()
+    always = ("--resubmit", "any", "--overwrite") if plan.unknown == "resubmit" else ()
     words = ["modelslab", "submit", f"s3://{BUCKET}/inputs/clip.mp4", "--to", f"s3://{BUCKET}/{result.key}"]
     args = get_parser().parse_args([*words, "--yes", "--output", "json", *flags, *always, *task.options])
     out, err = io.StringIO(), io.StringIO()

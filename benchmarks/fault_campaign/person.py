@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import requests
@@ -57,24 +57,21 @@ class Person:
             answers[name] = found[0] if found else "resubmit"
             self._journal.note("a person answers", submission=name, found=found)
         if run.plan.kind == "command":
-            adopted = self._options(run, jobs, list(answers.values()))
+            adopted = self._options(run, answers)
         else:
             run.answer(answers)
             adopted = any(answer != "resubmit" for answer in answers.values())
         run.paid = adopted
         return "gave a job's id" if adopted else "said resubmit"
 
-    def _options(self, run: Run, jobs: Sequence[dict[str, Any]], answers: Sequence[str]) -> bool:
-        """What to add to a command; whether it is a job's id.
-
-        ``--resubmit`` holds for whatever submission the command comes upon, which need not be the one that the message
-        was about. So the person looks for jobs of any submission, and resubmits only where none of them is good.
-        """
-        good = [job for job in jobs if _is_of(job, run.results) and job["status"] in {"queued", "running", "success"}]
-        found = [answer for answer in answers if answer != "resubmit"] or [str(job["id"]) for job in good]
+    def _options(self, run: Run, answers: Mapping[str, str]) -> bool:
+        """What to add to a command; whether it is a job's id. A command has one submission of unknown outcome."""
+        ((name, answer),) = answers.items()
+        number = name.rpartition("submission")[2]
+        found = bool(answer != "resubmit")
         # What lies at the destination already is of an earlier submission.
-        run.options = ("--adopt", found[-1]) if found else ("--resubmit", "--overwrite")
-        return bool(found)
+        run.options = ("--adopt", f"{number}={answer}") if found else ("--resubmit", number, "--overwrite")
+        return found
 
     def has_queue_cleared(self) -> bool:
         """Ask the vendor to drop what never ends; ``False`` while it cannot be reached."""

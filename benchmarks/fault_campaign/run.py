@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from benchmarks.fault_campaign.journal import Who
@@ -130,12 +130,7 @@ class Run:
         """What happens to the next process; nothing after so many that it would never end."""
         if self._ordinal >= _FAULTY_PROCESSES:
             return Adversity()
-        planned = planner.process(self.plan, role, self._ordinal, paid=self.paid)
-        if not self.options:
-            return planned
-        # A person's answer to a command is for the moment: nobody gives it twice, or to one that sleeps over it.
-        strike = planned.strike and replace(planned.strike, kind="kill")
-        return replace(planned, strike=strike, is_twin=False)
+        return planner.process(self.plan, role, self._ordinal, paid=self.paid)
 
     def attempt(self) -> Try:
         """The try that is due; a command's options are for one try."""

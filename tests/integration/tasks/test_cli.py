@@ -163,18 +163,36 @@ def test_an_unknown_submission_asks_a_person_who_answers_on_the_command_line(
     submit: Callable[..., Any], airflow: Shell, bucket: str, engine: WatchedEngine
 ) -> None:
     message = _lost_answer(submit)
-    assert "--adopt" in message
-    assert "--resubmit" in message
+    assert "--adopt 1=" in message
+    assert "--resubmit 1" in message
     assert len(engine.submitted) == 1
-    assert "--adopt" in submit(code=1)  # still nobody said anything
+    assert "--adopt 1=" in submit(code=1)  # still nobody said anything
     assert len(engine.submitted) == 1
-    assert "--adopt <the job's id>" in airflow.json("ledger", "show", f"s3://{bucket}/out.mp4")[0]["next"]
-    manifest = submit("--adopt", "1")
+    assert "--adopt 1=" in airflow.json("ledger", "show", f"s3://{bucket}/out.mp4")[0]["next"]
+    manifest = submit("--adopt", "1=1")
     assert manifest["job_id"] == "1"
     assert len(engine.submitted) == 1
 
 
-def _lost_answer(submit: Callable[..., Any]) -> str:
+def test_what_is_said_of_one_submission_holds_for_no_later_one(
+    submit: Callable[..., Any], engine: WatchedEngine
+) -> None:
+    _lost_answer(submit)
+    assert "--resubmit 2" in _lost_answer(submit, "--resubmit", "1")
+    assert len(engine.submitted) == 2
+    for said in (("--resubmit", "1"), ("--adopt", "1=1"), ("--resubmit", "7")):
+        assert "--resubmit 2" in submit(*said, code=1)
+    assert len(engine.submitted) == 2
+    assert submit("--adopt", "2=2")["job_id"] == "2"
+    assert len(engine.submitted) == 2
+
+
+@pytest.mark.parametrize("said", [("--resubmit", "0"), ("--resubmit", "-1"), ("--resubmit", "yes"), ("--adopt", "1")])
+def test_a_person_names_the_submission(submit: Callable[..., Any], said: tuple[str, str]) -> None:
+    submit(*said, code=2)
+
+
+def _lost_answer(submit: Callable[..., Any], *said: str) -> str:
     """The job arrives, and its answer is lost on the way back."""
     with pytest.MonkeyPatch.context() as patch:
         real = requests.Response.iter_content
@@ -185,7 +203,7 @@ def _lost_answer(submit: Callable[..., Any]) -> str:
             return real(self, *args, **kwargs)
 
         patch.setattr(requests.Response, "iter_content", cut)
-        message: str = submit(code=1)
+        message: str = submit(*said, code=1)
     return message
 
 
