@@ -9,10 +9,13 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.support.dag_runs import content, run
 from tests.support.samples import small_mp4
@@ -46,7 +49,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
         (folder / "dags").mkdir(exist_ok=True)
         copy(EXAMPLES / name, folder / "dags" / name)
     # No job is done before its submit is answered, so that tasks defer themselves.
-    echo = ("--engine", "echo", "--echo-seconds", "0.5")
+    echo = ("--engine", "echo", "--echo-seconds", "0.5", "--admin")
     whole = WholeStack(folder, dags_folder=folder / "dags", bucket=BUCKET, endpoint_arguments=echo)
     with whole:
         whole.start(prefix="landed")
@@ -83,3 +86,22 @@ def test_a_batch(stack: WholeStack) -> None:
     assert (summary["found"], summary["landed"], summary["failed"]) == (3, 3, 0)
     used = stack.airflow.xcom("modelslab_batch", run_id, "use")
     assert used == [f"s3://{BUCKET}/landed/batch/clip{i}.mp4" for i in range(3)]
+
+
+def test_a_dag_that_is_tried_in_one_process_pays_once(stack: WholeStack) -> None:
+    """``airflow dags test`` runs the trigger itself; Airflow 3.1 to 3.3 then lose the arguments of the deferral."""
+    dag_id = "modelslab_video2video"
+    stack.airflow.wait_for_dag(dag_id)
+    before = bills(stack)
+    command = [sys.executable, "-m", "airflow", "dags", "test", dag_id]
+    done = subprocess.run(command, env=stack.airflow.env, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "execute_complete() missing" not in done.stdout + done.stderr
+    assert bills(stack) == before + 1
+
+
+def bills(stack: WholeStack) -> int:
+    """Jobs that were accepted, and so paid for."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return len(session.get(f"{stack.endpoint.url}/admin/bills", timeout=60).json()["jobs"])
