@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from airflow_provider_modelslab.api.errors import ClipUnreadableError
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.ledger.model import (
@@ -46,7 +47,7 @@ def submitted(*, landed: bool) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def asked(row: str, policy: LedgerPolicy) -> set[type[Decision]]:
+def asked(row: str, policy: LedgerPolicy) -> set[type[Decision | ClipUnreadableError]]:
     """What those whom a row is about are told."""
     landed, at_once = submitted(landed=True), submitted(landed=False)
     elsewhere = landed if result_folder(ROOT, PLACE) == result_folder(ROOT, OTHER_PLACE) else {}
@@ -66,12 +67,27 @@ def asked(row: str, policy: LedgerPolicy) -> set[type[Decision]]:
         "the request or the clip has changed": [
             (entries, other, anyone) for entries in (landed, at_once) for other in changed for anyone in everybody
         ],
+        "the job failed because the clip cannot be read": [
+            (unreadable(), WANTED, anyone) for anyone in (everybody[1:] if policy.reuse == "never" else everybody)
+        ],
         "the destination has changed": [(elsewhere, WANTED, anyone) for anyone in everybody],
     }
-    return {
-        type(decide(entries, fingerprint, policy, attempt, now=0.0, is_dead=lambda process: False))
-        for entries, fingerprint, attempt in cases[row]
-    }
+    return {decided(entries, fingerprint, policy, attempt) for entries, fingerprint, attempt in cases[row]}
+
+
+def decided(
+    entries: dict[str, dict[str, Any]], fingerprint: Fingerprint, policy: LedgerPolicy, attempt: AttemptId
+) -> type[Decision | ClipUnreadableError]:
+    try:
+        return type(decide(entries, fingerprint, policy, attempt, now=0.0, is_dead=lambda process: False))
+    except ClipUnreadableError as error:
+        return type(error)
+
+
+def unreadable() -> dict[str, dict[str, Any]]:
+    """The ledger after the first try of a task, whose job failed because of the clip."""
+    failed = {"error": ClipUnreadableError("cannot decode the video", job_id="7").to_event()}
+    return {**submitted(landed=False), entry_name(1, Entry.FAILED): failed}
 
 
 def table() -> list[tuple[str, str, str]]:
@@ -88,8 +104,20 @@ def table() -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(("row", "setting", "cell"), table())
 def test_a_cell_of_the_page(row: str, setting: str, cell: str) -> None:
-    told = {"stored result": Reuse, "new job": SubmitNew, "waits for it": Attach}[cell]
-    assert asked(row, LedgerPolicy(reuse=cast("Any", setting))) == {told}
+    meant = {
+        "stored result": Reuse,
+        "new job": SubmitNew,
+        "waits for it": Attach,
+        "fails, and pays nothing": ClipUnreadableError,
+        "new job once after each clear": SubmitNew,
+    }[cell]
+    assert asked(row, LedgerPolicy(reuse=cast("Any", setting))) == {meant}
+
+
+def test_a_retry_pays_for_nothing_after_its_first_try_found_that_the_clip_cannot_be_read() -> None:
+    for reuse in ("run", "always", "never"):
+        retry = replace(FIRST, try_number=2)
+        assert decided(unreadable(), WANTED, LedgerPolicy(reuse=cast("Any", reuse)), retry) is ClipUnreadableError
 
 
 @pytest.mark.parametrize("reuse", ["run", "always", "never"])
@@ -107,4 +135,4 @@ def test_a_retry_pays_for_nothing_after_its_first_try_waited_for_anothers_job(re
 
 def test_the_page_has_every_setting() -> None:
     assert {setting for _, setting, _ in table()} == {"run", "always", "never"}
-    assert len(table()) == 24
+    assert len(table()) == 27
