@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.compat import RecentTask, recent_tasks
 from airflow_provider_modelslab.plugins.gallery_data import attributes_of
+from airflow_provider_modelslab.plugins.operator_names import OPERATORS
 from airflow_provider_modelslab.plugins.task_results import kind_of, manifest_in, shown_fields, xcom_value
-from airflow_provider_modelslab.plugins.ui import OPERATORS
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -11,31 +11,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
 from airflow_provider_modelslab.plugins.late import LateApp
+from airflow_provider_modelslab.plugins.operator_names import DECORATORS, OPERATORS
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["DECORATORS", "GALLERY_PREFIX", "OPERATORS", "ModelsLabGalleryPlugin"]
+__all__ = ["GALLERY_PREFIX", "ModelsLabGalleryPlugin"]
 
 GALLERY_PREFIX = "/modelslab/gallery"
-
-OPERATORS = (
-    "ModelsLabVideo2VideoOperator",
-    "ModelsLabVideo2VideoToS3Operator",
-    "ModelsLabVideo2VideoSensor",
-    "ModelsLabVideo2VideoBatchOperator",
-    "LocalVideo2VideoOperator",
-    "LocalVideo2VideoBatchOperator",
-)
-"""Class names of the operators whose tasks make, fetch or await videos."""
-
-DECORATORS = (
-    "@task.modelslab_video2video",
-    "@task.modelslab_video2video_batch",
-    "@task.modelslab_local_video2video",
-    "@task.modelslab_local_video2video_batch",
-)
-"""The same tasks, made by decorators."""
 
 # Without a slash in front they are relative to the <base> of Airflow's page, so they hold below any base_url.
 _PAGE = GALLERY_PREFIX.lstrip("/") + "/"

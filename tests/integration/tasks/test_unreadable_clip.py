@@ -157,7 +157,7 @@ def test_the_command_pays_for_it_once_until_it_is_told_again(
     line += ["--height", "64", "--to", f"s3://{bucket}/out.mp4", "--yes"]
     assert [airflow(*line), airflow(*line)] == [1, 1]
     assert len(engine.submitted) == 1
-    shown = airflow.json("ledger", f"s3://{bucket}/out.mp4")[0]
+    shown = airflow.json("ledger", "show", f"s3://{bucket}/out.mp4")[0]
     assert [row["entry"] for row in shown["entries"]] == ["claim", "job", "failed"]
     assert "--again" in shown["next"]
     assert airflow(*line, "--again") == 1
