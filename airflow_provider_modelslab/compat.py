@@ -179,17 +179,8 @@ def read_rendered_fields(session: Session, task: TaskRow) -> Any:
 def awaited_job(session: Session, task: TaskRow) -> str | None:
     """The job that a deferred task waits for, as its trigger was told; ``None`` where it waits for none."""
     from airflow.models.taskinstance import TaskInstance
-    from airflow.models.trigger import Trigger
-    from sqlalchemy import select
-    from sqlalchemy.orm import lazyload
 
-    query = (
-        select(Trigger)
-        .join(TaskInstance, TaskInstance.trigger_id == Trigger.id)
-        .where(TaskInstance.id == task.id, TaskInstance.state == "deferred")
-        .options(lazyload(Trigger.task_instance))
-    )
-    trigger = session.scalars(query).first()
+    trigger = session.scalars(_awaited_triggers().where(TaskInstance.id == task.id)).first()
     job_id = trigger.kwargs.get("job_id") if trigger else None
     return None if job_id is None else str(job_id)
 
@@ -277,6 +268,21 @@ def serialized_tasks(session: Session, dag_version_id: Any) -> list[Mapping[str,
     return [task["__var"] for task in tasks]
 
 
+def _awaited_triggers() -> Any:
+    """The query for the triggers that deferred tasks wait for."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.trigger import Trigger
+    from sqlalchemy import select
+    from sqlalchemy.orm import lazyload
+
+    return (
+        select(Trigger)
+        .join(TaskInstance, TaskInstance.trigger_id == Trigger.id)
+        .where(TaskInstance.state == "deferred")
+        .options(lazyload(Trigger.task_instance))
+    )
+
+
 # -- deferred tasks ---------------------------------------------------------------------------------------------------
 
 
@@ -295,17 +301,8 @@ def find_waiting(session: Session, classpath: str, *, run_id: str | None, limit:
     """
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.trigger import Trigger
-    from sqlalchemy import select
-    from sqlalchemy.orm import lazyload
 
-    query = (
-        select(Trigger)
-        .join(TaskInstance, TaskInstance.trigger_id == Trigger.id)
-        .where(Trigger.classpath == classpath, TaskInstance.state == "deferred")
-        .options(lazyload(Trigger.task_instance))
-        .order_by(Trigger.id.desc())
-        .limit(limit)
-    )
+    query = _awaited_triggers().where(Trigger.classpath == classpath).order_by(Trigger.id.desc()).limit(limit)
     if run_id is not None:
         query = query.where(TaskInstance.run_id == run_id)
     return [WaitingTask(trigger.id, trigger.created_date, trigger.kwargs) for trigger in session.scalars(query)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import requests
+
 from tests.support.s3 import content_of
 from tools.stack.whole import WholeStack
 
-__all__ = ["content", "run"]
+__all__ = ["bills", "content", "run"]
 
 
 def run(stack: WholeStack, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
@@ -25,3 +27,10 @@ def run(stack: WholeStack, dag_id: str, conf: Mapping[str, Any] | None = None) -
 def content(stack: WholeStack, uri: str) -> bytes:
     """What an object in the stack's S3 holds."""
     return content_of(stack.s3.client(), uri)
+
+
+def bills(stack: WholeStack) -> list[dict[str, Any]]:
+    """One for each job that the stack's endpoint accepted, and so billed; it has to be started with ``--admin``."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return list(session.get(f"{stack.endpoint.url}/admin/bills", timeout=60).json()["jobs"])

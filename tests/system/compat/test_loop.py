@@ -10,10 +10,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-import requests
 
 from tests.support.airflow_versions import AIRFLOW
-from tests.support.dag_runs import content, run
+from tests.support.dag_runs import bills, content, run
 from tools.stack.whole import WholeStack
 
 pytestmark = [
@@ -40,13 +39,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
     with whole:
         whole.start(prefix="landed")
         yield whole
-
-
-def bills(stack: WholeStack) -> list[dict[str, Any]]:
-    with requests.Session() as session:
-        session.trust_env = False
-        answer: dict[str, Any] = session.get(f"{stack.endpoint.url}/admin/bills", timeout=60).json()
-    return list(answer["jobs"])
 
 
 def iterations(stack: WholeStack, run_id: str) -> list[dict[str, Any]]:
