@@ -98,7 +98,7 @@ class SubmitAttempts:
         error = answer.to_error()
         if isinstance(error, RateLimitError):
             return self._repeat(error)
-        if isinstance(error, TransportError) and status < 400:
+        if isinstance(error, TransportError) and (status < 400 or error.job_id):
             raise self._unknown(error.message, status, error.job_id)
         if isinstance(error, TransportError):
             raise EndpointSettingsError(f"{error.message}. Check the base URL: {self._call.url}", http_status=status)

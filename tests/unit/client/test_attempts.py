@@ -145,6 +145,8 @@ def test_the_unknown_message() -> None:
         ({"status": "processing", "id": 7}, 502),
         ({"status": "error", "message": "timed out", "id": 7}, 504),
         ({"status": "error", "message": "internal server error", "id": 7}, 200),
+        ({"status": "success", "message": "internal server error", "id": 7}, 404),
+        ({"status": "processing", "message": "temporarily unavailable", "id": 7}, 409),
     ],
 )
 def test_the_id_in_an_answer_that_leaves_the_outcome_open_is_kept(body: dict[str, Any], status: int) -> None:
