@@ -7,10 +7,12 @@ STAMP := $(VENV)/.installed
 # Tests side by side. More than four would be more real Airflows than most machines like.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 
-.PHONY: help demo test lint types imports unit radosgw celery chromium docs compat dist wheel constraints clean install
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
+
+.PHONY: help demo test test-slow lint types imports unit radosgw celery chromium docs compat dist wheel constraints clean install
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; call make with PYTHON=/path/to/python3.11")'
@@ -25,8 +27,12 @@ install: $(STAMP) ## the virtual environment, nothing else
 demo: $(STAMP) ## runs the main DAG on a small drawn clip; KEEP=1 leaves everything running
 	@$(BIN)/python -m tools.demo $(if $(KEEP),--keep)
 
-test: lint types imports ## all checks and all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder $(ARGS)
+test: lint types imports ## all checks, and the tests that are quick or fail most
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: $(STAMP) ## the tests that take long and rarely fail: pages in a browser, releases, many kills, many odd answers
+	$(PYTEST) -m slow $(ARGS)
+	MODELSLAB_ODD_EXAMPLES=2000 $(PYTEST) tests/integration/odd_answers $(ARGS)
 
 unit: $(STAMP) ## the tests that need no Airflow processes
 	$(BIN)/python -m pytest -m "not system" $(ARGS)

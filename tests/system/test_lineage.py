@@ -14,7 +14,7 @@ from tests.support.samples import small_mp4
 from tools.stack.process import wait_until
 from tools.stack.whole import LOCAL_KEY, WholeStack
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 DAGS = Path(__file__).parent / "lineage_dags"
 BUCKET = "lineage-tests"

@@ -9,7 +9,7 @@ import pytest
 from tools.release.check_wheel import Expected, Installed, check
 from tools.release.dist import build
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 
 def test_everything_shows_up(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from tests.support.kills.processes import Processes, soon
 from tests.support.kills.vendor import Vendor
 from tests.support.s3 import keys_of
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 

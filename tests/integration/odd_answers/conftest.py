@@ -28,7 +28,7 @@ from tests.support.odd_values import KEY
 
 T = TypeVar("T")
 
-EXAMPLES = int(os.environ.get("MODELSLAB_ODD_EXAMPLES", "2000"))
+EXAMPLES = int(os.environ.get("MODELSLAB_ODD_EXAMPLES", "200"))
 
 
 def examples(count: int) -> settings:

@@ -20,6 +20,8 @@ from packaging.requirements import Requirement
 from airflow_provider_modelslab import __version__
 from tools.release.dist import Distributions
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "airflow_provider_modelslab"
 INFO = f"airflow_provider_modelslab-{__version__}.dist-info"

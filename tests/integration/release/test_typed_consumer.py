@@ -14,6 +14,8 @@ import pytest
 
 from tools.release.dist import Distributions
 
+pytestmark = pytest.mark.slow
+
 GOOD = """
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook

@@ -333,6 +333,7 @@ def test_as_many_segments_are_kept_as_are_read() -> None:
     assert batch_index._READ == sweep.SEGMENTS_READ
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_keys_are_swept_page_by_page(
     s3: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

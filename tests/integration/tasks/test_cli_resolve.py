@@ -86,6 +86,7 @@ def ledgers(s3: S3Client, bucket: str) -> Ledgers:
     return Ledgers(s3, bucket)
 
 
+@pytest.mark.slow
 def test_500_ledgers_of_an_outage_are_resolved_at_once(airflow: Shell, ledgers: Ledgers, s3: S3Client) -> None:
     live = time.time() + 3600
     kinds: dict[str, tuple[int, Callable[[str], None]]] = {

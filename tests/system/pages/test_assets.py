@@ -12,7 +12,7 @@ from tests.system.pages.conftest import BUCKET
 from tools.stack.process import wait_until
 from tools.stack.whole import WholeStack
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 
 def put_clip(site: WholeStack, key: str) -> str:

@@ -19,7 +19,7 @@ from tests.support.gated_endpoint import GatedEndpoint
 from tests.support.samples import small_mp4
 from tools.stack.whole import WholeStack
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 KEY = "key-of-the-gated-endpoint"
 AIRFLOW = ("-m", "airflow", "modelslab")

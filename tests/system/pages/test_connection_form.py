@@ -17,7 +17,7 @@ from tools.stack.whole import LOCAL_KEY, WholeStack
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 NAME = "made_in_the_form"
 

@@ -25,7 +25,7 @@ from tools.stack.whole import WholeStack
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ElementHandle, Frame, Locator, Page
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 PROMPT = "a paper boat on a river of ink <img src=x onerror=\"document.title='harmed'\">"
 BROKEN = (3, 8)

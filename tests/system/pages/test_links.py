@@ -20,7 +20,7 @@ from tools.stack.whole import WholeStack
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Response
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 KEY = "the-api-key-of-the-links-tests"
 ALL = ["Job at the endpoint", "Manifest", "Result", "Source"]

@@ -19,7 +19,7 @@ from tests.support.gated_endpoint import GatedEndpoint
 from tools.stack.process import wait_until
 from tools.stack.whole import WholeStack
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 CONNECTION = "modelslab_push"
 KEY = "the-api-key-of-the-webhook-tests"
