@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.files_server import FilesServer
 from tests.support.s3 import S3Server
@@ -24,6 +25,9 @@ for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__MODELSLAB__MIN_DEFERRAL"] = "0"  # no executor has to be waited for; a real Airflow has its own
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("modelslab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("modelslab")
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
