@@ -9,7 +9,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 
-.PHONY: help demo test test-slow lint types imports unit radosgw celery chromium docs compat dist wheel constraints clean install
+.PHONY: help demo test test-slow lint types imports unit radosgw celery chromium docs pages compat dist wheel constraints clean install
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -61,6 +61,9 @@ chromium: ## a browser for the tests of pages, which are skipped without one (in
 
 docs: $(STAMP) ## the documentation site, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -E -a -b html docs docs/_build/html
+
+pages: $(STAMP) ## writes the generated parts of docs/ (tables, examples, figures)
+	$(BIN)/python -m tools.pages
 
 compat: ## another Airflow, in .venv-<version>: modules, tests, and Dags from end to end; VERSION=3.1, 3.2, 3.3 or 3.4
 	PYTHON=$(PYTHON) tools/compat/run.sh $(or $(VERSION),3.1) $(ARGS)

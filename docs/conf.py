@@ -24,7 +24,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx_copybutton",
-    "generated",
+    "short_names",
 ]
 exclude_patterns = ["_build"]
 smartquotes = False  # it makes a dash of each flag's "--"

@@ -21,7 +21,7 @@ __all__ = ["FAILED", "INTERRUPTED", "RUNNING", "UNKNOWN", "USAGE", "RefusedError
 __all__ += ["print_record", "print_rows", "tell", "unknown_advice"]
 
 FAILED, USAGE, RUNNING, UNKNOWN, INTERRUPTED = 1, 2, 3, 4, 130
-"""Exit codes, see docs/cli.md. Scripts act on them, so a job that may still run never has that of a failure."""
+"""Exit codes, see docs/reference/cli.md. Scripts rely on them: a job that may still run never has that of a failure."""
 
 _result: ContextVar[TextIO | None] = ContextVar(
     "modelslab_cli_result", default=None

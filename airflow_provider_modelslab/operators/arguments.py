@@ -191,7 +191,7 @@ class Video2VideoArguments(ClipReport, RequestArguments):
     :param init_video: the clip: an http(s) link, an ``s3://`` object, or a local file.
     :param clip_version: which clip this is, in place of its link, ETag or content: the same text is the same clip, for
         which nothing is paid again, and another text is another one. It is not sent, and stored as it is. Left out, or
-        rendered to nothing, the clip is told by its content, see ``docs/paid-once.md``.
+        rendered to nothing, the clip is told by its content, see ``docs/explanation/ledger.md``.
     :param attributes: see :class:`RequestArguments`.
     """
 

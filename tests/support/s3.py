@@ -43,7 +43,7 @@ def refusing(
 ) -> Iterator[None]:
     """Within the block, the first ``times`` calls of an operation are answered by an S3 error; others reach the server.
 
-    The answer goes through boto as one from the wire would: only the server is by-passed.
+    The answer goes through boto as one from the wire would: only the server is bypassed.
     """
     left = times
 

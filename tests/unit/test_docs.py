@@ -1,28 +1,21 @@
-"""The documentation site, built as a reader gets it: nothing missing, no dead link, no page that has fallen behind."""
+"""The pages of ``docs/`` and the README: complete, up to date with the code, without dead links."""
 
 from __future__ import annotations
 
-import html
 import importlib
 import json
-import os
 import pkgutil
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from annotated_types import Ge, Le
 
 import airflow_provider_modelslab
 from airflow_provider_modelslab import get_provider_info
-from airflow_provider_modelslab.api.errors import ModelsLabError
+from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.batch import records
 from airflow_provider_modelslab.batch.outcomes import Outcome
@@ -30,82 +23,60 @@ from airflow_provider_modelslab.batch.plan import ClipPlan
 from airflow_provider_modelslab.endpoint.arguments import build_parser
 from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
+from tools.pages import expand, figures, outdated, pages
+from tools.pages.errors import public
+from tools.pages.examples import example_dags, parts
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+MARKDOWN = [*sorted(ROOT.glob("*.md")), *pages()]
+FENCE = re.compile(r"( *)(`{3,}|~{3,}|:{3,})(.*)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
-def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
-    """Build a site with warnings as errors."""
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(target.parent / "doctrees")]
-    return subprocess.run(
-        [*command, "-b", "html", str(source), str(target)],
-        env=os.environ | {"AIRFLOW_HOME": str(target.parent / "airflow"), "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built site."""
-    target = tmp_path_factory.mktemp("docs") / "html"
-    built = build(DOCS, target)
-    assert built.returncode == 0, built.stderr
-    return target
+def rows(page: str) -> dict[str, list[str]]:
+    """The rows of all tables of a page, by their first cell without backticks."""
+    lines = (DOCS / page).read_text().splitlines()
+    found = ([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if line.startswith("|"))
+    return {cells[0].strip("`"): cells for cells in found}
 
 
-@pytest.fixture(scope="module")
-def pages(site: Path) -> dict[Path, Page]:
-    """All pages of the site."""
-    return {path: Page(path) for path in site.rglob("*.html")}
+def test_the_readme_is_one_screen() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert 500 <= len(text.split()) <= 800
+    assert "make demo" in text
+    assert "make test" in text
 
 
-class Page(HTMLParser):
-    """What a built page says: its text, the rows of its tables, its links and what can be linked to."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self.rows: list[list[str]] = []
-        self.links: set[str] = set()
-        self.anchors: set[str] = set()
-        self.text = ""
-        self._in_cell = False
-        text = path.read_text()
-        self.feed(text)
-        article = text.partition("<article")[2].partition("</article>")[0]
-        self.text = html.unescape(re.sub(r"<[^>]+>", "", article))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.anchors.update(value for name in ("id", "name") if (value := given.get(name)))
-        if tag in {"a", "img"} and (link := given.get("href" if tag == "a" else "src")):
-            self.links.add(link)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in {"td", "th"}:
-            self.rows[-1].append("")
-            self._in_cell = True
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in {"td", "th"}:
-            self._in_cell = False
-
-    def handle_data(self, data: str) -> None:
-        if self._in_cell:
-            self.rows[-1][-1] += data
-
-    def row(self, first: str) -> list[str]:
-        """The first row whose first cell says this."""
-        return next([cell.strip() for cell in row] for row in self.rows if row and row[0].strip() == first)
+def test_no_generated_part_is_out_of_date() -> None:
+    stale = [name_of(path) for path, _ in outdated()]
+    assert stale == [], "run `make pages`"
 
 
-def test_every_attribute_has_its_range_and_default(site: Path) -> None:
-    page = Page(site / "attributes.html")
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("<!-- generate: nothing -->\n<!-- end generate -->", id="unknown name"),
+        pytest.param("<!-- generate: attributes -->\n", id="no end"),
+        pytest.param("<!-- generate: example modelslab_batch nothing -->\n<!-- end generate -->", id="unknown part"),
+    ],
+)
+def test_a_mark_that_cannot_be_filled_is_an_error(text: str) -> None:
+    with pytest.raises(LookupError):
+        expand(text)
+
+
+def test_every_attribute_has_its_range_and_default() -> None:
+    table = rows("reference/attributes.md")
+    text = (DOCS / "reference" / "attributes.md").read_text().partition("## Origin")[0]
     for name, field in Video2VideoRequest.model_fields.items():
-        _, kind, span, default, meaning = page.row(name)
+        assert name in table
+        line = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        _, kind, span, default, meaning = [cell.strip() for cell in line.strip("|").split("|")]
         assert kind
         assert meaning == field.description
         for rule in field.metadata:
@@ -116,35 +87,25 @@ def test_every_attribute_has_its_range_and_default(site: Path) -> None:
         if field.is_required():
             assert default == "required"
         elif field.default in (None, False) or name == "extra_parameters":
-            assert "must be given by" not in span  # what a refusal says of a probe is no range
-            assert default in {"none", "false"}
+            assert "must be given by" not in span  # the refusal of a wrong value is no range
+            assert default.strip("`") in {"none", "false"}
         else:
-            assert default == str(field.default if not isinstance(field.default, tuple) else field.default[0])
+            value = field.default if not isinstance(field.default, tuple) else field.default[0]
+            assert default == f"`{value}`"
 
 
-def test_where_each_attribute_acts_is_known(site: Path) -> None:
-    page = Page(site / "attributes.html")
-    origins = {row[0].strip(): row for row in page.rows if len(row) == 5 and ".py" in row[4]}
-    assert set(origins) == set(Video2VideoRequest.model_fields) - {"extra_parameters"}
-    for row in origins.values():
-        for place in row[4].split(", "):
-            assert (ROOT / "airflow_provider_modelslab" / place.strip()).is_file()
+def test_the_families_that_support_an_attribute_are_named() -> None:
+    origins = rows("reference/attributes.md")  # the second table's rows replace those of the first
+    assert set(Video2VideoRequest.model_fields) <= set(origins)
     assert "animatediff" in origins["motion_module"][3]
-    assert origins["instant_response"][2].strip() == "true"  # what the operators send
+    assert origins["instant_response"][2] == "`true`"
 
 
-def marked_parts() -> Iterator[tuple[str, str]]:
-    for path in sorted((ROOT / "dags_examples").glob("*.py")):
-        found = re.findall(r"# \[START (\w+)\]\n(.*?)# \[END \1\]", path.read_text(), re.DOTALL)
-        assert found, f"{path.name} has no part that is marked for the pages"
-        for name, part in found:
-            yield f"{path.name}: {name}", part
-
-
-@pytest.mark.parametrize(("name", "part"), [pytest.param(*pair, id=pair[0]) for pair in marked_parts()])
-def test_every_example_is_explained(pages: dict[Path, Page], name: str, part: str) -> None:
-    wanted = " ".join(part.split())
-    assert [path for path, page in pages.items() if wanted in " ".join(page.text.split())], name
+@pytest.mark.parametrize("path", example_dags(), ids=lambda path: path.stem)
+def test_every_marked_part_of_an_example_is_on_a_page(path: Path) -> None:
+    shown = "\n".join(page.read_text() for page in pages())
+    missing = [name for name in parts(path) if f"<!-- generate: example {path.stem} {name} -->" not in shown]
+    assert missing == []
 
 
 def exceptions() -> set[str]:
@@ -155,8 +116,8 @@ def exceptions() -> set[str]:
             importlib.import_module(module.name)
 
     def below(cls: type[ModelsLabError]) -> Iterator[type[ModelsLabError]]:
-        yield cls
         for child in cls.__subclasses__():
+            yield child
             yield from below(child)
 
     return {
@@ -166,31 +127,53 @@ def exceptions() -> set[str]:
     }
 
 
-def test_every_exception_has_its_meaning(site: Path) -> None:
-    page = Page(site / "failures.html")
-    names = exceptions()
-    assert {"JobLostError", "BatchFailedError"} <= names
-    for name in names:
-        _, meaning, *_ = page.row(name)
-        assert len(meaning.split()) > 4
+def test_every_exception_has_its_meaning() -> None:
+    assert exceptions() == {cls.__name__ for cls in public()}
+    table = rows("reference/errors.md")
+    text = (DOCS / "reference" / "errors.md").read_text().partition("## Outcomes")[0]
+    for cls in public():
+        assert cls.code.value in table
+        line = next(line for line in text.splitlines() if line.startswith(f"| `{cls.code.value}` |"))
+        assert f"`{cls.__name__}`" in line
+        assert len(line.split("|")[3].split()) > 4
 
 
-def test_every_connection_field_is_there(site: Path) -> None:
-    page = Page(site / "connection.html")
+def test_every_error_code_says_what_to_do() -> None:
+    _, _, text = (DOCS / "troubleshooting.md").read_text().partition("## By error code")
+    found = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    assert [code for code, _, _ in found] == sorted(ErrorCode)
+    assert [code for code, _, cost in found if not cost.startswith(("free", "pays"))] == []
+
+
+def test_every_connection_field_is_there() -> None:
+    table = rows("reference/connection.md")
     (kind,) = json.loads(json.dumps(get_provider_info()))["connection-types"]
-    for name, field in kind["conn-fields"].items():
-        assert page.row(name)[1] == field["label"]
-    for name, label in kind["ui-field-behaviour"]["relabeling"].items():
-        assert page.row(name)[1] == label
+    labels = {name: field["label"] for name, field in kind["conn-fields"].items()}
+    for name, label in (labels | kind["ui-field-behaviour"]["relabeling"]).items():
+        assert table[name][1] == label
 
 
-def test_every_flag_of_the_endpoint_is_there(site: Path) -> None:
-    text = Page(site / "endpoint.html").text
+def test_every_flag_of_the_endpoint_is_there() -> None:
+    text = (DOCS / "howto" / "endpoint.md").read_text()
     flags = [
         flag for action in build_parser()._actions for flag in action.option_strings if flag not in {"-h", "--help"}
     ]
     assert "--state-dir" in flags
     assert [flag for flag in flags if flag not in text] == []
+
+
+def test_the_fields_of_a_results_manifest_are_named() -> None:
+    clip = ClipPlan(0, "s3://bucket/in.mp4", {}, S3Uri("bucket", "out.mp4"), Fingerprint("a", "b"), "mp4")
+    failed = Outcome.failed(ValueError("why"))
+    said = rows("reference/storage.md")["<destination>/_modelslab/batches/<dag>/<task>/<run>.jsonl"][1]
+    assert set(records.result_line(clip, failed)) <= set(re.findall(r"\w+", said))
+
+
+def test_the_rooms_of_the_package_are_on_the_page_of_the_architecture() -> None:
+    package = Path(airflow_provider_modelslab.__file__).parent
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    text = (DOCS / "explanation" / "architecture.md").read_text()
+    assert [room for room in sorted(rooms) if f"`{room}`" not in text] == []
 
 
 PLANNED = {"seconds": 5.85, "cpu_s": 4.1, "peak_mib": 97.0, "requests": 10, "clips": 10_000}
@@ -201,7 +184,7 @@ LOOKED = {"on_schedule": 0.9987, "looks_per_s": 240.3, "open_files": 107}
 
 
 @pytest.mark.parametrize(
-    ("name", "figures", "row"),
+    ("name", "data", "row"),
     [
         pytest.param("batch_plan", {"plan": PLANNED}, "named | 10,000 | 5.85 | 4.1 | 97 | 10 |", id="a plan"),
         pytest.param("faults-7", CAMPAIGN, "| 7 | 2,500 | 900 | 31 |", id="one campaign of several"),
@@ -210,38 +193,31 @@ LOOKED = {"on_schedule": 0.9987, "looks_per_s": 240.3, "open_files": 107}
         pytest.param("waiting", [{"jobs": 5000, "batch": LOOKED}], "all of them | 0.999 | 240 | -", id="one for all"),
     ],
 )
-@pytest.mark.parametrize("recorded", [{"command": "python -m benchmarks.this --as it was"}, {}], ids=["told", "untold"])
+@pytest.mark.parametrize(
+    "recorded", [{"command": "python -m benchmarks.this --as it was"}, {}], ids=["command", "no command"]
+)
 def test_results_are_laid_out_with_their_command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, figures: Any, row: str, recorded: dict[str, str]
+    tmp_path: Path, name: str, data: Any, row: str, recorded: dict[str, str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
-    shown = importlib.import_module("generated.figures")
     kept = tmp_path / f"{name}.json"
-    kept.write_text(json.dumps([recorded | figures[0]] if isinstance(figures, list) else recorded | figures))
-    section = shown._section(kept)
+    kept.write_text(json.dumps([recorded | data[0]] if isinstance(data, list) else recorded | data))
+    section = figures._section(kept)
     assert row in section
     benchmark = name.partition("-")[0]
-    assert f"$ {recorded.get('command', f'python -m benchmarks.{benchmark} ')}" in section
-    assert ("the file does not say which wrote it" in section) == (not recorded)
+    assert f"Command: `{recorded.get('command', f'python -m benchmarks.{benchmark} ')}" in section
+    assert ("does not name the command" in section) == (not recorded)
 
 
-def test_every_kept_result_is_shown_with_its_command(site: Path) -> None:
-    page = Page(site / "performance.html")
-    results = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+def test_every_kept_result_is_on_the_page() -> None:
+    text = (DOCS / "reference" / "performance.md").read_text()
+    results = figures.results()
     assert results
-    for path in results:
-        assert f"benchmarks/results/{path.name}" in page.text
-        data = json.loads(path.read_text())
-        head = data if isinstance(data, dict) else data[0]
-        assert head.get("command", "the file does not say which wrote it") in page.text
+    assert [path.name for path in results if f"benchmarks/results/{path.name}" not in text] == []
     ours = json.loads((ROOT / "benchmarks/results/batch.json").read_text())["ours"]
-    assert f"{ours['cpu_s_per_clip']:.3g}" in page.row("ModelsLabVideo2VideoBatchOperator")
+    assert f"{ours['cpu_s_per_clip']:.3g}" in rows("reference/performance.md")["ModelsLabVideo2VideoBatchOperator"]
 
 
-FENCE = re.compile(r"( *)(`{3,}|~{3,}|:{3,})(.*)")
-
-
-@pytest.mark.parametrize("path", [*DOCS.rglob("*.md"), *ROOT.glob("*.md")], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", MARKDOWN, ids=name_of)
 def test_every_fence_is_closed_and_says_what_it_holds(path: Path) -> None:
     opened: tuple[int, str] | None = None
     for number, line in enumerate(path.read_text().splitlines(), 1):
@@ -250,7 +226,7 @@ def test_every_fence_is_closed_and_says_what_it_holds(path: Path) -> None:
             continue
         _, marks, info = fence.groups()
         if opened is None:
-            assert info.strip(), f"line {number} opens a block of nothing"
+            assert info.strip(), f"line {number} opens a block without a language"
             opened = number, marks
         elif marks.startswith(opened[1]):
             assert not info.strip(), f"line {number} opens a block within the one of line {opened[0]}"
@@ -258,77 +234,42 @@ def test_every_fence_is_closed_and_says_what_it_holds(path: Path) -> None:
     assert opened is None, f"the block of line {opened} is open"
 
 
-def test_installation_says_where_results_land(site: Path) -> None:
-    page = Page(site / "installation.html")
-    assert page.row("s3://bucket/dir/")[1] == "s3://bucket/dir/<dag>/<task>/<run>.mp4"
-    assert len([row for row in page.rows if row[0].strip() == "keep the ledger"]) == 1
-    assert "inputs/" in page.row("upload local clips")[1]
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    heads = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def test_the_fields_of_a_batch_s_manifest_are_named(site: Path) -> None:
-    clip = ClipPlan(0, "s3://bucket/in.mp4", {}, S3Uri("bucket", "out.mp4"), Fingerprint("a", "b"), "mp4")
-    failed = Outcome.failed(ValueError("why"))
-    said = next(row[1] for row in Page(site / "howto/batch.html").rows if row[0].strip().endswith("<run>.jsonl"))
-    assert set(records.result_line(clip, failed)) <= set(re.findall(r"\w+", said))
-
-
-def test_links_within_the_site_lead_somewhere(site: Path, pages: dict[Path, Page]) -> None:
+@pytest.mark.parametrize("path", MARKDOWN, ids=name_of)
+def test_links_lead_somewhere_and_have_a_text(path: Path) -> None:
+    text = path.read_text()
+    assert "[](" not in text, "GitHub does not show a link without a text"
     dead = []
-    for path, page in pages.items():
-        for link in page.links:
-            parts = urlsplit(link)
-            if parts.scheme or parts.netloc:
-                continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            known = pages.get(target)
-            if not target.exists() or (parts.fragment and known and unquote(parts.fragment) not in known.anchors):
-                dead.append(f"{path.relative_to(site)}: {link}")
+    for link in LINK.findall(text):
+        target, _, anchor = link.partition("#")
+        if "://" in target:
+            continue
+        page = (path.parent / target).resolve() if target else path
+        if not page.exists() or (anchor and page.suffix == ".md" and anchor not in anchors(page)):
+            dead.append(link)
     assert dead == []
 
 
-def test_no_page_is_empty(pages: dict[Path, Page]) -> None:
-    texts = {path.name: page.text for path, page in pages.items() if path.stem not in {"genindex", "search"}}
-    assert [name for name, text in texts.items() if len(text.split()) < 20] == []
+@pytest.mark.parametrize("path", MARKDOWN, ids=name_of)
+def test_pages_read_the_same_on_github(path: Path) -> None:
+    assert re.findall(r"\{(?:py:\w+|literalinclude|figure)\}", path.read_text()) == []
 
 
-def test_pages_show_no_mark_and_no_markup(pages: dict[Path, Page]) -> None:
-    for path, page in pages.items():
-        assert "generate:" not in path.read_text()
-        assert not re.search(r"\{py:\w+\}|:(?:class|exc|meth|func|data|mod):`", page.text), path.name
+def test_every_image_is_on_a_page() -> None:
+    shown = "\n".join(path.read_text() for path in MARKDOWN)
+    assert [path.name for path in (DOCS / "images").iterdir() if path.name not in shown] == []
 
 
-def test_what_is_included_from_the_readme_is_still_there() -> None:
-    readme = (ROOT / "README.md").read_text()
-    used = {
-        found.strip('"').replace("\\n", "\n")
-        for path in DOCS.rglob("*.md")
-        for block in re.findall(r"\{include\} \S*README\.md\n(.*?)```", path.read_text(), re.DOTALL)
-        for found in re.findall(r"^:(?:start-after|end-before): (.+)$", block, re.MULTILINE)
-    }
-    assert "## What happens when things fail" in used
-    for text in used:
-        where = rf"^{re.escape(text.strip())}$" if text.startswith("#") else re.escape(text)
-        assert len(re.findall(where, readme, re.MULTILINE)) == 1, f"README.md needs {text!r}, which a page includes"
-
-
-@pytest.mark.parametrize(
-    ("page", "complaints"),
-    [
-        pytest.param("<!-- generate: nothing -->", ["generate: nothing"], id="a mark that nothing answers"),
-        pytest.param(
-            "[](nowhere.md) {py:class}`airflow_provider_modelslab.api.errors.NoSuchError`",
-            ["nowhere.md", "NoSuchError"],
-            id="links to what is not there",
-        ),
-    ],
-)
-def test_a_page_that_cannot_be_right_fails_the_build(tmp_path: Path, page: str, complaints: list[str]) -> None:
-    source = tmp_path / "docs"
-    shutil.copytree(DOCS / "_ext", source / "_ext", ignore=shutil.ignore_patterns("__pycache__"))
-    (source / "_static").mkdir()
-    (source / "_static" / "site.css").touch()
-    (source / "conf.py").write_text((DOCS / "conf.py").read_text())
-    (source / "index.md").write_text(f"# A page\n\n{page}\n")
-    built = build(source, tmp_path / "html")
-    assert built.returncode != 0
-    assert [text for text in complaints if text not in built.stderr] == []
+def test_every_class_on_a_page_exists() -> None:
+    used = set(re.findall(r"`((?:ModelsLab|Local)\w+)\(?", "\n".join(path.read_text() for path in pages())))
+    package = Path(airflow_provider_modelslab.__file__).parent
+    defined = set(
+        re.findall(r"^class (\w+)", "\n".join(path.read_text() for path in package.rglob("*.py")), re.MULTILINE)
+    )
+    assert "ModelsLabVideo2VideoOperator" in used
+    assert used - defined == set()

@@ -41,11 +41,12 @@ many = examples(EXAMPLES)
 
 
 def outcomes(after: str) -> frozenset[str]:
-    """What docs/failures.md lists.
+    """What docs/reference/errors.md lists.
 
     :param after: ``"submit"`` or ``"poll"``.
     """
-    text = Path(__file__).parents[3].joinpath("docs", "failures.md").read_text()
+    page = Path(__file__).parents[3].joinpath("docs", "reference", "errors.md").read_text()
+    _, _, text = page.partition("## Outcomes of a response")
     rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|([^|]*)\|", text, re.MULTILINE)
     assert len(rows) > 5
     column = {"submit": 1, "poll": 2}[after]

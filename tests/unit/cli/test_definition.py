@@ -106,7 +106,7 @@ def test_help_tells_what_the_request_says_of_each_flag(capsys: pytest.CaptureFix
 
 
 def test_every_exit_code_is_documented() -> None:
-    page = (Path(__file__).resolve().parents[3] / "docs/cli.md").read_text()
+    page = (Path(__file__).resolve().parents[3] / "docs/reference/cli.md").read_text()
     told = re.findall(r"^\| (\d+) \|", page, re.MULTILINE)
     assert [int(code) for code in told] == sorted(EXIT_CODES)
 

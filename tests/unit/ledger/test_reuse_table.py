@@ -1,4 +1,4 @@
-"""The table of docs/paid-once.md: who is given a stored result, who waits for a job, and who pays for a new one."""
+"""The table of docs/explanation/ledger.md: who gets a stored result, who waits for a job, who pays for a new one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 
-PAGE = Path(__file__).parents[3] / "docs" / "paid-once.md"
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "ledger.md"
 WANTED = Fingerprint("request", "clip")
 FIRST = AttemptId("films", "restyle", "run_1", try_number=1)
 CLEARED = replace(FIRST, try_number=3, first_try=3)
