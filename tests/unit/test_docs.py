@@ -260,6 +260,12 @@ def test_pages_read_the_same_on_github(path: Path) -> None:
     assert re.findall(r"\{(?:py:\w+|literalinclude|figure)\}", path.read_text()) == []
 
 
+@pytest.mark.parametrize("path", MARKDOWN, ids=name_of)
+def test_files_of_the_repository_that_a_page_names_exist(path: Path) -> None:
+    named = re.findall(r"`((?:tests|tools|benchmarks|docs|dags_examples)/[\w/.*-]*\w)`", path.read_text())
+    assert [name for name in named if not (any(ROOT.glob(name)) or any(ROOT.glob(f"{name}.py")))] == []
+
+
 def test_every_image_is_on_a_page() -> None:
     shown = "\n".join(path.read_text() for path in MARKDOWN)
     assert [path.name for path in (DOCS / "images").iterdir() if path.name not in shown] == []
