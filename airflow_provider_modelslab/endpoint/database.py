@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   finished_at REAL
 );
 CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, id);
+CREATE INDEX IF NOT EXISTS jobs_by_turn ON jobs (status, owner, id);
 CREATE INDEX IF NOT EXISTS jobs_by_end ON jobs (status, finished_at);
 CREATE TABLE IF NOT EXISTS s3_details (
   owner TEXT NOT NULL,

@@ -21,12 +21,12 @@ from airflow_provider_modelslab.api.request import MAX_SEED, Video2VideoRequest
 from airflow_provider_modelslab.local.decode import read_frames, resize_frames
 from airflow_provider_modelslab.local.encode import write_gif, write_mp4
 from airflow_provider_modelslab.local.engine import GenerationInterruptedError
-from airflow_provider_modelslab.local.fetch import FetchLimits, fetch_clip
+from airflow_provider_modelslab.local.fetch import DownloadStoppedError, FetchLimits, fetch_clip
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["EchoClip", "EchoEngine"]
+__all__ = ["EchoClip", "EchoEngine", "FetchingEchoEngine"]
 
 _SIDE = 512  # pixels, where the request names no size
 _FPS = 8
@@ -60,19 +60,16 @@ class EchoEngine:
     its own is a note in the file's comment (gif) or ``free`` box (mp4), so thousands of jobs cost next to nothing.
 
     :param seconds: how long each job takes at least.
-    :param limits: read ``init_video`` within these limits and paint over its frames (not cached); with ``None``
-        nothing is fetched.
     :raises ValueError: for negative ``seconds``.
     """
 
     label = "echo"
     model_count = 0
 
-    def __init__(self, *, seconds: float = 0.0, limits: FetchLimits | None = None) -> None:
+    def __init__(self, *, seconds: float = 0.0) -> None:
         if seconds < 0:
             raise ValueError(f"echo seconds must be at least 0; got {seconds}")
         self._seconds = seconds
-        self._limits = limits
 
     def check(self, request: Video2VideoRequest) -> None:
         """Take every request that the contract takes."""
@@ -83,24 +80,31 @@ class EchoEngine:
         """Write the clip to ``output``, whose folder is there.
 
         :raises GenerationInterruptedError: when ``should_stop`` said so.
-        :raises RequestValidationError: when ``init_video`` is to be read and cannot be.
         """
         started = time.monotonic()
-        shape = _Shape(
-            kind=request.output_type or "mp4",
-            width=request.upscale_width or request.width or _SIDE,
-            height=request.upscale_height or request.height or _SIDE,
-            frames=request.num_frames,
-            fps=request.fps or _FPS,
-        )
+        shape = _shape_of(request)
         digest = _digest(request)
-        clip, used = self._clip(request, shape, digest[0] % _COLOURS)
-        output.write_bytes(_noted(clip, shape.kind, f"airflow-provider-modelslab echo {digest.hex()}".encode()))
+        clip, used = _template(shape, digest[0] % _COLOURS)
+        self._pretend(started, should_stop)
+        return self._write(request, shape, clip, used, output, started)
+
+    def _pretend(self, started: float, should_stop: Callable[[], bool] | None) -> None:
         while (left := started + self._seconds - time.monotonic()) > 0:
             if should_stop is not None and should_stop():
-                output.unlink()
                 raise GenerationInterruptedError("stopped while pretending to work")
             time.sleep(min(left, _LOOK_S))
+
+    def _write(
+        self,
+        request: Video2VideoRequest,
+        shape: _Shape,
+        clip: bytes,
+        used: dict[str, Any],
+        output: Path,
+        started: float,
+    ) -> EchoClip:
+        digest = _digest(request)
+        output.write_bytes(_noted(clip, shape.kind, f"airflow-provider-modelslab echo {digest.hex()}".encode()))
         meta = {
             **request.record(),
             **used,
@@ -109,14 +113,77 @@ class EchoEngine:
         }
         return EchoClip(output, meta, time.monotonic() - started)
 
-    def _clip(self, request: Video2VideoRequest, shape: _Shape, colour: int) -> tuple[bytes, dict[str, Any]]:
-        if self._limits is None:
-            return _template(shape, colour)
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A request with its clip's frames, at the size of the result."""
+
+    request: Video2VideoRequest
+    frames: list[Image]
+    started: float
+
+
+class FetchingEchoEngine(EchoEngine):
+    """Reads ``init_video`` and paints over its frames; nothing is cached. It has the stages of the real engine.
+
+    :param limits: within which clips are read.
+    """
+
+    def __init__(self, *, limits: FetchLimits, seconds: float = 0.0) -> None:
+        super().__init__(seconds=seconds)
+        self._limits = limits
+
+    def generate(
+        self, request: Video2VideoRequest, output: Path, *, should_stop: Callable[[], bool] | None = None
+    ) -> EchoClip:
+        """All stages, one after the other.
+
+        :raises GenerationInterruptedError: when ``should_stop`` said so.
+        :raises RequestValidationError: when ``init_video`` cannot be read.
+        """
+        prepared = self.prepare(request, should_stop=should_stop)
+        return self.encode(self.render(prepared, should_stop=should_stop), output)
+
+    def prepare(self, request: Video2VideoRequest, *, should_stop: Callable[[], bool] | None = None) -> _Source:
+        """Read the clip.
+
+        :raises GenerationInterruptedError: when ``should_stop`` said so.
+        :raises RequestValidationError: when ``init_video`` cannot be read.
+        """
+        started, shape = time.monotonic(), _shape_of(request)
         with tempfile.TemporaryDirectory(prefix="modelslab-echo-") as folder:
-            frames, _ = read_frames(
-                fetch_clip(request.init_video, Path(folder), limits=self._limits), request.num_frames
-            )
-            return _encoded(_painted(resize_frames(frames, shape.width, shape.height), colour), shape, Path(folder))
+            try:
+                clip = fetch_clip(request.init_video, Path(folder), limits=self._limits, should_stop=should_stop)
+            except DownloadStoppedError as error:
+                raise GenerationInterruptedError(str(error)) from None
+            frames, _ = read_frames(clip, request.num_frames)
+        return _Source(request, resize_frames(frames, shape.width, shape.height), started)
+
+    def render(self, prepared: _Source, *, should_stop: Callable[[], bool] | None = None) -> _Source:
+        """Paint.
+
+        :raises GenerationInterruptedError: when ``should_stop`` said so.
+        """
+        self._pretend(time.monotonic(), should_stop)
+        painted = _painted(prepared.frames, _digest(prepared.request)[0] % _COLOURS)
+        return _Source(prepared.request, painted, prepared.started)
+
+    def encode(self, rendered: _Source, output: Path) -> EchoClip:
+        """Write the clip to ``output``, whose folder is there."""
+        request, shape = rendered.request, _shape_of(rendered.request)
+        with tempfile.TemporaryDirectory(prefix="modelslab-echo-") as folder:
+            clip, used = _encoded(rendered.frames, shape, Path(folder))
+        return self._write(request, shape, clip, used, output, rendered.started)
+
+
+def _shape_of(request: Video2VideoRequest) -> _Shape:
+    return _Shape(
+        kind=request.output_type or "mp4",
+        width=request.upscale_width or request.width or _SIDE,
+        height=request.upscale_height or request.height or _SIDE,
+        frames=request.num_frames,
+        fps=request.fps or _FPS,
+    )
 
 
 def _digest(request: Video2VideoRequest) -> bytes:

@@ -63,8 +63,11 @@ class StagedEngine(Protocol):
     of the same endpoint may render.
     """
 
-    def prepare(self, request: Video2VideoRequest) -> Any:
-        """Decide everything and read the clip."""
+    def prepare(self, request: Video2VideoRequest, *, should_stop: Callable[[], bool] | None = None) -> Any:
+        """Decide everything and read the clip.
+
+        :param should_stop: asked while the clip is read; once it says so, the engine raises soon.
+        """
 
     def render(self, prepared: Any, *, should_stop: Callable[[], bool] | None = None) -> Any:
         """Use the device; one job at a time.

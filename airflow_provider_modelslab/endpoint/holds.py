@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections import Counter
+from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any
 
 __all__ = ["Holds"]
 
 
+_MOST_OF_OWNER = 100
+_MOST = 256
+
+
 class Holds:
-    """The submits that are being held, by job id. Made and used in the event loop, except :meth:`job_ended`."""
+    """The submits that are being held, by job id. Made and used in the event loop, except :meth:`job_ended`.
+
+    At most 256 are held, and 100 of one key, since each holds a connection.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._events: dict[int, asyncio.Event] = {}
         self._closed = False
+        self._owners: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def place(self, owner: str) -> Iterator[bool]:
+        """Take a place for a submit; ``False`` when there is none, and the submit is to be answered at once."""
+        free = self._owners[owner] < _MOST_OF_OWNER and self._owners.total() < _MOST
+        self._owners[owner] += free
+        try:
+            yield free
+        finally:
+            self._owners[owner] -= free
+            if not self._owners[owner]:
+                del self._owners[owner]
 
     def expect(self, job_id: int) -> asyncio.Event:
         """Begin to listen for a job. Look at the job after this and before waiting, since it may have ended already."""
@@ -42,10 +63,10 @@ class Holds:
         """Stop listening without having waited."""
         self._events.pop(job_id, None)
 
-    def release(self) -> None:
-        """End every hold now."""
-        for event in self._events.values():
-            event.set()
+    def release(self, job_ids: Iterable[int] | None = None) -> None:
+        """End the holds of some jobs now, or every hold."""
+        for job_id in list(self._events if job_ids is None else job_ids):
+            self._set(job_id)
 
     def close(self) -> None:
         """End every hold now, and hold nothing from here on."""

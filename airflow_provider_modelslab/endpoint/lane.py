@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_modelslab.endpoint.engine import Engine, StagedEngine, device_of, models_of
+from airflow_provider_modelslab.endpoint.reading import Reading
 from airflow_provider_modelslab.endpoint.turns import Taken, Turns
-from airflow_provider_modelslab.endpoint.work import Work
+from airflow_provider_modelslab.endpoint.work import Finish, Work
 
 __all__ = ["Lane"]
 
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _SWEEP_S = 300.0
 _AFTER_TROUBLE_S = 1.0
+_MOST_RELAUNCHES = 2  # one at work and one that waits: more would do nothing else
+_PATIENCE_S = 2.0  # how long a lane waits for a clip before it goes on with other jobs
 
 
 class Lane:
@@ -28,6 +31,7 @@ class Lane:
     :param desks: the folder for the jobs' own folders.
     :param on_taken: called when the lane has begun a job.
     :param on_free: called when lanes that found no job should look again.
+    :param on_read: called when a reading of a clip ended that this lane began.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Lane:
         *,
         on_taken: Callable[[], None],
         on_free: Callable[[], None],
+        on_read: Callable[[], None] = lambda: None,
     ) -> None:
         self.number = number
         self._engine = engine
@@ -48,6 +53,7 @@ class Lane:
         self._desks = desks
         self._on_taken = on_taken
         self._on_free = on_free
+        self._on_read = on_read
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._clear_cache = threading.Event()
@@ -98,9 +104,11 @@ class Lane:
     def restart(self) -> None:
         """Interrupt the job within one step, end the thread and start a new one; does not wait for it."""
         self._interrupt()
-        relaunch = threading.Thread(target=self._relaunch, daemon=True)
-        self._relaunches = [*(thread for thread in self._relaunches if thread.is_alive()), relaunch]
-        relaunch.start()
+        self._relaunches = [thread for thread in self._relaunches if thread.is_alive()]
+        if len(self._relaunches) < _MOST_RELAUNCHES:
+            relaunch = threading.Thread(target=self._relaunch, daemon=True)
+            self._relaunches.append(relaunch)
+            relaunch.start()
 
     def wake(self) -> None:
         """Say that there may be a job."""
@@ -153,16 +161,23 @@ class Lane:
         self._wait_for_finish()
 
     def _do(self, taken: Taken, stop: threading.Event) -> None:
-        job, finish = taken.job, None
+        job, finish, is_mine = taken.job, None, True
         self._on_taken()
         desk = self._desks / str(job.id)
         try:
-            desk.mkdir(parents=True, exist_ok=True)
-            finish = self._work.begin(job, self._engine, desk, stop, taken.read)
+            reading = self._reading(taken)
+            if reading is not None and not taken.alone and not reading.wait(stop.is_set, _PATIENCE_S):
+                is_mine = not self._turns.give_back(reading)
+            if is_mine:
+                desk.mkdir(parents=True, exist_ok=True)
+                finish = self._work.begin(job, self._engine, desk, stop, reading=reading, alone=taken.alone)
         finally:
-            if finish is None:
+            if finish is None and is_mine:
                 self._put_away(job.id, desk)
         if finish is None:
+            if not is_mine:
+                log.info("Job %s: its clip comes slowly; others go first until it is there", job.id)
+                self._on_free()
             return
         self._wait_for_finish()  # one clip is rendered, one is written: no more are in memory
         if taken.alone or not isinstance(self._engine, StagedEngine):
@@ -172,13 +187,19 @@ class Lane:
         self._finishing = thread
         thread.start()
 
-    def _finish(self, finish: Callable[[], None], job_id: int, desk: Path) -> None:
+    def _reading(self, taken: Taken) -> Reading | None:
+        """The reading of the job's clip, begun; ``None`` for an engine that has no stages."""
+        if taken.reading is not None or not isinstance(self._engine, StagedEngine):
+            return taken.reading
+        reading = Reading(taken.job)
+        reading.start(self._engine, self._on_read)
+        return reading
+
+    def _finish(self, finish: Finish, job_id: int, desk: Path) -> None:
         try:
-            finish()
+            finish(lambda: self._put_away(job_id, desk))
         except Exception:  # the job's row could not be written; the next start takes the job up
             log.exception("Job %s could not be ended", job_id)
-        finally:
-            self._put_away(job_id, desk)
 
     def _wait_for_finish(self) -> None:
         if self._finishing is not None:

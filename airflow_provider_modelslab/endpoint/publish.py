@@ -92,6 +92,10 @@ class Publisher:
         clip.replace(self._root / place)
         return Published(files=(place,))
 
+    def is_remote(self, job: Job) -> bool:
+        """Whether :meth:`publish` has to wait for a host that a caller named."""
+        return not job.body.get("temp") and self._store.s3(job.owner, _DEPLOY_TYPE) is not None
+
     def path(self, place: str) -> Path:
         """The file behind one of :attr:`Published.files`."""
         return self._root / place

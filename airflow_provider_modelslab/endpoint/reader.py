@@ -5,12 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
 
-from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint.engine import StagedEngine
-from airflow_provider_modelslab.endpoint.job import Job
 from airflow_provider_modelslab.endpoint.turns import Turns
 
 __all__ = ["Reader"]
@@ -19,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Reader:
-    """One thread that reads the clips of the jobs that come next, one after the other.
+    """One thread that begins to read the clips of the jobs that come next, each in a thread of its own.
 
     What goes wrong is kept with the job, and told when its turn has come.
 
@@ -34,11 +30,11 @@ class Reader:
         self._stopped = False
 
     def start(self) -> None:
-        """Start the thread. It is a daemon, and after :meth:`stop` touches nothing but the clip that it is reading."""
+        """Start the thread. It is a daemon, and after :meth:`stop` begins nothing."""
         threading.Thread(target=self._loop, name="modelslab-reader", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread after the clip that it is reading, without waiting for it."""
+        """End the thread without waiting for it."""
         self._stopped = True
         self._wake.set()
 
@@ -46,20 +42,18 @@ class Reader:
         """Say that jobs came or went."""
         self._wake.set()
 
+    def ended(self) -> None:
+        """Say that a reading ended, of whoever began it."""
+        if self._turns.was_read():
+            self._wake_lanes()
+        self.wake()
+
     def _loop(self) -> None:
         while not self._stopped:
             self._wake.wait()
             self._wake.clear()
             try:
-                while (found := self._turns.read_ahead()) is not None:
-                    self._read(*found)
+                while not self._stopped and (reading := self._turns.read_ahead()) is not None:
+                    reading.start(self._engine, self.ended)
             except Exception:  # it is only a matter of speed: lanes read what was not read ahead
                 log.exception("Reading ahead met trouble; it goes on")
-
-    def _read(self, job: Job, read: Future[Any]) -> None:
-        try:
-            read.set_result(self._engine.prepare(Video2VideoRequest.from_wire(job.body)))
-        except Exception as error:  # noqa: BLE001  # it is the job's
-            read.set_exception(error)
-        if self._turns.was_read():
-            self._wake_lanes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,21 @@ import requests
 import urllib3
 from botocore import exceptions
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.config import Config
 
 from airflow_provider_modelslab.api.errors import LandingError
 from airflow_provider_modelslab.endpoint.reach import problem_of
 from airflow_provider_modelslab.endpoint.s3_details import S3Details
 from airflow_provider_modelslab.local.addresses import AddressError, UnknownHostError, checked_call
+from airflow_provider_modelslab.net.call_limit import CallLimit, LimitedSession
 from airflow_provider_modelslab.storage.s3_errors import S3ErrorKind, code_of, kind_of
 
 __all__ = ["upload"]
 
 _CONNECT_S, _READ_S = 10.0, 60.0
+_TOTAL_S = 300.0  # for all attempts together, however slowly the service reads and answers
+_MAX_ANSWER_BYTES = 1 << 20
 
 _ERRORS: tuple[tuple[type[Exception], type[exceptions.BotoCoreError]], ...] = (
     (requests.exceptions.SSLError, exceptions.SSLError),
@@ -36,10 +42,11 @@ def upload(details: S3Details, name: str, clip: Path, media_type: str, *, allow_
     """Put a file in the bucket, to be read by everybody.
 
     :param name: of the file in the image directory.
-    :param allow_private_addresses: leave the connection to boto. Otherwise each request of it goes to an address that
-        was checked just now, and past the proxies of the environment.
+    :param allow_private_addresses: connect to any host, through the proxies of the environment. Otherwise each request
+        goes to an address that was checked just now, and past the proxies.
     :raises LandingError: when it did not get there.
     """
+    limit = CallLimit(_TOTAL_S, max_bytes=_MAX_ANSWER_BYTES)
     client = boto3.client(
         "s3",
         region_name=details.region_name,
@@ -57,9 +64,13 @@ def upload(details: S3Details, name: str, clip: Path, media_type: str, *, allow_
             s3={"addressing_style": "virtual" if details.virtual_host else "path"},
         ),
     )
-    if not allow_private_addresses:
-        # All operations: boto looks for a bucket's region by itself when it is redirected.
-        client.meta.events.register("before-send.s3", _send)
+
+    def send(request: AWSPreparedRequest, **_: Any) -> Any:  # boto's types know of no handler that answers
+        return _send(request, limit, details.bucket, allow_private_addresses)
+
+    client.meta.events.register("before-send.s3", send)
+    # Of a service that redirects without naming the region, boto asks for the region, is redirected, and asks again.
+    client.meta.events.register("before-call.s3.HeadBucket", _answer_without_region)
     try:
         with clip.open("rb") as stream:
             client.put_object(
@@ -83,10 +94,10 @@ def upload(details: S3Details, name: str, clip: Path, media_type: str, *, allow_
         client.close()
 
 
-def _send(request: AWSPreparedRequest, **_: Any) -> Any:  # boto's types know of no handler that answers
+def _send(request: AWSPreparedRequest, limit: CallLimit, bucket: str, allow_private: bool) -> AWSResponse:
     """Send what boto has signed, in its place; it takes an answer from here as one of its own connection.
 
-    Errors are boto's own, since it repeats by their class.
+    Errors are boto's own, since it repeats by their class; one that is not ends the upload.
     """
     headers = {
         _text(key): _text(value)
@@ -94,23 +105,66 @@ def _send(request: AWSPreparedRequest, **_: Any) -> Any:  # boto's types know of
         # Not signed; without it the body is sent at once.
         if _text(key).lower() != "expect"
     }
+    ca_bundle = botocore.session.get_session().get_config_variable("ca_bundle")
     try:
-        with checked_call(
-            request.method,
-            request.url,
-            allow_private=False,
-            timeouts=lambda: (_CONNECT_S, _READ_S),
-            headers=headers,
-            data=request.body,
-            ca_bundle=botocore.session.get_session().get_config_variable("ca_bundle"),
-        ) as response:
+        with _called(request, headers, limit, ca_bundle, allow_private) as response:
             raw: Any = response.raw
             answer = AWSResponse(request.url, response.status_code, raw.headers, raw)
             len(answer.content)  # read now, and kept: the connection ends here
             return answer
     except (UnknownHostError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        if limit.problem is not None:
+            raise LandingError(f"the upload to bucket {bucket!r} failed: {limit.problem}") from None
         kinds = (kind for theirs, kind in _ERRORS if isinstance(error, theirs))
         raise next(kinds, exceptions.HTTPClientError)(endpoint_url=request.url, error=error) from None
+
+
+def _called(
+    request: AWSPreparedRequest, headers: Mapping[str, str], limit: CallLimit, ca_bundle: Any, allow_private: bool
+) -> AbstractContextManager[requests.Response]:
+    if allow_private:
+        return _any_call(request, headers, limit, ca_bundle)
+    return checked_call(
+        request.method,
+        request.url,
+        allow_private=False,
+        limit=limit,
+        timeout=(_CONNECT_S, _READ_S),
+        headers=headers,
+        data=request.body,
+        ca_bundle=ca_bundle,
+    )
+
+
+@contextmanager
+def _any_call(
+    request: AWSPreparedRequest, headers: Mapping[str, str], limit: CallLimit, ca_bundle: Any
+) -> Iterator[requests.Response]:
+    body: Any = request.body
+    with (
+        LimitedSession() as session,
+        limit.applied(),
+        session.request(
+            request.method,
+            request.url,
+            headers={"Accept-Encoding": "identity", **headers},
+            data=body,
+            allow_redirects=False,
+            stream=True,
+            timeout=limit.timeouts(_CONNECT_S, _READ_S),
+            verify=ca_bundle or True,
+        ) as response,
+    ):
+        yield response
+
+
+def _answer_without_region(**_: Any) -> Any:
+    """In the place of HeadBucket: a refusal that names no region."""
+    parsed = {
+        "Error": {"Code": "301", "Message": "the region is not looked for"},
+        "ResponseMetadata": {"HTTPStatusCode": 301, "HTTPHeaders": {}},
+    }
+    return AWSResponse("", 301, HTTPHeaders(), None), parsed
 
 
 def _text(value: str | bytes) -> str:

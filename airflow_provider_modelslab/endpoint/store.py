@@ -8,6 +8,7 @@ import sqlite3
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from airflow_provider_modelslab.endpoint.database import Database, StateInUseErr
 from airflow_provider_modelslab.endpoint.faults import NO_FAULTS, Faults
 from airflow_provider_modelslab.endpoint.job import Job
 
-__all__ = ["MAX_ATTEMPTS", "QueueFullError", "StateInUseError", "Store", "Waiting"]
+__all__ = ["MAX_ATTEMPTS", "QueueFullError", "StateInUseError", "Store", "TooManyDetailsError", "Waiting"]
 
 MAX_ATTEMPTS = 3
 """A job during which the process died this often is given up, so that it cannot bring the endpoint down for ever."""
@@ -23,10 +24,36 @@ MAX_ATTEMPTS = 3
 _RECENT = 20
 _UNFINISHED = "('queued', 'running', 'stuck')"
 _UNFINISHED_OF_OWNER = f"SELECT count(*) FROM jobs WHERE owner = ? AND status IN {_UNFINISHED}"  # noqa: S608
+_UNFINISHED_OF_ALL = f"SELECT count(*) FROM jobs WHERE status IN {_UNFINISHED}"  # noqa: S608
+_OWNERS_IN_QUEUE = """
+WITH RECURSIVE owners(owner) AS (
+  SELECT min(owner) FROM jobs WHERE status = 'queued'
+  UNION ALL
+  SELECT (SELECT min(jobs.owner) FROM jobs WHERE status = 'queued' AND jobs.owner > owners.owner)
+  FROM owners WHERE owners.owner IS NOT NULL
+)
+SELECT owner, (SELECT min(id) FROM jobs WHERE status = 'queued' AND jobs.owner = owners.owner) AS oldest
+FROM owners WHERE owner IS NOT NULL
+"""  # a seek in the index for each owner, where DISTINCT would read the whole queue
+_QUEUE_OF_OWNER = (
+    "SELECT id, coalesce(json_extract(body, '$.model_id'), '') AS model_id, attempts, owner FROM jobs"
+    " WHERE status = 'queued' AND owner = ? ORDER BY id LIMIT ?"
+)
 
 
 class QueueFullError(Exception):
-    """The key has as many unfinished jobs as it may."""
+    """The key has as many unfinished jobs as it may, or all keys together have.
+
+    :param most: that number.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} unfinished jobs are the most that there may be")
+        self.most = most
+
+
+class TooManyDetailsError(Exception):
+    """The S3 details of no more keys can be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +61,13 @@ class Waiting:
     """A queued job, as far as it matters for whose turn it is.
 
     :param attempts: how often the process died during it.
+    :param owner: whose job it is.
     """
 
     id: int
     model_id: str
     attempts: int
+    owner: str = ""
 
     @property
     def last_chance(self) -> bool:
@@ -93,23 +122,27 @@ class Store:
         future_links: Sequence[str],
         now: float,
         max_queue: int | None = None,
+        max_total_queue: int | None = None,
         faults: Faults = NO_FAULTS,
         bill: str | None = None,
     ) -> Job:
         """Append a job to the queue.
 
         :param max_queue: how many unfinished jobs the owner may have.
+        :param max_total_queue: how many there may be in all.
         :param faults: what is to go wrong with it.
         :param bill: the request's fingerprint, to write the job on the bill in the same transaction.
-        :raises QueueFullError: when the owner has that many.
+        :raises QueueFullError: when there are that many.
         """
         status = "stuck" if faults.options("never_ending") is not None else "queued"
         values = (owner, status, _dump(body), base_url, file_prefix, _dump(meta), _dump(future_links), faults.dump())
         with self.database.transaction(durable=True) as connection:
-            if max_queue is not None:
-                unfinished = connection.execute(_UNFINISHED_OF_OWNER, (owner,)).fetchone()[0]
-                if unfinished >= max_queue:
-                    raise QueueFullError(f"{max_queue} unfinished jobs are the most that this key may have")
+            for most, query, owners in (
+                (max_queue, _UNFINISHED_OF_OWNER, (owner,)),
+                (max_total_queue, _UNFINISHED_OF_ALL, ()),
+            ):
+                if most is not None and connection.execute(query, owners).fetchone()[0] >= most:
+                    raise QueueFullError(most)
             row = connection.execute(
                 "INSERT INTO jobs (owner, status, body, base_url, file_prefix, meta, future_links, faults, created_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
@@ -123,14 +156,21 @@ class Store:
                 )
         return _job(row)
 
-    def waiting(self, most: int) -> list[Waiting]:
-        """The oldest queued jobs, ``most`` of them."""
-        rows = self.database.rows(
-            "SELECT id, coalesce(json_extract(body, '$.model_id'), '') AS model_id, attempts FROM jobs"
-            " WHERE status = 'queued' ORDER BY id LIMIT ?",
-            (most,),
-        )
-        return [Waiting(**dict(row)) for row in rows]
+    def waiting(self, most: int, served: Mapping[str, int] | None = None) -> list[Waiting]:
+        """Queued jobs in the order of their turns: owners one after the other, each one's oldest job first.
+
+        :param most: how many.
+        :param served: when each owner's turn was, as a number that grows. The owner whose turn was longest ago comes
+            first; those without a number come before, by their oldest job.
+        """
+        turns = served or {}
+        rows = self.database.rows(_OWNERS_IN_QUEUE)
+        owners = [row["owner"] for row in sorted(rows, key=lambda row: (turns.get(row["owner"], -1), row["oldest"]))]
+        owners = owners[:most]
+        each = -(-most // max(len(owners), 1))
+        queues = [[Waiting(**dict(row)) for row in self.database.rows(_QUEUE_OF_OWNER, (key, each))] for key in owners]
+        mixed = [job for round_ in zip_longest(*queues) for job in round_ if job is not None]
+        return mixed[:most]
 
     def claim(self, now: float, job_id: int | None = None) -> Job | None:
         """Take a queued job and mark it running; ``None`` when there is none.
@@ -185,10 +225,13 @@ class Store:
         """The job whose result has this name."""
         return self._found("SELECT * FROM jobs WHERE file_prefix = ?", (file_prefix,))
 
-    def clear(self) -> int:
-        """Forget every unfinished job, the running one too; returns how many."""
-        query = f"DELETE FROM jobs WHERE status IN {_UNFINISHED} RETURNING id"  # noqa: S608  # a constant
-        return len(self.database.write(query, durable=True))
+    def clear(self, owner: str | None = None) -> list[int]:
+        """Forget every unfinished job, the running ones too; returns their ids.
+
+        :param owner: those of one owner only.
+        """
+        query = f"DELETE FROM jobs WHERE status IN {_UNFINISHED} AND (? IS NULL OR owner = ?) RETURNING id"  # noqa: S608
+        return [row["id"] for row in self.database.write(query, (owner, owner), durable=True)]
 
     def expire(self, finished_before: float) -> list[Job]:
         """Forget the jobs that finished at or before a time; returns them, so that their files can go too."""
@@ -217,10 +260,18 @@ class Store:
         )
         return statistics.median(row[0] for row in rows) if rows else None
 
-    def set_s3(self, owner: str, deploy_type: str, details: Mapping[str, str]) -> None:
-        """Remember S3 details, which hold credentials, for an owner's jobs of a deploy type."""
-        query = "INSERT OR REPLACE INTO s3_details VALUES (?, ?, ?)"
-        self.database.write(query, (owner, deploy_type, _dump(details)), durable=True)
+    def set_s3(self, owner: str, deploy_type: str, details: Mapping[str, str], *, most: int | None = None) -> None:
+        """Remember S3 details, which hold credentials, for an owner's jobs of a deploy type.
+
+        :param most: how many details may be kept in all.
+        :raises TooManyDetailsError: when there are that many, and these would be one more.
+        """
+        with self.database.transaction(durable=True) as connection:
+            others = "SELECT count(*) FROM s3_details WHERE NOT (owner = ? AND deploy_type = ?)"
+            if most is not None and connection.execute(others, (owner, deploy_type)).fetchone()[0] >= most:
+                raise TooManyDetailsError
+            query = "INSERT OR REPLACE INTO s3_details VALUES (?, ?, ?)"
+            connection.execute(query, (owner, deploy_type, _dump(details)))
 
     def s3(self, owner: str, deploy_type: str) -> dict[str, str] | None:
         """The S3 details of :meth:`set_s3`."""
@@ -240,6 +291,10 @@ class Store:
     def _found(self, query: str, values: Sequence[Any]) -> Job | None:
         rows = self.database.rows(query, values)
         return _job(rows[0]) if rows else None
+
+
+def _count(connection: sqlite3.Connection, query: str, *values: object) -> int:
+    return int(connection.execute(query, values).fetchone()[0])
 
 
 def _dump(value: object) -> str:

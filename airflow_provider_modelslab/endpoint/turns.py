@@ -1,13 +1,17 @@
 """Whose turn it is: the one place where lanes take jobs from the queue, and jobs are read before their turn.
 
-Three rules, for one lane as for eight:
+Four rules, for one lane as for eight:
 
-1. A lane without a job takes one if there is any. It prefers a job whose model it has in memory, then one whose model
-   no lane has, then the oldest. A job is overtaken at most :data:`MOST_OVERTAKES` times; then it is the next.
-2. A job on its last attempt (the process died during it before) runs alone: nothing is read, rendered or written
+1. Keys take turns: the one whose turn was longest ago comes first, with its oldest job. So a key that floods the queue
+   delays the others by one of its jobs each time.
+2. A lane without a job takes one if there is any. It prefers a job whose model it has in memory, then one whose model
+   no lane has, then the first by the turns. A job is overtaken at most :data:`MOST_OVERTAKES` times; then it is the
+   next.
+3. A job on its last attempt (the process died during it before) runs alone: nothing is read, rendered or written
    beside it. So what brings the process down is found out, and its neighbours are not given up with it.
-3. While every lane is at work, the jobs that come next are read ahead, one for each lane. The queue does not know of
-   it: a job that was read is queued until a lane takes it.
+4. While every lane is at work, the jobs that come next are read ahead, one for each lane. The queue does not know of
+   it: a job that was read is queued until a lane takes it. A job whose clip comes slowly is given back, and is nobody's
+   turn until the clip is there; a key with :data:`MOST_SLOW` of them waits for these.
 """
 
 from __future__ import annotations
@@ -15,20 +19,24 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 from airflow_provider_modelslab.endpoint.engine import Engine, models_of
 from airflow_provider_modelslab.endpoint.job import Job
+from airflow_provider_modelslab.endpoint.reading import Reading
 from airflow_provider_modelslab.endpoint.store import Store, Waiting
 
-__all__ = ["MOST_OVERTAKES", "Taken", "Turns", "choose"]
+__all__ = ["MOST_OVERTAKES", "MOST_SLOW", "Taken", "Turns", "choose"]
 
 MOST_OVERTAKES = 8
 """How often a job may be overtaken by younger ones whose model is in memory."""
 
+MOST_SLOW = 2
+"""How many jobs of one key may be read beside the lanes because their clips come slowly."""
+
+_MOST_SLOW_OF_ALL = 16
 _LOOK = 64  # queued jobs among which those of a warm model are looked for
+_MOST_SERVED = 1024  # keys whose last turn is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +44,18 @@ class Taken:
     """A job that a lane took.
 
     :param alone: it is the job's last attempt: nothing may run beside it.
-    :param read: what :meth:`.engine.StagedEngine.prepare` made of it, or is about to; ``None``: nobody has begun.
+    :param reading: of its clip; ``None``: nobody has begun.
     """
 
     job: Job
     alone: bool
-    read: Future[Any] | None
+    reading: Reading | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Hand:
     lane: int
+    owner: str
     model_id: str
     alone: bool
 
@@ -68,7 +77,10 @@ class Turns:
         self._closed = False
         self._in_hand: dict[int, _Hand] = {}
         self._overtaken: Counter[int] = Counter()
-        self._read: dict[int, Future[Any]] = {}
+        self._served: dict[str, int] = {}
+        self._turn = 0
+        self._readings: dict[int, Reading] = {}
+        self._stopped: list[Reading] = []
         self._held_up = False
 
     def take(self, lane: int) -> Taken | None:
@@ -76,21 +88,45 @@ class Turns:
         with self._lock:
             if self._closed or self._runs_alone():
                 return None
-            waiting = self._store.waiting(self._look)
+            waiting = self._store.waiting(self._look, self._served)
             chosen = next((job for job in waiting if job.last_chance), None)
             alone = chosen is not None
-            if alone and (self._in_hand or not all(read.done() for read in self._read.values())):
+            if alone and not self._is_quiet():
                 self._held_up = True
                 return None
-            chosen = chosen or choose(waiting, *self._warmth(lane), self._overtaken)
+            chosen = chosen or choose(self._ready(waiting), *self._warmth(lane), self._overtaken)
             job = self._store.claim(self._clock(), chosen.id) if chosen else None
             if chosen is None or job is None:
                 return None
-            passed = {other.id: self._overtaken[other.id] + (other.id < chosen.id) for other in waiting}
-            self._overtaken = Counter({key: count for key, count in passed.items() if key != chosen.id})
-            self._in_hand[job.id] = _Hand(lane, chosen.model_id, alone)
+            self._note_turn(chosen, waiting)
+            self._in_hand[job.id] = _Hand(lane, job.owner, chosen.model_id, alone)
             self._held_up |= alone
-            return Taken(job, alone, self._read.pop(job.id, None))
+            return Taken(job, alone, self._readings.pop(job.id, None))
+
+    def give_back(self, reading: Reading) -> bool:
+        """Put a job back in the queue until its clip was read; ``False`` when too many such jobs are there already."""
+        with self._lock:
+            if self._closed or len(self._slow()) >= _MOST_SLOW_OF_ALL:
+                return False
+            reading.slow = True
+            self._readings[reading.job_id] = reading
+            self._in_hand.pop(reading.job_id, None)
+            self._store.requeue(reading.job_id)
+            self._held_up = True  # lanes look again when it was read
+            return True
+
+    def interrupt(self, owner: str | None = None) -> set[int]:
+        """Stop the readings of jobs that wait; they are read anew when their turn comes.
+
+        :param owner: those of one key only.
+        :returns: the lanes that have a job of this key, or of any key, in hand.
+        """
+        with self._lock:
+            for reading in list(self._readings.values()):
+                if owner is None or reading.owner == owner:
+                    reading.stop()
+                    del self._readings[reading.job_id]
+            return {hand.lane for hand in self._in_hand.values() if owner is None or hand.owner == owner}
 
     def ended(self, job_id: int) -> bool:
         """Say that a lane is done with a job; returns whether lanes that found nothing should look again."""
@@ -103,26 +139,26 @@ class Turns:
         with self._lock:
             return self._was_held_up()
 
-    def read_ahead(self) -> tuple[Job, Future[Any]] | None:
-        """A job that is likely to come next and is not read yet, and where to put what becomes of it."""
+    def read_ahead(self) -> Reading | None:
+        """The reading, to be begun, of a job that is likely to come next and is not read yet."""
         with self._lock:
             busy = {hand.lane for hand in self._in_hand.values()}
             if self._closed or len(busy) < len(self._engines) or self._runs_alone():
                 return None
-            waiting = self._store.waiting(self._look)
+            waiting = self._store.waiting(self._look, self._served)
             if any(job.last_chance for job in waiting):
                 return None
-            queued = {job.id for job in waiting}
-            self._read = {key: read for key, read in self._read.items() if key in queued}
-            if len(self._read) >= len(self._engines):
+            self._drop_readings({job.id for job in waiting})
+            if sum(not reading.slow for reading in self._readings.values()) >= len(self._engines):
                 return None
             warm = {model for lane in busy for model in self._models(lane)}
-            chosen = choose([job for job in waiting if job.id not in self._read], warm, (), self._overtaken)
+            unread = [job for job in self._ready(waiting) if job.id not in self._readings]
+            chosen = choose(unread, warm, (), self._overtaken)
             job = self._store.get(chosen.id) if chosen else None
             if job is None:
                 return None
-            read = self._read[job.id] = Future()
-            return job, read
+            reading = self._readings[job.id] = Reading(job)
+            return reading
 
     def jobs_of(self, lane: int) -> int:
         """How many jobs a lane has in hand: one that it renders, one that it writes."""
@@ -133,7 +169,45 @@ class Turns:
         """Give out no more jobs."""
         with self._lock:
             self._closed = True
-            self._read.clear()
+            self._drop_readings(())
+
+    def _note_turn(self, chosen: Waiting, waiting: Sequence[Waiting]) -> None:
+        place = waiting.index(chosen)
+        passed = {other.id: self._overtaken[other.id] + (n < place) for n, other in enumerate(waiting) if n != place}
+        self._overtaken = Counter(passed)
+        self._turn += 1
+        self._served.pop(chosen.owner, None)
+        self._served[chosen.owner] = self._turn
+        if len(self._served) > _MOST_SERVED:
+            del self._served[next(iter(self._served))]  # the one whose turn was longest ago
+
+    def _is_quiet(self) -> bool:
+        """Whether a job may run alone now. Slow readings are stopped for it, any others are waited for."""
+        for reading in self._slow():
+            reading.stop()
+            self._stopped.append(self._readings.pop(reading.job_id))
+        self._stopped = [reading for reading in self._stopped if not reading.done]
+        return not (self._in_hand or self._stopped) and all(reading.done for reading in self._readings.values())
+
+    def _slow(self) -> list[Reading]:
+        return [reading for reading in self._readings.values() if reading.slow and not reading.done]
+
+    def _ready(self, waiting: Sequence[Waiting]) -> list[Waiting]:
+        """The jobs whose turn it can be: those whose clip does not come slowly."""
+        slow = self._slow()
+        owners = Counter(reading.owner for reading in slow)
+        ids = {reading.job_id for reading in slow}
+        return [
+            job for job in waiting
+            if job.id not in ids and (owners[job.owner] < MOST_SLOW or job.id in self._readings)
+        ]  # fmt: skip
+
+    def _drop_readings(self, queued: Collection[int]) -> None:
+        """Forget what was read of jobs that are no longer in the queue."""
+        for reading in list(self._readings.values()):
+            if reading.job_id not in queued:
+                reading.stop()
+                del self._readings[reading.job_id]
 
     def _runs_alone(self) -> bool:
         return any(hand.alone for hand in self._in_hand.values())

@@ -2,47 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
-import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-
 from airflow_provider_modelslab.api.errors import JobFailedError, ModelsLabError, RequestValidationError
-from airflow_provider_modelslab.api.redaction import redact, strip_path, strip_query
+from airflow_provider_modelslab.api.redaction import redact, strip_query
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint import answers
 from airflow_provider_modelslab.endpoint.engine import Engine, Generated, StagedEngine
+from airflow_provider_modelslab.endpoint.fair_pool import FairPool
 from airflow_provider_modelslab.endpoint.job import Job
 from airflow_provider_modelslab.endpoint.misbehave import Misbehaviour
 from airflow_provider_modelslab.endpoint.publish import Publisher
-from airflow_provider_modelslab.endpoint.reach import problem_of
+from airflow_provider_modelslab.endpoint.reading import Reading
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.endpoint.store import Store
-from airflow_provider_modelslab.local.addresses import AddressError, checked_call
 
 __all__ = ["Work"]
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 0.1  # how soon a stop is seen while a clip is being read
 _URL = re.compile(r"https?://[^\s'\"<>]+")
 
 _Make = Callable[[], Generated]
+
+Finish = Callable[[Callable[[], None]], None]
+"""What is left to do of a job; it calls its argument when the job's folder is needed no more."""
 
 
 class Work:
     """What is done to each job, the same for all lanes. Every method may be called from any thread.
 
+    :param uploads: where results are stored that go to a caller's bucket.
     :param on_done: called with the id of each job that ended, in the thread in which it ended.
+    :param call_webhook: called with each job that ended and has a webhook; must not wait for it.
     :param clock: seconds since the epoch.
     :param misbehaviour: what is to go wrong, if anything.
     """
@@ -53,46 +51,83 @@ class Work:
         store: Store,
         publisher: Publisher,
         *,
+        uploads: FairPool,
         on_done: Callable[[int], None],
+        call_webhook: Callable[[Job], None],
         clock: Callable[[], float],
         misbehaviour: Misbehaviour | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._publisher = publisher
+        self._uploads = uploads
         self._on_done = on_done
+        self._call_webhook = call_webhook
         self._clock = clock
         self._misbehaviour = misbehaviour
 
     def begin(
-        self, job: Job, engine: Engine, desk: Path, stop: threading.Event, read: Future[Any] | None = None
-    ) -> Callable[[], None] | None:
+        self,
+        job: Job,
+        engine: Engine,
+        desk: Path,
+        stop: threading.Event,
+        *,
+        reading: Reading | None = None,
+        alone: bool = False,
+    ) -> Finish | None:
         """Do what needs the engine's device; returns what is left to do, or ``None`` when the job is over.
 
         What is left (writing the clip, publishing it, marking the job) may be done in another thread.
 
         :param desk: the job's own folder.
         :param stop: set when the job is to be interrupted; it goes back to the queue then.
-        :param read: what became of reading the job ahead.
+        :param reading: of the job's clip, begun; for an engine that has stages.
+        :param alone: finish the job in the thread that does what is left, wherever its result goes.
         """
         log.info("Job %s starts (attempt %s)", job.id, job.attempts)
         try:
             if self._misbehaviour and (reason := self._misbehaviour.failure(job)) is not None:
                 raise JobFailedError(reason)
-            make = _device_work(job, engine, desk / f"clip.{job.body['output_type']}", stop, read)
+            make = _device_work(job, engine, desk / f"clip.{job.body['output_type']}", stop, reading)
         except Exception as error:  # noqa: BLE001  # whatever it was, it is this job's; the next one is to run
             self._broken(job, error, stop)
             return None
-        return lambda: self._finish(job, make, stop)
+        return lambda done: self._finish(job, make, stop, done, alone=alone)
 
     def sweep(self) -> None:
         """Remove the results whose time is over."""
         for job in self._store.expire(self._clock() - self._settings.retention_s):
             self._publisher.remove(job.files)
 
-    def _finish(self, job: Job, make: _Make, stop: threading.Event) -> None:
+    def _finish(self, job: Job, make: _Make, stop: threading.Event, done: Callable[[], None], *, alone: bool) -> None:
+        is_left = True
         try:
-            made = make()
+            try:
+                made = make()
+                remote = self._publisher.is_remote(job)
+            except Exception as error:  # noqa: BLE001  # as above
+                self._broken(job, error, stop)
+                return
+            if not remote or alone:
+                self._publish(job, made, stop)
+            elif self._uploads.submit(job.owner, lambda: self._upload(job, made, stop, done)):
+                is_left = False
+            else:
+                problem = JobFailedError("too many results of this key wait to be stored in its bucket")
+                self._broken(job, problem, threading.Event())
+        finally:
+            if is_left:
+                done()
+
+    def _upload(self, job: Job, made: Generated, stop: threading.Event, done: Callable[[], None]) -> None:
+        try:
+            self._publish(job, made, stop)
+        finally:
+            done()
+
+    def _publish(self, job: Job, made: Generated, stop: threading.Event) -> None:
+        try:
             meta = answers.used_meta(job.meta, made.meta)
             published = self._publisher.publish(job, made.path)
         except Exception as error:  # noqa: BLE001  # as above
@@ -129,51 +164,20 @@ class Work:
         log.info("Job %s: %s %s", ended.id, ended.status, ended.message)
         if ended.body.get("webhook"):
             for _ in range(self._misbehaviour.webhook_calls(ended) if self._misbehaviour else 1):
-                threading.Thread(target=self._call_webhook, args=(ended,), daemon=True).start()
-
-    def _call_webhook(self, job: Job) -> None:
-        url, end = str(job.body["webhook"]), time.monotonic() + self._settings.webhook_timeout_s
-
-        def timeouts() -> tuple[float, float]:
-            left = end - time.monotonic()
-            if left <= 0:
-                raise requests.ConnectTimeout
-            return left, left
-
-        try:
-            # The body of the answer is not read, so a receiver cannot hold the thread for longer than the timeout.
-            with checked_call(
-                "POST",
-                url,
-                allow_private=self._settings.allow_private_addresses,
-                timeouts=timeouts,
-                headers={"Content-Type": "application/json"},
-                data=json.dumps(answers.webhook_body(job), allow_nan=False).encode(),
-            ) as answer:
-                log.info("Job %s: the webhook %s answered HTTP %s", job.id, strip_path(url), answer.status_code)
-        except AddressError as error:
-            log.warning("Job %s: the webhook %s is not called: %s", job.id, strip_path(url), problem_of(error))
-        except (requests.RequestException, ValueError) as error:
-            kind = type(error).__name__
-            log.warning("Job %s: the webhook %s failed (%s); it is not repeated", job.id, strip_path(url), kind)
+                self._call_webhook(ended)
 
 
-def _device_work(job: Job, engine: Engine, clip: Path, stop: threading.Event, read: Future[Any] | None) -> _Make:
+def _device_work(job: Job, engine: Engine, clip: Path, stop: threading.Event, reading: Reading | None) -> _Make:
     """Everything up to the clip's pictures, where the engine has stages, else up to its file; and the rest to do."""
-    request = Video2VideoRequest.from_wire(job.body)
-    if not isinstance(engine, StagedEngine):
-        made = engine.generate(request, clip, should_stop=stop.is_set)
+    if not isinstance(engine, StagedEngine) or reading is None:
+        made = engine.generate(Video2VideoRequest.from_wire(job.body), clip, should_stop=stop.is_set)
         return lambda: made
-    prepared = engine.prepare(request) if read is None else _wait_for(read, stop)
-    rendered = engine.render(prepared, should_stop=stop.is_set)
+    reading.wait(stop.is_set)
+    if stop.is_set():
+        reading.stop()
+        raise InterruptedError("stopped while the clip was read")
+    rendered = engine.render(reading.result(), should_stop=stop.is_set)
     return lambda: engine.encode(rendered, clip)
-
-
-def _wait_for(read: Future[Any], stop: threading.Event) -> Any:
-    while not stop.is_set():
-        if wait([read], _LOOK_S).done:
-            return read.result()
-    raise InterruptedError("stopped while the clip was read")
 
 
 def _reason(job: Job, error: Exception) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from airflow_provider_modelslab.endpoint.engine import Engine, StagedEngine
+from airflow_provider_modelslab.endpoint.fair_pool import FairPool
 from airflow_provider_modelslab.endpoint.lane import Lane
 from airflow_provider_modelslab.endpoint.misbehave import Misbehaviour
 from airflow_provider_modelslab.endpoint.publish import Publisher
@@ -15,6 +16,7 @@ from airflow_provider_modelslab.endpoint.reader import Reader
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.endpoint.store import Store
 from airflow_provider_modelslab.endpoint.turns import Turns
+from airflow_provider_modelslab.endpoint.webhooks import Webhooks
 from airflow_provider_modelslab.endpoint.work import Work
 
 __all__ = ["Worker"]
@@ -27,6 +29,7 @@ class Worker:
     :param on_done: called with the id of each job that ended, in the thread in which it ended.
     :param clock: seconds since the epoch.
     :param misbehaviour: what is to go wrong, if anything.
+    :ivar webhooks: calls the webhooks of jobs that ended.
     """
 
     def __init__(
@@ -45,13 +48,33 @@ class Worker:
         self._clock = clock
         self._desks = settings.state_dir / "work"
         self._turns = Turns(store, engines, clock)
-        work = Work(settings, store, publisher, on_done=on_done, clock=clock, misbehaviour=misbehaviour)
-        self._lanes = [
-            Lane(number, engine, work, self._turns, self._desks, on_taken=self._read_ahead, on_free=self.wake)
-            for number, engine in enumerate(engines)
-        ]
+        self.webhooks = Webhooks(settings)
+        self._uploads = FairPool("modelslab-upload", threads=4, per_owner=2, waiting_per_owner=20, waiting=100)
+        work = Work(
+            settings,
+            store,
+            publisher,
+            uploads=self._uploads,
+            on_done=on_done,
+            call_webhook=self.webhooks.send,
+            clock=clock,
+            misbehaviour=misbehaviour,
+        )
         staged = [engine for engine in engines if isinstance(engine, StagedEngine)]
         self._reader = Reader(self._turns, staged[0], wake_lanes=self.wake) if len(staged) == len(engines) else None
+        self._lanes = [
+            Lane(
+                number,
+                engine,
+                work,
+                self._turns,
+                self._desks,
+                on_taken=self._read_ahead,
+                on_free=self.wake,
+                on_read=self._was_read,
+            )
+            for number, engine in enumerate(engines)
+        ]
 
     @property
     def alive(self) -> bool:
@@ -84,17 +107,26 @@ class Worker:
         for lane in self._lanes:
             lane.close()
         end = None if timeout_s is None else time.monotonic() + timeout_s
-        ended = [lane.stop(None if end is None else max(0.0, end - time.monotonic())) for lane in self._lanes]
+
+        def left() -> float | None:
+            return None if end is None else max(0.0, end - time.monotonic())
+
+        ended = [*[lane.stop(left()) for lane in self._lanes], self._uploads.close(left())]
+        self.webhooks.close()
         return all(ended)
 
-    def restart(self) -> None:
+    def restart(self, owner: str | None = None) -> None:
         """Interrupt the jobs within one step, end the lanes and start new ones; queued jobs stay where they are.
 
-        This does not wait for it: an engine that is loading a model reacts only when it is done. Call it from one
-        thread only.
+        This does not wait for it: an engine that is loading a model reacts only when it is done. Downloads end at once.
+        Call it from one thread only.
+
+        :param owner: only the lanes that have this key's jobs in hand, and its downloads.
         """
+        lanes = self._turns.interrupt(owner)
         for lane in self._lanes:
-            lane.restart()
+            if owner is None or lane.number in lanes:
+                lane.restart()
 
     def wake(self) -> None:
         """Say that there is a job."""
@@ -106,6 +138,10 @@ class Worker:
         """Have each engine drop its caches before its next job, if it can."""
         for lane in self._lanes:
             lane.clear_cache()
+
+    def _was_read(self) -> None:
+        if self._turns.was_read():
+            self.wake()
 
     def _read_ahead(self) -> None:
         if self._reader is not None:

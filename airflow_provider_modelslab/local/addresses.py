@@ -5,14 +5,15 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
+
+from airflow_provider_modelslab.net.call_limit import CallLimit, CallLimitError, LimitedAdapter, LimitedSession
 
 __all__ = [
     "AddressError",
@@ -64,7 +65,7 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
-class PinnedAdapter(HTTPAdapter):
+class PinnedAdapter(LimitedAdapter):
     """Connects to ``address``, while TLS still asks for the certificate of ``host``.
 
     The caller sends the ``Host`` header itself: urllib3 would name the address.
@@ -81,13 +82,6 @@ class PinnedAdapter(HTTPAdapter):
         host_params, pool_kwargs = super().build_connection_pool_key_attributes(request, verify, cert)
         names = {"server_hostname": self._host, "assert_hostname": self._host}  # urllib3 drops them for plain http
         return {**host_params, "host": self._address}, {**pool_kwargs, **names}
-
-
-class _Session(requests.Session):
-    """Leaves redirects to the caller: requests reads where they lead even then, and stumbles over what is no link."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere."""
 
 
 def check_host(url: str, *, allow_private: bool) -> list[str]:
@@ -131,7 +125,8 @@ def checked_call(
     url: str,
     *,
     allow_private: bool,
-    timeouts: Callable[[], tuple[float, float]],
+    limit: CallLimit,
+    timeout: tuple[float, float],
     headers: Mapping[str, Any],
     data: Any = None,
     ca_bundle: str | None = None,
@@ -144,17 +139,18 @@ def checked_call(
     The addresses of the host are tried in turn. Whatever is not a GET goes to the next one only while none was reached,
     so that nothing arrives twice.
 
-    :param timeouts: asked before each address for the seconds to connect and those without a byte; may raise.
+    :param limit: for the whole call with the reading of its answer, however slowly the host sends.
+    :param timeout: seconds to connect, for each address, and those without a byte.
     :param ca_bundle: by default that of ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``, else certifi's.
     :raises AddressError: as :func:`check_host`.
     :raises requests.RequestException: when no answer came.
     """
     addresses = check_host(url, allow_private=allow_private)
-    with _Session() as session:
+    with LimitedSession() as session, limit.applied():
         session.trust_env = False  # no .netrc, no proxies
         environment = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
         session.verify = ca_bundle or environment or True
-        with _first_answer(session, method, url, addresses, timeouts, headers, data) as response:
+        with _first_answer(session, method, url, addresses, limit, timeout, headers, data) as response:
             yield response
 
 
@@ -163,14 +159,18 @@ def _first_answer(
     method: str,
     url: str,
     addresses: list[str],
-    timeouts: Callable[[], tuple[float, float]],
+    limit: CallLimit,
+    timeout: tuple[float, float],
     headers: Mapping[str, Any],
     data: Any,
 ) -> requests.Response:
     host, _ = _host_and_port(url)
     failure: requests.RequestException | None = None
     for address in addresses:
-        timeout = timeouts()
+        try:
+            limit.check()
+        except CallLimitError as error:
+            raise requests.Timeout(error) from None
         for scheme in _PORTS:
             session.mount(f"{scheme}://", PinnedAdapter(host, address))
         try:
@@ -183,7 +183,7 @@ def _first_answer(
                 auth=lambda prepared: prepared,  # nor user and password of the link
                 allow_redirects=False,
                 stream=True,
-                timeout=timeout,
+                timeout=limit.timeouts(*timeout),
             )
         except requests.RequestException as error:
             if method != "GET" and not _never_connected(error):

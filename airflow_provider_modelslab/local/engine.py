@@ -22,7 +22,7 @@ from airflow_provider_modelslab.local.catalog import Catalog
 from airflow_provider_modelslab.local.decode import read_frames, resize_frames
 from airflow_provider_modelslab.local.devices import DTYPES, explain_failure, free_memory, pick_device, pick_dtype
 from airflow_provider_modelslab.local.families import LoadedModel
-from airflow_provider_modelslab.local.fetch import FetchLimits, fetch_clip
+from airflow_provider_modelslab.local.fetch import DownloadStoppedError, FetchLimits, fetch_clip
 from airflow_provider_modelslab.local.loading import GATE
 from airflow_provider_modelslab.local.memory import default_budget, estimate_bytes, is_out_of_memory
 from airflow_provider_modelslab.local.output import write_clip
@@ -143,23 +143,26 @@ class LocalEngine:
         the size and speed asked for. With a seed, the same request gives the same bytes on the same machine.
 
         :param on_step: called after each denoising step with the steps done and the steps in all. It must not raise.
-        :param should_stop: asked before the model starts and after each step; ``True`` ends the work.
+        :param should_stop: asked while the clip is downloaded, before the model starts and after each step; ``True``
+            ends the work.
         :raises RequestValidationError: when the request cannot be done, or ``init_video`` cannot be read.
         :raises JobFailedError: when the model fails, for example for want of memory.
         :raises GenerationInterruptedError: when ``should_stop`` said so.
         """
-        prepared = self.prepare(request)
+        prepared = self.prepare(request, should_stop=should_stop)
         return self.encode(self.render(prepared, on_step=on_step, should_stop=should_stop), output)
 
-    def prepare(self, request: Video2VideoRequest) -> Prepared:
+    def prepare(self, request: Video2VideoRequest, *, should_stop: Callable[[], bool] | None = None) -> Prepared:
         """The first stage: decide every setting, draw the seed, fetch and decode the clip. Any thread, no model.
 
+        :param should_stop: asked while the clip is downloaded.
         :raises RequestValidationError: when the request cannot be done, or ``init_video`` cannot be read.
         :raises JobFailedError: when the model is not here and the Hub does not answer.
+        :raises GenerationInterruptedError: when ``should_stop`` said so.
         """
         started = time.monotonic()
         plan = self._plan(request, ready=True).with_seed(secrets.randbits(32) if request.seed is None else request.seed)
-        frames, source_fps = self._source(request.init_video, plan.frames)
+        frames, source_fps = self._source(request.init_video, plan.frames, should_stop)
         frames = resize_frames(frames, plan.passes[0].width, plan.passes[0].height)
         return Prepared(request, plan, tuple(frames), source_fps, time.monotonic() - started)
 
@@ -237,9 +240,13 @@ class LocalEngine:
             raise RequestValidationError.of_fields(fields)
         return plan
 
-    def _source(self, link: str, count: int) -> tuple[list[Image], float]:
+    def _source(self, link: str, count: int, should_stop: Callable[[], bool] | None) -> tuple[list[Image], float]:
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
-            return read_frames(fetch_clip(link, Path(folder), limits=self.limits), count)
+            try:
+                clip = fetch_clip(link, Path(folder), limits=self.limits, should_stop=should_stop)
+            except DownloadStoppedError as error:
+                raise GenerationInterruptedError(str(error)) from None
+            return read_frames(clip, count)
 
     def _run(
         self, plan: Plan, job: Pass, frames: list[Image], device: str, dtype: Any, on_step: Callable[[int], None]

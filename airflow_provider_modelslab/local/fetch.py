@@ -7,9 +7,9 @@ also behind a redirect, and size, time and kind of what comes are limited.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -25,12 +25,19 @@ from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.local.addresses import AddressError, checked_call
+from airflow_provider_modelslab.net.call_limit import CallLimit
 
-__all__ = ["FetchLimits", "clip_kind", "fetch_clip"]
+__all__ = ["DownloadStoppedError", "FetchLimits", "clip_kind", "fetch_clip"]
 
 _HEAD_BYTES = 12  # enough for both signatures
 _CHUNK_BYTES = 1 << 16
 _REDIRECTS = {301, 302, 303, 307, 308}
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_FRAMING_FACTOR = 2  # what chunks and headers may add to a clip's bytes
+
+
+class DownloadStoppedError(Exception):
+    """The caller's ``should_stop`` said so. No file is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +46,10 @@ class FetchLimits:
 
     :param connect_timeout: seconds to connect, for each address of the host.
     :param read_timeout: seconds without a byte.
-    :param total_timeout: seconds for the whole download with its redirects. It is looked at between reads, so a slow
-        server passes it by up to ``read_timeout``; one that drips its headers byte by byte passes it by more.
+    :param total_timeout: seconds for the whole download with its redirects, however slowly the server sends. The
+        look-up of names, whose time the system's resolver bounds, is the one thing that passes it.
+    :param min_speed: bytes per second, headers included, measured over ``min_speed_time``.
+    :param min_speed_time: seconds.
     :param max_bytes: size of the clip, of a file as well.
     :param max_redirects: redirects followed, each after a check of its target.
     :param allow_private_addresses: whether hosts with private, loopback, link-local or other addresses that are not of
@@ -51,13 +60,17 @@ class FetchLimits:
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
     total_timeout: float = 300.0
+    min_speed: float = 10_000.0
+    min_speed_time: float = 20.0
     max_bytes: int = 512 * 1024 * 1024
     max_redirects: int = 5
     allow_private_addresses: bool = False
     allow_local_files: bool = True
 
 
-def fetch_clip(init_video: str, folder: Path, *, limits: FetchLimits) -> Path:
+def fetch_clip(
+    init_video: str, folder: Path, *, limits: FetchLimits, should_stop: Callable[[], bool] | None = None
+) -> Path:
     """The clip as a file whose content is an mp4 or a gif, whatever its name says.
 
     A path is checked and returned as it is. A link (http or https) is downloaded into ``folder``: without credentials
@@ -65,23 +78,39 @@ def fetch_clip(init_video: str, folder: Path, *, limits: FetchLimits) -> Path:
     goes to the very address that was checked, so a name that changes its address in between gains nothing. The CA
     bundle is that of ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``, else certifi's. On an error no file is left.
 
+    :param should_stop: asked every 0.1 seconds while bytes are waited for; once it says so, the connection is closed.
+        A host that does not accept connections is given up after ``connect_timeout``.
     :raises RequestValidationError: for ``init_video``, saying what came.
+    :raises DownloadStoppedError: when ``should_stop`` said so.
     """
     if not is_http_link(init_video):
         return _local_clip(init_video, limits)
-    deadline = time.monotonic() + limits.total_timeout
+    limit = CallLimit(
+        limits.total_timeout,
+        min_speed=limits.min_speed,
+        speed_time=limits.min_speed_time,
+        max_bytes=_FRAMING_FACTOR * limits.max_bytes + _CHUNK_BYTES,
+        should_stop=should_stop,
+    )
     url = init_video
-    for _ in range(limits.max_redirects + 1):
-        with _get(url, limits, deadline) as response:
-            if response.status_code in _REDIRECTS and "location" in response.headers:
-                try:
-                    url = urljoin(url, response.headers["location"])
-                except ValueError:
-                    raise _problem(url, "redirects to what is no link") from None
-                continue
-            if response.status_code != HTTPStatus.OK:
-                raise _problem(url, f"the server answered HTTP {response.status_code}; a link to a clip is needed")
-            return _save(response, url, folder, limits, deadline)
+    try:
+        for _ in range(limits.max_redirects + 1):
+            with _get(url, limits, limit) as response:
+                if response.status_code in _REDIRECTS and "location" in response.headers:
+                    try:
+                        url = urljoin(url, response.headers["location"])
+                    except ValueError:
+                        raise _problem(url, "redirects to what is no link") from None
+                    continue
+                if response.status_code != HTTPStatus.OK:
+                    raise _problem(url, f"the server answered HTTP {response.status_code}; a link to a clip is needed")
+                return _save(response, url, folder, limits)
+    except RequestValidationError:
+        if should_stop is not None and should_stop():
+            raise DownloadStoppedError("stopped while the clip was downloaded") from None
+        if limit.problem is not None:
+            raise _problem(url, f"cannot be downloaded: {limit.problem}") from None
+        raise
     raise _problem(init_video, f"redirects more than {limits.max_redirects} times")
 
 
@@ -125,16 +154,30 @@ def _check_head(head: bytes, source: str) -> None:
         raise _problem(source, f"must be an mp4 or a gif; the content begins with {head[:_HEAD_BYTES]!r}")
 
 
-def _save(response: requests.Response, url: str, folder: Path, limits: FetchLimits, deadline: float) -> Path:
-    announced = response.headers.get("content-length", "")
-    expected = int(announced) if announced.isdigit() else None
+def _announced_length(response: requests.Response, url: str) -> int | None:
+    """The Content-Length, ``None`` without one.
+
+    :raises RequestValidationError: for one that is no number, with which nobody can say where the clip ends.
+    """
+    announced = response.headers.get("content-length")
+    if announced is None or "transfer-encoding" in response.headers:
+        return None
+    values = {value.strip() for value in announced.split(",")}
+    (length, *others) = values
+    if others or not _LENGTH.fullmatch(length):
+        raise _problem(url, f"the server sent an invalid Content-Length {announced[:40]!r}")
+    return int(length)
+
+
+def _save(response: requests.Response, url: str, folder: Path, limits: FetchLimits) -> Path:
+    expected = _announced_length(response, url)
     if expected is not None:
         _check_size(expected, url, limits)
     descriptor, name = tempfile.mkstemp(prefix="clip-", dir=folder)
     path = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            written = _copy(response, file, url, limits, deadline)
+            written = _copy(response, file, url, limits)
         if expected is not None and written != expected:
             raise _problem(url, f"the download broke off after {written} of {expected} bytes")
     except BaseException:
@@ -143,7 +186,7 @@ def _save(response: requests.Response, url: str, folder: Path, limits: FetchLimi
     return path
 
 
-def _copy(response: requests.Response, file: IO[bytes], url: str, limits: FetchLimits, deadline: float) -> int:
+def _copy(response: requests.Response, file: IO[bytes], url: str, limits: FetchLimits) -> int:
     head = b""
     written = 0
     known = False
@@ -156,7 +199,6 @@ def _copy(response: requests.Response, file: IO[bytes], url: str, limits: FetchL
         file.write(chunk)
         written += len(chunk)
         _check_size(written, url, limits)
-        _check_deadline(deadline, url, limits)
     if not known:
         _check_head(head, url)
     return written
@@ -171,21 +213,9 @@ def _chunks(response: requests.Response, url: str) -> Iterator[bytes]:
         raise _problem(url, f"the download broke off ({type(error).__name__})") from None
 
 
-def _check_deadline(deadline: float, url: str, limits: FetchLimits) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise _problem(url, f"the download took longer than the {limits.total_timeout:g} s allowed")
-    return left
-
-
 @contextmanager
-def _get(url: str, limits: FetchLimits, deadline: float) -> Iterator[requests.Response]:
+def _get(url: str, limits: FetchLimits, limit: CallLimit) -> Iterator[requests.Response]:
     """One GET, without following redirects; a fresh session each time, so that no cookie travels."""
-
-    def timeouts() -> tuple[float, float]:
-        left = _check_deadline(deadline, url, limits)
-        return min(limits.connect_timeout, left), min(limits.read_timeout, left)
-
     try:
         if _names_a_user(url):
             raise _problem(url, "a link with a user or password is not read, because no credentials are sent")
@@ -193,7 +223,8 @@ def _get(url: str, limits: FetchLimits, deadline: float) -> Iterator[requests.Re
             "GET",
             url,
             allow_private=limits.allow_private_addresses,
-            timeouts=timeouts,
+            limit=limit,
+            timeout=(limits.connect_timeout, limits.read_timeout),
             headers={"Accept": "video/mp4,image/gif"},
         ) as response:
             yield response

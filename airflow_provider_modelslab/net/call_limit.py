@@ -2,7 +2,7 @@
 
 The time-outs of requests bound each read alone, so a server that sends a byte now and then holds a call for ever, and
 many of these reads happen within one line of a header or one chunk of a body. So the limit is checked where the
-socket is read: before each read the socket's time-out is lowered to the time that is left.
+socket is read and written: before each time the socket's time-out is lowered to the time that is left.
 """
 
 from __future__ import annotations
@@ -23,11 +23,17 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-__all__ = ["CallLimit", "CallLimitError", "LimitedSession"]
+__all__ = ["CallLimit", "CallLimitError", "LimitedAdapter", "LimitedSession"]
+
+_MAX_HEAD_BYTES = 256 * 1024  # http.client allows 100 lines of 64 KiB, and any number of interim answers before them
+_STOP_INTERVAL = 0.1  # seconds after which a stop is seen
 
 
 class CallLimitError(TimeoutError):
-    """A call took longer than it may, or its answer came too slowly; ``strerror`` says which."""
+    """A call took longer than it may, was stopped, or its answer came too slowly or had too many bytes.
+
+    ``strerror`` says which.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(errno.ETIMEDOUT, text)
@@ -43,6 +49,10 @@ class CallLimit:
     :param min_speed: bytes per second. The time between the caller's reads does not count, nor does the wait for the
         first byte.
     :param speed_time: seconds of waiting over which the speed is measured.
+    :param max_bytes: of the whole answer as it is sent: interim answers, headers, framing and body.
+    :param should_stop: asked before each step of the call and every 0.1 seconds while it waits for bytes; once it says
+        so, the call ends. A connection that is being made is given up only after its own time-out.
+    :ivar problem: which limit the call broke, as :attr:`CallLimitError.strerror`.
     """
 
     def __init__(
@@ -51,16 +61,22 @@ class CallLimit:
         *,
         min_speed: float = 0.0,
         speed_time: float = math.inf,
+        max_bytes: float = math.inf,
+        should_stop: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seconds = seconds
         self._min_speed = min_speed
         self._speed_time = speed_time
+        self._max_bytes = max_bytes
+        self._should_stop = should_stop
         self._clock = clock
         self._ends_at = clock() + seconds
         self._has_begun = False
         self._waited = 0.0
         self._received = 0
+        self._total = 0
+        self.problem: str | None = None
 
     @property
     def left(self) -> float:
@@ -84,32 +100,60 @@ class CallLimit:
     def check(self) -> float:
         """Seconds that are left.
 
-        :raises CallLimitError: when there are none.
+        :raises CallLimitError: when there are none, or the call is to stop.
         """
+        if self._should_stop is not None and self._should_stop():
+            raise self.broken("the call was stopped")
         left = self.left
         if left <= 0:
-            raise CallLimitError(f"no whole answer within {max(self._seconds, 0):g} s")
+            raise self.broken(f"no whole answer within {max(self._seconds, 0):g} s")
         return left
+
+    def before_send(self, sock: Any) -> None:
+        """Lower the socket's time-out to what is left.
+
+        :raises CallLimitError: as :meth:`check`.
+        """
+        left, silence = self.check(), sock.gettimeout()
+        if silence is None or left < silence:
+            sock.settimeout(left)
 
     def read(self, receive: Callable[[], int | None], sock: Any) -> int | None:
         """Receive bytes within the limit.
 
-        :param receive: reads from ``sock``, which has a time-out; returns how many bytes came, 0 at the end.
-        :raises CallLimitError: when the time is over, or the bytes come too slowly.
+        :param receive: reads from ``sock``, whose time-out is that for silence; returns how many bytes came, 0 at the
+            end. It is called again after a time-out of the socket while there is time left.
+        :raises CallLimitError: when the time is over, the call is to stop, or the bytes come too slowly or are too
+            many.
         """
-        left, began = self.check(), self._clock()
-        silence = sock.gettimeout()
-        if silence is None or left < silence:
-            sock.settimeout(left)  # urllib3 sets it anew for each call
+        began, silence = self._clock(), sock.gettimeout()
+        longest = _STOP_INTERVAL if self._should_stop else math.inf
+        ends = math.inf if silence is None else began + silence
         try:
-            size = receive()
-        except TimeoutError:
-            self.check()
-            raise
-        if size and self._has_begun:
-            self._measure(size, self._clock() - began)
+            while True:
+                sock.settimeout(min(self.check(), max(ends - self._clock(), 0.001), longest))
+                try:
+                    size = receive()
+                    break
+                except TimeoutError:
+                    self.check()
+                    if self._clock() >= ends:
+                        raise
+        finally:
+            sock.settimeout(silence)
+        if size:
+            self._total += size
+            if self._total > self._max_bytes:
+                raise self.broken(f"more than {self._max_bytes:g} bytes")
+            if self._has_begun:
+                self._measure(size, self._clock() - began)
         self._has_begun = True
         return size
+
+    def broken(self, text: str) -> CallLimitError:
+        """The error for a call that broke its limit, noted as its :attr:`problem`."""
+        self.problem = text
+        return CallLimitError(text)
 
     def _measure(self, size: int, waited: float) -> None:
         self._received += size
@@ -117,7 +161,7 @@ class CallLimit:
         if self._waited < self._speed_time:
             return
         if self._received < self._min_speed * self._waited:
-            raise CallLimitError(f"slower than {self._min_speed:g} bytes/s for {self._waited:.0f} s")
+            raise self.broken(f"slower than {self._min_speed:g} bytes/s for {self._waited:.0f} s")
         self._received, self._waited = 0, 0.0
 
 
@@ -135,7 +179,7 @@ class LimitedSession(requests.Session):
         self.auth = _NoAuth()
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
-            self.mount(scheme, _Adapter())
+            self.mount(scheme, LimitedAdapter())
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Nowhere: even with ``allow_redirects=False`` requests reads a redirect's whole body and parses its target."""
@@ -148,9 +192,12 @@ class _NoAuth(AuthBase):
         return r
 
 
-class _Adapter(HTTPAdapter):
+class LimitedAdapter(HTTPAdapter):
+    """The adapter of a :class:`LimitedSession`, to be mounted by what needs another one."""
+
     # Any: requests' own types differ between its versions.
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        """The place where requests lets a subclass choose the connection."""
         pool: Any = super().get_connection_with_tls_context(*args, **options)
         pool.ConnectionCls = _limited(pool.ConnectionCls)
         return pool
@@ -158,28 +205,48 @@ class _Adapter(HTTPAdapter):
 
 @cache
 def _limited(connection_class: Any) -> Any:
-    """A class of connections, of whatever kind the proxy needs, whose answers keep to the limit of their call."""
+    """A class of connections, of whatever kind the proxy needs, that keep to the limit of their call."""
     if connection_class.response_class is _Response:
         return connection_class
-    return type(connection_class.__name__, (connection_class,), {"response_class": _Response})
+
+    def send(self: Any, data: Any) -> None:
+        limit = _limit.get()
+        if limit is not None and self.sock is not None:
+            limit.before_send(self.sock)
+        connection_class.send(self, data)
+
+    return type(connection_class.__name__, (connection_class,), {"response_class": _Response, "send": send})
 
 
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         limit = _limit.get()
-        if limit is not None:
-            self.fp: Any = io.BufferedReader(_LimitedReader(self.fp.detach(), sock, limit))
+        self._reader = None if limit is None else _LimitedReader(self.fp.detach(), sock, limit)
+        if self._reader is not None:
+            self.fp: Any = io.BufferedReader(self._reader)
 
     def begin(self) -> None:
         super().begin()
+        if self._reader is not None:
+            self._reader.max_bytes = math.inf
         # urllib3 logs headers that cannot be parsed, with the whole link, and they may repeat what the call sent.
         self.msg.defects = []
         self.msg.set_payload("")
+        lengths = ",".join(self.msg.get_all("content-length", ())).split(",")
+        if len({length.strip() for length in lengths}) > 1:
+            # urllib3 refuses it too, but without closing the socket.
+            raise http.client.HTTPException("several Content-Length headers that differ")
 
 
 class _LimitedReader(io.RawIOBase):
+    """Reads the socket itself: Python's own reader refuses to go on after a time-out.
+
+    :ivar max_bytes: that may still come, with at most one buffer more.
+    """
+
     def __init__(self, raw: Any, sock: Any, limit: CallLimit) -> None:
+        self.max_bytes: float = _MAX_HEAD_BYTES
         self._raw = raw
         self._sock = sock
         self._limit = limit
@@ -188,7 +255,11 @@ class _LimitedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        return self._limit.read(lambda: self._raw.readinto(buffer), self._sock)
+        if self.max_bytes <= 0:
+            raise self._limit.broken(f"headers of more than {_MAX_HEAD_BYTES} bytes")
+        size = self._limit.read(lambda: int(self._sock.recv_into(buffer)), self._sock)
+        self.max_bytes -= size or 0
+        return size
 
     def fileno(self) -> int:
         return int(self._raw.fileno())

@@ -120,12 +120,14 @@ class StagedEngine(ScriptedEngine):
 
     Jobs wait for ``gate`` while they render, for ``reading`` and ``writing`` in the stage of that name.
 
+    :param only_slow: only clips of prompts with ``slow`` wait for ``reading``.
     :param room: how many models it keeps.
     :param device: what it says of itself.
     """
 
     reading: Gate | None = None
     writing: Gate | None = None
+    only_slow: bool = False
     room: int = 1
     device: str = "cpu"
     read: list[str] = field(default_factory=list)
@@ -133,9 +135,11 @@ class StagedEngine(ScriptedEngine):
     loads: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
 
-    def prepare(self, request: Video2VideoRequest) -> Video2VideoRequest:
+    def prepare(
+        self, request: Video2VideoRequest, *, should_stop: Callable[[], bool] | None = None
+    ) -> Video2VideoRequest:
         self.read.append(request.prompt)
-        _pass(self.reading)
+        _pass(self.reading if "slow" in request.prompt or not self.only_slow else None, should_stop)
         if "unreadable" in request.prompt:
             raise RequestValidationError.of("init_video", f"is no clip; got {request.init_video!r}")
         return request
@@ -165,9 +169,10 @@ class StagedEngine(ScriptedEngine):
         return [{"model_id": name, "bytes": 1000, "last_used": 1.0} for name in self.models]
 
 
-def _pass(gate: Gate | None) -> None:
+def _pass(gate: Gate | None, should_stop: Callable[[], bool] | None = None) -> None:
     while gate is not None and not gate.wait(0.01):
-        pass
+        if should_stop is not None and should_stop():
+            raise InterruptedError("told to stop reading")
 
 
 def write_clip(path: Path, *, frames: int, side: int, fps: int, seed: int) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.endpoint.echo import EchoEngine
+from airflow_provider_modelslab.endpoint.echo import FetchingEchoEngine
 from airflow_provider_modelslab.local.fetch import FetchLimits
 
 __all__ = ["ReadingEngine"]
 
 
-class ReadingEngine(EchoEngine):
+class ReadingEngine(FetchingEchoEngine):
     """Reads clips from servers of the test too.
 
     :ivar submitted: each request that the endpoint took, in order.

@@ -86,7 +86,7 @@ def test_a_job_and_its_bill_are_written_at_once_or_not_at_all(store: Store) -> N
 def test_bills_outlive_the_jobs_and_the_process(store: Store, tmp_path: Path) -> None:
     add(store, "a")
     add(store, "b")
-    assert store.clear() == 2
+    assert len(store.clear()) == 2
     store.close()
     with closing(Store(tmp_path / "state")) as following:
         assert [bill["status"] for bill in Bills(following).jobs()] == ["gone", "gone"]

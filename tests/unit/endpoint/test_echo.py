@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.endpoint.echo import EchoEngine
+from airflow_provider_modelslab.endpoint.echo import EchoEngine, FetchingEchoEngine
 from airflow_provider_modelslab.local.decode import read_frames
 from airflow_provider_modelslab.local.engine import GenerationInterruptedError
 from airflow_provider_modelslab.local.fetch import FetchLimits
@@ -66,7 +66,7 @@ def test_it_takes_its_time_and_stops_when_told(tmp_path: Path) -> None:
 def test_it_paints_over_the_source_when_it_may_read_it(tmp_path: Path) -> None:
     source = tmp_path / "in.gif"
     write_clip(source, frames=6, side=64, fps=7, seed=1)
-    engine = EchoEngine(limits=FetchLimits(allow_private_addresses=True, allow_local_files=False))
+    engine = FetchingEchoEngine(limits=FetchLimits(allow_private_addresses=True, allow_local_files=False))
     with FilesServer() as files:
         link = files.add("/in.gif", ServedFile(source.read_bytes(), content_type="image/gif"))
         made = engine.generate(request(init_video=link, output_type="gif"), tmp_path / "out.gif")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
+from contextlib import ExitStack
 
 from airflow_provider_modelslab.endpoint.holds import Holds
 
@@ -52,6 +54,26 @@ async def test_release_ends_all_holds_and_close_allows_no_more() -> None:
     await asyncio.gather(*waiting)
     holds.close()
     await holds.wait(3, FOREVER, never())
+
+
+async def test_release_of_some_ends_no_other() -> None:
+    holds = Holds()
+    mine, yours = (asyncio.create_task(holds.wait(job_id, FOREVER, never())) for job_id in (1, 2))
+    await asyncio.sleep(0)
+    holds.release([1, 3])
+    await mine
+    assert not yours.done()
+    holds.release()
+    await yours
+
+
+async def test_places_are_limited_for_a_key_and_for_all() -> None:
+    holds = Holds()
+    with ExitStack() as stack:
+        taken = Counter({key: sum(stack.enter_context(holds.place(key)) for _ in range(150)) for key in "abc"})
+        assert taken == {"a": 100, "b": 100, "c": 56}
+    with holds.place("c") as free:
+        assert free
 
 
 def test_a_job_may_end_after_the_loop() -> None:

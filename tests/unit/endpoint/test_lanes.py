@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_modelslab.endpoint import lane, publish
 from airflow_provider_modelslab.endpoint.job import Job
 from airflow_provider_modelslab.endpoint.publish import Publisher
 from airflow_provider_modelslab.endpoint.settings import Settings
@@ -30,11 +31,11 @@ class Bench:
         settings = Settings(state_dir=state_dir)
         self.worker = Worker(settings, store, engines, Publisher(store, state_dir), on_done=self.ended.put)
 
-    def add(self, *names: str, model: str = "m") -> list[int]:
+    def add(self, *names: str, model: str = "m", owner: str = "me") -> list[int]:
         """Queue jobs with these prompts, and wake the worker."""
         jobs = [
             self.store.add(
-                owner="me", body={"model_id": model, "prompt": name, "init_video": "http://h/a", "output_type": "gif",
+                owner=owner, body={"model_id": model, "prompt": name, "init_video": "http://h/a", "output_type": "gif",
                 "num_frames": 2}, base_url="http://h", file_prefix=name, meta={}, future_links=[], now=1.0,
             ).id
             for name in names
@@ -334,3 +335,79 @@ def test_a_job_on_its_last_attempt_is_done_before_any_other_begins(bench: Make) 
         assert [made.job(job).status for job in others] == ["queued", "queued"]
     made.wait_for(blamed, *others)
     assert [made.job(job).attempts for job in (blamed, *others)] == [MAX_ATTEMPTS, 1, 1]
+
+
+def test_a_clip_that_comes_slowly_holds_up_nobody_else(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "_PATIENCE_S", 0.05)
+    reading = threading.Event()
+    engine = StagedEngine(reading=reading, only_slow=True)
+    made = bench(engine)
+    with held(reading):
+        made.worker.start()
+        dripping = made.add(*(f"slow {n}" for n in range(5)), owner="dripping")
+        others = made.add(*"abc", owner="other")
+        made.wait_for(*others)
+        until(lambda: [made.job(job).status for job in dripping] == ["queued"] * 5)
+        assert len(set(engine.read)) <= 3 + 3  # two of the key are read beside the lane, one by it
+    made.wait_for(*dripping)
+    assert {(job.status, job.attempts) for job in map(made.job, (*dripping, *others))} == {("success", 1)}
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_a_restart_frees_a_worker_that_downloads(bench: Make, clear: bool) -> None:
+    reading = threading.Event()
+    engine = StagedEngine(reading=reading, only_slow=True)
+    made = bench(engine)
+    with held(reading):
+        made.worker.start()
+        (dripping,) = made.add("slow", owner="dripping")
+        until(lambda: engine.read == ["slow"])
+        if clear:
+            assert made.store.clear("dripping") == [dripping]
+        else:
+            (other,) = made.add("a", owner="other")
+        made.worker.restart("dripping")
+        until(lambda: not [thread for thread in threading.enumerate() if thread.name == f"modelslab-reading-{dripping}"
+                           and engine.read.count("slow") == 1])  # fmt: skip
+        if clear:
+            (other,) = made.add("a", owner="other")
+        made.wait_for(other)
+    if not clear:
+        made.wait_for(dripping)
+        assert made.job(dripping).status == "success"
+    assert made.job(other).attempts == 1
+
+
+def test_a_restart_of_one_key_leaves_others_alone(bench: Make) -> None:
+    gate = threading.Event()
+    engines = [ScriptedEngine(gate), ScriptedEngine(gate)]
+    made = bench(*engines)
+    with held(gate):
+        made.worker.start()
+        jobs = [*made.add("a", owner="one"), *made.add("b", owner="two")]
+        until(lambda: sum(len(engine.prompts) for engine in engines) == 2)
+        for _ in range(20):
+            made.worker.restart("one")
+        until(lambda: sum(engine.stopped for engine in engines) >= 1)
+        made.worker.restart("three")
+    made.wait_for(*jobs)
+    assert sum(engine.prompts.count("b") for engine in engines) == 1
+
+
+def test_a_bucket_that_does_not_answer_holds_no_lane(
+    bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storing = threading.Event()
+    monkeypatch.setattr(publish, "upload", lambda *_, **__: storing.wait(60))
+    made = bench(ScriptedEngine())
+    details = {"public_url": "https://cdn.example", "region_name": "r", "endpoint_url": "https://s3.example/clips",
+               "aws_access_key_id": "a", "aws_secret_access_key": "b", "image_directory": "d"}  # fmt: skip
+    made.store.set_s3("dripping", "video", details)
+    with held(storing):
+        made.worker.start()
+        dripping = made.add(*(f"d{n}" for n in range(30)), owner="dripping")
+        made.wait_for(*made.add(*"abc", owner="other"))
+        until(lambda: sum(made.job(job).status == "failed" for job in dripping) == 8)  # 2 are stored, 20 wait
+        assert {made.job(job).status for job in dripping} == {"failed", "running"}
+    made.wait_for(*[job for job in dripping if made.job(job).status == "running"])
+    assert sum(made.job(job).status == "success" for job in dripping) == 22

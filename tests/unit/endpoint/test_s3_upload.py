@@ -2,21 +2,25 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import botocore.retries.standard
 import pytest
 import trustme
 
 from airflow_provider_modelslab.api.errors import LandingError
+from airflow_provider_modelslab.endpoint import s3_upload
 from airflow_provider_modelslab.endpoint.s3_details import S3Details
 from airflow_provider_modelslab.endpoint.s3_upload import upload
 from airflow_provider_modelslab.local import addresses
-from tests.support.scripted_server import Answer, HangUp, ScriptedServer, Step
+from tests.support.scripted_server import Answer, Drip, HangUp, ScriptedServer, Step
 
-Put = Callable[[ScriptedServer], None]
+
+class Put(Protocol):
+    def __call__(self, server: ScriptedServer, *, private: bool = False) -> None: ...
+
+
 STORED = Answer(headers={"ETag": '"1"', "Content-Length": "0"}, body="")
 BUSY = Answer(status=503, body="<Error><Code>SlowDown</Code><Message>later</Message></Error>")
 
@@ -46,18 +50,19 @@ def put(tmp_path: Path) -> Put:
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"clip" * 5000)
 
-    def store(server: ScriptedServer) -> None:
+    def store(server: ScriptedServer, *, private: bool = False) -> None:
+        scheme, host = server.url.partition(":")[0], "127.0.0.1" if private else "s3.invalid"
         details = S3Details.from_body(
             {
                 "public_url": "https://cdn.example",
                 "region_name": "eu-central-1",
-                "endpoint_url": f"{server.url.partition(':')[0]}://s3.invalid:{server.port}/clips",
+                "endpoint_url": f"{scheme}://{host}:{server.port}/clips",
                 "aws_access_key_id": "AKIA-OF-NOBODY",
                 "aws_secret_access_key": "very-secret",
                 "image_directory": "my clips",
             }
         )
-        upload(details, "a.mp4", clip, "video/mp4", allow_private_addresses=False)
+        upload(details, "a.mp4", clip, "video/mp4", allow_private_addresses=private)
 
     return store
 
@@ -114,6 +119,60 @@ def test_what_boto_gives_up_is_a_failed_upload(
     with ScriptedServer(*steps) as server, pytest.raises(LandingError) as caught:
         put(server)
     assert caught.value.message == f"the upload to bucket 'clips' failed: {problem}"
+
+
+MOVED = "<Error><Code>{}</Code><Message>elsewhere</Message></Error>"
+
+
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize(
+    "redirect",
+    [
+        Answer(status=301, body=MOVED.format("PermanentRedirect")),
+        Answer(status=307, body=MOVED.format("TemporaryRedirect"), headers={"Location": "/elsewhere"}),
+        Answer(status=301, body=""),
+        Answer(status=400, body=MOVED.format("IllegalLocationConstraintException")),
+        Answer(status=301, body=MOVED.format("PermanentRedirect"), headers={"x-amz-bucket-region": "eu-west-1"}),
+        Answer(status=301, body=MOVED.format("PermanentRedirect"), headers={"x-amz-bucket-region": "\xff /"}),
+    ],
+)
+def test_a_service_that_redirects_for_ever_is_refused(
+    look_ups: list[list[str]], put: Put, redirect: Answer, private: bool
+) -> None:
+    with ScriptedServer(redirect) as server:
+        with pytest.raises(LandingError):
+            put(server, private=private)
+        assert len(server.requests) <= 4
+
+
+DRIPS = {
+    "headers": Drip(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"),
+    "interim answers": Drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": Drip(b"HTTP/1.1 403 No\r\nContent-Length: 100000\r\n\r\n"),
+    "chunk extensions": Drip(b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n5;ext="),
+}
+
+
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("drip", DRIPS.values(), ids=DRIPS)
+def test_a_service_that_drips_is_left_at_the_deadline(
+    look_ups: list[list[str]], put: Put, drip: Drip, private: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_upload, "_TOTAL_S", 0.4)
+    with ScriptedServer(drip) as server, pytest.raises(LandingError, match="no whole answer within"):
+        put(server, private=private)
+
+
+def test_an_answer_without_end_is_left(look_ups: list[list[str]], put: Put) -> None:
+    flood = Drip(b"HTTP/1.1 403 No\r\n\r\n", b"x" * 60_000, every=0)
+    with ScriptedServer(flood) as server, pytest.raises(LandingError, match=r"more than 1.04858e\+06 bytes"):
+        put(server)
+
+
+def test_hosts_of_the_own_network_are_reached_when_it_is_allowed(look_ups: list[list[str]], put: Put) -> None:
+    with ScriptedServer(BUSY, STORED) as server:
+        put(server, private=True)
+    assert [request.body for request in server.requests] == [b"clip" * 5000] * 2
 
 
 def test_a_refusal_is_read_from_the_answer(look_ups: list[list[str]], put: Put) -> None:

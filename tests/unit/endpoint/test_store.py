@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.endpoint.job import Job
-from airflow_provider_modelslab.endpoint.store import MAX_ATTEMPTS, QueueFullError, StateInUseError, Store
+from airflow_provider_modelslab.endpoint.store import (
+    MAX_ATTEMPTS,
+    QueueFullError,
+    StateInUseError,
+    Store,
+    TooManyDetailsError,
+)
 
 
 @pytest.fixture
@@ -157,6 +163,42 @@ def test_a_full_queue_counts_the_unfinished_jobs_of_one_key(store: Store) -> Non
     assert add(store, "c", max_queue=2).status == "queued"
 
 
+def test_a_full_queue_counts_the_unfinished_jobs_of_all_keys(store: Store) -> None:
+    for owner in "abc":
+        add(store, owner, owner=owner, max_queue=2, max_total_queue=3)
+    with pytest.raises(QueueFullError) as caught:
+        add(store, "d", owner="d", max_queue=2, max_total_queue=3)
+    assert caught.value.most == 3
+    assert store.clear("a") == [1]
+    assert add(store, "d", owner="d", max_queue=2, max_total_queue=3).status == "queued"
+
+
+def test_keys_take_turns_and_each_ones_jobs_keep_their_order(store: Store) -> None:
+    for name in ("a1", "a2", "a3", "b1", "c1", "c2"):
+        add(store, name, owner=name[0])
+
+    def order(most: int, **served: int) -> str:
+        return " ".join(f"{job.owner}{job.id}" for job in store.waiting(most, served))
+
+    assert order(9) == "a1 b4 c5 a2 c6 a3"
+    assert order(9, a=2, b=1) == "c5 b4 a1 c6 a2 a3"
+    assert order(2, a=2, b=1) == "c5 b4"
+    assert order(1, b=1) == "a1"
+    store.clear()
+    assert order(9) == ""
+
+
+def test_s3_details_of_so_many_and_no_more_are_kept(store: Store) -> None:
+    store.set_s3("a", "video", {"n": "1"}, most=2)
+    store.set_s3("a", "flux", {"n": "2"}, most=2)
+    with pytest.raises(TooManyDetailsError):
+        store.set_s3("b", "video", {"n": "3"}, most=2)
+    store.set_s3("a", "flux", {"n": "4"}, most=2)  # in the place of another
+    assert store.s3("a", "flux") == {"n": "4"}
+    store.reset_s3("a", "video")
+    store.set_s3("b", "video", {"n": "3"}, most=2)
+
+
 def test_many_threads_never_pass_the_limit_nor_share_a_job(store: Store) -> None:
     claimed: list[int] = []
 
@@ -182,7 +224,7 @@ def test_clearing_forgets_unfinished_jobs_and_never_gives_their_ids_again(store:
     store.claim(1.0)
     succeed(store, done)
     store.claim(1.0)
-    assert store.clear() == 2
+    assert len(store.clear()) == 2
     assert store.get(running.id) is store.get(queued.id) is None
     assert succeed(store, running) is None
     assert store.fail(running.id, message="x", now=1.0) is None

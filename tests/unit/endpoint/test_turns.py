@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_modelslab.endpoint.reading import Reading
 from airflow_provider_modelslab.endpoint.store import MAX_ATTEMPTS, Store, Waiting
-from airflow_provider_modelslab.endpoint.turns import MOST_OVERTAKES, Taken, Turns, choose
+from airflow_provider_modelslab.endpoint.turns import MOST_OVERTAKES, MOST_SLOW, Taken, Turns, choose
 from tests.support.endpoint_engine import ScriptedEngine, StagedEngine
 
 
@@ -17,11 +18,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def add(store: Store, *models: str) -> list[int]:
+def add(store: Store, *models: str, owner: str = "me") -> list[int]:
     """Queue a job for each model; returns their ids."""
     return [
         store.add(
-            owner="me", body={"model_id": model}, base_url="http://h", file_prefix=f"{model}-{store.ahead_of()}",
+            owner=owner, body={"model_id": model}, base_url="http://h", file_prefix=f"{model}-{store.ahead_of()}",
             meta={}, future_links=[], now=1.0,
         ).id
         for model in models
@@ -159,13 +160,13 @@ def test_a_last_attempt_waits_for_what_is_being_read(store: Store) -> None:
     taken(turns)
     found = turns.read_ahead()
     assert found is not None
-    assert found[0].id == following
+    assert found.job_id == following
     turns.ended(one)
     store.database.write("UPDATE jobs SET attempts = ? WHERE id = ?", (MAX_ATTEMPTS - 1, following))
     assert turns.take(0) is None
-    found[1].set_result("read")
+    found._future.set_result("read")
     assert turns.was_read()
-    assert taken(turns).read is found[1]
+    assert taken(turns).reading is found
 
 
 def test_jobs_are_read_ahead_while_every_lane_is_at_work(store: Store) -> None:
@@ -176,17 +177,16 @@ def test_jobs_are_read_ahead_while_every_lane_is_at_work(store: Store) -> None:
     assert turns.read_ahead() is None  # the other lane is about to take it
     taken(turns, 1)
     ahead = [turns.read_ahead() for _ in range(3)]
-    assert [found and found[0].id for found in ahead] == [jobs[2], jobs[3], None]
+    assert [found and found.job_id for found in ahead] == [jobs[2], jobs[3], None]
     assert [job.status for job in map(store.get, jobs) if job] == ["running"] * 2 + ["queued"] * 3
     for job in jobs[:2]:
         turns.ended(job)
-    assert ahead[0] is not None
     following = taken(turns, 1)
-    assert (following.job.id, following.read) == (jobs[2], ahead[0][1])
-    assert taken(turns, 0).read is not None
+    assert (following.job.id, following.reading) == (jobs[2], ahead[0])
+    assert taken(turns, 0).reading is not None
     again = turns.read_ahead()
     assert again is not None
-    assert again[0].id == jobs[4]
+    assert again.job_id == jobs[4]
 
 
 def test_what_was_read_for_a_cleared_queue_is_dropped(store: Store) -> None:
@@ -197,10 +197,10 @@ def test_what_was_read_for_a_cleared_queue_is_dropped(store: Store) -> None:
     store.clear()
     turns.ended(first)
     one, two = add(store, "a", "a")
-    assert taken(turns).read is None
+    assert taken(turns).reading is None
     found = turns.read_ahead()
     assert found is not None
-    assert (found[0].id, one) == (two, two - 1)
+    assert (found.job_id, one) == (two, two - 1)
 
 
 def test_a_closed_queue_gives_nothing_out(store: Store) -> None:
@@ -220,3 +220,100 @@ def test_jobs_in_hand_are_counted_by_lane(store: Store) -> None:
     assert (turns.jobs_of(0), turns.jobs_of(1)) == (2, 1)
     turns.ended(one)
     assert (turns.jobs_of(0), turns.jobs_of(1)) == (1, 1)
+
+
+def test_a_key_that_floods_the_queue_delays_others_by_one_job(store: Store) -> None:
+    flood = add(store, *"aaaaaaaa", owner="flood")
+    turns = turns_of(store, ScriptedEngine())
+    order = [taken(turns).job.id for _ in range(2)]
+    others = [*add(store, "b", "b", owner="one"), *add(store, "c", owner="two")]
+    order += [taken(turns).job.id for _ in range(6)]
+    assert order == [*flood[:2], others[0], others[2], flood[2], others[1], *flood[3:5]]
+
+
+def test_a_key_that_uses_the_endpoint_now_and_then_is_next(store: Store) -> None:
+    add(store, *"aaaaaaaa", owner="flood")
+    turns = turns_of(store, ScriptedEngine())
+    for _ in range(3):
+        taken(turns)
+        (mine,) = add(store, "a", owner="one")
+        assert taken(turns).job.id == mine
+
+
+def test_a_warm_model_overtakes_other_keys_so_often_and_no_more(store: Store) -> None:
+    add(store, *["common"] * 20, owner="flood")
+    turns = turns_of(store, warm("common"))
+    (lonely,) = add(store, "rare", owner="one")
+    order = [taken(turns).job.id for _ in range(15)]
+    assert order.index(lonely) <= MOST_OVERTAKES + 1
+
+
+def slow(turns: Turns, lane: int = 0) -> int:
+    """Take a job whose clip does not come, and give it back; returns its id."""
+    found = taken(turns, lane)
+    assert turns.give_back(found.reading or Reading(found.job))
+    return found.job.id
+
+
+def test_a_job_whose_clip_comes_slowly_is_given_back_and_taken_when_it_is_there(store: Store) -> None:
+    first, second, third = add(store, *"aaa")
+    turns = turns_of(store, warm("a"))
+    assert slow(turns) == first
+    job = store.get(first)
+    assert job is not None
+    assert (job.status, job.attempts) == ("queued", 0)
+    assert taken(turns).job.id == second
+    turns._readings[first]._future.set_result("read")
+    assert turns.was_read()  # lanes look again
+    found = taken(turns)
+    assert (found.job.id, found.reading and found.reading.result()) == (first, "read")
+    assert taken(turns).job.id == third
+
+
+def test_a_key_with_slow_clips_waits_for_them_while_others_go_on(store: Store) -> None:
+    dripping = add(store, *"aaaa", owner="dripping")
+    turns = turns_of(store, warm("a"))
+    assert [slow(turns) for _ in range(MOST_SLOW)] == dripping[:MOST_SLOW]
+    assert turns.take(0) is None
+    (other,) = add(store, "a", owner="one")
+    assert taken(turns).job.id == other
+
+
+def test_so_many_slow_clips_and_no_more_are_read_beside_the_lanes(store: Store) -> None:
+    for number in range(17):
+        add(store, f"m{number}", owner=f"key {number}")
+    turns = turns_of(store, ScriptedEngine())
+    for _ in range(16):
+        slow(turns)
+    last = taken(turns)
+    assert not turns.give_back(Reading(last.job))
+    assert store.get(last.job.id) == last.job
+
+
+def test_readings_are_stopped_for_one_key_or_for_all(store: Store) -> None:
+    mine, yours = add(store, "a", owner="me"), add(store, "a", owner="you")
+    turns = turns_of(store, warm("a"))
+    assert {slow(turns), slow(turns)} == {*mine, *yours}
+    readings = dict(turns._readings)
+    assert turns.interrupt("me") == set()
+    assert [readings[job]._stop.is_set() for job in (*mine, *yours)] == [True, False]
+    assert taken(turns).reading is None  # mine, to be read anew
+    assert turns.interrupt("you") == set()
+    assert readings[yours[0]]._stop.is_set()
+    assert turns.interrupt("me") == turns.interrupt() == {0}
+
+
+def test_slow_readings_are_stopped_for_a_job_that_runs_alone(store: Store) -> None:
+    first, blamed = add(store, "a", "a")
+    turns = turns_of(store, warm("a"))
+    assert slow(turns) == first
+    reading = turns._readings[first]
+    store.database.write("UPDATE jobs SET attempts = ? WHERE id = ?", (MAX_ATTEMPTS - 1, blamed))
+    assert turns.take(0) is None
+    assert reading._stop.is_set()
+    reading._future.set_exception(InterruptedError())
+    assert turns.was_read()
+    assert taken(turns).job.id == blamed
+    assert turns.ended(blamed)
+    again = taken(turns)
+    assert (again.job.id, again.reading) == (first, None)

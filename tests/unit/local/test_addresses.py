@@ -18,11 +18,13 @@ from airflow_provider_modelslab.local.addresses import (
     check_written_host,
     checked_call,
 )
+from airflow_provider_modelslab.net.call_limit import CallLimit
 from tests.support.scripted_server import Answer, HangUp, ScriptedServer
 
 
 def call(method: str, url: str, **options: Any) -> int:
-    arguments: dict[str, Any] = {"allow_private": True, "timeouts": lambda: (5.0, 5.0), "headers": {}, **options}
+    arguments: dict[str, Any] = {"allow_private": True, "timeout": (5.0, 5.0), "headers": {}, **options}
+    arguments.setdefault("limit", CallLimit(60))
     with checked_call(method, url, **arguments) as response:
         return response.status_code
 

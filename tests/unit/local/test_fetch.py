@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,8 +15,9 @@ import trustme
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.local import addresses
 from airflow_provider_modelslab.local.addresses import is_public
-from airflow_provider_modelslab.local.fetch import FetchLimits, clip_kind, fetch_clip
+from airflow_provider_modelslab.local.fetch import DownloadStoppedError, FetchLimits, clip_kind, fetch_clip
 from tests.support.files_server import FilesServer, ServedFile
+from tests.support.scripted_server import Drip, Hang, ScriptedServer, Step
 
 MP4 = b"\x00\x00\x00\x18ftypisom" + b"\x01" * 5000
 GIF = b"GIF89a" + b"\x02" * 300
@@ -211,7 +214,115 @@ def test_a_server_that_stops_sending(files: FilesServer, tmp_path: Path) -> None
 def test_the_whole_download_has_a_deadline(files: FilesServer, tmp_path: Path) -> None:
     link = files.add("/clip.mp4", ServedFile(MP4))
     limits = FetchLimits(allow_private_addresses=True, total_timeout=0)
-    assert "took longer than the 0 s allowed" in refusal(link, tmp_path, limits)
+    assert "no whole answer within 0 s" in refusal(link, tmp_path, limits)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+DRIPS = {
+    "headers": Drip(HEAD, b"X-A: b\r\n"),
+    "one header": Drip(HEAD + b"X-Long: "),
+    "interim answers": Drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "chunk extensions": Drip(CHUNKED + b"5;ext="),
+    "chunks": Drip(CHUNKED + b"18\r\n" + MP4[:24] + b"\r\n", b"1\r\nx\r\n"),
+    "body": Drip(HEAD + b"Content-Length: 100000\r\n\r\n" + MP4),
+    "trailers": Drip(CHUNKED + b"0\r\n", b"X-A: b\r\n"),
+}
+
+
+@pytest.mark.parametrize("drip", DRIPS.values(), ids=DRIPS)
+def test_a_host_that_drips_is_left_at_the_deadline(drip: Drip, tmp_path: Path) -> None:
+    """Without a limit on the whole, each of these would go on for ever."""
+    with ScriptedServer(drip) as server:
+        limits = replace(OPEN, total_timeout=0.4)
+        assert "no whole answer within 0.4 s" in refusal(f"{server.url}/clip.mp4", tmp_path, limits)
+
+
+@pytest.mark.parametrize("drip", [DRIPS["headers"], DRIPS["body"]], ids=["headers", "body"])
+def test_a_host_that_is_too_slow_is_left_before_the_deadline(drip: Drip, tmp_path: Path) -> None:
+    with ScriptedServer(drip) as server:
+        limits = replace(OPEN, min_speed=1e6, min_speed_time=0.2)
+        assert "slower than 1e+06 bytes/s" in refusal(f"{server.url}/clip.mp4", tmp_path, limits)
+
+
+@pytest.mark.parametrize("drip", [*DRIPS.values(), Hang()], ids=[*DRIPS, "silence"])
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_stop_ends_a_download(drip: Step, tls: bool, server_tls: ssl.SSLContext, tmp_path: Path) -> None:
+    with ScriptedServer(drip, tls=server_tls if tls else None) as server:
+        with pytest.raises(DownloadStoppedError):
+            fetch_clip(
+                f"{server.url.partition(':')[0]}://clips.example:{server.port}/clip.mp4",
+                tmp_path,
+                limits=OPEN,
+                should_stop=lambda: bool(server.requests),
+            )
+        assert not list(tmp_path.glob("clip-*"))
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [Drip(HEAD, b"X-A: " + b"b" * 60_000 + b"\r\n", every=0), Drip(b"", b"HTTP/1.1 100 Go\r\n\r\n" * 1000, every=0)],
+    ids=["headers", "interim answers"],
+)
+def test_headers_without_end_are_refused_by_their_size(flood: Drip, tmp_path: Path) -> None:
+    with ScriptedServer(flood) as server:
+        assert "headers of more than 262144 bytes" in refusal(f"{server.url}/clip.mp4", tmp_path)
+
+
+def test_framing_without_end_is_refused_by_its_size(tmp_path: Path) -> None:
+    chunk = b"1;" + b"x" * 60_000 + b"\r\nx\r\n"
+    with ScriptedServer(Drip(CHUNKED + b"18\r\n" + MP4[:24] + b"\r\n", chunk, every=0)) as server:
+        limits = replace(OPEN, max_bytes=1_000_000)
+        assert "more than 2.06554e+06 bytes" in refusal(f"{server.url}/clip.mp4", tmp_path, limits)
+
+
+@pytest.mark.parametrize(
+    "length", ["\u00b2", "9" * 5000, "-1", "+5", "0x10", "1e3", "5 5", "5,6", "", "5;", "1_0", "\xff"]
+)
+def test_a_length_that_is_no_number_is_refused(length: str, tmp_path: Path) -> None:
+    answer = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode("latin-1") + MP4
+    with ScriptedServer(Drip(answer, b"")) as server:
+        assert re.search(r"invalid Content-Length|\(ConnectionError\)", refusal(f"{server.url}/clip.mp4", tmp_path))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        f"Content-Length: {len(MP4)}, {len(MP4)}",
+        f"Content-Length: {len(MP4)}\r\nContent-Length: {len(MP4)}",
+        f"Content-Length: 000{len(MP4)}",
+        "X-Odd: \u00b2",
+    ],
+)
+def test_odd_headers_that_mean_one_thing_are_read(headers: str, tmp_path: Path) -> None:
+    answer = f"HTTP/1.1 200 OK\r\n{headers}\r\n\r\n".encode("latin-1") + MP4
+    with ScriptedServer(Drip(answer, b"")) as server:
+        assert fetch_clip(f"{server.url}/clip.mp4", tmp_path, limits=OPEN).read_bytes() == MP4
+
+
+ODD_ANSWERS = {
+    "nothing": b"",
+    "no HTTP": b"\x00\xff\xfe\r\n\r\n",
+    "no status": b"HTTP/1.1 OK\r\n\r\n",
+    "status of words": b"HTTP/1.1 two hundred\r\n\r\n",
+    "negative chunk": CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n",
+    "chunk of no number": CHUNKED + b"zz\r\nhello\r\n",
+    "huge chunk": CHUNKED + b"f" * 5000 + b"\r\nhello\r\n",
+    "redirect to a port": b"HTTP/1.1 302 F\r\nLocation: http://h:99999999/\r\nContent-Length: 0\r\n\r\n",
+    "redirect to bytes": b"HTTP/1.1 302 F\r\nLocation: \xff\xfe://\x80\r\nContent-Length: 0\r\n\r\n",
+    "redirect to a long name": b"HTTP/1.1 302 F\r\nLocation: http://" + b"a" * 300 + b"/\r\nContent-Length: 0\r\n\r\n",
+    "redirect to a null": b"HTTP/1.1 302 F\r\nLocation: http://a\x00b/\r\nContent-Length: 0\r\n\r\n",
+    "odd cookie": HEAD + b"Set-Cookie: \xff=\x00; expires=9\r\nContent-Length: 2\r\n\r\nab",
+    "long header": HEAD + b"X: " + b"y" * 70_000 + b"\r\n\r\n",
+    "many headers": HEAD + b"X: y\r\n" * 200 + b"\r\n",
+    "compressed": HEAD + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00",
+}
+
+
+@pytest.mark.parametrize("answer", ODD_ANSWERS.values(), ids=ODD_ANSWERS)
+def test_whatever_a_server_answers_is_a_problem_of_the_clip(answer: bytes, tmp_path: Path) -> None:
+    with ScriptedServer(Drip(answer, b"")) as server:
+        refusal(f"{server.url}/clip.mp4", tmp_path)
 
 
 def test_a_port_where_nobody_listens(files: FilesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,23 +333,30 @@ def test_a_port_where_nobody_listens(files: FilesServer, tmp_path: Path, monkeyp
 
 
 @pytest.fixture
-def https_port(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A server with a certificate for clips.example, trusted through ``REQUESTS_CA_BUNDLE``."""
-    folder = tmp_path_factory.mktemp("https")
-    (folder / "clip.mp4").write_bytes(MP4)
+def server_tls(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """With a certificate for clips.example, trusted through ``REQUESTS_CA_BUNDLE``; every name is 127.0.0.1."""
+    folder = tmp_path_factory.mktemp("ca")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder / "ca.pem"))
     monkeypatch.setattr(addresses, "resolve", lambda _host, _port: ["127.0.0.1"])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("clips.example").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def https_port(server_tls: ssl.SSLContext, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A server for clips.example."""
+    folder = tmp_path_factory.mktemp("https")
+    (folder / "clip.mp4").write_bytes(MP4)
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             """Silent."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.socket = server_tls.wrap_socket(server.socket, server_side=True)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield server.server_address[1]
