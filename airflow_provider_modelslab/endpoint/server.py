@@ -1,4 +1,4 @@
-"""uvicorn, with two manners added: it says where it listens, and when told to stop it lets held submits go at once."""
+"""uvicorn, which says where it listens, bounds its connections, and lets held submits go when it is told to stop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from airflow_provider_modelslab.endpoint.connections import ConnectionLimits, Connections, guarded, raise_file_limit
 from airflow_provider_modelslab.endpoint.wire import FaultyProtocol
 
 __all__ = ["EndpointServer"]
@@ -16,30 +18,33 @@ _GRACEFUL_S = 10
 
 
 class EndpointServer(uvicorn.Server):
-    """Serves the endpoint's app.
+    """Serves the endpoint's app on the address of its settings.
 
     :param port: 0 lets the system choose one.
     :param on_ready: called with the address, such as ``http://127.0.0.1:8188``, when calls can be made.
     :param log_level: of uvicorn's own log.
+    :param limits: of connections; by default those of :class:`~.connections.ConnectionLimits`, fewer connections where
+        the system allows the process few open files.
     """
 
     def __init__(
         self,
         app: FastAPI,
         *,
-        host: str = "127.0.0.1",
         port: int = 0,
         on_ready: Callable[[str], None] | None = None,
         log_level: str = "info",
+        limits: ConnectionLimits | None = None,
     ) -> None:
+        connections = Connections(limits or ConnectionLimits(most=raise_file_limit()))
         super().__init__(
             uvicorn.Config(
                 app,
-                host=host,
+                host=app.state.host,
                 port=port,
                 log_level=log_level,
                 log_config=None,
-                http=FaultyProtocol if app.state.misbehaves else "auto",
+                http=guarded(FaultyProtocol if app.state.misbehaves else AutoHTTPProtocol, connections),
                 ws="none",
                 timeout_graceful_shutdown=_GRACEFUL_S,
             )

@@ -18,6 +18,7 @@ import requests
 from fastapi import FastAPI
 
 from airflow_provider_modelslab.endpoint.app import create_app
+from airflow_provider_modelslab.endpoint.connections import ConnectionLimits
 from airflow_provider_modelslab.endpoint.engine import Engine
 from airflow_provider_modelslab.endpoint.server import EndpointServer
 from airflow_provider_modelslab.endpoint.settings import Settings
@@ -36,6 +37,10 @@ class Caller:
 
     def post(self, path: str, **body: Any) -> requests.Response:
         return requests.post(f"{self.url}{path}", json={"key": self.key, **body}, timeout=180)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
     def submit(self, **attributes: Any) -> dict[str, Any]:
         answer: dict[str, Any] = self.send(**attributes).json()
@@ -68,15 +73,17 @@ def serving(
     *,
     clock: Callable[[], float] = time.time,
     prepare: Callable[[FastAPI], object] = lambda app: None,
+    limits: ConnectionLimits | None = None,
 ) -> Iterator[Caller]:
     """The endpoint, started and stopped as a process would be.
 
     :param prepare: adds to the app before it starts.
+    :param limits: of connections.
     """
     ready: queue.Queue[str] = queue.Queue()
     app = create_app(settings, engine, clock=clock)
     prepare(app)
-    server = EndpointServer(app, on_ready=ready.put, log_level="warning")
+    server = EndpointServer(app, on_ready=ready.put, log_level="warning", limits=limits)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
