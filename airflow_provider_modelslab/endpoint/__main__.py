@@ -20,8 +20,6 @@ __all__ = ["KEY_VARIABLE", "main"]
 
 log = logging.getLogger(__name__)
 
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status."""
@@ -30,15 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _set_up_logging(given.log_level)
     try:
         settings = settings_of(given)
+        if not given.allow_downloads:
+            # Read when huggingface_hub is imported. Without it transformers asks the Hub about tokenizers of folders.
+            os.environ["HF_HUB_OFFLINE"] = "1"
         engines = engines_of(given, settings)
     except ValueError as error:
         parser.error(str(error))
 
-    if given.host not in _LOOPBACK:
-        if not settings.api_keys:
-            log.warning("Whoever can reach %s may use the endpoint with any key; set $%s", given.host, KEY_VARIABLE)
-        if settings.admin:
-            log.warning("Whoever can reach %s may read and reset the bills: --admin asks for no key", given.host)
+    if "*" in settings.allowed_hosts:
+        log.warning("--allowed-host '*' lets pages of any site that a browser shows reach this endpoint")
     log.info("Lanes: %s", ", ".join(map(device_of, engines)))
     if settings.misbehaves:
         log.warning("This endpoint goes wrong on purpose (--faults, --allow-request-faults)")
@@ -48,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.ready_file is not None:
             _write_whole(given.ready_file, json.dumps({"url": url}))
 
-    server = EndpointServer(
-        create_app(settings, engines), host=given.host, port=given.port, on_ready=ready, log_level=given.log_level
-    )
+    server = EndpointServer(create_app(settings, engines), port=given.port, on_ready=ready, log_level=given.log_level)
     # uvicorn stops on SIGTERM in good order and then raises it again; with this the process ends with status 0.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with contextlib.suppress(KeyboardInterrupt):

@@ -1,15 +1,17 @@
-"""``/admin``: what was paid, and how often each call was made. For tests and load runs on one's own machine, no key."""
+"""``/admin``: what was paid, and how often each call was made. For tests and load runs."""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_modelslab.endpoint.answers import API_PREFIX
@@ -65,20 +67,33 @@ class RequestCounts:
 
 
 def add_admin(
-    app: FastAPI, counts: RequestCounts, *, bills: Callable[[], dict[str, Any]], reset: Callable[[], None]
+    app: FastAPI,
+    counts: RequestCounts,
+    *,
+    key: str | None,
+    bills: Callable[[], dict[str, Any]],
+    reset: Callable[[], None],
 ) -> None:
     """Add the routes.
 
+    :param key: has to come as ``Authorization: Bearer <key>``, where there is one.
     :param bills: what to answer, besides the counts of requests.
     :param reset: forgets it.
     """
 
-    @app.get("/admin/bills", response_model=None)
+    def check_key(request: Request) -> None:
+        given = request.headers.get("authorization", "")
+        if key is not None and not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
+            raise HTTPException(401, "The admin key is needed as a Bearer token", {"WWW-Authenticate": "Bearer"})
+
+    guard = [Depends(check_key)]
+
+    @app.get("/admin/bills", response_model=None, dependencies=guard)
     async def show() -> JSONResponse:
         figures = await asyncio.to_thread(bills)
         return JSONResponse({"accepted": len(figures["jobs"]), "requests": counts.figures(), **figures})
 
-    @app.post("/admin/reset", response_model=None)
+    @app.post("/admin/reset", response_model=None, dependencies=guard)
     async def forget() -> JSONResponse:
         await asyncio.to_thread(reset)
         counts.reset()

@@ -26,6 +26,7 @@ __all__ = [
     "invalid_fields",
     "invalid_key",
     "invalid_request",
+    "not_allowed",
     "not_found",
     "ok",
     "processing",
@@ -33,6 +34,7 @@ __all__ = [
     "same_request",
     "server_error",
     "success",
+    "too_many",
     "used_meta",
     "webhook_body",
 ]
@@ -198,6 +200,16 @@ def rate_limited(most: int, wait_s: float, style: AnswerStyle) -> Reply:
         return _error(style, 429, {"message": "Rate limit exceeded", "tips": tips})
     message = f"Rate limit exceeded. Maximum {most} queued requests allowed."
     return _error(style, 429, {"message": message, "retry_after": seconds})
+
+
+def too_many(message: str, style: AnswerStyle) -> Reply:
+    """What cannot be taken in now."""
+    return _error(style, 429, {"message": message})
+
+
+def not_allowed(style: AnswerStyle) -> Reply:
+    """A call that only the operator's key may make."""
+    return _error(style, 403, {"message": "Only the operator's key may do this"})
 
 
 def same_request(wait_s: float, style: AnswerStyle) -> Reply:

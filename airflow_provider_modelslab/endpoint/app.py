@@ -7,12 +7,14 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from airflow_provider_modelslab.endpoint import answers
 from airflow_provider_modelslab.endpoint.admin import RequestCounts, add_admin
@@ -21,6 +23,7 @@ from airflow_provider_modelslab.endpoint.bills import Bills
 from airflow_provider_modelslab.endpoint.calls import Calls
 from airflow_provider_modelslab.endpoint.engine import Engine
 from airflow_provider_modelslab.endpoint.holds import Holds
+from airflow_provider_modelslab.endpoint.hosts import HostCheck, allowed_names
 from airflow_provider_modelslab.endpoint.job import Job
 from airflow_provider_modelslab.endpoint.misbehave import Broken, Misbehaviour
 from airflow_provider_modelslab.endpoint.publish import FOLDERS, MEDIA_TYPES, Publisher
@@ -33,8 +36,10 @@ __all__ = ["create_app"]
 
 log = logging.getLogger(__name__)
 
-_MAX_BODY = 1 << 20
+_MAX_BODY = 1 << 17
 _STOP_S = 20.0
+_LOOKUP_THREADS = 4
+_MOST_LOOKUPS = 16
 
 _Call = Callable[[Request, str, dict[str, Any]], Awaitable[Reply | Broken | Response]]
 
@@ -49,6 +54,8 @@ class _Rooms:
     calls: Calls
     worker: Worker
     holds: Holds
+    lookups: ThreadPoolExecutor
+    looking_up: set[str]
 
 
 def create_app(
@@ -60,6 +67,8 @@ def create_app(
     ``app.state.misbehaves`` says whether the server has to let the app at its connections, as
     :class:`.wire.FaultyProtocol` does.
 
+    ``app.state.host`` is the address to listen on.
+
     :param engine: what makes the clips. Several engines, each on a device of its own, work on the one queue side by
         side.
     :param clock: seconds since the epoch; for tests of what expires.
@@ -70,6 +79,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         rooms.holds = Holds()
+        # A resolver may take half a minute for a name. So many threads of their own, one for each key, wait for it.
+        rooms.lookups, rooms.looking_up = ThreadPoolExecutor(_LOOKUP_THREADS, "modelslab-lookup"), set()
         rooms.store = await asyncio.to_thread(Store, settings.state_dir)
         rooms.bills = Bills(rooms.store)
         if settings.misbehaves:
@@ -93,6 +104,7 @@ def create_app(
         try:
             yield
         finally:
+            rooms.lookups.shutdown(wait=False, cancel_futures=True)
             if await asyncio.to_thread(rooms.worker.stop, _STOP_S):
                 rooms.store.close()
             else:
@@ -101,6 +113,7 @@ def create_app(
     app = FastAPI(title="ModelsLab video-to-video endpoint", lifespan=lifespan, openapi_url=None)
     app.state.release_holds = lambda: rooms.holds.close()
     app.state.misbehaves = settings.misbehaves
+    app.state.host = settings.host
 
     def base_url(request: Request) -> str:
         return (settings.public_url or str(request.base_url)).rstrip("/")
@@ -136,10 +149,12 @@ def create_app(
         if broken is None and settings.hold_s > 0 and not job.body.get("instant_response"):
             return job
         rooms.worker.wake()
-        return broken or answer(job)
+        return broken or answer(job, body)
 
-    def answer(job: Job) -> Reply | Response:
+    def answer(job: Job, body: dict[str, Any]) -> Reply | Response:
         reply = rooms.calls.submitted(job)
+        if ignored := rooms.calls.ignored(body):
+            reply.body["ignored_attributes"] = ignored
         if job.faults and rooms.misbehaviour and rooms.misbehaviour.malformed(job):
             return Malformed(reply.body, reply.status)
         return reply
@@ -148,14 +163,16 @@ def create_app(
         job = await asyncio.to_thread(accept, owner, body, base_url(request))
         if not isinstance(job, Job):
             return job
-        rooms.holds.expect(job.id)
-        rooms.worker.wake()
-        if await asyncio.to_thread(rooms.calls.ended, job):
-            rooms.holds.forget(job.id)
-        else:
-            # The body has been read, so the next message of this connection is that the client is gone.
-            await rooms.holds.wait(job.id, settings.hold_s, request.receive())
-        return await asyncio.to_thread(answer, job)
+        with rooms.holds.place(owner) as free:
+            if free:
+                rooms.holds.expect(job.id)
+            rooms.worker.wake()
+            if free and await asyncio.to_thread(rooms.calls.ended, job):
+                rooms.holds.forget(job.id)
+            elif free:
+                # The body has been read, so the next message of this connection is that the client is gone.
+                await rooms.holds.wait(job.id, settings.hold_s, request.receive())
+        return await asyncio.to_thread(answer, job, body)
 
     async def fetch(request: Request, owner: str, body: dict[str, Any]) -> Reply | Broken:
         return await asyncio.to_thread(rooms.calls.fetch, owner, request.path_params["job_id"], base_url(request))
@@ -164,7 +181,7 @@ def create_app(
         return await asyncio.to_thread(lambda: rooms.calls.system_details(rooms.worker.lanes()))
 
     async def restart_server(request: Request, owner: str, body: dict[str, Any]) -> Reply:
-        rooms.worker.restart()
+        rooms.worker.restart(None if rooms.calls.is_operator(body) else owner)
         return answers.ok("server restarting")
 
     async def update_server(request: Request, owner: str, body: dict[str, Any]) -> Reply:
@@ -172,17 +189,26 @@ def create_app(
         return answers.ok("server updating")
 
     async def clear_cache(request: Request, owner: str, body: dict[str, Any]) -> Reply:
+        if not (rooms.calls.is_operator(body) or rooms.calls.is_anybodys):
+            return answers.not_allowed(settings.answers)
         rooms.worker.clear_cache()
         return answers.ok("Cache cleared successfully")
 
     async def clear_queue(request: Request, owner: str, body: dict[str, Any]) -> Reply:
-        reply = await asyncio.to_thread(rooms.calls.clear_queue)
-        rooms.holds.release()
-        rooms.worker.restart()
-        return reply
+        whose = None if rooms.calls.is_operator(body) else owner
+        rooms.holds.release(await asyncio.to_thread(rooms.calls.clear_queue, whose))
+        rooms.worker.restart(whose)
+        return answers.ok("Queue cleared, server is restarting")
 
     async def update_s3(request: Request, owner: str, body: dict[str, Any]) -> Reply:
-        return await asyncio.to_thread(rooms.calls.update_s3, owner, body)
+        if owner in rooms.looking_up or len(rooms.looking_up) >= _MOST_LOOKUPS:
+            return answers.too_many("Too many calls of update_s3 at a time", settings.answers)
+        rooms.looking_up.add(owner)
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(rooms.lookups, rooms.calls.update_s3, owner, body)
+        finally:
+            rooms.looking_up.discard(owner)
 
     async def reset_s3(request: Request, owner: str, body: dict[str, Any]) -> Reply:
         return await asyncio.to_thread(rooms.calls.reset_s3, owner, body)
@@ -217,12 +243,13 @@ def create_app(
 
         def bills() -> dict[str, Any]:
             acted = rooms.misbehaviour.acted() if rooms.misbehaviour else {}
-            return {"jobs": rooms.bills.jobs(), "faults": acted}
+            return {"jobs": rooms.bills.jobs(), "faults": acted, "webhooks": rooms.worker.webhooks.figures()}
 
         def reset() -> None:
             (rooms.misbehaviour or rooms.bills).reset()
+            rooms.worker.webhooks.reset()
 
-        add_admin(app, counts, bills=bills, reset=reset)
+        add_admin(app, counts, key=settings.admin_key, bills=bills, reset=reset)
 
     @app.get("/healthz", response_model=None)
     async def healthz() -> JSONResponse:
@@ -231,13 +258,16 @@ def create_app(
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
-        message = f"{error.detail}: {request.method} {request.url.path} is no call of this endpoint"
-        return JSONResponse({"status": "error", "message": message}, error.status_code)
+        message = str(error.detail)
+        if error.status_code in {404, 405}:
+            message = f"{message}: {request.method} {request.url.path} is no call of this endpoint"
+        return JSONResponse({"status": "error", "message": message}, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:
         return _respond(answers.server_error())
 
+    app.add_middleware(HostCheck, names=allowed_names(settings))
     return app
 
 
@@ -246,17 +276,20 @@ def _respond(reply: Reply) -> JSONResponse:
 
 
 async def _json_object(request: Request) -> dict[str, Any] | None:
-    """The body, or ``None`` when it is no JSON object of at most 1 MiB sent as ``application/json``.
+    """The body, or ``None`` when it is no JSON object of at most 128 KiB sent as ``application/json``.
 
     Insisting on the content type also keeps web pages of other sites from posting here through a browser.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return None
     text = bytearray()
-    async for chunk in request.stream():
-        text += chunk
-        if len(text) > _MAX_BODY:
-            return None
+    try:
+        async for chunk in request.stream():
+            text += chunk
+            if len(text) > _MAX_BODY:
+                return None
+    except ClientDisconnect:  # nobody gets the answer
+        return None
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):

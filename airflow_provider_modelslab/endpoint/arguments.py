@@ -10,11 +10,12 @@ from typing import get_args
 
 from airflow_provider_modelslab.endpoint.engine import Engine
 from airflow_provider_modelslab.endpoint.faults import FaultPlan
-from airflow_provider_modelslab.endpoint.settings import AnswerStyle, Settings
+from airflow_provider_modelslab.endpoint.settings import AnswerStyle, Settings, UnknownAttributes
 
-__all__ = ["KEY_VARIABLE", "build_parser", "engines_of", "parse_bytes", "settings_of"]
+__all__ = ["ADMIN_KEY_VARIABLE", "KEY_VARIABLE", "build_parser", "engines_of", "parse_bytes", "settings_of"]
 
 KEY_VARIABLE = "MODELSLAB_ENDPOINT_API_KEY"
+ADMIN_KEY_VARIABLE = "MODELSLAB_ENDPOINT_ADMIN_KEY"
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?)B?)?", re.IGNORECASE)
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
@@ -28,21 +29,42 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--host", default="127.0.0.1", help="address to listen on; one that others can reach needs a key")
     add("--port", type=int, default=8188, help="port to listen on; 0 lets the system choose")
     add("--state-dir", type=Path, required=True, help="where the queue, S3 details and results are kept")
     add("--public-url", help="base of the links in answers; without it the address that each caller used")
+    add(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that callers use for this endpoint, may be repeated, *.example.com for all below it; addresses, "
+        "localhost, --host and that of --public-url are allowed, and names without a dot where others can reach it",
+    )
     add("--answers", choices=get_args(AnswerStyle), default="legacy", help="which of the vendor's styles of answers")
     add("--hold-s", type=float, default=10.0, help="seconds that a submit is held for its result")
     add("--retention-s", type=float, default=86400.0, help="seconds that results and ids are kept")
     add("--publish-delay-s", type=float, default=0.0, help="seconds that a finished file still answers 404")
-    add("--max-queue", type=int, help="unfinished jobs that one key may have; without it any number")
+    add("--max-queue", type=int, default=10_000, help="unfinished jobs that one key may have")
+    add("--max-total-queue", type=int, default=50_000, help="unfinished jobs that all keys together may have")
+    add(
+        "--unknown-attributes",
+        choices=get_args(UnknownAttributes),
+        default="misspelt",
+        help="which attributes to refuse that the vendor's page does not have; others are ignored, as the vendor does, "
+        "and named in the answer",
+    )
     add(
         "--api-key",
         action="append",
         default=[],
         help=f"a key to accept, may be repeated; others on the machine can see it, ${KEY_VARIABLE} hides it; "
-        "without any key every key is accepted",
+        "without any key every key is accepted, from this machine alone",
+    )
+    add(
+        "--admin-key",
+        help="the operator's key: clears the queue and restarts for all keys, and is asked for by /admin as a Bearer "
+        f"token; ${ADMIN_KEY_VARIABLE} hides it; without it the only key is the operator's",
     )
     add("--engine", choices=("local", "echo"), default="local", help="what makes the clips; echo generates nothing")
     add("--echo-seconds", type=float, default=0.0, help="seconds that a job of the echo engine takes")
@@ -64,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--admin",
         action="store_true",
-        help="count accepted jobs and serve /admin/bills and /admin/reset, without a key",
+        help="count accepted jobs and serve /admin/bills and /admin/reset; others than this machine need --admin-key",
     )
     add("--ready-file", type=Path, help='file to write {"url": ...} to when calls can be made')
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="how much to log")
@@ -79,13 +101,18 @@ def settings_of(given: argparse.Namespace) -> Settings:
     keys = [*given.api_key, os.environ.get(KEY_VARIABLE, "").strip()]
     return Settings(
         state_dir=given.state_dir.resolve(),
+        host=given.host,
+        allowed_hosts=tuple(given.allowed_host),
         public_url=given.public_url,
         answers=given.answers,
         hold_s=given.hold_s,
         retention_s=given.retention_s,
         publish_delay_s=given.publish_delay_s,
         api_keys=tuple(key for key in keys if key),
+        admin_key=(given.admin_key or os.environ.get(ADMIN_KEY_VARIABLE, "")).strip() or None,
         allow_private_addresses=given.allow_private_addresses,
+        max_total_queue=given.max_total_queue,
+        unknown_attributes=given.unknown_attributes,
         max_queue=given.max_queue,
         faults=FaultPlan.read(given.faults) if given.faults else None,
         allow_request_faults=given.allow_request_faults,
@@ -105,10 +132,11 @@ def engines_of(given: argparse.Namespace, settings: Settings) -> list[Engine]:
     if given.lanes < 1:
         raise ValueError(f"lanes must be at least 1; got {given.lanes}")
     if given.engine == "echo":
-        from airflow_provider_modelslab.endpoint.echo import EchoEngine
+        from airflow_provider_modelslab.endpoint.echo import EchoEngine, FetchingEchoEngine
 
-        fetch = limits if given.echo_fetch else None
-        return [EchoEngine(seconds=given.echo_seconds, limits=fetch) for _ in range(given.lanes)]
+        if given.echo_fetch:
+            return [FetchingEchoEngine(limits=limits, seconds=given.echo_seconds) for _ in range(given.lanes)]
+        return [EchoEngine(seconds=given.echo_seconds) for _ in range(given.lanes)]
     if given.lanes > 1:
         raise ValueError("lanes are for the echo engine; the local one has a lane for each GPU of --device")
     from airflow_provider_modelslab.local.cards import split_devices

@@ -5,6 +5,7 @@ These methods block for milliseconds (SQLite, files) and are called in threads.
 
 from __future__ import annotations
 
+import difflib
 import hmac
 import logging
 import random
@@ -27,7 +28,7 @@ from airflow_provider_modelslab.endpoint.publish import Publisher
 from airflow_provider_modelslab.endpoint.reach import check_s3_host, check_webhook_host
 from airflow_provider_modelslab.endpoint.s3_details import S3Details, deploy_type_of
 from airflow_provider_modelslab.endpoint.settings import Settings
-from airflow_provider_modelslab.endpoint.store import QueueFullError, Store
+from airflow_provider_modelslab.endpoint.store import QueueFullError, Store, TooManyDetailsError
 
 __all__ = ["Calls"]
 
@@ -36,6 +37,10 @@ log = logging.getLogger(__name__)
 _FIRST_GUESS_S = 5.0
 _DEFAULT_OUTPUT_TYPE = "mp4"  # the vendor's default for text2video; its video2video page names none
 _NO_ATTRIBUTES = frozenset({"key", "api_key"})
+_LIKENESS = 0.8  # of a misspelt attribute and the one that was meant
+_MOST_NAMED = 20
+_LONGEST_NAME = 64
+_MOST_DETAILS = 1000
 
 
 class Calls:
@@ -71,9 +76,24 @@ class Calls:
         if not isinstance(key, str) or not key.strip() or not key.isascii():
             return None
         accepted = self._settings.api_keys
-        if accepted and not any(hmac.compare_digest(key, known) for known in accepted):
+        if accepted and not self._is_admin(key) and not any(hmac.compare_digest(key, known) for known in accepted):
             return None
         return self._store.owner(key)
+
+    def is_operator(self, body: Mapping[str, Any]) -> bool:
+        """Whether an accepted body has the operator's key: the admin key, without one the only key that there is."""
+        if self._settings.admin_key is not None:
+            return self._is_admin(str(body.get("key")))
+        return len(self._settings.api_keys) == 1
+
+    @property
+    def is_anybodys(self) -> bool:
+        """Whether any key is accepted and none is the operator's, as on a machine for development."""
+        return not self._settings.api_keys and self._settings.admin_key is None
+
+    def ignored(self, body: Mapping[str, Any]) -> list[str]:
+        """The attributes of a submit that was accepted which the endpoint does not have, at most 20 of them."""
+        return [name[:_LONGEST_NAME] for name in self._unknown(body)[:_MOST_NAMED]]
 
     def submit(self, owner: str, body: Mapping[str, Any], base_url: str) -> Job | Reply | Broken:
         """Check a request and put it in the queue; what to answer where it was refused."""
@@ -105,11 +125,12 @@ class Calls:
                 future_links=self._publisher.future_links(owner, asked, file_prefix, base_url),
                 now=self._clock(),
                 max_queue=settings.max_queue,
+                max_total_queue=settings.max_total_queue,
                 faults=faults,
                 bill=mark if settings.admin else None,
             )
-        except QueueFullError:
-            return answers.rate_limited(settings.max_queue or 0, self._typical(), style)
+        except QueueFullError as full:
+            return answers.rate_limited(full.most, self._typical(), style)
         if self._misbehaviour:
             self._misbehaviour.accepted(owner, mark, job)
         return job
@@ -165,10 +186,11 @@ class Calls:
         }
         return Reply(200, details)
 
-    def clear_queue(self) -> Reply:
-        """Forget every unfinished job, of all keys: the queue is the server's."""
-        log.info("The queue is cleared: %s unfinished jobs are forgotten", self._store.clear())
-        return answers.ok("Queue cleared, server is restarting")
+    def clear_queue(self, owner: str | None) -> list[int]:
+        """Forget the unfinished jobs of a key, or with ``None`` of all keys; returns their ids."""
+        cleared = self._store.clear(owner)
+        log.info("The queue %sis cleared: %s jobs are forgotten", "of one key " if owner else "", len(cleared))
+        return cleared
 
     def update_s3(self, owner: str, body: Mapping[str, Any]) -> Reply:
         """Remember where this key's results go."""
@@ -178,7 +200,10 @@ class Calls:
                 check_s3_host(details)
         except RequestValidationError as error:
             return answers.invalid_fields(error.fields, self._settings.answers)
-        self._store.set_s3(owner, deploy_type, details.to_store())
+        try:
+            self._store.set_s3(owner, deploy_type, details.to_store(), most=_MOST_DETAILS)
+        except TooManyDetailsError:
+            return answers.too_many("Too many S3 details are kept here; reset_s3 removes some", self._settings.answers)
         log.info("S3 details for %s: bucket %s", deploy_type, details.bucket)
         return answers.ok(f"S3 details updated for {deploy_type}")
 
@@ -194,14 +219,36 @@ class Calls:
     def _given(self, body: Mapping[str, Any]) -> Video2VideoRequest:
         """The request in a body, known attributes alone.
 
-        :raises RequestValidationError: as :class:`Video2VideoRequest`.
+        :raises RequestValidationError: as :class:`Video2VideoRequest`, and for attributes that are refused.
         """
-        unknown = sorted(set(body) - set(ATTRIBUTES) - _NO_ATTRIBUTES)
-        if self._settings.allow_request_faults:
-            unknown = [name for name in unknown if name != ATTRIBUTE]
+        unknown = self._unknown(body)
+        refused = self._refused(unknown)
+        if refused:
+            raise RequestValidationError.of_fields(refused)
         if unknown:
             log.info("Attributes that the endpoint does not have are ignored: %s", ", ".join(map(repr, unknown))[:200])
         return Video2VideoRequest.from_wire({name: body[name] for name in ATTRIBUTES if name in body})
+
+    def _unknown(self, body: Mapping[str, Any]) -> list[str]:
+        known = {*ATTRIBUTES, *_NO_ATTRIBUTES, *([ATTRIBUTE] if self._settings.allow_request_faults else ())}
+        return sorted(name for name in body if name not in known)
+
+    def _refused(self, unknown: Sequence[str]) -> dict[str, list[str]]:
+        if self._settings.unknown_attributes == "none":
+            return {}
+        refused = {}
+        for name in unknown[:_MOST_NAMED]:
+            shown = name[:_LONGEST_NAME]
+            meant = difflib.get_close_matches(shown.lower(), ATTRIBUTES, n=1, cutoff=_LIKENESS)
+            if meant:
+                refused[shown] = [f"is unknown; did you mean {meant[0]}?"]
+            elif self._settings.unknown_attributes == "all":
+                refused[shown] = ["is unknown"]
+        return refused
+
+    def _is_admin(self, key: str) -> bool:
+        admin = self._settings.admin_key
+        return admin is not None and hmac.compare_digest(key.encode(), admin.encode())
 
     def _expired(self, job: Job) -> bool:
         return job.finished_at is not None and self._clock() >= job.finished_at + self._settings.retention_s

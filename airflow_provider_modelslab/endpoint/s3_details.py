@@ -44,6 +44,7 @@ _REQUIRED = (
     "aws_secret_access_key",
     "image_directory",
 )
+_MOST_CHARACTERS = 2048  # AWS's own bound for a URL; keys and names are shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class S3Details:
                 fields[name] = ["is required"]
             elif not isinstance(value, str):
                 fields[name] = ["must be text"]
+            elif len(value) > _MOST_CHARACTERS:
+                fields[name] = [f"must be at most {_MOST_CHARACTERS} characters"]
         if fields:
             raise RequestValidationError.of_fields(fields)
         bucket, endpoint, virtual_host = _bucket_of(body["endpoint_url"])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_modelslab.endpoint.settings import Settings
+from airflow_provider_modelslab.endpoint.settings import Settings, UnknownAttributes
 from tests.support.endpoint import KEY, VIDEO, Caller, serving
 from tests.support.endpoint_engine import ScriptedEngine
 from tests.support.inbox import inbox
@@ -136,7 +136,7 @@ def test_the_endpoint_answers_while_submits_are_held_and_goes_on_when_a_client_l
         body = json.dumps({"key": KEY, "model_id": "m", "prompt": "left", "init_video": SIGNED}).encode()
         host, port = caller.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=60) as connection:
-            head = f"POST {VIDEO}/video2video HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+            head = f"POST {VIDEO}/video2video HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             assert engine.busy.acquire(timeout=60)
             assert requests.get(f"{caller.url}/healthz", timeout=60).json() == {"status": "ok"}
@@ -187,14 +187,43 @@ def test_validation_in_both_styles(settings: Settings, attributes: Any, field: s
     assert documented.json() == {"status": "error", "message": f"{field} {text}"}
 
 
-def test_unknown_attributes_are_ignored_and_named_in_the_log(
+def test_unknown_attributes_are_ignored_and_named_in_the_log_and_the_answer(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "airflow_provider_modelslab")
     with serving(settings, ScriptedEngine()) as caller:
-        assert caller.submit(scheduler="DDIM", extra_parameters={"a": "hidden-value"})["status"] == "success"
+        answer = caller.submit(scheduler="DDIM", extra_parameters={"a": "hidden-value"})
+        assert answer["status"] == "success"
+        assert answer["ignored_attributes"] == ["extra_parameters", "scheduler"]
+        assert "ignored_attributes" not in caller.submit()
     assert "ignored: 'extra_parameters', 'scheduler'" in caplog.text
     assert "hidden-value" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("refused", "attributes", "status"),
+    [
+        ("misspelt", {"num_frame": 3}, "error"),
+        ("misspelt", {"Prompt ": "x"}, "error"),
+        ("misspelt", {"numFrames": 3}, "error"),
+        ("misspelt", {"scheduler": "DDIM"}, "processing"),
+        ("misspelt", {"x" * 100_000: 1}, "processing"),
+        ("all", {"scheduler": "DDIM"}, "error"),
+        ("all", {"num_frame": 3}, "error"),
+        ("all", {"use_improved_sampling": False, "clip_skip": None}, "processing"),
+        ("none", {"num_frame": 3, "scheduler": "DDIM"}, "processing"),
+    ],
+)
+def test_which_unknown_attributes_are_refused(
+    tmp_path: Path, refused: UnknownAttributes, attributes: dict[str, Any], status: str
+) -> None:
+    settings = Settings(state_dir=tmp_path, unknown_attributes=refused)
+    with serving(settings, ScriptedEngine()) as caller:
+        answer = caller.submit(instant_response=True, **attributes)
+    assert answer["status"] == status
+    if status == "error":
+        assert list(answer["message"]) == list(attributes)
+        assert ("did you mean" in str(answer["message"])) == ("scheduler" not in attributes)
 
 
 @pytest.mark.parametrize(("style", "status"), [("legacy", 200), ("documented", 400)])
@@ -360,6 +389,38 @@ def test_clear_queue_forgets_and_restarts(settings: Settings) -> None:
     assert engine.stopped == 1
 
 
+def test_a_key_clears_its_own_jobs_and_the_operators_key_all(tmp_path: Path) -> None:
+    gate = threading.Event()
+    settings = Settings(state_dir=tmp_path, api_keys=("one", "two"), admin_key="operator")
+    with serving(settings, ScriptedEngine(gate)) as caller:
+        one, two, operator = (Caller(caller.url, key) for key in ("one", "two", "operator"))
+        mine, yours = one.submit(instant_response=True)["id"], two.submit(instant_response=True)["id"]
+        assert two.post(f"{VIDEO}/clear_queue").json()["status"] == "success"
+        assert two.fetch(yours)["message"] == "Request not found"
+        assert one.fetch(mine)["status"] == "processing"
+        assert one.post(f"{VIDEO}/clear_cache").json()["status"] == "error"
+        assert operator.post(f"{VIDEO}/clear_cache").json()["status"] == "success"
+        assert operator.post(f"{VIDEO}/clear_queue").json()["status"] == "success"
+        assert one.fetch(mine)["message"] == "Request not found"
+        gate.set()
+
+
+def test_a_key_that_clears_its_jobs_ends_no_hold_and_no_work_of_others(tmp_path: Path) -> None:
+    engine = ScriptedEngine(gate := threading.Event())
+    with serving(Settings(state_dir=tmp_path, hold_s=120), engine) as caller:
+        answers: list[dict[str, Any]] = []
+        held = threading.Thread(target=lambda: answers.append(Caller(caller.url, "one").submit()))
+        held.start()
+        assert engine.busy.acquire(timeout=60)
+        for call in ("clear_queue", "restart_server"):
+            assert Caller(caller.url, "two").post(f"{VIDEO}/{call}").json()["status"] == "success"
+        assert engine.stopped == 0
+        gate.set()
+        held.join(60)
+    assert [answer["status"] for answer in answers] == ["success"]
+    assert engine.stopped == 0
+
+
 def test_restart_keeps_the_queue(settings: Settings) -> None:
     engine = ScriptedEngine(gate := threading.Event())
     with serving(settings, engine) as caller:
@@ -406,7 +467,8 @@ def test_a_full_queue_in_both_styles(tmp_path: Path) -> None:
 
 
 def test_links_use_the_public_url(tmp_path: Path) -> None:
-    settings = Settings(state_dir=tmp_path, hold_s=120, public_url="https://clips.example.com/")
+    url = "https://clips.example.com/"
+    settings = Settings(state_dir=tmp_path, hold_s=120, public_url=url, api_keys=(KEY,))
     with serving(settings, ScriptedEngine()) as caller:
         job = caller.submit()
         assert job["output"][0].startswith("https://clips.example.com/generations/")

@@ -39,6 +39,7 @@ def test_accepted_jobs_are_billed_and_refused_ones_are_not(settings: Settings) -
             ),
             "jobs": [],
             "faults": {},
+            "webhooks": {"running": 0, "waiting": 0, "answered": 0, "failed": 0, "dropped": 0},
         }
         first = caller.submit(**SMALL, track_id="a")
         second = caller.submit(**SMALL, webhook="http://127.0.0.1:9/none")
@@ -107,6 +108,20 @@ def test_reset_forgets_the_bills_and_the_counts_and_no_job(settings: Settings) -
         assert caller.fetch(job["id"])["status"] == "success"
         caller.submit(**SMALL)
         assert caller.bills()["accepted"] == 1
+
+
+def test_the_admin_key_is_asked_for_where_there_is_one(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path, admin=True, api_keys=(KEY,), admin_key="operator")
+    with serving(settings, EchoEngine()) as caller:
+        for token in (None, "", "Bearer", f"Bearer {KEY}", "operator", "Basic operator", "Bearer operator2"):
+            headers = {} if token is None else {"Authorization": token}
+            for method, path in (("GET", "bills"), ("POST", "reset")):
+                refused = requests.request(method, f"{caller.url}/admin/{path}", headers=headers, timeout=60)
+                assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+                assert refused.json()["status"] == "error"
+        headers = {"Authorization": "Bearer operator"}
+        assert requests.get(f"{caller.url}/admin/bills", headers=headers, timeout=60).json()["accepted"] == 0
+        assert requests.post(f"{caller.url}/admin/reset", headers=headers, timeout=60).status_code == 200
 
 
 def test_there_is_no_admin_unless_it_is_switched_on(tmp_path: Path) -> None:

@@ -465,7 +465,7 @@ def test_a_request_can_be_spared_from_the_plan(tmp_path: Path) -> None:
 
 def test_the_connection_can_be_dropped_only_by_this_packages_server(tmp_path: Path) -> None:
     app = create_app(Settings(state_dir=tmp_path, faults=FaultPlan(rates={"reset_before": 1.0})), EchoEngine())
-    with TestClient(app) as client, pytest.raises(TypeError, match="EndpointServer"):
+    with TestClient(app, base_url="http://localhost") as client, pytest.raises(TypeError, match="EndpointServer"):
         client.post(
             f"{VIDEO}/video2video", json={"key": KEY, "model_id": "m", "prompt": "p", "init_video": "http://h/a"}
         )

@@ -6,14 +6,16 @@ import json
 import signal
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
+import pytest
 import requests
 
 from tests.support.endpoint import VIDEO, Caller, running
 from tests.support.endpoint_engine import write_clip
 from tests.support.files_server import FilesServer, ServedFile
+from tests.support.scripted_server import Answer, ScriptedServer
 
 
 def test_jobs_survive_kill_9(tmp_path: Path) -> None:
@@ -47,13 +49,16 @@ def test_jobs_survive_kill_9(tmp_path: Path) -> None:
         assert rows.fetchall() == [("0", 2), ("1", 1), ("2", 1)]
 
 
-def test_the_command_with_the_real_engine(tmp_path: Path) -> None:
+def test_the_command_with_the_real_engine_leaves_the_hub_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = tmp_path / "in.gif"
     write_clip(clip, frames=6, side=64, fps=7, seed=1)
     ready = tmp_path / "ready.json"
     command = ["-m", "airflow_provider_modelslab.endpoint", "--state-dir", str(tmp_path / "state"), "--port", "0"]
     command += ["--ready-file", str(ready), "--allow-private-addresses", "--device", "cpu", "--hold-s", "120"]
-    with FilesServer() as files, running(command, ready) as process:
+    with FilesServer() as files, ScriptedServer(Answer(status=404)) as hub, ExitStack() as stack:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+        process = stack.enter_context(running(command, ready))
         link = files.add("/in.gif", ServedFile(clip.read_bytes(), content_type="image/gif"))
         caller = Caller(json.loads(ready.read_text())["url"])
         assert caller.post(f"{VIDEO}/system_details", key="another").json()["message"] == "Invalid Api Key"
@@ -74,6 +79,7 @@ def test_the_command_with_the_real_engine(tmp_path: Path) -> None:
         assert "HTTP 404" in missing["message"]
         process.terminate()
         assert process.wait(60) == 0
+        assert hub.connections == 0
 
 
 def _statuses(state: Path) -> list[str]:

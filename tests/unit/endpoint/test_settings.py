@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
+from airflow_provider_modelslab.endpoint import __main__ as module
 from airflow_provider_modelslab.endpoint.__main__ import KEY_VARIABLE, main
 from airflow_provider_modelslab.endpoint.arguments import build_parser, settings_of
 from airflow_provider_modelslab.endpoint.settings import Settings
@@ -19,6 +22,9 @@ from airflow_provider_modelslab.endpoint.settings import Settings
         ("retention_s", 0),
         ("webhook_timeout_s", 0),
         ("max_queue", 0),
+        ("max_total_queue", 0),
+        ("unknown_attributes", "some"),
+        ("admin_key", " "),
         ("api_keys", ("a", "")),
         ("public_url", "gpu-box:8188"),
     ],
@@ -29,7 +35,71 @@ def test_a_setting_that_cannot_work_is_named(setting: str, value: Any) -> None:
 
 
 def test_keys_are_not_shown() -> None:
-    assert "hush" not in repr(Settings(state_dir=Path("s"), api_keys=("hush",)))
+    assert "hush" not in repr(Settings(state_dir=Path("s"), api_keys=("hush",), admin_key="hush"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "exposed"),
+    [
+        ({}, False),
+        ({"host": "localhost"}, False),
+        ({"host": "::1"}, False),
+        ({"host": "127.0.0.2"}, False),
+        ({"public_url": "http://localhost:8188"}, False),
+        ({"host": "0.0.0.0"}, True),  # noqa: S104
+        ({"host": "::"}, True),
+        ({"host": ""}, True),
+        ({"host": "192.168.1.5"}, True),
+        ({"host": "gpu-box"}, True),
+        ({"public_url": "https://clips.example.com"}, True),
+    ],
+)
+def test_an_endpoint_that_others_can_reach_needs_keys(changes: dict[str, Any], exposed: bool) -> None:
+    with_keys = Settings(state_dir=Path("s"), api_keys=("a",), admin=True, admin_key="b", **changes)
+    assert with_keys.is_exposed is exposed
+    for missing, name in (({"admin_key": None}, "admin_key"), ({"api_keys": ()}, "api_keys")):
+        if exposed:
+            with pytest.raises(ValueError, match=name):
+                replace(with_keys, **missing)
+        else:
+            assert not replace(with_keys, **missing).is_exposed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (["--host", "0.0.0.0"], "--api-key"),  # noqa: S104
+        (["--public-url", "https://clips.example.com"], "--api-key"),
+        (["--host", "::", "--api-key", "a", "--admin"], "--admin-key"),
+    ],
+)
+def test_the_command_names_the_key_that_it_needs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], flag: str
+) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    with pytest.raises(SystemExit) as caught:
+        main(["--state-dir", str(tmp_path / "state"), *arguments])
+    assert caught.value.code == 2
+    assert flag in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(("flags", "offline"), [([], "1"), (["--offline"], "1"), (["--allow-downloads"], None)])
+def test_the_hubs_library_is_told_to_stay_offline_before_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], offline: str | None
+) -> None:
+    seen: list[str | None] = []
+
+    def engines_of(*_: object) -> NoReturn:
+        seen.append(os.environ.get("HF_HUB_OFFLINE"))
+        raise ValueError("enough")
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "before")
+    monkeypatch.delenv("HF_HUB_OFFLINE")  # to be taken back after the test
+    monkeypatch.setattr(module, "engines_of", engines_of)
+    with pytest.raises(SystemExit):
+        main(["--state-dir", str(tmp_path), *flags])
+    assert seen == [offline]
 
 
 def test_the_command_says_what_is_wrong_before_anything_starts(
