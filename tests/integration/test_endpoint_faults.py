@@ -165,7 +165,7 @@ def test_a_hang_ends_when_the_client_leaves_and_when_the_server_stops(fault: Fau
         body = json.dumps({"key": KEY, "model_id": "m", "prompt": "p", "init_video": "http://h/a.gif", **faulty.asked})
         host, port = faulty.caller.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=0.2) as connection:
-            head = f"POST {VIDEO}/video2video HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+            head = f"POST {VIDEO}/video2video HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
             while faulty.paid < 1:
                 time.sleep(0.01)
@@ -213,7 +213,7 @@ def test_a_truncated_file_keeps_its_length(fault: Fault) -> None:
         head = requests.head(link, timeout=60)
         host, port = faulty.caller.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=60) as connection:
-            connection.sendall(f"GET {link.removeprefix(faulty.caller.url)} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+            connection.sendall(f"GET {link.removeprefix(faulty.caller.url)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             received = b"".join(iter(lambda: connection.recv(65536), b""))
         headers, _, part = received.partition(b"\r\n\r\n")
         whole = requests.get(link, timeout=60).content
