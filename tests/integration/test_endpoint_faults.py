@@ -213,7 +213,8 @@ def test_a_truncated_file_keeps_its_length(fault: Fault) -> None:
         head = requests.head(link, timeout=60)
         host, port = faulty.caller.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=60) as connection:
-            connection.sendall(f"GET {link.removeprefix(faulty.caller.url)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            path = link.removeprefix(faulty.caller.url)
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             received = b"".join(iter(lambda: connection.recv(65536), b""))
         headers, _, part = received.partition(b"\r\n\r\n")
         whole = requests.get(link, timeout=60).content

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from airflow_provider_modelslab.endpoint import connections as module
 from airflow_provider_modelslab.endpoint.connections import ConnectionLimits, Connections, raise_file_limit
 from airflow_provider_modelslab.endpoint.echo import EchoEngine
 from airflow_provider_modelslab.endpoint.settings import Settings
@@ -189,7 +188,7 @@ def test_as_many_files_as_the_system_allows(
     monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, raised: int | None, connections: int
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(module.resource, "getrlimit", lambda _: (soft, hard))
-    monkeypatch.setattr(module.resource, "setrlimit", lambda _, limits: asked.append(limits))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
     assert raise_file_limit() == connections
     assert asked == ([] if raised is None else [(raised, hard)])
