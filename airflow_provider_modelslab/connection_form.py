@@ -31,8 +31,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         "schema": {
             "type": ["string", "null"],
             "minLength": 3,
-            "maxLength": 63,
-            "pattern": r"^[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]$",
+            "maxLength": 255,
+            "pattern": r"^[A-Za-z0-9._\-]{3,255}$",
         },
     },
     "prefix": {
@@ -77,6 +77,21 @@ FIELDS: dict[str, dict[str, Any]] = {
         "description": "Where anyone can read the bucket's objects, if anyone can. Links to results lead there, and "
         "update_s3 needs it for S3-compatible stores.",
         "schema": {"type": ["string", "null"], "format": "url", "pattern": r"^https?://[^\s?#@]+$"},
+    },
+    "extra_args": {
+        "label": "S3 put arguments",
+        "description": "For buckets whose policy demands them: JSON with arguments of put_object that every write "
+        "carries, ledger and sidecars included, such as ServerSideEncryption, SSEKMSKeyId, ACL, Tagging, StorageClass. "
+        "RequestPayer goes with reads as well.",
+        "schema": {
+            "type": ["string", "null"],
+            "examples": [
+                '{"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "arn:aws:kms:..."}',
+                '{"ServerSideEncryption": "AES256"}',
+                '{"ACL": "bucket-owner-full-control"}',
+                '{"RequestPayer": "requester"}',
+            ],
+        },
     },
     "catalog": {
         "label": "Model catalog",

@@ -21,7 +21,7 @@ endpoint_unreachable  connection  yes        no connection to the endpoint, so n
 endpoint_settings     connection  no         the base URL, the proxy or the certificates are wrong
 landing               clip        yes        the result exists and could not be copied to S3
 storage               batch       no         a bucket, key or S3 setting cannot work
-storage_unavailable   batch       yes        S3 could not be reached, or answered with a server error
+storage_unavailable   clip        yes        S3 could not be reached, or answered with a server error
 input_refused         clip        no         S3 refuses to read this one input object
 batch_failed          batch       yes        more clips failed than allowed, or the batch was aborted
 batch_superseded      batch       yes        a later attempt has written the results of this batch
@@ -381,11 +381,15 @@ class StorageConfigurationError(ModelsLabError, ValueError):
 
 
 class StorageUnavailableError(ModelsLabError):
-    """S3 could not be reached, or is overloaded: the same call may succeed later."""
+    """S3 could not be reached, or is overloaded: the same call may succeed later.
+
+    One busy call does not end a batch: the clip's turn comes again. Ten in a row do.
+    """
 
     code = ErrorCode.STORAGE_UNAVAILABLE
-    scope = Scope.BATCH
+    scope = Scope.CLIP
     retryable = True
+    batch_limit = 10
 
 
 STORAGE_ERRORS = (StorageConfigurationError, StorageUnavailableError)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_modelslab.api.errors import BatchSupersededError
 from airflow_provider_modelslab.ledger.attempt import AttemptId
-from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
+from airflow_provider_modelslab.storage.s3_errors import NO_CONDITIONS, S3_ERRORS, S3ErrorKind, kind_of, storage_error
 from airflow_provider_modelslab.storage.s3_objects import LINES_TYPE, put_lines, to_lines
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 # Since it was looked at; AWS answers 404 when If-Match meets nothing any more.
 _CHANGED = {S3ErrorKind.NO_OBJECT, S3ErrorKind.CONFLICT, S3ErrorKind.PRECONDITION_FAILED}
-_NO_CONDITIONS = {S3ErrorKind.INVALID_REQUEST, S3ErrorKind.NOT_IMPLEMENTED}  # a store that refuses the header itself
 _PAUSES = (0.05, 0.2, 0.8)
 
 
@@ -61,7 +60,7 @@ def put_fenced(
         try:
             _put(s3, place, body, attempt, _condition(place, attempt, there))
         except S3_ERRORS as error:
-            if kind_of(error) in _NO_CONDITIONS:
+            if kind_of(error) in NO_CONDITIONS:
                 break
             if kind_of(error) not in _CHANGED:
                 raise storage_error(error, place) from error

@@ -20,6 +20,7 @@ from airflow_provider_modelslab.api.errors import (
     EndpointUnreachableError,
     ModelsLabError,
     RateLimitError,
+    StorageUnavailableError,
     TransportError,
 )
 from airflow_provider_modelslab.api.response import Finished
@@ -248,7 +249,9 @@ class BatchRunner(Generic[Clip]):
             self.stopped = (
                 self.stopped or f"{told(error)}. The endpoint has refused every submit for {self._patience:g} s"
             )
-        elif isinstance(error, TransportError) and not isinstance(error, EndpointSettingsError):
+        elif isinstance(error, StorageUnavailableError | TransportError) and not isinstance(
+            error, EndpointSettingsError
+        ):
             self._tries[id(clip)] += 1
             if self._tries[id(clip)] < _TRIES:
                 self.todo.append(clip)

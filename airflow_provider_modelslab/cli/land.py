@@ -10,7 +10,7 @@ from airflow_provider_modelslab.cli.places import destination_of, refuse_to_over
 from airflow_provider_modelslab.cli.running import RUNNING, command, print_record, program, tell
 from airflow_provider_modelslab.jobs.paid_job import land_found_job
 from airflow_provider_modelslab.operators.arguments import link_suffix
-from airflow_provider_modelslab.storage.checks import require_bucket
+from airflow_provider_modelslab.storage.checks import require_writable
 from airflow_provider_modelslab.storage.manifest import Job
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def land(args: Namespace) -> int | None:
         tell(f"Job {args.job_id} is not done yet. Wait for it with: {program(args)} show {args.job_id} --watch")
         return RUNNING
     target = destination_of(hook, args.to, args.job_id, link_suffix(finished.links))
-    require_bucket(hook.get_s3_client(), target.bucket)
+    require_writable(hook.get_s3_client(), target)
     if not args.overwrite:
         refuse_to_overwrite(hook, target)
     manifest = land_found_job(hook, Job(args.job_id, hook.modelslab_conn_id), finished, target)

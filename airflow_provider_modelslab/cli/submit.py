@@ -38,7 +38,6 @@ from airflow_provider_modelslab.jobs.timing import deadline_of
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import LedgerPolicy, Stored
 from airflow_provider_modelslab.operators.rendered import clip_version_of
-from airflow_provider_modelslab.storage.checks import require_bucket
 from airflow_provider_modelslab.storage.manifest import submitted_manifest
 
 if TYPE_CHECKING:
@@ -65,7 +64,6 @@ def submit(args: Namespace) -> int | None:
     target = destination_of(hook, args.to, request.init_video, request.output_type or "mp4")
     if str(target) == request.init_video:
         raise RequestValidationError.of("--to", "is the clip itself; choose another place for the result")
-    require_bucket(hook.get_s3_client(), target.bucket)
     caller = _CommandLine(args, hook, target)
     job = PaidJob(
         request=request,

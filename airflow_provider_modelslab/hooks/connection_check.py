@@ -84,7 +84,7 @@ def _advice(hook: ModelsLabHook, error: ModelsLabError) -> str:
 
 
 def _bucket(hook: ModelsLabHook) -> tuple[bool, str]:
-    from airflow_provider_modelslab.storage.checks import require_bucket
+    from airflow_provider_modelslab.storage.checks import require_listing
 
     try:
         profile = hook.s3_profile
@@ -100,7 +100,7 @@ def _bucket(hook: ModelsLabHook) -> tuple[bool, str]:
         )
     try:
         s3 = hook.new_s3_client(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1})
-        require_bucket(s3, profile.bucket)
+        require_listing(s3, profile.uri("_modelslab/"))
     except Exception as error:  # noqa: BLE001 - see s3_problem
         return False, s3_problem(hook, error)
     return True, f"The bucket {profile.bucket} can be reached with {credentials}; writing was not tried."

@@ -24,6 +24,7 @@ from airflow_provider_modelslab.client.core import (
 )
 from airflow_provider_modelslab.connection_form import field_behaviour, form_widgets
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
+from airflow_provider_modelslab.storage.extra_args import checked_extra_args, send_extra_args
 from airflow_provider_modelslab.storage.manifest import Job, landed_manifest, seed_of
 from airflow_provider_modelslab.storage.profile import S3Profile
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
     from airflow_provider_modelslab.client.client import ModelsLabClient
     from airflow_provider_modelslab.storage.landing import LandedObject
+    from airflow_provider_modelslab.storage.signing import LinkSigner
     from airflow_provider_modelslab.storage.uri import S3Uri
 
 __all__ = ["ModelsLabHook"]
@@ -57,11 +59,12 @@ class ModelsLabHook(BaseHook):
     the AWS connection), ``endpoint_url`` (for S3-compatible stores; may also be in the AWS connection) and
     ``public_url`` (where anyone can read the bucket; links to results then lead there, and ``update_s3`` needs it for
     S3-compatible stores). With ``webhook_url`` and ``webhook_token`` there, submits carry a webhook, unless the
-    request has its own.
+    request has its own. ``extra_args`` there are arguments of ``put_object`` that every write to S3 carries.
 
     :param modelslab_conn_id: the Airflow connection.
     :param timeouts: seconds to connect, to read and in all; without ``instant_response`` the server holds a submit.
     :param submit_policy: how often a *refused* submit is repeated. One whose outcome is unknown never is.
+    :param extra_args: go before those of the connection, each by its name; ``None`` as a value leaves one out.
     """
 
     conn_name_attr = "modelslab_conn_id"
@@ -75,11 +78,13 @@ class ModelsLabHook(BaseHook):
         *,
         timeouts: Timeouts | None = None,
         submit_policy: SubmitPolicy | None = None,
+        extra_args: Mapping[str, Any] | str | None = None,
     ) -> None:
         super().__init__()
         self.modelslab_conn_id = modelslab_conn_id
         self.timeouts = timeouts or Timeouts()
         self.submit_policy = submit_policy or SubmitPolicy()
+        self.extra_args = checked_extra_args(extra_args)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -271,8 +276,9 @@ class ModelsLabHook(BaseHook):
 
     @cached_property
     def s3_profile(self) -> S3Profile:
-        """The S3 profile in the connection's extra."""
-        return S3Profile.from_extra(self.connection.extra_dejson)
+        """The S3 profile in the connection's extra, with the hook's own ``extra_args``."""
+        profile = S3Profile.from_extra(self.connection.extra_dejson)
+        return replace(profile, extra_args={**profile.extra_args, **self.extra_args})
 
     async def get_async_s3_profile(self) -> S3Profile:
         """The S3 profile, read without blocking the event loop."""
@@ -312,11 +318,19 @@ class ModelsLabHook(BaseHook):
             config=(config.merge(given) if given else config).merge(Config(**options)),
             verify=aws.verify,
         )
+        send_extra_args(client, store.extra_args)
         return cast("S3Client", client)
 
     def get_s3_client(self) -> S3Client:
         """A boto3 S3 client with the credentials of the profile's AWS connection, from the Amazon provider's hook."""
         return self._s3_client
+
+    @cached_property
+    def link_signer(self) -> LinkSigner:
+        """Signs links to clips, with a session of the AWS connection that was begun a moment ago."""
+        from airflow_provider_modelslab.storage.signing import LinkSigner
+
+        return LinkSigner(self.get_s3_client, self.new_s3_client)
 
     def land(self, job: Job, finished: Finished, target: S3Uri, *, expected_type: str | None = None) -> dict[str, Any]:
         """Copy a finished job's result to S3, write its sidecar and return the manifest.

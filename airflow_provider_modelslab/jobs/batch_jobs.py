@@ -53,6 +53,7 @@ class BatchJobs:
             caller=self.caller,
             timeout=self.timeout,
             check_links=self.check_links,
+            check_destination=False,  # the operator has, for all clips
             known_fingerprint=clip.fingerprint,
             known_jobs=self.desk.jobs,
         ).acquire()

@@ -38,6 +38,7 @@ from airflow_provider_modelslab.ledger.model import (
     number_of,
 )
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
+from airflow_provider_modelslab.storage.checks import require_writable
 from airflow_provider_modelslab.storage.inputs import PreparedInput, identify_input, prepare_input
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.s3_objects import is_gone
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.ledger.attempt import AttemptId
     from airflow_provider_modelslab.ledger.service import Ledger
+    from airflow_provider_modelslab.storage.signing import SignedLink
 
 __all__ = ["Caller", "PaidJob", "close", "land", "land_found_job"]
 
@@ -83,6 +85,7 @@ class PaidJob:
     :param policy: which stored results serve, and what happens with submissions of unknown outcome.
     :param timeout: seconds that the job may take.
     :param check_links: whether http(s) clips are read from here before they are submitted.
+    :param check_destination: whether it is tried that the result can be put there; a batch tries it once.
     :param clip_version: what the user says which clip it is; see :func:`identify_input`.
     :param known_fingerprint: where it was computed already.
     :param known_jobs: of the other clips, where there are others.
@@ -97,6 +100,7 @@ class PaidJob:
     caller: Caller
     timeout: float = 3600.0
     check_links: bool = True
+    check_destination: bool = True
     clip_version: str | None = None
     known_fingerprint: Fingerprint | None = None
     known_jobs: KnownJobs | None = None
@@ -147,12 +151,15 @@ class PaidJob:
                 gone.add(found.number)
                 continue
             if not is_checked:
+                if self.destination is not None and self.check_destination:
+                    require_writable(self.hook.get_s3_client(), self.destination)
                 clip = self._check_clip()
                 self.caller.confirm(self, clip)
                 is_checked = True
                 continue  # that may have taken minutes, so the ledger is read again
             name = self._name(found.number)
             track_id = self.request.track_id or name
+            link = self._signed(clip)  # as late as nothing has been claimed: it dies with the session that signs it
             self.caller.before_claim(track_id)
             lease = self.hook.submit_lease()
             lease_ends = time.time() + lease  # the claim says the same or a later time
@@ -164,7 +171,7 @@ class PaidJob:
             try:
                 # Nothing is logged until the job is recorded: in a process that lost its supervisor Airflow's logger
                 # raises, and the id would be lost.
-                sent = self.request.with_delivery(clip=clip.url if clip else None, track_id=track_id)
+                sent = self.request.with_delivery(clip=link.url if link else None, track_id=track_id)
                 source = clip.source if clip else None
                 job, finished = self.hook.submit(sent, source=source, lease_ends=lease_ends)
                 self._claim_job(job)  # before it is recorded: what is recorded is landed by the next attempt
@@ -173,7 +180,9 @@ class PaidJob:
                 if isinstance(error, SubmissionUnknownError) and self.policy.on_unknown_submission == "fail":
                     raise self._with_advice(error) from error
                 raise
-            return self.ledger.record(found.number, job, finished)
+            submission = self.ledger.record(found.number, job, finished)
+            _warn_of_short_link(job, link)
+            return submission
 
     def land(self, submission: Submission, finished: Finished) -> dict[str, Any]:
         """See :func:`land`."""
@@ -186,7 +195,7 @@ class PaidJob:
         return close(self.ledger, submission, error)
 
     def _check_clip(self) -> PreparedInput | None:
-        """Check the clip, and make a link of it that the endpoint can read for long enough."""
+        """Check the clip, and put it where the endpoint can read it."""
         if self.request.clip is None:
             return None
         profile, output = self.hook.s3_profile, self.destination
@@ -194,10 +203,12 @@ class PaidJob:
             self.request.clip,
             self.hook.get_s3_client,
             staging=profile.uri("inputs") if profile.bucket else output and S3Uri(output.bucket, "inputs"),
-            # The endpoint reads the clip when the job leaves the queue, which may be as late as the deadline.
-            expires_in=int(self.timeout) + 3600,
             check_links=self.check_links,
         )
+
+    def _signed(self, clip: PreparedInput | None) -> SignedLink | None:
+        # The endpoint reads the clip when the job leaves the queue, which may be as late as the deadline.
+        return clip.link(self.hook.link_signer, self.timeout + 3600) if clip else None
 
     def _resolve(self, error: SubmissionUnknownError, resolved: dict[int, str]) -> None:
         """Note what a person found out about a submission of unknown outcome.
@@ -250,6 +261,21 @@ class PaidJob:
 
     def _name(self, number: int) -> str:
         return self.caller.submission_name(number, self.destination)
+
+
+def _warn_of_short_link(job: Job, link: SignedLink | None) -> None:
+    """Say so where the endpoint itself expects the job to last longer than the link to its clip."""
+    if link is None or link.expires_at is None or job.eta is None:
+        return
+    left = link.expires_at - time.time()
+    if job.eta > left:
+        log.warning(
+            "Job %s is expected to be done in %.0f min, and the link to its clip dies in %.0f min: if the endpoint "
+            "reads the clip later than that, the job fails, and a retry signs a new link and pays for another job",
+            job.job_id,
+            job.eta / 60,
+            left / 60,
+        )
 
 
 def land(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.ledger.attempt import is_provably_dead
-from airflow_provider_modelslab.ledger.model import LedgerStore, TaskKey
+from airflow_provider_modelslab.ledger.model import LedgerStore, TaskKey, is_entry_name
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
 from airflow_provider_modelslab.storage.s3_objects import list_pages, listing_budget
@@ -161,7 +161,7 @@ class LedgerRoot:
             for item in page:
                 folder, slash, name = item.key.rpartition("/")
                 uri = wanted.get(folder + slash)
-                if uri is not None and name.endswith(".json"):
+                if uri is not None and name.endswith(".json") and is_entry_name(name.removesuffix(".json")):
                     entries[uri].add(name.removesuffix(".json"))
             left -= len(page)
             if left <= 0 and page:

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.storage.manifest import Job
 
 __all__ = [
+    "ENTRY_NAME",
     "FORMAT_VERSION",
     "Attach",
     "Decision",
@@ -62,6 +64,7 @@ __all__ = [
     "TaskKey",
     "decide",
     "entry_name",
+    "is_entry_name",
     "kind_of",
     "last_live_submission",
     "last_submission",
@@ -70,6 +73,11 @@ __all__ = [
     "stale_submission",
     "unresolved_submission",
 ]
+
+ENTRY_NAME = r"[0-9]{4,}-[a-z]+(?:-[0-9a-f]{16})?"
+"""Regular expression of an entry's name, those of later versions included."""
+
+_ENTRY_NAME = re.compile(ENTRY_NAME)
 
 FORMAT_VERSION = 1
 """Of the entries; each holds it as ``version``."""
@@ -273,6 +281,11 @@ def entry_name(number: int, kind: Entry, attempt: AttemptId | None = None) -> st
     if attempt.loop_index is not None:
         run.append(f"loop{attempt.loop_index}")
     return f"{name}-{_digest(chr(0).join(run))[:16]}"
+
+
+def is_entry_name(name: str) -> bool:
+    """Whether an object of this name is an entry. What people or tools put beside entries is none."""
+    return _ENTRY_NAME.fullmatch(name) is not None
 
 
 def number_of(name: str) -> int:

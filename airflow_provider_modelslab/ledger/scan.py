@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from airflow_provider_modelslab.ledger.model import ENTRY_NAME
 from airflow_provider_modelslab.storage.s3_removal import DatedObject, list_dated
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -16,7 +17,7 @@ __all__ = ["ListedLedger", "list_ledgers"]
 
 _ENTRY = re.compile(
     r"(?P<folder>(?:results/(?:[0-9a-f]{8}/){1,16}|tasks/)[0-9a-f]{64})"
-    r"/(?P<name>[0-9]{4,}-[a-z]+(?:-[0-9a-f]{16})?)\.json"
+    rf"/(?P<name>{ENTRY_NAME})\.json"
 )
 """Keys of ledger entries below the root, see :mod:`~airflow_provider_modelslab.ledger.listing`."""
 

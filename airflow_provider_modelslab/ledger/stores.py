@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError, StorageUnavailableError
-from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error_class
+from airflow_provider_modelslab.ledger.model import is_entry_name
+from airflow_provider_modelslab.storage.s3_errors import NO_CONDITIONS, S3_ERRORS, S3ErrorKind, kind_of, storage_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class S3LedgerStore:
         }
 
     def names(self) -> Collection[str]:
-        """The names of all entries: one listing.
+        """The names of all entries: one listing. What else lies in the folder is passed over, with a warning.
 
         :raises StorageConfigurationError: when the store cannot be read.
         """
@@ -131,7 +132,14 @@ class S3LedgerStore:
             keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
         except _UNUSABLE as error:
             raise self._unusable("read", error) from error
-        return [key.removeprefix(prefix).removesuffix(".json") for key in keys if key.endswith(".json")]
+        names = [key.removeprefix(prefix).removesuffix(".json") for key in keys if key.endswith(".json")]
+        entries = [name for name in names if is_entry_name(name)]
+        if len(entries) < len(names):
+            strays = ", ".join(sorted({*names}.difference(entries)))
+            log.warning(
+                "The ledger %s holds objects that are no entries; they are passed over: %s", self._folder, strays
+            )
+        return entries
 
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write an entry; ``True`` for exactly one caller.
@@ -202,6 +210,8 @@ class S3LedgerStore:
                 return None
             raise
         entry: dict[str, Any] = json.loads(body)
+        if not isinstance(entry, dict):
+            raise ValueError(f"{name}.json holds no JSON object")  # noqa: TRY004 - as for what is no JSON at all
         return entry
 
     def _read_back(self, name: str) -> dict[str, Any] | None:
@@ -219,11 +229,12 @@ class S3LedgerStore:
         return f"{self._folder.key}/{name}.json"
 
     def _unusable(self, what: str, error: Exception | str) -> StorageConfigurationError | StorageUnavailableError:
-        kind = storage_error_class(error) if isinstance(error, S3_ERRORS) else StorageConfigurationError
-        return kind(
-            f"The ledger {self._folder} could not be {what} ({error}), so it is not known what was paid for. "
-            f"Grant s3:ListBucket on its bucket, s3:GetObject and s3:PutObject on {self._folder}/*, and "
-            "run the task again"
+        head = f"The ledger {self._folder} could not be {what}, so it is not known what was paid for"
+        if isinstance(error, S3_ERRORS):
+            told = storage_error(error, self._folder)
+            return type(told)(f"{head}. {told.message}", http_status=told.http_status)
+        return StorageConfigurationError(
+            f"{head} ({error}). Remove or restore what somebody has put there or taken away"
         )
 
 
@@ -286,8 +297,10 @@ def honours_conditional_puts(s3: S3Client, root: S3Uri) -> bool:
     try:
         honoured = probe.create("entry", {}) and not probe.create("entry", {})
     except StorageConfigurationError as error:
+        # A store that does not know the header answers 501 or 400. So it does for other reasons, and then the finding
+        # below is refused as well.
         cause = error.__cause__
-        if not isinstance(cause, S3_ERRORS) or kind_of(cause) is not S3ErrorKind.NOT_IMPLEMENTED:
+        if not isinstance(cause, S3_ERRORS) or kind_of(cause) not in NO_CONDITIONS:
             raise
         honoured = False
     probe.remove("entry")

@@ -64,6 +64,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     :param destination: the prefix that results lie below (templated): ``s3://bucket/prefix/``, or a prefix below the
         connection's; by default the connection's own.
     :param modelslab_conn_id: the Airflow connection (templated).
+    :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), see
+        :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
     :param max_in_flight: jobs that are submitted and have not ended, 1 or more: what the account's queue takes (5, 10
         or 15 by plan), less what other tasks need. When the endpoint refuses, all of them slow down together.
     :param timeout: seconds from its submission until a clip counts as failed; a later try waits for it again.
@@ -144,7 +146,9 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         from airflow_provider_modelslab.client.core import SubmitPolicy
         from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
-        return ModelsLabHook(self.modelslab_conn_id, submit_policy=SubmitPolicy(attempts=1, max_wait=0.0))
+        return ModelsLabHook(
+            self.modelslab_conn_id, submit_policy=SubmitPolicy(attempts=1, max_wait=0.0), extra_args=self.extra_args
+        )
 
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
@@ -158,6 +162,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         policy = policy_in_force(self._ledger_policy(), context)
         todo = desk.begin(reuse=policy.reuse)
         desk.learn_jobs(todo)
+        self._require_writable(todo)
         window = Window(self.max_in_flight)
         runner = asyncio.run(self._run_segment(context, desk, todo, window, stopped=self._stopped))
         return self._end_segment(context, desk, runner, window)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.batch.desk import BatchDesk
-    from airflow_provider_modelslab.batch.plan import BatchPlan
+    from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 
 __all__ = ["BatchArguments"]
 
@@ -81,10 +81,8 @@ class BatchArguments(DestinationArguments, BatchReport, RequestArguments):
         from airflow_provider_modelslab.batch.naming import KeyTemplate
         from airflow_provider_modelslab.batch.plan import make_plan
         from airflow_provider_modelslab.batch.sources import find_clips
-        from airflow_provider_modelslab.storage.checks import require_bucket
 
         output = self._output()
-        require_bucket(self.hook.get_s3_client(), output.bucket)
         clips = find_clips(
             self.source, self.hook.get_s3_client, pattern=self.pattern, recursive=self.recursive, output=output
         )
@@ -119,6 +117,16 @@ class BatchArguments(DestinationArguments, BatchReport, RequestArguments):
                 "s3://bucket/prefix/"
             )
         return output
+
+    def _require_writable(self, clips: Iterable[ClipPlan]) -> None:
+        """Make sure, before anything is paid for or made, that results can be put into each bucket that is named.
+
+        :raises StorageConfigurationError: when S3 refuses.
+        """
+        from airflow_provider_modelslab.storage.checks import require_writable
+
+        for destination in {clip.destination.bucket: clip.destination for clip in clips}.values():
+            require_writable(self.hook.get_s3_client(), destination)
 
     def _desk(self, context: Context, plan: BatchPlan, **options: Any) -> BatchDesk:
         from airflow_provider_modelslab.batch.desk import BatchDesk

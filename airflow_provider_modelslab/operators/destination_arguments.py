@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,6 +10,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.operators.arguments import check_destination, is_literal
+from airflow_provider_modelslab.storage.extra_args import checked_extra_args
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
@@ -23,23 +25,35 @@ class DestinationArguments(BaseOperator):
         bucket. By default the connection's bucket and prefix. A key is taken as it is: ``s3://bucket//out/`` is another
         folder than ``s3://bucket/out/``.
     :param modelslab_conn_id: the Airflow connection (templated).
-    :raises StorageConfigurationError: for a destination that no connection can lead to.
+    :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), ledger and sidecars
+        included, for example ``{"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "..."}``. Each goes before the one of
+        the same name in the connection's extra; ``None`` leaves that one out. ``RequestPayer`` goes with reads as well.
+    :raises StorageConfigurationError: for a destination that no connection can lead to, or ``extra_args`` that no write
+        can carry.
     """
 
-    destination_fields: ClassVar[tuple[str, ...]] = ("destination", "modelslab_conn_id")
+    destination_fields: ClassVar[tuple[str, ...]] = ("destination", "modelslab_conn_id", "extra_args")
 
     def __init__(
-        self, *, destination: str | None = None, modelslab_conn_id: str = DEFAULT_CONN_NAME, **kwargs: Any
+        self,
+        *,
+        destination: str | None = None,
+        modelslab_conn_id: str = DEFAULT_CONN_NAME,
+        extra_args: Mapping[str, Any] | str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.destination = destination
         self.modelslab_conn_id = modelslab_conn_id
+        self.extra_args = extra_args
         if is_literal(destination):
             check_destination(destination)
+        if is_literal(extra_args):
+            checked_extra_args(extra_args)
 
     @cached_property
     def hook(self) -> ModelsLabHook:
         """The hook of this task's connection."""
         from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
-        return ModelsLabHook(self.modelslab_conn_id)
+        return ModelsLabHook(self.modelslab_conn_id, extra_args=self.extra_args)

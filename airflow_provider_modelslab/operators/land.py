@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -25,6 +25,7 @@ from airflow_provider_modelslab.operators.arguments import (
     resolve_destination,
     result_name,
 )
+from airflow_provider_modelslab.storage.extra_args import checked_extra_args
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,11 +46,13 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
     :param destination: where it lands (templated): ``s3://bucket/key.mp4``, ``s3://bucket/prefix/``, or a key below the
         connection's bucket. By default the connection's bucket and prefix.
     :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection goes before it.
+    :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), see
+        :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
     :raises RequestValidationError: when ``job`` names no job.
     :raises LandingError: when the copy failed; run the task again.
     """
 
-    template_fields: Sequence[str] = ("job", "destination", "modelslab_conn_id")
+    template_fields: Sequence[str] = ("job", "destination", "modelslab_conn_id", "extra_args")
     operator_extra_links = (ModelsLabResultLink(), ModelsLabManifestLink(), ModelsLabJobLink())
     ui_color = "#efe8fb"
 
@@ -59,26 +62,30 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
         job: Any,
         destination: str | None = None,
         modelslab_conn_id: str = DEFAULT_CONN_NAME,
+        extra_args: Mapping[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.job = job
         self.destination = destination
         self.modelslab_conn_id = modelslab_conn_id
+        self.extra_args = extra_args
         if is_literal(destination):
             check_destination(destination)
+        if is_literal(extra_args):
+            checked_extra_args(extra_args)
 
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the links, check the bucket, copy."""
         from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
         from airflow_provider_modelslab.jobs.paid_job import land_found_job
-        from airflow_provider_modelslab.storage.checks import require_bucket
+        from airflow_provider_modelslab.storage.checks import require_writable
         from airflow_provider_modelslab.storage.manifest import Job
 
         job = Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)
         tell_links(context, self, job_id=job.job_id, conn_id=job.conn_id)
-        hook = ModelsLabHook(job.conn_id)
+        hook = ModelsLabHook(job.conn_id, extra_args=self.extra_args)
         finished = self._finished(hook, job)
         suffix = job.request.get("output_type") or link_suffix(finished.links)
         target = resolve_destination(self.destination, hook.s3_profile, f"{result_name(context)}.{suffix}")
@@ -86,7 +93,7 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
             raise StorageConfigurationError(
                 f"destination: neither the task nor the connection {job.conn_id!r} names a bucket; give s3://bucket/..."
             )
-        require_bucket(hook.get_s3_client(), target.bucket)
+        require_writable(hook.get_s3_client(), target)
         manifest = land_found_job(hook, job, finished, target)
         self.log.info("Landed %s: %d bytes, sha256 %s", manifest["uri"], manifest["bytes"], manifest["sha256"])
         tell_manifest(context, self, manifest)

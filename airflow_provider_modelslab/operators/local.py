@@ -64,7 +64,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
         """Return what has landed before, else make the clip, land it and return its manifest."""
         from airflow_provider_modelslab.jobs.task import attempt_of, open_ledger, policy_in_force
         from airflow_provider_modelslab.ledger.model import Fingerprint
-        from airflow_provider_modelslab.storage.checks import require_bucket
+        from airflow_provider_modelslab.storage.checks import require_writable
         from airflow_provider_modelslab.storage.inputs import identify_input
         from airflow_provider_modelslab.storage.s3_objects import is_gone
         from airflow_provider_modelslab.storage.sidecar import sidecar_uri
@@ -81,7 +81,6 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
             )
         sidecar_uri(target)  # a longer key, which would be refused when the clip is made
         s3 = self.hook.get_s3_client()
-        require_bucket(s3, target.bucket)
         told = {"result": str(target), "manifest": f"{target}.json", "conn_id": self.modelslab_conn_id}
         tell_links(context, self, source=request.init_video, **told)
         ledger = open_ledger(context, self.hook, target)
@@ -105,6 +104,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
             self.log.info("Submission %d has landed before; nothing is made again", found.number)
             manifest = dict(found.manifest)
         else:
+            require_writable(s3, target)
             manifest = self._make(request, target, before_landing=find)
             ledger.record_stored(fingerprint, attempt, manifest)
         tell_manifest(context, self, manifest)

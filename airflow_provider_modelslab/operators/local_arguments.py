@@ -35,6 +35,8 @@ class LocalArguments(DestinationArguments):
 
     :param destination: where results land (templated).
     :param modelslab_conn_id: the Airflow connection with the S3 profile (templated); its key is not used.
+    :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), see
+        :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
     :param model_dir: folder with one folder for each model (templated); ``tiny`` and ``demo`` are built in.
     :param catalog: the user's own names of models, motion modules and LoRAs (templated): a JSON or YAML file, or a
         mapping with the same content; by default ``catalog`` in the connection's extra, else ``catalog.json`` in

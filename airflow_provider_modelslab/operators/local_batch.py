@@ -81,6 +81,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         desk = self._desk(context, plan)
         policy = policy_in_force(self._ledger_policy(), context)
         todo = desk.begin(reuse=policy.reuse)
+        self._require_writable(todo)
         attempt = attempt_of(context, retries=self.retries)
         s3 = self.hook.get_s3_client()
 

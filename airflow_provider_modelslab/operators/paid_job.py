@@ -55,6 +55,8 @@ class PaidJobOperator(ClipReport, DestinationArguments):
     :param land_result: copy the result to S3. Off, the manifest has the endpoint's links, which live for 24 hours
         unless the vendor's server stores to your bucket (``update_s3``).
     :param modelslab_conn_id: the Airflow connection (templated).
+    :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), see
+        :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
     :param timeout: seconds from the submission until the task gives up; the job itself goes on at the vendor, and a
         later try waits for it again.
     :param poll_interval: seconds of the shortest pause between two polls of the job.
@@ -221,7 +223,6 @@ class PaidJobOperator(ClipReport, DestinationArguments):
         """The job, after the checks that need neither the clip nor the ledger."""
         from airflow_provider_modelslab.jobs.paid_job import PaidJob
         from airflow_provider_modelslab.jobs.task import TaskCaller, attempt_of, open_ledger, policy_in_force
-        from airflow_provider_modelslab.storage.checks import require_bucket
         from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 
         request = self.build_request()
@@ -229,7 +230,6 @@ class PaidJobOperator(ClipReport, DestinationArguments):
         destination = self._destination_for(context, getattr(request, "output_type", None) or "mp4")
         if destination is not None:
             sidecar_uri(destination)  # a longer key, which would be refused when the job is paid for
-            require_bucket(self.hook.get_s3_client(), destination.bucket)
         return PaidJob(
             request=request,
             hook=self.hook,
@@ -285,6 +285,7 @@ class PaidJobOperator(ClipReport, DestinationArguments):
                 ledger=str(folder) if folder else None,
                 submission=found.number,
                 job=None if folder else found.job.to_dict(),
+                extra_args=self.hook.extra_args or None,
             ),
             method_name="execute_complete",
             kwargs={

@@ -40,6 +40,8 @@ class ModelsLabPlanClipsOperator(BatchArguments):
 
     :param destination: the prefix that results lie below (templated), as for the batch operators.
     :param modelslab_conn_id: the Airflow connection with the S3 profile (templated).
+    :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), see
+        :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
     :param clips_per_task: clips of a chunk, 1 or more.
     :param arguments: see :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments`.
     :raises RequestValidationError: naming what is wrong with which clips, or that there are too many for mapped tasks.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -24,10 +24,13 @@ class ModelsLabUpdateS3Operator(BaseOperator):
     :param modelslab_conn_id: the Airflow connection (templated).
     :param deploy_type: which kind of dedicated server (templated); ``video`` for this endpoint.
     :param check_bucket: first try that the bucket takes a put, a public ACL and a public read.
+    :param extra_args: arguments of ``put_object`` for the file of that check (templated), see
+        :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`. The vendor's server
+        sends none, so its bucket must not demand any.
     :raises StorageConfigurationError: naming the setting or permission to change.
     """
 
-    template_fields: Sequence[str] = ("modelslab_conn_id", "deploy_type")
+    template_fields: Sequence[str] = ("modelslab_conn_id", "deploy_type", "extra_args")
     ui_color = "#efe8fb"
 
     def __init__(
@@ -36,18 +39,21 @@ class ModelsLabUpdateS3Operator(BaseOperator):
         modelslab_conn_id: str = DEFAULT_CONN_NAME,
         deploy_type: str = "video",
         check_bucket: bool = True,
+        extra_args: Mapping[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.modelslab_conn_id = modelslab_conn_id
         self.deploy_type = deploy_type
         self.check_bucket = check_bucket
+        self.extra_args = extra_args
 
     def execute(self, context: Context) -> str:
         """Check the bucket, then send the settings; returns the server's message."""
         from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
-        return ModelsLabHook(self.modelslab_conn_id).update_s3(deploy_type=self.deploy_type, check=self.check_bucket)
+        hook = ModelsLabHook(self.modelslab_conn_id, extra_args=self.extra_args)
+        return hook.update_s3(deploy_type=self.deploy_type, check=self.check_bucket)
 
 
 class ModelsLabResetS3Operator(BaseOperator):

@@ -13,6 +13,7 @@ from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link, read_start
 from airflow_provider_modelslab.storage.profile import S3Profile
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
+from airflow_provider_modelslab.storage.s3_removal import UnfinishedUpload, abort_upload
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -20,27 +21,44 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-__all__ = ["check_public_bucket", "require_bucket"]
+__all__ = ["check_public_bucket", "require_listing", "require_writable"]
 
 _TIMEOUT = (10.0, 30.0)
 
 
-def require_bucket(s3: S3Client, bucket: str) -> None:
-    """Make sure the bucket exists and the credentials may use it.
+def require_listing(s3: S3Client, place: S3Uri) -> str | None:
+    """Make sure that what lies below a place can be listed, as ledgers are; returns the bucket's region if S3 says it.
 
-    :raises StorageConfigurationError: when it does not exist, may not be used, or lies in another region.
+    ``HeadBucket`` would need a right to the whole bucket.
+
+    :raises StorageConfigurationError: when the bucket does not exist, or may not be listed there.
     :raises StorageUnavailableError: when S3 cannot be reached.
     """
     try:
-        region = s3.head_bucket(Bucket=bucket).get("BucketRegion")
+        answer = s3.list_objects_v2(Bucket=place.bucket, Prefix=place.key, MaxKeys=1)
     except S3_ERRORS as error:
-        raise storage_error(error, S3Uri(bucket)) from error
-    # boto follows AWS to the right region silently. Presigned links and ModelsLab's server do not.
-    if region and region != s3.meta.region_name and "amazonaws.com" in s3.meta.endpoint_url:
-        raise StorageConfigurationError(
-            f"The bucket {bucket!r} lies in region {region}, and the client works in {s3.meta.region_name}: set region "
-            f"to {region}"
-        )
+        raise storage_error(error, place) from error
+    return answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+
+
+def require_writable(s3: S3Client, target: S3Uri) -> None:
+    """Make sure that a result can be put there: begin an upload, with all that the put will carry, and drop it.
+
+    Nothing becomes visible, and nothing is billed. A policy for the prefix, the encryption key, ACLs, tags and the
+    storage class are tried by this as the put of the result would.
+
+    :raises StorageConfigurationError: when S3 refuses, or the bucket does not exist.
+    :raises StorageUnavailableError: when S3 has trouble.
+    """
+    try:
+        begun = s3.create_multipart_upload(Bucket=target.bucket, Key=target.key)
+    except S3_ERRORS as error:
+        if kind_of(error) is S3ErrorKind.NOT_IMPLEMENTED:
+            return  # a store without multipart uploads: the put of the result tells
+        raise storage_error(error, target) from error
+    problem = abort_upload(s3, target.bucket, UnfinishedUpload(target.key, begun["UploadId"], 0.0))
+    if problem is not None:
+        log.warning("An empty upload of %s stays until a lifecycle rule removes it: %s", target, problem)
 
 
 def check_public_bucket(s3: S3Client, profile: S3Profile, session: requests.Session | None = None) -> list[str]:
@@ -55,8 +73,7 @@ def check_public_bucket(s3: S3Client, profile: S3Profile, session: requests.Sess
     where: dict[str, Any] = {"Bucket": target.bucket, "Key": target.key}
     public_url = profile.public_base() + target.key.rpartition("/")[2]
     content = secrets.token_hex(16).encode()
-    require_bucket(s3, target.bucket)
-    steps = [f"the bucket {target.bucket} exists"]
+    steps = [_check_region(s3, place)]
     _call(target, lambda: s3.put_object(**where, Body=content, ContentType="text/plain"))
     try:
         steps.append(f"put {target}")
@@ -72,6 +89,22 @@ def check_public_bucket(s3: S3Client, profile: S3Profile, session: requests.Sess
     _call(target, lambda: s3.delete_object(**where))
     steps.append(f"deleted {target}")
     return steps
+
+
+def _check_region(s3: S3Client, place: S3Uri) -> str:
+    # boto follows AWS to the right region silently. ModelsLab's server does not.
+    try:
+        region = require_listing(s3, place)
+    except StorageConfigurationError as error:
+        if error.http_status != 403:
+            raise
+        return f"{place} may not be listed, which the server does not need"
+    if region and region != s3.meta.region_name and "amazonaws.com" in s3.meta.endpoint_url:
+        raise StorageConfigurationError(
+            f"The bucket {place.bucket!r} lies in region {region}, and the connection names {s3.meta.region_name}: set "
+            f"region to {region}"
+        )
+    return f"listed {place}"
 
 
 def _make_public(s3: S3Client, target: S3Uri) -> str:

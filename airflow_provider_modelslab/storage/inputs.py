@@ -1,12 +1,12 @@
-"""The request's ``init_video`` as a link that the endpoint can read: a link, an S3 object or a local file.
+"""The request's ``init_video`` as something that the endpoint can read: a link, an S3 object or a local file.
 
-Each is looked at before anything is paid for: is it there, and does it begin like a video (mp4) or GIF?
+Each is looked at before anything is paid for: is it there, and does it begin like a video (mp4) or GIF? Objects get
+their link later, right before the submit (see :mod:`~airflow_provider_modelslab.storage.signing`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -39,16 +39,14 @@ from airflow_provider_modelslab.storage.s3_errors import (
     kind_of,
     storage_error,
 )
+from airflow_provider_modelslab.storage.signing import LinkSigner, SignedLink
 from airflow_provider_modelslab.storage.upload import MIB, ObjectUpload
 from airflow_provider_modelslab.storage.uri import S3Uri, location_problem
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["MAX_PRESIGN_SECONDS", "PreparedInput", "S3Factory", "identify_input", "prepare_input"]
-
-MAX_PRESIGN_SECONDS = 7 * 24 * 3600
-"""SigV4's limit for presigned links."""
+__all__ = ["PreparedInput", "S3Factory", "identify_input", "prepare_input"]
 
 _START_RANGE = f"bytes=0-{BRAND_BYTES - 1}"
 _LINK_TIMEOUT = (10.0, 30.0)
@@ -56,7 +54,6 @@ _LINK_TRIES = 3
 
 S3Factory = Callable[[], "S3Client"]
 
-_DOTS = re.compile(r"(?<=/)\.\.?(?=/)")
 _SIGNATURE = re.compile(
     r"(X-(Amz|Goog|Oss|Tos|Cos)-(?!(async-)?process).*|q-(sign-.*|ak|key-time|header-list|url-param-list|signature)|Signature|sig|hmac|jwt"
     r"|Authorization|(access_|auth_|security-|__)?token|hdne[as]|hdnts|(AWS|OSS)?AccessKeyId|GoogleAccessId|Key-Pair-Id)",
@@ -74,16 +71,25 @@ _BESIDE_A_SIGNATURE = re.compile(
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PreparedInput:
-    """A link for the request's ``init_video``.
+    """The request's ``init_video``, looked at.
 
-    :param url: for the endpoint; may be presigned, so it is not shown in the repr and must not be logged.
+    :param clip: the link that was given, which may be signed, so it is not shown in the repr and must not be logged; or
+        the object in S3, which :meth:`link` makes a link of.
     :param source: what was given, without a query: safe to log.
     :param kind: ``"mp4"`` or ``"gif"``; ``None`` for a link that was not looked at.
     """
 
-    url: str
+    clip: str | S3Uri
     source: str
     kind: ContainerKind | None
+
+    def link(self, signer: LinkSigner, seconds: float) -> SignedLink:
+        """A link for the endpoint: the one that was given, or one that is signed now.
+
+        :param seconds: that it must live: queue wait included.
+        :raises StorageConfigurationError: when it cannot be signed, see :meth:`LinkSigner.sign`.
+        """
+        return signer.sign(self.clip, seconds) if isinstance(self.clip, S3Uri) else SignedLink(self.clip, None)
 
     def __repr__(self) -> str:
         return f"PreparedInput(source={self.source!r}, kind={self.kind!r})"
@@ -94,22 +100,20 @@ def prepare_input(
     s3_factory: S3Factory,
     *,
     staging: S3Uri | None,
-    expires_in: int,
     check_links: bool = True,
     session: requests.Session | None = None,
 ) -> PreparedInput:
-    """Make ``init_video`` readable for the endpoint.
+    """Make sure that the endpoint will be able to read ``init_video``.
 
-    :param init_video: ``http(s)://...`` goes through as it is; ``s3://bucket/key`` is presigned; ``file://...`` or a
-        path is uploaded to ``staging`` under its SHA-256 (once for the same content) and presigned.
+    :param init_video: ``http(s)://...`` goes through as it is; ``s3://bucket/key`` is to be presigned; ``file://...``
+        or a path is uploaded to ``staging`` under its SHA-256 (once for the same content), to be presigned too.
     :param s3_factory: makes the S3 client; called only for the last two.
     :param staging: the place for local files.
-    :param expires_in: seconds that a presigned link must live: queue wait included. Capped at 7 days.
     :param check_links: whether to look at http(s) links from here; ``False`` for those that only the endpoint reaches.
     :raises RequestValidationError: for ``init_video``: what is wrong with it.
     :raises InputRefusedError: when S3 refuses this object.
     :raises StorageConfigurationError: for a missing staging place, when the upload of a local file is refused, and for
-        credentials that are refused or expire too soon.
+        credentials that are refused.
     :raises StorageUnavailableError: when S3 has trouble with the upload of a local file.
     :raises TransportError: when S3 or the link's host has trouble with this clip that may pass.
     """
@@ -122,12 +126,9 @@ def prepare_input(
     scheme = given.partition("://")[0].lower() if "://" in given else ""
     if scheme in {"http", "https"}:
         return PreparedInput(given, strip_query(given), _link_kind(given, session) if check_links else None)
-    expires_in = min(expires_in, MAX_PRESIGN_SECONDS)
     if scheme == "s3":
         uri = _s3_uri(given)
-        s3 = s3_factory()
-        kind = _object_kind(s3, uri)
-        return PreparedInput(_presigned(s3, uri, expires_in), str(uri), kind)
+        return PreparedInput(uri, str(uri), _object_kind(s3_factory(), uri))
     path = Path(unquote(urlsplit(given).path)) if scheme == "file" else Path(given)
     kind = _file_kind(path)
     if staging is None:
@@ -135,9 +136,7 @@ def prepare_input(
             f"init_video is the local file {path}, and the endpoint reads links only: name a destination bucket, where "
             "the file can be put for it"
         )
-    s3 = s3_factory()
-    uri = _staged(s3, path, kind, staging)
-    return PreparedInput(_presigned(s3, uri, expires_in), str(path), kind)
+    return PreparedInput(_staged(s3_factory(), path, kind, staging), str(path), kind)
 
 
 def identify_input(init_video: str, s3_factory: S3Factory, *, version: str | None = None) -> str | None:
@@ -252,7 +251,14 @@ def _staged(s3: S3Client, path: Path, kind: ContainerKind, staging: S3Uri) -> S3
         if kind_of(error) not in {S3ErrorKind.NO_OBJECT, S3ErrorKind.ACCESS_DENIED}:
             raise storage_error(error, uri) from error
     # Tasks with the same clip upload the same bytes at the same time.
-    with ObjectUpload(s3, uri, content_type=CONTENT_TYPES[kind], refused=storage_error, ends_others=False) as upload:
+    with ObjectUpload(
+        s3,
+        uri,
+        content_type=CONTENT_TYPES[kind],
+        sha256=digest.hexdigest(),
+        refused=storage_error,
+        ends_others=False,
+    ) as upload:
         for chunk in _chunks(path):
             upload.write(chunk)
         if upload.sha256 != digest.hexdigest():
@@ -265,24 +271,6 @@ def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(MIB):
             yield chunk
-
-
-def _presigned(s3: S3Client, uri: S3Uri, expires_in: int) -> str:
-    """A link to read the object; with temporary credentials it dies with them, however long it was asked for."""
-    # boto has no public way from a client to its credentials; where this one is gone, the check is left out.
-    credentials = getattr(s3, "_get_credentials", lambda: None)()
-    if credentials is not None and hasattr(credentials, "refresh_needed"):
-        credentials.get_frozen_credentials()
-        if credentials.refresh_needed(expires_in):
-            raise StorageConfigurationError(
-                f"The S3 credentials are temporary and expire within {math.ceil(expires_in / 60)} minutes, so the link "
-                f"to {uri} would die while the job may still be waiting. Use long-lived keys, a role with longer "
-                "sessions, or a shorter time limit of the job"
-            )
-    url = s3.generate_presigned_url("get_object", Params={"Bucket": uri.bucket, "Key": uri.key}, ExpiresIn=expires_in)
-    # HTTP clients leave folders named "." and ".." out of a link. Written like this most do not, and S3 reads the same.
-    path, _, query = url.partition("?")
-    return f"{_DOTS.sub(lambda found: found[0].replace('.', '%2E'), path)}?{query}"
 
 
 def _s3_uri(text: str) -> S3Uri:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,14 +59,18 @@ def land_file(path: Path, target: S3Uri, s3: S3Client, *, expected_type: str | N
     stream = VideoStream()
     try:
         with path.open("rb") as file:
+            known = hashlib.file_digest(file, "sha256").hexdigest()
+        with path.open("rb") as file:
             head = stream.feed(file.read(MIB))
             if expected_type is not None and stream.kind is not None and stream.kind != expected_type:
                 raise LandingError(f"{path} is a {stream.kind}, and output_type {expected_type} was asked for")
-            with ObjectUpload(s3, target, content_type=stream.content_type) as upload:
+            with ObjectUpload(s3, target, content_type=stream.content_type, sha256=known) as upload:
                 upload.write(head)
                 while chunk := file.read(MIB):
                     upload.write(stream.feed(chunk))
                 upload.write(stream.finish())
+                if upload.sha256 != known:
+                    raise LandingError(f"{path} changes while it is read")
                 stored = upload.complete()
                 sha256 = upload.sha256
     except ContainerError as error:

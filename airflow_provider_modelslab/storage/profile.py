@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.storage.extra_args import checked_extra_args
 from airflow_provider_modelslab.storage.uri import S3Uri, check_bucket_name
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ __all__ = ["S3Profile"]
 
 _DEFAULT_DIRECTORY = "generations"
 _LEDGER = "_modelslab/ledger"
+_HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,10 @@ class S3Profile:
     :param endpoint_url: the store's URL for S3-compatible stores; ``None`` for AWS. May also be in the AWS connection.
     :param public_url: where anyone can read the bucket's objects; links to results then lead there, and ``update_s3``
         needs it for S3-compatible stores.
-    :raises StorageConfigurationError: for an illegal bucket name or a URL that is none.
+    :param extra_args: arguments of ``put_object`` for every write, see
+        :mod:`~airflow_provider_modelslab.storage.extra_args`.
+    :raises StorageConfigurationError: for an illegal bucket name, a URL that is none, or ``extra_args`` that no write
+        can carry.
     """
 
     bucket: str | None = None
@@ -40,8 +46,10 @@ class S3Profile:
     region: str | None = None
     endpoint_url: str | None = None
     public_url: str | None = None
+    extra_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "extra_args", checked_extra_args(self.extra_args))
         object.__setattr__(self, "prefix", self.prefix.strip("/"))
         if self.bucket is not None:
             check_bucket_name(self.bucket)
@@ -53,8 +61,13 @@ class S3Profile:
     @classmethod
     def from_extra(cls, extra: Mapping[str, Any] | None) -> S3Profile:
         """Read the extra of an Airflow connection: blank and ``null`` mean not set, unknown keys are left alone."""
-        values = {f.name: str((extra or {}).get(f.name) or "").strip() for f in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if value})
+        given = extra or {}
+        names = [f.name for f in fields(cls) if f.name != "extra_args"]
+        values = {name: str(given.get(name) or "").strip() for name in names}
+        return cls(
+            **{name: value for name, value in values.items() if value},
+            extra_args=checked_extra_args(given.get("extra_args")),
+        )
 
     @property
     def is_compatible_store(self) -> bool:
@@ -154,7 +167,9 @@ class S3Profile:
         bucket = self._required("bucket")
         if self.endpoint_url:
             return f"{self.endpoint_url}/{bucket}"
-        return f"https://{bucket}.s3.{self._required('region')}.amazonaws.com"
+        host = f"s3.{self._required('region')}.amazonaws.com"
+        # Names that are no host's, or that AWS's certificate does not cover, have their place in the path.
+        return f"https://{bucket}.{host}" if _HOST_LABEL.fullmatch(bucket) else f"https://{host}/{bucket}"
 
     def _required(self, name: str) -> str:
         value = getattr(self, name)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 __all__ = [
+    "NO_CONDITIONS",
     "S3_ERRORS",
     "S3Error",
     "S3ErrorKind",
@@ -41,7 +42,6 @@ __all__ = [
     "kind_of",
     "landing_error",
     "storage_error",
-    "storage_error_class",
 ]
 
 S3Error = ClientError | BotoCoreError
@@ -71,6 +71,9 @@ class S3ErrorKind(StrEnum):
     SETTINGS = "settings"
     OTHER = "other"
 
+
+NO_CONDITIONS = frozenset({S3ErrorKind.INVALID_REQUEST, S3ErrorKind.NOT_IMPLEMENTED})
+"""What a store may answer to ``If-None-Match`` or ``If-Match`` that does not know these headers."""
 
 _BY_CODE = {
     "AccessDenied": S3ErrorKind.ACCESS_DENIED,
@@ -251,14 +254,11 @@ def describe(error: S3Error, where: S3Uri | None = None) -> str:
     return f"{what}: {_advice(kind, error, where)}"
 
 
-def storage_error_class(error: S3Error) -> type[StorageConfigurationError | StorageUnavailableError]:
-    """The class of :func:`storage_error`, for callers with a message of their own."""
-    return StorageUnavailableError if kind_of(error) is S3ErrorKind.UNAVAILABLE else StorageConfigurationError
-
-
 def storage_error(error: S3Error, where: S3Uri | None = None) -> StorageConfigurationError | StorageUnavailableError:
     """The exception for anything that every clip of a batch needs, such as a bucket, a ledger or a manifest."""
-    return storage_error_class(error)(describe(error, where), http_status=_status_of(error))
+    passes = kind_of(error) is S3ErrorKind.UNAVAILABLE
+    cls = StorageUnavailableError if passes else StorageConfigurationError
+    return cls(describe(error, where), http_status=_status_of(error))
 
 
 def landing_error(error: S3Error, where: S3Uri) -> LandingError:
@@ -274,7 +274,7 @@ def input_error(
 ) -> RequestValidationError | StorageConfigurationError | TransportError:
     """The exception for a clip that cannot be read. It says whose fault that is: the request's, one object's, or none.
 
-    :param s3: is asked for the bucket, where a 404 does not say whether the object or the bucket is missing.
+    :param s3: is asked again, where a 404 does not say whether the object or the bucket is missing.
     """
     kind, status = kind_of(error), _status_of(error)
     if kind is S3ErrorKind.NO_OBJECT and not _is_bucket_there(error, where, s3):
@@ -379,10 +379,11 @@ def _advice(kind: S3ErrorKind, error: S3Error, where: S3Uri | None) -> str:
 
 
 def _is_bucket_there(error: S3Error, where: S3Uri, s3: S3Client) -> bool:
-    if isinstance(error, ClientError) and code_of(error) == "NoSuchKey":
+    """The 404 of a ``HEAD`` has no code. A read has one, and needs no permission beyond that of the ``HEAD``."""
+    if not isinstance(error, ClientError) or error.operation_name != "HeadObject":
         return True
     try:
-        s3.head_bucket(Bucket=where.bucket)
-    except S3_ERRORS as bucket_error:
-        return kind_of(bucket_error) is not S3ErrorKind.NO_BUCKET
+        s3.get_object(Bucket=where.bucket, Key=where.key, Range="bytes=0-0")["Body"].close()
+    except S3_ERRORS as read_error:
+        return kind_of(read_error) is not S3ErrorKind.NO_BUCKET
     return True

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_provider_modelslab.api.errors import STORAGE_ERRORS
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -113,7 +114,7 @@ def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
     """Whether a landed result is no longer in S3: the object is missing, empty, or another result of ours.
 
     An object that somebody edited in place counts as there, since a result that is gone may be paid for again; so does
-    everything when S3 does not tell. Objects in several parts have no digest by which another result could be told.
+    everything when S3 does not tell. Long objects have no digest in their metadata; the sidecar beside them has it.
 
     :param manifest: of the landed result.
     """
@@ -123,8 +124,20 @@ def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
     except S3_ERRORS as error:
         return kind_of(error) is S3ErrorKind.NO_OBJECT
     digest = next((text for name, text in head["Metadata"].items() if name.lower() == "sha256"), None)
+    if digest is None and manifest.get("sha256"):
+        digest = _digest_beside(s3, uri)
     is_another = bool(digest and manifest.get("sha256")) and digest != manifest["sha256"]
     return is_another or head["ContentLength"] == 0
+
+
+def _digest_beside(s3: S3Client, uri: S3Uri) -> str | None:
+    """The SHA-256 that the sidecar of an object tells; ``None`` where it cannot be read or tells none."""
+    try:
+        content = json.loads(read_object(s3, S3Uri(uri.bucket, f"{uri.key}.json")) or b"{}")
+    except (*STORAGE_ERRORS, ValueError):
+        return None
+    told = content.get("sha256") if isinstance(content, dict) and content.get("uri") == str(uri) else None
+    return told if isinstance(told, str) else None
 
 
 def bare_etag(etag: str) -> str:

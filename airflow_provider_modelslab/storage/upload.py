@@ -1,5 +1,10 @@
 """Bytes into one S3 object with bounded memory: exact equal parts, a few of them in flight.
 
+The object's metadata have its SHA-256, by which a result is told from another one that was landed over it. S3 takes
+metadata when an upload in parts is begun, and not later: so one is begun only when the digest is known, or when no more
+parts fit into memory. Those of a longer stream (above 40 MiB by default) lack it, and its sidecar has it: to copy the
+object onto itself would cost another request for each part, and S3 has no SHA-256 of a whole object in parts.
+
 boto's ``upload_fileobj`` is not used: fed by a stream it may take a short read for the whole of a small file, it cannot
 be told to hold the object back until its content is verified, and it keeps more in memory. Some stores (R2) also refuse
 parts of unequal size.
@@ -68,10 +73,12 @@ def was_ended(error: BaseException | None) -> bool:
 class ObjectUpload:
     """One object under way. Nothing is visible in S3 until :meth:`complete`; leaving the block without it cleans up.
 
-    Up to ``parts_in_flight + 1`` parts are in memory. An object that fits into one part is one PutObject.
+    Up to ``parts_in_flight + 1`` parts are in memory. An object that fits into one part is one PutObject; one that fits
+    into memory is sent when all of it is there.
 
     :param part_size: bytes of each part but the last, at least 5 MiB.
     :param parts_in_flight: how many parts are sent at the same time.
+    :param sha256: of the whole object, in hex, where it is known before; it is the caller's to compare.
     :param refused: makes the exception of what S3 refuses.
     :param ends_others: whether a complete upload in parts ends all others to the same key: those of processes that were
         killed, whose parts would stay and be billed, and those that still run (see :func:`was_ended`).
@@ -85,6 +92,7 @@ class ObjectUpload:
         content_type: str,
         part_size: int = 8 * MIB,
         parts_in_flight: int = 4,
+        sha256: str | None = None,
         refused: Callable[[S3Error, S3Uri], ModelsLabError] = landing_error,
         ends_others: bool = True,
     ) -> None:
@@ -93,6 +101,8 @@ class ObjectUpload:
         self._content_type = content_type
         self._part_size = part_size
         self._parts_in_flight = parts_in_flight
+        self._known_sha256 = sha256
+        self._held: list[bytearray] = []
         self._refused = refused
         self._ends_others = ends_others
         self._buffer = bytearray(part_size)
@@ -127,7 +137,7 @@ class ObjectUpload:
         view = memoryview(data)
         while view:
             if self._filled == self._part_size:
-                self._send_part()
+                self._end_part()
             taken = view[: self._part_size - self._filled]
             self._buffer[self._filled : self._filled + len(taken)] = taken
             self._filled += len(taken)
@@ -138,9 +148,9 @@ class ObjectUpload:
 
         :raises LandingError: when S3 refuses, or shows another size than was written.
         """
-        in_parts = self._upload_id is not None
+        in_parts = self._upload_id is not None or bool(self._held)
         try:
-            if self._upload_id is None:
+            if not in_parts:
                 body = bytes(memoryview(self._buffer)[: self._filled])
                 self._s3.put_object(
                     Bucket=self._target.bucket,
@@ -151,12 +161,12 @@ class ObjectUpload:
                     **self._md5(body),
                 )
             else:
-                self._send_part()
+                self._end_part(is_last=True)
                 self._collect(self._in_flight)
                 self._s3.complete_multipart_upload(
                     Bucket=self._target.bucket,
                     Key=self._target.key,
-                    UploadId=self._upload_id,
+                    UploadId=str(self._upload_id),
                     MultipartUpload={"Parts": sorted(self._parts, key=lambda part: part["PartNumber"])},
                 )
                 self._upload_id = None
@@ -186,9 +196,35 @@ class ObjectUpload:
         if self._upload_id is not None:
             self._abort(self._upload_id)
 
-    def _send_part(self) -> None:
-        if self._upload_id is None:
-            self._begin()
+    def _end_part(self, *, is_last: bool = False) -> None:
+        """Send the part that is filled, or keep it until the upload is begun."""
+        body = self._buffer
+        if self._filled < self._part_size:
+            del body[self._filled :]
+        self._buffer, self._filled = bytearray(), 0
+        if self._upload_id is not None:
+            self._send(body)
+        else:
+            self._held.append(body)
+            if is_last:
+                self._begin(self.sha256)
+            elif self._known_sha256 is not None or len(self._held) > self._parts_in_flight:
+                self._begin(self._known_sha256)
+        self._buffer = bytearray(self._part_size)
+
+    def _begin(self, sha256: str | None) -> None:
+        metadata: dict[str, Any] = {"Metadata": {"sha256": sha256}} if sha256 else {}
+        try:
+            answer = self._s3.create_multipart_upload(
+                Bucket=self._target.bucket, Key=self._target.key, ContentType=self._content_type, **metadata
+            )
+        except S3_ERRORS as error:
+            raise self._refused(error, self._target) from error
+        self._upload_id = answer["UploadId"]
+        while self._held:
+            self._send(self._held.pop(0))
+
+    def _send(self, body: bytearray) -> None:
         if self._started_parts == MAX_PARTS:
             raise LandingError(
                 f"{self._target} would need more than {MAX_PARTS} parts of {self._part_size // MIB} MiB, and the "
@@ -197,23 +233,10 @@ class ObjectUpload:
         if len(self._in_flight) >= self._parts_in_flight:
             done, _ = wait(self._in_flight, return_when=FIRST_COMPLETED)
             self._collect(done)
-        body = self._buffer
-        if self._filled < self._part_size:
-            del body[self._filled :]
         self._started_parts += 1
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._parts_in_flight, thread_name_prefix="landing")
         self._in_flight.add(self._pool.submit(self._upload_part, self._started_parts, body))
-        self._buffer, self._filled = bytearray(self._part_size), 0
-
-    def _begin(self) -> None:
-        try:
-            answer = self._s3.create_multipart_upload(
-                Bucket=self._target.bucket, Key=self._target.key, ContentType=self._content_type
-            )
-        except S3_ERRORS as error:
-            raise self._refused(error, self._target) from error
-        self._upload_id = answer["UploadId"]
 
     def _upload_part(self, number: int, body: bytearray) -> CompletedPartTypeDef:
         answer = self._s3.upload_part(

@@ -10,8 +10,9 @@ from airflow_provider_modelslab.api.errors import StorageConfigurationError
 
 __all__ = ["SOURCES", "S3Uri", "check_bucket_name", "destination_problem", "location_problem", "source_problem"]
 
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html; compatible stores follow it.
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+# What boto takes: AWS makes buckets under stricter rules since 2018 and keeps the older names, and Google and Ceph
+# allow underscores.
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{3,255}")
 _ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
 _MAX_KEY_BYTES = 1024
 
@@ -24,14 +25,14 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def check_bucket_name(bucket: str) -> str:
-    """The name itself when S3 allows it.
+    """The name itself when some store may have such a bucket; whether this one has is the store's to say.
 
-    :raises StorageConfigurationError: when it does not, with the rule.
+    :raises StorageConfigurationError: when none can, with the rule.
     """
-    if not _BUCKET.fullmatch(bucket) or ".." in bucket or _ADDRESS.fullmatch(bucket):
+    if not _BUCKET.fullmatch(bucket) or not bucket.strip(".") or _ADDRESS.fullmatch(bucket):
         raise StorageConfigurationError(
-            f"{bucket!r} is no legal S3 bucket name: 3 to 63 lower-case letters, digits, dots and hyphens, beginning "
-            "and ending with a letter or digit, no two dots in a row, not an IP address"
+            f"{bucket!r} is no legal S3 bucket name: 3 to 255 letters, digits, dots, hyphens and underscores, not dots "
+            "alone and not an IP address"
         )
     return bucket
 

@@ -49,6 +49,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
     :param ledger: ``s3://`` folder of the result's ledger, where there is one in S3.
     :param submission: the job's number in that ledger.
     :param job: the job as a dict, handed on in the event, where no ledger in S3 has it.
+    :param extra_args: of the task, for what :meth:`on_kill` writes to that ledger.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         ledger: str | None = None,
         submission: int = 1,
         job: dict[str, Any] | None = None,
+        extra_args: dict[str, Any] | None = None,
         **_: Any,  # arguments of a newer version, during a rolling upgrade
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # core's base class has no annotations
@@ -75,6 +77,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         self.ledger = ledger
         self.submission = submission
         self.job = job
+        self.extra_args = extra_args
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, all plain JSON."""
@@ -90,6 +93,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
                 "ledger": self.ledger,
                 "submission": self.submission,
                 "job": self.job,
+                "extra_args": self.extra_args,
             },
         )
 
@@ -170,5 +174,5 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
             return False
 
     def _abandon(self, folder: S3Uri) -> None:
-        s3 = ModelsLabHook(self.modelslab_conn_id).get_s3_client()
+        s3 = ModelsLabHook(self.modelslab_conn_id, extra_args=self.extra_args).get_s3_client()
         Ledger(S3LedgerStore(s3, folder)).abandoned(self.submission, "the wait in the triggerer was ended from outside")
