@@ -42,6 +42,7 @@ from airflow_provider_modelslab.storage.checks import require_writable
 from airflow_provider_modelslab.storage.inputs import PreparedInput, identify_input, prepare_input
 from airflow_provider_modelslab.storage.manifest import Job
 from airflow_provider_modelslab.storage.s3_objects import is_gone
+from airflow_provider_modelslab.storage.signing import span
 from airflow_provider_modelslab.storage.upload import was_ended
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -270,11 +271,11 @@ def _warn_of_short_link(job: Job, link: SignedLink | None) -> None:
     left = link.expires_at - time.time()
     if job.eta > left:
         log.warning(
-            "Job %s is expected to be done in %.0f min, and the link to its clip dies in %.0f min: if the endpoint "
+            "Job %s is expected to be done in %s, and the link to its clip dies in %s: if the endpoint "
             "reads the clip later than that, the job fails, and a retry signs a new link and pays for another job",
             job.job_id,
-            job.eta / 60,
-            left / 60,
+            span(job.eta),
+            span(max(left, 0.0)),
         )
 
 

@@ -24,7 +24,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["MAX_PRESIGN_SECONDS", "LinkSigner", "SignedLink", "session_left"]
+__all__ = ["MAX_PRESIGN_SECONDS", "LinkSigner", "SignedLink", "session_left", "span"]
 
 log = logging.getLogger(__name__)
 
@@ -122,18 +122,22 @@ class LinkSigner:
         if self._has_warned:
             return
         self._has_warned = True
-        wanted = math.ceil(seconds / 60)
-        life = "an unknown time" if left is None else f"{int(left / 60)} min"
+        life = "an unknown time" if left is None else span(left)
         log.warning(
             "The link to %s, and those signed after it, may die before the endpoint reads the clip: the S3 "
-            "credentials are temporary and end in %s, and a job may wait for up to %d min (its timeout and an hour "
+            "credentials are temporary and end in %s, and a job may wait for up to %s (its timeout and an hour "
             "more). A job that leaves the queue later than that fails; a retry signs a new link, and pays for another "
             "job. Keep the queue shorter (max_in_flight), give the role longer sessions (DurationSeconds in the AWS "
             "connection's assume_role_kwargs), or use long-lived keys",
             uri,
             life,
-            wanted,
+            span(seconds),
         )
+
+
+def span(seconds: float) -> str:
+    """A length of time for people: seconds up to two minutes, then whole minutes, rounded down."""
+    return f"{int(seconds)} s" if seconds < 120 else f"{int(seconds / 60)} min"
 
 
 def session_left(s3: S3Client) -> float | None:

@@ -131,7 +131,11 @@ def test_every_field_says_what_it_is_for(info: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
-        ("bucket", ["clips", "a.b-c", "0ab", None], ["No_Bucket", "ab", "a" * 64, "-ab", "s3://clips"]),
+        (
+            "bucket",
+            ["clips", "a.b-c", "my_bucket", "Old.Bucket", "a" * 255, None],
+            ["No Bucket", "ab", "a" * 256, "s3://clips"],
+        ),
         ("endpoint_url", ["https://s3.example.com", "http://minio:9000/", None], ["s3.example.com", "https://a?b=c"]),
         ("public_url", ["https://cdn.example.com/clips"], ["ftp://host", "https://user:pw@host"]),
         ("region", ["eu-central-1", "auto", "home"], []),

@@ -11,7 +11,8 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.errors import STORAGE_ERRORS, StorageConfigurationError
+from airflow_provider_modelslab.ledger.model import next_submission
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.s3 import S3Server, keys_of, refusing
@@ -173,6 +174,28 @@ def test_all_pages_are_read(any_s3: S3Client, store: S3LedgerStore) -> None:
     assert sorted(store.load()) == [f"{number:04d}-claim" for number in range(1, 6)]
 
 
+@pytest.mark.parametrize(
+    "stray", ["notes.json", "0001-claim copy.json", "1.json", "-.json", "old/0001-claim.json", "0002.json"]
+)
+def test_a_stray_object_in_a_ledgers_folder_is_passed_over(
+    any_s3: S3Client, store: S3LedgerStore, folder: S3Uri, stray: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.create("0001-claim", {"a": 1})
+    any_s3.put_object(Bucket=folder.bucket, Key=f"{folder.key}/{stray}", Body=b"{}")
+    assert list(store.names()) == list(store.load()) == ["0001-claim"]
+    assert stray.removesuffix(".json") in caplog.text
+    assert next_submission(store.names()) == 2
+
+
+@pytest.mark.parametrize("body", [b"[]", b"7", b"null", b"{"])
+def test_an_entry_that_was_spoilt_is_an_error_of_the_package(
+    any_s3: S3Client, store: S3LedgerStore, folder: S3Uri, body: bytes
+) -> None:
+    any_s3.put_object(Bucket=folder.bucket, Key=f"{folder.key}/0001-claim.json", Body=body)
+    with pytest.raises(StorageConfigurationError):
+        store.load()
+
+
 def test_a_folder_made_by_hand_is_no_entry(any_s3: S3Client, store: S3LedgerStore, folder: S3Uri) -> None:
     any_s3.put_object(Bucket=folder.bucket, Key=f"{folder.key}/", Body=b"")
     assert store.load() == {}
@@ -195,16 +218,20 @@ def test_a_store_that_ignores_conditions_is_found_out(any_server: S3Server, any_
     assert not honours_conditional_puts(any_s3, root)  # known from now on
 
 
-def test_a_store_that_does_not_know_conditions_is_found_out(any_s3: S3Client, any_bucket: str) -> None:
-    with refusing(any_s3, "PutObject", 501, "NotImplemented", times=1):
+@pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "InvalidArgument"), (400, "")])
+def test_a_store_that_does_not_know_conditions_is_found_out(
+    any_s3: S3Client, any_bucket: str, status: int, code: str
+) -> None:
+    with refusing(any_s3, "PutObject", status, code, times=1):
         assert not honours_conditional_puts(any_s3, S3Uri(any_bucket, "ledger"))
     assert keys_of(any_s3, any_bucket) == [FINDING]
 
 
-def test_nothing_is_found_out_from_a_refusal(any_s3: S3Client, any_bucket: str) -> None:
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (400, "InvalidTag"), (503, "SlowDown")])
+def test_nothing_is_found_out_from_a_refusal(any_s3: S3Client, any_bucket: str, status: int, code: str) -> None:
     with (
-        refusing(any_s3, "PutObject", 403, "AccessDenied"),
-        pytest.raises(StorageConfigurationError),
+        refusing(any_s3, "PutObject", status, code),
+        pytest.raises(STORAGE_ERRORS),
     ):
         honours_conditional_puts(any_s3, S3Uri(any_bucket, "ledger"))
     assert keys_of(any_s3, any_bucket) == []

@@ -9,11 +9,12 @@ import pytest
 import requests
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError, StorageUnavailableError
-from airflow_provider_modelslab.storage.checks import check_public_bucket, require_bucket
+from airflow_provider_modelslab.storage.checks import check_public_bucket, require_listing, require_writable
 from airflow_provider_modelslab.storage.links import credential_free_session
 from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.files_server import FilesServer, ServedFile
-from tests.support.s3 import S3Server, keys_of, refusing
+from tests.support.s3 import S3Server, keys_of, leftovers, refusing
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -33,26 +34,46 @@ def session(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[re
 
 
 def test_a_bucket_that_is_there(s3: S3Client, bucket: str) -> None:
-    require_bucket(s3, bucket)
-    with pytest.raises(StorageConfigurationError, match="'no-such-bucket-here' does not exist"):
-        require_bucket(s3, "no-such-bucket-here")
+    require_listing(s3, S3Uri(bucket, "any/"))
+    require_writable(s3, S3Uri(bucket, "any/clip.mp4"))
+    assert leftovers(s3, bucket) == []
+    for check in (require_listing, require_writable):
+        with pytest.raises(StorageConfigurationError, match="'no-such-bucket-here' does not exist"):
+            check(s3, S3Uri("no-such-bucket-here", "clip.mp4"))
 
 
-@pytest.mark.parametrize(("status", "says"), [(403, "s3:ListBucket"), (501, "HTTP 501")])
-def test_a_bucket_that_may_not_be_used(s3: S3Client, bucket: str, status: int, says: str) -> None:
-    with refusing(s3, "HeadBucket", status, ""), pytest.raises(StorageConfigurationError, match=says):
-        require_bucket(s3, bucket)
+def test_a_place_that_may_not_be_written(s3: S3Client, bucket: str) -> None:
+    refused = refusing(s3, "CreateMultipartUpload", 403, "AccessDenied")
+    with refused, pytest.raises(StorageConfigurationError) as caught:
+        require_writable(s3, S3Uri(bucket, "clip.mp4"))
+    assert caught.value.http_status == 403
 
 
-def test_a_bucket_of_another_region() -> None:
-    profile = S3Profile(region="us-east-1")
+def test_a_store_without_uploads_in_parts_is_told_by_the_put(s3: S3Client, bucket: str) -> None:
+    with refusing(s3, "CreateMultipartUpload", 501, "NotImplemented"):
+        require_writable(s3, S3Uri(bucket, "clip.mp4"))
+
+
+def test_an_upload_that_may_not_be_dropped_hinders_nothing(
+    s3: S3Client, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with refusing(s3, "AbortMultipartUpload", 403, "AccessDenied"):
+        require_writable(s3, S3Uri(bucket, "clip.mp4"))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_update_s3_names_the_region_of_the_bucket() -> None:
+    profile = S3Profile(bucket="clips", region="us-east-1")
     client = boto3.session.Session("a", "b").client("s3", config=profile.client_config())
-    elsewhere = refusing(client, "HeadBucket", 200, "", headers={"x-amz-bucket-region": "eu-central-1"})
+    elsewhere = refusing(client, "ListObjectsV2", 200, "", headers={"x-amz-bucket-region": "eu-central-1"})
     with elsewhere, pytest.raises(StorageConfigurationError, match="set region to eu-central-1"):
-        require_bucket(client, "clips")
-    with refusing(client, "HeadBucket", 200, "", headers={"x-amz-bucket-region": "us-east-1"}):
-        require_bucket(client, "clips")
+        check_public_bucket(client, profile)
     client.close()
+
+
+def test_update_s3_needs_no_right_to_list(s3: S3Client, profile: S3Profile, session: requests.Session) -> None:
+    with refusing(s3, "ListObjectsV2", 403, "AccessDenied"):
+        assert len(check_public_bucket(s3, profile, session)) == 5
 
 
 @pytest.mark.parametrize("prefix", ["styled", ""])
@@ -136,5 +157,5 @@ def test_a_public_url_that_gives_something_else(
 def test_a_store_that_cannot_be_reached(s3_server: S3Server, profile: S3Profile) -> None:
     gone = S3Server(s3_server.ca_path.parent, port=9).client()
     with pytest.raises(StorageUnavailableError):
-        require_bucket(gone, "clips")
+        require_listing(gone, S3Uri("clips"))
     gone.close()

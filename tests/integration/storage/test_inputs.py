@@ -5,16 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
-from urllib.parse import parse_qs, urlsplit
 
-import boto3
-import botocore.session
 import pytest
 import requests
-from botocore.credentials import RefreshableCredentials
 
 from airflow_provider_modelslab.api.errors import (
     InputRefusedError,
@@ -23,6 +18,7 @@ from airflow_provider_modelslab.api.errors import (
     TransportError,
 )
 from airflow_provider_modelslab.storage.inputs import PreparedInput, prepare_input
+from airflow_provider_modelslab.storage.signing import LinkSigner
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.s3 import S3Server, keys_of, refusing
@@ -42,13 +38,14 @@ def no_s3() -> NoReturn:
 @pytest.fixture
 def prepare(s3: S3Client, bucket: str) -> Prepare:
     def call(init_video: str, **values: object) -> PreparedInput:
-        arguments: dict[str, object] = {"staging": S3Uri(bucket, "inputs"), "expires_in": 3600, **values}
+        arguments: dict[str, object] = {"staging": S3Uri(bucket, "inputs"), **values}
         return prepare_input(init_video, lambda: s3, **arguments)  # type: ignore[arg-type]
 
     return call
 
 
-def read(url: str, server: S3Server) -> bytes:
+def read(prepared: PreparedInput, s3: S3Client, server: S3Server) -> bytes:
+    url = prepared.link(LinkSigner(lambda: s3), 60).url
     answer = requests.get(url, verify=str(server.ca_path), timeout=60)
     answer.raise_for_status()
     return answer.content
@@ -56,7 +53,7 @@ def read(url: str, server: S3Server) -> bytes:
 
 def test_a_link_goes_through_as_it_is(files: FilesServer) -> None:
     link = files.add("/in.gif", ServedFile(GIF, content_type="text/plain")) + "?signature=abc"
-    prepared = prepare_input(f" {link} ", no_s3, staging=None, expires_in=60)
+    prepared = prepare_input(f" {link} ", no_s3, staging=None)
     assert prepared == PreparedInput(link, link.partition("?")[0], "gif")
     assert "abc" not in repr(prepared)
     assert files.seen[0].headers["Range"] == "bytes=0-4095"
@@ -65,12 +62,12 @@ def test_a_link_goes_through_as_it_is(files: FilesServer) -> None:
 
 def test_a_host_without_ranges_is_read_no_further_than_needed(files: FilesServer) -> None:
     link = files.add("/in.mp4", ServedFile(MP4 + b"\0" * 10_000_000, length=False))
-    assert prepare_input(link, no_s3, staging=None, expires_in=60).kind == "mp4"
+    assert prepare_input(link, no_s3, staging=None).kind == "mp4"
 
 
 def test_links_are_not_looked_at_when_told_so(files: FilesServer) -> None:
     link = files.url("/nothing-here")
-    assert prepare_input(link, no_s3, staging=None, expires_in=60, check_links=False).kind is None
+    assert prepare_input(link, no_s3, staging=None, check_links=False).kind is None
     assert files.seen == []
 
 
@@ -87,7 +84,7 @@ def test_links_are_not_looked_at_when_told_so(files: FilesServer) -> None:
 def test_a_link_that_is_no_video(files: FilesServer, file: ServedFile, says: str) -> None:
     link = files.add("/in.mp4", file)
     with pytest.raises(RequestValidationError) as caught:
-        prepare_input(f"{link}?signature=abc", no_s3, staging=None, expires_in=60)
+        prepare_input(f"{link}?signature=abc", no_s3, staging=None)
     [problem] = caught.value.fields["init_video"]
     assert says in problem
     assert link in problem
@@ -96,33 +93,26 @@ def test_a_link_that_is_no_video(files: FilesServer, file: ServedFile, says: str
 
 def test_a_host_that_refuses_connections() -> None:
     with pytest.raises(RequestValidationError, match="Connection refused"):
-        prepare_input("http://127.0.0.1:9/in.mp4", no_s3, staging=None, expires_in=60)
+        prepare_input("http://127.0.0.1:9/in.mp4", no_s3, staging=None)
 
 
 def test_trouble_that_passes(files: FilesServer) -> None:
     link = files.add("/in.mp4", ServedFile(MP4, failures=[503, 429], retry_after="0.01"))
-    assert prepare_input(link, no_s3, staging=None, expires_in=60).kind == "mp4"
+    assert prepare_input(link, no_s3, staging=None).kind == "mp4"
 
 
 def test_trouble_that_stays_is_no_fault_of_the_request(files: FilesServer) -> None:
     link = files.add("/in.mp4", ServedFile(failures=[503] * 9, retry_after="0.01"))
     with pytest.raises(TransportError, match="HTTP 503"):
-        prepare_input(link, no_s3, staging=None, expires_in=60)
+        prepare_input(link, no_s3, staging=None)
     assert len(files.seen) == 3
 
 
 def test_an_s3_object_is_presigned(prepare: Prepare, s3: S3Client, bucket: str, s3_server: S3Server) -> None:
     s3.put_object(Bucket=bucket, Key="a b/in.mp4", Body=MP4)
-    prepared = prepare(f"s3://{bucket}/a b/in.mp4", staging=None, expires_in=1234)
+    prepared = prepare(f"s3://{bucket}/a b/in.mp4", staging=None)
     assert (prepared.source, prepared.kind) == (f"s3://{bucket}/a b/in.mp4", "mp4")
-    assert parse_qs(urlsplit(prepared.url).query)["X-Amz-Expires"] == ["1234"]
-    assert read(prepared.url, s3_server) == MP4
-
-
-def test_presigned_links_live_for_seven_days_at_most(prepare: Prepare, s3: S3Client, bucket: str) -> None:
-    s3.put_object(Bucket=bucket, Key="in.gif", Body=GIF)
-    prepared = prepare(f"s3://{bucket}/in.gif", expires_in=30 * 24 * 3600)
-    assert parse_qs(urlsplit(prepared.url).query)["X-Amz-Expires"] == ["604800"]
+    assert read(prepared, s3, s3_server) == MP4
 
 
 @pytest.mark.parametrize(
@@ -199,7 +189,7 @@ def test_a_file_is_staged_once(
     with refusing(s3, "PutObject", 403, "AccessDenied"):
         second = prepare(given)
     assert (first.source, first.kind) == (str(path), "gif")
-    assert read(first.url, s3_server) == read(second.url, s3_server) == GIF
+    assert read(first, s3, s3_server) == read(second, s3, s3_server) == GIF
     assert keys_of(s3, bucket) == [key]
     assert written["ContentType"] == "image/gif"
 
@@ -244,34 +234,16 @@ def test_staging_that_is_refused(prepare: Prepare, s3: S3Client, tmp_path: Path)
         prepare(str(path))
 
 
-def test_temporary_credentials_must_outlive_the_link(s3: S3Client, s3_server: S3Server, bucket: str) -> None:
-    s3.put_object(Bucket=bucket, Key="in.mp4", Body=MP4)
-    core = botocore.session.Session()
-    core._credentials = RefreshableCredentials(  # type: ignore[attr-defined]
-        "ASIAEXAMPLE", "secret", "token", datetime.now(UTC) + timedelta(hours=1), dict, "assume-role"
-    )
-    client = boto3.session.Session(botocore_session=core, region_name="us-east-1").client(
-        "s3",
-        endpoint_url=s3_server.endpoint_url,
-        verify=str(s3_server.ca_path),
-        config=s3_server.profile().client_config(),
-    )
-    uri = f"s3://{bucket}/in.mp4"
-    prepared = prepare_input(uri, lambda: client, staging=None, expires_in=1800)
-    with pytest.raises(StorageConfigurationError, match="temporary and expire within 120 minutes"):
-        prepare_input(uri, lambda: client, staging=None, expires_in=7200)
-    client.close()
-    assert "X-Amz-Security-Token" in prepared.url
-    assert "token" not in repr(prepared)
-
-
 def test_a_file_that_tasks_upload_at_the_same_time_ends_no_other_upload(
     prepare: Prepare, s3: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(framed_mp4(9 * 1024 * 1024))
-    key = f"inputs/{hashlib.sha256(path.read_bytes()).hexdigest()}.mp4"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    key = f"inputs/{digest}.mp4"
     s3.create_multipart_upload(Bucket=bucket, Key=key)
     prepare(str(path))
-    assert s3.head_object(Bucket=bucket, Key=key)["ETag"].strip('"').endswith("-2")
+    head = s3.head_object(Bucket=bucket, Key=key)
+    assert head["ETag"].strip('"').endswith("-2")
+    assert head["Metadata"] == {"sha256": digest}
     assert len(s3.list_multipart_uploads(Bucket=bucket)["Uploads"]) == 1

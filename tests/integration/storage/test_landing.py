@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,17 @@ def test_a_large_file_goes_in_equal_parts(s3: S3Client, files: FilesServer, targ
     assert landed.etag.endswith("-3")
     assert head["ContentLength"] == 5 * MIB
     assert s3.get_object(Bucket=target.bucket, Key=target.key)["Body"].read() == BIG
-    assert s3.head_object(Bucket=target.bucket, Key=target.key)["ContentType"] == "video/mp4"
+    whole = s3.head_object(Bucket=target.bucket, Key=target.key)
+    assert (whole["ContentType"], whole["Metadata"]) == ("video/mp4", {"sha256": landed.sha256})
+
+
+def test_a_stream_longer_than_memory_is_sent_before_its_digest_is_known(
+    s3: S3Client, files: FilesServer, target: S3Uri
+) -> None:
+    landed = land([files.add("/clip.mp4", ServedFile(BIG))], target, s3, policy=replace(SMALL_PARTS, parts_in_flight=1))
+    head = s3.head_object(Bucket=target.bucket, Key=target.key)
+    assert (landed.etag[-2:], head["Metadata"]) == ("-3", {})
+    assert landed.sha256 == hashlib.sha256(BIG).hexdigest()
 
 
 def test_exactly_one_part_is_one_put(s3: S3Client, files: FilesServer, target: S3Uri) -> None:

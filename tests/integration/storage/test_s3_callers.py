@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +21,14 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.batch.fence import put_fenced
 from airflow_provider_modelslab.batch.manifest_file import read_manifest
 from airflow_provider_modelslab.ledger.attempt import AttemptId
-from airflow_provider_modelslab.ledger.stores import S3LedgerStore
+from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
 from airflow_provider_modelslab.plugins.gallery_store import Store, read_json
-from airflow_provider_modelslab.storage.checks import require_bucket
+from airflow_provider_modelslab.storage.checks import require_listing, require_writable
 from airflow_provider_modelslab.storage.inputs import identify_input, prepare_input
 from airflow_provider_modelslab.storage.local_files import fetch_object
 from airflow_provider_modelslab.storage.profile import S3Profile
 from airflow_provider_modelslab.storage.s3_objects import list_pages, put_object, read_object
+from airflow_provider_modelslab.storage.s3_removal import list_dated, list_uploads
 from airflow_provider_modelslab.storage.sidecar import read_sidecar
 from airflow_provider_modelslab.storage.upload import ObjectUpload
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -43,7 +45,7 @@ ATTEMPT = AttemptId()
 def stage(s3: S3Client, uri: S3Uri, folder: Path) -> None:
     clip = folder / "in.gif"
     clip.write_bytes(b"GIF89a" + bytes(64))
-    prepare_input(str(clip), lambda: s3, staging=S3Uri(uri.bucket, "inputs"), expires_in=60)
+    prepare_input(str(clip), lambda: s3, staging=S3Uri(uri.bucket, "inputs"))
 
 
 def upload(s3: S3Client, uri: S3Uri, folder: Path) -> None:
@@ -53,7 +55,12 @@ def upload(s3: S3Client, uri: S3Uri, folder: Path) -> None:
 
 
 GENERAL: dict[str, tuple[str, Use]] = {
-    "a bucket": ("HeadBucket", lambda s3, uri, _: require_bucket(s3, uri.bucket)),
+    "a place for ledgers": ("ListObjectsV2", lambda s3, uri, _: require_listing(s3, uri)),
+    "a place for a result": ("CreateMultipartUpload", lambda s3, uri, _: require_writable(s3, uri)),
+    "the entries of a ledger": ("GetObject", lambda s3, uri, _: S3LedgerStore(s3, uri).load_one("0001-claim")),
+    "a ledger's finding": ("GetObject", lambda s3, uri, _: honours_conditional_puts(s3, uri)),
+    "old objects": ("ListObjectsV2", lambda s3, uri, _: list(list_dated(s3, uri))),
+    "unfinished uploads": ("ListMultipartUploads", lambda s3, uri, _: list(list_uploads(s3, uri))),
     "a listing": ("ListObjectsV2", lambda s3, uri, _: list(list_pages(s3, uri))),
     "a small object": ("GetObject", lambda s3, uri, _: read_object(s3, uri)),
     "a small object to write": ("PutObject", lambda s3, uri, _: put_object(s3, uri, b"", "text/plain")),
@@ -67,7 +74,7 @@ GENERAL: dict[str, tuple[str, Use]] = {
 INPUTS: dict[str, tuple[str, Use]] = {
     "the start of a clip": (
         "GetObject",
-        lambda s3, uri, _: prepare_input(str(uri), lambda: s3, staging=None, expires_in=60),
+        lambda s3, uri, _: prepare_input(str(uri), lambda: s3, staging=None),
     ),
     "the identity of a clip": ("HeadObject", lambda s3, uri, _: identify_input(str(uri), lambda: s3)),
     "a clip to work on": ("GetObject", lambda s3, uri, folder: fetch_object(str(uri), lambda: s3, folder)),
@@ -77,7 +84,13 @@ RESULTS: dict[str, tuple[str, Use]] = {
     "a sidecar": ("GetObject", lambda s3, uri, _: read_sidecar(s3, uri)),
 }
 
-REFUSALS = {"denied": (403, "AccessDenied"), "credentials": (403, "InvalidAccessKeyId"), "busy": (503, "SlowDown")}
+BUSY = {
+    "busy": (503, "SlowDown"),
+    "broken": (500, "InternalError"),
+    "a gateway": (504, ""),
+    "too slow": (400, "RequestTimeout"),
+}
+REFUSALS = {"denied": (403, "AccessDenied"), "credentials": (403, "InvalidAccessKeyId"), **BUSY}
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +111,9 @@ def raised(s3: S3Client, bucket: str, folder: Path, use: tuple[str, Use], refusa
     s3.put_object(Bucket=bucket, Key="in.mp4", Body=bytes(64))
     with refusing(s3, operation, status, code), pytest.raises(ModelsLabError) as caught:
         call(s3, S3Uri(bucket, "in.mp4"), folder)
+    if refusal in BUSY:
+        assert caught.value.retryable
+        assert not re.search("grant|s3:[A-Z]", str(caught.value)), "trouble that passes is no missing permission"
     return caught.type
 
 
@@ -106,7 +122,7 @@ def raised(s3: S3Client, bucket: str, folder: Path, use: tuple[str, Use], refusa
     [
         ("denied", StorageConfigurationError),
         ("credentials", StorageConfigurationError),
-        ("busy", StorageUnavailableError),
+        *((name, StorageUnavailableError) for name in BUSY),
     ],
 )
 @pytest.mark.parametrize("name", GENERAL)
@@ -118,7 +134,11 @@ def test_what_a_whole_batch_needs(
 
 @pytest.mark.parametrize(
     ("refusal", "cls"),
-    [("denied", InputRefusedError), ("credentials", StorageConfigurationError), ("busy", TransportError)],
+    [
+        ("denied", InputRefusedError),
+        ("credentials", StorageConfigurationError),
+        *((name, TransportError) for name in BUSY),
+    ],
 )
 @pytest.mark.parametrize("name", INPUTS)
 def test_a_clip(

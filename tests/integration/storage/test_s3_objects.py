@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,7 +59,19 @@ def test_an_object_in_parts_is_there_unless_it_is_empty(s3: S3Client, bucket: st
     assert manifest["etag"].endswith("-2")
     assert not is_gone(s3, manifest)
     landed(s3, bucket, b"w" * (MIN_PART_SIZE + 1))
-    assert not is_gone(s3, manifest), "it has no digest, and might be an edited one"
+    assert is_gone(s3, manifest), "another result was landed over it"
+
+
+@pytest.mark.parametrize(("sidecar", "gone"), [("same", False), ("other", True), ("foreign", False), (None, False)])
+def test_an_object_too_long_for_a_digest_is_told_by_its_sidecar(
+    s3: S3Client, bucket: str, sidecar: str | None, gone: bool
+) -> None:
+    uri = f"s3://{bucket}/out/a.mp4"
+    s3.put_object(Bucket=bucket, Key="out/a.mp4", Body=b"long")
+    if sidecar is not None:
+        told = {"uri": "s3://elsewhere/a.mp4" if sidecar == "foreign" else uri, "sha256": sidecar}
+        s3.put_object(Bucket=bucket, Key="out/a.mp4.json", Body=json.dumps(told).encode())
+    assert is_gone(s3, {"uri": uri, "sha256": "same"}) is gone
 
 
 def test_one_that_is_deleted_is_gone_and_one_that_cannot_be_read_counts_as_there(s3: S3Client, bucket: str) -> None:

@@ -118,7 +118,7 @@ def test_by_default_a_link_may_be_as_slow_as_10_kb_a_second() -> None:
 def test_the_check_of_a_clip_ends_though_bytes_keep_coming(drip: Drip, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links_module, "_SHORT_READ", 1.0)
     with ScriptedServer(drip) as server, ends_soon(), pytest.raises(ModelsLabError, match="no whole answer within 1 s"):
-        prepare_input(f"{server.url}/in.mp4", lambda: pytest.fail("no S3"), staging=None, expires_in=60)
+        prepare_input(f"{server.url}/in.mp4", lambda: pytest.fail("no S3"), staging=None)
 
 
 # -- links that are none ----------------------------------------------------------------------------------------------

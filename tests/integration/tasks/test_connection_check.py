@@ -106,10 +106,10 @@ def test_where_no_other_connection_can_be_read(scripted: ScriptedServer, monkeyp
 
 
 def test_an_illegal_bucket(scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_modelslab(monkeypatch, scripted.url, bucket="No_Bucket")
+    set_modelslab(monkeypatch, scripted.url, bucket="No Bucket")
     works, text = ModelsLabHook().test_connection()
     assert not works
-    assert "The S3 settings cannot work: 'No_Bucket' is no legal S3 bucket name" in text
+    assert "The S3 settings cannot work: 'No Bucket' is no legal S3 bucket name" in text
 
 
 def test_an_s3_server_that_is_down(scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:

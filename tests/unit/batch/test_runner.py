@@ -22,6 +22,7 @@ from airflow_provider_modelslab.api.errors import (
     StorageConfigurationError,
     StorageUnavailableError,
     TransportError,
+    error_class,
 )
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.protocols import InFlight
@@ -211,8 +212,31 @@ async def test_what_is_refused_for_one_clip_after_the_other_is_no_clips_own(erro
     assert len(world.outcomes) == most
 
 
-@pytest.mark.parametrize("cls", [StorageConfigurationError, StorageUnavailableError])
-async def test_a_ledger_that_cannot_be_used_stops_at_once(cls: type[ModelsLabError]) -> None:
+async def test_one_busy_ledger_write_ends_no_batch() -> None:
+    def refuse(clip: str, n: int) -> Exception | None:
+        return StorageUnavailableError("SlowDown") if clip == "c3" and n == 1 else None
+
+    world = World(refuse=refuse)
+    work = runner(world)
+    await work.run()
+    assert work.stopped is None
+    assert set(world.outcomes.values()) == {"landed"}
+    assert (world.asked["c3"], world.submitted["c3"]) == (2, 1)
+
+
+async def test_a_store_that_stays_busy_ends_the_batch_and_may_be_retried() -> None:
+    world = World(refuse=lambda clip, n: StorageUnavailableError("SlowDown"))
+    work = runner(world)
+    await work.run()
+    cause = cause_of(work.stopped)
+    assert cause is StorageUnavailableError.code
+    assert error_class(cause).retryable
+    assert len(world.outcomes) < len(CLIPS)
+    assert world.submitted == {}
+
+
+async def test_a_ledger_that_cannot_be_used_stops_at_once() -> None:
+    cls = StorageConfigurationError
     world = World(refuse=lambda clip, n: cls("the ledger could not be written"))
     work = runner(world, most=1)
     await work.run()

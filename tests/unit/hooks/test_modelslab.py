@@ -178,8 +178,8 @@ def test_a_connection_without_extra_has_the_default_profile(monkeypatch: pytest.
 
 
 def test_an_illegal_bucket_in_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_modelslab(monkeypatch, bucket="No_Bucket")
-    with pytest.raises(StorageConfigurationError, match="'No_Bucket' is no legal S3 bucket name"):
+    set_modelslab(monkeypatch, bucket="No Bucket")
+    with pytest.raises(StorageConfigurationError, match="'No Bucket' is no legal S3 bucket name"):
         _ = ModelsLabHook().s3_profile
 
 

@@ -169,7 +169,7 @@ def test_a_bad_literal_fails_when_the_dag_is_parsed(given: dict[str, Any], field
 
 
 @pytest.mark.parametrize(
-    "destination", ["s3://", "s3:///clip.mp4", "s3://No_Bucket/clip.mp4", "https://example.com/clip.mp4", " "]
+    "destination", ["s3://", "s3:///clip.mp4", "s3://No Bucket/clip.mp4", "https://example.com/clip.mp4", " "]
 )
 def test_a_bad_destination_fails_when_the_dag_is_parsed(destination: str) -> None:
     with pytest.raises(StorageConfigurationError):

@@ -162,7 +162,7 @@ def test_a_source_that_may_be_one_passes_while_the_dag_is_parsed(source: str) ->
 @pytest.mark.parametrize("clip", [text for text in NO_S3_URI if not text.startswith("http")])
 def test_a_clip_that_is_written_almost_like_a_uri_is_refused(clip: str) -> None:
     with pytest.raises(RequestValidationError) as caught:
-        prepare_input(clip, _no_s3, staging=None, expires_in=60)
+        prepare_input(clip, _no_s3, staging=None)
     assert list(caught.value.fields) == ["init_video"]
     with pytest.raises(RequestValidationError):
         find_clips([clip], _no_s3)

@@ -59,7 +59,7 @@ def test_a_picture_or_music_is_refused_before_it_is_paid_for(name: str, tmp_path
     path = tmp_path / "clip.mp4"
     path.write_bytes(NOT_VIDEOS[name])
     with pytest.raises(RequestValidationError) as caught:
-        prepare_input(str(path), lambda: pytest.fail("nothing is uploaded"), staging=S3Uri("clips"), expires_in=60)
+        prepare_input(str(path), lambda: pytest.fail("nothing is uploaded"), staging=S3Uri("clips"))
     assert list(caught.value.fields) == ["init_video"]
     with pytest.raises(RequestValidationError) as caught:
         fetch_clip(str(path), tmp_path, limits=FetchLimits())

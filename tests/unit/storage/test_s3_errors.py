@@ -44,16 +44,15 @@ def answer(status: int, code: str, operation: str, message: str = "", **more: An
 
 
 class Bucket:
-    """As much of an S3 client as is asked whether the bucket is there."""
+    """As much of an S3 client as is asked whether the object or the bucket is missing."""
 
     def __init__(self, refusal: S3Error | None = None) -> None:
         self.refusal = refusal
         self.asked = 0
 
-    def head_bucket(self, **_: Any) -> None:
+    def get_object(self, **_: Any) -> None:
         self.asked += 1
-        if self.refusal:
-            raise self.refusal
+        raise self.refusal or answer(404, "NoSuchKey", "GetObject")
 
 
 def as_input(error: S3Error, bucket: Bucket | None = None) -> ModelsLabError:
@@ -205,10 +204,10 @@ def test_each_refusal_names_what_to_change(error: S3Error, says: str) -> None:
 
 
 def test_a_404_that_names_neither_object_nor_bucket_is_looked_into_once() -> None:
-    there, gone = Bucket(), Bucket(answer(404, "404", "HeadBucket"))
+    there, gone = Bucket(), Bucket(answer(404, "NoSuchBucket", "GetObject"))
     assert "there is no object" in str(as_input(answer(404, "404", "HeadObject"), there))
     assert "the bucket 'clips'" in str(as_input(answer(404, "404", "HeadObject"), gone))
-    assert "there is no object" in str(as_input(answer(404, "", "GetObject"), Bucket(answer(403, "", "HeadBucket"))))
+    assert "there is no object" in str(as_input(answer(404, "", "HeadObject"), Bucket(answer(403, "", "GetObject"))))
     assert "there is no object" in str(as_input(answer(404, "NoSuchKey", "GetObject"), gone))
     assert "the bucket 'clips'" in str(as_input(answer(404, "NoSuchBucket", "GetObject"), there))
     assert (there.asked, gone.asked) == (1, 1)
