@@ -84,6 +84,12 @@ class FakeHook:
             raise ClientError(_NOT_FOUND, "HeadObject")
         return {"ContentLength": 1, "Metadata": {}}
 
+    def create_multipart_upload(self, *, Bucket: str, Key: str) -> Mapping[str, Any]:  # noqa: N803
+        return {"UploadId": "1"}
+
+    def abort_multipart_upload(self, *, Bucket: str, Key: str, UploadId: str) -> None:  # noqa: N803
+        """That a result can be put there has been tried."""
+
 
 @dataclass
 class FakeCaller:

@@ -134,7 +134,7 @@ def test_the_results_of_an_earlier_batch_are_clips(tmp_path: Path) -> None:
         ("a.jsonl", '{"uri": "s3://src/a", "source": "s3://src/b"}', ["more than once: uri, source"]),
         ("a.jsonl", '{"uri": "ftp://host/a"}', ["line 1: uri: ftp:// is not supported"]),
         ("a.jsonl", '{"uri": "s3://src/folder/"}', ["names no object"]),
-        ("a.jsonl", '{"uri": "s3://SRC/a.mp4"}', ["'SRC'"]),
+        ("a.jsonl", '{"uri": "s3://s!c/a.mp4"}', ["'s!c'"]),
         ("a.jsonl", '{"uri": "https:///a.mp4?sig=secret"}', ["names no host"]),
         ("a.jsonl", '{"uri": "None"}', ["is empty"]),
         ("a.jsonl", '{"uri": "s3://src/a.mp4", "destination": 5}', ["line 1: destination: must be"]),

@@ -11,9 +11,10 @@ from tests.support.tasks import execute
 
 
 def test_what_is_templated() -> None:
-    assert ModelsLabVideo2VideoToS3Operator.template_fields == ("job", "destination", "modelslab_conn_id")
+    assert ModelsLabVideo2VideoToS3Operator.template_fields == ("job", "destination", "modelslab_conn_id", "extra_args")
+    assert ModelsLabUpdateS3Operator.template_fields == ("modelslab_conn_id", "deploy_type", "extra_args")
+    assert ModelsLabResetS3Operator.template_fields == ("modelslab_conn_id", "deploy_type")
     for operator in (ModelsLabUpdateS3Operator, ModelsLabResetS3Operator):
-        assert operator.template_fields == ("modelslab_conn_id", "deploy_type")
         assert operator(task_id="t").deploy_type == "video"  # the vendor's own default is another server
 
 
