@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_modelslab.api.errors import BatchSupersededError
 from airflow_provider_modelslab.ledger.attempt import AttemptId
-from airflow_provider_modelslab.storage.s3_errors import NO_CONDITIONS, S3_ERRORS, S3ErrorKind, kind_of, storage_error
+from airflow_provider_modelslab.storage.s3_errors import (
+    NO_CONDITIONS,
+    S3_ERRORS,
+    S3ErrorKind,
+    is_missing,
+    kind_of,
+    storage_error,
+)
 from airflow_provider_modelslab.storage.s3_objects import LINES_TYPE, put_lines, to_lines
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -113,7 +120,7 @@ def _look(s3: S3Client, place: S3Uri) -> _There | None:
     try:
         head = s3.head_object(Bucket=place.bucket, Key=place.key)
     except S3_ERRORS as error:
-        if kind_of(error) is S3ErrorKind.NO_OBJECT:
+        if is_missing(error, place, s3):
             return None
         if kind_of(error) is not S3ErrorKind.ACCESS_DENIED:
             raise storage_error(error, place) from error

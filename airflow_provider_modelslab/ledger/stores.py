@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError, StorageUnavailableError
 from airflow_provider_modelslab.ledger.model import is_entry_name
-from airflow_provider_modelslab.storage.s3_errors import NO_CONDITIONS, S3_ERRORS, S3ErrorKind, kind_of, storage_error
+from airflow_provider_modelslab.storage.s3_errors import (
+    NO_CONDITIONS,
+    S3_ERRORS,
+    S3ErrorKind,
+    is_missing,
+    kind_of,
+    storage_error,
+)
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -206,7 +213,7 @@ class S3LedgerStore:
         try:
             body = self._s3.get_object(Bucket=self._folder.bucket, Key=self._key(name))["Body"].read()
         except S3_ERRORS as error:
-            if kind_of(error) is S3ErrorKind.NO_OBJECT:
+            if is_missing(error, S3Uri(self._folder.bucket, self._key(name)), self._s3):
                 return None
             raise
         entry: dict[str, Any] = json.loads(body)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, is_missing, kind_of, storage_error
 from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -105,7 +105,7 @@ class Store:
             kind = kind_of(error)
             if kind is S3ErrorKind.NOT_MODIFIED and known:
                 return known
-            if kind is S3ErrorKind.NO_OBJECT:
+            if is_missing(error, uri, self.s3):
                 return None
             raise storage_error(error, uri) from error
         content = reader(gzip.decompress(body) if uri.key.endswith(".gz") else body)

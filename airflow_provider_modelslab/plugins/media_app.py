@@ -98,7 +98,7 @@ class _Speaker:
 
 
 def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, facts: dict[str, str]) -> Response:
-    from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
+    from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, is_missing, storage_error
     from airflow_provider_modelslab.storage.s3_objects import read_object
 
     if not fact.startswith("s3://"):
@@ -114,7 +114,7 @@ def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, 
     try:
         size = store.s3.head_object(Bucket=uri.bucket, Key=uri.key)["ContentLength"]
     except S3_ERRORS as error:
-        if kind_of(error) is not S3ErrorKind.NO_OBJECT:
+        if not is_missing(error, uri, store.s3):
             raise storage_error(error, uri) from error
         size = None
     if size is None or (what != "source" and not is_borne_out(what, uri, task, facts, store)):

@@ -45,7 +45,8 @@ def require_writable(s3: S3Client, target: S3Uri) -> None:
     """Make sure that a result can be put there: begin an upload, with all that the put will carry, and drop it.
 
     Nothing becomes visible, and nothing is billed. A policy for the prefix, the encryption key, ACLs, tags and the
-    storage class are tried by this as the put of the result would.
+    storage class are tried by this as the put of the result would. Where that is denied, an empty
+    ``_modelslab/check.txt`` beside the result is put: Ceph tells policies of the encryption of puts alone.
 
     :raises StorageConfigurationError: when S3 refuses, or the bucket does not exist.
     :raises StorageUnavailableError: when S3 has trouble.
@@ -55,10 +56,21 @@ def require_writable(s3: S3Client, target: S3Uri) -> None:
     except S3_ERRORS as error:
         if kind_of(error) is S3ErrorKind.NOT_IMPLEMENTED:
             return  # a store without multipart uploads: the put of the result tells
+        if kind_of(error) is S3ErrorKind.ACCESS_DENIED and _may_put_beside(s3, target):
+            return
         raise storage_error(error, target) from error
     problem = abort_upload(s3, target.bucket, UnfinishedUpload(target.key, begun["UploadId"], 0.0))
     if problem is not None:
         log.warning("An empty upload of %s stays until a lifecycle rule removes it: %s", target, problem)
+
+
+def _may_put_beside(s3: S3Client, target: S3Uri) -> bool:
+    folder = target.key[: target.key.rfind("/") + 1]
+    try:
+        s3.put_object(Bucket=target.bucket, Key=f"{folder}_modelslab/check.txt", Body=b"", ContentType="text/plain")
+    except S3_ERRORS:
+        return False
+    return True
 
 
 def check_public_bucket(s3: S3Client, profile: S3Profile, session: requests.Session | None = None) -> list[str]:

@@ -36,6 +36,7 @@ from airflow_provider_modelslab.storage.s3_errors import (
     S3ErrorKind,
     input_error,
     invalid_input,
+    is_missing,
     kind_of,
     storage_error,
 )
@@ -162,6 +163,8 @@ def identify_input(init_video: str, s3_factory: S3Factory, *, version: str | Non
         try:
             return f"{uri}#{s3.head_object(Bucket=uri.bucket, Key=uri.key)['ETag']}"
         except S3_ERRORS as error:
+            if is_missing(error, uri, s3):
+                return None
             problem = input_error(error, uri, s3)
             if isinstance(problem, RequestValidationError):
                 return None

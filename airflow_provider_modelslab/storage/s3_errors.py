@@ -39,6 +39,7 @@ __all__ = [
     "describe",
     "input_error",
     "invalid_input",
+    "is_missing",
     "kind_of",
     "landing_error",
     "storage_error",
@@ -74,6 +75,8 @@ class S3ErrorKind(StrEnum):
 
 NO_CONDITIONS = frozenset({S3ErrorKind.INVALID_REQUEST, S3ErrorKind.NOT_IMPLEMENTED})
 """What a store may answer to ``If-None-Match`` or ``If-Match`` that does not know these headers."""
+
+_PASSES = frozenset({S3ErrorKind.CONFLICT, S3ErrorKind.UNAVAILABLE})
 
 _BY_CODE = {
     "AccessDenied": S3ErrorKind.ACCESS_DENIED,
@@ -208,6 +211,7 @@ _ADVICE = {
     S3ErrorKind.WRONG_REGION: "the bucket lies in another region; set region, and endpoint_url where there is one",
     S3ErrorKind.NOT_IMPLEMENTED: "this store does not have the operation",
     S3ErrorKind.UNAVAILABLE: "try again later",
+    S3ErrorKind.CONFLICT: "another write of the same key is under way; try again later",
     S3ErrorKind.SETTINGS: "check region, endpoint_url, the proxy and the CA file",
 }
 
@@ -237,6 +241,23 @@ def kind_of(error: S3Error) -> S3ErrorKind:
     return _BY_STATUS.get(status, S3ErrorKind.UNAVAILABLE if status >= 500 else S3ErrorKind.OTHER)
 
 
+def is_missing(error: S3Error, where: S3Uri, s3: S3Client) -> bool:
+    """Whether the error of a read says that there is no object.
+
+    Where ``s3:ListBucket`` is granted for a prefix alone, S3 answers the read of a missing object as that of a
+    forbidden one. A listing of just that key tells them apart.
+    """
+    if kind_of(error) is S3ErrorKind.NO_OBJECT:
+        return True
+    if kind_of(error) is not S3ErrorKind.ACCESS_DENIED:
+        return False
+    try:
+        found = s3.list_objects_v2(Bucket=where.bucket, Prefix=where.key, MaxKeys=1).get("Contents", [])
+    except S3_ERRORS:
+        return False
+    return all(item["Key"] != where.key for item in found)
+
+
 def code_of(error: ClientError) -> str:
     """S3's word for a refusal, such as ``NoSuchBucket``; empty where the store gave none."""
     return str(error.response.get("Error", {}).get("Code", ""))
@@ -256,8 +277,7 @@ def describe(error: S3Error, where: S3Uri | None = None) -> str:
 
 def storage_error(error: S3Error, where: S3Uri | None = None) -> StorageConfigurationError | StorageUnavailableError:
     """The exception for anything that every clip of a batch needs, such as a bucket, a ledger or a manifest."""
-    passes = kind_of(error) is S3ErrorKind.UNAVAILABLE
-    cls = StorageUnavailableError if passes else StorageConfigurationError
+    cls = StorageUnavailableError if kind_of(error) in _PASSES else StorageConfigurationError
     return cls(describe(error, where), http_status=_status_of(error))
 
 
@@ -290,7 +310,7 @@ def input_error(
             f"{where} is archived ({_storage_class(error)}), so it cannot be read; restore it first", status
         )
     text = f"init_video: {describe(error, where)}"
-    if kind is S3ErrorKind.UNAVAILABLE:
+    if kind in _PASSES:
         return TransportError(f"{text}. Nothing was sent", http_status=status)
     if kind is S3ErrorKind.CREDENTIALS or not isinstance(error, ClientError):
         return StorageConfigurationError(text, http_status=status)

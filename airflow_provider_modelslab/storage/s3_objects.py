@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_modelslab.api.errors import STORAGE_ERRORS
-from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, is_missing, storage_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def read_object(s3: S3Client, place: S3Uri) -> bytes | None:
     try:
         return s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
     except S3_ERRORS as error:
-        if kind_of(error) is S3ErrorKind.NO_OBJECT:
+        if is_missing(error, place, s3):
             return None
         raise storage_error(error, place) from error
 
@@ -122,7 +122,7 @@ def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
     try:
         head = s3.head_object(Bucket=uri.bucket, Key=uri.key)
     except S3_ERRORS as error:
-        return kind_of(error) is S3ErrorKind.NO_OBJECT
+        return is_missing(error, uri, s3)
     digest = next((text for name, text in head["Metadata"].items() if name.lower() == "sha256"), None)
     if digest is None and manifest.get("sha256"):
         digest = _digest_beside(s3, uri)

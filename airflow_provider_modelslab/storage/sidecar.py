@@ -12,7 +12,7 @@ from airflow_provider_modelslab import __version__
 from airflow_provider_modelslab.api.errors import LandingError, StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.storage.landing import LandedObject
-from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, landing_error
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, is_missing, landing_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def read_sidecar(s3: S3Client, uri: S3Uri) -> dict[str, Any] | None:
     try:
         body = s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
     except S3_ERRORS as error:
-        if kind_of(error) is S3ErrorKind.NO_OBJECT:
+        if is_missing(error, place, s3):
             return None
         raise landing_error(error, place) from error
     try:

@@ -34,6 +34,7 @@ KMS = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": KMS_KEY}
 
 CREATES = frozenset({"CopyObject", "CreateMultipartUpload", "PutObject"})
 _ACCESS_KEY = re.compile(r"Credential=([^/,]+)/")
+_DENIED = b"<Error><Code>AccessDenied</Code><Message>by the policy</Message></Error>"
 _DROPPED = {"connection", "keep-alive", "transfer-encoding", "host"}
 
 
@@ -216,10 +217,14 @@ class _Handler(BaseHTTPRequestHandler):
         problem = self.strict.problem(call, bucket)
         self.strict.seen.append(replace(call, refused=problem[1] if problem else ""))
         if problem is not None:
-            text = f"<Error><Code>{problem[1]}</Code><Message>by the policy</Message></Error>".encode()
+            text = _DENIED.replace(b"AccessDenied", problem[1].encode())
             self._send(problem[0], {"content-type": "application/xml"}, text)
             return
         answer = self.strict.forward(self.command, self.path, headers, body)
+        if answer.status == 404 and operation in {"GetObject", "HeadObject"} and self.strict.policy.prefix:
+            # As AWS and Ceph answer: the right to list a prefix is none to list the bucket, and no 404 without that.
+            self._send(403, {"content-type": "application/xml"}, _DENIED)
+            return
         kept = {name: value for name, value in answer.headers.items() if name.lower() not in _DROPPED}
         self._send(answer.status, kept, answer.data)
 

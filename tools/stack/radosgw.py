@@ -52,6 +52,8 @@ osd_pool_default_pg_num = 8
 osd_pool_default_autoscale_mode = off
 crush_location = root=default host=localhost
 rgw_data = {folder}/rgw
+rgw_crypt_s3_kms_backend = testing
+rgw_crypt_s3_kms_encryption_keys = {kms_key}=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=
 rgw_frontends = beast ssl_endpoint=127.0.0.1:{port} {certificate}
 run_dir = {folder}/run
 admin_socket = {folder}/run/$name.asok
@@ -73,6 +75,9 @@ class RadosGateway(S3Server):
     :param folder: for certificate, keys, logs and sockets; a temporary one by default, which :meth:`stop` removes.
         A socket's path must fit 107 bytes, so a deep folder will not do.
     """
+
+    kms_key = "testkey-1"
+    """The id of the key that objects can be encrypted with."""
 
     def __init__(self, folder: Path | None = None, *, port: int | None = None) -> None:
         super().__init__(folder or Path(tempfile.mkdtemp(prefix="rgw-")), port=port)
@@ -114,6 +119,13 @@ class RadosGateway(S3Server):
             raise
         return self
 
+    def add_user(self, name: str) -> tuple[str, str]:
+        """Make a user without rights of its own; returns access key and secret key."""
+        keys = f"AKIA{name.upper()}", f"secret-of-{name}"
+        command = ["user", "create", f"--uid={name}", f"--display-name={name}"]
+        self._run("radosgw-admin", *command, f"--access-key={keys[0]}", f"--secret-key={keys[1]}")
+        return keys
+
     def stop(self) -> None:
         """Stop all daemons; does nothing when they do not run."""
         for process in (self.process, self._store, self._monitor):
@@ -128,7 +140,12 @@ class RadosGateway(S3Server):
         mon_port, fsid = free_port(), str(uuid.uuid4())
         certificate = f"ssl_certificate={self._folder}/server.pem ssl_private_key={self._folder}/server.key"
         text = _CONFIGURATION.format(
-            folder=self._folder, fsid=fsid, mon_port=mon_port, port=self._port, certificate=certificate
+            folder=self._folder,
+            fsid=fsid,
+            mon_port=mon_port,
+            port=self._port,
+            certificate=certificate,
+            kms_key=self.kms_key,
         )
         (self._folder / "ceph.conf").write_text(text)
         keyring, monmap = str(self._folder / "keyring"), str(self._folder / "monmap")

@@ -43,10 +43,13 @@ def test_a_bucket_that_is_there(s3: S3Client, bucket: str) -> None:
 
 
 def test_a_place_that_may_not_be_written(s3: S3Client, bucket: str) -> None:
-    refused = refusing(s3, "CreateMultipartUpload", 403, "AccessDenied")
-    with refused, pytest.raises(StorageConfigurationError) as caught:
-        require_writable(s3, S3Uri(bucket, "clip.mp4"))
+    refused = refusing(s3, "CreateMultipartUpload", 403, "AccessDenied"), refusing(s3, "PutObject", 403, "AccessDenied")
+    with refused[0], refused[1], pytest.raises(StorageConfigurationError) as caught:
+        require_writable(s3, S3Uri(bucket, "out/clip.mp4"))
     assert caught.value.http_status == 403
+    with refusing(s3, "CreateMultipartUpload", 403, "AccessDenied"):
+        require_writable(s3, S3Uri(bucket, "out/clip.mp4"))  # a policy that has no eyes for uploads in parts
+    assert keys_of(s3, bucket) == ["out/_modelslab/check.txt"]
 
 
 def test_a_store_without_uploads_in_parts_is_told_by_the_put(s3: S3Client, bucket: str) -> None:

@@ -74,6 +74,18 @@ def test_an_object_too_long_for_a_digest_is_told_by_its_sidecar(
     assert is_gone(s3, {"uri": uri, "sha256": "same"}) is gone
 
 
+@pytest.mark.parametrize(("lists", "missing"), [(True, True), (False, False)])
+def test_a_403_for_a_missing_object_is_told_by_a_listing(s3: S3Client, bucket: str, lists: bool, missing: bool) -> None:
+    """As where s3:ListBucket is granted for a prefix alone."""
+    s3.put_object(Bucket=bucket, Key="out/a.mp4.json", Body=b"{}")
+    with (
+        refusing(s3, "HeadObject", 403, ""),
+        refusing(s3, "ListObjectsV2", 403, "AccessDenied", times=99 * (not lists)),
+    ):
+        assert is_gone(s3, {"uri": f"s3://{bucket}/out/a.mp4"}) is missing
+        assert not is_gone(s3, {"uri": f"s3://{bucket}/out/a.mp4.json"})
+
+
 def test_one_that_is_deleted_is_gone_and_one_that_cannot_be_read_counts_as_there(s3: S3Client, bucket: str) -> None:
     manifest = landed(s3, bucket)
     with refusing(s3, "HeadObject", 403, "AccessDenied"):

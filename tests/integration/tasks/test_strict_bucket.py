@@ -114,7 +114,7 @@ class Company:
 
 
 @pytest.fixture
-def engine() -> WaitingReader:  # type: ignore[override]
+def engine() -> WaitingReader:
     return WaitingReader()
 
 
@@ -227,7 +227,7 @@ def test_what_the_trigger_writes_carries_the_operators_argument(
     company.connect()
     engine.gate.clear()
     deferred = deferral_of(small(init_video=company.add("a"), deferrable=True, extra_args=KMS))
-    asyncio.run(in_the_triggerer(deferred).on_kill())  # type: ignore[attr-defined]
+    asyncio.run(in_the_triggerer(deferred).on_kill())
     engine.gate.set()
     assert any(key.endswith("-abandoned.json") for key in keys_of(company.s3, company.bucket))
     assert company.strict.refused() == []
@@ -285,7 +285,10 @@ def test_a_session_that_ends_while_the_main_dags_job_waits(
     """The link dies with the session, and the job with it; the retry signs another one."""
     company.with_sessions()
     clip = company.add("a")
-    make = lambda: small(init_video=clip, deferrable=True, retries=1)  # noqa: E731
+
+    def make() -> Any:
+        return small(init_video=clip, deferrable=True, retries=1)
+
     engine.gate.clear()
     first = context_of(TaskInstance(max_tries=1))
     deferred = deferral_of(make(), first)

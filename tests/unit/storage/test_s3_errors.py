@@ -97,7 +97,7 @@ ANSWERS: list[tuple[int, str, str, str, S3ErrorKind, type[ModelsLabError], type[
     (400, "400", "HeadObject", "", K.INVALID_REQUEST, StorageConfigurationError, InputRefusedError),
     (416, "InvalidRange", "GetObject", "", K.INVALID_RANGE, StorageConfigurationError, RequestValidationError),
     (412, "PreconditionFailed", "PutObject", "", K.PRECONDITION_FAILED, StorageConfigurationError, InputRefusedError),
-    (409, "ConditionalRequestConflict", "PutObject", "", K.CONFLICT, StorageConfigurationError, InputRefusedError),
+    (409, "ConditionalRequestConflict", "PutObject", "", K.CONFLICT, StorageUnavailableError, TransportError),
     (304, "304", "GetObject", "", K.NOT_MODIFIED, StorageConfigurationError, InputRefusedError),
     (501, "NotImplemented", "PutObject", "", K.NOT_IMPLEMENTED, StorageConfigurationError, InputRefusedError),
     (501, "501", "HeadBucket", "", K.NOT_IMPLEMENTED, StorageConfigurationError, InputRefusedError),
@@ -175,7 +175,7 @@ def test_what_it_means_that_there_is_no_answer(error: BotoCoreError, kind: S3Err
 
 @pytest.mark.parametrize("error", [answer(*row[:4]) for row in ANSWERS] + [error for error, _ in NO_ANSWERS])
 def test_what_passes_by_itself_may_be_tried_again_and_nothing_else(error: S3Error) -> None:
-    passes = kind_of(error) is K.UNAVAILABLE
+    passes = kind_of(error) in {K.UNAVAILABLE, K.CONFLICT}
     assert storage_error(error, CLIP).retryable is as_input(error).retryable is passes
 
 
