@@ -92,7 +92,8 @@ def get_provider_info() -> dict[str, object]:
         ],
         "config": {
             "modelslab": {
-                "description": "How long tasks wait, and what the endpoint's webhooks may do at the API server.",
+                "description": "How long tasks wait, what Airflow's UI shows, and what the endpoint's webhooks may do "
+                "at the API server.",
                 "options": {
                     "min_deferral": {
                         "description": "Seconds that a deferred task waits at least. Airflow fails a task that is "
@@ -102,6 +103,14 @@ def get_provider_info() -> dict[str, object]:
                         "type": "float",
                         "example": None,
                         "default": "10",
+                    },
+                    "video_tab": {
+                        "description": "Whether task instances have the tab Video. Airflow 3.4 shows it on the tasks "
+                        "of this provider alone; earlier versions show it on all tasks.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": None,
+                        "default": "True",
                     },
                     "webhook_conn_ids": {
                         "description": "The connections, joined by commas, for which the API server takes the "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowPlugin
+from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 
 from airflow_provider_modelslab.plugins.late import LateApp
 from airflow_provider_modelslab.plugins.operator_names import DECORATORS, OPERATORS
@@ -24,6 +24,16 @@ GALLERY_PREFIX = "/modelslab/gallery"
 _PAGE = GALLERY_PREFIX.lstrip("/") + "/"
 _TASK = f"{_PAGE}?dag_id={{DAG_ID}}&run_id={{RUN_ID}}&task_id={{TASK_ID}}&map_index={{MAP_INDEX}}"
 _ICONS = {"icon": f"{_PAGE}icon.svg", "icon_dark_mode": f"{_PAGE}icon-dark.svg"}
+
+_TAB: dict[str, Any] = {
+    "name": "Video",
+    "href": _TASK,
+    "destination": "task_instance",
+    "url_route": "modelslab-video",
+    # Airflow 3.4 shows the tab on these tasks alone; earlier versions show it on all, and ignore this.
+    "applies_to": {"task_instance.operator_name": [*OPERATORS, *DECORATORS]},
+    **_ICONS,
+}
 
 
 def _make() -> FastAPI:
@@ -48,13 +58,5 @@ class ModelsLabGalleryPlugin(AirflowPlugin):
             "url_route": "modelslab-gallery",
             **_ICONS,
         },
-        {
-            "name": "Video",
-            "href": _TASK,
-            "destination": "task_instance",
-            "url_route": "modelslab-video",
-            # Airflow 3.4 shows the tab on these tasks alone; earlier versions show it on all, and ignore this.
-            "applies_to": {"task_instance.operator_name": [*OPERATORS, *DECORATORS]},
-            **_ICONS,
-        },
+        *([_TAB] if conf.getboolean("modelslab", "video_tab", fallback=True) else []),
     ]

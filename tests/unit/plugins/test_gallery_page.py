@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -70,6 +71,18 @@ def test_the_tab_is_on_the_tasks_of_this_provider_alone() -> None:
     }
     assert shown >= {name for name in found if name.endswith(("Operator", "Sensor"))}
     assert shown >= {f"@task.{decorator['name']}" for decorator in info["task-decorators"]}
+
+
+def test_the_tab_can_be_left_out() -> None:
+    """Below Airflow 3.4 it is on the tasks of all others too."""
+    code = (
+        "from airflow_provider_modelslab.plugins.ui import ModelsLabGalleryPlugin as plugin; "
+        "print(*(view['destination'] for view in plugin.external_views))"
+    )
+    for said, shown in {"True": ["nav", "task_instance"], "False": ["nav"]}.items():
+        env = os.environ | {"AIRFLOW__MODELSLAB__VIDEO_TAB": said}
+        run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        assert run.stdout.split() == shown
 
 
 def test_the_provider_names_the_plugin() -> None:
