@@ -75,7 +75,7 @@ def read_batch(task: TaskResult, store: Store) -> BatchView:
             )
         places.append((place, False))
     elif folder is not None:
-        name = instance_name(task)
+        name = instance_name(task, task.loop_index)
         states = [(folder.child(f"{name}.try{task.try_number}.state.json.gz"), True)]
         results = [(folder.child(f"{name}.jsonl"), False)]
         places = states + results if running else results + states

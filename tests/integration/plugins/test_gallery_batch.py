@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,6 +111,17 @@ def test_a_batch_on_its_way_shows_its_saved_state(store: Store) -> None:
     lines, left_out = retry_lines(view, store)
     assert left_out == 0
     assert lines[0] == {"init_video": f"s3://{BUCKET}/in/1.mp4", "seed": 1, "destination": f"{OUTPUT}1.mp4"}
+
+
+def test_each_iteration_of_a_loop_shows_its_own_batch(store: Store) -> None:
+    """Airflow 3.4: all iterations have the same Dag, run, task and map index."""
+    folder = OUTPUT.child("_modelslab/batches")
+    write_results(store.s3, folder, NAME, outcomes(plan()))  # as outside a loop
+    write_results(store.s3, folder, f"{NAME}/loop0", outcomes(plan()))
+    save_batch(store.s3, folder.child(f"{NAME}/loop1.try2.state.json.gz"), plan(), {"outcomes": {}})
+    first, second = (replace(task(state), loop_index=index) for index, state in ((0, "failed"), (1, "deferred")))
+    assert read_batch(first, store).source == f"{folder}/{NAME}/loop0.jsonl"
+    assert read_batch(second, store).source == f"{folder}/{NAME}/loop1.try2.state.json.gz"
 
 
 @pytest.mark.parametrize("bucket", [BUCKET, "of-somebody-else"])
