@@ -10,6 +10,7 @@ cleared or retried; the ids of Airflow's rows do not.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -45,6 +46,7 @@ __all__ = [
     "run_later",
     "send_event",
     "serialized_tasks",
+    "tasks_of_run",
     "team_of",
 ]
 
@@ -157,12 +159,12 @@ def find_task(
 
 
 def read_xcom(session: Session, task: TaskRow, key: str) -> Any:
-    """An XCom of a task instance as it is stored; ``None`` where there is none."""
+    """An XCom of a task instance as it is stored; ``None`` where there is none, and where :func:`_small` gives none."""
     from airflow.models.xcom import XComModel
     from sqlalchemy import select
 
-    query = select(XComModel.value).where(XComModel.key == key, *_of(XComModel, task))
-    return session.execute(query).scalar_one_or_none()
+    query = select(_small(XComModel.value)).where(XComModel.key == key, *_of(XComModel, task))
+    return _parsed(session.execute(query).scalar_one_or_none())
 
 
 def read_rendered_fields(session: Session, task: TaskRow) -> Any:
@@ -170,10 +172,14 @@ def read_rendered_fields(session: Session, task: TaskRow) -> Any:
     from airflow.models.renderedtifields import RenderedTaskInstanceFields as Fields
     from sqlalchemy import select
 
-    if hasattr(Fields, "get_for_attempt"):  # 3.4, with those that an earlier version wrote
-        stored = Fields.get_for_attempt(task.id, session=session)
+    found = session.execute(select(_small(Fields.rendered_fields)).where(*_of(Fields, task))).scalar_one_or_none()
+    if found is None and hasattr(Fields, "get_for_attempt"):  # 3.4, for those that an earlier version wrote
+        try:
+            stored = Fields.get_for_attempt(task.id, session=session)
+        except (ValueError, RecursionError):
+            return None
         return None if stored is None else stored.rendered_fields
-    return session.execute(select(Fields.rendered_fields).where(*_of(Fields, task))).scalar_one_or_none()
+    return _parsed(found)
 
 
 def awaited_job(session: Session, task: TaskRow) -> str | None:
@@ -222,11 +228,11 @@ def recent_tasks(
     from airflow.models.renderedtifields import RenderedTaskInstanceFields as Fields
     from airflow.models.taskinstance import TaskInstance as Task
     from airflow.models.xcom import XComModel
-    from sqlalchemy import and_, or_, select
+    from sqlalchemy import and_, select
     from sqlalchemy.orm import lazyload
 
     query = (
-        select(DagRun.run_after, Task, XComModel.value, Fields.rendered_fields)
+        select(DagRun.run_after, Task, _small(XComModel.value), _small(Fields.rendered_fields))
         .options(lazyload("*"))
         .join(Task, and_(Task.dag_id == DagRun.dag_id, Task.run_id == DagRun.run_id))
         .join(XComModel, and_(_same(XComModel, Task), XComModel.key == "return_value"))
@@ -234,7 +240,7 @@ def recent_tasks(
         .where(
             DagRun.dag_id.in_(dag_ids),
             Task.state == "success",
-            or_(Task.operator.in_(operators), *(Task.custom_operator_name.like(name) for name in decorated)),
+            _is_one_of(Task, operators, decorated),
         )
         .order_by(DagRun.run_after.desc(), DagRun.id.desc(), Task.task_id, Task.map_index)
     )
@@ -250,11 +256,23 @@ def recent_tasks(
             *places.of(task),
             task.custom_operator_name or task.operator or "",
             task.end_date,
-            returned,
-            fields,
+            _parsed(returned),
+            _parsed(fields),
         )
         for run_after, task, returned, fields in session.execute(query.offset(offset).limit(limit))
     ]
+
+
+def tasks_of_run(
+    session: Session, dag_id: str, run_id: str, *, operators: Sequence[str], decorated: Sequence[str], limit: int
+) -> list[str]:
+    """The ids of a run's tasks that have one of the operators; see :func:`recent_tasks`."""
+    from airflow.models.taskinstance import TaskInstance as Task
+    from sqlalchemy import select
+
+    query = select(Task.task_id).distinct().order_by(Task.task_id).limit(limit)
+    query = query.where(Task.dag_id == dag_id, Task.run_id == run_id, _is_one_of(Task, operators, decorated))
+    return list(session.scalars(query))
 
 
 def serialized_tasks(session: Session, dag_version_id: Any) -> list[Mapping[str, Any]]:
@@ -266,6 +284,35 @@ def serialized_tasks(session: Session, dag_version_id: Any) -> list[Mapping[str,
     found = session.execute(query).scalar_one_or_none()
     tasks = ((found.data if found else None) or {}).get("dag", {}).get("tasks", [])
     return [task["__var"] for task in tasks]
+
+
+def _is_one_of(tasks: Any, operators: Sequence[str], decorated: Sequence[str]) -> Any:
+    """The condition that a task instance has one of the operators."""
+    from sqlalchemy import or_
+
+    return or_(tasks.operator.in_(operators), *(tasks.custom_operator_name.like(name) for name in decorated))
+
+
+_MAX_CHARACTERS = 1_000_000
+
+
+def _small(column: Any) -> Any:
+    """A JSON column as text; nothing where it is longer than a million characters.
+
+    The database driver would parse each row of an answer, so one that cannot be parsed would cost all others too.
+    """
+    from sqlalchemy import Text, case, cast, func
+
+    text = cast(column, Text)
+    return case((func.length(text) <= _MAX_CHARACTERS, text))
+
+
+def _parsed(text: str | None) -> Any:
+    """The value of :func:`_small`; ``None`` where it cannot be parsed, such as for its depth."""
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _awaited_triggers() -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.compat import serialized_tasks
 from airflow_provider_modelslab.operators.arguments import is_literal
+from airflow_provider_modelslab.plugins.json_values import as_mapping, sound
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -56,12 +57,15 @@ class Declared:
 
 
 def read_declared(session: Session, dag_version_id: Any, task_id: str) -> Declared:
-    """Read a task's arguments from a version of its Dag."""
+    """Read a task's arguments from a version of its Dag; they are lost where they are nested too deep."""
     tasks = serialized_tasks(session, dag_version_id)
-    task = next((one for one in tasks if one.get("task_id") == task_id), None)
+    try:
+        task = sound(next((one for one in tasks if one.get("task_id") == task_id), None))
+    except ValueError:
+        task = None
     if task is None:
         return Declared(lost=True)
-    return Declared({**task, **(task.get("partial_kwargs") or {})}, task.get("expand_input") or {})
+    return Declared({**task, **as_mapping(task.get("partial_kwargs"))}, as_mapping(task.get("expand_input")))
 
 
 def is_cut(text: str) -> bool:

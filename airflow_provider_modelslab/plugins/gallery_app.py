@@ -8,10 +8,10 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from airflow_provider_modelslab.api.errors import ModelsLabError, RequestValidationError
@@ -25,15 +25,16 @@ from airflow_provider_modelslab.plugins.gallery_batch import (
     why_source_is_hidden,
 )
 from airflow_provider_modelslab.plugins.gallery_data import Media, describe_clip, describe_single, media_of, task_facts
-from airflow_provider_modelslab.plugins.gallery_recent import read_recent
+from airflow_provider_modelslab.plugins.gallery_recent import read_recent, tasks_with_videos
 from airflow_provider_modelslab.plugins.gallery_store import LINK_SECONDS, Store, open_store
+from airflow_provider_modelslab.plugins.media_access import MAX_INDEX, Id
 from airflow_provider_modelslab.plugins.own_records import connection_of
 from airflow_provider_modelslab.plugins.task_results import TaskResult, read_task
 from airflow_provider_modelslab.storage.s3_objects import to_lines
 
 __all__ = ["make_app"]
 
-_FILES = Path(__file__).parent / "gallery"
+_FILES = FilePath(__file__).parent / "gallery"
 _MAX_LINKS = 200
 
 _HEADERS = {
@@ -48,7 +49,10 @@ _HEADERS = {
 
 Clips = Annotated[str, Query(max_length=100_000, description="Indices joined by commas.")]
 
-Loop = Annotated[int | None, Query(ge=0, description="The iteration of a task in a loop; by default the newest.")]
+MapIndex = Annotated[int, Path(ge=-1, le=MAX_INDEX)]
+Loop = Annotated[
+    int | None, Query(ge=0, le=MAX_INDEX, description="The iteration of a task in a loop; by default the newest.")
+]
 
 data = APIRouter(prefix="/api")
 task = APIRouter(prefix="/dags/{dag_id}/tasks/{task_id}/{map_index}", dependencies=MAY_SEE_TASK)
@@ -56,19 +60,23 @@ task = APIRouter(prefix="/dags/{dag_id}/tasks/{task_id}/{map_index}", dependenci
 
 @task.get("")
 def show_task(
-    dag_id: str, task_id: str, map_index: int, run_id: str, version: str = "", loop_index: Loop = None
+    dag_id: Id, task_id: Id, map_index: MapIndex, run_id: Id, version: str = "", loop_index: Loop = None
 ) -> dict[str, Any]:
-    """What there is to show of a task instance; of a batch only its head where the clips are still ``version``."""
+    """What there is to show of a task instance; of a batch only its head where the clips are still ``version``.
+
+    Of a task of others: which tasks of its run have something to show.
+    """
     found = _task(dag_id, run_id, task_id, map_index, loop_index)
     told: dict[str, Any] = {"task": task_facts(found), "kind": found.kind}
     if found.kind == "other":
-        return told
+        with create_session() as session:
+            return told | {"videos": tasks_with_videos(session, dag_id, run_id)}
     store, problem = _store_if_any(found)
     if problem:
         told["problem"] = problem
-    if found.kind == "single":
-        return told | {"single": describe_single(found, store)}
     with _plainly():
+        if found.kind == "single":
+            return told | {"single": describe_single(found, store)}
         view = read_batch(found, store) if store else BatchView({}, {}, {}, None, "", None, False)
     if version and version == view.version:
         return told | {"unchanged": True}
@@ -77,10 +85,10 @@ def show_task(
 
 @task.get("/links")
 def links(
-    dag_id: str,
-    task_id: str,
-    map_index: int,
-    run_id: str,
+    dag_id: Id,
+    task_id: Id,
+    map_index: MapIndex,
+    run_id: Id,
     clips: Clips = "",
     sample: int = 0,
     fresh: bool = False,
@@ -110,7 +118,7 @@ def links(
 
 @task.get("/clips/{clip}")
 def show_clip(
-    dag_id: str, task_id: str, map_index: int, clip: int, run_id: str, loop_index: Loop = None
+    dag_id: Id, task_id: Id, map_index: MapIndex, clip: int, run_id: Id, loop_index: Loop = None
 ) -> dict[str, Any]:
     """One clip of a batch as if it were a task of its own."""
     found = _task(dag_id, run_id, task_id, map_index, loop_index)
@@ -124,7 +132,7 @@ def show_clip(
 
 @task.get("/retry")
 def retry(
-    dag_id: str, task_id: str, map_index: int, run_id: str, clips: Clips | None = None, loop_index: Loop = None
+    dag_id: Id, task_id: Id, map_index: MapIndex, run_id: Id, clips: Clips | None = None, loop_index: Loop = None
 ) -> PlainTextResponse:
     """JSON lines that a batch takes as its ``source``: the clips given, or all that failed or were not reached."""
     found = _task(dag_id, run_id, task_id, map_index, loop_index)

@@ -16,6 +16,7 @@ from airflow_provider_modelslab.api.errors import RequestValidationError, Storag
 from airflow_provider_modelslab.operators.arguments import instance_name
 from airflow_provider_modelslab.plugins.gallery_data import attributes_of
 from airflow_provider_modelslab.plugins.gallery_store import Store, read_json
+from airflow_provider_modelslab.plugins.json_values import as_mapping, sound_fields
 from airflow_provider_modelslab.plugins.own_places import is_results_manifest, manifest_folder
 from airflow_provider_modelslab.plugins.own_records import NOT_SUBMITTED, is_below, is_in_s3
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
@@ -33,6 +34,7 @@ MAX_CHOSEN = 1000
 
 _SUMMARY = ("found", "landed", "skipped", "failed", "pending", "duplicates", "bytes", "seconds", "manifest", "retry")
 _STATUSES = ("landed", "skipped", "failed", "pending")
+_OF_OUTCOME = ("job_id", "seed", "bytes", "sha256", "seconds", "code", "message", "http_status")
 _DONE = frozenset({"landed", "skipped"})
 _READERS = 8
 
@@ -146,7 +148,11 @@ def retry_lines(view: BatchView, store: Store, chosen: Iterable[int] | None = No
     def line(row: Mapping[str, Any]) -> dict[str, Any] | None:
         if row["status"] not in _DONE:
             return stored.get(row["uri"])
-        request = store.sidecar(S3Uri.parse(row["uri"])).get("request")
+        try:
+            place = S3Uri.parse(row["uri"])
+        except StorageConfigurationError:
+            return None
+        request = store.sidecar(place).get("request")
         if not request:
             return None
         told = {name: value for name, value in request.items() if value not in (None, "", {}) and name != "track_id"}
@@ -177,25 +183,34 @@ def why_source_is_hidden(task: TaskResult, profile: S3Profile, row: Mapping[str,
 def read_results(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
     """The rows of a results manifest; what is no results line is passed over."""
     rows = {}
-    for text in body.splitlines():
-        row = read_json(text)
-        if isinstance(row.get("index"), int) and row.get("status") in _STATUSES and isinstance(row.get("uri"), str):
-            rows[row["index"]] = {**row, "source": str(row.get("source") or "")}
+    for line in map(read_json, body.splitlines()):
+        index, uri = line.get("index"), line.get("uri")
+        if type(index) is int and index >= 0 and line.get("status") in _STATUSES and isinstance(uri, str):
+            rows[index] = _row(line, index, str(line.get("source") or ""), uri)
     return rows, {}
 
 
 def read_state(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
     """The rows, and the attributes, of a batch that is on its way (see ``batch.saved``)."""
     saved = read_json(body)
-    outcomes = (saved.get("state") or {}).get("outcomes") or {}
+    outcomes = as_mapping(as_mapping(saved.get("state")).get("outcomes"))
+    clips = saved.get("clips")
     rows = {}
-    for index, clip in enumerate(saved.get("clips") or []):
-        told = outcomes.get(str(index)) or {"status": "pending"}
-        source, uri = str(clip["source"]), str(clip["destination"])
-        rows[index] = {**told, "index": index, "source": source, "uri": uri}
+    for index, clip in enumerate(map(as_mapping, clips if isinstance(clips, list) else [])):
+        source, uri = clip.get("source"), clip.get("destination")
+        if not isinstance(source, str) or not isinstance(uri, str):
+            continue
+        rows[index] = _row(as_mapping(outcomes.get(str(index))), index, source, uri)
         if not clip.get("secret"):
-            rows[index]["again"] = {"init_video": source, **(clip.get("overrides") or {}), "destination": uri}
-    return rows, saved.get("common") or {}
+            rows[index]["again"] = {"init_video": source, **as_mapping(clip.get("overrides")), "destination": uri}
+    return rows, dict(as_mapping(saved.get("common")))
+
+
+def _row(outcome: Mapping[str, Any], index: int, source: str, uri: str) -> dict[str, Any]:
+    """A clip as far as it is shown. A clip with no outcome yet is pending."""
+    known = sound_fields({name: outcome[name] for name in _OF_OUTCOME if name in outcome})
+    status = outcome["status"] if outcome.get("status") in _STATUSES else "pending"
+    return {**known, "index": index, "status": status, "source": source, "uri": uri}
 
 
 def read_lines(body: bytes) -> list[dict[str, Any]]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow_provider_modelslab.api.errors import (
     STORAGE_ERRORS,
@@ -19,6 +17,7 @@ from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.request import ATTRIBUTES
 from airflow_provider_modelslab.ledger.model import Entries, Entry, entry_name, last_submission
 from airflow_provider_modelslab.plugins.gallery_store import Store
+from airflow_provider_modelslab.plugins.json_values import as_mapping
 from airflow_provider_modelslab.plugins.own_places import is_result
 from airflow_provider_modelslab.plugins.own_records import NOT_SUBMITTED, is_own_source, read_ledger
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
@@ -46,7 +45,7 @@ class Media:
         """``url`` and ``type`` (``video`` or ``image``), or ``why`` there is none."""
         if self.why:
             return {"why": self.why}
-        kind = "image" if PurePosixPath(urlsplit(self.where).path).suffix.lower() == ".gif" else "video"
+        kind = "image" if self.where.partition("?")[0].lower().endswith(".gif") else "video"
         scheme = self.where.partition("://")[0].lower()
         if scheme == "s3":
             try:
@@ -96,35 +95,37 @@ def describe_single(task: TaskResult, store: Store | None) -> dict[str, Any]:
     if outcome == "landed":
         result = {name: manifest.get(name) for name in _RESULT} if manifest.get("uri") else None
         sidecar = _own_sidecar(task, store, manifest.get("uri"), notes)
-        request |= sidecar.get("request") or {}
+        request |= as_mapping(sidecar.get("request"))
         facts |= _told(sidecar)
     elif manifest:
-        request |= manifest.get("request") or {}
+        request |= as_mapping(manifest.get("request"))
         links = manifest.get("links") or []
         result = {"uri": scrub(str(links[0]))} if links else None
     else:
         entries = _ledger(task, store, notes)
         number = last_submission(entries)
         if number is not None:
-            job = dict(entries.get(entry_name(number, Entry.JOB)) or {})
-            request |= job.get("request") or {}
-            facts |= _job_facts(job, entries.get(entry_name(number, Entry.CLAIM)) or {})
+            job = entries.get(entry_name(number, Entry.JOB), {})
+            request |= as_mapping(job.get("request"))
+            facts |= _job_facts(job, entries.get(entry_name(number, Entry.CLAIM), {}))
             kinds = (Entry.FAILED, Entry.UNKNOWN, Entry.RELEASED)
             ends = (entries.get(entry_name(number, kind)) for kind in kinds)
-            error = next((end["error"] for end in ends if end), None)
+            error = next((as_mapping(end.get("error")) for end in ends if end), None)
         if task.state in {"failed", "upstream_failed"}:
             outcome = "failed"
     facts.setdefault("model_id", request.get("model_id"))
+    asked = request.get("init_video")
+    source = asked if isinstance(asked, str) else None
     return {
         "outcome": outcome,
         "request": request,
-        "source": request.get("init_video"),
+        "source": source,
         "result": result,
         "facts": {name: value for name, value in facts.items() if value is not None},
         "error": None if error is None else _error(error),
         "notes": notes,
         "borne_out": bool(sidecar),
-        "source_hidden": _why_hidden(task, store, request.get("init_video"), sidecar, entries),
+        "source_hidden": _why_hidden(task, store, source, sidecar, entries),
     }
 
 
@@ -141,7 +142,7 @@ def describe_clip(store: Store, row: Mapping[str, Any], common: Mapping[str, Any
     if result:
         result |= {"uri": row["uri"], "sidecar_uri": str(sidecar_uri(S3Uri.parse(row["uri"])))}
     facts = {name: row.get(name) for name in ("job_id", "seed", "seconds")} | _told(sidecar)
-    request = {**common, **(sidecar.get("request") or {}), "init_video": row["source"]}
+    request = {**common, **as_mapping(sidecar.get("request")), "init_video": row["source"]}
     facts.setdefault("model_id", request.get("model_id"))
     return {
         "outcome": row["status"],
@@ -204,12 +205,12 @@ def _sidecar(store: Store, result: S3Uri, notes: list[str]) -> dict[str, Any]:
         notes.append(f"The file that says how it was made cannot be read. {error}")
         return {}
     if not content:
-        notes.append("The file that says how it was made, beside the result, is gone, or tells of another.")
+        notes.append("The file that says how it was made, beside the result, is gone, or is no sidecar of this result.")
     return content
 
 
 def _told(sidecar: Mapping[str, Any]) -> dict[str, Any]:
-    meta = sidecar.get("meta") or {}
+    meta = as_mapping(sidecar.get("meta"))
     facts = {name: sidecar.get(name) for name in ("job_id", "seed", "generation_time_s", "submitted_at", "landed_at")}
     facts |= {name: meta.get(name) for name in ("width", "height", "num_frames", "fps", "device")}
     return {name: value for name, value in facts.items() if value not in (None, "")}
@@ -225,25 +226,27 @@ def _ledger(task: TaskResult, store: Store | None, notes: list[str]) -> Entries:
 
 
 def _why_hidden(
-    task: TaskResult, store: Store | None, source: Any, sidecar: Mapping[str, Any], ledger: Entries | None
+    task: TaskResult, store: Store | None, source: str | None, sidecar: Mapping[str, Any], ledger: Entries | None
 ) -> str | None:
-    if store is None or not isinstance(source, str):
+    if store is None or source is None:
         return None
     try:
         return None if is_own_source(task, store, source, sidecar, ledger) else NOT_SUBMITTED
-    except STORAGE_ERRORS as error:
+    except ModelsLabError as error:
         return str(error)
 
 
 def _job_facts(job: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str, Any]:
     at = job.get("submitted_at")
-    submitted = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if isinstance(at, int | float) else None
-    meta = job.get("meta") or {}
+    try:
+        submitted = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if at is not None else None
+    except (TypeError, ValueError, OverflowError, OSError):
+        submitted = None
     return {
         "job_id": job.get("job_id"),
         "eta_s": job.get("eta"),
         "submitted_at": submitted or claim.get("claimed_at"),
-        "seed": meta.get("seed"),
+        "seed": as_mapping(job.get("meta")).get("seed"),
     }
 
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.compat import RecentTask, recent_tasks
+from airflow_provider_modelslab.compat import RecentTask, recent_tasks, tasks_of_run
 from airflow_provider_modelslab.plugins.gallery_data import attributes_of
+from airflow_provider_modelslab.plugins.json_values import as_mapping
 from airflow_provider_modelslab.plugins.operator_names import OPERATORS
 from airflow_provider_modelslab.plugins.task_results import kind_of, manifest_in, shown_fields, xcom_value
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = ["PAGE_SIZE", "read_recent"]
+__all__ = ["PAGE_SIZE", "read_recent", "tasks_with_videos"]
 
 PAGE_SIZE = 24
 
 _DECORATED = ("%modelslab_video2video%", "%modelslab_local_video2video%")
+_MAX_OFFSET = 1_000_000
 _COUNTS = ("found", "landed", "skipped", "failed", "pending")
 
 
@@ -29,10 +31,7 @@ def read_recent(session: Session, dag_ids: Collection[str], after: str | None = 
     :param after: as an earlier page told it.
     :raises ValueError: when ``after`` is not what a page told.
     """
-    until, offset = None, 0
-    if after:
-        moment, _, passed_before = after.partition("/")
-        until, offset = datetime.fromisoformat(moment), int(passed_before)
+    until, offset = _position(after) if after else (None, 0)
     rows = recent_tasks(
         session,
         dag_ids,
@@ -47,10 +46,27 @@ def read_recent(session: Session, dag_ids: Collection[str], after: str | None = 
     if len(rows) > PAGE_SIZE:
         last = page[-1].run_after
         passed = sum(row.run_after == last for row in page)
-        if after and last.isoformat() == after.partition("/")[0]:
+        if last == until:
             passed += offset
         further = f"{last.isoformat()}/{passed}"
     return {"items": [_item(row) for row in page], "next": further}
+
+
+def tasks_with_videos(session: Session, dag_id: str, run_id: str) -> list[str]:
+    """The ids of the tasks of a run that make, fetch or await videos, 50 at most."""
+    return tasks_of_run(session, dag_id, run_id, operators=OPERATORS, decorated=_DECORATED, limit=50)
+
+
+def _position(after: str) -> tuple[datetime, int]:
+    """How far the earlier pages went: the time of a run, and how many tasks of runs of this time they had."""
+    moment, _, passed = after.partition("/")
+    until, offset = datetime.fromisoformat(moment), int(passed)
+    if until.tzinfo is None or not 0 <= offset < _MAX_OFFSET:
+        raise ValueError(f"{after!r} is no time with an offset and a count")
+    try:
+        return until.astimezone(UTC), offset
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
 
 
 def _item(row: RecentTask) -> dict[str, Any]:
@@ -69,7 +85,7 @@ def _item(row: RecentTask) -> dict[str, Any]:
         "ended_at": None if row.ended_at is None else row.ended_at.isoformat(),
         "kind": kind,
         "counts": counts,
-        "prompt": asked.get("prompt") or (told.get("request") or {}).get("prompt"),
+        "prompt": asked.get("prompt") or as_mapping(told.get("request")).get("prompt"),
         "model_id": told.get("model_id") or asked.get("model_id"),
         "seed": told.get("seed"),
         "seconds": told.get("seconds") if counts else told.get("generation_time_s"),

@@ -10,10 +10,17 @@ from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import resolve_user_from_token
 from fastapi import Depends, HTTPException, Request
+from pydantic import StringConstraints
 
 from airflow_provider_modelslab.compat import team_of
 
-__all__ = ["may_read", "require_reader", "user_of"]
+__all__ = ["MAX_INDEX", "Id", "may_read", "require_reader", "user_of"]
+
+Id = Annotated[str, StringConstraints(max_length=250, pattern=r"^[^\x00]*$")]
+"""Of a Dag, a run or a task: PostgreSQL refuses a text with a NUL."""
+
+MAX_INDEX = 2**31 - 1
+"""What the database's integers hold."""
 
 _NEEDED = (DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
 
@@ -39,7 +46,7 @@ def may_read(dag_id: str, user: BaseUser) -> bool:
     )
 
 
-def require_reader(user: Annotated[BaseUser, Depends(user_of)], dag_id: str) -> None:
+def require_reader(user: Annotated[BaseUser, Depends(user_of)], dag_id: Id) -> None:
     """Let only those on who are logged in and may read the Dag's task instances and XComs.
 
     It is no coroutine, so it runs in a thread: database and auth manager are asked in a blocking way.

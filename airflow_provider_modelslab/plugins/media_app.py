@@ -17,7 +17,7 @@ from airflow_provider_modelslab.api.response import Answer, Failed, Finished
 from airflow_provider_modelslab.compat import create_session
 from airflow_provider_modelslab.links.media import base_path
 from airflow_provider_modelslab.plugins.gallery_store import Store, open_store
-from airflow_provider_modelslab.plugins.media_access import require_reader
+from airflow_provider_modelslab.plugins.media_access import MAX_INDEX, Id, require_reader
 from airflow_provider_modelslab.plugins.media_page import HEADERS, page
 from airflow_provider_modelslab.plugins.media_place import (
     FILES,
@@ -45,18 +45,17 @@ _NOT_ITS_PLACE = (
     "somewhere else. It is not shown."
 )
 
-Text = Annotated[str, Query(max_length=250)]
 _READER = [Depends(require_reader)]
 
 
 def show(
     request: Request,
-    dag_id: Text,
-    run_id: Text,
-    task_id: Text,
+    dag_id: Id,
+    run_id: Id,
+    task_id: Id,
     what: What,
-    map_index: int = -1,
-    loop_index: int | None = None,
+    map_index: Annotated[int, Query(ge=-1, le=MAX_INDEX)] = -1,
+    loop_index: Annotated[int | None, Query(ge=0, le=MAX_INDEX)] = None,
 ) -> Response:
     """Answer one click."""
     with create_session() as session:
@@ -99,7 +98,6 @@ class _Speaker:
 
 def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, facts: dict[str, str]) -> Response:
     from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, is_missing, storage_error
-    from airflow_provider_modelslab.storage.s3_objects import read_object
 
     if not fact.startswith("s3://"):
         return say(200, "Elsewhere", f"This task's {what} is not in S3.", {what.title(): strip_query(fact)})
@@ -120,7 +118,7 @@ def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, 
     if size is None or (what != "source" and not is_borne_out(what, uri, task, facts, store)):
         return _missing(say, what, uri, task, gone=size is None)
     if what in {"manifest", "sidecar"} and size <= _SHOWN_AS_TEXT:
-        body = read_object(store.s3, uri) or b""
+        body = store.read_once(uri, _SHOWN_AS_TEXT) or b""
         kind = "application/json" if uri.key.endswith(".json") else "text/plain; charset=utf-8"
         return Response(body, media_type=kind, headers=HEADERS)
     link = store.profile.public_link(uri) or store.link(uri)

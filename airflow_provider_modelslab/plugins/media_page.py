@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from urllib.parse import urlsplit
+
+from airflow_provider_modelslab.api.links import is_http_link
 
 __all__ = ["HEADERS", "page"]
 
@@ -47,6 +48,6 @@ def page(title: str, text: str, facts: Mapping[str, object] | None = None, *, ba
 
 def _cell(value: object) -> str:
     text = escape(str(value))
-    if urlsplit(str(value)).scheme in {"http", "https"}:
+    if is_http_link(str(value)):
         return f'<a href="{text}" rel="noreferrer noopener">{text}</a>'
     return text

@@ -7,7 +7,9 @@ once it was checked: a clip is looked at before a job is submitted with it, whic
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
@@ -16,6 +18,9 @@ from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import result_folder, task_folder
 from airflow_provider_modelslab.ledger.model import Entries, Entry, Fingerprint, TaskKey, kind_of, number_of
 from airflow_provider_modelslab.operators.arguments import instance_name, is_literal, resolve_destination
+from airflow_provider_modelslab.plugins.gallery_store import UnreadableError, read_json
+from airflow_provider_modelslab.plugins.json_values import as_mapping, sound_fields
+from airflow_provider_modelslab.storage.s3_objects import list_pages
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -24,6 +29,10 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.storage.profile import S3Profile
 
 __all__ = ["NOT_SUBMITTED", "connection_of", "is_below", "is_in_s3", "is_own_source", "names_job", "read_ledger"]
+
+_ENTRY = re.compile(r"(\d{4,9}-[a-z]+(?:-[0-9a-f]+)?)\.json", re.ASCII)
+_MAX_PAGES = 20
+_MAX_ENTRIES = 1000
 
 NOT_SUBMITTED = (
     "This clip is not shown before a job was submitted with it, or its result has landed: it was named when the task "
@@ -38,7 +47,7 @@ def connection_of(task: TaskResult, named: object = None) -> str:
     :raises StorageConfigurationError: when the XCom says something else, or Airflow no longer knows the argument.
     """
     job = task.argument("job")  # of a task that awaits or fetches another's job, whose connection goes before its own
-    own = (job.get("conn_id") if isinstance(job, Mapping) else None) or task.argument("modelslab_conn_id")
+    own = as_mapping(job).get("conn_id") or task.argument("modelslab_conn_id")
     own = str(own or DEFAULT_CONN_NAME)
     if not is_literal(own):
         raise StorageConfigurationError(
@@ -60,15 +69,29 @@ def read_ledger(task: TaskResult, store: Store) -> Entries:
 
     :raises StorageConfigurationError: when S3 refuses.
     """
-    from airflow_provider_modelslab.ledger.stores import S3LedgerStore
-
     me = AttemptId(task.dag_id, task.task_id, task.run_id, task.map_index, loop_index=task.loop_index)
     for folder in dict.fromkeys(_ledger_folders(task, store.profile)):
-        entries = S3LedgerStore(store.s3, folder).load()
+        entries = _load(store, folder)
         own = {number_of(name) for name, entry in entries.items() if _is_mark_of(me, name, entry)}
         if own:
             return {name: entry for name, entry in entries.items() if number_of(name) in own}
     return {}
+
+
+def _load(store: Store, folder: S3Uri) -> dict[str, dict[str, Any]]:
+    """The newest entries of a ledger; what is no entry is passed over, since others may have put it there."""
+    prefix = f"{folder.key}/"
+    pages = islice(list_pages(store.s3, S3Uri(folder.bucket, prefix)), _MAX_PAGES)
+    names = [match[1] for page in pages for item in page if (match := _ENTRY.fullmatch(item.key.removeprefix(prefix)))]
+    entries = {}
+    for name in sorted(names)[-_MAX_ENTRIES:]:
+        try:
+            body = store.read_once(folder.child(f"{name}.json"))
+        except UnreadableError:
+            continue
+        if body is not None and (entry := read_json(body)):
+            entries[name] = sound_fields(entry)
+    return entries
 
 
 def _is_mark_of(me: AttemptId, name: str, entry: Mapping[str, Any]) -> bool:
@@ -89,7 +112,8 @@ def names_job(task: TaskResult, store: Store, job_id: str, sidecar: Mapping[str,
     if _same(sidecar.get("job_id"), job_id):
         return True
     entries = read_ledger(task, store)
-    known = [*_of_kind(entries, Entry.JOB), *(entry["manifest"] for entry in _of_kind(entries, Entry.LANDED))]
+    landed = (as_mapping(entry.get("manifest")) for entry in _of_kind(entries, Entry.LANDED))
+    known = [*_of_kind(entries, Entry.JOB), *landed]
     return any(_same(entry.get("job_id"), job_id) for entry in known)
 
 
@@ -106,13 +130,13 @@ def is_own_source(
     if not is_in_s3(source):
         return True
     uri = S3Uri.parse(source)
-    if str(uri) == (sidecar.get("request") or {}).get("init_video") or task.declared.names_clip(str(uri)):
+    if str(uri) == as_mapping(sidecar.get("request")).get("init_video") or task.declared.names_clip(str(uri)):
         return True
     if is_below(store.profile, uri) and str(uri) in _asked_for(task):
         return True
     ledger = read_ledger(task, store) if ledger is None else ledger
     jobs = _of_kind(ledger, Entry.JOB)
-    if any((entry.get("request") or {}).get("init_video") == str(uri) for entry in jobs):
+    if any(as_mapping(entry.get("request")).get("init_video") == str(uri) for entry in jobs):
         return True
     return _is_claimed(ledger, uri, store)
 
@@ -129,17 +153,15 @@ def is_below(profile: S3Profile, uri: S3Uri) -> bool:
 
 def _asked_for(task: TaskResult) -> list[Any]:
     """What the task's own arguments name, as they were rendered: a clip, or the list of a batch's clips."""
-    job = task.argument("job")
-    handed_on = job.get("request") if isinstance(job, Mapping) else None
-    asked = [task.argument("init_video"), task.argument("source")]
-    return [*asked, handed_on.get("init_video")] if isinstance(handed_on, Mapping) else asked
+    handed_on = as_mapping(as_mapping(task.argument("job")).get("request")).get("init_video")
+    return [task.argument("init_video"), task.argument("source"), handed_on]
 
 
 def _is_claimed(ledger: Entries, uri: S3Uri, store: Store) -> bool:
     """Whether the clip, as it is now, was about to be submitted: it is checked before, and claims tell its digest."""
     from airflow_provider_modelslab.storage.inputs import identify_input
 
-    claimed = {entry.get("source") for entry in _of_kind(ledger, Entry.CLAIM)} - {None}
+    claimed = [entry["source"] for entry in _of_kind(ledger, Entry.CLAIM) if entry.get("source") is not None]
     identity = identify_input(str(uri), lambda: store.s3) if claimed else None
     return identity is not None and Fingerprint.source_digest(identity) in claimed
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_modelslab.compat import awaited_job, find_task, read_rendered_fields, read_xcom
 from airflow_provider_modelslab.links.media import FACTS_KEY
 from airflow_provider_modelslab.plugins.declared import Declared, is_cut, read_declared
+from airflow_provider_modelslab.plugins.json_values import as_mapping, sound, sound_fields
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -36,17 +37,6 @@ Kind = Literal["single", "batch", "other"]
 
 ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 """States of a task instance after which nothing changes by itself."""
-
-_TEXTS = ("uri", "sidecar_uri", "manifest", "retry", "conn_id", "model_id", "content_type", "sha256")
-_COUNTS = ("found", "landed", "skipped", "failed", "pending", "duplicates", "bytes")
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(_TEXTS, str),
-    **dict.fromkeys((*_COUNTS, "seconds", "seed", "generation_time_s", "eta_s"), (int, float)),
-    "job_id": (str, int),
-    "links": list,
-    "request": Mapping,
-}
-"""Of what is shown of a manifest or a summary, where it is there at all."""
 
 _OURS = re.compile(r"Video2Video|modelslab_video2video|local_video2video")
 
@@ -111,14 +101,17 @@ def read_task(
 ) -> TaskResult | None:
     """Read one task instance; ``None`` when there is none.
 
-    The caller has checked that the user may see the Dag's task instances and XComs.
+    The caller has checked that the user may see the Dag's task instances and XComs. Of a task of others nothing is read
+    but its state: below Airflow 3.4 the tab is on all tasks, and what they return may be large, or lie elsewhere. A
+    task is ours by its operator's name, a subclass by what it has told its links.
 
     :param loop_index: the iteration of the task's loop; the newest where it is not given.
     """
     row = find_task(session, dag_id, run_id, task_id, map_index, loop_index)
     if row is None:
         return None
-    return TaskResult(
+    facts = _facts_in(xcom_value(read_xcom(session, row, FACTS_KEY)))
+    result = TaskResult(
         dag_id=dag_id,
         run_id=run_id,
         task_id=task_id,
@@ -128,12 +121,17 @@ def read_task(
         try_number=row.try_number,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        loop_index=row.loop_index,
+        iterations=row.iterations,
+        facts=facts,
+    )
+    if not facts and not is_ours(row.operator):
+        return result
+    return replace(
+        result,
         returned=xcom_value(read_xcom(session, row, "return_value")),
         fields=shown_fields(read_rendered_fields(session, row)),
         declared=read_declared(session, row.dag_version_id, task_id),
-        loop_index=row.loop_index,
-        iterations=row.iterations,
-        facts=_facts_in(xcom_value(read_xcom(session, row, FACTS_KEY))),
         awaited_job=awaited_job(session, row) if row.state == "deferred" else None,
     )
 
@@ -148,7 +146,7 @@ def _facts_in(told: Any) -> dict[str, str]:
 def xcom_value(value: Any) -> Any:
     """A stored XCom as plain JSON: read by its custom backend where Airflow has one, else as it is or decoded.
 
-    ``None`` where the backend cannot read it: what it keeps elsewhere may be gone.
+    ``None`` where the backend cannot read it (what it keeps elsewhere may be gone), and where it is nested too deep.
     """
     from airflow.configuration import conf
 
@@ -163,27 +161,30 @@ def xcom_value(value: Any) -> Any:
             log.warning("An XCom cannot be read by its backend: %s", type(error).__name__)
             return None
     if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    try:
+        return sound(value)
+    except ValueError:
+        return None
 
 
 def manifest_in(returned: Any) -> dict[str, Any]:
     """A manifest or a summary of this provider, without what has another type than there: people can edit XComs."""
     if not (_is_manifest(returned) or _is_summary(returned)):
         return {}
-    return {name: value for name, value in returned.items() if name not in _TYPES or _is_sound(value, _TYPES[name])}
+    return sound_fields(returned)
 
 
 def shown_fields(fields: Any) -> dict[str, Any]:
     """Rendered template fields that say something: neither empty nor cut off by Airflow."""
-    if not isinstance(fields, Mapping):
+    try:
+        shown = as_mapping(sound(fields))
+    except ValueError:
         return {}
     return {
         name: value
-        for name, value in fields.items()
+        for name, value in shown.items()
         if value not in (None, "", "None") and not (isinstance(value, str) and is_cut(value))
     }
 
@@ -204,16 +205,12 @@ def kind_of(operator: str, returned: Any) -> Kind:
     return "batch" if "batch" in operator.lower() else "single"
 
 
-def _is_sound(value: Any, kind: type | tuple[type, ...]) -> bool:
-    return isinstance(value, kind) and not (isinstance(value, float) and not math.isfinite(value))
-
-
 def _is_manifest(value: Any) -> bool:
     """See ``storage.manifest``: what a task of one video returns."""
     return (
         isinstance(value, Mapping)
         and isinstance(value.get("schema_version"), int)
-        and value.get("status") in {"submitted", "finished", "landed"}
+        and value.get("status") in ("submitted", "finished", "landed")  # no set: it may not be hashable
         and "job_id" in value
     )
 

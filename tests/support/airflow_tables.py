@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine, insert, select
+from sqlalchemy import Text, create_engine, insert, literal, select
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
@@ -21,6 +21,12 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 BY_TASK_INSTANCE_ID = AIRFLOW >= (3, 4)
 """XComs and rendered fields belong to a task instance's id, and each iteration of a loop has one."""
+
+
+class RawJson(str):
+    """A text to be stored in a column of JSON as it is."""
+
+    __slots__ = ()
 
 
 class AirflowTables:
@@ -109,7 +115,7 @@ class AirflowTables:
         operator: str = "ModelsLabVideo2VideoOperator",
         state: str = "success",
         version: uuid.UUID | None = None,
-        fields: Mapping[str, Any] | None = None,
+        fields: Mapping[str, Any] | RawJson | None = None,
         xcoms: Mapping[str, Any] | None = None,
         trigger: Any = None,
     ) -> None:
@@ -142,7 +148,7 @@ class AirflowTables:
         self,
         id: Any,  # noqa: A002 - as the column
         key: Mapping[str, Any],
-        fields: Mapping[str, Any] | None,
+        fields: Mapping[str, Any] | RawJson | None,
         xcoms: Mapping[str, Any],
     ) -> None:
         from airflow.models import xcom
@@ -157,12 +163,14 @@ class AirflowTables:
             table, owner = xcom.XComModel, {**key, "dag_run_id": number}
         if fields is not None:
             owned = {name: value for name, value in owner.items() if name != "dag_run_id"}
-            self._insert(RenderedTaskInstanceFields, owned | {"rendered_fields": dict(fields)})
+            self._insert(RenderedTaskInstanceFields, owned | {"rendered_fields": fields})
         for name, value in xcoms.items():
             self._insert(table, owner | {"key": name, "value": value})
 
     def _insert(self, model: Any, values: Mapping[str, Any]) -> None:
         """Insert a row, without the columns that this version does not have."""
         known = model.__table__.columns.keys()
+        row = {name: value for name, value in values.items() if name in known}
+        row |= {name: literal(str(value), Text) for name, value in row.items() if isinstance(value, RawJson)}
         with self.session() as session:
-            session.execute(insert(model.__table__).values(**{n: v for n, v in values.items() if n in known}))
+            session.execute(insert(model.__table__).values(**row))

@@ -36,7 +36,7 @@ from tests.support.odd_values import (
     TEXTS,
 )
 
-__all__ = ["DONE", "OddAnswer", "is_written_well", "odd_answers"]
+__all__ = ["DONE", "JSON_TEXTS", "OddAnswer", "is_written_well", "odd_answers"]
 
 _text = st.sampled_from(TEXTS) | st.text(st.characters(), max_size=6)
 
@@ -65,6 +65,9 @@ _value = (
     | st.lists(_flat, max_size=2).map(lambda items: f"[{','.join(items)}]")
     | st.lists(st.tuples(_names, _flat), max_size=3).map(_object)
 )
+JSON_TEXTS: st.SearchStrategy[str] = _value
+"""Any JSON value as text, such as Python's decoder does not read, or its encoder does not write."""
+
 _link = st.sampled_from(LINKS).map(json.dumps)
 _linked = (
     _link | _link.map(lambda link: f'{{"url":{link}}}') | st.sampled_from(('{"href":"https://h/a.mp4"}', "null", '""'))

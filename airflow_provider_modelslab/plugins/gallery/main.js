@@ -41,6 +41,18 @@ function showIterations({ iterations: all = [], loop_index: shown }) {
   iterations.replaceChildren("Iteration", ...all.map(link));
 }
 
+/** The page of a task of others: below Airflow 3.4 the tab is on all tasks. */
+function elsewhere(videos) {
+  const links = videos.map((task_id) => airflowLink(taskPath({ ...task, task_id, map_index: -1 }), task_id));
+  return el(
+    "div.empty",
+    {},
+    el("p", {}, "This task is not one of the ModelsLab provider, so there is no video to show."),
+    links.length > 0 && el("p.elsewhere", {}, "Tasks of this run with videos:", links),
+    el("p", {}, el("a", { href: "./" }, "All videos")),
+  );
+}
+
 function isNumber(text) {
   return /^\d+$/.test(text || "");
 }
@@ -65,7 +77,7 @@ async function look() {
   const answer = await task.show(batch?.answer.batch.version);
   if (answer.kind === "other") {
     end();
-    page.replaceChildren(el("div.empty", {}, el("p", {}, "This task is not one of the ModelsLab provider, so there is no video to show.")));
+    page.replaceChildren(elsewhere(answer.videos ?? []));
     return false;
   }
   showIterations(answer.task);

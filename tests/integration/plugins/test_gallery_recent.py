@@ -7,18 +7,21 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import pytest
 from airflow.sdk import DAG
+from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
+from airflow_provider_modelslab.plugins import gallery_app
 from airflow_provider_modelslab.plugins.declared import UNKNOWN, read_declared
 from airflow_provider_modelslab.plugins.gallery_data import describe_single, media_of
-from airflow_provider_modelslab.plugins.gallery_recent import PAGE_SIZE, read_recent
+from airflow_provider_modelslab.plugins.gallery_recent import PAGE_SIZE, read_recent, tasks_with_videos
 from airflow_provider_modelslab.plugins.gallery_store import Store
+from airflow_provider_modelslab.plugins.media_access import require_reader
 from airflow_provider_modelslab.plugins.task_results import read_task
 from airflow_provider_modelslab.storage.profile import S3Profile
 from tests.support.airflow_tables import AirflowTables
@@ -121,6 +124,8 @@ def test_tasks_of_all_decorators_show(session: Session, add: Add, where: str, ba
         {"uri": "s3://", "model_id": {"a": 1}},
         {"seed": float("nan"), "generation_time_s": float("inf")},
         {"job_id": None, "request": []},
+        {"status": {}},
+        {"status": []},
     ],
 )
 @pytest.mark.parametrize("rendered", [True, False])
@@ -158,6 +163,56 @@ def test_what_a_custom_backend_has_lost_is_an_item_without_facts(
     assert (gone["kind"], gone["seed"], gone["prompt"]) == ("single", None, "a boat 1")
     assert here["seed"] == 3
     assert read_task(session, "films", "run_1", "restyle") is not None
+
+
+class Dear:
+    """A backend for XComs that keeps them elsewhere."""
+
+    asked: ClassVar[list[Any]] = []
+
+    @classmethod
+    def deserialize_value(cls, result: Any) -> Any:
+        cls.asked.append(result.value)
+        return result.value
+
+
+def test_of_a_task_of_others_nothing_is_read(
+    session: Session, tables: AirflowTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below Airflow 3.4 the tab is on all tasks."""
+    monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", "tests.Dear")
+    monkeypatch.setattr("airflow.sdk.execution_time.xcom.resolve_xcom_backend", lambda: Dear)
+    Dear.asked.clear()
+    written: dict[str, Any] = {"fields": {"bash_command": "true"}, "xcoms": {"return_value": MANIFEST}}
+    run_id = tables.add_task(task_id="others", operator="BashOperator", **written)
+    found = read_task(session, "films", run_id, "others")
+    assert found is not None
+    assert (found.kind, found.state, found.returned, found.fields) == ("other", "success", None, {})
+    assert Dear.asked == []
+
+
+def test_a_subclass_is_known_by_its_links(session: Session, tables: AirflowTables) -> None:
+    xcoms = {"return_value": MANIFEST, "modelslab_links": {"result": "s3://bucket/a.mp4"}}
+    run_id = tables.add_task(operator="OurOwnOperator", xcoms=xcoms)
+    found = read_task(session, "films", run_id, "restyle")
+    assert found is not None
+    assert (found.kind, found.manifest["seed"]) == ("single", 3)
+
+
+def test_a_task_of_others_leads_to_those_with_videos(
+    session: Session, tables: AirflowTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = tables.add_run("films", "run_mixed")
+    operators = {"others": "BashOperator", "b": "@task.modelslab_video2video", "a": "LocalVideo2VideoBatchOperator"}
+    for task_id, operator in operators.items():
+        tables.add_task_instance("films", run_id, task_id, operator=operator)
+    tables.add_task_instance("other_films", tables.add_run("other_films"), "c")
+    assert tasks_with_videos(session, "films", run_id) == ["a", "b"]
+    monkeypatch.setattr(gallery_app, "create_session", tables.session)
+    app = gallery_app.make_app()
+    app.dependency_overrides[require_reader] = lambda: None
+    told = TestClient(app).get("/api/dags/films/tasks/others/-1", params={"run_id": run_id}).json()
+    assert (told["kind"], told["videos"]) == ("other", ["a", "b"])
 
 
 def test_what_no_page_told_is_refused(session: Session) -> None:
