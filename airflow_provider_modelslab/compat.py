@@ -101,6 +101,7 @@ class TaskRow:
     :param map_index: -1 where the task is not mapped.
     :param loop_index: see :func:`loop_index`.
     :param iterations: the indices of all iterations of its loop that there are; empty outside a loop.
+    :param loop_id: the task group that is its loop; ``None`` outside a loop.
     """
 
     id: Any
@@ -116,6 +117,7 @@ class TaskRow:
     started_at: datetime | None
     ended_at: datetime | None
     dag_version_id: Any
+    loop_id: str | None = None
 
 
 def find_task(
@@ -134,13 +136,13 @@ def find_task(
     places = _places(session)
     found = []
     for task in session.scalars(query.where(places.has_map_index(map_index))):
-        index = places.of(task).loop_index
-        found.append((-1 if index is None else index, task))
+        place = places.of(task)
+        found.append((-1 if place.loop_index is None else place.loop_index, place.loop_id, task))
     found.sort(key=lambda one: one[0])
     chosen = [one for one in found if loop_index is None or one[0] == loop_index]
     if not chosen:
         return None
-    index, task = chosen[-1]
+    index, loop_id, task = chosen[-1]
     return TaskRow(
         id=task.id,
         dag_id=dag_id,
@@ -148,13 +150,14 @@ def find_task(
         task_id=task_id,
         map_index=map_index,
         loop_index=None if index < 0 else index,
-        iterations=tuple(one for one, _ in found if one >= 0),
+        iterations=tuple(one for one, *_ in found if one >= 0),
         operator=task.custom_operator_name or task.operator or "",
         state=None if task.state is None else str(task.state),
         try_number=task.try_number or 0,
         started_at=task.start_date,
         ended_at=task.end_date,
         dag_version_id=task.dag_version_id,
+        loop_id=loop_id,
     )
 
 
@@ -253,13 +256,15 @@ def recent_tasks(
             task.dag_id,
             task.run_id,
             task.task_id,
-            *places.of(task),
+            place.map_index,
+            place.loop_index,
             task.custom_operator_name or task.operator or "",
             task.end_date,
             _parsed(returned),
             _parsed(fields),
         )
         for run_after, task, returned, fields in session.execute(query.offset(offset).limit(limit))
+        for place in [places.of(task)]
     ]
 
 
@@ -474,7 +479,8 @@ class _Place(NamedTuple):
     """Where a row is among those of its task and run."""
 
     map_index: int
-    loop_index: int | None
+    loop_index: int | None = None
+    loop_id: str | None = None
 
 
 class _Places:
@@ -488,7 +494,7 @@ class _Places:
 
     def of(self, task: Any) -> _Place:
         """The place of a row."""
-        return _Place(task.map_index, None)
+        return _Place(task.map_index)
 
 
 class _PlacesInRegions(_Places):
@@ -510,7 +516,8 @@ class _PlacesInRegions(_Places):
 
     def of(self, task: Any) -> _Place:
         loop = self._resolver.get_loop_iteration(task)
-        return _Place(self._resolver.public_map_index(task), None if loop is None else loop[1])
+        loop_id, index = loop or (None, None)
+        return _Place(self._resolver.public_map_index(task), index, loop_id)
 
 
 def _places(session: Session) -> _Places:

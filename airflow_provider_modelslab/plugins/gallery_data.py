@@ -171,6 +171,7 @@ def task_facts(task: TaskResult) -> dict[str, Any]:
         "map_index": task.map_index,
         "loop_index": task.loop_index,
         "iterations": list(task.iterations),
+        "loop_id": task.loop_id,
         "operator": task.operator,
         "state": task.state,
         "try_number": task.try_number,

@@ -85,7 +85,9 @@ class _Speaker:
         self._html = "text/html" in request.headers.get("Accept", "")
         parts = [task.dag_id, "runs", task.run_id, "tasks", task.task_id]
         mapped = ["mapped", str(task.map_index)] if task.map_index >= 0 else []
-        self._back = "/".join([f"{base_path()}/dags", *(quote(part, safe="") for part in parts + mapped), "details"])
+        path = "/".join([f"{base_path()}/dags", *(quote(part, safe="") for part in parts + mapped), "details"])
+        named = {"loop_id": task.loop_id, "iteration": task.loop_index}
+        self._back = path if task.loop_id is None else f"{path}?{urlencode(named)}"
 
     def __call__(
         self, status: int, title: str, text: str, facts: dict[str, Any] | None = None, *, again: bool = False

@@ -53,6 +53,7 @@ class TaskResult:
     :param declared: its arguments as the Dag has them.
     :param loop_index: the iteration of the task loop that it is in, from 0; ``None`` outside a loop.
     :param iterations: all iterations that there are of it.
+    :param loop_id: the task group that is its loop.
     :param facts: what it told its links lead to.
     :param awaited_job: the job that it waits for while it is deferred, as the triggerer was told: a task without a
         bucket has no ledger.
@@ -72,6 +73,7 @@ class TaskResult:
     declared: Declared = field(default_factory=Declared)
     loop_index: int | None = None
     iterations: tuple[int, ...] = ()
+    loop_id: str | None = None
     facts: dict[str, str] = field(default_factory=dict)
     awaited_job: str | None = None
 
@@ -123,6 +125,7 @@ def read_task(
         ended_at=row.ended_at,
         loop_index=row.loop_index,
         iterations=row.iterations,
+        loop_id=row.loop_id,
         facts=facts,
     )
     if not facts and not is_ours(row.operator):

@@ -23,14 +23,14 @@ function problem(error) {
   page.replaceChildren(el("div.empty", { role: "alert" }, ...words(error)));
 }
 
-function place() {
+function place(task) {
   const inner = el("div.inner");
   const bar = el("nav.trail", {}, el("a", { href: "./" }, "All videos"), el("span.gap"), airflowLink(taskPath(task), "Task in Airflow", icon("out")));
   page.replaceChildren(...(asked.get("from") ? [bar] : []), iterations, inner);
   return inner;
 }
 
-/** The iterations of a task in a loop, to choose one: Airflow's page does not say which of them it shows. */
+/** The iterations of a task in a loop, to choose one. */
 function showIterations({ iterations: all = [], loop_index: shown }) {
   const link = (index) => {
     const query = new URLSearchParams(asked);
@@ -57,13 +57,24 @@ function isNumber(text) {
   return /^\d+$/.test(text || "");
 }
 
+/** The iteration that Airflow's page shows around this one: it has no placeholder for it. */
+function iterationAround() {
+  try {
+    return window.parent === window ? null : new URLSearchParams(window.parent.location.search).get("iteration");
+  } catch {
+    return null;
+  }
+}
+
+const iteration = [asked.get("loop_index"), iterationAround()].find(isNumber);
+
 const task = new Task({
   dag_id: asked.get("dag_id"),
   run_id: asked.get("run_id"),
   task_id: asked.get("task_id"),
   // Airflow leaves the placeholder as it is where a task is not mapped.
   map_index: isNumber(asked.get("map_index")) ? Number(asked.get("map_index")) : -1,
-  loop_index: isNumber(asked.get("loop_index")) ? Number(asked.get("loop_index")) : null, // the newest
+  loop_index: iteration === undefined ? null : Number(iteration), // else the newest
 });
 
 let end = () => {};
@@ -85,7 +96,7 @@ async function look() {
     if (answer.unchanged) batch.update({ ...batch.answer, task: answer.task });
     else if (batch) batch.update(answer);
     else {
-      const inner = place();
+      const inner = place(answer.task);
       batch = new Batch(inner, task, answer);
       if (answer.problem) inner.prepend(el("p.note", { role: "alert" }, answer.problem));
       end = () => batch.close();
@@ -95,7 +106,7 @@ async function look() {
     const now = JSON.stringify([answer.single, answer.problem, answer.task.state]);
     if (now !== drawn) {
       end();
-      end = showSingle(place(), task, answer);
+      end = showSingle(place(answer.task), task, answer);
       drawn = now;
     }
   }

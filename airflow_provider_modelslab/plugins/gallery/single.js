@@ -14,7 +14,8 @@ const INSTEAD = {
 
 export function taskPath(task, tab = "") {
   const mapped = task.map_index >= 0 ? `/mapped/${task.map_index}` : "";
-  return `/dags/${encodeURIComponent(task.dag_id)}/runs/${encodeURIComponent(task.run_id)}/tasks/${encodeURIComponent(task.task_id)}${mapped}${tab}`;
+  const iteration = task.loop_id == null ? "" : `?${new URLSearchParams({ loop_id: task.loop_id, iteration: task.loop_index })}`;
+  return `/dags/${encodeURIComponent(task.dag_id)}/runs/${encodeURIComponent(task.run_id)}/tasks/${encodeURIComponent(task.task_id)}${mapped}${tab}${iteration}`;
 }
 
 /** Draws it; gives a function that ends what plays. */

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -16,6 +17,7 @@ from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.batch.records import write_results
 from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.support.airflow_versions import AIRFLOW
 from tests.support.browser import expecting_toast, keep_screenshot, new_page
 from tests.support.footage import put_clips, put_list
 from tests.support.guarded import GuardedServer
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-PROMPT = "a paper boat on a river of ink <img src=x onerror=\"document.title='harmed'\">"
+PROMPT = "a paper boat on a river of ink"
+MARKUP = f"{PROMPT} <img src=x onerror=\"document.title='harmed'\">"
 BROKEN = (3, 8)
+VERSION = ".".join(map(str, AIRFLOW))
 PLAYING = "video => !video.paused && video.currentTime > 0 && video.readyState >= 2"
 PREFIX = "/modelslab/gallery"
 
@@ -71,15 +75,17 @@ def made(site: WholeStack) -> dict[str, Made]:
         lines.append(line)
     s3.put_object(Bucket=bucket, Key="lists/twelve.jsonl", Body="\n".join(map(json.dumps, lines)).encode())
     one = {"source": lines[0]["init_video"], "prompt": PROMPT, "negative_prompt": "blurry"}
-    many = {"source": f"s3://{bucket}/lists/twelve.jsonl", "prompt": PROMPT}
+    many = {"source": f"s3://{bucket}/lists/twelve.jsonl", "prompt": MARKUP}
+    fails = {"prompt": MARKUP, "extra": {"x_faults": {"job_failed": {"message": "no luck"}}}}
     runs = {
         "landed": ("gallery_single", "restyle", one),
         "waiting": ("gallery_single", "restyle", one | {"extra": {"x_faults": "never_ending"}}),
-        "failed": ("gallery_single", "restyle", one | {"extra": {"x_faults": {"job_failed": {"message": "no luck"}}}}),
+        "failed": ("gallery_single", "restyle", one | fails),
         "batch": ("gallery_batch", "restyle_all", many | {"destination": "styled/", "max_failed": 5}),
         "strict": ("gallery_batch", "restyle_all", many | {"destination": "strict/"}),
-        "other": ("gallery_others", "nothing", {}),
     }
+    if AIRFLOW >= (3, 4):
+        runs["loop"] = ("gallery_loop", "regenerate.restyle", one)
     for dag_id in {dag_id for dag_id, *_ in runs.values()}:
         site.airflow.wait_for_dag(dag_id)
     found = {
@@ -91,7 +97,7 @@ def made(site: WholeStack) -> dict[str, Made]:
         else:
             wanted = "failed" if name in {"failed", "strict"} else "success"
             assert site.airflow.finish(one_made.dag_id, one_made.run_id) == wanted
-    return found
+    return found | {"other": replace(found["landed"], task_id="nothing")}
 
 
 def in_tab(page: Page, made: Made) -> Frame:
@@ -147,13 +153,14 @@ def test_one_clip_plays_beside_its_source(page: Page, made: dict[str, Made], sit
     assert all(text in known for text in ("dark-sushi-mix", "Seed", "0.6", "192 \u00d7 128"))
     manifest = site.airflow.xcom(made["landed"].dag_id, made["landed"].run_id, "restyle")
     places = frame.locator(".places").inner_text()
+    keep_screenshot(page, f"airflow-{VERSION}-tab")
     assert manifest["uri"] in places
     assert manifest["sidecar_uri"] in places
     assert f"s3://{site.bucket}/in/clip-00.mp4" in places
 
 
 def test_what_a_prompt_says_is_text(page: Page, made: dict[str, Made]) -> None:
-    for name in ("landed", "batch"):
+    for name in ("failed", "batch"):
         opened(page, made[name].path)
         page.get_by_text("a paper boat on a river of ink <img").first.wait_for()
         assert page.locator("img").count() == 0
@@ -210,10 +217,45 @@ def test_a_clip_that_failed(page: Page, made: dict[str, Made]) -> None:
     assert "no luck" in page.get_by_role("alert").inner_text()
 
 
-def test_a_task_of_others(page: Page, made: dict[str, Made]) -> None:
+def test_a_task_of_others_leads_to_those_with_videos(page: Page, made: dict[str, Made]) -> None:
     opened(page, made["other"].path)
     assert "no video to show" in page.locator("#page").inner_text()
     assert page.locator("video").count() == 0
+    page.get_by_role("link", name="restyle", exact=True).click()
+    page.wait_for_url(f"**/dags/{made['landed'].dag_id}/runs/{made['landed'].run_id}/tasks/restyle*")
+
+
+def test_the_tab_is_on_our_tasks_alone_where_airflow_can_do_that(page: Page, made: dict[str, Made]) -> None:
+    tab = page.locator("a[href*='plugin/modelslab-video']")
+    for name in ("landed", "other"):
+        with page.expect_response(lambda answer: "/api/v2/plugins" in answer.url):
+            page.goto(made[name].tab.partition("/plugin/")[0])
+        page.locator("a[href*='/details']").first.wait_for()
+        if name == "landed" or AIRFLOW < (3, 4):
+            tab.wait_for()
+        else:
+            assert tab.count() == 0
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 4), reason="Airflow has task loops since 3.4")
+def test_an_iteration_of_a_loop_is_chosen(page: Page, made: dict[str, Made]) -> None:
+    newest, first = made["loop"].tab, f"{made['loop'].tab}?loop_id=regenerate&iteration=0"  # Airflow's own addresses
+    for address, shown in ((first, "0"), (newest, "1")):
+        page.goto(address)
+        frame = frame_of(page, "Video")
+        assert the(frame, ".iterations [aria-current=page]").inner_text() == shown
+    chooser = frame.get_by_role("navigation", name="Iterations of the loop")
+    assert texts(chooser.get_by_role("link")) == ["0", "1"]
+    assert chooser.locator("[aria-current=page]").inner_text() == "1"
+    assert "/loop1.mp4" in frame.locator(".places").inner_text()
+    chooser.get_by_role("link", name="0").click()
+    frame.wait_for_function(PLAYING, arg=the(frame, "[data-side=result] video"))
+    assert chooser.locator("[aria-current=page]").inner_text() == "0"
+    assert "/loop0.mp4" in frame.locator(".places").inner_text()
+    page.goto(first)
+    frame = frame_of(page, "Video")
+    frame.wait_for_function(PLAYING, arg=the(frame, "[data-side=result] video"))
+    keep_screenshot(page, "gallery-loop")
 
 
 # -- a batch ----------------------------------------------------------------------------------------------------------
@@ -243,7 +285,7 @@ def test_a_clip_of_a_batch_is_opened_with_the_keyboard(page: Page, made: dict[st
     page.wait_for_function(PLAYING, arg=dialog.locator("[data-side=result] video").element_handle())
     assert dialog.get_by_role("heading", level=2).inner_text() == "clip-01.mp4"
     dialog.get_by_text("Prompt", exact=True).wait_for()
-    assert dialog.locator(".prompt").inner_text() == PROMPT
+    assert dialog.locator(".prompt").inner_text() == MARKUP
     assert f"s3://{site.bucket}/in/clip-01.mp4" in dialog.locator(".places").inner_text()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
@@ -288,7 +330,7 @@ def test_the_failed_clips_are_the_next_source(page: Page, made: dict[str, Made],
     with page.expect_download() as download:
         page.get_by_role("button", name="Download JSONL").click()
     landed, failed = (json.loads(line) for line in download.value.path().read_text().splitlines())
-    assert (landed["init_video"], landed["prompt"]) == (f"s3://{site.bucket}/in/clip-00.mp4", PROMPT)
+    assert (landed["init_video"], landed["prompt"]) == (f"s3://{site.bucket}/in/clip-00.mp4", MARKUP)
     assert failed == next(json.loads(line) for line in stored.splitlines() if b"clip-03" in line)
 
 
@@ -364,6 +406,8 @@ def test_what_was_made_lately(page: Page, made: dict[str, Made], site: WholeStac
     card = the(frame, f"a.card[href*='{made['landed'].run_id}']")
     frame.wait_for_selector(f"a.card[href*='{made['batch'].run_id}'] .frame.four")
     assert not frame.query_selector(f"a.card[href*='{made['failed'].run_id}']")
+    frame.wait_for_function("() => [...document.querySelectorAll('video')].every(video => video.readyState >= 2)")
+    keep_screenshot(page, f"airflow-{VERSION}-gallery")
     card.click()
     frame.wait_for_selector("[data-side=result] video")
     frame.get_by_role("link", name="All videos").click()
@@ -437,6 +481,7 @@ def test_signed_links_are_not_in_the_logs(page: Page, site: WholeStack, made: di
 
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not os.environ.get("MODELSLAB_SCREENSHOTS"), reason="MODELSLAB_SCREENSHOTS names no folder")
+@pytest.mark.skipif(find_spec("torch") is None, reason="what these show is made on this machine")
 def test_screenshots(browser: Browser, site: WholeStack) -> None:
     s3, bucket = site.s3.client(), site.bucket
     clips = put_clips(s3, bucket, "footage")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task, task_group
 
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
@@ -31,6 +31,7 @@ with DAG("gallery_single", schedule=None, render_template_as_native_obj=True):
     ModelsLabVideo2VideoOperator(
         task_id="restyle", init_video="{{ dag_run.conf['source'] }}", deferrable=True, **_COMMON
     )
+    EmptyOperator(task_id="nothing")
 
 with DAG("gallery_batch", schedule=None, render_template_as_native_obj=True):
     ModelsLabVideo2VideoBatchOperator(
@@ -57,5 +58,25 @@ with DAG("gallery_local_batch", schedule=None, render_template_as_native_obj=Tru
         **_DEMO,
     )
 
-with DAG("gallery_others", schedule=None):
-    EmptyOperator(task_id="nothing")
+if hasattr(task_group(lambda: None), "loop"):  # Airflow 3.4
+    with DAG("gallery_loop", schedule=None, render_template_as_native_obj=True):
+
+        def regenerate() -> None:
+            """One try at the video."""
+            given = {**_COMMON, "seed": "{{ loop.index }}"}
+            restyle = ModelsLabVideo2VideoOperator(
+                task_id="restyle", init_video="{{ dag_run.conf['source'] }}", deferrable=True, **given
+            )
+
+            @task
+            def check(manifest: Any) -> dict[str, Any]:
+                return {"accepted": manifest["seed"] >= 1}
+
+            check(restyle.output)
+
+        def accepted(*, loop: Any) -> bool:
+            """Whether the loop ends."""
+            return bool(loop.result["accepted"])
+
+        tries: Any = task_group(regenerate)
+        tries.loop(max_iterations=3, until=accepted)
