@@ -9,7 +9,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 
-.PHONY: help demo test test-slow lint types imports unit radosgw celery chromium docs pages compat dist wheel constraints clean install
+.PHONY: help demo test test-slow lint types imports unit radosgw celery edge kubernetes chromium docs pages compat dist wheel constraints clean install
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -52,9 +52,18 @@ radosgw: $(STAMP) ## the ledger and landing against Ceph's S3 (installs Debian p
 	MODELSLAB_TEST_RADOSGW=1 $(BIN)/python -m pytest tests/integration/storage tests/integration/ledger -k radosgw $(ARGS)
 
 celery: $(STAMP) ## the same Dags on CeleryExecutor, with Redis and PostgreSQL (installs Debian packages, as root)
-	tools/celery/install.sh
+	tools/services/install.sh celery redis postgresql
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --group celery
 	MODELSLAB_TEST_CELERY=1 $(BIN)/python -m pytest tests/system/test_celery.py $(ARGS)
+
+edge: $(STAMP) ## the same Dags on EdgeExecutor, with PostgreSQL (installs a Debian package, as root)
+	tools/services/install.sh edge postgresql
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --group edge
+	MODELSLAB_TEST_EDGE=1 $(BIN)/python -m pytest tests/system/test_edge.py $(ARGS)
+
+kubernetes: $(STAMP) ## the same Dags on KubernetesExecutor, against an API server whose pods are processes
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --group kubernetes
+	MODELSLAB_TEST_KUBERNETES=1 $(BIN)/python -m pytest tests/system/test_kubernetes.py $(ARGS)
 
 chromium: ## a browser for the tests of pages, which are skipped without one (installs a Debian package, as root)
 	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core)

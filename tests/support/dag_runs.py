@@ -10,18 +10,28 @@ import requests
 from tests.support.s3 import content_of
 from tools.stack.whole import WholeStack
 
-__all__ = ["bills", "content", "run"]
+__all__ = ["bills", "content", "require_success", "run", "start"]
 
 
 def run(stack: WholeStack, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
     """Trigger a Dag and wait for its end, which has to be a success; the run's id."""
+    run_id = start(stack, dag_id, conf)
+    require_success(stack, dag_id, run_id)
+    return run_id
+
+
+def start(stack: WholeStack, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+    """Trigger a Dag as soon as Airflow knows it; the run's id."""
     stack.airflow.wait_for_dag(dag_id)
-    run_id = stack.airflow.trigger(dag_id, None if conf is None else dict(conf))
+    return stack.airflow.trigger(dag_id, conf)
+
+
+def require_success(stack: WholeStack, dag_id: str, run_id: str) -> None:
+    """Wait for the end of a run, which has to be a success."""
     state = stack.airflow.finish(dag_id, run_id)
     told = {task["task_id"]: task["state"] for task in stack.airflow.tasks(dag_id, run_id)}
     logs = "\n".join(stack.airflow.task_log(dag_id, run_id, task)[-4000:] for task in told if told[task] != "success")
     assert state == "success", f"{told}\n{logs}"
-    return run_id
 
 
 def content(stack: WholeStack, uri: str) -> bytes:

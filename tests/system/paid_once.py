@@ -8,14 +8,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import requests
 
 from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.operators.arguments import instance_name
 from airflow_provider_modelslab.storage.profile import S3Profile
-from airflow_provider_modelslab.storage.uri import S3Uri
+from tests.support.s3 import content_of, lines_of
 from tools.stack.endpoint import EndpointProcess
 from tools.stack.process import ServerProcess, free_port, wait_until
 from tools.stack.whole import LOCAL_KEY, WholeStack
@@ -81,6 +81,9 @@ class Clip:
     run_id: str
     marker: Path
 
+    dag_ids: ClassVar[dict[bool, str]] = {True: "paid_once", False: "paid_once_blocking"}
+    """By whether the task defers."""
+
     @classmethod
     def start(
         cls,
@@ -93,13 +96,13 @@ class Clip:
         die_at: str = "",
         how: str = "kill",
         **conf: Any,
-    ) -> Clip:
+    ) -> Self:
         marker = stack.folder / "markers" / name.replace(" ", "-")
         marker.parent.mkdir(exist_ok=True)
         conf |= {"prompt": name, "faults": HELD if held else []}
         if die_at:
             conf["die"] = {"at": die_at, "how": how, "marker": str(marker)}
-        dag_id = "paid_once" if deferrable else "paid_once_blocking"
+        dag_id = cls.dag_ids[deferrable]
         return cls(stack, endpoint, dag_id, stack.airflow.trigger(dag_id, conf), marker)
 
     # -- what happens to it ---------------------------------------------------------------------------------------
@@ -185,8 +188,24 @@ class Clip:
         manifest = self.manifest
         assert len(self.bills) == paid, (self.bills, self.log)
         assert set(self.ledger) == set(entries), self.log
-        place = S3Uri.parse(manifest["uri"])
-        video = self.stack.s3.client().get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
+        video = content_of(self.stack.s3.client(), manifest["uri"])
         assert hashlib.sha256(video).hexdigest() == manifest["sha256"]
         assert manifest["job_id"] in {str(bill["id"]) for bill in self.bills}
         return manifest
+
+
+class Batch(Clip):
+    """One run of the Dag with a batch of the clips below an S3 prefix, the run's conf ``source``."""
+
+    dag_ids: ClassVar[dict[bool, str]] = {True: "paid_once_batch"}
+
+    def require_all_landed(self, count: int) -> None:
+        """The task ended well, and each of so many clips was paid for once and is whole in S3."""
+        self.wait_for("success")
+        assert len(self.bills) == count, (self.bills, self.log)
+        s3, summary = self.stack.s3.client(), self.manifest
+        assert (summary["found"], summary["landed"] + summary["skipped"], summary["failed"]) == (count, count, 0)
+        clips = lines_of(s3, summary["manifest"])
+        assert len({clip["uri"] for clip in clips}) == count
+        for clip in clips:
+            assert hashlib.sha256(content_of(s3, clip["uri"])).hexdigest() == clip["sha256"]

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import pytest
 
-from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.system.conftest import QUICK
+from tests.system.executors import LANDED, PATIENCE, add_pools, lines_about, run_gpu_pool
 from tests.system.paid_once import Clip, EchoEndpoint
 from tools.stack.celery import CeleryStack, missing
 
@@ -26,20 +21,6 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}; see `make celery`"),
 ]
 
-DAG_ID = "modelslab_gpu_pool"
-SMALL = {"model_id": "tiny", "size": 64, "num_frames": 4, "num_inference_steps": 2}
-# As in docs/howto/executors.md and in the example.
-POOLS = (
-    ("gpus", "1", "one slot for each GPU"),
-    ("--include-deferred", "modelslab", "5", "jobs that the account may have in its queue"),
-)
-LANDED = ("0001-claim", "0001-job", "0001-landed")
-# A task whose worker is gone is given to another one within half a minute, not within five.
-PATIENCE = {
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-}
-
 
 @pytest.fixture(scope="module")
 def celery(dags_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CeleryStack]:
@@ -47,13 +28,7 @@ def celery(dags_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("celery")
     with CeleryStack(folder, dags_folder=dags_folder, bucket="celery-tests", airflow_env=QUICK | PATIENCE) as stack:
         stack.start(prefix="landed")
-        for pool in POOLS:
-            subprocess.run(
-                [sys.executable, "-m", "airflow", "pools", "set", *pool],
-                env=stack.airflow.env,
-                stdout=subprocess.DEVNULL,
-                check=True,
-            )
+        add_pools(stack)
         yield stack
 
 
@@ -68,42 +43,17 @@ def echo(celery: CeleryStack) -> Iterator[EchoEndpoint]:
 
 def executed(stack: CeleryStack, worker: str, run_id: str) -> list[str]:
     """The lines of a worker's log about the tasks that it was given of this run."""
-    lines = (stack.airflow.home / f"{worker}.log").read_text(errors="replace").splitlines()
-    return [line for line in lines if "Executing workload in Celery" in line and run_id in line]
+    return lines_about(stack, worker, run_id, "Executing workload in Celery")
 
 
 def test_each_task_runs_on_the_worker_of_its_queue_and_lands(celery: CeleryStack) -> None:
-    airflow = celery.airflow
-    airflow.wait_for_dag(DAG_ID)
-    pools = {pool["name"]: (pool["slots"], pool["include_deferred"]) for pool in airflow.call("GET", "pools")["pools"]}
-    assert pools == {"default_pool": (128, False), "gpus": (1, False), "modelslab": (5, True)}
-    run_id = airflow.trigger(DAG_ID, SMALL)
-    state = airflow.finish(DAG_ID, run_id)
-    logs = {task: airflow.task_log(DAG_ID, run_id, task) for task in ("own_gpu", "endpoint")}
-    assert state == "success", "\n".join(log[-4000:] for log in logs.values())
-
-    tasks = {task["task_id"]: task for task in airflow.tasks(DAG_ID, run_id)}
-    assert {name: (task["queue"], task["pool"]) for name, task in tasks.items()} == {
-        "own_gpu": ("gpu", "gpus"),
-        "endpoint": ("default", "modelslab"),
-    }
+    run_id = run_gpu_pool(celery)
     on_gpu, on_default = (executed(celery, worker, run_id) for worker in ("worker-gpu", "worker-default"))
     assert len(on_gpu) == 1
     assert "task_id='own_gpu'" in on_gpu[0]
     # Once to submit and once to land: in between it was in the triggerer, and no worker had it.
     assert len(on_default) == 2
     assert all("task_id='endpoint'" in line for line in on_default)
-    assert "Waiting in the triggerer" in logs["endpoint"]
-    assert "Waiting for job" in logs["endpoint"]
-
-    for name in tasks:
-        manifest = airflow.xcom(DAG_ID, run_id, name)
-        place = S3Uri.parse(manifest["uri"])
-        assert place.key.startswith(f"landed/{name}/")
-        video = celery.s3.client().get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
-        assert hashlib.sha256(video).hexdigest() == manifest["sha256"]
-        with av.open(io.BytesIO(video), "r") as container:
-            assert [(frame.width, frame.height) for frame in container.decode(video=0)] == [(64, 64)] * 4
 
 
 def test_what_a_lost_worker_had_is_landed_by_another_and_was_paid_for_once(

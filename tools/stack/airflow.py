@@ -27,6 +27,15 @@ from tools.stack.process import WAIT_TIMEOUT_S, PartFailedError, ServerProcess, 
 __all__ = ["AirflowStack"]
 
 _PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+_ON_EVERY_MACHINE = (
+    "AIRFLOW__CORE__DAGS_FOLDER",
+    "AIRFLOW__CORE__LOAD_EXAMPLES",
+    "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT",
+    "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL",
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED",
+)
+_NO_DATABASE = "sqlite:////proc/no-database/airflow.db"  # whoever opens it fails
 
 
 class AirflowStack(AirflowApi):
@@ -98,11 +107,25 @@ class AirflowStack(AirflowApi):
         signing, fernet = json.loads(file.read_text())
         return signing, fernet
 
-    def _part(self, kind: str, name: str, arguments: Sequence[str] = ()) -> ServerProcess:
+    def remote_env(self, home: Path, *options: str) -> dict[str, str]:
+        """The environment of a process on another machine: a home of its own, no database, few of Airflow's settings.
+
+        :param options: settings that it shares with this Airflow besides the Dags' folder and the time limits:
+            ``AIRFLOW__SECTION__OPTION``.
+        """
+        shared = {*_ON_EVERY_MACHINE, *options}
+        env = {name: value for name, value in self.env.items() if not name.startswith("AIRFLOW_") or name in shared}
+        return env | {"AIRFLOW_HOME": str(home), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": _NO_DATABASE}
+
+    def _part(
+        self, kind: str, name: str, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> ServerProcess:
         command = [sys.executable, "-m", "airflow", kind, *arguments]
         servers = () if name == kind else ("WORKER", "TRIGGER")  # the first of its kind has the ports of the settings
         ports = {f"AIRFLOW__LOGGING__{server}_LOG_SERVER_PORT": str(free_port()) for server in servers}
-        return ServerProcess(f"Airflow's {name}", command, log=self.home / f"{name}.log", env=self.env | ports)
+        return ServerProcess(
+            f"Airflow's {name}", command, log=self.home / f"{name}.log", env={**(env or self.env), **ports}
+        )
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -163,13 +186,14 @@ class AirflowStack(AirflowApi):
                     database.rollback()
                     return
 
-    def add(self, kind: str, name: str | None = None, *arguments: str) -> None:
+    def add(self, kind: str, name: str | None = None, *arguments: str, env: Mapping[str, str] | None = None) -> None:
         """Start a part of this kind: in place of one that was killed, or beside it under another name.
 
         :param arguments: what follows ``airflow <kind>`` on the command line.
+        :param env: its whole environment, see :meth:`remote_env`; by default that of the other parts.
         """
         name = name or kind
-        self.parts[name] = self._part(kind, name, arguments)
+        self.parts[name] = self._part(kind, name, arguments, env)
         self.parts[name].start()
 
     def _migrate(self) -> None:

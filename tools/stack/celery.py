@@ -6,7 +6,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from tools.stack.postgres import PostgresServer, postgres_program
+from tools.stack.postgres import PostgresServer, postgres_installed
 from tools.stack.process import WAIT_TIMEOUT_S, ServerProcess, wait_until
 from tools.stack.redis import RedisServer
 from tools.stack.whole import WholeStack
@@ -21,7 +21,7 @@ def missing() -> list[str]:
     """What is not installed of all that this needs, in words."""
     needs = {
         "redis-server": shutil.which("redis-server"),
-        "PostgreSQL's server": postgres_program("initdb") and postgres_program("postgres"),
+        "PostgreSQL's server": postgres_installed(),
         "apache-airflow-providers-celery": find_spec("airflow.providers.celery"),
         "psycopg": find_spec("psycopg"),
     }
@@ -44,9 +44,7 @@ class CeleryStack(WholeStack):
         self.postgres = PostgresServer(folder / "postgres" / "postgres.log")
         settings = {
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.postgres.url,
-            # By default asyncpg, one more driver; psycopg does both.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": self.postgres.url,
+            **self.postgres.airflow_settings,
             "AIRFLOW__CELERY__BROKER_URL": self.redis.url,
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{self.postgres.url}",
             "AIRFLOW__CELERY__SYNC_PARALLELISM": "1",

@@ -14,7 +14,7 @@ from typing import Self
 
 from tools.stack.process import PartFailedError, ServerProcess, wait_until
 
-__all__ = ["PostgresServer", "postgres_program"]
+__all__ = ["PostgresServer", "postgres_installed"]
 
 # Nothing here outlives the server, so nothing has to reach the disk before it goes on.
 _OPTIONS = {"listen_addresses": "", "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -27,8 +27,13 @@ def postgres_program(name: str) -> str | None:
     return shutil.which(name) or (str(newest) if newest else None)
 
 
+def postgres_installed() -> bool:
+    """Whether the programs are there that :class:`PostgresServer` needs."""
+    return all(postgres_program(name) for name in ("initdb", "postgres", "pg_isready"))
+
+
 class PostgresServer:
-    """Needs PostgreSQL's server programs (``tools/celery/install.sh``).
+    """Needs PostgreSQL's server programs (``tools/services/install.sh``).
 
     Nothing listens on TCP, and only its own user, or root, can reach the socket. The server refuses to run as root, and
     then runs as ``postgres``, or ``nobody``. Data and socket are in a temporary folder: that user cannot enter most
@@ -51,6 +56,14 @@ class PostgresServer:
     def url(self) -> str:
         """For SQLAlchemy with psycopg: the database that every new server has."""
         return f"postgresql+psycopg://airflow@/postgres?host={self._folder}"
+
+    @property
+    def airflow_settings(self) -> dict[str, str]:
+        """The environment variables that make it Airflow's database."""
+        # Airflow's default for the second is asyncpg, one more driver; psycopg does both.
+        return dict.fromkeys(
+            ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"), self.url
+        )
 
     def start(self, timeout: float = 60.0) -> Self:
         """Make the database and start the server; returns when it takes connections.
@@ -94,7 +107,7 @@ class PostgresServer:
 def _required(name: str) -> str:
     found = postgres_program(name)
     if found is None:
-        raise PartFailedError(name, "is not installed; run tools/celery/install.sh")
+        raise PartFailedError(name, "is not installed; run tools/services/install.sh")
     return found
 
 

@@ -14,7 +14,7 @@ __all__ = ["RedisServer"]
 
 
 class RedisServer:
-    """Needs ``redis-server`` (``tools/celery/install.sh``). It keeps nothing, and asks for a password.
+    """Needs ``redis-server`` (``tools/services/install.sh``). It keeps nothing, and asks for a password.
 
     :param folder: for its configuration and its log.
     """
@@ -25,7 +25,7 @@ class RedisServer:
         self._password = secrets.token_urlsafe(24)
         program = shutil.which("redis-server")
         if program is None:
-            raise PartFailedError("redis-server", "is not installed; run tools/celery/install.sh")
+            raise PartFailedError("redis-server", "is not installed; run tools/services/install.sh")
         command = [program, str(self._configuration)]
         self.process = ServerProcess("Redis", command, log=folder / "redis.log")
 

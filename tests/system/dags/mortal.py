@@ -21,6 +21,7 @@ from airflow.sdk import DAG, Context
 
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
+from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.storage.decoding import VideoStream
 
@@ -79,6 +80,16 @@ class MortalOperator(ModelsLabVideo2VideoOperator):
             return super().execute_complete(context, *args, **kwargs)
 
 
+class MortalBatchOperator(ModelsLabVideo2VideoBatchOperator):
+    def execute(self, context: Context) -> dict[str, Any]:
+        with mortal(context):
+            return super().execute(context)
+
+    def execute_complete(self, context: Context, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        with mortal(context):
+            return super().execute_complete(context, *args, **kwargs)
+
+
 # Point: class, method, whether before or after it, and for which ledger entry where that matters.
 POINTS = {
     "before claim": (S3LedgerStore, "create", "before", "claim"),
@@ -91,29 +102,30 @@ POINTS = {
 }
 
 
+CLIP: dict[str, Any] = {
+    "task_id": "clip",
+    "modelslab_conn_id": "modelslab_echo",
+    "model_id": "echo",
+    "prompt": "{{ params.prompt }}",
+    "width": 64,
+    "height": 64,
+    "num_frames": 4,
+    "seed": 7,
+    "extra_parameters": {"x_faults": "{{ params.faults }}"},
+    "poll_interval": 0.5,
+    "max_poll_interval": 1.0,
+    "timeout": 900,
+    "retries": 2,
+    "retry_delay": 1,
+}
+DAG_ARGUMENTS: dict[str, Any] = {"max_active_runs": 50, "render_template_as_native_obj": True}
+PARAMS = {"prompt": "a fox", "faults": []}
+
 for dag_id, deferrable in (("paid_once", True), ("paid_once_blocking", False)):
-    with DAG(
-        dag_id,
-        schedule=None,
-        max_active_runs=50,
-        render_template_as_native_obj=True,
-        params={"prompt": "a fox", "faults": []},
-    ):
-        MortalOperator(
-            task_id="clip",
-            modelslab_conn_id="modelslab_echo",
-            init_video=str(Path(__file__).parent / "media" / "clip.mp4"),
-            model_id="echo",
-            prompt="{{ params.prompt }}",
-            width=64,
-            height=64,
-            num_frames=4,
-            seed=7,
-            extra_parameters={"x_faults": "{{ params.faults }}"},
-            deferrable=deferrable,
-            poll_interval=0.5,
-            max_poll_interval=1.0,
-            timeout=900,
-            retries=2,
-            retry_delay=1,
-        )
+    with DAG(dag_id, schedule=None, params=PARAMS, **DAG_ARGUMENTS):
+        MortalOperator(init_video=str(Path(__file__).parent / "media" / "clip.mp4"), deferrable=deferrable, **CLIP)
+
+with DAG("paid_once_batch", schedule=None, params={**PARAMS, "source": "s3://bucket/in/"}, **DAG_ARGUMENTS):
+    MortalBatchOperator(
+        source="{{ params.source }}", destination="batches/{{ run_id }}/", deferrable=True, linger=0.0, **CLIP
+    )
