@@ -16,7 +16,7 @@ __all__ = ["LANDED", "PATIENCE", "add_pools", "lines_about", "run_gpu_pool"]
 
 DAG_ID = "modelslab_gpu_pool"
 SMALL = {"model_id": "tiny", "size": 64, "num_frames": 4, "num_inference_steps": 2}
-# As in docs/executors.md and in the example.
+# As in docs/howto/executors.md and in the example.
 POOLS = (
     ("gpus", "1", "one slot for each GPU"),
     ("--include-deferred", "modelslab", "5", "jobs that the account may have in its queue"),

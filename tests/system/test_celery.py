@@ -15,6 +15,7 @@ from tools.stack.celery import CeleryStack, missing
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.timeout(2400),  # several real waits, of which each may take minutes on a busy machine
     pytest.mark.skipif(
         os.environ.get("MODELSLAB_TEST_CELERY") != "1", reason="needs MODELSLAB_TEST_CELERY=1, see `make celery`"
     ),

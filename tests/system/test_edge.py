@@ -17,6 +17,7 @@ from tools.stack.edge import EdgeStack, missing
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.timeout(2400),  # several real waits, of which each may take minutes on a busy machine
     pytest.mark.skipif(
         os.environ.get("MODELSLAB_TEST_EDGE") != "1", reason="needs MODELSLAB_TEST_EDGE=1, see `make edge`"
     ),
@@ -108,7 +109,8 @@ def test_what_a_lost_worker_had_is_landed_by_another_and_was_paid_for_once(
         batch.require_all_landed(CLIPS)
     for clip, tries in ((waits, 1), (batch_waits, 1), (lands, 2), (batch_lands, 2)):
         assert clip.task["try_number"] == tries  # the lost worker did not have those that waited
-        assert len(received(edge, "another-worker", clip.run_id)) == 1
+        # Edge also hands out the try that was lost, and the API server refuses to start it.
+        assert any(line.count(f"try_number={tries}") for line in received(edge, "another-worker", clip.run_id))
     assert "Going on with job" in lands.log
     assert len(echo.bills()) == 2 + 2 * CLIPS
 

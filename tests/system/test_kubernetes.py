@@ -16,6 +16,7 @@ from tools.stack.kubernetes import IMAGE, KubernetesStack, missing
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.timeout(2400),  # several real waits, of which each may take minutes on a busy machine
     pytest.mark.skipif(
         os.environ.get("MODELSLAB_TEST_KUBERNETES") != "1",
         reason="needs MODELSLAB_TEST_KUBERNETES=1, see `make kubernetes`",
