@@ -1,58 +1,59 @@
 #!/usr/bin/env bash
-# Installs the package beside another Airflow and runs what does not need torch there:
-#   tools/compat/run.sh 3.1            3.1.0 with the oldest versions that are supported (constraints-oldest.txt)
-#   tools/compat/run.sh 3.2            the newest 3.2 with the newest of everything, but for limits-3.2.txt
-#   tools/compat/run.sh 3.3            the versions of constraints.txt
-#   tools/compat/run.sh 3.4            the newest 3.4, pre-releases included, with the newest of everything
-# The environment is .venv-<version> (VENV names another); PYTHON names the interpreter.
+# Installs the package beside another Airflow and runs there what depends on Airflow's version and does not need torch:
+#   tools/compat/run.sh 3.1            3.1.0 and the oldest versions that are supported (pins-3.1.txt)
+#   tools/compat/run.sh 3.2            3.2 (pins-3.2.txt)
+#   tools/compat/run.sh 3.3            3.3 with the versions of constraints.txt
+#   tools/compat/run.sh 3.4            3.4 (pins-3.4.txt)
+# NEWEST=1 takes the newest of everything instead, for 3.2 and later. The environment is .venv-<version> (VENV names
+# another); PYTHON names the interpreter. Further arguments are pytest's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 version=$1
 venv=${VENV:-.venv-$version}
-case $version in
-  3.1) pins=constraints-oldest.txt ;;
-  3.2) pins=tools/compat/limits-3.2.txt ;;
-  3.3) pins=constraints.txt ;;
-  *) pins=/dev/null ;;
-esac
-tools=(
-  av boto3-stubs[s3] flask flask-cors greenlet hypothesis "moto[s3]" numpy pillow pytest pytest-asyncio pytest-timeout
-  pytest-xdist trustme
-)
+began=$SECONDS
+
+temporary=$(mktemp -d)
+trap 'rm -rf "$temporary"' EXIT
+pins=tools/compat/pins-$version.txt
+if [ "$version" = 3.3 ]; then pins=constraints.txt; fi
+if [ -n "${NEWEST:-}" ]; then
+  pins=$temporary/pins.txt
+  PYTHON=${PYTHON:-python3} tools/compat/pin.sh "$version" "$pins"
+fi
 
 if ! cmp -s <(cat pyproject.toml "$pins") "$venv/.installed"; then
   rm -rf "$venv"
   "${PYTHON:-python3}" -m venv "$venv"
-  if [ "$version" = 3.1 ]; then  # the pins are complete, so pip need not resolve anything
-    "$venv/bin/python" -m pip install -qq --no-deps --requirement "$pins"
-    "$venv/bin/python" -m pip install -qq --no-deps --editable .
-  else
-    # A pre-release counts where there is no release yet.
-    "$venv/bin/python" -m pip install -qq --constraint "$pins" --editable ".[endpoint]" \
-      "apache-airflow>=$version.0b1,==$version.*" "${tools[@]}"
+  "$venv/bin/python" -m pip install -qq uv
+  install=("$venv/bin/uv" pip install --quiet --system-certs --python "$venv/bin/python")
+  if [ "$pins" = constraints.txt ]; then
+    "${install[@]}" --constraint "$pins" --editable ".[endpoint]" --requirement tools/compat/tools.in
+  else  # the pins are complete, so nothing is resolved
+    "${install[@]}" --no-deps --requirement "$pins" --editable .
   fi
   cat pyproject.toml "$pins" > "$venv/.installed"
 fi
+echo "Airflow $version: installed after $((SECONDS - began)) s"
 
-home=$(mktemp -d)
-trap 'rm -rf "$home"' EXIT
-export AIRFLOW_HOME="$home" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+export AIRFLOW_HOME="$temporary/airflow" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 "$venv/bin/python" -m pip check
 "$venv/bin/python" -m tools.compat.modules
 "$venv/bin/airflow" providers list 2>/dev/null | grep airflow-provider-modelslab
 
+# Operators, triggers, pages and Dags. What imports no Airflow is tested with the versions of constraints.txt, and with
+# the oldest of each requirement.
 tests=(
-  tests/unit/{api,client,hooks,operators,sensors,triggers}
+  tests/unit/{decorators,hooks,jobs,lineage,links,operators,plugins,sensors,triggers}
   tests/unit/test_{compat,dags_examples,loops,provider}.py
+  tests/integration/plugins/test_{access,gallery_recent,own_records,webhook_events}.py
+  tests/system/compat
 )
 case $version in
-  3.1) ;;  # the oldest pins hold no tools for the tests of pages
-  *) tests+=(tests/unit/{jobs,links,plugins} tests/integration/plugins/test_{access,gallery_recent,own_records,webhook_events}.py) ;;
-esac
-case $version in
-  3.1 | 3.2) ;;
+  3.1) tests+=(tests/unit/{api,client}) ;;
+  3.2) ;;
   *) tests+=(tests/unit/test_retry_policy.py) ;;  # Airflow has retry policies since 3.3
 esac
 # Warnings are errors on the pinned versions only: other versions of other people's packages have their own.
 MODELSLAB_TEST_COMPAT=1 "$venv/bin/python" -m pytest -q --numprocesses "${WORKERS:-2}" --no-loadscope-reorder \
-  -o filterwarnings=default -p no:cacheprovider --timeout 600 "${tests[@]}" tests/system/compat "${@:2}"
+  -o filterwarnings=default -p no:cacheprovider --timeout 600 "${tests[@]}" "${@:2}"
+echo "Airflow $version: done after $((SECONDS - began)) s"

@@ -1,99 +1,73 @@
-"""The main Dags on the Airflow at hand, whichever it is, where torch is not installed; ``tools/compat/run.sh`` runs it.
-
-The endpoint answers with the echo engine: what is tested is Airflow's part, not the video.
-"""
+"""The main Dags on the Airflow at hand, whichever it is, where torch is not installed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.dag_runs import bills, content, run
-from tests.support.samples import small_mp4
+from tests.support.airflow_versions import AIRFLOW
+from tests.support.dag_runs import bills, content, require_success
 from tools.stack.whole import LOCAL_KEY, WholeStack
 
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(
-        os.environ.get("MODELSLAB_TEST_COMPAT") != "1",
-        reason="tools/compat/run.sh runs it on other versions; test_examples.py does on this one",
-    ),
-]
-
-EXAMPLES = Path(__file__).resolve().parents[3] / "dags_examples"
-DAGS = (
-    "modelslab_video2video.py",
-    "modelslab_video2video_sensor.py",
-    "modelslab_batch.py",
-    "modelslab_loop.py",
-    "media",
-)
-BUCKET = "compat-tests"
+pytestmark = pytest.mark.system
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeStack]:
-    """S3, the endpoint and Airflow with three example Dags."""
-    folder = tmp_path_factory.mktemp("compat")
-    for name in DAGS:
-        copy = shutil.copytree if (EXAMPLES / name).is_dir() else shutil.copy
-        (folder / "dags").mkdir(exist_ok=True)
-        copy(EXAMPLES / name, folder / "dags" / name)
-    # No job is done before its submit is answered, so that tasks defer themselves.
-    echo = ("--engine", "echo", "--echo-seconds", "0.5", "--admin")
-    whole = WholeStack(folder, dags_folder=folder / "dags", bucket=BUCKET, endpoint_arguments=echo)
-    with whole:
-        whole.start(prefix="landed")
-        yield whole
-
-
-def test_the_main_dag_waits_in_the_triggerer_and_lands(stack: WholeStack) -> None:
-    run_id = run(stack, "modelslab_video2video", {"seed": 11})
-    manifest = stack.airflow.xcom("modelslab_video2video", run_id, "restyle")
+def test_the_main_dag_waits_in_the_triggerer_and_lands(stack: WholeStack, runs: dict[str, str]) -> None:
+    dag_id = "modelslab_video2video"
+    run_id = require_success(stack, dag_id, runs[dag_id])
+    manifest = stack.airflow.xcom(dag_id, run_id, "restyle")
     video = content(stack, manifest["uri"])
     sidecar = json.loads(content(stack, manifest["sidecar_uri"]))
     assert hashlib.sha256(video).hexdigest() == sidecar["sha256"] == manifest["sha256"]
-    used = stack.airflow.xcom("modelslab_video2video", run_id, "use")
+    used = stack.airflow.xcom(dag_id, run_id, "use")
     assert used == {"uri": manifest["uri"], "bytes": len(video), "seed": 11}
-    log = stack.airflow.task_log("modelslab_video2video", run_id, "restyle")
+    log = stack.airflow.task_log(dag_id, run_id, "restyle")
     assert "Waiting in the triggerer" in log
     assert LOCAL_KEY not in log
 
 
-def test_the_sensor_between_two_tasks(stack: WholeStack) -> None:
-    run_id = run(stack, "modelslab_video2video_sensor", {})
-    tasks = ("submit", "wait", "land")
-    told = [stack.airflow.xcom("modelslab_video2video_sensor", run_id, task) for task in tasks]
-    assert [m["status"] for m in told] == ["submitted", "finished", "landed"]
-    assert content(stack, told[2]["uri"])
+def test_the_sensor_between_two_tasks(stack: WholeStack, runs: dict[str, str]) -> None:
+    dag_id = "modelslab_video2video_sensor"
+    run_id = require_success(stack, dag_id, runs[dag_id])
+    manifests = [stack.airflow.xcom(dag_id, run_id, task) for task in ("submit", "wait", "land")]
+    assert [manifest["status"] for manifest in manifests] == ["submitted", "finished", "landed"]
+    assert content(stack, manifests[2]["uri"])
 
 
-def test_a_batch(stack: WholeStack) -> None:
-    for number in range(3):
-        stack.s3.client().put_object(Bucket=BUCKET, Key=f"in/clip{number}.mp4", Body=small_mp4())
-    conf = {"source": f"s3://{BUCKET}/in/", "destination": "batch/"}
-    run_id = run(stack, "modelslab_batch", conf)
+def test_a_batch(stack: WholeStack, runs: dict[str, str]) -> None:
+    run_id = require_success(stack, "modelslab_batch", runs["modelslab_batch"])
     summary = stack.airflow.xcom("modelslab_batch", run_id, "restyle")
     assert (summary["found"], summary["landed"], summary["failed"]) == (3, 3, 0)
     used = stack.airflow.xcom("modelslab_batch", run_id, "use")
-    assert used == [f"s3://{BUCKET}/landed/batch/clip{i}.mp4" for i in range(3)]
+    assert used == [f"s3://{stack.bucket}/landed/batch/clip{i}.mp4" for i in range(3)]
 
 
-def test_a_dag_that_is_tried_in_one_process_pays_once(stack: WholeStack) -> None:
+def test_a_killed_worker_pays_once(stack: WholeStack, runs: dict[str, str]) -> None:
+    run_id = require_success(stack, "paid_once", runs["paid_once"])
+    assert stack.airflow.task("paid_once", run_id, "clip")["try_number"] == 2
+    [bill] = bills(stack, run_id)
+    manifest = stack.airflow.xcom("paid_once", run_id, "clip")
+    assert manifest["job_id"] == str(bill["id"])
+    assert hashlib.sha256(content(stack, manifest["uri"])).hexdigest() == manifest["sha256"]
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 3), reason="Airflow has retry policies since 3.3")
+def test_a_rate_limit_is_waited_for_and_spends_a_retry_below_3_4_only(stack: WholeStack, runs: dict[str, str]) -> None:
+    run_id = require_success(stack, "rate_limited", runs["rate_limited"])
+    assert stack.airflow.task("rate_limited", run_id, "clip")["try_number"] == (1 if AIRFLOW >= (3, 4) else 2)
+    assert len([job for job in bills(stack) if job["track_id"] == "rate-limited"]) == 1
+
+
+def test_a_dag_that_is_tried_in_one_process_pays_once(stack: WholeStack, runs: dict[str, str]) -> None:
     """``airflow dags test`` runs the trigger itself; Airflow 3.1 to 3.3 then lose the arguments of the deferral."""
     dag_id = "modelslab_video2video"
-    stack.airflow.wait_for_dag(dag_id)
-    before = len(bills(stack))
     command = [sys.executable, "-m", "airflow", "dags", "test", dag_id]
     done = subprocess.run(command, env=stack.airflow.env, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "execute_complete() missing" not in done.stdout + done.stderr
-    assert len(bills(stack)) == before + 1
+    paid = [job["track_id"] for job in bills(stack) if job["track_id"].startswith(f"{dag_id}.restyle/")]
+    assert len([name for name in paid if f"/{runs[dag_id]}/" not in name]) == 1

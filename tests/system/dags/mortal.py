@@ -2,7 +2,7 @@
 
 ``{"die": {"at": <one of POINTS>, "marker": <a file>, "how": "kill" or "wait"}}``: a process that comes to the point
 when there is no such file writes its id to it. Then it is killed with SIGKILL, or waits until there is a file of this
-name with ``.go`` behind it.
+name with ``.go`` behind it. For the task loop it is a list with one of these for each iteration.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from airflow.sdk import DAG, Context
+from airflow.sdk import DAG, Context, task_group
 
+from airflow_provider_modelslab.compat import loop_index
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
@@ -59,6 +60,8 @@ def dying(original: Callable[..., Any], when: str, entry: str | None, asked: Map
 def mortal(context: Context) -> Iterator[None]:
     """Have this process die where it was told to."""
     asked = (context["dag_run"].conf or {}).get("die")
+    if isinstance(asked, list):
+        asked = asked[loop_index(context) or 0]
     if asked is None:
         yield
         return
@@ -129,3 +132,13 @@ with DAG("paid_once_batch", schedule=None, params={**PARAMS, "source": "s3://buc
     MortalBatchOperator(
         source="{{ params.source }}", destination="batches/{{ run_id }}/", deferrable=True, linger=0.0, **CLIP
     )
+
+if hasattr(task_group(lambda: None), "loop"):  # Airflow 3.4
+    with DAG("paid_once_loop", schedule=None, params=PARAMS, **DAG_ARGUMENTS):
+
+        def again() -> None:
+            clip = str(Path(__file__).parent / "media" / "clip.mp4")
+            MortalOperator(init_video=clip, deferrable=False, **CLIP | {"seed": "{{ loop.index }}"})
+
+        three: Any = task_group(again)
+        three.loop(max_iterations=3)
