@@ -23,6 +23,9 @@ class ModelsLabRetryPolicy(RetryPolicy):
     ``retries`` in any case. On Airflow 3.4 and later a rate limit spends none of them, for as long as
     ``rate_limit_timeout`` says: the submit was refused, so nothing was paid for.
 
+    To decide about other exceptions too, put it first into Airflow's ``ChainRetryPolicy``: the next policy is asked
+    about what this one leaves to the task.
+
     :param rate_limit_delay: the pause after a rate limit that names none.
     :param rate_limit_timeout: how long after the first rate limit of a try another one spends a retry; above 0.
     """
