@@ -44,6 +44,7 @@ __all__ = [
     "read_xcom",
     "recent_tasks",
     "run_later",
+    "runs_triggers_inline",
     "send_event",
     "serialized_tasks",
     "tasks_of_run",
@@ -88,6 +89,17 @@ def has_one_connection() -> bool:
     """
     runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
     return os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "client" and not hasattr(runner, "SUPERVISOR_COMMS")
+
+
+def runs_triggers_inline() -> bool:
+    """Whether this is ``airflow dags test`` or ``dag.test()``, which run a trigger in the task's process.
+
+    Their stand-in for Airflow's supervisor has blocking calls only, so an asynchronous look-up of a connection fails:
+    Airflow 3.3.2 and later report that there is no such connection.
+    """
+    runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    supervisor = getattr(runner, "SUPERVISOR_COMMS", None)
+    return supervisor is not None and not hasattr(supervisor, "asend")
 
 
 # -- task instances ---------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import time
@@ -22,6 +23,7 @@ from airflow_provider_modelslab.client.core import (
     longest_submit,
     normalise_base_url,
 )
+from airflow_provider_modelslab.compat import runs_triggers_inline
 from airflow_provider_modelslab.connection_form import field_behaviour, form_widgets
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.storage.extra_args import checked_extra_args, send_extra_args
@@ -131,6 +133,8 @@ class ModelsLabHook(BaseHook):
 
         :raises AuthenticationError: when the connection has no key.
         """
+        if runs_triggers_inline():
+            return self._async_client(await asyncio.to_thread(self.get_connection, self.modelslab_conn_id))
         return self._async_client(await get_async_connection(self.modelslab_conn_id, hook=self))
 
     def new_async_client(self) -> AsyncModelsLabClient:

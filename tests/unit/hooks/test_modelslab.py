@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ConnectionResult, ErrorResponse, GetConnection
+from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
@@ -90,6 +94,37 @@ def test_a_connection_without_key(key: str | None, monkeypatch: pytest.MonkeyPat
     works, why = hook.test_connection()
     assert not works
     assert "Put it in the field API key (the password)" in why
+
+
+class Supervisor:
+    """Answers like the one that ``dag.test()`` puts in place of Airflow's."""
+
+    comms: InProcessSupervisorComms
+
+    def _handle_request(self, request: Any, *_: object) -> None:
+        answer: Any = None  # for what is to be masked
+        fields: dict[str, Any]
+        if isinstance(request, GetConnection):
+            answer = ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
+            if request.conn_id == "in_the_database":
+                fields = dict.fromkeys(("schema", "login", "port", "extra"))
+                fields |= {"conn_type": "modelslab", "host": "http://gpu-box", "password": KEY}
+                answer = ConnectionResult(conn_id=request.conn_id, **fields)
+        self.comms.messages.append(answer)
+
+
+def test_a_connection_of_the_database_in_a_trigger_that_dag_test_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor: Any = Supervisor()
+    supervisor.comms = InProcessSupervisorComms(supervisor=supervisor)
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor.comms, raising=False)
+
+    async def looked_up(conn_id: str) -> str:
+        async with await ModelsLabHook(conn_id).get_async_client() as client:
+            return repr(client)
+
+    assert asyncio.run(looked_up("in_the_database")) == "AsyncModelsLabClient(base_url='http://gpu-box/api/v1')"
+    with pytest.raises(AirflowNotFoundException):
+        asyncio.run(looked_up("nowhere"))
 
 
 def test_a_connection_that_does_not_exist() -> None:
