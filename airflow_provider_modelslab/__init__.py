@@ -69,6 +69,12 @@ def get_provider_info() -> dict[str, object]:
                 ],
             }
         ],
+        "retry-policies": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["airflow_provider_modelslab.retry_policy"],
+            }
+        ],
         "cli": ["airflow_provider_modelslab.cli.definition.get_modelslab_cli_commands"],
         "extra-links": [
             "airflow_provider_modelslab.links.media.ModelsLabJobLink",

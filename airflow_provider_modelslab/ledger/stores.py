@@ -67,7 +67,8 @@ class TaskStateLedgerStore:
     """A ledger in Airflow's task state (3.3 and later), which outlives retries.
 
     It has no conditional write, so it does not decide between two attempts in the same instant. Airflow keeps it for 30
-    days by default, and from 3.4 on drops it when a task is cleared.
+    days by default, and from 3.4 on drops it when a task is cleared. A trigger has no task state, and a task reads and
+    writes its ledger outside of event loops, so the asynchronous calls that the state has since 3.4 are of no use here.
 
     :param accessor: Airflow's ``context["task_state_store"]``.
     :param key: the state's name; ledgers with different keys are kept apart.

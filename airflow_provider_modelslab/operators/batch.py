@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
 
@@ -86,6 +86,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     :raises RequestValidationError: naming what is wrong with which clips; nothing was submitted.
     :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was given up.
     """
+
+    __supports_durable_execution: ClassVar[bool] = True
 
     operator_extra_links = (ModelsLabManifestLink(), ModelsLabSourceLink())
     template_fields: Sequence[str] = (

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_modelslab.api.errors import JobTimeoutError, RequestValidationError
 from airflow_provider_modelslab.lineage.report import reported
@@ -51,6 +51,8 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     :raises RequestValidationError: naming what is wrong with which clips; nothing was made.
     :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was given up.
     """
+
+    __supports_durable_execution: ClassVar[bool] = True
 
     operator_extra_links = (ModelsLabManifestLink(), ModelsLabSourceLink())
     template_fields: Sequence[str] = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, conf
 
@@ -75,6 +75,8 @@ class PaidJobOperator(ClipReport, DestinationArguments):
     :raises RequestValidationError: for an attribute that is not allowed, or an input that cannot be read.
     :raises StorageConfigurationError: for a destination without a bucket, or a bucket that does not exist.
     """
+
+    __supports_durable_execution: ClassVar[bool] = True  # for Airflow's registry of providers
 
     def __init__(
         self,

@@ -86,6 +86,32 @@ def test_every_module_with_something_for_users_is_listed(info: dict[str, Any]) -
     assert for_users - {PaidJobOperator.__module__} == set(modules(info))
 
 
+def is_durable(operator: type) -> bool:
+    """As Airflow's registry sees it: the class whose ``execute`` runs says so itself, a base class does not do."""
+    [owner, *_] = [cls for cls in operator.__mro__ if "execute" in vars(cls)]
+    return bool(vars(owner).get(f"_{owner.__name__}__supports_durable_execution", False))
+
+
+def test_what_goes_on_after_a_retry_says_so_to_the_registry(info: dict[str, Any]) -> None:
+    names = [name for entry in info["operators"] for name in entry["python-modules"]]
+    operators = {getattr(module, name) for module in map(importlib.import_module, names) for name in module.__all__}
+    assert {cls.__name__ for cls in operators if is_durable(cls)} == {
+        "LocalVideo2VideoBatchOperator",
+        "ModelsLabVideo2VideoBatchOperator",
+        "ModelsLabVideo2VideoOperator",
+    }
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 3), reason="Airflow has retry policies since 3.3")
+def test_the_retry_policy_is_listed(info: dict[str, Any]) -> None:
+    [entry] = info["retry-policies"]
+    [module] = map(importlib.import_module, entry["python-modules"])
+    assert module.__all__ == ["ModelsLabRetryPolicy"]
+    schema = json.loads((Path(airflow.__file__).parent / "provider.yaml.schema.json").read_text())["properties"]
+    if "retry-policies" in schema:  # since Airflow 3.4
+        jsonschema.Draft7Validator(schema["retry-policies"]).validate(info["retry-policies"])
+
+
 @pytest.mark.skipif(AIRFLOW < (3, 2), reason="Airflow 3.1 builds its forms in the API server alone")
 def test_airflow_shows_the_connection_form(info: dict[str, Any]) -> None:
     with warnings.catch_warnings(record=True) as caught:
