@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Where torch comes from instead of PyPI, for example https://download.pytorch.org/whl/cpu: the same without CUDA.
+TORCH_INDEX ?=
 # Tests side by side. More than four would be more real Airflows than most machines like.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
 
@@ -18,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; call make with PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -qq --constraint constraints.txt torch
+	$(BIN)/python -m pip install -qq --constraint constraints.txt $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX)) torch
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable . --group dev
 	@touch $@
 
@@ -74,7 +76,7 @@ docs: $(STAMP) ## the documentation site, in docs/_build/html; a warning is an e
 pages: $(STAMP) ## writes the generated parts of docs/ (tables, examples, figures)
 	$(BIN)/python -m tools.pages
 
-compat: ## another Airflow, in .venv-<version>: modules, tests, and Dags from end to end; VERSION=3.1, 3.2, 3.3 or 3.4
+compat: ## another Airflow, in .venv-<version>: modules, tests, and Dags from end to end; VERSION=3.1, 3.2, 3.3 or 3.4; NEWEST=1
 	PYTHON=$(PYTHON) tools/compat/run.sh $(or $(VERSION),3.1) $(ARGS)
 
 dist: $(STAMP) ## sdist and wheel, checked
