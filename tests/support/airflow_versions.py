@@ -21,7 +21,7 @@ __all__ = [
 # Pre-releases of a version are of that version.
 AIRFLOW = Version(version("apache-airflow-core")).release[:2]
 
-if TYPE_CHECKING or AIRFLOW >= (3, 3):
+if TYPE_CHECKING or AIRFLOW >= (3, 2):
     from airflow.dag_processing.dagbag import DagBag
     from airflow.sdk.exceptions import AirflowRescheduleException
     from airflow.sdk.serde import deserialize, serialize
@@ -29,14 +29,10 @@ if TYPE_CHECKING or AIRFLOW >= (3, 3):
     from airflow.serialization.serialized_objects import DagSerialization
 else:
     from airflow.exceptions import AirflowRescheduleException
+    from airflow.models.dagbag import DagBag
     from airflow.serialization.serialized_objects import BaseSerialization
     from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
     from airflow.serialization.serialized_objects import smart_decode_trigger_kwargs as decode_trigger_kwargs
-
-    try:
-        from airflow.dag_processing.dagbag import DagBag  # 3.2
-    except ImportError:
-        from airflow.models.dagbag import DagBag
 
     # What a deferral was put through before Airflow had serde for it.
     serialize, deserialize = BaseSerialization.serialize, BaseSerialization.deserialize
