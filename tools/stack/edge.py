@@ -39,7 +39,7 @@ def missing() -> list[str]:
 class EdgeStack(WholeStack):
     """Like :class:`~tools.stack.whole.WholeStack`, with another executor.
 
-    Each worker has an ``AIRFLOW_HOME`` of its own, no database, and only the settings that docs/howto/executors.md names.
+    Each worker has an ``AIRFLOW_HOME`` of its own, no database, and only the settings of docs/howto/executors.md.
 
     :param folder: state and logs; PostgreSQL's data are elsewhere, see there.
     :param dags_folder: where the Dags are.
