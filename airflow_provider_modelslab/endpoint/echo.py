@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.request import MAX_SEED, Video2VideoRequest
-from airflow_provider_modelslab.local.decode import read_frames, resize_frames
+from airflow_provider_modelslab.local.decode import read_frames
 from airflow_provider_modelslab.local.encode import write_gif, write_mp4
 from airflow_provider_modelslab.local.engine import GenerationInterruptedError
 from airflow_provider_modelslab.local.fetch import DownloadStoppedError, FetchLimits, fetch_clip
@@ -139,7 +139,8 @@ class FetchingEchoEngine(EchoEngine):
         """All stages, one after the other.
 
         :raises GenerationInterruptedError: when ``should_stop`` said so.
-        :raises RequestValidationError: when ``init_video`` cannot be read.
+        :raises RequestValidationError: when ``init_video`` is no clip.
+        :raises ClipUnreadableError: when it cannot be decoded.
         """
         prepared = self.prepare(request, should_stop=should_stop)
         return self.encode(self.render(prepared, should_stop=should_stop), output)
@@ -148,7 +149,8 @@ class FetchingEchoEngine(EchoEngine):
         """Read the clip.
 
         :raises GenerationInterruptedError: when ``should_stop`` said so.
-        :raises RequestValidationError: when ``init_video`` cannot be read.
+        :raises RequestValidationError: when ``init_video`` is no clip.
+        :raises ClipUnreadableError: when it cannot be decoded.
         """
         started, shape = time.monotonic(), _shape_of(request)
         with tempfile.TemporaryDirectory(prefix="modelslab-echo-") as folder:
@@ -156,8 +158,8 @@ class FetchingEchoEngine(EchoEngine):
                 clip = fetch_clip(request.init_video, Path(folder), limits=self._limits, should_stop=should_stop)
             except DownloadStoppedError as error:
                 raise GenerationInterruptedError(str(error)) from None
-            frames, _ = read_frames(clip, request.num_frames)
-        return _Source(request, resize_frames(frames, shape.width, shape.height), started)
+            frames, _ = read_frames(clip, request.num_frames, size=(shape.width, shape.height))
+        return _Source(request, frames, started)
 
     def render(self, prepared: _Source, *, should_stop: Callable[[], bool] | None = None) -> _Source:
         """Paint.

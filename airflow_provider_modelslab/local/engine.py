@@ -145,7 +145,8 @@ class LocalEngine:
         :param on_step: called after each denoising step with the steps done and the steps in all. It must not raise.
         :param should_stop: asked while the clip is downloaded, before the model starts and after each step; ``True``
             ends the work.
-        :raises RequestValidationError: when the request cannot be done, or ``init_video`` cannot be read.
+        :raises RequestValidationError: when the request cannot be done, or ``init_video`` is no clip.
+        :raises ClipUnreadableError: when the clip cannot be decoded.
         :raises JobFailedError: when the model fails, for example for want of memory.
         :raises GenerationInterruptedError: when ``should_stop`` said so.
         """
@@ -156,14 +157,15 @@ class LocalEngine:
         """The first stage: decide every setting, draw the seed, fetch and decode the clip. Any thread, no model.
 
         :param should_stop: asked while the clip is downloaded.
-        :raises RequestValidationError: when the request cannot be done, or ``init_video`` cannot be read.
-        :raises JobFailedError: when the model is not here and the Hub does not answer.
+        :raises RequestValidationError: when the request cannot be done, or ``init_video`` is no clip.
+        :raises ClipUnreadableError: when the clip cannot be decoded.
+        :raises JobFailedError: when the model is not here and the Hub does not answer, or the machine is too busy.
         :raises GenerationInterruptedError: when ``should_stop`` said so.
         """
         started = time.monotonic()
         plan = self._plan(request, ready=True).with_seed(secrets.randbits(32) if request.seed is None else request.seed)
-        frames, source_fps = self._source(request.init_video, plan.frames, should_stop)
-        frames = resize_frames(frames, plan.passes[0].width, plan.passes[0].height)
+        size = (plan.passes[0].width, plan.passes[0].height)
+        frames, source_fps = self._source(request.init_video, plan.frames, size, should_stop)
         return Prepared(request, plan, tuple(frames), source_fps, time.monotonic() - started)
 
     def render(
@@ -240,13 +242,15 @@ class LocalEngine:
             raise RequestValidationError.of_fields(fields)
         return plan
 
-    def _source(self, link: str, count: int, should_stop: Callable[[], bool] | None) -> tuple[list[Image], float]:
+    def _source(
+        self, link: str, count: int, size: tuple[int, int], should_stop: Callable[[], bool] | None
+    ) -> tuple[list[Image], float]:
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
             try:
                 clip = fetch_clip(link, Path(folder), limits=self.limits, should_stop=should_stop)
             except DownloadStoppedError as error:
                 raise GenerationInterruptedError(str(error)) from None
-            return read_frames(clip, count)
+            return read_frames(clip, count, size=size)
 
     def _run(
         self, plan: Plan, job: Pass, frames: list[Image], device: str, dtype: Any, on_step: Callable[[int], None]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import ClipUnreadableError, ErrorCode, JobFailedError, RequestValidationError
+from airflow_provider_modelslab.api.errors import ClipUnreadableError, ErrorCode, JobFailedError
 from airflow_provider_modelslab.api.response import Failed, read_answer
 from airflow_provider_modelslab.local.decode import read_frames
 from airflow_provider_modelslab.local.fetch import FetchLimits, fetch_clip
@@ -115,7 +115,6 @@ UNREADABLE = {
 def test_what_the_local_pipeline_and_the_served_endpoint_say_of_such_a_clip(name: str, tmp_path: Path) -> None:
     path = tmp_path / "clip"
     path.write_bytes(UNREADABLE[name])
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(ClipUnreadableError) as caught:
         read_frames(fetch_clip(str(path), tmp_path, limits=FetchLimits()), 4)
-    reason = "; ".join(f"init_video {text}" for text in caught.value.fields["init_video"])
-    assert failed(f"Failed, Try Again: {reason}").to_error().code is ErrorCode.CLIP_UNREADABLE
+    assert failed(f"Failed, Try Again: {caught.value.message}").to_error().code is ErrorCode.CLIP_UNREADABLE

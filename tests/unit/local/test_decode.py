@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import ClipUnreadableError, ErrorCode
 from airflow_provider_modelslab.local import decode
 from airflow_provider_modelslab.local.decode import frame_order, read_frames, resize_frames, sample_indices
 from airflow_provider_modelslab.local.encode import write_gif, write_mp4
@@ -94,14 +94,6 @@ def test_a_clip_filmed_sideways_is_turned(tmp_path: Path) -> None:
     assert bottom[2] > 200 > 50 > bottom[0]
 
 
-def test_a_header_that_promises_too_many_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_mp4(moving_frames(6, 64, 48), tmp_path / "a.mp4", 8)
-    monkeypatch.setattr(decode, "_measure_mp4", lambda _path: (50, 8.0))
-    frames, _ = read_frames(tmp_path / "a.mp4", 8)
-    monkeypatch.undo()
-    assert distance(frames, read_frames(tmp_path / "a.mp4", 8)[0]) == 0
-
-
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -115,23 +107,38 @@ def test_a_header_that_promises_too_many_frames(tmp_path: Path, monkeypatch: pyt
 )
 def test_damaged_clips_are_the_requests_fault(tmp_path: Path, content: bytes, problem: str) -> None:
     (tmp_path / "clip").write_bytes(content)
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(ClipUnreadableError) as caught:
         read_frames(tmp_path / "clip", 4)
-    assert problem in caught.value.fields["init_video"][0]
+    assert problem in caught.value.message
+    assert (caught.value.code, caught.value.retryable) == (ErrorCode.CLIP_UNREADABLE, False)
 
 
-# Half of the gif ends between two frames, which makes it a shorter gif and not a damaged one.
-@pytest.mark.parametrize("keep", [0.05, 0.1, 0.2, 0.45])
-@pytest.mark.parametrize("kind", ["mp4", "gif"])
+# Early means that no frame is whole: the mp4's index is cut, or the gif's first picture.
+@pytest.mark.parametrize(
+    ("kind", "keep"), [*(("mp4", keep) for keep in (0.05, 0.1, 0.2, 0.45)), ("gif", 0.05), ("gif", 0.1)]
+)
 def test_a_clip_that_was_cut_off_early_is_refused(tmp_path: Path, kind: str, keep: float) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(ClipUnreadableError) as caught:
         read_frames(_cut_off(tmp_path, kind, keep), 5)
-    assert list(caught.value.fields) == ["init_video"]
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.parametrize("keep", [0.3, 0.45, 0.9, 0.999])
+def test_a_gif_without_its_end_is_shown_as_far_as_it_goes(tmp_path: Path, keep: float) -> None:
+    write_gif(moving_frames(8, 64, 48), tmp_path / "whole.gif", 8)
+    whole, _ = read_frames(tmp_path / "whole.gif", 8)
+    frames, fps = read_frames(_cut_off(tmp_path, "gif", keep), 8)
+    assert fps == pytest.approx(8, rel=0.05)
+    assert distance([frames[0]], [whole[0]]) == 0
+
+
 def test_an_mp4_without_its_end_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
-    assert len(read_frames(_cut_off(tmp_path, "mp4", 0.9), 5)[0]) == 5
+    write_mp4(moving_frames(8, 64, 48), tmp_path / "whole.mp4", 8)
+    whole, _ = read_frames(tmp_path / "whole.mp4", 8)
+    frames, fps = read_frames(_cut_off(tmp_path, "mp4", 0.9), 8)  # its header promises all 8
+    assert fps == pytest.approx(8)
+    last = next(number for number in range(1, 8) if distance([frames[number]], [whole[number]]) > 0)
+    assert distance(frames, [whole[index] for index in frame_order(last, 8)]) == 0
 
 
 def _cut_off(folder: Path, kind: str, keep: float) -> Path:
@@ -150,7 +157,7 @@ def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
         frame.sample_rate = 44100
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(RequestValidationError, match="no video track"):
+    with pytest.raises(ClipUnreadableError, match="no video track"):
         read_frames(path, 2)
 
 
@@ -159,10 +166,10 @@ def test_pixels_are_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind
     path = tmp_path / "clip"
     (write_gif if kind == "gif" else write_mp4)(moving_frames(8, 64, 48), path, 8)
     monkeypatch.setattr(decode, "MAX_CLIP_PIXELS", 8 * 64 * 48 - 1)
-    with pytest.raises(RequestValidationError, match="8 frames of 64x48 are too much"):
+    with pytest.raises(ClipUnreadableError, match="8 frames of 64x48 are too much"):
         read_frames(path, 2)
     monkeypatch.setattr(decode, "MAX_FRAME_PIXELS", 64 * 48 - 1)
-    with pytest.raises(RequestValidationError, match="64x48 are too large"):
+    with pytest.raises(ClipUnreadableError, match="64x48 are too large"):
         read_frames(path, 2)
 
 

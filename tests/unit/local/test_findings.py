@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import ClipUnreadableError, RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
 from airflow_provider_modelslab.local.catalog import Catalog
@@ -212,6 +212,6 @@ def test_finding_10_fetching(files: FilesServer, tmp_path: Path, monkeypatch: py
     with pytest.raises(RequestValidationError, match="init_video"):
         fetch_clip(link, tmp_path, limits=FetchLimits(allow_private_addresses=True, max_bytes=1000))
     engine = LocalEngine(cache_dir=tmp_path / "cache", limits=FetchLimits(allow_private_addresses=True))
-    with pytest.raises(RequestValidationError, match="decoded"):
+    with pytest.raises(ClipUnreadableError):
         engine.generate(Video2VideoRequest(model_id="tiny", prompt="a", init_video=link), tmp_path / "clip.mp4")
     assert not list((tmp_path / "tmp").iterdir())

@@ -1,0 +1,1 @@
+"""Clips and hosts that mean harm, made from a seed, and how reading them is watched."""
