@@ -13,7 +13,6 @@ import requests
 import urllib3
 from botocore import exceptions
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.compat import HTTPHeaders
 from botocore.config import Config
 
 from airflow_provider_modelslab.api.errors import LandingError
@@ -21,6 +20,7 @@ from airflow_provider_modelslab.endpoint.reach import problem_of
 from airflow_provider_modelslab.endpoint.s3_details import S3Details
 from airflow_provider_modelslab.local.addresses import AddressError, UnknownHostError, checked_call
 from airflow_provider_modelslab.net.call_limit import CallLimit, LimitedSession
+from airflow_provider_modelslab.storage.redirects import stop_redirect_loops
 from airflow_provider_modelslab.storage.s3_errors import S3ErrorKind, code_of, kind_of
 
 __all__ = ["upload"]
@@ -69,8 +69,7 @@ def upload(details: S3Details, name: str, clip: Path, media_type: str, *, allow_
         return _send(request, limit, details.bucket, allow_private_addresses)
 
     client.meta.events.register("before-send.s3", send)
-    # Of a service that redirects without naming the region, boto asks for the region, is redirected, and asks again.
-    client.meta.events.register("before-call.s3.HeadBucket", _answer_without_region)
+    stop_redirect_loops(client)
     try:
         with clip.open("rb") as stream:
             client.put_object(
@@ -156,15 +155,6 @@ def _any_call(
         ) as response,
     ):
         yield response
-
-
-def _answer_without_region(**_: Any) -> Any:
-    """In the place of HeadBucket: a refusal that names no region."""
-    parsed = {
-        "Error": {"Code": "301", "Message": "the region is not looked for"},
-        "ResponseMetadata": {"HTTPStatusCode": 301, "HTTPHeaders": {}},
-    }
-    return AWSResponse("", 301, HTTPHeaders(), None), parsed
 
 
 def _text(value: str | bytes) -> str:

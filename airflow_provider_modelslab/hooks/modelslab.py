@@ -313,6 +313,8 @@ class ModelsLabHook(BaseHook):
         """
         from botocore.config import Config
 
+        from airflow_provider_modelslab.storage.redirects import stop_redirect_loops
+
         aws, store = self._aws_hook, self._store
         config, given = store.client_config(), aws.conn_config.botocore_config
         client = aws.get_session(region_name=store.region).client(
@@ -323,6 +325,7 @@ class ModelsLabHook(BaseHook):
             verify=aws.verify,
         )
         send_extra_args(client, store.extra_args)
+        stop_redirect_loops(client)
         return cast("S3Client", client)
 
     def get_s3_client(self) -> S3Client:

@@ -127,8 +127,10 @@ _BY_CODE = {
 
 _BY_STATUS = {
     301: S3ErrorKind.WRONG_REGION,
+    302: S3ErrorKind.WRONG_REGION,
     304: S3ErrorKind.NOT_MODIFIED,
     307: S3ErrorKind.WRONG_REGION,
+    308: S3ErrorKind.WRONG_REGION,
     400: S3ErrorKind.INVALID_REQUEST,
     401: S3ErrorKind.CREDENTIALS,
     403: S3ErrorKind.ACCESS_DENIED,
