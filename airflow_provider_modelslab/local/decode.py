@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_modelslab.api.errors import JobFailedError
-from airflow_provider_modelslab.local.decoder.child import frame_order, sample_indices
+from airflow_provider_modelslab.local.decoder.frames import frame_order, sample_indices
 from airflow_provider_modelslab.local.decoder.process import decode_clip, unreadable
 from airflow_provider_modelslab.local.fetch import clip_kind
 
@@ -36,18 +36,17 @@ MAX_FRAME_PIXELS = 4096 * 2304
 MAX_CLIP_PIXELS = 20_000_000_000
 """Pixels times frames of an mp4: about five minutes of 1080p at 30 frames per second, all of which is decoded."""
 
-MAX_GIF_PIXELS = 1_000_000_000
-"""The same for a gif, which takes twenty times as long: 90 seconds of 960x540 at 20 frames per second."""
+MAX_GIF_PIXELS = 800_000_000
+"""The same for a gif, whose pixels take ten times as long: 75 seconds of 960x540 at 20 frames per second."""
 
 MAX_CLIP_FRAMES = 200_000
 """Frames of a clip: almost two hours at 30 frames per second."""
 
-CPU_SECONDS, CPU_SECONDS_PER_MIB, MAX_CPU_SECONDS = 12, 4, 300
-"""Processor time for decoding: for any clip, more for each MiB of an mp4, and at most. Small files that take long are
-made to."""
+CPU_SECONDS, CPU_SECONDS_PER_MIB, MAX_CPU_SECONDS = 8, 4, 300
+"""Processor time for decoding: of any clip, more for each MiB of it, and at most. What takes longer was made to."""
 
 SPARE_SECONDS = 5
-"""How much longer than that it may take by the clock, and by half again for a larger file."""
+"""How much longer it may take by the clock; half of the time for its size comes on top."""
 
 
 def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) -> tuple[list[Image], float]:
@@ -78,7 +77,7 @@ def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) 
         kind = clip_kind(os.pread(clip.fileno(), 12, 0))
         if kind is None:
             raise unreadable("must be an mp4 or a gif")
-        mebibytes = 0 if kind == "gif" else os.fstat(clip.fileno()).st_size / (1 << 20)
+        mebibytes = os.fstat(clip.fileno()).st_size / (1 << 20)
         cpu_seconds = math.ceil(min(CPU_SECONDS + CPU_SECONDS_PER_MIB * mebibytes, MAX_CPU_SECONDS))
         job = {
             "kind": kind,
@@ -89,7 +88,7 @@ def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) 
             "max_frames": MAX_CLIP_FRAMES,
             "cpu_seconds": cpu_seconds,
         }
-        seconds = CPU_SECONDS + SPARE_SECONDS + 1.5 * (cpu_seconds - CPU_SECONDS)
+        seconds = cpu_seconds + SPARE_SECONDS + (cpu_seconds - CPU_SECONDS) / 2
         frames: dict[int, Image.Image] = {}
 
         def keep(index: int, of_size: tuple[int, int], pixels: bytes) -> None:

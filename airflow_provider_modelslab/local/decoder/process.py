@@ -229,9 +229,8 @@ os.register_at_fork(after_in_child=_forget_idle)
 
 def _command() -> list[str]:
     """Without site packages but those that it needs: nothing else is searched or run when it starts."""
-    folders = dict.fromkeys(
-        str(Path(spec.origin).parents[1]) for spec in map(find_spec, ("av", "PIL")) if spec and spec.origin
-    )
+    origins = [spec.origin for spec in map(find_spec, ("av", "PIL", __package__.partition(".")[0])) if spec]
+    folders = dict.fromkeys(str(Path(origin).parents[1]) for origin in origins if origin)
     program = Path(__file__).with_name("child.py")
     return [sys.executable, "-sSPB", str(program), str(_MEMORY_BYTES), *folders]
 

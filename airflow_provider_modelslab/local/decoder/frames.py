@@ -1,0 +1,113 @@
+"""The frames of a clip on their way from a decoder to the process that wants them, and what they may be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["DamagedError", "Frames", "Sender", "UnreadableError", "flatten", "frame_order", "sample_indices"]
+
+
+class UnreadableError(Exception):
+    """The clip cannot be read, and why, as the end of a sentence that begins with its name."""
+
+
+class DamagedError(Exception):
+    """A part of the clip cannot be decoded."""
+
+
+class Sender(Protocol):
+    """Where frames go."""
+
+    def send(self, head: dict[str, Any], body: bytes = b"") -> None:
+        """Send a message."""
+
+
+def sample_indices(total: int, count: int) -> list[int]:
+    """``count`` indices from 0 to ``total - 1``, first and last included, as even as whole numbers allow."""
+    if count == 1 or total == 1:
+        return [0] * count
+    # Rounded half up in whole numbers; floats round differently from case to case.
+    return [(2 * i * (total - 1) + count - 1) // (2 * (count - 1)) for i in range(count)]
+
+
+def frame_order(total: int, count: int) -> list[int]:
+    """Which of ``total`` frames to show for a clip of ``count``: sampled, or forwards and backwards when too few."""
+    if total >= count or total == 1:
+        return sample_indices(total, count)
+    period = 2 * (total - 1)
+    return [min(i % period, period - i % period) for i in range(count)]
+
+
+class Frames:
+    """The pictures on their way to the other process."""
+
+    def __init__(self, link: Sender, job: dict[str, Any]) -> None:
+        self._link = link
+        self._size = tuple(job["size"]) if job["size"] else None
+        self._max_frame_pixels: int = job["max_frame_pixels"]
+        self._max_clip_pixels: int = job["max_clip_pixels"]
+        self._max_frames: int = job["max_frames"]
+        self._wanted: set[int] = set()
+        self._sent: set[int] = set()
+        self.seen = 0
+        self._pixels = 0
+
+    def begin(self, order: list[int]) -> None:
+        """Count from 0; these frames are wanted."""
+        if self._sent:
+            self._link.send({"again": True})
+        self._wanted, self._sent, self.seen, self._pixels = set(order), set(), 0, 0
+
+    def is_next_wanted(self, width: int, height: int) -> bool:
+        """Count the next frame and check its size; whether it is one to :meth:`send`."""
+        self._pixels += width * height
+        self.seen += 1
+        self.check(width, height, 1)
+        if self._pixels > self._max_clip_pixels:
+            raise UnreadableError(f"frames are too much to decode; {self._at_most}")
+        if self.seen > self._max_frames:
+            self.check(width, height, self.seen)
+        return self.seen - 1 in self._wanted
+
+    def send(self, picture: Image) -> None:
+        """Send the frame that was counted last."""
+        from PIL import Image
+
+        if self._size is not None and picture.size != self._size:
+            picture = picture.resize(self._size, Image.Resampling.LANCZOS)
+        self._link.send({"frame": self.seen - 1, "size": picture.size}, picture.tobytes())
+        self._sent.add(self.seen - 1)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that are wanted were sent."""
+        return self._sent == self._wanted
+
+    def check(self, width: int, height: int, frames: int) -> None:
+        """Refuse what is over the limits."""
+        if width * height > self._max_frame_pixels:
+            raise UnreadableError(
+                f"frames of {width}x{height} are too large; at most {self._max_frame_pixels} pixels are read"
+            )
+        if frames > self._max_frames:
+            raise UnreadableError(
+                f"{frames} frames are too much to decode; at most {self._max_frames} are read: cut it"
+            )
+        if width * height * frames > self._max_clip_pixels:
+            raise UnreadableError(f"{frames} frames of {width}x{height} are too much to decode; {self._at_most}")
+
+    @property
+    def _at_most(self) -> str:
+        return f"at most {self._max_clip_pixels} pixels in all frames together are read: cut it or make it smaller"
+
+
+def flatten(frame: Image) -> Image:
+    """A gif's current frame as RGB, on white. Frames come as palette, RGB or RGBA, even within one file."""
+    from PIL import Image
+
+    picture = frame.convert("RGBA")
+    ground = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(ground, picture).convert("RGB")
