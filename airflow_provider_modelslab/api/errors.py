@@ -10,7 +10,7 @@ rate_limit            connection  yes        too many requests; wait and send ag
 validation            clip        no         an attribute of the request is not allowed
 changed_request       clip        no         another request was paid for in the same place
 job_failed            clip        yes        the endpoint accepted the job and could not do it
-clip_unreadable       clip        no         the job failed because the clip cannot be read, so it is not paid for again
+clip_unreadable       clip        no         the clip cannot be decoded; a job that failed for it is not paid for again
 job_lost              clip        yes        the endpoint does not know the job
 not_finished          clip        yes        the job is still running
 submission_unknown    clip        no         the job may be running and billed, under an unknown id
@@ -266,10 +266,11 @@ class JobFailedError(ModelsLabError):
 
 
 class ClipUnreadableError(JobFailedError):
-    """The job failed because the endpoint cannot read the clip: it is damaged, or of a kind that is not supported.
+    """The clip cannot be decoded: it is damaged, of a kind that is not supported, or over a limit.
 
-    The ledger remembers it: the same request for the same clip is not submitted again, unless ``reuse`` is ``never``.
-    Then it is raised without a submit.
+    Raised for a job that failed for it, and where a clip is read on your own machine. The ledger remembers that of a
+    job: the same request for the same clip is not submitted again, unless ``reuse`` is ``never``. Then it is raised
+    without a submit.
     """
 
     code = ErrorCode.CLIP_UNREADABLE

@@ -6,16 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from airflow_provider_modelslab.api.errors import LandingError, StorageConfigurationError
-from airflow_provider_modelslab.endpoint import s3_upload
-from airflow_provider_modelslab.endpoint.s3_details import S3Details
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.storage.profile import S3Profile
 from airflow_provider_modelslab.storage.redirects import stop_redirect_loops
@@ -114,17 +111,3 @@ def test_a_region_that_is_named_is_followed(
     client.close()
     assert ["us-east-1" in signed[0], "eu-west-1" in signed[1]] == [True, True]
     assert len(signed) == 2
-
-
-def test_a_callers_bucket_that_redirects_fails_the_job(store: Redirecting, tmp_path: Path) -> None:
-    clip = tmp_path / "clip.mp4"
-    clip.write_bytes(b"clip")
-    details = S3Details.from_body(
-        {
-            "public_url": "https://cdn.example.com", "region_name": "us-east-1", "endpoint_url": f"{store.url}/clips",
-            "aws_access_key_id": "a", "aws_secret_access_key": "b", "image_directory": "generations",
-        }
-    )  # fmt: skip
-    with pytest.raises(LandingError):
-        s3_upload.upload(details, "a.mp4", clip, "video/mp4", allow_private_addresses=True)
-    assert len(store.seen) <= 2
