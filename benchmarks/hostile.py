@@ -1,4 +1,4 @@
-"""Reads thousands of clips and links that mean harm, and hundreds that do not, as tasks and the served endpoint do.
+"""Hostile clips: thousands of files and hosts that mean harm, and hundreds that do not, are read within limits.
 
     python -m benchmarks.hostile --seed 11 --json benchmarks/results/hostile-11.json
 

@@ -129,6 +129,26 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             ),
         ),
     ),
+    "hostile": (
+        Layout(
+            "seed",
+            lambda data: [(str(data["seed"]), data)],
+            (
+                ("inputs", "inputs"),
+                ("have to be read", "valid"),
+                ("and were", "valid_read"),
+                ("clear errors", "clear"),
+                ("unclear errors", "unclear"),
+                ("crashes", "signals"),
+                ("over 1 GiB", "over_memory"),
+                ("over 20 s", "over_time"),
+                ("files opened", "files"),
+                ("connections", "connections"),
+                ("most memory, MiB", "peak_memory_mib"),
+                ("longest, s", "longest_s"),
+            ),
+        ),
+    ),
     "landing": (
         Layout(
             "a large result",
