@@ -103,7 +103,7 @@ def test_the_frames_of_a_gif_are_counted_before_they_are_looked_at(
     content = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff" + frame * 250_000 + b";"
     monkeypatch.setattr(decode, "CPU_SECONDS", 1)
     monkeypatch.setattr(decode, "CPU_SECONDS_PER_MIB", 0)
-    monkeypatch.setattr(decode, "SPARE_SECONDS", 100)
+    monkeypatch.setattr(decode, "CLOCK_FACTOR", 100)
     assert str(decode.MAX_CLIP_FRAMES) in refused(tmp_path / "a.gif", content).message
 
 
@@ -139,7 +139,7 @@ def test_less_than_1_gib_with_everything() -> None:
 def test_processor_time_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "CPU_SECONDS", 1)
     monkeypatch.setattr(decode, "CPU_SECONDS_PER_MIB", 0)
-    monkeypatch.setattr(decode, "SPARE_SECONDS", 100)
+    monkeypatch.setattr(decode, "CLOCK_FACTOR", 100)
     write_gif(moving_frames(1, 500, 500), tmp_path / "one.gif", 8)
     head, _, picture = (tmp_path / "one.gif").read_bytes().partition(b"\x21\xf9")
     path = tmp_path / "bomb.gif"
@@ -148,7 +148,7 @@ def test_processor_time_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_busy_machine_is_not_the_clips_fault(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "SPARE_SECONDS", -100)
+    monkeypatch.setattr(decode, "CLOCK_FACTOR", 0)
     with pytest.raises(JobFailedError) as caught:
         read_frames(clip, 4)
     assert (caught.value.code, caught.value.retryable) == (ErrorCode.JOB_FAILED, True)
@@ -171,7 +171,7 @@ def test_a_larger_file_has_more_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
             file.truncate(max(len(head), mebibytes << 20))
         with pytest.raises(JobFailedError, match="seen"):
             read_frames(tmp_path / "clip", 4)
-    assert seen == [(9, 14.5), (12, 19), (48, 73), (300, 451)]
+    assert seen == [(8, 12), (10, 15), (37, 55.5), (300, 450)]
 
 
 def _nothing(*_: object) -> None:
