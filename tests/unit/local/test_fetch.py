@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import re
 import ssl
 from collections.abc import Iterator
