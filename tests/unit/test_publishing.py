@@ -92,7 +92,7 @@ def test_the_matrix_is_what_the_package_claims() -> None:
 
 
 def test_the_docs_name_each_supported_airflow_and_python() -> None:
-    text = (ROOT / "docs" / "releasing.md").read_text()
+    text = (ROOT / "docs" / "reference" / "versions.md").read_text()
     matrix = workflow("ci.yml")["jobs"]["versions"]["strategy"]["matrix"]
     claimed = re.findall(r"Python :: (3\.\d+)$", "\n".join(PROJECT["classifiers"]), re.MULTILINE)
     assert re.findall(r"^\| Airflow (3\.\d+) \|", text, re.MULTILINE) == matrix["airflow"]

@@ -48,8 +48,10 @@ def submit(pool: FairPool, gate: threading.Event, began: queue.Queue[str]) -> Su
 def test_one_owner_cannot_use_every_thread(
     submit: Submit, pool: FairPool, gate: threading.Event, began: queue.Queue[str]
 ) -> None:
-    assert all(submit("flood") for _ in range(5))
-    assert [began.get(timeout=60) for _ in range(2)] == ["flood"] * 2
+    for _ in range(2):
+        assert submit("flood")
+        assert began.get(timeout=60) == "flood"
+    assert all(submit("flood") for _ in range(3))
     assert submit("other")
     assert began.get(timeout=60) == "other"
     assert pool.figures() == {"running": 3, "waiting": 3}

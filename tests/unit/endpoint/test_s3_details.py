@@ -45,7 +45,7 @@ def test_both_forms_of_endpoint_url(endpoint_url: str, bucket: str, endpoint: st
         "https://user:word@host/clips",
         "https://host/clips?X-Amz-Signature=abc",
         "https://host:port/clips",
-        "https://host/Not_A_Bucket",
+        "https://host/not~a~bucket",
     ],
 )
 def test_an_endpoint_url_that_names_no_bucket_is_refused(endpoint_url: str) -> None:
