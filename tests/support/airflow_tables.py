@@ -169,8 +169,11 @@ class AirflowTables:
 
     def _insert(self, model: Any, values: Mapping[str, Any]) -> None:
         """Insert a row, without the columns that this version does not have."""
-        known = model.__table__.columns.keys()
-        row = {name: value for name, value in values.items() if name in known}
+        columns = model.__table__.columns
+        row = {name: value for name, value in values.items() if name in columns}
+        for name, value in row.items():
+            if isinstance(value, uuid.UUID) and columns[name].type.python_type is str:  # Airflow 3.1
+                row[name] = str(value)
         row |= {name: literal(str(value), Text) for name, value in row.items() if isinstance(value, RawJson)}
         with self.session() as session:
             session.execute(insert(model.__table__).values(**row))

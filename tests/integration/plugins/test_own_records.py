@@ -278,7 +278,10 @@ def fernet(monkeypatch: pytest.MonkeyPatch) -> None:
     from cryptography.fernet import Fernet
 
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", Fernet.generate_key().decode())
-    crypto.get_fernet.cache_clear()
+    if hasattr(crypto, "_fernet"):  # Airflow 3.1
+        monkeypatch.setattr(crypto, "_fernet", None)
+    else:
+        crypto.get_fernet.cache_clear()
 
 
 # -- the source -------------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_an_aws_connection_that_does_not_exist(
     )
     works, text = ModelsLabHook().test_connection()
     assert not works
-    assert "S3 cannot be used for s3://check-no-aws/ (NoCredentialsError" in text
+    assert "S3 cannot be used for s3://check-no-aws/_modelslab/ (NoCredentialsError" in text
     assert text.endswith("There is no AWS connection 'no_aws': create it, or correct the field AWS connection.")
 
 
