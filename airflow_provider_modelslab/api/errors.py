@@ -23,6 +23,7 @@ landing               clip        yes        the result exists and could not be 
 storage               batch       no         a bucket, key or S3 setting cannot work
 storage_unavailable   clip        yes        S3 could not be reached, or answered with a server error
 input_refused         clip        no         S3 refuses to read this one input object
+budget                batch       no         a cap on jobs or cost has no room for another job
 batch_failed          batch       yes        more clips failed than allowed, or the batch was aborted
 batch_superseded      batch       yes        a later attempt has written the results of this batch
 ====================  ==========  =========  ======================================================================
@@ -47,6 +48,7 @@ __all__ = [
     "AuthenticationError",
     "BatchFailedError",
     "BatchSupersededError",
+    "BudgetExhaustedError",
     "ChangedRequestError",
     "ClipUnreadableError",
     "EndpointSettingsError",
@@ -98,6 +100,7 @@ class ErrorCode(StrEnum):
     STORAGE = "storage"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     INPUT_REFUSED = "input_refused"
+    BUDGET = "budget"
     BATCH_FAILED = "batch_failed"
     BATCH_SUPERSEDED = "batch_superseded"
 
@@ -404,6 +407,24 @@ class InputRefusedError(StorageConfigurationError):
     scope = Scope.CLIP
     retryable = False
     batch_limit = 100  # a refused check costs one read
+
+
+class BudgetExhaustedError(ModelsLabError):
+    """A cap on jobs or cost has no room for another job: nothing was submitted, and what is paid for still lands.
+
+    :param budget: which one, in words.
+    """
+
+    code = ErrorCode.BUDGET
+    scope = Scope.BATCH
+    retryable = False
+    details = (*ModelsLabError.details, "budget")
+
+    def __init__(
+        self, message: str, *, budget: str | None = None, job_id: str | None = None, http_status: int | None = None
+    ) -> None:
+        super().__init__(message, job_id=job_id, http_status=http_status)
+        self.budget = budget
 
 
 class BatchFailedError(ModelsLabError):

@@ -31,7 +31,9 @@ def amount(value: object, field_name: str) -> Decimal:
         except InvalidOperation:
             number = None
     if number is None or not number.is_finite() or number < 0:
-        raise RequestValidationError.of(field_name, f'must be a number of at least 0, such as "0.10"; got {value!r:.80}')
+        raise RequestValidationError.of(
+            field_name, f'must be a number of at least 0, such as "0.10"; got {value!r:.80}'
+        )
     return number
 
 
@@ -129,7 +131,9 @@ class Prices:
         if given is None or given == "" or given == {}:
             return None
         if not isinstance(given, Mapping):
-            raise RequestValidationError.of(where, f"must be a mapping such as {{'per_job': '0.10'}}; got {given!r:.80}")
+            raise RequestValidationError.of(
+                where, f"must be a mapping such as {{'per_job': '0.10'}}; got {given!r:.80}"
+            )
         _refuse_unknown(given, ("currency", "models", *_FIELDS), where)
         models = given.get("models") or {}
         if not isinstance(models, Mapping) or not all(isinstance(rates, Mapping) for rates in models.values()):

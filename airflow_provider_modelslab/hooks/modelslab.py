@@ -374,6 +374,7 @@ class ModelsLabHook(BaseHook):
             "meta": job.meta | finished.meta,
             "seed": seed_of(job, finished),
             "generation_time_s": finished.generation_time,
+            **job.cost(finished.generation_time),
         }
         return landed_manifest(job, finished, landed, write_sidecar(self.get_s3_client(), landed, record))
 

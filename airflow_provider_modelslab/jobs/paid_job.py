@@ -1,16 +1,16 @@
 """One paid job: the only place that claims a submission, submits it and lands its result.
 
 :meth:`PaidJob.acquire` is the part that may spend money, and reads from top to bottom: what is stored or paid for
-already is returned; else everything that can be checked for free is checked, the submission is claimed, submitted once
-and recorded. Whoever runs it waits for the job in its own way (blocking, in the triggerer, in a batch) and calls
-:meth:`PaidJob.land` with the result, or :meth:`PaidJob.close` with the failure.
+already is returned; else everything that can be checked for free is checked, the job is reserved from its budgets, and
+the submission is claimed, submitted once and recorded. Whoever runs it waits for the job in its own way (blocking, in
+the triggerer, in a batch) and calls :meth:`PaidJob.land` with the result, or :meth:`PaidJob.close` with the failure.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +25,7 @@ from airflow_provider_modelslab.api.errors import (
     SubmissionUnknownError,
 )
 from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.budget.spending import FREE, Spending, Upcoming
 from airflow_provider_modelslab.jobs.timing import has_outlived_its_result
 from airflow_provider_modelslab.ledger.listing import LedgerRoot, result_folder
 from airflow_provider_modelslab.ledger.model import (
@@ -90,6 +91,8 @@ class PaidJob:
     :param clip_version: what the user says which clip it is; see :func:`identify_input`.
     :param known_fingerprint: where it was computed already.
     :param known_jobs: of the other clips, where there are others.
+    :param spending: the prices, and the budgets that the submit is reserved from.
+    :param upcoming: what the same process is likely to submit next.
     """
 
     request: EndpointRequest
@@ -105,6 +108,8 @@ class PaidJob:
     clip_version: str | None = None
     known_fingerprint: Fingerprint | None = None
     known_jobs: KnownJobs | None = None
+    spending: Spending = FREE
+    upcoming: Upcoming = tuple
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -125,6 +130,7 @@ class PaidJob:
             what to set where.
         :raises ChangedRequestError: when another request was paid for and this one must not be.
         :raises ClipUnreadableError: when the job of an earlier submission failed because the clip cannot be read.
+        :raises BudgetExhaustedError: when a cap on jobs or cost has no room for another one.
         :raises ModelsLabError: whatever the checks and the submit raise.
         """
         clip: PreparedInput | None = None
@@ -160,30 +166,40 @@ class PaidJob:
                 continue  # that may have taken minutes, so the ledger is read again
             name = self._name(found.number)
             track_id = self.request.track_id or name
-            link = self._signed(clip)  # as late as nothing has been claimed: it dies with the session that signs it
-            self.caller.before_claim(track_id)
-            lease = self.hook.submit_lease()
-            lease_ends = time.time() + lease  # the claim says the same or a later time
-            if not self.ledger.claim(
-                found.number, self.fingerprint, self.attempt, lease=lease, name=name, track_id=track_id
-            ):
-                continue  # another process was quicker
-            log.info("Submitting %s as %s: %s", clip.source if clip else self.request.path, track_id, found.why)
-            try:
-                # Nothing is logged until the job is recorded: in a process that lost its supervisor Airflow's logger
-                # raises, and the id would be lost.
-                sent = self.request.with_delivery(clip=link.url if link else None, track_id=track_id)
-                source = clip.source if clip else None
-                job, finished = self.hook.submit(sent, source=source, lease_ends=lease_ends)
-                self._claim_job(job)  # before it is recorded: what is recorded is landed by the next attempt
-            except BaseException as error:
-                self.ledger.record_error(found.number, error)
-                if isinstance(error, SubmissionUnknownError) and self.policy.on_unknown_submission == "fail":
-                    raise self._with_advice(error) from error
-                raise
-            submission = self.ledger.record(found.number, job, finished)
-            _warn_of_short_link(job, link)
-            return submission
+            with self.spending.reserve(self.request, self.destination, self.upcoming) as reservation:
+                link = self._signed(clip)  # as late as nothing has been claimed: it dies with the session that signs it
+                self.caller.before_claim(track_id)
+                lease = self.hook.submit_lease()
+                lease_ends = time.time() + lease  # the claim says the same or a later time
+                if not self.ledger.claim(
+                    found.number,
+                    self.fingerprint,
+                    self.attempt,
+                    lease=lease,
+                    name=name,
+                    track_id=track_id,
+                    budget=reservation.record(),
+                ):
+                    continue  # another process was quicker
+                log.info("Submitting %s as %s: %s", clip.source if clip else self.request.path, track_id, found.why)
+                try:
+                    # Nothing is logged until the job is recorded: in a process that lost its supervisor Airflow's
+                    # logger raises, and the id would be lost.
+                    sent = self.request.with_delivery(clip=link.url if link else None, track_id=track_id)
+                    source = clip.source if clip else None
+                    reservation.begin_submit()
+                    job, finished = self.hook.submit(sent, source=source, lease_ends=lease_ends)
+                    self._claim_job(job)  # before it is recorded: what is recorded is landed by the next attempt
+                except BaseException as error:
+                    reservation.end_submit(self.ledger.record_error(found.number, error))
+                    if isinstance(error, SubmissionUnknownError) and self.policy.on_unknown_submission == "fail":
+                        raise self._with_advice(error) from error
+                    raise
+                reservation.end_submit(Entry.JOB)
+                price = None if reservation.price is None else reservation.price.record()
+                submission = self.ledger.record(found.number, replace(job, price=price), finished)
+                _warn_of_short_link(job, link)
+                return submission
 
     def land(self, submission: Submission, finished: Finished) -> dict[str, Any]:
         """See :func:`land`."""

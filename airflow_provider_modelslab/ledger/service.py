@@ -146,7 +146,15 @@ class Ledger:
         self._write(mark, {"attempt": attempt.record(), "at": _iso(self._clock())})
 
     def claim(
-        self, number: int, fingerprint: Fingerprint, attempt: AttemptId, *, lease: float, name: str, track_id: str
+        self,
+        number: int,
+        fingerprint: Fingerprint,
+        attempt: AttemptId,
+        *,
+        lease: float,
+        name: str,
+        track_id: str,
+        budget: Collection[str] | None = None,
     ) -> bool:
         """Claim a submission; ``False`` when another process was quicker.
 
@@ -154,11 +162,14 @@ class Ledger:
             a minute more for writing the claim before it and the job after it.
         :param name: under which people say what became of it.
         :param track_id: of the request, so that people can find the job.
+        :param budget: the slots that are reserved for it, so that others can tell whether they were used.
         :raises TransportError: when the store was too slow to submit safely; the claim is released.
         :raises StorageConfigurationError: when the store cannot be written.
         """
         began = self._clock()
-        if not self._create_claim(number, fingerprint, attempt, lease=lease, name=name, track_id=track_id):
+        if not self._create_claim(
+            number, fingerprint, attempt, lease=lease, name=name, track_id=track_id, budget=budget
+        ):
             return False
         if self._clock() - began > min(_SLOW_CLAIM, lease / 10):
             # The store was so slow that the submit might outlast the claim, and another attempt take it for dead.
@@ -179,6 +190,7 @@ class Ledger:
         name: str,
         track_id: str,
         billed: bool = True,
+        budget: Collection[str] | None = None,
     ) -> bool:
         now = self._clock()
         claim = {
@@ -193,6 +205,7 @@ class Ledger:
             "name": name,
             "track_id": track_id,
             "billed": billed,
+            **({"budget": list(budget)} if budget else {}),
         }
         if self._store.create(entry_name(number, Entry.CLAIM), claim):
             return True
@@ -219,12 +232,15 @@ class Ledger:
             raise
         return Submission(number, job, finished, known_at=job.submitted_at)
 
-    def record_error(self, number: int, error: BaseException) -> None:
-        """Record how a submit failed: refused, failed at once, or of unknown outcome; marks the error as ``sent``."""
+    def record_error(self, number: int, error: BaseException) -> Entry:
+        """Record how a submit failed: refused, failed at once, or of unknown outcome; marks the error as ``sent``.
+
+        :return: the kind of the entry.
+        """
         if not isinstance(error, ModelsLabError):
             # A time-out of the task, a kill, a defect: the request may have left.
             self._note(number, Entry.UNKNOWN, {"error": {"code": type(error).__name__}})
-            return
+            return Entry.UNKNOWN
         error.sent = True
         kind = Entry.RELEASED
         if isinstance(error, SubmissionUnknownError):
@@ -232,6 +248,7 @@ class Ledger:
         elif isinstance(error, JobFailedError | JobLostError):
             kind = Entry.FAILED
         self._note(number, kind, {"error": error.to_event()})
+        return kind
 
     def refuse_if_superseded(self, submission: Submission) -> None:
         """Make sure, before a result is landed, that no later submission was made at the same destination.

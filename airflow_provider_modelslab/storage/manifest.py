@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.prices import JobPrice, amount_text
 from airflow_provider_modelslab.api.redaction import scrub
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Job:
     :param eta: the endpoint's estimate at submission, in seconds.
     :param request: the request's record, without secrets.
     :param meta: what the endpoint echoed at submission, without secrets; fetch answers have no meta.
+    :param price: as it was at the submission, see :meth:`JobPrice.record`; ``None`` without prices.
     """
 
     job_id: str
@@ -46,10 +48,22 @@ class Job:
     eta: float | None = None
     request: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    price: dict[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, for the arguments of a resumed task."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "price" or value is not None}
+
+    def cost(self, seconds: float | None) -> dict[str, str]:
+        """``cost`` and ``currency``, as texts; nothing where that is not known.
+
+        :param seconds: of generation.
+        """
+        if self.price is None:
+            return {}
+        price = JobPrice.from_record(self.price)
+        cost = price.cost(seconds)
+        return {} if cost is None else {"cost": amount_text(cost), "currency": price.currency}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -111,6 +125,7 @@ def finished_manifest(job: Job, finished: Finished) -> dict[str, Any]:
         "links": list(finished.links),
         "seed": seed_of(job, finished),
         "generation_time_s": finished.generation_time,
+        **job.cost(finished.generation_time),
         "request": scrub(job.request),
         "meta": scrub(job.meta | finished.meta),
     }
@@ -128,6 +143,7 @@ def landed_manifest(job: Job, finished: Finished, landed: LandedObject, sidecar:
         "content_type": landed.content_type,
         "seed": seed_of(job, finished),
         "generation_time_s": finished.generation_time,
+        **job.cost(finished.generation_time),
     }
 
 

@@ -1,0 +1,1 @@
+"""Budgets: caps on jobs and cost that hold across tasks, Dags, retries and kills."""

@@ -1,0 +1,265 @@
+"""One budget in one period, as one process uses it: slots reserved in blocks, and what became of them."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_modelslab.api.errors import (
+    STORAGE_ERRORS,
+    BudgetExhaustedError,
+    RequestValidationError,
+    StorageUnavailableError,
+)
+from airflow_provider_modelslab.api.prices import JobPrice, amount_text
+from airflow_provider_modelslab.budget.definition import Caps
+from airflow_provider_modelslab.budget.log import BudgetLog
+from airflow_provider_modelslab.budget.model import BudgetState, Change, Slot, outcome_of
+
+__all__ = ["Budget", "Wanted"]
+
+log = logging.getLogger(__name__)
+
+LEASE = 900.0
+"""Seconds for which a reservation may be used."""
+
+_CLOCK_SKEW = 60.0  # seconds by which the clocks of two workers may differ
+_BLOCK = 16  # slots that one change reserves at most
+_SHARE = 8  # near the end a block takes this part of what is left, so that no process keeps much from the others
+_LOOKUPS = (
+    16  # reservations of others that are looked up before a reservation, and as many again while there is no room
+)
+_AGAIN = 60.0  # seconds before a reservation whose outcome is unknown is looked up once more
+_ATTEMPTS = 200  # at one change, before the store counts as overloaded
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A job that is to be reserved.
+
+    :param ledger: the URI of its result's ledger.
+    :param price: of the job; ``None`` where only jobs are counted.
+    """
+
+    ledger: str
+    price: JobPrice | None = None
+
+
+class Budget:
+    """Reserves slots of one budget. Safe to use from several threads.
+
+    :param store: where its state is.
+    :param caps: the most that may be reserved and spent.
+    :param title: what it is, in words: ``Budget 'daily' (max_jobs 500 on 2026-11-30 (UTC))``.
+    :param how_to_raise: what a person does who wants more, as the beginning of a sentence.
+    :param user: the task, for people: ``dag.task``.
+    :param read_ledger: all entries of the ledger with this URI.
+    :param clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: BudgetLog,
+        caps: Caps,
+        *,
+        title: str,
+        how_to_raise: str,
+        user: str,
+        read_ledger: Callable[[str], Mapping[str, Mapping[str, Any]]],
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex[:16],
+    ) -> None:
+        self.title = title
+        self._store = store
+        self._caps = caps
+        self._how_to_raise = how_to_raise
+        self._user = user
+        self._read_ledger = read_ledger
+        self._clock = clock
+        self._sleep = sleep
+        self._new_id = new_id
+        self._lock = threading.Lock()
+        self._known: tuple[int, BudgetState] | None = None
+        self._mine: dict[str, tuple[str, Slot]] = {}  # slots that were reserved and not yet taken, by ledger
+        self._changes: list[Change] = []  # that have happened and are not yet written
+        self._looked_at: dict[str, float] = {}
+        self._slots: dict[str, Slot] = {}  # those in use
+
+    def reserve(self, wanted: Wanted, others: Callable[[], Iterable[Wanted]] = tuple) -> str:
+        """Reserve a slot for a job; its id.
+
+        :param others: called where a block is reserved: jobs for which this process is likely to want a slot soon.
+        :raises BudgetExhaustedError: when there is no room.
+        :raises RequestValidationError: when the cost is capped, and the job has no price or one in another currency.
+        :raises StorageConfigurationError: when the store refuses; :class:`StorageUnavailableError` when it has trouble.
+        """
+        if self._caps.max_cost is not None and wanted.price is None:
+            raise RequestValidationError.of(
+                "prices", "are needed where the cost is capped: give the connection's extra, or the task, prices"
+            )
+        with self._lock:
+            known = self._mine.pop(wanted.ledger, None)
+            if known is not None and self._is_usable(known[1]) and known[1].price == wanted.price:
+                slot_id, slot = known
+            else:
+                if known is not None:
+                    self._changes.append(Change(known[0], "released"))
+                self._extend([wanted, *(other for other in others() if other.ledger not in self._mine)])
+                slot_id, slot = self._mine.pop(wanted.ledger)
+            self._slots[slot_id] = slot
+            return slot_id
+
+    def may_submit(self, slot_id: str) -> bool:
+        """Whether the time of a slot is not over. Ask after the claim that names it was written."""
+        with self._lock:
+            return self._clock() <= self._slots[slot_id].until
+
+    def give_back(self, slot_id: str) -> None:
+        """The job was not submitted, or the submit was refused; the slot waits for the next try at the same result."""
+        with self._lock:
+            slot = self._slots.pop(slot_id)
+            if slot.ledger in self._mine:
+                self._changes.append(Change(slot_id, "released"))
+            else:
+                self._mine[slot.ledger] = slot_id, slot
+
+    def settle(self, change: Change) -> None:
+        """What became of a slot; written with the next reservation, or by :meth:`close`."""
+        with self._lock:
+            self._slots.pop(change.slot_id, None)
+            self._changes.append(change)
+
+    def forget(self, ledger: str) -> None:
+        """No job is wanted for this result any more; a slot that waits for it is free for others."""
+        with self._lock:
+            known = self._mine.pop(ledger, None)
+            if known is not None:
+                self._changes.append(Change(known[0], "released"))
+
+    def close(self) -> None:
+        """Give back what was not used and write what is settled; without a call to the store where that is nothing.
+
+        A store that refuses is no error: others find out by the ledgers.
+        """
+        with self._lock:
+            self._changes += [Change(slot_id, "released") for slot_id, _ in self._mine.values()]
+            self._mine.clear()
+            try:
+                while self._changes and not self._write(self._load().apply(self._changes)):
+                    pass
+            except STORAGE_ERRORS as error:
+                log.warning("%s: what was not used is given back by others, in %g s: %s", self.title, LEASE, error)
+
+    def state(self) -> BudgetState:
+        """What is reserved and spent, read anew."""
+        with self._lock:
+            self._known = None
+            return self._load().apply(self._changes)
+
+    # -- changes --------------------------------------------------------------------------------------------------
+
+    def _extend(self, wanted: list[Wanted]) -> None:
+        """Reserve the first, and as many of the others as make a block."""
+        may_look = True
+        for _ in range(_ATTEMPTS):
+            now = self._clock()
+            state = self._load().apply(self._changes)
+            slots = [Slot(item.ledger, self._user, now + LEASE, item.price) for item in wanted]
+            fit = state.fitting(slots, self._caps, most=self._block_size(state, slots[0].reserved))
+            if may_look and (not fit or self._overdue(state)):
+                # Written with the reservation; where there is still no room, the next round refuses.
+                may_look = self._look_up(state, everything=not fit)
+                continue
+            if not fit:
+                raise self._exhausted(state, slots[0])
+            block = {self._new_id(): slot for slot in fit}
+            if self._write(state.add(block)):
+                self._mine |= {slot.ledger: (slot_id, slot) for slot_id, slot in block.items()}
+                return
+        raise StorageUnavailableError(f"{self.title}: {_ATTEMPTS} attempts to reserve a job were overtaken by others")
+
+    def _block_size(self, state: BudgetState, each: Decimal) -> int:
+        """How many slots are reserved together.
+
+        :param each: what the first of them costs.
+        """
+        jobs, cost = state.room(self._caps)
+        if cost is not None and each:
+            jobs = min(jobs, float(cost / each))
+        return max(1, int(min(_BLOCK, jobs // _SHARE)))
+
+    def _load(self) -> BudgetState:
+        if self._known is None:
+            self._known = self._store.load()
+        return self._known[1]
+
+    def _write(self, state: BudgetState) -> bool:
+        """Append a state that the known one and all changes lead to; ``False`` when somebody else was quicker."""
+        assert self._known is not None  # noqa: S101 - it was loaded
+        number = self._known[0] + 1
+        self._known = None  # of a write that fails nobody knows whether it has arrived
+        if not self._store.append(number, state, {"budget": self.title, "by": self._user}):
+            self._sleep(random.uniform(0, 0.05))  # so that not all try again at once
+            return False
+        self._known = number, state
+        self._changes.clear()
+        return True
+
+    # -- what others have reserved --------------------------------------------------------------------------------
+
+    def _overdue(self, state: BudgetState) -> bool:
+        """Whether somebody has reserved slots and neither used them nor given them back."""
+        return any(self._is_over(slot) for slot in state.open.values())
+
+    def _look_up(self, state: BudgetState, *, everything: bool) -> bool:
+        """Find out by the ledgers what became of slots of others; whether anything was found out.
+
+        :param everything: not only those whose time is over, but also those whose outcome was unknown.
+        """
+        now = self._clock()
+        found = [(slot_id, slot, False) for slot_id, slot in state.open.items() if self._is_over(slot)]
+        if everything:
+            found += [(slot_id, slot, True) for slot_id, slot in state.held.items()]
+        found = [item for item in found if now - self._looked_at.get(item[0], -_AGAIN) >= _AGAIN][:_LOOKUPS]
+        for slot_id, slot, is_held in found:
+            self._looked_at[slot_id] = now
+            try:
+                entries = self._read_ledger(slot.ledger)
+            except STORAGE_ERRORS as error:
+                log.warning("%s: a reservation of %s stays as it is: %s", self.title, slot.user, error)
+                continue
+            change = outcome_of(slot_id, slot, entries, is_held=is_held, now=now)
+            if change is not None:
+                self._changes.append(change)
+        return bool(found)
+
+    def _is_over(self, slot: Slot) -> bool:
+        return self._clock() > slot.until + _CLOCK_SKEW
+
+    def _is_usable(self, slot: Slot) -> bool:
+        return self._clock() <= slot.until - LEASE / 3
+
+    def _exhausted(self, state: BudgetState, wanted: Slot) -> BudgetExhaustedError:
+        total = state.total()
+        used = [f"{user}: {_told(a.jobs, a.cost, state.currency)}" for user, a in state.used_by().items()]
+        waiting = len(state.open) + len(state.held)
+        return BudgetExhaustedError(
+            f"{self.title} has no room for another job ({_told(1, wanted.reserved, state.currency)}); nothing was "
+            f"submitted. Used: {_told(total.jobs, total.cost, state.currency)}, {waiting} of the jobs reserved or of "
+            f"unknown outcome ({'; '.join(used[:5]) or 'nobody'}{'; ...' if len(used) > 5 else ''}). "
+            f"{self._how_to_raise}; then clear the task, which does only the rest",
+            budget=self.title,
+        )
+
+
+def _told(jobs: int, cost: Decimal, currency: str | None) -> str:
+    money = f", {amount_text(cost)} {currency or ''}".rstrip() if cost or currency else ""
+    return f"{jobs} job{'' if jobs == 1 else 's'}{money}"
