@@ -77,6 +77,10 @@ class JobPrice:
             return self.fixed
         return None if seconds is None else self.fixed + self.per_second * Decimal(str(seconds))
 
+    def __str__(self) -> str:
+        most = "" if self.is_exact else "at most "
+        return f"{most}{amount_text(self.reserved)} {self.currency}".rstrip()
+
     def record(self) -> dict[str, str]:
         """As plain JSON; :meth:`from_record` is the inverse."""
         record = {"currency": self.currency, "fixed": amount_text(self.fixed)}

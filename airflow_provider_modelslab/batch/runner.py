@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from airflow_provider_modelslab.api.errors import (
+    BudgetExhaustedError,
     EndpointSettingsError,
     EndpointUnreachableError,
     ModelsLabError,
@@ -238,6 +239,9 @@ class BatchRunner(Generic[Clip]):
             self._wait_for(item)
 
     def _not_acquired(self, clip: Clip, error: Exception) -> None:
+        if isinstance(error, BudgetExhaustedError):
+            self.stopped = self.stopped or told(error)
+            return  # the clip is pending, as those after it
         if isinstance(error, RateLimitError | EndpointUnreachableError):
             if self._window.refused_for() < self._patience:
                 pause = self._window.refused(error, in_flight=len(self.waiting), patience=self._patience)

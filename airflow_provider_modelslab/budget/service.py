@@ -30,8 +30,11 @@ log = logging.getLogger(__name__)
 LEASE = 900.0
 """Seconds for which a reservation may be used."""
 
+MAX_BLOCK = 16
+"""Slots that one change reserves at most."""
+
 _CLOCK_SKEW = 60.0  # seconds by which the clocks of two workers may differ
-_BLOCK = 16  # slots that one change reserves at most
+_MANY_HELD = 256  # beyond which slots are looked up although there is room, so that the state stays small
 _SHARE = 8  # near the end a block takes this part of what is left, so that no process keeps much from the others
 _LOOKUPS = (
     16  # reservations of others that are looked up before a reservation, and as many again while there is no room
@@ -174,9 +177,10 @@ class Budget:
             state = self._load().apply(self._changes)
             slots = [Slot(item.ledger, self._user, now + LEASE, item.price) for item in wanted]
             fit = state.fitting(slots, self._caps, most=self._block_size(state, slots[0].reserved))
-            if may_look and (not fit or self._overdue(state)):
-                # Written with the reservation; where there is still no room, the next round refuses.
-                may_look = self._look_up(state, everything=not fit)
+            is_crowded = not fit or len(state.held) > _MANY_HELD
+            if may_look and (is_crowded or self._overdue(state)):
+                # Written with the reservation. While there is no room, more are looked up.
+                may_look = self._look_up(state, everything=is_crowded) and not fit
                 continue
             if not fit:
                 raise self._exhausted(state, slots[0])
@@ -194,7 +198,7 @@ class Budget:
         jobs, cost = state.room(self._caps)
         if cost is not None and each:
             jobs = min(jobs, float(cost / each))
-        return max(1, int(min(_BLOCK, jobs // _SHARE)))
+        return max(1, int(min(MAX_BLOCK, jobs // _SHARE)))
 
     def _load(self) -> BudgetState:
         if self._known is None:

@@ -115,12 +115,13 @@ class Spending:
     def settle(self, destination: object, seconds: float | None) -> None:
         """A job whose price depends on its generation time has ended; what another process reserved is settled later.
 
-        :param seconds: of generation.
+        :param seconds: of generation; ``None`` where that is not known, and what was reserved counts.
         """
-        price, slots = self._running.pop(self.ledger_of(destination), (None, ())) if self._running else (None, ())
-        cost = None if price is None else price.cost(seconds)
-        for budget, slot_id in slots if cost is not None else ():
-            budget.settle(Change(slot_id, "spent", cost))
+        if not self._running:
+            return
+        price, slots = self._running.pop(self.ledger_of(destination), (None, ()))
+        for budget, slot_id in slots:
+            budget.settle(Change(slot_id, "spent", None if price is None else price.cost(seconds)))
 
     def forget(self, destination: object) -> None:
         """No job is wanted for this result any more."""

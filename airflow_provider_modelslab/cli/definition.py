@@ -153,6 +153,11 @@ def _timeout(stop: str) -> Arg:
 
 _TIMEOUT = _timeout("Stop waiting so long after the submission")
 _WATCHING = _timeout("Stop watching after so long")
+_BUDGET = Arg(
+    ("--budget",),
+    metavar="NAME",
+    help="Reserve the job from this budget, of the connection's extra or the Variable modelslab_budgets",
+)
 _OVERWRITE = Arg(("--overwrite",), action="store_true", help="Replace an object that is at the destination already")
 
 
@@ -201,6 +206,7 @@ _SUBMIT = _command(
         metavar="TEXT",
         help="Which clip this is, in place of its link, ETag or content: the same text is the same clip",
     ),
+    _BUDGET,
     Arg(("--again",), action="store_true", help="Pay for a new result although the same request has landed there"),
     _OVERWRITE,
     Arg(

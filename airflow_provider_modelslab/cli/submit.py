@@ -20,7 +20,7 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.interrupts import HeldInterrupts
-from airflow_provider_modelslab.cli.places import COMMAND, destination_of, ledgers_of, refuse_to_overwrite
+from airflow_provider_modelslab.cli.places import COMMAND, destination_of, ledgers_of, refuse_to_overwrite, root_of
 from airflow_provider_modelslab.cli.request import request_of
 from airflow_provider_modelslab.cli.running import (
     INTERRUPTED,
@@ -33,10 +33,12 @@ from airflow_provider_modelslab.cli.running import (
     unknown_advice,
 )
 from airflow_provider_modelslab.cli.watching import watch
+from airflow_provider_modelslab.jobs.budgets import open_spending
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
 from airflow_provider_modelslab.jobs.timing import deadline_of
 from airflow_provider_modelslab.ledger.attempt import AttemptId
-from airflow_provider_modelslab.ledger.model import LedgerPolicy, Stored
+from airflow_provider_modelslab.ledger.listing import result_folder
+from airflow_provider_modelslab.ledger.model import LedgerPolicy, Stored, TaskKey
 from airflow_provider_modelslab.operators.rendered import clip_version_of
 from airflow_provider_modelslab.storage.manifest import submitted_manifest
 
@@ -64,7 +66,15 @@ def submit(args: Namespace) -> int | None:
     target = destination_of(hook, args.to, request.init_video, request.output_type or "mp4")
     if str(target) == request.init_video:
         raise RequestValidationError.of("--to", "is the clip itself; choose another place for the result")
-    caller = _CommandLine(args, hook, target)
+    caller, attempt = _CommandLine(args, hook, target), _attempt()
+    spending = open_spending(
+        hook,
+        root_of(hook, None, target),
+        lambda place: result_folder(root_of(hook, None, place), place),
+        TaskKey(attempt.dag_id, attempt.task_id, attempt.run_id),
+        budget=args.budget,
+        timeout=args.timeout,
+    )
     job = PaidJob(
         request=request,
         hook=hook,
@@ -74,10 +84,11 @@ def submit(args: Namespace) -> int | None:
             reuse="never" if args.again else "always",
             on_unknown_submission="resubmit" if args.resubmit == 0 else "fail",
         ),
-        attempt=_attempt(),
+        attempt=attempt,
         caller=caller,
         timeout=args.timeout,
         clip_version=clip_version_of(args.clip_version),
+        spending=spending,
     )
     try:
         print_record(_submit_and_land(job, caller), args.output)
@@ -159,8 +170,10 @@ class _CommandLine:
         if not args.overwrite and not args.again:
             refuse_to_overwrite(self._hook, self._target)
         size = f"{request.width}x{request.height}, " if request.width and request.height else ""
+        price = job.spending.price_of(request)
+        cost = "its account has the price" if price is None else f"by your prices {price}"
         tell(
-            f"This pays for one job at {self._hook.base_url}, connection {args.conn_id} (its account has the price):\n"
+            f"This pays for one job at {self._hook.base_url}, connection {args.conn_id} ({cost}):\n"
             f"  {request.model_id}, {size}{request.num_frames} frames, {request.num_inference_steps} steps, "
             f"strength {request.strength:g}\n"
             f"  prompt {request.prompt[:200]!r}\n"
@@ -198,6 +211,7 @@ class _CommandLine:
             found = job.acquire()
             self.running = None if isinstance(found, Stored) else found.job
         finally:
+            job.spending.close()
             self._interrupts.release()
         if self.running is not None:
             self._tell_job(self.running, resumed=not isinstance(found, Stored) and found.resumed)

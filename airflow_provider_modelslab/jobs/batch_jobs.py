@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import ModelsLabError
+from airflow_provider_modelslab.api.errors import (
+    JobFailedError,
+    JobLostError,
+    ModelsLabError,
+    RateLimitError,
+    TransportError,
+)
 from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.budget.service import MAX_BLOCK
+from airflow_provider_modelslab.budget.spending import FREE, Spending
 from airflow_provider_modelslab.jobs.paid_job import PaidJob, close, land
 from airflow_provider_modelslab.jobs.timing import deadline_of
 
 if TYPE_CHECKING:
+    from airflow_provider_modelslab.api.prices import JobPrice
     from airflow_provider_modelslab.batch.desk import BatchDesk
     from airflow_provider_modelslab.batch.plan import ClipPlan
     from airflow_provider_modelslab.client.polling.poller import Watch
@@ -25,12 +37,14 @@ if TYPE_CHECKING:
 __all__ = ["BatchJobs", "PolledJobs"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class BatchJobs:
     """The paid jobs of a batch's clips; see :class:`~airflow_provider_modelslab.batch.protocols.ClipJobs`.
 
     :param timeout: seconds that a job may take.
     :param check_links: whether http(s) clips are read before they are submitted.
+    :param spending: the prices, and the budgets that the jobs are reserved from.
+    :param todo: the clips, in the order in which they are likely to be submitted.
     """
 
     hook: ModelsLabHook
@@ -40,9 +54,25 @@ class BatchJobs:
     caller: Caller
     timeout: float
     check_links: bool
+    spending: Spending = FREE
+    todo: Sequence[ClipPlan] = ()
+
+    def __post_init__(self) -> None:
+        self._upcoming = _Upcoming(self)
 
     def acquire(self, clip: ClipPlan) -> Stored | Submission:
         """See :meth:`PaidJob.acquire`."""
+        self._upcoming.begin(clip)
+        try:
+            found = self._paid_job(clip).acquire()
+        except BaseException as error:
+            if not isinstance(error, RateLimitError | TransportError):  # after these it is submitted again
+                self.spending.forget(clip.destination)
+            raise
+        self.spending.forget(clip.destination)
+        return found
+
+    def _paid_job(self, clip: ClipPlan) -> PaidJob:
         return PaidJob(
             request=self.desk.plan.request(clip),
             hook=self.hook,
@@ -56,16 +86,46 @@ class BatchJobs:
             check_destination=False,  # the operator has, for all clips
             known_fingerprint=clip.fingerprint,
             known_jobs=self.desk.jobs,
-        ).acquire()
+            spending=self.spending,
+            upcoming=self._upcoming,
+        )
 
     def land(self, clip: ClipPlan, submission: Submission, finished: Finished) -> dict[str, Any]:
         """See :func:`~airflow_provider_modelslab.jobs.paid_job.land`."""
         ledger = self.desk.ledger(clip)
-        return land(self.hook, ledger, submission, finished, clip.destination, expected_type=clip.output_type)
+        manifest = land(self.hook, ledger, submission, finished, clip.destination, expected_type=clip.output_type)
+        self.spending.settle(clip.destination, manifest.get("generation_time_s"))
+        return manifest
 
     def close(self, clip: ClipPlan, submission: Submission, error: ModelsLabError) -> bool:
         """See :func:`~airflow_provider_modelslab.jobs.paid_job.close`."""
-        return close(self.desk.ledger(clip), submission, error)
+        may_submit_again = close(self.desk.ledger(clip), submission, error)
+        if isinstance(error, JobFailedError | JobLostError):
+            self.spending.settle(clip.destination, None)
+        return may_submit_again
+
+
+class _Upcoming:
+    """The clips that are not begun, so that slots for several are reserved together; for several threads."""
+
+    def __init__(self, jobs: BatchJobs) -> None:
+        self._jobs = jobs
+        self._left = {clip.index: clip for clip in jobs.todo}
+        self._lock = threading.Lock()
+
+    def begin(self, clip: ClipPlan) -> None:
+        """A clip is no longer to come."""
+        with self._lock:
+            self._left.pop(clip.index, None)
+
+    def __call__(self) -> list[tuple[object, JobPrice | None]]:
+        """The next of them."""
+        with self._lock:
+            clips = list(islice(self._left.values(), MAX_BLOCK))
+        spending, plan = self._jobs.spending, self._jobs.desk.plan
+        if spending.prices is None:
+            return [(clip.destination, None) for clip in clips]
+        return [(clip.destination, spending.price_of(plan.request(clip))) for clip in clips]
 
 
 class PolledJobs:

@@ -94,6 +94,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         *BatchArguments.template_fields,
         *BatchArguments.batch_fields,
         *BatchArguments.destination_fields,
+        *BatchArguments.spending_fields,
     )
 
     def __init__(
@@ -282,6 +283,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         from airflow_provider_modelslab.jobs.batch_jobs import BatchJobs, PolledJobs
         from airflow_provider_modelslab.jobs.task import TaskCaller, attempt_of, policy_in_force
 
+        todo = list(todo)
         jobs = BatchJobs(
             self.hook,
             desk,
@@ -290,6 +292,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             TaskCaller(context, self, in_batch=True),
             self.timeout,
             self.check_input,
+            self._open_spending(context, desk.plan.output, self.timeout),
+            todo,
         )
         client = self.hook.new_async_client()
         async with shared_poller(client) as poller, poller.watch((), policy=self._poll_policy()) as watch:
@@ -306,7 +310,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             )
             self._work = desk, runner
             runner.resume(waiting)
-            await runner.run(ended)
+            try:
+                await runner.run(ended)
+            finally:
+                jobs.spending.close()
             return runner
 
     def _end_segment(

@@ -11,8 +11,8 @@ from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.lineage.batch import BatchReport
 from airflow_provider_modelslab.links.media import tell_links
 from airflow_provider_modelslab.operators.arguments import RequestArguments, is_literal, resolve_output, result_name
-from airflow_provider_modelslab.operators.destination_arguments import DestinationArguments
 from airflow_provider_modelslab.operators.rendered import texts_again
+from airflow_provider_modelslab.operators.spending_arguments import SpendingArguments
 from airflow_provider_modelslab.storage.uri import S3Uri, source_problem
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchArguments"]
 
 
-class BatchArguments(DestinationArguments, BatchReport, RequestArguments):
+class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
     """Many clips with common attributes, and those that are one clip's own.
 
     :param source: the clips (templated): ``s3://bucket/prefix/``; a manifest file, in S3 or local, ``.jsonl`` or

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
-from airflow_provider_modelslab.operators.destination_arguments import DestinationArguments
+from airflow_provider_modelslab.operators.spending_arguments import SpendingArguments
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.request import Video2VideoRequest
@@ -30,7 +30,7 @@ _DELIVERY = {
 }
 
 
-class LocalArguments(DestinationArguments):
+class LocalArguments(SpendingArguments):
     """Where the models are, how they are run, and where results land.
 
     :param destination: where results land (templated).
@@ -67,7 +67,8 @@ class LocalArguments(DestinationArguments):
     """
 
     machine_fields: ClassVar[tuple[str, ...]] = (
-        *DestinationArguments.destination_fields,
+        *SpendingArguments.destination_fields,
+        *SpendingArguments.spending_fields,
         "model_dir",
         "catalog",
         "tiny_vae",

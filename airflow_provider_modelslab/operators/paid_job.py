@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from airflow.providers.common.compat.sdk import AirflowFailException, conf
 
 from airflow_provider_modelslab.api.errors import (
+    BudgetExhaustedError,
     JobFailedError,
     JobLostError,
     ModelsLabError,
@@ -27,8 +28,8 @@ from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import tell_links, tell_manifest
 from airflow_provider_modelslab.operators.arguments import link_suffix, resolve_destination, result_name
-from airflow_provider_modelslab.operators.destination_arguments import DestinationArguments
 from airflow_provider_modelslab.operators.rendered import clip_version_of
+from airflow_provider_modelslab.operators.spending_arguments import SpendingArguments
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["PaidJobOperator"]
 
 
-class PaidJobOperator(ClipReport, DestinationArguments):
+class PaidJobOperator(ClipReport, SpendingArguments):
     """One job at an endpoint, paid for once, whose result lands in S3.
 
     :param destination: where the result lands (templated): ``s3://bucket/key.mp4``, ``s3://bucket/prefix/`` (named
@@ -129,10 +130,14 @@ class PaidJobOperator(ClipReport, DestinationArguments):
         while True:
             try:
                 found = job.acquire()
+            except BudgetExhaustedError as error:
+                raise AirflowFailException(f"{error.code}: {error}") from error  # a retry would meet the same cap
             except SubmissionUnknownError as error:
                 if job.policy.on_unknown_submission == "resubmit":
                     raise  # a retry submits again, after its delay
                 raise AirflowFailException(str(error)) from error
+            finally:
+                job.spending.close()
             if isinstance(found, Stored):
                 self._reused = True
                 self.log.info("Submission %d has landed before; nothing is submitted", found.number)
@@ -145,9 +150,13 @@ class PaidJobOperator(ClipReport, DestinationArguments):
                 finished = self._wait(context, job, found)
                 if finished is None:
                     return self._submitted(found)
-                return self._finish(context, job.ledger, found, finished, job.destination)
+                manifest = self._finish(context, job.ledger, found, finished, job.destination)
             except (JobFailedError, JobLostError) as error:
                 self._close(job.ledger, found, error)
+                continue
+            job.spending.settle(job.destination, manifest.get("generation_time_s"))
+            job.spending.close()
+            return manifest
 
     @reported
     def execute_complete(
@@ -243,6 +252,7 @@ class PaidJobOperator(ClipReport, DestinationArguments):
             timeout=self.timeout,
             check_links=self.check_input,
             clip_version=clip_version_of(getattr(self, "clip_version", None)),
+            spending=self._open_spending(context, destination, self.timeout),
         )
 
     def _wait(self, context: Context, job: PaidJob, found: Submission) -> Finished | None:

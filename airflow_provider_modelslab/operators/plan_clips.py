@@ -51,6 +51,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         *BatchArguments.template_fields,
         *BatchArguments.batch_fields,
         *BatchArguments.destination_fields,
+        *BatchArguments.spending_fields,
     )
 
     def __init__(

@@ -32,5 +32,9 @@ class ModelsLabVideo2VideoOperator(PaidJobOperator, Video2VideoArguments):
 
     # The base comes first, so that type checkers and editors see its arguments; a request is made of the attributes.
     build_request = Video2VideoArguments.build_request
-    template_fields: Sequence[str] = (*Video2VideoArguments.template_fields, *PaidJobOperator.destination_fields)
+    template_fields: Sequence[str] = (
+        *Video2VideoArguments.template_fields,
+        *PaidJobOperator.destination_fields,
+        *PaidJobOperator.spending_fields,
+    )
     operator_extra_links = (ModelsLabResultLink(), ModelsLabSourceLink(), ModelsLabManifestLink(), ModelsLabJobLink())
