@@ -177,6 +177,10 @@ class Budget:
             state = self._load().apply(self._changes)
             slots = [Slot(item.ledger, self._user, now + LEASE, item.price) for item in wanted]
             fit = state.fitting(slots, self._caps, most=self._block_size(state, slots[0].reserved))
+            if not fit and self._mine:
+                # What was reserved for later goes first; a slot is for one result, so it is not simply another's.
+                self._changes.append(Change(self._mine.popitem()[1][0], "released"))
+                continue
             is_crowded = not fit or len(state.held) > _MANY_HELD
             if may_look and (is_crowded or self._overdue(state)):
                 # Written with the reservation. While there is no room, more are looked up.

@@ -38,6 +38,7 @@ DETAILS = {
     "fields": {"prompt": ["is required"]},
     "submission": 2,
     "cause": ErrorCode.PAYMENT,
+    "budget": "daily",
 }
 
 
