@@ -7,13 +7,16 @@ hours finds its number taken. Keys count down: the newest object is the first of
 
 from __future__ import annotations
 
+import json
+import time
+import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.errors import StorageConfigurationError, StorageUnavailableError
 from airflow_provider_modelslab.budget.model import BudgetState
-from airflow_provider_modelslab.ledger.stores import S3LedgerStore
-from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, storage_error
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
+from airflow_provider_modelslab.storage.s3_objects import read_object
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -33,8 +36,8 @@ class BudgetLog(Protocol):
     def load(self) -> tuple[int, BudgetState]:
         """The newest state and its number; 0 and nothing before the first."""
 
-    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> bool:
-        """Write the state with this number; ``False`` where somebody else has, ``True`` for exactly one caller.
+    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> BudgetState | None:
+        """Write the state with this number; where somebody else has, theirs. ``None`` for exactly one caller.
 
         :param about: of the budget, for people who read the object.
         """
@@ -50,12 +53,12 @@ class MemoryBudgetLog:
         """The newest state."""
         return len(self.states), self.states[-1] if self.states else BudgetState()
 
-    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> bool:
+    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> BudgetState | None:
         """Write the next one."""
-        if number != len(self.states) + 1:
-            return False
+        if number <= len(self.states):
+            return self.states[number - 1]
         self.states.append(BudgetState.from_record(state.record()))
-        return True
+        return None
 
 
 class S3BudgetLog:
@@ -67,7 +70,6 @@ class S3BudgetLog:
     def __init__(self, s3: S3Client, folder: S3Uri) -> None:
         self._s3 = s3
         self._folder = folder
-        self._store = S3LedgerStore(s3, folder)
 
     def load(self) -> tuple[int, BudgetState]:
         """The newest state: one listing of one key, one read.
@@ -82,19 +84,56 @@ class S3BudgetLog:
             raise storage_error(error, self._folder) from error
         if not found:
             return 0, BudgetState()
-        name = found[0]["Key"].removeprefix(prefix).removesuffix(".json")
-        entry = self._store.load_one(name)
-        if entry is None or entry.get("version") != FORMAT_VERSION:
-            raise StorageConfigurationError(
-                f"{self._folder}/{name}.json is no state of a budget that this version can read; nothing was submitted"
-            )
-        return _LAST - int(name), BudgetState.from_record(entry["state"])
+        number = _LAST - int(found[0]["Key"].removeprefix(prefix).removesuffix(".json"))
+        entry = self._read(number)
+        if entry is None:
+            raise StorageUnavailableError(f"{self._place(number)} was listed, and is not there")
+        return number, BudgetState.from_record(entry["state"])
 
-    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> bool:
-        """Write the next state: one put, and one read that makes sure whose it is.
+    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> BudgetState | None:
+        """Write the next state: one put. One more read, where somebody was quicker or the answer was lost.
 
         :raises StorageConfigurationError: when the store cannot be written.
-        :raises StorageUnavailableError: when it has trouble.
+        :raises StorageUnavailableError: when it has trouble; then it may have been written all the same.
         """
-        entry = {"version": FORMAT_VERSION, "number": number, **about, "state": state.record()}
-        return self._store.create(f"{_LAST - number:010d}", entry, is_verified=True)
+        place, token = self._place(number), uuid.uuid4().hex
+        entry = {"version": FORMAT_VERSION, "number": number, "token": token, **about, "state": state.record()}
+        body = json.dumps(entry).encode()
+        lost: StorageConfigurationError | StorageUnavailableError | None = None
+        for pause in (0.05, 0.2, 0.8, 0.0):
+            try:
+                self._s3.put_object(
+                    Bucket=place.bucket, Key=place.key, Body=body, ContentType="application/json", IfNoneMatch="*"
+                )
+            except S3_ERRORS as error:
+                lost = storage_error(error, place)
+                if kind_of(error) is S3ErrorKind.CONFLICT and pause:  # another put of this key is under way
+                    time.sleep(pause)
+                    continue
+                if kind_of(error) not in {S3ErrorKind.PRECONDITION_FAILED, S3ErrorKind.UNAVAILABLE}:
+                    raise lost from error
+                break
+            return None
+        # botocore repeats a put whose answer was lost, and then meets its own object.
+        written = self._read(number)
+        if written is None:
+            assert lost is not None  # noqa: S101 - else it was written
+            raise lost
+        return None if written.get("token") == token else BudgetState.from_record(written["state"])
+
+    def _read(self, number: int) -> dict[str, Any] | None:
+        body = read_object(self._s3, self._place(number))
+        if body is None:
+            return None
+        try:
+            entry: dict[str, Any] = json.loads(body)
+        except ValueError:
+            entry = {}
+        if entry.get("version") != FORMAT_VERSION:
+            raise StorageConfigurationError(
+                f"{self._place(number)} is no state of a budget that this version can read; nothing was submitted"
+            )
+        return entry
+
+    def _place(self, number: int) -> S3Uri:
+        return self._folder.child(f"{_LAST - number:010d}.json")

@@ -171,7 +171,7 @@ class Budget:
 
     def _extend(self, wanted: list[Wanted]) -> None:
         """Reserve the first, and as many of the others as make a block."""
-        may_look = True
+        is_fresh, may_look = self._known is None, True
         for _ in range(_ATTEMPTS):
             now = self._clock()
             state = self._load().apply(self._changes)
@@ -180,6 +180,9 @@ class Budget:
             if not fit and self._mine:
                 # What was reserved for later goes first; a slot is for one result, so it is not simply another's.
                 self._changes.append(Change(self._mine.popitem()[1][0], "released"))
+                continue
+            if not fit and not is_fresh:
+                self._known, is_fresh = None, True  # others may have given something back
                 continue
             is_crowded = not fit or len(state.held) > _MANY_HELD
             if may_look and (is_crowded or self._overdue(state)):
@@ -214,7 +217,9 @@ class Budget:
         assert self._known is not None  # noqa: S101 - it was loaded
         number = self._known[0] + 1
         self._known = None  # of a write that fails nobody knows whether it has arrived
-        if not self._store.append(number, state, {"budget": self.title, "by": self._user}):
+        theirs = self._store.append(number, state, {"budget": self.title, "by": self._user})
+        if theirs is not None:
+            self._known = number, theirs
             self._sleep(random.uniform(0, 0.05))  # so that not all try again at once
             return False
         self._known = number, state

@@ -149,16 +149,14 @@ class S3LedgerStore:
             )
         return entries
 
-    def create(self, name: str, entry: Mapping[str, Any], *, is_verified: bool = False) -> bool:
+    def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write an entry; ``True`` for exactly one caller.
 
         A claim whose put failed is read back, since the store may have taken it before the answer was lost: a claim
         that nobody knows to be theirs would need a person, though nothing was submitted.
 
-        :param is_verified: whether it is read back as a claim is.
         :raises StorageConfigurationError: when the store refuses; :class:`StorageUnavailableError` when it has trouble.
         """
-        decides = is_verified or name.endswith(_CLAIM)
         token = uuid.uuid4().hex
         body = json.dumps({**entry, _TOKEN: token}, indent=1, default=str).encode()
         try:
@@ -168,13 +166,13 @@ class S3LedgerStore:
             for pause in (0.05, 0.2, 0.8, None):
                 try:
                     self._put(name, body)
-                    if self._conditional and not decides:
+                    if self._conditional and not name.endswith(_CLAIM):
                         return True
                     break
                 except S3_ERRORS as error:
                     if kind_of(error) is S3ErrorKind.PRECONDITION_FAILED:
                         break
-                    if kind_of(error) is S3ErrorKind.UNAVAILABLE and decides:
+                    if kind_of(error) is S3ErrorKind.UNAVAILABLE and name.endswith(_CLAIM):
                         lost = error
                         break
                     if kind_of(error) is not S3ErrorKind.CONFLICT or pause is None:
@@ -182,7 +180,7 @@ class S3LedgerStore:
                     time.sleep(pause)  # AWS: another put of this key is under way, and may yet fail
             # Read even when refused: botocore repeats a put whose answer was lost, and then meets its own object. A
             # claim is read even when it was not: it is what a payment hangs on, and the store may be wrong.
-            written = self._read_back(name) if decides else self._read(name)
+            written = self._read_back(name) if name.endswith(_CLAIM) else self._read(name)
             if written is None and lost is not None:
                 raise lost
             return (written or {}).get(_TOKEN) == token

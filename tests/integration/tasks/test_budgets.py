@@ -174,7 +174,7 @@ def test_what_a_dead_process_reserved_is_found_again(
     assert len(engine.submitted) == 5
     assert len(state_of_named(s3, bucket).open) >= 5
     late = time.time() + service.LEASE + 100
-    monkeypatch.setattr(service.time, "time", lambda: late)
+    monkeypatch.setattr(time, "time", lambda: late)
     summary = execute(dag(budget="b"), context_of(TaskInstance(try_number=2)))
     assert (summary["landed"], summary["skipped"]) == (7, 5)
     state = state_of_named(s3, bucket)
