@@ -2,7 +2,9 @@
 
 Each process reserves as a batch does: a slot before each submit, several together, and what became of them written with
 the next. Exactly the cap is granted, whoever is quicker. ``calls_per_grant`` are the S3 calls that the budget adds for
-each job that it grants; a batch ends with its first refusal, so those after it are counted apart.
+each job that it grants, ``calls_per_clip`` for each clip that wanted one; a batch ends with its first refusal, so calls
+after it are counted apart. ``--submit-s`` is the time that a submit takes; by default none, so that all processes do
+nothing but reserve, which no batch does.
 
     python -m benchmarks.budget [--store moto|radosgw] [--processes 16] [--reservations 2000] [--cap 1000] [--json FILE]
 
@@ -57,6 +59,7 @@ class Load:
     reservations: int = 2000
     cap: int = 1000
     single: bool = False
+    submit_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ def measure(server: S3Server, load: Load, folder: str = "budget") -> dict[str, A
         "reservations": share * load.processes,
         "cap": load.cap,
         "single": load.single,
+        "submit_s": load.submit_s,
         "granted": granted,
         "refused": int(sums["refused"]),
         "overspent": max(0, granted - load.cap),
@@ -117,6 +121,7 @@ def measure(server: S3Server, load: Load, folder: str = "budget") -> dict[str, A
         "seconds": round(seconds, 2),
         "per_s": round(share * load.processes / seconds, 1),
         "calls_per_grant": round(sums["calls"] / max(granted, 1), 3),
+        "calls_per_clip": round(sums["calls"] / (share * load.processes), 3),
         "calls_per_refusal": round(sums["more_calls"] / max(sums["refused"], 1), 3),
         "client_cpu_ms_per_grant": round(1000 * sums["cpu_s"] / max(granted, 1), 2),
     }
@@ -159,6 +164,7 @@ def _reserve(
             until_refused = until_refused or calls.total()
             continue
         granted += budget.may_submit(slot_id)
+        time.sleep(load.submit_s)
         budget.settle(Change(slot_id, "spent"))
         if load.single:
             budget.close()
@@ -194,9 +200,10 @@ def main() -> None:
     parser.add_argument("--reservations", type=int, default=Load.reservations)
     parser.add_argument("--cap", type=int, default=Load.cap)
     parser.add_argument("--single", action="store_true")
+    parser.add_argument("--submit-s", type=float, default=Load.submit_s)
     add_json_option(parser)
     given = parser.parse_args()
-    load = Load(given.processes, given.reservations, given.cap, given.single)
+    load = Load(given.processes, given.reservations, given.cap, given.single, given.submit_s)
     with STORES[given.store]() as server:
         figures = measure(server, load)
     print_table(

@@ -35,11 +35,12 @@ MAX_BLOCK = 16
 
 _CLOCK_SKEW = 60.0  # seconds by which the clocks of two workers may differ
 _MANY_HELD = 256  # beyond which slots are looked up although there is room, so that the state stays small
-_SHARE = 8  # near the end a block takes this part of what is left, so that no process keeps much from the others
+_SHARE = 4  # near the end a block takes this part of what is left, so that no process keeps much from the others
 _LOOKUPS = (
     16  # reservations of others that are looked up before a reservation, and as many again while there is no room
 )
 _AGAIN = 60.0  # seconds before a reservation whose outcome is unknown is looked up once more
+_LONGEST_PAUSE = 2.0  # seconds before the next attempt at a change that others were quicker with
 _ATTEMPTS = 200  # at one change, before the store counts as overloaded
 
 
@@ -94,6 +95,7 @@ class Budget:
         self._mine: dict[str, tuple[str, Slot]] = {}  # slots that were reserved and not yet taken, by ledger
         self._changes: list[Change] = []  # that have happened and are not yet written
         self._looked_at: dict[str, float] = {}
+        self._overtaken = 0  # times in a row that somebody else was quicker
         self._slots: dict[str, Slot] = {}  # those in use
 
     def reserve(self, wanted: Wanted, others: Callable[[], Iterable[Wanted]] = tuple) -> str:
@@ -220,9 +222,10 @@ class Budget:
         theirs = self._store.append(number, state, {"budget": self.title, "by": self._user})
         if theirs is not None:
             self._known = number, theirs
-            self._sleep(random.uniform(0, 0.05))  # so that not all try again at once
+            self._overtaken += 1
+            self._sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.05 * 2**self._overtaken)))
             return False
-        self._known = number, state
+        self._known, self._overtaken = (number, state), 0
         self._changes.clear()
         return True
 

@@ -17,5 +17,9 @@ def test_exactly_the_cap_is_granted(any_server: S3Server, *, single: bool) -> No
     assert (figures["granted"], figures["overspent"], figures["open"]) == (load.cap, 0, 0)
     assert figures["refused"] == load.reservations - load.cap
     assert figures["recorded"] == load.cap
-    if not single:
-        assert figures["calls_per_grant"] <= 1
+
+
+def test_a_batch_alone_makes_few_calls(s3_server: S3Server) -> None:
+    figures = measure(s3_server, Load(processes=1, reservations=64, cap=1000), f"budget-{secrets.token_hex(4)}")
+    assert figures["granted"] == 64
+    assert figures["calls_per_grant"] < 0.2
