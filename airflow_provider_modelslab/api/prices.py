@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
+
+if TYPE_CHECKING:
+    from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
 
 __all__ = ["JobPrice", "Prices", "amount", "amount_text"]
 
@@ -159,6 +162,11 @@ class Prices:
         rates = self._rates(model_id)
         most = Decimal(str(timeout)) if rates.max_seconds is None else rates.max_seconds
         return JobPrice(self.currency, rates.per_job + rates.per_frame * (frames or 0), rates.per_second, most)
+
+    def of_request(self, request: EndpointRequest, *, timeout: float) -> JobPrice:
+        """The price of a request, see :meth:`of_job`."""
+        model_id, frames = getattr(request, "model_id", None), getattr(request, "num_frames", None)
+        return self.of_job(model_id, frames, timeout=timeout)
 
     def of_local(self, model_id: str | None) -> JobPrice | None:
         """The price of one clip on a GPU of your own; ``None`` without ``per_gpu_second``."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import BatchSupersededError, LandingError, ModelsLabError, Scope
+from airflow_provider_modelslab.batch.bill import PriceOf, bill_of, by_variant
 from airflow_provider_modelslab.batch.index import LandedIndex
 from airflow_provider_modelslab.batch.known_jobs import KnownJobs
 from airflow_provider_modelslab.batch.limits import FailureLimit
@@ -46,6 +47,7 @@ class BatchDesk:
     :param limit: how many clips may fail.
     :param started: when the batch began, in seconds since the epoch; earlier than this process where it was deferred.
     :param burst: clips that land together; before twice as many have landed there is no estimate of the time left.
+    :param price_of: the price of a clip's job, where there are prices.
     :param attempt: the one that runs; the report of a later one is left as it is.
     """
 
@@ -60,6 +62,7 @@ class BatchDesk:
         started: float | None = None,
         burst: int = 5,
         attempt: AttemptId | None = None,
+        price_of: PriceOf | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.plan = plan
@@ -71,11 +74,13 @@ class BatchDesk:
         self._name = name
         self._limit = limit
         self._attempt = attempt
+        self._price_of = price_of and by_variant(price_of)
         self._clock = clock
         self._ledgers = LedgerRoot(s3, root)
         self._index = LandedIndex(s3, root, plan.output)
         self._listing: LedgerListing | None = None
         self._indexed: frozenset[str] = frozenset()
+        self._landed_at: tuple[float, ...] = ()
         self._told_at = clock()
         self._failed_in_a_row = 0
         self._not_landed_in_a_row = 0
@@ -101,6 +106,7 @@ class BatchDesk:
         known = self._index.known(self.plan)
         self.jobs.learn_landed(known.values())
         self._indexed = frozenset(known)
+        self._landed_at = tuple(entry.landed_at for entry in known.values())
         if reuse == "always":
             there = self._index.find(self.plan, known)
             for index, entry in there.items():
@@ -121,6 +127,14 @@ class BatchDesk:
         self.jobs.learn_recorded(
             self._ledgers, self._listing, destinations, conn_id=self.plan.conn_id, landed=self._indexed
         )
+
+    def entry_names(self, clip: ClipPlan) -> frozenset[str] | None:
+        """The names of a clip's ledger entries when they were listed; ``None`` where that is unknown."""
+        return self._listing.names(clip.destination) if self._listing else None
+
+    def landed_at(self) -> tuple[float, ...]:
+        """When results that are in the index landed, in seconds since the epoch."""
+        return self._landed_at
 
     def ledger(self, clip: ClipPlan, *, claims: bool = True) -> Ledger:
         """The ledger of a clip.
@@ -181,6 +195,10 @@ class BatchDesk:
         elif outcome.status == Status.LANDED:
             self._failed_in_a_row = self._not_landed_in_a_row = 0
 
+    def bill(self) -> Mapping[str, Any]:
+        """What the batch did cost so far, see :func:`bill_of`."""
+        return bill_of(self.outcomes, self._price_of)
+
     def landed_since(self, moment: float | None) -> list[tuple[ClipPlan, Outcome]]:
         """The clips that landed now, and those that an earlier try landed after a moment; in order.
 
@@ -236,7 +254,13 @@ class BatchDesk:
         seconds = self._clock() - self.started
         try:
             summary = write_results(
-                self._s3, self.folder, self._name, self.outcomes, seconds=seconds, attempt=self._attempt
+                self._s3,
+                self.folder,
+                self._name,
+                self.outcomes,
+                seconds=seconds,
+                attempt=self._attempt,
+                price_of=self._price_of,
             )
         except BatchSupersededError:
             log.warning("%s. A LATER ATTEMPT HAS ENDED THIS BATCH; its results stand", self.progress.line())

@@ -41,6 +41,9 @@ class Outcome:
     :param sha256: of the result.
     :param etag: of the result, without quotes.
     :param seconds: from the submission (or the start of the work) until it was there.
+    :param generation_s: seconds that the model worked, as the endpoint says.
+    :param cost: of its job, as text; ``None`` where it is not known.
+    :param currency: of the cost.
     :param code: why it failed: an :class:`ErrorCode`, or the exception's name where it is none of this package.
     :param message: the same for people.
     """
@@ -52,6 +55,9 @@ class Outcome:
     sha256: str | None = None
     etag: str | None = None
     seconds: float | None = None
+    generation_s: float | None = None
+    cost: str | None = None
+    currency: str | None = None
     code: str | None = None
     message: str | None = None
 
@@ -122,4 +128,5 @@ class Outcomes:
 
 
 def _of_result(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: manifest.get(name) for name in ("job_id", "seed", "bytes", "sha256", "etag")}
+    facts = {name: manifest.get(name) for name in ("job_id", "seed", "bytes", "sha256", "etag", "cost", "currency")}
+    return {**facts, "generation_s": manifest.get("generation_time_s")}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import BatchFailedError
 from airflow_provider_modelslab.api.redaction import holds_secret
+from airflow_provider_modelslab.batch.bill import PriceOf, bill_of
 from airflow_provider_modelslab.batch.limits import FailureLimit
 from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
 from airflow_provider_modelslab.batch.plan import ClipPlan
@@ -45,19 +46,21 @@ def write_results(
     *,
     seconds: float | None = None,
     attempt: AttemptId | None = None,
+    price_of: PriceOf | None = None,
 ) -> dict[str, Any]:
     """Write ``<name>.jsonl``, and ``<name>.retry.jsonl`` when something failed or was not reached; return the summary.
 
     The summary is small plain JSON: ``found``, ``landed``, ``skipped``, ``failed``, ``pending`` (the last four add up
-    to the first), ``duplicates``, ``ignored`` by reason, ``bytes`` of what landed or was there, ``seconds``,
-    ``manifest`` and ``retry`` (URIs; ``retry`` is ``None`` when there is nothing to try again), ``errors`` (the first
-    few). ``retry_left_out`` counts clips of which a link has a query, or that have a webhook of their own: either
-    may be a secret, so it is not stored, and without it the line means something else; running the same batch again
-    reaches them.
+    to the first), ``duplicates``, ``ignored`` by reason, ``bytes`` of what landed or was there, ``seconds``, ``jobs``,
+    ``generation_s``, ``cost``, ``currency`` and ``saved`` (see :func:`bill_of`), ``manifest`` and ``retry`` (URIs;
+    ``retry`` is ``None`` when there is nothing to try again), ``errors`` (the first few). ``retry_left_out`` counts
+    clips of which a link has a query, or that have a webhook of their own: either may be a secret, so it is not stored,
+    and without it the line means something else; running the same batch again reaches them.
 
     :param folder: where the manifests go.
     :param name: the same for each try of a batch, so that the last one's manifest stands.
     :param seconds: of the whole batch.
+    :param price_of: the price of a clip's job, where there are prices.
     :param attempt: the attempt that ends; what a later one has written is not replaced. Without it, anything is.
     :raises BatchSupersededError: when a later attempt has written them.
     :raises StorageConfigurationError: when S3 refuses.
@@ -81,6 +84,7 @@ def write_results(
         "manifest": str(manifest),
         "retry": str(retry) if again else None,
         "retry_left_out": len(open_clips) - len(again),
+        **bill_of(outcomes, price_of),
         "errors": [_error(clip, outcome) for clip, outcome in failed[:_FIRST_ERRORS]],
     }
 
@@ -99,6 +103,9 @@ def result_line(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
         "sha256": outcome.sha256,
         "etag": outcome.etag,
         "seconds": None if outcome.seconds is None else round(outcome.seconds, 3),
+        "generation_s": outcome.generation_s,
+        "cost": outcome.cost,
+        "currency": outcome.currency,
         "code": outcome.code,
         "message": outcome.message,
         "fingerprint": {"request": clip.fingerprint.request, "source": clip.fingerprint.source},

@@ -79,10 +79,7 @@ class Spending:
 
     def price_of(self, request: EndpointRequest) -> JobPrice | None:
         """The price of one job; ``None`` without prices."""
-        if self.prices is None:
-            return None
-        model_id, frames = getattr(request, "model_id", None), getattr(request, "num_frames", None)
-        return self.prices.of_job(model_id, frames, timeout=self.timeout)
+        return None if self.prices is None else self.prices.of_request(request, timeout=self.timeout)
 
     def reserve(self, request: EndpointRequest, destination: object, upcoming: Upcoming = tuple) -> Reservation:
         """A slot of each budget.

@@ -19,6 +19,8 @@ from airflow.cli.cli_config import (
     lazy_load_command,
 )
 
+from airflow_provider_modelslab.batch import DEFAULT_TEMPLATE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -146,6 +148,13 @@ _TO = Arg(
 )
 
 
+_OUTPUT = Arg(
+    ("--to",),
+    metavar="URI",
+    help="The prefix that results would lie below: s3://bucket/prefix/ (default: the connection's)",
+)
+
+
 def _timeout(stop: str) -> Arg:
     text = f"{stop}, with exit code 3; the job itself goes on (default: 3600)"
     return Arg(("--timeout",), type=_seconds, default=3600.0, metavar="SECONDS", help=text)
@@ -176,7 +185,7 @@ def get_modelslab_cli_commands() -> list[CLICommand]:
         GroupCommand(
             name="modelslab",
             help="ModelsLab video-to-video: check a connection, submit a clip, look at jobs and ledgers",
-            subcommands=(_CHECK, _SUBMIT, _SHOW, _LAND, _LEDGER, _CLEAN, _SERVER),
+            subcommands=(_CHECK, _PLAN, _SUBMIT, _SHOW, _LAND, _LEDGER, _CLEAN, _SERVER),
         )
     ]
 
@@ -186,6 +195,31 @@ _CHECK = _command(
     "Check a connection: key, video server, S3 bucket. Costs nothing",
     _CONN_ID,
     Arg(("--write",), action="store_true", help="Also write to the bucket: a small object, which is removed again"),
+)
+_PLAN = _command(
+    "plan",
+    "Say what a batch would find, submit and cost. It submits nothing and writes nothing",
+    Arg(("source",), metavar="SOURCE", help="The clips: s3://bucket/prefix/, or a manifest file"),
+    _CONN_ID,
+    _OUTPUT,
+    Arg(("--pattern",), metavar="GLOB", help="Which objects below the prefix: *.mp4, cam1/** (default: all videos)"),
+    Arg(("--key-template",), default=DEFAULT_TEMPLATE, metavar="TEXT", help="Names the results, as in the Dag"),
+    Arg(
+        ("--reuse",),
+        choices=("always", "run", "never"),
+        default="always",
+        help="As in the Dag; with run and never the results of other runs do not count as stored (default: always)",
+    ),
+    Arg(("--request",), metavar="FILE", help="A JSON object with attributes; - reads stdin. Flags go before it"),
+    Arg(
+        ("--timeout",),
+        type=_seconds,
+        default=3600.0,
+        metavar="SECONDS",
+        help="Generation time that is assumed where prices are per second and say no max_seconds (default: 3600)",
+    ),
+    Arg(("--json",), action="store_true", help="The same as --output json"),
+    *map(_flag, FLAGS),
 )
 _SUBMIT = _command(
     "submit",

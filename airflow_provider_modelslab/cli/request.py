@@ -14,7 +14,7 @@ from airflow_provider_modelslab.cli.definition import FLAGS
 if TYPE_CHECKING:
     from argparse import Namespace
 
-__all__ = ["request_of"]
+__all__ = ["attributes_of", "request_of"]
 
 # As the operators ask: the wait is this program's, and the container is known beforehand.
 _DEFAULTS = {"output_type": "mp4", "instant_response": True}
@@ -25,8 +25,7 @@ def request_of(args: Namespace) -> Video2VideoRequest:
 
     :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
     """
-    given = _DEFAULTS | _file(args.request)
-    given |= {name: value for name in FLAGS if (value := getattr(args, name)) is not None}
+    given = attributes_of(args)
     if args.clip is not None:
         given["init_video"] = args.clip
     try:
@@ -36,6 +35,15 @@ def request_of(args: Namespace) -> Video2VideoRequest:
         names = {name: _as_typed(name) for name in error.fields}
         fields = {names[name]: texts for name, texts in error.fields.items()}
         raise RequestValidationError.of_fields(fields) from None
+
+
+def attributes_of(args: Namespace) -> dict[str, Any]:
+    """What flags and file say, unchecked.
+
+    :raises RequestValidationError: when the file holds no JSON object.
+    """
+    given = _DEFAULTS | _file(args.request)
+    return given | {name: value for name in FLAGS if (value := getattr(args, name)) is not None}
 
 
 def _as_typed(name: str) -> str:

@@ -26,6 +26,7 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.budget.spending import FREE, Spending, Upcoming
+from airflow_provider_modelslab.jobs import metrics
 from airflow_provider_modelslab.jobs.timing import has_outlived_its_result
 from airflow_provider_modelslab.ledger.listing import LedgerRoot, result_folder
 from airflow_provider_modelslab.ledger.model import (
@@ -154,6 +155,7 @@ class PaidJob:
                 return found
             if isinstance(found, Stored):
                 if not is_gone(self.hook.get_s3_client(), found.manifest):
+                    metrics.reused(self.hook.modelslab_conn_id)
                     return found
                 gone.add(found.number)
                 continue
@@ -188,16 +190,19 @@ class PaidJob:
                     sent = self.request.with_delivery(clip=link.url if link else None, track_id=track_id)
                     source = clip.source if clip else None
                     reservation.begin_submit()
+                    began = time.monotonic()
                     job, finished = self.hook.submit(sent, source=source, lease_ends=lease_ends)
                     self._claim_job(job)  # before it is recorded: what is recorded is landed by the next attempt
                 except BaseException as error:
                     reservation.end_submit(self.ledger.record_error(found.number, error))
+                    metrics.refused(self.hook.modelslab_conn_id, error)
                     if isinstance(error, SubmissionUnknownError) and self.policy.on_unknown_submission == "fail":
                         raise self._with_advice(error) from error
                     raise
                 reservation.end_submit(Entry.JOB)
                 price = None if reservation.price is None else reservation.price.record()
                 submission = self.ledger.record(found.number, replace(job, price=price), finished)
+                metrics.submitted(self.hook.modelslab_conn_id, time.monotonic() - began)
                 _warn_of_short_link(job, link)
                 return submission
 
@@ -312,6 +317,7 @@ def land(
     :raises LandingError: when it could not be copied; landing it again costs nothing.
     """
     ledger.refuse_if_superseded(submission)
+    began, submitted_at = time.time(), submission.job.submitted_at
     expected = submission.job.request.get("output_type") or expected_type
     try:
         try:
@@ -325,6 +331,8 @@ def land(
         ledger.failed(submission.number, error)
         raise
     ledger.landed(submission.number, manifest)
+    waited = None if submitted_at is None else began - submitted_at
+    metrics.landed(submission.job.conn_id, manifest, waited=waited, seconds=time.time() - began)
     return manifest
 
 

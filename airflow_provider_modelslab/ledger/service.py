@@ -29,6 +29,7 @@ from airflow_provider_modelslab.ledger.attempt import AttemptId, describe_proces
 from airflow_provider_modelslab.ledger.model import (
     FORMAT_VERSION,
     Attach,
+    Decision,
     Entry,
     Fingerprint,
     Hold,
@@ -130,6 +131,16 @@ class Ledger:
                 host, pid = choice.process.get("host"), choice.process.get("pid")
                 log.info("Another process (%s, pid %s) makes submission %d; waiting", host, pid, choice.number)
             self._sleep(min(_HOLD_POLL, max(choice.until - self._clock(), 0.1)))
+
+    def preview(self, fingerprint: Fingerprint, policy: LedgerPolicy, attempt: AttemptId) -> Decision:
+        """What :meth:`find` would come to now; nothing is written, and nobody is waited for.
+
+        :raises SubmissionUnknownError: as :meth:`find` does, which also goes for the next two.
+        :raises ChangedRequestError:
+        :raises ClipUnreadableError:
+        :raises StorageConfigurationError: when the store cannot be read.
+        """
+        return decide(self._store.load(), fingerprint, policy, attempt, now=self._clock(), is_dead=self._is_dead)
 
     def _attach(
         self, number: int, entries: Mapping[str, Mapping[str, Any]], fingerprint: Fingerprint, attempt: AttemptId

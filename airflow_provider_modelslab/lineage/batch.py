@@ -28,6 +28,7 @@ On a busy machine with two cores and SQLite 50 took 0.4 s and 200 took 2.9 s; wi
 MAX_INPUTS = 100
 """Clips that a lineage event names, where they do not lie below one prefix."""
 
+_BILL = ("jobs", "cost", "currency", "saved")
 _COUNTS = ("found", "landed", "skipped", "failed", "pending")
 
 
@@ -75,6 +76,7 @@ class BatchReport(Report):
             "request": request,
             "bytes": self._bytes() if self._the_desk else None,
             "counts": self._counts(),
+            **self._bill(),
             "reused": self._is_reused() if result else None,
             "manifest": result.get("manifest"),
             "retry": result.get("retry"),
@@ -89,7 +91,7 @@ class BatchReport(Report):
             "model_id": common.get("model_id"),
             "seed": common.get("seed"),
             "conn_id": self.modelslab_conn_id,
-            **{name: result.get(name) for name in (*_COUNTS, "bytes", "seconds", "manifest", "retry")},
+            **{name: result.get(name) for name in (*_COUNTS, *_BILL, "bytes", "seconds", "manifest", "retry")},
             "reused": self._is_reused(),
         }
 
@@ -129,6 +131,12 @@ class BatchReport(Report):
 
     def _counts(self) -> dict[str, int]:
         return self._the_desk.outcomes.counts() if self._the_desk else {}
+
+    def _bill(self) -> dict[str, Any]:
+        """What it did cost; the generation time stands under the name that one clip's has."""
+        bill = self._the_desk.bill() if self._the_desk else {}
+        seconds = bill.get("generation_s") or None
+        return {**{name: bill.get(name) for name in _BILL}, "generation_time_s": seconds}
 
     def _bytes(self) -> int:
         return sum(outcome.bytes or 0 for _, outcome in self._the_desk.outcomes) if self._the_desk else 0

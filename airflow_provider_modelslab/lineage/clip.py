@@ -17,9 +17,9 @@ __all__ = ["ClipReport", "JobReport"]
 
 _OF_THE_EVENT = (
     *("status", "uri", "sidecar_uri", "bytes", "sha256", "content_type"),
-    *("model_id", "seed", "generation_time_s", "job_id", "conn_id"),
+    *("model_id", "seed", "generation_time_s", "job_id", "conn_id", "cost", "currency"),
 )
-_OF_THE_RUN = ("status", "job_id", "seed", "generation_time_s", "bytes")
+_OF_THE_RUN = ("status", "job_id", "seed", "generation_time_s", "bytes", "cost", "currency")
 
 
 class ClipReport(Report):

@@ -36,6 +36,10 @@ class ModelsLabRunFacet(RunFacet):
     :param generation_time_s: seconds that the model worked, as the endpoint tells.
     :param bytes: of the results that are there.
     :param reused: whether all of it had landed before, so that nothing was made.
+    :param cost: of the jobs that made it, as text.
+    :param currency: of the cost.
+    :param jobs: of a batch: jobs that were paid for.
+    :param saved: of a batch: what the results that were there already would cost now, as text.
     :param counts: of a batch: ``found``, ``landed``, ``skipped``, ``failed``, ``pending``.
     :param manifest: of a batch: the object with one line for each clip.
     :param retry: of a batch: the object that names the clips to try again.
@@ -51,6 +55,10 @@ class ModelsLabRunFacet(RunFacet):
     generation_time_s: float | None = None
     bytes: int | None = None
     reused: bool | None = None
+    cost: str | None = None
+    currency: str | None = None
+    jobs: int | None = None
+    saved: str | None = None
     counts: dict[str, int] | None = None
     manifest: str | None = None
     retry: str | None = None

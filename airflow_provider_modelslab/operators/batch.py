@@ -157,7 +157,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan the batch, skip what is there, and do the rest as far as this process goes."""
         from airflow_provider_modelslab.batch.window import Window
-        from airflow_provider_modelslab.jobs.task import policy_in_force
+        from airflow_provider_modelslab.jobs.task import attempt_of, policy_in_force
 
         self.hook.get_conn()  # a connection without a key ends the task here
         plan = self._plan(self.modelslab_conn_id)
@@ -165,6 +165,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         policy = policy_in_force(self._ledger_policy(), context)
         todo = desk.begin(reuse=policy.reuse)
         desk.learn_jobs(todo)
+        self._log_estimate(desk, todo, policy, attempt_of(context, retries=self.retries))
         self._require_writable(todo)
         window = Window(self.max_in_flight)
         runner = asyncio.run(self._run_segment(context, desk, todo, window, stopped=self._stopped))

@@ -18,8 +18,11 @@ from airflow_provider_modelslab.storage.uri import S3Uri, source_problem
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_modelslab.batch.bill import PriceOf
     from airflow_provider_modelslab.batch.desk import BatchDesk
     from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
+    from airflow_provider_modelslab.ledger.attempt import AttemptId
+    from airflow_provider_modelslab.ledger.model import LedgerPolicy
 
 __all__ = ["BatchArguments"]
 
@@ -101,6 +104,27 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             self.log.warning("%s", note)
         return plan
 
+    def _log_estimate(
+        self, desk: BatchDesk, todo: Sequence[ClipPlan], policy: LedgerPolicy, attempt: AttemptId, *, reads: int = 0
+    ) -> dict[str, Any]:
+        """Log what will be done and what it will cost.
+
+        :param reads: ledgers that are read where names alone do not tell.
+        :return: the same as plain JSON.
+        """
+        from airflow_provider_modelslab.batch.estimate import estimate
+
+        found = estimate(desk, todo, self._price_of(desk.plan), policy=policy, attempt=attempt, reads=reads)
+        self.log.info("%s", found.line())
+        return found.to_dict()
+
+    def _price_of(self, plan: BatchPlan) -> PriceOf:
+        """The price of a clip's job."""
+        from airflow_provider_modelslab.jobs.budgets import prices_of
+
+        prices, timeout = prices_of(self.hook, self.prices), getattr(self, "timeout", 3600.0)
+        return lambda clip: None if prices is None else prices.of_request(plan.request(clip), timeout=timeout)
+
     def _common(self) -> dict[str, Any]:
         given = {**texts_again(self._attributes()), "extra_parameters": self.extra_parameters}
         return {name: value for name, value in given.items() if value is not None}
@@ -141,6 +165,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             name=result_name(context),
             limit=FailureLimit.of(self.max_failed),
             attempt=AttemptId.of_task(context["ti"]),
+            price_of=self._price_of(plan),
             **options,
         )
         tell_links(

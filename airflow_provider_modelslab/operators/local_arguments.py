@@ -173,12 +173,15 @@ class LocalArguments(SpendingArguments):
         :raises LandingError: when the file is no whole video, or S3 refuses it.
         """
         from airflow_provider_modelslab.api.response import Finished
+        from airflow_provider_modelslab.jobs.budgets import prices_of
         from airflow_provider_modelslab.storage.local_files import land_file
         from airflow_provider_modelslab.storage.manifest import Job
 
         landed = land_file(made.path, target, self.hook.get_s3_client(), expected_type=request.output_type or "mp4")
-        record = request.record()
-        job = Job(f"local-{uuid.uuid4()}", self.modelslab_conn_id, submitted_at=started, request=record)
+        record, prices = request.record(), prices_of(self.hook, self.prices)
+        local = prices and prices.of_local(request.model_id)
+        price = local.record() if local else None
+        job = Job(f"local-{uuid.uuid4()}", self.modelslab_conn_id, submitted_at=started, request=record, price=price)
         meta = {**made.meta, "init_video": record["init_video"]}
         return self.hook.describe_landed(job, Finished(job.job_id, (), meta, round(made.seconds, 3)), landed)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.request import Video2VideoRequest
+    from airflow_provider_modelslab.batch.bill import PriceOf
     from airflow_provider_modelslab.batch.desk import BatchDesk
     from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
     from airflow_provider_modelslab.ledger.model import Stored
@@ -95,6 +96,10 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
             stages = _Stages(self, desk, Path(folder), landed_before, attempt)
             stopped = self._work(desk, self._in_order(plan, todo), stages)
         return desk.finish(stopped=stopped)
+
+    def _price_of(self, plan: BatchPlan) -> PriceOf:
+        """What a clip costs is only known once it is made."""
+        return lambda clip: None
 
     def _work(self, desk: BatchDesk, todo: list[ClipPlan], stages: _Stages) -> str | None:
         """Run the stages; why it was given up, if it was."""

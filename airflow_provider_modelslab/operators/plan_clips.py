@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelsLabPlanClipsOperator"]
 
+_READS = 500  # ledgers that are read for the estimate; with more clips that are paid for it is an upper bound
 _STAND_IN = "given by the mapped task"
 _NEEDS_THE_REQUEST = {"model_id", "seed", "hash"}
 
@@ -36,7 +37,9 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         clips = ModelsLabPlanClipsOperator(task_id="clips", source="s3://in/{{ ds }}/", destination="s3://out/")
         ModelsLabVideo2VideoOperator.partial(task_id="restyle", model_id=..., prompt=...).expand_kwargs(clips.output)
 
-    Attributes given here are checked and used for names; the mapped task has to be given them as well.
+    Attributes given here are checked and used for names; the mapped task has to be given them as well. With the mapped
+    tasks' ``model_id`` and ``prompt`` the log, and the XCom ``estimate``, say how many jobs will be submitted and what
+    they cost, if results that are stored count (``reuse="always"``).
 
     :param destination: the prefix that results lie below (templated), as for the batch operators.
     :param modelslab_conn_id: the Airflow connection with the S3 profile (templated).
@@ -73,6 +76,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
 
         self._check_names()
         plan = self._plan(self.modelslab_conn_id)
+        self._estimate(context, plan)
         tasks = len(plan) if self.clips_per_task is None else math.ceil(len(plan) / self.clips_per_task)
         most = conf.getint("core", "max_map_length", fallback=1024)
         if tasks > most:
@@ -86,6 +90,25 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         if self.clips_per_task is None:
             return lines
         return self._chunks(context, plan, lines, self.clips_per_task)
+
+    def _estimate(self, context: Context, plan: BatchPlan) -> None:
+        """Log what the mapped tasks will cost, where this task knows their request; push it as XCom ``estimate``."""
+        from airflow_provider_modelslab.batch.desk import BatchDesk
+        from airflow_provider_modelslab.batch.limits import FailureLimit
+        from airflow_provider_modelslab.jobs.task import attempt_of
+        from airflow_provider_modelslab.ledger.model import LedgerPolicy
+
+        if self.model_id is None or self.prompt is None:
+            self.log.info("No estimate: give this task the model_id and the prompt of the mapped tasks as well")
+            return
+        root = self.hook.s3_profile.ledger_root(plan.output)
+        assert root is not None  # noqa: S101 - there is a bucket
+        desk = BatchDesk(
+            self.hook.get_s3_client(), root, plan, name=result_name(context), limit=FailureLimit.of(self.max_failed)
+        )
+        policy, attempt = LedgerPolicy("always"), attempt_of(context, retries=self.retries)
+        found = self._log_estimate(desk, desk.begin(), policy, attempt, reads=_READS)
+        context["ti"].xcom_push("estimate", found)
 
     def _common(self) -> dict[str, Any]:
         common = super()._common()

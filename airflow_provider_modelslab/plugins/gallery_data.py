@@ -26,7 +26,18 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 
 __all__ = ["Media", "attributes_of", "describe_clip", "describe_single", "media_of", "task_facts"]
 
-_FACTS = ("job_id", "model_id", "seed", "generation_time_s", "submitted_at", "expires_at", "eta_s", "conn_id")
+_FACTS = (
+    "job_id",
+    "model_id",
+    "seed",
+    "generation_time_s",
+    "cost",
+    "currency",
+    "submitted_at",
+    "expires_at",
+    "eta_s",
+    "conn_id",
+)
 _RESULT = ("uri", "sidecar_uri", "bytes", "sha256", "content_type")
 
 
@@ -212,7 +223,8 @@ def _sidecar(store: Store, result: S3Uri, notes: list[str]) -> dict[str, Any]:
 
 def _told(sidecar: Mapping[str, Any]) -> dict[str, Any]:
     meta = as_mapping(sidecar.get("meta"))
-    facts = {name: sidecar.get(name) for name in ("job_id", "seed", "generation_time_s", "submitted_at", "landed_at")}
+    names = ("job_id", "seed", "generation_time_s", "cost", "currency", "submitted_at", "landed_at")
+    facts = {name: sidecar.get(name) for name in names}
     facts |= {name: meta.get(name) for name in ("width", "height", "num_frames", "fps", "device")}
     return {name: value for name, value in facts.items() if value not in (None, "")}
 

@@ -31,6 +31,7 @@ function facts(found) {
     ["Model", told.model_id],
     ["Seed", told.seed ?? request.seed],
     ["Made in", seconds(told.generation_time_s)],
+    ["Cost", told.cost && `${told.cost} ${told.currency ?? ""}`.trim()],
     ["Until it landed", seconds(told.seconds)],
     ["Strength", request.strength],
     ["Size", size(request, told)],

@@ -1,0 +1,62 @@
+"""``plan``: what a batch would find, submit and cost. It submits nothing and writes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.batch.desk import BatchDesk
+from airflow_provider_modelslab.batch.estimate import estimate
+from airflow_provider_modelslab.batch.limits import FailureLimit
+from airflow_provider_modelslab.batch.naming import KeyTemplate
+from airflow_provider_modelslab.batch.plan import make_plan
+from airflow_provider_modelslab.batch.sources import find_clips
+from airflow_provider_modelslab.cli.connections import open_hook
+from airflow_provider_modelslab.cli.request import attributes_of
+from airflow_provider_modelslab.cli.running import command, print_record, tell
+from airflow_provider_modelslab.jobs.budgets import prices_of
+from airflow_provider_modelslab.ledger.attempt import AttemptId
+from airflow_provider_modelslab.ledger.model import LedgerPolicy
+from airflow_provider_modelslab.operators.arguments import resolve_output
+from airflow_provider_modelslab.storage.checks import require_bucket
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+__all__ = ["plan"]
+
+
+@command
+def plan(args: Namespace) -> None:
+    """Find and check the clips as a batch does, look them up, and print what would be done."""
+    hook = open_hook(args.conn_id)
+    output = resolve_output(args.to, hook.s3_profile)
+    if output is None:
+        raise StorageConfigurationError(
+            f"--to: say where results land, s3://bucket/prefix/; the connection {args.conn_id!r} names no bucket either"
+        )
+    require_bucket(hook.get_s3_client(), output.bucket)
+    clips = find_clips(args.source, hook.get_s3_client, pattern=args.pattern, output=output)
+    batch = make_plan(
+        clips,
+        attributes_of(args),
+        output=output,
+        conn_id=hook.modelslab_conn_id,
+        s3_factory=hook.get_s3_client,
+        template=KeyTemplate(args.key_template),
+    )
+    root = hook.s3_profile.ledger_root(output)
+    assert root is not None  # noqa: S101 - there is an output
+    desk = BatchDesk(hook.get_s3_client(), root, batch, name="plan", limit=FailureLimit())
+    todo = desk.begin(reuse=args.reuse)
+    prices = prices_of(hook)
+    found = estimate(
+        desk,
+        todo,
+        lambda clip: None if prices is None else prices.of_request(batch.request(clip), timeout=args.timeout),
+        policy=LedgerPolicy(args.reuse),
+        attempt=AttemptId(),
+        reads=len(todo),
+    )
+    tell(f"Found {clips.describe()}. {found.line()}. Nothing was submitted")
+    print_record(found.to_dict(), "json" if args.json else args.output)
