@@ -198,7 +198,7 @@ _CHECK = _command(
 )
 _PLAN = _command(
     "plan",
-    "Say what a batch would find, submit and cost. It submits nothing and writes nothing",
+    "Say what a batch would find, submit and cost. It submits nothing",
     Arg(("source",), metavar="SOURCE", help="The clips: s3://bucket/prefix/, or a manifest file"),
     _CONN_ID,
     _OUTPUT,

@@ -1,4 +1,4 @@
-"""``plan``: what a batch would find, submit and cost. It submits nothing and writes nothing."""
+"""``plan``: what a batch would find, submit and cost. It submits nothing."""
 
 from __future__ import annotations
 
