@@ -19,8 +19,6 @@ from airflow.cli.cli_config import (
     lazy_load_command,
 )
 
-from airflow_provider_modelslab.batch import DEFAULT_TEMPLATE
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -203,7 +201,7 @@ _PLAN = _command(
     _CONN_ID,
     _OUTPUT,
     Arg(("--pattern",), metavar="GLOB", help="Which objects below the prefix: *.mp4, cam1/** (default: all videos)"),
-    Arg(("--key-template",), default=DEFAULT_TEMPLATE, metavar="TEXT", help="Names the results, as in the Dag"),
+    Arg(("--key-template",), metavar="TEXT", help="Names the results, as in the Dag (default: as their clips)"),
     Arg(
         ("--reuse",),
         choices=("always", "run", "never"),

@@ -43,7 +43,7 @@ def plan(args: Namespace) -> None:
         output=output,
         conn_id=hook.modelslab_conn_id,
         s3_factory=hook.get_s3_client,
-        template=KeyTemplate(args.key_template),
+        template=KeyTemplate(args.key_template) if args.key_template else None,
     )
     root = hook.s3_profile.ledger_root(output)
     assert root is not None  # noqa: S101 - there is an output

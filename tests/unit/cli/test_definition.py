@@ -22,8 +22,8 @@ from airflow_provider_modelslab.cli.__main__ import main
 from airflow_provider_modelslab.cli.definition import FLAGS, get_modelslab_cli_commands
 
 EXIT_CODES = {0, running.FAILED, running.USAGE, running.RUNNING, running.UNKNOWN, running.INTERRUPTED}
-COMMANDS = ["check", "clean", "land", "ledger", "server", "show", "submit"]
-ACTIONS = ["check", "clean", "land", "resolve", "server", "show", "show", "submit"]
+COMMANDS = ["check", "clean", "land", "ledger", "plan", "server", "show", "submit"]
+ACTIONS = ["check", "clean", "land", "plan", "resolve", "server", "show", "show", "submit"]
 
 
 def test_the_provider_names_the_function_and_airflow_loads_it(capsys: pytest.CaptureFixture[str]) -> None:
