@@ -85,15 +85,15 @@ def get_provider_info() -> dict[str, object]:
         "plugins": [
             {
                 "name": "modelslab_gallery",
-                "plugin-class": "airflow_provider_modelslab.plugins.ui.ModelsLabGalleryPlugin",
+                "plugin-class": "airflow_provider_modelslab.plugins.gallery.plugin.ModelsLabGalleryPlugin",
             },
             {
                 "name": "modelslab_media",
-                "plugin-class": "airflow_provider_modelslab.plugins.media.ModelsLabMediaPlugin",
+                "plugin-class": "airflow_provider_modelslab.plugins.media.plugin.ModelsLabMediaPlugin",
             },
             {
                 "name": "modelslab_webhook",
-                "plugin-class": "airflow_provider_modelslab.plugins.webhook.ModelsLabWebhookPlugin",
+                "plugin-class": "airflow_provider_modelslab.plugins.webhook.plugin.ModelsLabWebhookPlugin",
             },
         ],
         "config": {

@@ -91,7 +91,7 @@ def main() -> int:
 def _client(access: dict[str, Any]) -> S3Client:
     import boto3
 
-    from airflow_provider_modelslab.storage.profile import S3Profile
+    from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
     profile = S3Profile(endpoint_url=access["endpoint_url"], region="us-east-1")
     return boto3.session.Session("a", "b", region_name="us-east-1").client(
@@ -105,8 +105,8 @@ def _listing(s3: S3Client, access: dict[str, Any]) -> int:
 
 
 def _planned(s3: S3Client, source: str) -> Any:
-    from airflow_provider_modelslab.batch.plan import make_plan
-    from airflow_provider_modelslab.batch.sources import find_clips
+    from airflow_provider_modelslab.batch.planning.plan import make_plan
+    from airflow_provider_modelslab.batch.sources.discovery import find_clips
     from airflow_provider_modelslab.storage.uri import S3Uri
 
     output = S3Uri(BUCKET, "out/")
@@ -137,7 +137,7 @@ def _first_run(s3: S3Client, access: dict[str, Any]) -> int:
 
 
 def _index(s3: S3Client) -> Any:
-    from airflow_provider_modelslab.batch.index import LandedIndex
+    from airflow_provider_modelslab.batch.results.index import LandedIndex
     from airflow_provider_modelslab.storage.uri import S3Uri
 
     return LandedIndex(s3, S3Uri(BUCKET, "_modelslab/ledger"), S3Uri(BUCKET, "out/"))

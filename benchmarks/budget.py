@@ -29,7 +29,7 @@ from airflow_provider_modelslab.budget.definition import Caps
 from airflow_provider_modelslab.budget.log import S3BudgetLog
 from airflow_provider_modelslab.budget.model import Change
 from airflow_provider_modelslab.budget.service import MAX_BLOCK, Budget, Wanted
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 from benchmarks.report import about, add_json_option, print_table, write_json
 from tools.stack.radosgw import RadosGateway

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
-from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
-from airflow_provider_modelslab.batch.records import write_results
+from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
+from airflow_provider_modelslab.batch.results.outcomes import Outcome, Outcomes, Status
+from airflow_provider_modelslab.batch.results.report import write_results
 from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
 from benchmarks.report import about, add_json_option, print_table, write_json

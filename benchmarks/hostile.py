@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError
-from airflow_provider_modelslab.local.decode import read_frames
-from airflow_provider_modelslab.local.fetch import FetchLimits, fetch_clip
+from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.media.fetch import FetchLimits, fetch_clip
 from benchmarks.hostile_clips.disguise import Canaries
 from benchmarks.hostile_clips.host import HostileHost
 from benchmarks.hostile_clips.inputs import HostileInput, families_of, make_input

@@ -26,7 +26,7 @@ def s3_client(sink: str) -> S3Client:
     """A client as the package makes it for S3-compatible stores."""
     import boto3
 
-    from airflow_provider_modelslab.storage.profile import S3Profile
+    from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
     config = S3Profile(endpoint_url=sink).client_config()
     return boto3.session.Session("a", "b", region_name="us-east-1").client("s3", endpoint_url=sink, config=config)

@@ -34,10 +34,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.decode import read_frames
-from airflow_provider_modelslab.local.encode import write_gif, write_mp4
 from airflow_provider_modelslab.local.engine import LocalEngine
-from airflow_provider_modelslab.local.libraries import load_diffusers
+from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.media.encode import write_gif, write_mp4
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from benchmarks import local_methods as methods
 from benchmarks.local_weights import write_small_size
 from benchmarks.report import about, add_json_option, print_table, write_json

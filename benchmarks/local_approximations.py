@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.engine import LocalEngine
-from airflow_provider_modelslab.local.libraries import load_diffusers
-from airflow_provider_modelslab.local.speed import Speed
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
+from airflow_provider_modelslab.local.runtime.optimizations import Speed
 from benchmarks.local_methods import psnr
 
 if TYPE_CHECKING:

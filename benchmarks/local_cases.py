@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.decode import read_frames, resize_frames
-from airflow_provider_modelslab.local.encode import write_mp4
 from airflow_provider_modelslab.local.engine import LocalEngine
-from airflow_provider_modelslab.local.libraries import load_diffusers
-from airflow_provider_modelslab.local.schedulers import build_scheduler
+from airflow_provider_modelslab.local.families.animatediff.schedulers import build_scheduler
+from airflow_provider_modelslab.local.media.decode import read_frames, resize_frames
+from airflow_provider_modelslab.local.media.encode import write_mp4
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from benchmarks.local_methods import clips
 
 __all__ = ["CASES", "DEFAULT", "Case", "make_ours", "make_stock", "stock_files"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_modelslab.local.engine import LocalEngine
-from airflow_provider_modelslab.local.libraries import load_diffusers, load_transformers
-from airflow_provider_modelslab.local.speed import Speed
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers, load_transformers
+from airflow_provider_modelslab.local.runtime.optimizations import Speed
 from benchmarks.local_cases import CASES, DEFAULT, Case, make_ours, make_stock, stock_files
 from benchmarks.local_methods import best_of, load_stock
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.local.libraries import load_diffusers
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,8 +35,8 @@ def load_ours(folder: Path, device: str) -> Any:
     """The same pipeline as the engine loads it."""
     import torch
 
-    from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
-    from airflow_provider_modelslab.local.catalog import Catalog
+    from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+    from airflow_provider_modelslab.local.models.catalog import Catalog
     from airflow_provider_modelslab.local.plan import Plan
 
     catalog = Catalog(folder, offline=True)

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_modelslab.local.libraries import load_diffusers, load_transformers
-from airflow_provider_modelslab.local.tiny import build_tiny
+from airflow_provider_modelslab.local.models.tiny import build_tiny
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers, load_transformers
 
 __all__ = ["write_real_size", "write_small_size"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from airflow_provider_modelslab.local.decode import sample_indices
+from airflow_provider_modelslab.local.media.decode import sample_indices
 
 __all__ = ["draw_sheet"]
 

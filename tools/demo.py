@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import Image
 
-from airflow_provider_modelslab.local.decode import read_frames
+from airflow_provider_modelslab.local.media.decode import read_frames
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tools.contact_sheet import draw_sheet
 from tools.make_clip import DEFAULT_PATH

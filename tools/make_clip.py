@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from airflow_provider_modelslab.local.encode import write_mp4
+from airflow_provider_modelslab.local.media.encode import write_mp4
 
 __all__ = ["draw_frames", "main"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_modelslab.api.errors import ModelsLabError
+from airflow_provider_modelslab.cli.common import FAILED, command, print_rows
 from airflow_provider_modelslab.cli.connections import open_hook
-from airflow_provider_modelslab.cli.running import FAILED, command, print_rows
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
 from airflow_provider_modelslab.storage.checks import require_listing
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, describe

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_modelslab.cli.common import FAILED, command, confirm, print_rows, tell
 from airflow_provider_modelslab.cli.connections import open_hook
-from airflow_provider_modelslab.cli.places import root_of
-from airflow_provider_modelslab.cli.running import FAILED, command, confirm, print_rows, tell
+from airflow_provider_modelslab.cli.destinations import root_of
 from airflow_provider_modelslab.cli.sweep import OldLedger, Sweep
 from airflow_provider_modelslab.ledger.retention import State
 from airflow_provider_modelslab.storage.s3_removal import MAX_DELETED, abort_upload, delete_keys

@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from airflow_provider_modelslab.cli.running import tell
+from airflow_provider_modelslab.cli.common import tell
 
 __all__ = ["HeldInterrupts"]
 

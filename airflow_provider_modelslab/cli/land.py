@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_modelslab.api.errors import JobNotFinishedError
+from airflow_provider_modelslab.cli.common import RUNNING, command, print_record, program, tell
 from airflow_provider_modelslab.cli.connections import open_hook
-from airflow_provider_modelslab.cli.places import destination_of, refuse_to_overwrite
-from airflow_provider_modelslab.cli.running import RUNNING, command, print_record, program, tell
+from airflow_provider_modelslab.cli.destinations import destination_of, refuse_to_overwrite
 from airflow_provider_modelslab.jobs.paid_job import land_found_job
 from airflow_provider_modelslab.operators.arguments import link_suffix
 from airflow_provider_modelslab.storage.checks import require_writable
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -15,10 +15,10 @@ from airflow_provider_modelslab.api.errors import (
     StorageConfigurationError,
     SubmissionUnknownError,
 )
+from airflow_provider_modelslab.cli.common import command, print_rows, program, tell, unknown_advice
 from airflow_provider_modelslab.cli.connections import open_hook
-from airflow_provider_modelslab.cli.places import COMMAND, root_of
-from airflow_provider_modelslab.cli.running import command, print_rows, program, tell, unknown_advice
-from airflow_provider_modelslab.jobs.task import resolution_advice
+from airflow_provider_modelslab.cli.destinations import COMMAND, root_of
+from airflow_provider_modelslab.jobs.task_ledger import resolution_advice
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import result_folder, task_folder
 from airflow_provider_modelslab.ledger.model import (

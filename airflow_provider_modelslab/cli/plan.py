@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.batch.desk import BatchDesk
-from airflow_provider_modelslab.batch.estimate import estimate
-from airflow_provider_modelslab.batch.limits import FailureLimit
-from airflow_provider_modelslab.batch.naming import KeyTemplate
-from airflow_provider_modelslab.batch.plan import make_plan
-from airflow_provider_modelslab.batch.sources import find_clips
+from airflow_provider_modelslab.batch.planning.estimate import estimate
+from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
+from airflow_provider_modelslab.batch.planning.plan import make_plan
+from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+from airflow_provider_modelslab.batch.running.limits import FailureLimit
+from airflow_provider_modelslab.batch.sources.discovery import find_clips
+from airflow_provider_modelslab.cli.common import command, print_record, tell
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.request import attributes_of
-from airflow_provider_modelslab.cli.running import command, print_record, tell
 from airflow_provider_modelslab.jobs.budgets import prices_of
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import LedgerPolicy

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import STORAGE_ERRORS, ErrorCode, RequestValidationError
 from airflow_provider_modelslab.api.response import Failed
+from airflow_provider_modelslab.cli.common import FAILED, USAGE, RefusedError, command, confirm, print_rows, tell
 from airflow_provider_modelslab.cli.connections import open_hook
+from airflow_provider_modelslab.cli.destinations import root_of
 from airflow_provider_modelslab.cli.ledger import find_ledger
-from airflow_provider_modelslab.cli.places import root_of
-from airflow_provider_modelslab.cli.running import FAILED, USAGE, RefusedError, command, confirm, print_rows, tell
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import LedgerRoot
 from airflow_provider_modelslab.ledger.model import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_modelslab.cli.common import command, confirm, print_record
 from airflow_provider_modelslab.cli.connections import open_hook
-from airflow_provider_modelslab.cli.running import command, confirm, print_record
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import JobFailedError, JobLostError, JobTimeoutError
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
+from airflow_provider_modelslab.cli.common import FAILED, RUNNING, UNKNOWN, command, print_record, program, tell
 from airflow_provider_modelslab.cli.connections import open_hook
-from airflow_provider_modelslab.cli.running import FAILED, RUNNING, UNKNOWN, command, print_record, program, tell
-from airflow_provider_modelslab.cli.watching import watch
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.cli.progress import watch
+from airflow_provider_modelslab.storage.result_manifest import Job
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -18,11 +18,7 @@ from airflow_provider_modelslab.api.errors import (
     ResultExpiredError,
 )
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.cli.connections import open_hook
-from airflow_provider_modelslab.cli.interrupts import HeldInterrupts
-from airflow_provider_modelslab.cli.places import COMMAND, destination_of, ledgers_of, refuse_to_overwrite, root_of
-from airflow_provider_modelslab.cli.request import request_of
-from airflow_provider_modelslab.cli.running import (
+from airflow_provider_modelslab.cli.common import (
     INTERRUPTED,
     RUNNING,
     command,
@@ -32,7 +28,17 @@ from airflow_provider_modelslab.cli.running import (
     tell,
     unknown_advice,
 )
-from airflow_provider_modelslab.cli.watching import watch
+from airflow_provider_modelslab.cli.connections import open_hook
+from airflow_provider_modelslab.cli.destinations import (
+    COMMAND,
+    destination_of,
+    ledgers_of,
+    refuse_to_overwrite,
+    root_of,
+)
+from airflow_provider_modelslab.cli.interrupts import HeldInterrupts
+from airflow_provider_modelslab.cli.progress import watch
+from airflow_provider_modelslab.cli.request import request_of
 from airflow_provider_modelslab.jobs.budgets import open_spending
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
 from airflow_provider_modelslab.jobs.timing import deadline_of
@@ -40,7 +46,7 @@ from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.ledger.model import LedgerPolicy, Stored, TaskKey
 from airflow_provider_modelslab.operators.rendered import clip_version_of
-from airflow_provider_modelslab.storage.manifest import submitted_manifest
+from airflow_provider_modelslab.storage.result_manifest import submitted_manifest
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -49,7 +55,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.ledger.model import Submission
     from airflow_provider_modelslab.ledger.service import Ledger
     from airflow_provider_modelslab.storage.inputs import PreparedInput
-    from airflow_provider_modelslab.storage.manifest import Job
+    from airflow_provider_modelslab.storage.result_manifest import Job
     from airflow_provider_modelslab.storage.uri import S3Uri
 
 __all__ = ["submit"]

@@ -15,8 +15,7 @@ from requests.utils import get_environ_proxies, select_proxy
 from yarl import URL
 
 from airflow_provider_modelslab.api.response import Answer
-from airflow_provider_modelslab.client.calls import Call, Calls
-from airflow_provider_modelslab.client.core import (
+from airflow_provider_modelslab.client.config import (
     DEFAULT_BASE_URL,
     HEADERS,
     MAX_ANSWER_BYTES,
@@ -28,8 +27,9 @@ from airflow_provider_modelslab.client.core import (
     check_verify,
     is_redirect,
 )
-from airflow_provider_modelslab.client.faults import no_reply
-from airflow_provider_modelslab.client.reading import read
+from airflow_provider_modelslab.client.parsing import read
+from airflow_provider_modelslab.client.requests import Call, Calls
+from airflow_provider_modelslab.client.transport_errors import no_reply
 from airflow_provider_modelslab.net.call_limit import CallLimitError
 
 __all__ = ["AsyncModelsLabClient", "Connection"]
@@ -56,7 +56,7 @@ class AsyncModelsLabClient:
     Proxies and CA files come from the same environment variables as with the blocking client, credentials from none:
     ``.netrc`` is not read. Redirects are not followed, since each request carries the key.
 
-    :param base_url: see :func:`~airflow_provider_modelslab.client.core.normalise_base_url`.
+    :param base_url: see :func:`~airflow_provider_modelslab.client.config.normalise_base_url`.
     :param verify: ``False`` to accept any TLS certificate, or the path of a CA file.
     :raises AuthenticationError: for an empty key.
     :raises RequestValidationError: for a base URL or CA file that cannot work.

@@ -18,9 +18,7 @@ from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.poll_policy import PollPolicy
 from airflow_provider_modelslab.api.polling import Decision, GiveUp, JobPoller, Wait
 from airflow_provider_modelslab.api.response import Answer, Finished, Processing
-from airflow_provider_modelslab.client.attempts import Repeat, SubmitAttempts
-from airflow_provider_modelslab.client.calls import Call, Calls
-from airflow_provider_modelslab.client.core import (
+from airflow_provider_modelslab.client.config import (
     DEFAULT_BASE_URL,
     HEADERS,
     MAX_ANSWER_BYTES,
@@ -33,8 +31,10 @@ from airflow_provider_modelslab.client.core import (
     is_redirect,
     longest_submit,
 )
-from airflow_provider_modelslab.client.faults import no_reply
-from airflow_provider_modelslab.client.reading import read, read_admin, read_message
+from airflow_provider_modelslab.client.parsing import read, read_admin, read_message
+from airflow_provider_modelslab.client.requests import Call, Calls
+from airflow_provider_modelslab.client.retry import Repeat, SubmitAttempts
+from airflow_provider_modelslab.client.transport_errors import no_reply
 from airflow_provider_modelslab.net.call_limit import CallLimit, CallLimitError, LimitedSession
 
 __all__ = ["ModelsLabClient"]
@@ -48,7 +48,7 @@ class ModelsLabClient:
     Proxies and CA files come from the environment (``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``), credentials
     never do: ``.netrc`` is not read. Redirects are not followed, since each call carries the key.
 
-    :param base_url: see :func:`~airflow_provider_modelslab.client.core.normalise_base_url`.
+    :param base_url: see :func:`~airflow_provider_modelslab.client.config.normalise_base_url`.
     :param verify: ``False`` to accept any TLS certificate, or the path of a CA file.
     :raises AuthenticationError: for an empty key.
     :raises RequestValidationError: for a base URL or CA file that cannot work.
@@ -85,7 +85,7 @@ class ModelsLabClient:
     def submit(self, request: EndpointRequest, *, ends_by: float = math.inf) -> Finished | Processing:
         """Send a job; it is sent again only while it surely did not arrive or was refused.
 
-        It lasts :func:`~airflow_provider_modelslab.client.core.longest_submit` at most.
+        It lasts :func:`~airflow_provider_modelslab.client.config.longest_submit` at most.
 
         :param ends_by: seconds since the epoch after which nothing may be sent any more.
         :raises RequestValidationError: before anything is sent, or when the endpoint refuses an attribute.
@@ -188,7 +188,7 @@ class ModelsLabClient:
     def update_s3(self, settings: Mapping[str, str], *, deploy_type: str = "video") -> str:
         """Have the server put its results in a bucket; the answer's message.
 
-        :param settings: exactly :data:`~airflow_provider_modelslab.client.calls.S3_SETTINGS`.
+        :param settings: exactly :data:`~airflow_provider_modelslab.client.requests.S3_SETTINGS`.
         :param deploy_type: which kind of server gets them.
         :raises RequestValidationError: naming each setting that is missing, empty or unknown.
         :raises ModelsLabError: as in :meth:`system_details`.

@@ -31,7 +31,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_provider_modelslab.client.core import Reply
+    from airflow_provider_modelslab.client.config import Reply
 
 __all__ = ["refused_by_gateway"]
 

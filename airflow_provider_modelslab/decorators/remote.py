@@ -14,7 +14,7 @@ from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2Vide
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_modelslab.batch.plan import BatchPlan
+    from airflow_provider_modelslab.batch.planning.plan import BatchPlan
 
 __all__ = ["Video2VideoBatchDecoratedOperator", "Video2VideoDecoratedOperator"]
 

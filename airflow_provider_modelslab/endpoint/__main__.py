@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from airflow_provider_modelslab.endpoint.app import create_app
 from airflow_provider_modelslab.endpoint.arguments import KEY_VARIABLE, build_parser, engines_of, settings_of
 from airflow_provider_modelslab.endpoint.engine import device_of
-from airflow_provider_modelslab.endpoint.server import EndpointServer
+from airflow_provider_modelslab.endpoint.http.app import create_app
+from airflow_provider_modelslab.endpoint.http.server import EndpointServer
 
 __all__ = ["KEY_VARIABLE", "main"]
 

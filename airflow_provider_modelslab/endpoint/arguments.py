@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from airflow_provider_modelslab.endpoint.engine import Engine
-from airflow_provider_modelslab.endpoint.faults import FaultPlan
+from airflow_provider_modelslab.endpoint.faults.plan import FaultPlan
 from airflow_provider_modelslab.endpoint.settings import AnswerStyle, Settings, UnknownAttributes
 
 __all__ = ["ADMIN_KEY_VARIABLE", "KEY_VARIABLE", "build_parser", "engines_of", "parse_bytes", "settings_of"]
@@ -126,7 +126,7 @@ def engines_of(given: argparse.Namespace, settings: Settings) -> list[Engine]:
     :raises ValueError: naming what cannot be.
     """
     # Imported here, so that --help and mistakes in the settings answer before Pillow or torch are on their way.
-    from airflow_provider_modelslab.local.fetch import FetchLimits
+    from airflow_provider_modelslab.local.media.fetch import FetchLimits
 
     limits = FetchLimits(allow_private_addresses=given.allow_private_addresses, allow_local_files=False)
     if given.lanes < 1:
@@ -139,9 +139,9 @@ def engines_of(given: argparse.Namespace, settings: Settings) -> list[Engine]:
         return [EchoEngine(seconds=given.echo_seconds) for _ in range(given.lanes)]
     if given.lanes > 1:
         raise ValueError("lanes are for the echo engine; the local one has a lane for each GPU of --device")
-    from airflow_provider_modelslab.local.cards import split_devices
     from airflow_provider_modelslab.local.engine import LocalEngine
-    from airflow_provider_modelslab.local.speed import Speed
+    from airflow_provider_modelslab.local.runtime.device_list import split_devices
+    from airflow_provider_modelslab.local.runtime.optimizations import Speed
 
     speed = Speed(
         compile=given.compile,

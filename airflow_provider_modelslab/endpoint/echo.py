@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.request import MAX_SEED, Video2VideoRequest
-from airflow_provider_modelslab.local.decode import read_frames
-from airflow_provider_modelslab.local.encode import write_gif, write_mp4
 from airflow_provider_modelslab.local.engine import GenerationInterruptedError
-from airflow_provider_modelslab.local.fetch import DownloadStoppedError, FetchLimits, fetch_clip
+from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.media.encode import write_gif, write_mp4
+from airflow_provider_modelslab.local.media.fetch import DownloadStoppedError, FetchLimits, fetch_clip
 
 if TYPE_CHECKING:
     from PIL.Image import Image

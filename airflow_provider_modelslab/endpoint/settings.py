@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-from airflow_provider_modelslab.endpoint.faults import FaultPlan
+from airflow_provider_modelslab.endpoint.faults.plan import FaultPlan
 
 __all__ = ["AnswerStyle", "Settings", "UnknownAttributes"]
 

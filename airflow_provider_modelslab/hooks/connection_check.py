@@ -20,7 +20,7 @@ from airflow_provider_modelslab.api.errors import (
     StorageConfigurationError,
     TransportError,
 )
-from airflow_provider_modelslab.client.core import DEFAULT_BASE_URL, Timeouts
+from airflow_provider_modelslab.client.config import DEFAULT_BASE_URL, Timeouts
 from airflow_provider_modelslab.compat import has_one_connection
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from airflow.sdk import BaseHook
 from airflow_provider_modelslab.api.errors import AuthenticationError, JobNotFinishedError, StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.response import Failed, Finished
-from airflow_provider_modelslab.client.core import (
+from airflow_provider_modelslab.client.config import (
     DEFAULT_BASE_URL,
     SubmitPolicy,
     Timeouts,
@@ -27,8 +27,8 @@ from airflow_provider_modelslab.compat import runs_triggers_inline
 from airflow_provider_modelslab.connection_form import field_behaviour, form_widgets
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.storage.extra_args import checked_extra_args, send_extra_args
-from airflow_provider_modelslab.storage.manifest import Job, landed_manifest, seed_of
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.result_manifest import Job, landed_manifest, seed_of
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

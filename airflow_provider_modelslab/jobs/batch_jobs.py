@@ -26,8 +26,8 @@ from airflow_provider_modelslab.jobs.timing import deadline_of
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.prices import JobPrice
-    from airflow_provider_modelslab.batch.desk import BatchDesk
-    from airflow_provider_modelslab.batch.plan import ClipPlan
+    from airflow_provider_modelslab.batch.planning.plan import ClipPlan
+    from airflow_provider_modelslab.batch.results.tracker import BatchDesk
     from airflow_provider_modelslab.client.polling.poller import Watch
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.jobs.paid_job import Caller
@@ -39,7 +39,7 @@ __all__ = ["BatchJobs", "PolledJobs"]
 
 @dataclass
 class BatchJobs:
-    """The paid jobs of a batch's clips; see :class:`~airflow_provider_modelslab.batch.protocols.ClipJobs`.
+    """The paid jobs of a batch's clips; see :class:`~airflow_provider_modelslab.batch.running.protocols.ClipJobs`.
 
     :param timeout: seconds that a job may take.
     :param check_links: whether http(s) clips are read before they are submitted.
@@ -129,7 +129,7 @@ class _Upcoming:
 
 
 class PolledJobs:
-    """The jobs of a batch in the shared schedule; see :class:`~airflow_provider_modelslab.batch.protocols.Waiter`.
+    """The jobs of a batch in the shared schedule; see :class:`~airflow_provider_modelslab.batch.running.protocols.Waiter`.
 
     :param watch: an open one, without jobs.
     :param deadlines: of the jobs that this try knew before, by id, in seconds since the epoch; the others' are added.

@@ -42,7 +42,7 @@ from airflow_provider_modelslab.ledger.model import (
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.storage.checks import require_writable
 from airflow_provider_modelslab.storage.inputs import PreparedInput, identify_input, prepare_input
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.s3_objects import is_gone
 from airflow_provider_modelslab.storage.signing import span
 from airflow_provider_modelslab.storage.upload import was_ended
@@ -50,7 +50,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
-    from airflow_provider_modelslab.batch.known_jobs import KnownJobs
+    from airflow_provider_modelslab.batch.planning.known_jobs import KnownJobs
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.ledger.attempt import AttemptId
     from airflow_provider_modelslab.ledger.service import Ledger

@@ -10,7 +10,7 @@ from airflow_provider_modelslab.api.errors import JobLostError, ModelsLabError
 from airflow_provider_modelslab.api.poll_policy import PollPolicy
 
 if TYPE_CHECKING:
-    from airflow_provider_modelslab.storage.manifest import Job
+    from airflow_provider_modelslab.storage.result_manifest import Job
 
 __all__ = ["deadline_of", "deferral_timeout", "has_outlived_its_result", "poll_policy"]
 
@@ -37,7 +37,7 @@ def deadline_of(job: Job, timeout: float) -> float:
 
 def has_outlived_its_result(job: Job, error: ModelsLabError) -> bool:
     """Whether a job is lost because its result was left for longer than the vendor keeps it."""
-    from airflow_provider_modelslab.storage.manifest import LINK_LIFETIME
+    from airflow_provider_modelslab.storage.result_manifest import LINK_LIFETIME
 
     return isinstance(error, JobLostError) and time.time() - (job.submitted_at or 0) > LINK_LIFETIME.total_seconds()
 

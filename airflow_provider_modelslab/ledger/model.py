@@ -44,7 +44,7 @@ from airflow_provider_modelslab.ledger.attempt import AttemptId, is_provably_dea
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.response import Finished
-    from airflow_provider_modelslab.storage.manifest import Job
+    from airflow_provider_modelslab.storage.result_manifest import Job
 
 __all__ = [
     "ENTRY_NAME",

@@ -47,7 +47,7 @@ from airflow_provider_modelslab.ledger.model import (
     stale_submission,
     unresolved_submission,
 )
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 
 __all__ = ["Ledger"]
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.lineage.places import asset_uri
+from airflow_provider_modelslab.lineage.uris import asset_uri
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

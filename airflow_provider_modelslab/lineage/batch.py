@@ -11,8 +11,8 @@ from airflow_provider_modelslab.lineage.report import Report, request_of
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_modelslab.batch.desk import BatchDesk
-    from airflow_provider_modelslab.lineage.places import Output
+    from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+    from airflow_provider_modelslab.lineage.uris import Output
 
 __all__ = ["MAX_ASSETS", "MAX_INPUTS", "BatchReport"]
 
@@ -59,7 +59,7 @@ class BatchReport(Report):
         return items[:MAX_INPUTS], max(0, len(items) - MAX_INPUTS)
 
     def _made(self) -> list[Output]:
-        from airflow_provider_modelslab.lineage.places import Output
+        from airflow_provider_modelslab.lineage.uris import Output
 
         counts = self._counts()
         there = counts.get("landed", 0) + counts.get("skipped", 0)

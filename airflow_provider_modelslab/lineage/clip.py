@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
-    from airflow_provider_modelslab.lineage.places import Output
-    from airflow_provider_modelslab.storage.manifest import Job
+    from airflow_provider_modelslab.lineage.uris import Output
+    from airflow_provider_modelslab.storage.result_manifest import Job
 
 __all__ = ["ClipReport", "JobReport"]
 
@@ -36,7 +36,7 @@ class ClipReport(Report):
         return [clip] if clip else []
 
     def _made(self) -> list[Output]:
-        from airflow_provider_modelslab.lineage.places import Output
+        from airflow_provider_modelslab.lineage.uris import Output
 
         result = self._result or {}
         return [Output(result["uri"], result["bytes"], 1)] if result.get("status") == "landed" else []
@@ -81,7 +81,7 @@ class JobReport(ClipReport):
 
     def _job(self) -> Job | None:
         from airflow_provider_modelslab.api.errors import RequestValidationError
-        from airflow_provider_modelslab.storage.manifest import Job
+        from airflow_provider_modelslab.storage.result_manifest import Job
 
         try:
             return Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.openlineage.facet import (
 )
 from airflow.providers.openlineage.extractors import OperatorLineage
 
-from airflow_provider_modelslab.lineage.places import Output, place_of
+from airflow_provider_modelslab.lineage.uris import Output, place_of
 
 __all__ = ["FACET", "ModelsLabRunFacet", "operator_lineage"]
 

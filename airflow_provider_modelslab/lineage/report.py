@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
-    from airflow_provider_modelslab.lineage.places import Output
+    from airflow_provider_modelslab.lineage.uris import Output
 
 __all__ = ["Report", "reported", "request_of"]
 

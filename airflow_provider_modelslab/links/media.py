@@ -1,6 +1,6 @@
 """The links that a task shows, and what it tells for them: while it waits, and when it is done.
 
-A link holds no secret. What is in S3 is reached through the API server (``airflow_provider_modelslab.plugins.media``),
+A link holds no secret. What is in S3 is reached through the API server (``airflow_provider_modelslab.plugins.media.plugin``),
 which asks who is there and signs a fresh URL at each click: one that a task had stored would have expired within days,
 and would have opened the clip to whoever can read an XCom. Public http(s) links lead straight to where they point.
 

@@ -16,21 +16,27 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import JobFailedError, ModelsLabError, RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.cache import ModelCache
-from airflow_provider_modelslab.local.cards import current
-from airflow_provider_modelslab.local.catalog import Catalog
-from airflow_provider_modelslab.local.decode import read_frames, resize_frames
-from airflow_provider_modelslab.local.devices import DTYPES, explain_failure, free_memory, pick_device, pick_dtype
-from airflow_provider_modelslab.local.families import LoadedModel
-from airflow_provider_modelslab.local.fetch import DownloadStoppedError, FetchLimits, fetch_clip
-from airflow_provider_modelslab.local.loading import GATE
-from airflow_provider_modelslab.local.memory import default_budget, estimate_bytes, is_out_of_memory
-from airflow_provider_modelslab.local.output import write_clip
+from airflow_provider_modelslab.local.families.base import LoadedModel
+from airflow_provider_modelslab.local.families.registry import family_of
+from airflow_provider_modelslab.local.media.decode import read_frames, resize_frames
+from airflow_provider_modelslab.local.media.fetch import DownloadStoppedError, FetchLimits, fetch_clip
+from airflow_provider_modelslab.local.media.output import write_clip
+from airflow_provider_modelslab.local.models.catalog import Catalog
+from airflow_provider_modelslab.local.models.load_lock import GATE
+from airflow_provider_modelslab.local.models.specs import ModelSpec
 from airflow_provider_modelslab.local.plan import Pass, Plan
-from airflow_provider_modelslab.local.registry import family_of
-from airflow_provider_modelslab.local.specs import ModelSpec
-from airflow_provider_modelslab.local.speed import Speed
-from airflow_provider_modelslab.local.stages import (
+from airflow_provider_modelslab.local.runtime.device_list import current
+from airflow_provider_modelslab.local.runtime.devices import (
+    DTYPES,
+    explain_failure,
+    free_memory,
+    pick_device,
+    pick_dtype,
+)
+from airflow_provider_modelslab.local.runtime.memory import default_budget, estimate_bytes, is_out_of_memory
+from airflow_provider_modelslab.local.runtime.model_cache import ModelCache
+from airflow_provider_modelslab.local.runtime.optimizations import Speed
+from airflow_provider_modelslab.local.stage_types import (
     Generated,
     GenerationInterruptedError,
     Prepared,
@@ -38,7 +44,7 @@ from airflow_provider_modelslab.local.stages import (
     Rendered,
     plan_key,
 )
-from airflow_provider_modelslab.local.support import beyond_page, merge
+from airflow_provider_modelslab.local.validation import beyond_page, merge
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.freeinit import ITERATIONS
-from airflow_provider_modelslab.local.shelf import NO_ADAPTER
-from airflow_provider_modelslab.local.specs import LoraSpec, ModelSpec, MotionSpec
+from airflow_provider_modelslab.local.families.animatediff.freeinit import ITERATIONS
+from airflow_provider_modelslab.local.models.builtin import NO_ADAPTER
+from airflow_provider_modelslab.local.models.specs import LoraSpec, ModelSpec, MotionSpec
 
 __all__ = ["MAX_SIDE", "UNSET_SEED", "LoraUse", "Pass", "Plan", "denoising_steps", "plan_passes", "upscaled_size"]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.links.media import TaskPlace
-    from airflow_provider_modelslab.storage.profile import S3Profile
+    from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
 __all__ = [
     "RequestArguments",

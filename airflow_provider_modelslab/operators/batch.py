@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.api.errors import ModelsLabError
     from airflow_provider_modelslab.api.poll_policy import PollPolicy
     from airflow_provider_modelslab.api.response import Finished
-    from airflow_provider_modelslab.batch.desk import BatchDesk
-    from airflow_provider_modelslab.batch.plan import ClipPlan
-    from airflow_provider_modelslab.batch.protocols import InFlight
-    from airflow_provider_modelslab.batch.runner import BatchRunner
-    from airflow_provider_modelslab.batch.window import Window
+    from airflow_provider_modelslab.batch.planning.plan import ClipPlan
+    from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+    from airflow_provider_modelslab.batch.running.protocols import InFlight
+    from airflow_provider_modelslab.batch.running.runner import BatchRunner
+    from airflow_provider_modelslab.batch.running.window import Window
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
 # What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
@@ -146,7 +146,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     @cached_property
     def hook(self) -> ModelsLabHook:
         """The hook of this task's connection; the batch itself repeats what is refused, for all clips together."""
-        from airflow_provider_modelslab.client.core import SubmitPolicy
+        from airflow_provider_modelslab.client.config import SubmitPolicy
         from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
         return ModelsLabHook(
@@ -156,8 +156,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan the batch, skip what is there, and do the rest as far as this process goes."""
-        from airflow_provider_modelslab.batch.window import Window
-        from airflow_provider_modelslab.jobs.task import attempt_of, policy_in_force
+        from airflow_provider_modelslab.batch.running.window import Window
+        from airflow_provider_modelslab.jobs.task_ledger import attempt_of, policy_in_force
 
         self.hook.get_conn()  # a connection without a key ends the task here
         plan = self._plan(self.modelslab_conn_id)
@@ -190,11 +190,11 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         then planned anew: the ledgers know what is paid for.
         """
         from airflow_provider_modelslab.api.response import Finished
-        from airflow_provider_modelslab.batch.protocols import InFlight
-        from airflow_provider_modelslab.batch.saved import load_batch
-        from airflow_provider_modelslab.batch.window import Window
+        from airflow_provider_modelslab.batch.results.checkpoint import load_batch
+        from airflow_provider_modelslab.batch.running.protocols import InFlight
+        from airflow_provider_modelslab.batch.running.window import Window
         from airflow_provider_modelslab.ledger.model import Submission
-        from airflow_provider_modelslab.storage.manifest import Job
+        from airflow_provider_modelslab.storage.result_manifest import Job
 
         if in_flight is None or window is None:
             self.log.info("Resumed without arguments, as in dag.test(): planning anew, going on with what is paid for")
@@ -279,10 +279,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         ended: Iterable[tuple[InFlight[ClipPlan], Finished | ModelsLabError]] = (),
         stopped: str | None = None,
     ) -> BatchRunner[ClipPlan]:
-        from airflow_provider_modelslab.batch.runner import BatchRunner
+        from airflow_provider_modelslab.batch.running.runner import BatchRunner
         from airflow_provider_modelslab.client.polling.registry import shared_poller
         from airflow_provider_modelslab.jobs.batch_jobs import BatchJobs, PolledJobs
-        from airflow_provider_modelslab.jobs.task import TaskCaller, attempt_of, policy_in_force
+        from airflow_provider_modelslab.jobs.task_ledger import TaskCaller, attempt_of, policy_in_force
 
         todo = list(todo)
         jobs = BatchJobs(
@@ -342,7 +342,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         window: Window,
         stopped: str | None,
     ) -> NoReturn:
-        from airflow_provider_modelslab.batch.saved import save_batch
+        from airflow_provider_modelslab.batch.results.checkpoint import save_batch
         from airflow_provider_modelslab.ledger.attempt import AttemptId
         from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
 
@@ -400,13 +400,13 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
 
     def _delete_checkpoints(self, context: Context, desk: BatchDesk, mark: str | None = None) -> None:
         """Delete what earlier tries saved, and with ``mark`` what this one saved."""
-        from airflow_provider_modelslab.batch.saved import delete_checkpoints
+        from airflow_provider_modelslab.batch.results.checkpoint import delete_checkpoints
 
         if mark is not None or context["ti"].try_number > 1:
             delete_checkpoints(self.hook.get_s3_client(), self._checkpoint(context, desk), mark)
 
     def _checkpoint(self, context: Context, desk: BatchDesk) -> S3Uri:
-        from airflow_provider_modelslab.batch.saved import checkpoint_uri
+        from airflow_provider_modelslab.batch.results.checkpoint import checkpoint_uri
 
         return checkpoint_uri(desk.folder, result_name(context), context["ti"].try_number)
 

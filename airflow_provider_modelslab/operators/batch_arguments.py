@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
 from airflow_provider_modelslab.batch import DEFAULT_TEMPLATE
-from airflow_provider_modelslab.batch.limits import FailureLimit
+from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.lineage.batch import BatchReport
 from airflow_provider_modelslab.links.media import tell_links
 from airflow_provider_modelslab.operators.arguments import RequestArguments, is_literal, resolve_output, result_name
@@ -18,9 +18,9 @@ from airflow_provider_modelslab.storage.uri import S3Uri, source_problem
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_modelslab.batch.bill import PriceOf
-    from airflow_provider_modelslab.batch.desk import BatchDesk
-    from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
+    from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
+    from airflow_provider_modelslab.batch.results.bill import PriceOf
+    from airflow_provider_modelslab.batch.results.tracker import BatchDesk
     from airflow_provider_modelslab.ledger.attempt import AttemptId
     from airflow_provider_modelslab.ledger.model import LedgerPolicy
 
@@ -70,7 +70,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         if isinstance(source, str) and is_literal(source) and (problem := source_problem(source)) is not None:
             raise RequestValidationError.of("source", problem)
         if key_template != DEFAULT_TEMPLATE and is_literal(key_template):
-            from airflow_provider_modelslab.batch.naming import KeyTemplate
+            from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
 
             KeyTemplate(key_template)
         if is_literal(max_failed):
@@ -81,9 +81,9 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
 
         :param conn_id: what stands for the connection in fingerprints.
         """
-        from airflow_provider_modelslab.batch.naming import KeyTemplate
-        from airflow_provider_modelslab.batch.plan import make_plan
-        from airflow_provider_modelslab.batch.sources import find_clips
+        from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
+        from airflow_provider_modelslab.batch.planning.plan import make_plan
+        from airflow_provider_modelslab.batch.sources.discovery import find_clips
 
         output = self._output()
         clips = find_clips(
@@ -112,7 +112,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         :param reads: ledgers that are read where names alone do not tell.
         :return: the same as plain JSON.
         """
-        from airflow_provider_modelslab.batch.estimate import estimate
+        from airflow_provider_modelslab.batch.planning.estimate import estimate
 
         found = estimate(desk, todo, self._price_of(desk.plan), policy=policy, attempt=attempt, reads=reads)
         self.log.info("%s", found.line())
@@ -153,7 +153,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             require_writable(self.hook.get_s3_client(), destination)
 
     def _desk(self, context: Context, plan: BatchPlan, **options: Any) -> BatchDesk:
-        from airflow_provider_modelslab.batch.desk import BatchDesk
+        from airflow_provider_modelslab.batch.results.tracker import BatchDesk
         from airflow_provider_modelslab.ledger.attempt import AttemptId
 
         root = self.hook.s3_profile.ledger_root(plan.output)

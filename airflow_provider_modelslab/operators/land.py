@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.api.response import Finished
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-    from airflow_provider_modelslab.storage.manifest import Job
+    from airflow_provider_modelslab.storage.result_manifest import Job
 
 __all__ = ["ModelsLabVideo2VideoToS3Operator"]
 
@@ -81,7 +81,7 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
         from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
         from airflow_provider_modelslab.jobs.paid_job import land_found_job
         from airflow_provider_modelslab.storage.checks import require_writable
-        from airflow_provider_modelslab.storage.manifest import Job
+        from airflow_provider_modelslab.storage.result_manifest import Job
 
         job = Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)
         tell_links(context, self, job_id=job.job_id, conn_id=job.conn_id)

@@ -62,7 +62,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Return what has landed before, else make the clip, land it and return its manifest."""
-        from airflow_provider_modelslab.jobs.task import attempt_of, open_ledger, policy_in_force
+        from airflow_provider_modelslab.jobs.task_ledger import attempt_of, open_ledger, policy_in_force
         from airflow_provider_modelslab.ledger.model import Fingerprint
         from airflow_provider_modelslab.storage.checks import require_writable
         from airflow_provider_modelslab.storage.inputs import identify_input

@@ -17,8 +17,8 @@ from airflow_provider_modelslab.operators.spending_arguments import SpendingArgu
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.local.engine import LocalEngine
-    from airflow_provider_modelslab.local.speed import Speed
-    from airflow_provider_modelslab.local.stages import Generated
+    from airflow_provider_modelslab.local.runtime.optimizations import Speed
+    from airflow_provider_modelslab.local.stage_types import Generated
     from airflow_provider_modelslab.storage.uri import S3Uri
 
 __all__ = ["LocalArguments"]
@@ -129,7 +129,7 @@ class LocalArguments(SpendingArguments):
     @cached_property
     def _engine(self) -> LocalEngine:
         from airflow_provider_modelslab.local.engine import LocalEngine
-        from airflow_provider_modelslab.local.fetch import FetchLimits
+        from airflow_provider_modelslab.local.media.fetch import FetchLimits
 
         return LocalEngine(
             model_dir=self.model_dir,
@@ -157,7 +157,7 @@ class LocalArguments(SpendingArguments):
         self._engine.check(request)
 
     def _speed(self) -> Speed:
-        from airflow_provider_modelslab.local.speed import Speed
+        from airflow_provider_modelslab.local.runtime.optimizations import Speed
 
         return Speed(
             compile=self.compile,
@@ -175,7 +175,7 @@ class LocalArguments(SpendingArguments):
         from airflow_provider_modelslab.api.response import Finished
         from airflow_provider_modelslab.jobs.budgets import prices_of
         from airflow_provider_modelslab.storage.local_files import land_file
-        from airflow_provider_modelslab.storage.manifest import Job
+        from airflow_provider_modelslab.storage.result_manifest import Job
 
         landed = land_file(made.path, target, self.hook.get_s3_client(), expected_type=request.output_type or "mp4")
         record, prices = request.record(), prices_of(self.hook, self.prices)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.request import Video2VideoRequest
-    from airflow_provider_modelslab.batch.bill import PriceOf
-    from airflow_provider_modelslab.batch.desk import BatchDesk
-    from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
+    from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
+    from airflow_provider_modelslab.batch.results.bill import PriceOf
+    from airflow_provider_modelslab.batch.results.tracker import BatchDesk
     from airflow_provider_modelslab.ledger.model import Stored
-    from airflow_provider_modelslab.local.stages import Prepared, Rendered
+    from airflow_provider_modelslab.local.stage_types import Prepared, Rendered
 
 __all__ = ["LocalVideo2VideoBatchOperator"]
 
@@ -76,7 +76,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan the batch, skip what is there, make the rest and return the summary."""
-        from airflow_provider_modelslab.jobs.task import attempt_of, policy_in_force
+        from airflow_provider_modelslab.jobs.task_ledger import attempt_of, policy_in_force
         from airflow_provider_modelslab.storage.s3_objects import is_gone
 
         plan = self._plan(self._made_by())
@@ -103,7 +103,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
 
     def _work(self, desk: BatchDesk, todo: list[ClipPlan], stages: _Stages) -> str | None:
         """Run the stages; why it was given up, if it was."""
-        from airflow_provider_modelslab.batch.pipeline import run_in_stages
+        from airflow_provider_modelslab.batch.running.pipeline import run_in_stages
         from airflow_provider_modelslab.ledger.model import Stored
 
         ending = run_in_stages(todo, read=stages.read, make=stages.make, write=stages.write)
@@ -129,7 +129,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
 
     def _in_order(self, plan: BatchPlan, todo: list[ClipPlan]) -> list[ClipPlan]:
         """Clips that share a model, its parts and a size come together."""
-        from airflow_provider_modelslab.batch.plan import variant_of
+        from airflow_provider_modelslab.batch.planning.plan import variant_of
 
         keys: dict[str, tuple[Any, ...]] = {}
 
@@ -146,8 +146,8 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
 
         :raises RequestValidationError: with all that it cannot honour.
         """
-        from airflow_provider_modelslab.batch.plan import variant_of
-        from airflow_provider_modelslab.batch.problems import Problems
+        from airflow_provider_modelslab.batch.planning.plan import variant_of
+        from airflow_provider_modelslab.batch.planning.validation import Problems
 
         problems, seen = Problems("The batch"), set()
         for clip in plan:
@@ -195,7 +195,7 @@ class _Stages:
     ) -> Stored | tuple[Video2VideoRequest, Rendered, float]:
         """Run the model."""
         from airflow_provider_modelslab.ledger.model import Stored
-        from airflow_provider_modelslab.local.stages import GenerationInterruptedError
+        from airflow_provider_modelslab.local.stage_types import GenerationInterruptedError
 
         if isinstance(read, Stored):
             return read

@@ -174,9 +174,9 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         then found in the ledger; without a ledger the event carries it.
         """
         from airflow_provider_modelslab.api.response import Finished
-        from airflow_provider_modelslab.jobs.task import open_ledger
+        from airflow_provider_modelslab.jobs.task_ledger import open_ledger
         from airflow_provider_modelslab.ledger.model import Submission
-        from airflow_provider_modelslab.storage.manifest import Job
+        from airflow_provider_modelslab.storage.result_manifest import Job
         from airflow_provider_modelslab.storage.uri import S3Uri
 
         if job is not None:
@@ -203,9 +203,9 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         self, context: Context, event: dict[str, Any]
     ) -> tuple[Ledger, Submission, S3Uri | None] | None:
         """What the lost arguments said: from the event, or from the ledger; ``None`` when it knows another job."""
-        from airflow_provider_modelslab.jobs.task import open_ledger
+        from airflow_provider_modelslab.jobs.task_ledger import open_ledger
         from airflow_provider_modelslab.ledger.model import Submission
-        from airflow_provider_modelslab.storage.manifest import Job
+        from airflow_provider_modelslab.storage.result_manifest import Job
 
         self.log.info("Resumed without arguments, as in dag.test(): the job is taken from the ledger or the event")
         if event.get("job") is not None:
@@ -233,7 +233,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     def _prepare(self, context: Context) -> PaidJob:
         """The job, after the checks that need neither the clip nor the ledger."""
         from airflow_provider_modelslab.jobs.paid_job import PaidJob
-        from airflow_provider_modelslab.jobs.task import TaskCaller, attempt_of, open_ledger, policy_in_force
+        from airflow_provider_modelslab.jobs.task_ledger import TaskCaller, attempt_of, open_ledger, policy_in_force
         from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 
         request = self.build_request()
@@ -280,7 +280,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         return decision.answer if isinstance(decision, Done) else None
 
     def _defer(self, context: Context, job: PaidJob, found: Submission, deadline: float) -> NoReturn:
-        from airflow_provider_modelslab.jobs.task import ledger_folder
+        from airflow_provider_modelslab.jobs.task_ledger import ledger_folder
         from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
 
         left = max(deadline - time.time(), 0) + self.max_poll_interval + 60
@@ -314,7 +314,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     ) -> dict[str, Any]:
         """Land the result; without a destination, return its links."""
         from airflow_provider_modelslab.jobs.paid_job import land
-        from airflow_provider_modelslab.storage.manifest import finished_manifest
+        from airflow_provider_modelslab.storage.result_manifest import finished_manifest
 
         if destination is None:
             self.log.info("Job %s is done; its links live for 24 hours: no destination was given", found.job.job_id)
@@ -340,7 +340,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         return manifest
 
     def _submitted(self, found: Submission) -> dict[str, Any]:
-        from airflow_provider_modelslab.storage.manifest import submitted_manifest
+        from airflow_provider_modelslab.storage.result_manifest import submitted_manifest
 
         self.log.info("Not waiting for job %s: wait_for_completion is off", found.job.job_id)
         return submitted_manifest(found.job)

@@ -17,7 +17,7 @@ from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_modelslab.batch.plan import BatchPlan
+    from airflow_provider_modelslab.batch.planning.plan import BatchPlan
 
 __all__ = ["ModelsLabPlanClipsOperator"]
 
@@ -72,7 +72,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the arguments of the mapped tasks."""
-        from airflow_provider_modelslab.batch.records import clip_line
+        from airflow_provider_modelslab.batch.results.report import clip_line
 
         self._check_names()
         plan = self._plan(self.modelslab_conn_id)
@@ -93,9 +93,9 @@ class ModelsLabPlanClipsOperator(BatchArguments):
 
     def _estimate(self, context: Context, plan: BatchPlan) -> None:
         """Log what the mapped tasks will cost, where this task knows their request; push it as XCom ``estimate``."""
-        from airflow_provider_modelslab.batch.desk import BatchDesk
-        from airflow_provider_modelslab.batch.limits import FailureLimit
-        from airflow_provider_modelslab.jobs.task import attempt_of
+        from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+        from airflow_provider_modelslab.batch.running.limits import FailureLimit
+        from airflow_provider_modelslab.jobs.task_ledger import attempt_of
         from airflow_provider_modelslab.ledger.model import LedgerPolicy
 
         if self.model_id is None or self.prompt is None:
@@ -116,7 +116,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
 
     def _check_names(self) -> None:
         """A name made of what only the mapped task knows would not be the name that it uses."""
-        from airflow_provider_modelslab.batch.naming import KeyTemplate
+        from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
 
         fields = KeyTemplate(self.key_template).fields & _NEEDS_THE_REQUEST
         missing = [name for name in ("model_id", "prompt") if getattr(self, name) is None]

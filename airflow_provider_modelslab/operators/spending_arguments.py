@@ -58,7 +58,7 @@ class SpendingArguments(DestinationArguments):
         :param destination: of the result, or the prefix of a batch's results.
         """
         from airflow_provider_modelslab.jobs.budgets import open_spending
-        from airflow_provider_modelslab.jobs.task import ledger_folder, task_key
+        from airflow_provider_modelslab.jobs.task_ledger import ledger_folder, task_key
 
         return open_spending(
             self.hook,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_modelslab.compat import awaited_job, find_task, read_rendered_fields, read_xcom
 from airflow_provider_modelslab.links.media import FACTS_KEY
-from airflow_provider_modelslab.plugins.declared import Declared, is_cut, read_declared
+from airflow_provider_modelslab.plugins.authorization.dag_arguments import Declared, is_cut, read_declared
 from airflow_provider_modelslab.plugins.json_values import as_mapping, sound, sound_fields
 
 if TYPE_CHECKING:

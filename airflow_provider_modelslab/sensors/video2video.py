@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-    from airflow_provider_modelslab.storage.manifest import Job
+    from airflow_provider_modelslab.storage.result_manifest import Job
 
 # What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
 
@@ -62,7 +62,7 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
 
     @cached_property
     def _submitted(self) -> Job:
-        from airflow_provider_modelslab.storage.manifest import Job
+        from airflow_provider_modelslab.storage.result_manifest import Job
 
         return Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)
 
@@ -110,7 +110,7 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll the job once."""
         from airflow_provider_modelslab.api.polling import Done, GiveUp
-        from airflow_provider_modelslab.storage.manifest import finished_manifest
+        from airflow_provider_modelslab.storage.result_manifest import finished_manifest
 
         job = self._submitted
         decision = self.hook.poll(replace(job, submitted_at=self._since(context)))
@@ -124,7 +124,7 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Resume after the trigger: raise what it found, or return the manifest."""
         from airflow_provider_modelslab.api.response import Finished
-        from airflow_provider_modelslab.storage.manifest import finished_manifest
+        from airflow_provider_modelslab.storage.result_manifest import finished_manifest
 
         job = self._submitted
         if event.get("status") != "success":

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link, read_start
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.download import LinkFailure, credential_free_session, open_link, read_start
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.s3_removal import UnfinishedUpload, abort_upload
 from airflow_provider_modelslab.storage.uri import S3Uri
 

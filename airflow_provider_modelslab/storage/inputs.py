@@ -24,13 +24,13 @@ from airflow_provider_modelslab.api.errors import (
     TransportError,
 )
 from airflow_provider_modelslab.api.redaction import strip_query
-from airflow_provider_modelslab.storage.containers import (
+from airflow_provider_modelslab.storage.download import LinkFailure, credential_free_session, open_link, read_start
+from airflow_provider_modelslab.storage.media import (
     CONTENT_TYPES,
     ContainerKind,
     describe_start,
     sniff,
 )
-from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link, read_start
 from airflow_provider_modelslab.storage.s3_errors import (
     S3_ERRORS,
     S3ErrorKind,

@@ -25,10 +25,10 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.net.call_limit import CallLimit
-from airflow_provider_modelslab.storage.containers import ContainerError
-from airflow_provider_modelslab.storage.decoding import VideoStream
-from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link, shown
-from airflow_provider_modelslab.storage.manifest import LINK_LIFETIME
+from airflow_provider_modelslab.storage.base64_stream import VideoStream
+from airflow_provider_modelslab.storage.download import LinkFailure, credential_free_session, open_link, shown
+from airflow_provider_modelslab.storage.media import ContainerError
+from airflow_provider_modelslab.storage.result_manifest import LINK_LIFETIME
 from airflow_provider_modelslab.storage.upload import MIB, MIN_PART_SIZE, ObjectUpload, part_size_for
 from airflow_provider_modelslab.storage.uri import S3Uri
 

@@ -11,9 +11,9 @@ from urllib.parse import unquote, urlsplit
 from boto3.exceptions import RetriesExceededError
 
 from airflow_provider_modelslab.api.errors import LandingError, TransportError
-from airflow_provider_modelslab.storage.containers import ContainerError
-from airflow_provider_modelslab.storage.decoding import VideoStream
+from airflow_provider_modelslab.storage.base64_stream import VideoStream
 from airflow_provider_modelslab.storage.landing import LandedObject
+from airflow_provider_modelslab.storage.media import ContainerError
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, input_error
 from airflow_provider_modelslab.storage.upload import MIB, ObjectUpload
 from airflow_provider_modelslab.storage.uri import S3Uri

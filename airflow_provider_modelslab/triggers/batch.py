@@ -15,7 +15,7 @@ from airflow_provider_modelslab.client.polling.registry import shared_poller
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.triggers.connections import client_of
 from airflow_provider_modelslab.triggers.heap import held_out
-from airflow_provider_modelslab.triggers.settling import earliest_event, sleep_until
+from airflow_provider_modelslab.triggers.minimum_wait import earliest_event, sleep_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping

@@ -21,7 +21,7 @@ from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.triggers.connections import client_of
 from airflow_provider_modelslab.triggers.heap import held_out
-from airflow_provider_modelslab.triggers.settling import earliest_event, sleep_until
+from airflow_provider_modelslab.triggers.minimum_wait import earliest_event, sleep_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -19,8 +19,8 @@ import requests
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_modelslab.endpoint import __main__ as program
-from airflow_provider_modelslab.endpoint.app import create_app
-from airflow_provider_modelslab.endpoint.wire import Reset
+from airflow_provider_modelslab.endpoint.faults.transport import Reset
+from airflow_provider_modelslab.endpoint.http.app import create_app
 from benchmarks.fault_campaign.journal import FAULT, Journal
 from benchmarks.fault_campaign.orders import HEADER, TASK_HEADER, Order
 

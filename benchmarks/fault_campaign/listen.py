@@ -10,7 +10,7 @@ import aiohttp
 import requests
 from botocore.client import BaseClient
 
-from airflow_provider_modelslab.batch import desk, saved
+from airflow_provider_modelslab.batch.results import checkpoint, tracker
 from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
 from airflow_provider_modelslab.client.client import ModelsLabClient
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
@@ -74,8 +74,8 @@ class Listeners:
         self._note(sidecar, "write_sidecar", "sidecar")
         self._note(ModelsLabHook, "land", after="after landing")
         self._note(BatchArguments, "_plan", after="batch planned")
-        self._note(saved, "save_batch", after="batch saved")
-        self._note(desk, "write_results", "batch report")
+        self._note(checkpoint, "save_batch", after="batch saved")
+        self._note(tracker, "write_results", "batch report")
 
     def _around_ledger(self) -> None:
         probe, create, put = self._probe, S3LedgerStore.create, S3LedgerStore._put

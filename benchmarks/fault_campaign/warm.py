@@ -29,11 +29,11 @@ _NEEDED = (
     "airflow.cli.cli_parser",
     "airflow.providers.amazon.aws.hooks.s3",
     "airflow.sdk.execution_time.supervisor",
-    "airflow_provider_modelslab.batch.plan",
-    "airflow_provider_modelslab.batch.runner",
-    "airflow_provider_modelslab.batch.saved",
-    "airflow_provider_modelslab.batch.sources",
-    "airflow_provider_modelslab.batch.window",
+    "airflow_provider_modelslab.batch.planning.plan",
+    "airflow_provider_modelslab.batch.running.runner",
+    "airflow_provider_modelslab.batch.results.checkpoint",
+    "airflow_provider_modelslab.batch.sources.discovery",
+    "airflow_provider_modelslab.batch.running.window",
     "airflow_provider_modelslab.cli.submit",
     "airflow_provider_modelslab.client.async_client",
     "airflow_provider_modelslab.client.client",
@@ -42,7 +42,7 @@ _NEEDED = (
     "airflow_provider_modelslab.hooks.webhook",
     "airflow_provider_modelslab.jobs.batch_jobs",
     "airflow_provider_modelslab.jobs.paid_job",
-    "airflow_provider_modelslab.jobs.task",
+    "airflow_provider_modelslab.jobs.task_ledger",
     "airflow_provider_modelslab.lineage.batch",
     "airflow_provider_modelslab.storage.checks",
     "airflow_provider_modelslab.storage.landing",
@@ -85,9 +85,9 @@ def _shorten_waits() -> None:
     from botocore.retries.standard import ExponentialBackoff
 
     from airflow_provider_modelslab.api.poll_policy import PollPolicy
-    from airflow_provider_modelslab.batch import window
-    from airflow_provider_modelslab.cli import watching
-    from airflow_provider_modelslab.client.core import SubmitPolicy, Timeouts
+    from airflow_provider_modelslab.batch.running import window
+    from airflow_provider_modelslab.cli import progress
+    from airflow_provider_modelslab.client.config import SubmitPolicy, Timeouts
     from airflow_provider_modelslab.hooks import modelslab
     from airflow_provider_modelslab.jobs import timing
     from airflow_provider_modelslab.ledger import service
@@ -104,7 +104,7 @@ def _shorten_waits() -> None:
     _replace(service, "_HOLD_POLL", 0.3)
     _replace(window, "_FIRST_PAUSE", 0.1)
     _replace(window, "_LONGEST_PAUSE", 1.0)
-    _replace(watching, "INTERVALS", (0.1, 0.4))
+    _replace(progress, "INTERVALS", (0.1, 0.4))
     _replace(batch, "_LINGER_AFTER_FIRST", 0.2)
 
 

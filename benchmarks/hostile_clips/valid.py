@@ -17,7 +17,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from airflow_provider_modelslab.local.encode import write_gif
+from airflow_provider_modelslab.local.media.encode import write_gif
 from benchmarks.hostile_clips.boxes import box, places
 
 __all__ = ["Clip", "base", "frames_that_play", "make_gif", "make_valid", "make_video"]

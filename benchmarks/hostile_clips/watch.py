@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Self
 from unittest import mock
 
-from airflow_provider_modelslab.local.decoder import process
-from airflow_provider_modelslab.local.decoder.process import Decoder
+from airflow_provider_modelslab.local.media.decoder import process
+from airflow_provider_modelslab.local.media.decoder.process import Decoder
 from benchmarks.hostile_clips.disguise import Canaries
 
 __all__ = ["Seen", "Watch"]

@@ -42,7 +42,7 @@ from airflow_provider_modelslab.client import async_client
 from airflow_provider_modelslab.client import client as client_module
 from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
 from airflow_provider_modelslab.client.client import ModelsLabClient
-from airflow_provider_modelslab.client.core import Timeouts
+from airflow_provider_modelslab.client.config import Timeouts
 from tests.support.clients import KEY, LONG, SHORT, Fetcher, blocking_client
 from tests.support.scripted_server import Answer, Hang, HangUp, Reset, ScriptedServer, Step
 from tools.stack.process import free_port

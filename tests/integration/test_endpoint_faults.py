@@ -21,10 +21,10 @@ from fastapi.testclient import TestClient
 from airflow_provider_modelslab.api.errors import SubmissionUnknownError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.client.client import ModelsLabClient
-from airflow_provider_modelslab.endpoint.app import create_app
 from airflow_provider_modelslab.endpoint.echo import EchoEngine
-from airflow_provider_modelslab.endpoint.faults import FaultPlan
-from airflow_provider_modelslab.endpoint.server import EndpointServer
+from airflow_provider_modelslab.endpoint.faults.plan import FaultPlan
+from airflow_provider_modelslab.endpoint.http.app import create_app
+from airflow_provider_modelslab.endpoint.http.server import EndpointServer
 from airflow_provider_modelslab.endpoint.settings import Settings
 from tests.support.endpoint import KEY, VIDEO, Caller, serving
 from tests.support.endpoint_engine import ScriptedEngine

@@ -16,7 +16,7 @@ from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint.echo import EchoEngine
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.local.engine import LocalEngine
-from airflow_provider_modelslab.local.fetch import FetchLimits
+from airflow_provider_modelslab.local.media.fetch import FetchLimits
 from tests.support.endpoint import VIDEO, Caller, running, serving
 from tests.support.endpoint_engine import ScriptedEngine, StagedEngine, write_clip
 from tests.support.files_server import FilesServer, ServedFile

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.endpoint.settings import AnswerStyle, Settings
-from airflow_provider_modelslab.local import addresses
+from airflow_provider_modelslab.net import addresses
 from tests.support.endpoint import serving
 from tests.support.endpoint_engine import ScriptedEngine
 from tests.support.s3 import S3Server, update_s3_details

@@ -23,7 +23,7 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.polling import PollPolicy
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
-from airflow_provider_modelslab.client.core import Timeouts
+from airflow_provider_modelslab.client.config import Timeouts
 from airflow_provider_modelslab.client.polling import poller as poller_module
 from airflow_provider_modelslab.client.polling import rate_limiter, registry
 from airflow_provider_modelslab.client.polling.poller import Ended, SharedPoller, Submitted, Watch

@@ -20,7 +20,7 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
-from airflow_provider_modelslab.client.core import SubmitPolicy, Timeouts
+from airflow_provider_modelslab.client.config import SubmitPolicy, Timeouts
 from airflow_provider_modelslab.hooks import modelslab as hook_module
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.jobs.paid_job import PaidJob

@@ -8,7 +8,7 @@ from typing import Any
 from airflow_provider_modelslab.api.response import Answer
 from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
 from airflow_provider_modelslab.client.client import ModelsLabClient
-from airflow_provider_modelslab.client.core import SubmitPolicy, Timeouts
+from airflow_provider_modelslab.client.config import SubmitPolicy, Timeouts
 
 KEY = "sk-live/very+secret&key"
 QUICK = SubmitPolicy(attempts=3, max_wait=2, base_wait=0.002)

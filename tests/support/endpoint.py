@@ -17,10 +17,10 @@ from typing import Any
 import requests
 from fastapi import FastAPI
 
-from airflow_provider_modelslab.endpoint.app import create_app
-from airflow_provider_modelslab.endpoint.connections import ConnectionLimits
 from airflow_provider_modelslab.endpoint.engine import Engine
-from airflow_provider_modelslab.endpoint.server import EndpointServer
+from airflow_provider_modelslab.endpoint.http.app import create_app
+from airflow_provider_modelslab.endpoint.http.connections import ConnectionLimits
+from airflow_provider_modelslab.endpoint.http.server import EndpointServer
 from airflow_provider_modelslab.endpoint.settings import Settings
 
 KEY = "test-key-of-nobody"

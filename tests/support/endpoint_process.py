@@ -10,8 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
-from airflow_provider_modelslab.endpoint.app import create_app
-from airflow_provider_modelslab.endpoint.server import EndpointServer
+from airflow_provider_modelslab.endpoint.http.app import create_app
+from airflow_provider_modelslab.endpoint.http.server import EndpointServer
 from airflow_provider_modelslab.endpoint.settings import Settings
 from tests.support.endpoint_engine import FileGate, ScriptedEngine, StagedEngine
 

@@ -59,7 +59,7 @@ def put_list(s3: S3Client, bucket: str, key: str, clips: dict[str, str]) -> str:
 
 
 def _film(name: str) -> bytes:
-    from airflow_provider_modelslab.local.encode import write_mp4
+    from airflow_provider_modelslab.local.media.encode import write_mp4
 
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, "clip.mp4")

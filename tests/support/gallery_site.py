@@ -153,7 +153,7 @@ class MadeUpGallery:
 @cache
 def _file(path: str) -> tuple[int, dict[str, str], bytes]:
     """One of the page's own files, with the headers of the plugin's application."""
-    from airflow_provider_modelslab.plugins.gallery_app import make_app
+    from airflow_provider_modelslab.plugins.gallery.app import make_app
 
     answer = TestClient(make_app()).get(path)
     return answer.status_code, dict(answer.headers), answer.content

@@ -15,8 +15,8 @@ import boto3
 from airflow_provider_modelslab.ledger.model import Submission
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
-from airflow_provider_modelslab.storage.manifest import Job
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.result_manifest import Job
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.paid_jobs import FakeCaller, paid_job
 from tests.support.s3 import S3Server

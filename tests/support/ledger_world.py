@@ -34,7 +34,7 @@ from airflow_provider_modelslab.ledger.model import (
 )
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 from tests.support.explorer import Actor, Stage
 from tests.support.paid_jobs import FakeHook, paid_job
 

@@ -15,13 +15,13 @@ from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import Fingerprint, LedgerPolicy
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.storage.inputs import PreparedInput
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from airflow_provider_modelslab.batch.known_jobs import KnownJobs
+    from airflow_provider_modelslab.batch.planning.known_jobs import KnownJobs
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
 __all__ = ["DESTINATION", "WANTED", "FakeCaller", "FakeHook", "FakeRequest", "Submit", "paid_job"]

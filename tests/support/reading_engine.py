@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint.echo import FetchingEchoEngine
-from airflow_provider_modelslab.local.fetch import FetchLimits
+from airflow_provider_modelslab.local.media.fetch import FetchLimits
 
 __all__ = ["ReadingEngine"]
 

@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import trustme
 import urllib3
 
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from tools.stack.s3 import S3Server
 
 __all__ = ["KMS", "Policy", "SeenCall", "StrictS3"]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from airflow_provider_modelslab.local.libraries import load_diffusers, load_transformers
-from airflow_provider_modelslab.local.tiny import build_tiny
+from airflow_provider_modelslab.local.models.tiny import build_tiny
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers, load_transformers
 
 __all__ = [
     "kohya",

@@ -14,7 +14,7 @@ import requests
 
 from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.operators.arguments import instance_name
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from tests.support.s3 import content_of, lines_of
 from tools.stack.endpoint import EndpointProcess
 from tools.stack.process import ServerProcess, free_port, wait_until

@@ -14,7 +14,7 @@ import pytest
 from airflow.sdk import DAG, AssetAll
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.local.catalog import Catalog
+from airflow_provider_modelslab.local.models.catalog import Catalog
 from tests.support.airflow_versions import AIRFLOW, DagSerialization, examples_bag
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"

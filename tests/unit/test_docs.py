@@ -17,9 +17,9 @@ import airflow_provider_modelslab
 from airflow_provider_modelslab import get_provider_info
 from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.batch import records
-from airflow_provider_modelslab.batch.outcomes import Outcome
-from airflow_provider_modelslab.batch.plan import ClipPlan
+from airflow_provider_modelslab.batch.planning.plan import ClipPlan
+from airflow_provider_modelslab.batch.results import report
+from airflow_provider_modelslab.batch.results.outcomes import Outcome
 from airflow_provider_modelslab.endpoint.arguments import build_parser
 from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -166,7 +166,7 @@ def test_the_fields_of_a_results_manifest_are_named() -> None:
     clip = ClipPlan(0, "s3://bucket/in.mp4", {}, S3Uri("bucket", "out.mp4"), Fingerprint("a", "b"), "mp4")
     failed = Outcome.failed(ValueError("why"))
     said = rows("reference/storage.md")["<destination>/_modelslab/batches/<dag>/<task>/<run>.jsonl"][1]
-    assert set(records.result_line(clip, failed)) <= set(re.findall(r"\w+", said))
+    assert set(report.result_line(clip, failed)) <= set(re.findall(r"\w+", said))
 
 
 def test_the_rooms_of_the_package_are_on_the_page_of_the_architecture() -> None:

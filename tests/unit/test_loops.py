@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from airflow_provider_modelslab.compat import loop_index
-from airflow_provider_modelslab.jobs.task import attempt_of, submission_name, task_key
+from airflow_provider_modelslab.jobs.task_ledger import attempt_of, submission_name, task_key
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import (
     Entry,

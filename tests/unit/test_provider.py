@@ -25,7 +25,7 @@ from airflow_provider_modelslab import get_provider_info
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.operators.paid_job import PaidJobOperator
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from tests.support.airflow_versions import AIRFLOW
 
 DIST = "airflow-provider-modelslab"

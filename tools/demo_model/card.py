@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_provider_modelslab.local.demo_model import DEMO_MODEL
+from airflow_provider_modelslab.local.models.demo_model import DEMO_MODEL
 from tools.demo_model.folder import Folder
 from tools.demo_model.styles import COLOURS, LORA_STYLE, STYLES
 

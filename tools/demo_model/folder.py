@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_modelslab.local.libraries import load_diffusers, load_transformers
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers, load_transformers
 from tools.demo_model.budget import Budget
 
 __all__ = ["Folder"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from airflow_provider_modelslab.local.libraries import load_diffusers
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from tools.demo_model.budget import Budget
 from tools.demo_model.folder import Folder
 from tools.demo_model.latents import SHORT, Look, encode_clips

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from airflow_provider_modelslab.local.libraries import load_diffusers
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from tools.demo_model.card import write_card
 from tools.demo_model.folder import Folder
 from tools.demo_model.parts import new_scheduler

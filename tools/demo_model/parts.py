@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from airflow_provider_modelslab.local.libraries import load_diffusers, load_transformers
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers, load_transformers
 
 __all__ = ["FRAMES", "TEXT_LAYERS", "new_scheduler", "new_text_encoder", "new_unet", "new_vae"]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from airflow_provider_modelslab.local.libraries import load_transformers
-from airflow_provider_modelslab.local.tiny import byte_symbols
+from airflow_provider_modelslab.local.models.tiny import byte_symbols
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_transformers
 from tools.demo_model.budget import Budget
 from tools.demo_model.captions import caption, words
 from tools.demo_model.parts import new_text_encoder

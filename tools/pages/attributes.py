@@ -117,9 +117,9 @@ def default(field: FieldInfo) -> str:
 
 def families(name: str) -> str:
     """Which families of local models honour an attribute."""
-    from airflow_provider_modelslab.local.animatediff import AnimateDiff
-    from airflow_provider_modelslab.local.support import beyond_page
-    from airflow_provider_modelslab.local.wan import Wan
+    from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
+    from airflow_provider_modelslab.local.families.wan import Wan
+    from airflow_provider_modelslab.local.validation import beyond_page
 
     sample = {"model_id": "x", "prompt": "x", "init_video": "x"}
     if name == "extra_parameters" and beyond_page(Video2VideoRequest(**sample, extra_parameters={"x": 1})):

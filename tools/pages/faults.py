@@ -8,7 +8,7 @@ import json
 import re
 from itertools import pairwise
 
-from airflow_provider_modelslab.endpoint import fault_kinds
+from airflow_provider_modelslab.endpoint.faults import kinds
 from tools.pages import markdown
 from tools.pages.markdown import code, from_rst
 
@@ -24,7 +24,7 @@ def table() -> str:
         ["fault", "effect", "options and defaults"],
         (
             [code(name), from_rst(meanings[name]), code(json.dumps(options)) if options else ""]
-            for name, options in ((name, dict(options)) for name, options in fault_kinds.FAULTS.items())
+            for name, options in ((name, dict(options)) for name, options in kinds.FAULTS.items())
         ),
     )
 
@@ -34,7 +34,7 @@ def _description() -> str:
 
     :raises LookupError: when there is none.
     """
-    body = ast.parse(inspect.getsource(fault_kinds)).body
+    body = ast.parse(inspect.getsource(kinds)).body
     for assignment, text in pairwise(body):
         is_faults = isinstance(assignment, ast.AnnAssign) and ast.unparse(assignment.target) == "FAULTS"
         if is_faults and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):

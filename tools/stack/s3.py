@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import boto3
 import trustme
 
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from tools.stack.process import WAIT_TIMEOUT_S, ServerProcess, free_port, wait_until
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from airflow_provider_modelslab.api.errors import ErrorCode
 from airflow_provider_modelslab.api.response import Answer, Failed
-from airflow_provider_modelslab.client.core import MAX_CONNECTIONS
+from airflow_provider_modelslab.client.config import MAX_CONNECTIONS
 
 __all__ = ["RateLimiter"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.batch.plan import BatchPlan, make_plan
-from airflow_provider_modelslab.batch.sources import find_clips
+from airflow_provider_modelslab.batch.planning.plan import BatchPlan, make_plan
+from airflow_provider_modelslab.batch.sources.discovery import find_clips
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.s3 import listening
 

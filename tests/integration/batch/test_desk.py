@@ -18,10 +18,10 @@ from airflow_provider_modelslab.api.errors import (
     SubmissionUnknownError,
     TransportError,
 )
-from airflow_provider_modelslab.batch.desk import BatchDesk
-from airflow_provider_modelslab.batch.limits import FailureLimit
+from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.ledger.model import Submission
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, planned
 from tests.support.s3 import keys_of
@@ -61,7 +61,7 @@ def test_a_rerun_says_how_much_is_there_already(
     def desk() -> BatchDesk:
         return BatchDesk(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(None))
 
-    caplog.set_level("INFO", "airflow_provider_modelslab.batch.desk")
+    caplog.set_level("INFO", "airflow_provider_modelslab.batch.results.tracker")
     first = desk()
     assert first.begin() == list(plan)
     for clip in plan.clips[:2]:

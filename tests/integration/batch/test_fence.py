@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.api.errors import BatchSupersededError, LandingError, StorageConfigurationError
-from airflow_provider_modelslab.batch.desk import BatchDesk
-from airflow_provider_modelslab.batch.fence import put_fenced
-from airflow_provider_modelslab.batch.limits import FailureLimit
+from airflow_provider_modelslab.batch.results.put_if_newer import put_fenced
+from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, counted, planned

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.api.errors import JobFailedError, StorageConfigurationError
-from airflow_provider_modelslab.batch.index import LandedIndex
-from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
-from airflow_provider_modelslab.batch.plan import BatchPlan
-from airflow_provider_modelslab.batch.records import write_results
-from airflow_provider_modelslab.batch.sources import find_clips
+from airflow_provider_modelslab.batch.planning.plan import BatchPlan
+from airflow_provider_modelslab.batch.results.index import LandedIndex
+from airflow_provider_modelslab.batch.results.outcomes import Outcome, Outcomes, Status
+from airflow_provider_modelslab.batch.results.report import write_results
+from airflow_provider_modelslab.batch.sources.discovery import find_clips
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import LedgerRoot
 from airflow_provider_modelslab.ledger.model import LedgerPolicy, Stored, SubmitNew
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, planned
 from tests.support.s3 import keys_of, lines_of, refusing

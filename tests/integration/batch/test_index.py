@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.batch.index import LandedIndex
-from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
+from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
+from airflow_provider_modelslab.batch.results.index import LandedIndex
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, counted, planned
 from tests.support.s3 import keys_of, listening, refusing
@@ -178,7 +178,7 @@ def test_a_defect_in_a_write_is_raised(s3: S3Client, plan: BatchPlan, monkeypatc
     def broken(*_: object) -> None:
         raise KeyError("a defect")
 
-    monkeypatch.setattr("airflow_provider_modelslab.batch.index.pack", broken)
+    monkeypatch.setattr("airflow_provider_modelslab.batch.results.index.pack", broken)
     index.add(a, manifests[0])
     with pytest.raises(KeyError):
         written(index)
@@ -243,7 +243,7 @@ def test_a_store_that_refuses_costs_the_saving_and_nothing_else(
 def test_a_prefix_that_holds_far_more_is_not_listed_to_its_end(
     s3: S3Client, bucket: str, plan: BatchPlan, put: Put, small_pages: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_modelslab.batch.index.listing_budget", lambda requests: 2 * requests)
+    monkeypatch.setattr("airflow_provider_modelslab.batch.results.index.listing_budget", lambda requests: 2 * requests)
     a, *_, d = plan.clips
     index = index_of(s3, plan)
     for clip in (a, d):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
-from airflow_provider_modelslab.batch.sources import clips_below, find_clips
+from airflow_provider_modelslab.batch.sources.discovery import clips_below, find_clips
 from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.inputs import identify_input
 from airflow_provider_modelslab.storage.uri import S3Uri

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.cli import watching
+from airflow_provider_modelslab.cli import progress
 from airflow_provider_modelslab.endpoint.settings import Settings
 from tests.integration.docs.code_blocks import DAY, ROOT, CodeBlocks, is_part_of_an_example, pages
 from tests.support.connections import KEY, set_aws, set_modelslab
@@ -111,7 +111,7 @@ def blocks(
     set_modelslab(monkeypatch, endpoint.url, bucket=bucket, prefix="restyled", **store)
     monkeypatch.setenv("MODELSLAB_API_KEY", KEY)
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")
-    monkeypatch.setattr(watching, "INTERVALS", (0.02, 0.1))
+    monkeypatch.setattr(progress, "INTERVALS", (0.02, 0.1))
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.chdir(tmp_path)
     Path("clip.mp4").write_bytes(small_mp4())

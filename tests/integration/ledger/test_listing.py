@@ -14,7 +14,7 @@ from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import LedgerRoot, result_folder, task_folder
 from airflow_provider_modelslab.ledger.model import Fingerprint, LedgerPolicy, Stored, Submission, TaskKey
 from airflow_provider_modelslab.ledger.service import Ledger
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import counted
 from tests.support.paid_jobs import WANTED, paid_job

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from airflow_provider_modelslab.jobs.task import open_ledger
+from airflow_provider_modelslab.jobs.task_ledger import open_ledger
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import LedgerPolicy, Submission
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import TaskStateLedgerStore
-from airflow_provider_modelslab.storage.manifest import Job
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.result_manifest import Job
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.paid_jobs import WANTED
 from tests.support.s3 import keys_of, refusing

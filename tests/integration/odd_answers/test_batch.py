@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from airflow_provider_modelslab.api.errors import BatchFailedError
 from airflow_provider_modelslab.api.polling import PollPolicy
 from airflow_provider_modelslab.api.response import Finished
-from airflow_provider_modelslab.batch.desk import BatchDesk
-from airflow_provider_modelslab.batch.limits import FailureLimit
-from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan, make_plan
-from airflow_provider_modelslab.batch.runner import BatchRunner
-from airflow_provider_modelslab.batch.sources import clips_from
-from airflow_provider_modelslab.batch.window import Window
-from airflow_provider_modelslab.client.core import SubmitPolicy
+from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan, make_plan
+from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+from airflow_provider_modelslab.batch.running.limits import FailureLimit
+from airflow_provider_modelslab.batch.running.runner import BatchRunner
+from airflow_provider_modelslab.batch.running.window import Window
+from airflow_provider_modelslab.batch.sources.discovery import clips_from
+from airflow_provider_modelslab.client.config import SubmitPolicy
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.jobs.batch_jobs import BatchJobs, PolledJobs
 from airflow_provider_modelslab.ledger.attempt import AttemptId
@@ -33,7 +33,7 @@ from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore
 from airflow_provider_modelslab.storage.landing import LandedObject
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.odd_answers.conftest import EXAMPLES, Scripted, Triggerer, examples, outcomes
 from tests.support.odd_answers import DONE, OddAnswer, is_written_well, odd_answers

@@ -13,7 +13,7 @@ from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.client.client import ModelsLabClient
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.storage.manifest import Job, finished_manifest
+from airflow_provider_modelslab.storage.result_manifest import Job, finished_manifest
 from tests.integration.odd_answers.conftest import Scripted, checked, many, outcomes
 from tests.support.airflow_values import through_xcom
 from tests.support.odd_answers import OddAnswer, is_written_well, odd_answers

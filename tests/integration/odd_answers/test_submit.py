@@ -9,9 +9,9 @@ from hypothesis import given
 
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.client.core import SubmitPolicy
+from airflow_provider_modelslab.client.config import SubmitPolicy
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.storage.manifest import Job, finished_manifest, submitted_manifest
+from airflow_provider_modelslab.storage.result_manifest import Job, finished_manifest, submitted_manifest
 from tests.integration.odd_answers.conftest import Scripted, checked, many, outcomes
 from tests.support.airflow_values import through_xcom
 from tests.support.odd_answers import OddAnswer, is_written_well, odd_answers

@@ -9,7 +9,9 @@ import pytest
 from airflow.models.dag import DagModel
 from fastapi.testclient import TestClient
 
-from airflow_provider_modelslab.plugins import gallery_app, media_access, media_app
+from airflow_provider_modelslab.plugins.gallery import app as gallery_app
+from airflow_provider_modelslab.plugins.media import access
+from airflow_provider_modelslab.plugins.media import app as media_app
 
 
 class Manager:
@@ -42,8 +44,8 @@ def test_permissions_do_not_block_the_event_loop(module: Any, path: str, monkeyp
     async def somebody(_: str | None) -> str:
         return "somebody"
 
-    monkeypatch.setattr(media_access, "resolve_user_from_token", somebody)
-    monkeypatch.setattr(media_access, "get_auth_manager", lambda: manager)
+    monkeypatch.setattr(access, "resolve_user_from_token", somebody)
+    monkeypatch.setattr(access, "get_auth_manager", lambda: manager)
     monkeypatch.setattr(DagModel, "get_team_name", lambda _: None)
     answer = TestClient(module.make_app()).get(path)
     assert (answer.status_code, answer.json()) == (403, {"detail": "Forbidden"})

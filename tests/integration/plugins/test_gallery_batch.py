@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
-from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
-from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
-from airflow_provider_modelslab.batch.records import write_results
-from airflow_provider_modelslab.batch.saved import save_batch
+from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
+from airflow_provider_modelslab.batch.results.checkpoint import save_batch
+from airflow_provider_modelslab.batch.results.outcomes import Outcome, Outcomes, Status
+from airflow_provider_modelslab.batch.results.report import write_results
 from airflow_provider_modelslab.ledger.model import Fingerprint
-from airflow_provider_modelslab.plugins.gallery_batch import COLUMNS, compact, read_batch, retry_lines
-from airflow_provider_modelslab.plugins.gallery_data import describe_clip, describe_single, media_of
-from airflow_provider_modelslab.plugins.gallery_store import Store
+from airflow_provider_modelslab.plugins.gallery.batch import COLUMNS, compact, read_batch, retry_lines
+from airflow_provider_modelslab.plugins.gallery.data import describe_clip, describe_single, media_of
+from airflow_provider_modelslab.plugins.gallery.store import Store
 from airflow_provider_modelslab.plugins.task_results import TaskResult
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.s3 import refusing
 

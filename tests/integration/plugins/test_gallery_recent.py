@@ -16,14 +16,14 @@ from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
-from airflow_provider_modelslab.plugins import gallery_app
-from airflow_provider_modelslab.plugins.declared import UNKNOWN, read_declared
-from airflow_provider_modelslab.plugins.gallery_data import describe_single, media_of
-from airflow_provider_modelslab.plugins.gallery_recent import PAGE_SIZE, read_recent, tasks_with_videos
-from airflow_provider_modelslab.plugins.gallery_store import Store
-from airflow_provider_modelslab.plugins.media_access import require_reader
+from airflow_provider_modelslab.plugins.authorization.dag_arguments import UNKNOWN, read_declared
+from airflow_provider_modelslab.plugins.gallery import app as gallery_app
+from airflow_provider_modelslab.plugins.gallery.data import describe_single, media_of
+from airflow_provider_modelslab.plugins.gallery.recent import PAGE_SIZE, read_recent, tasks_with_videos
+from airflow_provider_modelslab.plugins.gallery.store import Store
+from airflow_provider_modelslab.plugins.media.access import require_reader
 from airflow_provider_modelslab.plugins.task_results import read_task
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from tests.support.airflow_tables import AirflowTables
 
 NEWEST = datetime(2026, 11, 1, tzinfo=UTC)

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.plugins import gallery_store
-from airflow_provider_modelslab.plugins.gallery_data import Media
-from airflow_provider_modelslab.plugins.gallery_store import open_store
+from airflow_provider_modelslab.plugins.gallery import store
+from airflow_provider_modelslab.plugins.gallery.data import Media
+from airflow_provider_modelslab.plugins.gallery.store import open_store
 from tests.support.connections import set_connection, set_modelslab
 
 
 @pytest.fixture(autouse=True)
 def nothing_to_find(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine on which boto finds no credentials by itself."""
-    monkeypatch.setattr(gallery_store, "_stores", {})
+    monkeypatch.setattr(store, "_stores", {})
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from mypy_boto3_s3 import S3Client
 
-from airflow_provider_modelslab.plugins.gallery_store import Store
-from airflow_provider_modelslab.plugins.media_place import What, is_borne_out
+from airflow_provider_modelslab.plugins.gallery.store import Store
+from airflow_provider_modelslab.plugins.media.location import What, is_borne_out
 from airflow_provider_modelslab.plugins.task_results import TaskResult
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 BUCKET = "media-place"

@@ -16,10 +16,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_modelslab.ledger.listing import result_folder
-from airflow_provider_modelslab.plugins import gallery_app, gallery_store, media_app
-from airflow_provider_modelslab.plugins.gallery_store import Store, UnreadableError, read_json
-from airflow_provider_modelslab.plugins.media_access import require_reader, user_of
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.plugins.gallery import app as gallery_app
+from airflow_provider_modelslab.plugins.gallery import store as gallery_store
+from airflow_provider_modelslab.plugins.gallery.store import Store, UnreadableError, read_json
+from airflow_provider_modelslab.plugins.media import app as media_app
+from airflow_provider_modelslab.plugins.media.access import require_reader, user_of
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.airflow_tables import AirflowTables, RawJson
 from tests.support.connections import set_aws, set_modelslab

@@ -22,15 +22,17 @@ from airflow_provider_modelslab.ledger.model import Fingerprint, LedgerPolicy, S
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
-from airflow_provider_modelslab.plugins import gallery_app, gallery_store, media_app
-from airflow_provider_modelslab.plugins.gallery_store import Store
-from airflow_provider_modelslab.plugins.media_access import require_reader
-from airflow_provider_modelslab.plugins.own_records import read_ledger
+from airflow_provider_modelslab.plugins.authorization.records import read_ledger
+from airflow_provider_modelslab.plugins.gallery import app as gallery_app
+from airflow_provider_modelslab.plugins.gallery import store as gallery_store
+from airflow_provider_modelslab.plugins.gallery.store import Store
+from airflow_provider_modelslab.plugins.media import app as media_app
+from airflow_provider_modelslab.plugins.media.access import require_reader
 from airflow_provider_modelslab.plugins.task_results import TaskResult
 from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
 from airflow_provider_modelslab.storage.inputs import identify_input
-from airflow_provider_modelslab.storage.manifest import Job
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.result_manifest import Job
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
 from tests.support.airflow_tables import AirflowTables

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from airflow_provider_modelslab.plugins.webhook_events import asset_uri, note_finished
+from airflow_provider_modelslab.plugins.webhook.asset_events import asset_uri, note_finished
 from tests.support.airflow_tables import AirflowTables
 
 SHARED = "x-videos://ready"

@@ -10,8 +10,8 @@ import requests
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError, StorageUnavailableError
 from airflow_provider_modelslab.storage.checks import check_public_bucket, require_listing, require_writable
-from airflow_provider_modelslab.storage.links import credential_free_session
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.download import credential_free_session
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.s3 import S3Server, keys_of, leftovers, refusing

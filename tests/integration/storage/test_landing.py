@@ -18,7 +18,7 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.storage import upload as upload_module
 from airflow_provider_modelslab.storage.landing import LandedObject, LandingPolicy, land
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.upload import MIB
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.files_server import FilesServer, ServedFile

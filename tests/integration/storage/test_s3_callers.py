@@ -18,16 +18,16 @@ from airflow_provider_modelslab.api.errors import (
     StorageUnavailableError,
     TransportError,
 )
-from airflow_provider_modelslab.batch.fence import put_fenced
-from airflow_provider_modelslab.batch.manifest_file import read_manifest
+from airflow_provider_modelslab.batch.results.put_if_newer import put_fenced
+from airflow_provider_modelslab.batch.sources.input_manifest import read_manifest
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
-from airflow_provider_modelslab.plugins.gallery_store import Store, read_json
+from airflow_provider_modelslab.plugins.gallery.store import Store, read_json
 from airflow_provider_modelslab.storage.checks import require_listing, require_writable
 from airflow_provider_modelslab.storage.inputs import identify_input, prepare_input
 from airflow_provider_modelslab.storage.local_files import fetch_object
-from airflow_provider_modelslab.storage.profile import S3Profile
 from airflow_provider_modelslab.storage.s3_objects import list_pages, put_object, read_object
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.s3_removal import list_dated, list_uploads
 from airflow_provider_modelslab.storage.sidecar import read_sidecar
 from airflow_provider_modelslab.storage.upload import ObjectUpload

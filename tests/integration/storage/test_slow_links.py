@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_modelslab.api.errors import LandingError, ModelsLabError
-from airflow_provider_modelslab.storage import links as links_module
+from airflow_provider_modelslab.storage import download as links_module
+from airflow_provider_modelslab.storage.download import LinkFailure, credential_free_session, open_link, shown
 from airflow_provider_modelslab.storage.inputs import prepare_input
 from airflow_provider_modelslab.storage.landing import LandingPolicy, land
-from airflow_provider_modelslab.storage.links import LinkFailure, credential_free_session, open_link, shown
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.s3 import leftovers

@@ -14,7 +14,7 @@ import av
 import pytest
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.cli import watching
+from airflow_provider_modelslab.cli import progress
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -160,7 +160,7 @@ def restyle(clip: str) -> Restyle:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that watch a job look at it often."""
-    monkeypatch.setattr(watching, "INTERVALS", (0.02, 0.1))
+    monkeypatch.setattr(progress, "INTERVALS", (0.02, 0.1))
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")  # so that what the commands set is taken back
 
 

@@ -112,17 +112,17 @@ def test_a_state_that_cannot_be_saved_deletes_no_other(
 def test_where_nothing_may_be_deleted_the_batch_ends_all_the_same(
     dag: Dag, s3: S3Client, bucket: str, gate: threading.Event, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    from airflow_provider_modelslab.batch import saved
+    from airflow_provider_modelslab.batch.results import checkpoint
 
     deferred = deferral_of(dag())
     gate.set()
-    deleting = saved.delete_checkpoints
+    deleting = checkpoint.delete_checkpoints
 
     def refused(client: S3Client, *arguments: Any) -> None:
         with refusing(client, operation, 403, "AccessDenied"):
             deleting(client, *arguments)
 
-    monkeypatch.setattr(saved, "delete_checkpoints", refused)
+    monkeypatch.setattr(checkpoint, "delete_checkpoints", refused)
     assert to_the_end(dag, deferred)["landed"] == CLIPS
     assert checkpoints(s3, bucket) == ["1"]
 

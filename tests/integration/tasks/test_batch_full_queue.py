@@ -30,7 +30,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def dag(s3: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Dag:
     for pause in ("_FIRST_PAUSE", "_LONGEST_PAUSE"):  # two seconds for each refusal are what they are, elsewhere
-        monkeypatch.setattr(f"airflow_provider_modelslab.batch.window.{pause}", 0.1)
+        monkeypatch.setattr(f"airflow_provider_modelslab.batch.running.window.{pause}", 0.1)
     dag = Dag(s3, bucket, max_in_flight=3)
     dag.add(*(f"clip{number}" for number in range(6)))
     return dag

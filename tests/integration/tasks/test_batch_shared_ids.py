@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.api.errors import BatchFailedError
-from airflow_provider_modelslab.endpoint.calls import Calls
+from airflow_provider_modelslab.endpoint.service import Calls
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.ledger.listing import result_folder
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.tasks.batch_dag import Dag
 from tests.integration.tasks.conftest import Store, WatchedEngine

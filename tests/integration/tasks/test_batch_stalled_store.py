@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.batch import desk
-from airflow_provider_modelslab.batch.index import LandedIndex
-from airflow_provider_modelslab.batch.records import write_results
+from airflow_provider_modelslab.batch.results import tracker
+from airflow_provider_modelslab.batch.results.index import LandedIndex
+from airflow_provider_modelslab.batch.results.report import write_results
 from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
 from tests.integration.tasks.batch_dag import Dag
 from tests.integration.tasks.conftest import WatchedEngine
@@ -55,7 +55,7 @@ def test_jobs_are_polled_while_the_index_waits_for_the_store(
 ) -> None:
     dag = Dag(s3, bucket, max_in_flight=JOBS + 1, deferrable=False)
     dag.add(*(f"clip{number:02d}" for number in range(JOBS + 1)))
-    monkeypatch.setattr(desk, "LandedIndex", partial(LandedIndex, every=1))
+    monkeypatch.setattr(tracker, "LandedIndex", partial(LandedIndex, every=1))
     engine.gate = permits = Permits(1)
     polled, stalled, seen = threading.Semaphore(0), threading.Event(), list[bool]()
     fetch = AsyncModelsLabClient.fetch
@@ -92,7 +92,7 @@ def test_a_batch_ends_only_when_its_index_is_written(
 ) -> None:
     dag = Dag(s3, bucket, max_in_flight=3, deferrable=False)
     dag.add("a", "b", "c")
-    monkeypatch.setattr(desk, "LandedIndex", partial(LandedIndex, every=1))
+    monkeypatch.setattr(tracker, "LandedIndex", partial(LandedIndex, every=1))
     engine_done, order = threading.Event(), list[str]()
 
     def stall() -> None:
@@ -110,7 +110,7 @@ def test_a_batch_ends_only_when_its_index_is_written(
         closing(index, **options)
 
     monkeypatch.setattr(LandedIndex, "close", closed)
-    monkeypatch.setattr(desk, "write_results", ending)
+    monkeypatch.setattr(tracker, "write_results", ending)
     task = dag()
     with listening(task.hook.get_s3_client(), "before-send.s3.PutObject", index_writes(stall)):
         assert execute(task)["landed"] == 3

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.api.errors import BatchSupersededError
-from airflow_provider_modelslab.batch import desk
-from airflow_provider_modelslab.batch.records import write_results
+from airflow_provider_modelslab.batch.results import tracker
+from airflow_provider_modelslab.batch.results.report import write_results
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from tests.integration.tasks.conftest import FRAMES, Store, WatchedEngine
 from tests.support.samples import small_mp4
@@ -72,7 +72,7 @@ def test_a_frozen_process_that_wakes_after_its_successor_has_ended_says_so_and_c
             assert woken.wait(60)
         return write_results(*given, **more)
 
-    monkeypatch.setattr(desk, "write_results", freezing)
+    monkeypatch.setattr(tracker, "write_results", freezing)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(execute, batch(), attempt(1))
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from airflow_provider_modelslab.cli import watching
+from airflow_provider_modelslab.cli import progress
 from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.tasks.conftest import FRAMES, Restyle, Store, WatchedEngine
@@ -243,7 +243,7 @@ def test_interrupting_the_wait_says_how_to_go_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(watching._Progress, "show", pressed)
+        patch.setattr(progress._Progress, "show", pressed)
         message = submit(code=130)
     assert "goes on, and is billed" in message
     assert "show 1 --watch" in message

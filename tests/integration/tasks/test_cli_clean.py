@@ -18,7 +18,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
 from airflow_provider_modelslab.api.errors import JobFailedError
-from airflow_provider_modelslab.batch import index as batch_index
+from airflow_provider_modelslab.batch.results import index as batch_index
 from airflow_provider_modelslab.cli import clean as clean_module
 from airflow_provider_modelslab.cli import sweep
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook

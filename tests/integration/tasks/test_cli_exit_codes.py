@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.api.poll_policy import PollPolicy
-from airflow_provider_modelslab.cli import watching
-from airflow_provider_modelslab.cli.running import FAILED, RUNNING, UNKNOWN
+from airflow_provider_modelslab.cli import progress as watching
+from airflow_provider_modelslab.cli.common import FAILED, RUNNING, UNKNOWN
 from tests.integration.tasks.conftest import WatchedEngine
 from tests.support.connections import set_modelslab
 from tests.support.scripted_server import Answer, HangUp, ScriptedServer, Step

@@ -11,9 +11,9 @@ import torch
 
 from airflow_provider_modelslab.api.request import ATTRIBUTES
 from airflow_provider_modelslab.local.engine import LocalEngine
-from airflow_provider_modelslab.local.fetch import FetchLimits
-from airflow_provider_modelslab.local.libraries import load_diffusers
-from airflow_provider_modelslab.local.tiny import build_tiny
+from airflow_provider_modelslab.local.media.fetch import FetchLimits
+from airflow_provider_modelslab.local.models.tiny import build_tiny
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBatchOperator
 from tests.integration.tasks.conftest import Store

@@ -14,7 +14,7 @@ from airflow_provider_modelslab.api.errors import (
     RequestValidationError,
     StorageConfigurationError,
 )
-from airflow_provider_modelslab.local import hub
+from airflow_provider_modelslab.local.models import hub
 from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from tests.integration.tasks.conftest import Store

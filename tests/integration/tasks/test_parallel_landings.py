@@ -13,7 +13,7 @@ from airflow_provider_modelslab.jobs.paid_job import land
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import LedgerRoot
 from airflow_provider_modelslab.ledger.model import Fingerprint, LedgerPolicy, Stored, SubmitNew
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.s3 import knowing_uploads, leftovers, listening

@@ -29,10 +29,10 @@ from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
 from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
 from airflow_provider_modelslab.operators.plan_clips import ModelsLabPlanClipsOperator
-from airflow_provider_modelslab.plugins.gallery_store import open_store
+from airflow_provider_modelslab.plugins.gallery.store import open_store
 from airflow_provider_modelslab.storage.landing import LandingPolicy
 from airflow_provider_modelslab.storage.landing import land as land_links
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.tasks.batch_dag import Dag
 from tests.integration.tasks.conftest import FRAMES, Restyle

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from airflow_provider_modelslab.storage.manifest import LINK_LIFETIME
+from airflow_provider_modelslab.storage.result_manifest import LINK_LIFETIME
 from tests.integration.tasks.conftest import FRAMES, Restyle, Store, WatchedEngine
 from tests.support.connections import set_modelslab
 from tests.support.endpoint import Caller

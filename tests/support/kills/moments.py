@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import requests
 from botocore.client import BaseClient
 
-from airflow_provider_modelslab.batch import desk, saved
-from airflow_provider_modelslab.cli import watching
+from airflow_provider_modelslab.batch.results import checkpoint, tracker
+from airflow_provider_modelslab.cli import progress
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.jobs.batch_jobs import PolledJobs
 from airflow_provider_modelslab.ledger import service
@@ -87,7 +87,7 @@ class Probe:
         the test ends sooner.
         """
         _replace(service, "_HOLD_POLL", 0.3)
-        _replace(watching, "INTERVALS", (0.05, 0.2))
+        _replace(progress, "INTERVALS", (0.05, 0.2))
         self._note_around(BatchArguments, "_plan", "planning", "planned")
         self._note_around(Ledger, "claim", "claiming", "claimed")
         self._note_around(ModelsLabHook, "submit", "submitting", "submitted")
@@ -97,8 +97,8 @@ class Probe:
         self._note_around(ModelsLabHook, "land", "landing", "landed")
         self._note_around(sidecar, "write_sidecar", "object written")
         self._note_around(Ledger, "landed", "recording the landing", "landing recorded")
-        self._note_around(saved, "save_batch", "saving", "saved")
-        self._note_around(desk, "write_results", "finishing", "finished")
+        self._note_around(checkpoint, "save_batch", "saving", "saved")
+        self._note_around(tracker, "write_results", "finishing", "finished")
         self._count_s3_calls()
 
     def _note_answers(self) -> None:

@@ -24,7 +24,7 @@ from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
-from airflow_provider_modelslab.storage.decoding import VideoStream
+from airflow_provider_modelslab.storage.base64_stream import VideoStream
 
 
 def die(asked: Mapping[str, str]) -> None:

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
-from airflow_provider_modelslab.batch.plan import BatchPlan, ClipPlan
-from airflow_provider_modelslab.batch.records import write_results
+from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
+from airflow_provider_modelslab.batch.results.outcomes import Outcome, Outcomes, Status
+from airflow_provider_modelslab.batch.results.report import write_results
 from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.airflow_versions import AIRFLOW

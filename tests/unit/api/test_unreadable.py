@@ -9,8 +9,8 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import ClipUnreadableError, ErrorCode, JobFailedError
 from airflow_provider_modelslab.api.response import Failed, read_answer
-from airflow_provider_modelslab.local.decode import read_frames
-from airflow_provider_modelslab.local.fetch import FetchLimits, fetch_clip
+from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.media.fetch import FetchLimits, fetch_clip
 from tests.support.samples import branded, small_mp4
 
 BLAMES_THE_CLIP = [

@@ -9,10 +9,10 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import JobFailedError, RequestValidationError
 from airflow_provider_modelslab.api.prices import JobPrice
-from airflow_provider_modelslab.batch.bill import bill_of, by_variant
-from airflow_provider_modelslab.batch.estimate import Estimate, rate_of
-from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes
-from airflow_provider_modelslab.batch.plan import ClipPlan
+from airflow_provider_modelslab.batch.planning.estimate import Estimate, rate_of
+from airflow_provider_modelslab.batch.planning.plan import ClipPlan
+from airflow_provider_modelslab.batch.results.bill import bill_of, by_variant
+from airflow_provider_modelslab.batch.results.outcomes import Outcome, Outcomes
 from tests.unit.batch.test_plan import listed, plan_of
 
 PLAN = plan_of(listed(*(f"{number}.mp4" for number in range(5))))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.batch.index_entry import IndexEntry, newest, pack, unpack
+from airflow_provider_modelslab.batch.results.index_entry import IndexEntry, newest, pack, unpack
 from airflow_provider_modelslab.ledger.model import Fingerprint
 
 ENTRIES = st.lists(

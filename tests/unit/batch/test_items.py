@@ -6,8 +6,8 @@ from typing import Any, NoReturn
 import pytest
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.batch.items import path_of
-from airflow_provider_modelslab.batch.sources import clips_from, find_clips
+from airflow_provider_modelslab.batch.sources.discovery import clips_from, find_clips
+from airflow_provider_modelslab.batch.sources.parsing import path_of
 
 
 def no_s3() -> NoReturn:

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from airflow_provider_modelslab.api.errors import SubmissionUnknownError
-from airflow_provider_modelslab.batch.index_entry import IndexEntry
-from airflow_provider_modelslab.batch.known_jobs import KnownJobs
+from airflow_provider_modelslab.batch.planning.known_jobs import KnownJobs
+from airflow_provider_modelslab.batch.results.index_entry import IndexEntry
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 A, B, C = (S3Uri("clips", f"out/{name}.mp4") for name in "abc")

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.batch.manifest_file import is_manifest, read_manifest
+from airflow_provider_modelslab.batch.sources.input_manifest import is_manifest, read_manifest
 
 
 def no_s3() -> NoReturn:

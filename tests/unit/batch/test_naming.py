@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.batch.naming import KeyTemplate, Names, stem_and_name
+from airflow_provider_modelslab.batch.planning.naming import KeyTemplate, Names, stem_and_name
 
 NAMES = Names(
     stem="clip", name="clip.mov", ext="mp4", hash="0123456789ab", index=7, model_id="org/model", path="day/one", seed=42

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_modelslab.api.errors import ErrorCode, JobFailedError, LandingError
-from airflow_provider_modelslab.batch.limits import FailureLimit
-from airflow_provider_modelslab.batch.outcomes import Outcome, Outcomes, Status
-from airflow_provider_modelslab.batch.records import failure_of, result_line, retry_line
-from airflow_provider_modelslab.batch.sources import clips_from
+from airflow_provider_modelslab.batch.results.outcomes import Outcome, Outcomes, Status
+from airflow_provider_modelslab.batch.results.report import failure_of, result_line, retry_line
+from airflow_provider_modelslab.batch.running.limits import FailureLimit
+from airflow_provider_modelslab.batch.sources.discovery import clips_from
 from tests.unit.batch.test_plan import listed, plan_of
 
 MANIFEST = {"uri": "s3://results/styled/a.mp4", "job_id": "7", "seed": 3, "bytes": 9, "sha256": "ab", "etag": "e"}

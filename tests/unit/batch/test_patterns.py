@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_modelslab.batch.patterns import is_ours, is_staged, key_filter
+from airflow_provider_modelslab.batch.sources.patterns import is_ours, is_staged, key_filter
 
 
 @pytest.mark.parametrize(

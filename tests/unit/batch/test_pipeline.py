@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from airflow_provider_modelslab.batch.pipeline import run_in_stages
+from airflow_provider_modelslab.batch.running.pipeline import run_in_stages
 
 
 def test_every_clip_goes_through_all_stages_in_order() -> None:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.batch.clips import Clip, Clips
-from airflow_provider_modelslab.batch.items import folder_in
-from airflow_provider_modelslab.batch.naming import KeyTemplate
-from airflow_provider_modelslab.batch.plan import BatchPlan, make_plan
-from airflow_provider_modelslab.batch.sources import clips_from
+from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
+from airflow_provider_modelslab.batch.planning.plan import BatchPlan, make_plan
+from airflow_provider_modelslab.batch.sources.clips import Clip, Clips
+from airflow_provider_modelslab.batch.sources.discovery import clips_from
+from airflow_provider_modelslab.batch.sources.parsing import folder_in
 from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.inputs import identify_input
 from airflow_provider_modelslab.storage.uri import S3Uri

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.batch.outcomes import Status
-from airflow_provider_modelslab.batch.progress import Progress, duration
+from airflow_provider_modelslab.batch.results.outcomes import Status
+from airflow_provider_modelslab.batch.results.progress import Progress, duration
 
 
 class Clock:

@@ -25,12 +25,12 @@ from airflow_provider_modelslab.api.errors import (
     error_class,
 )
 from airflow_provider_modelslab.api.response import Finished
-from airflow_provider_modelslab.batch.protocols import InFlight
-from airflow_provider_modelslab.batch.refusals import cause_of
-from airflow_provider_modelslab.batch.runner import BatchRunner
-from airflow_provider_modelslab.batch.window import Window
+from airflow_provider_modelslab.batch.running.circuit_breaker import cause_of
+from airflow_provider_modelslab.batch.running.protocols import InFlight
+from airflow_provider_modelslab.batch.running.runner import BatchRunner
+from airflow_provider_modelslab.batch.running.window import Window
 from airflow_provider_modelslab.ledger.model import Stored, Submission
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 
 Refusal = Callable[[str, int], Exception | None]
 
@@ -174,7 +174,7 @@ async def test_patience_ends_the_batch_after_few_submits() -> None:
 async def test_an_endpoint_that_is_down_for_a_moment_costs_no_clip_and_few_submits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("airflow_provider_modelslab.batch.window._FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("airflow_provider_modelslab.batch.running.window._FIRST_PAUSE", 0.02)
     up = threading.Event()
     world = World(refuse=lambda clip, n: None if up.is_set() else EndpointUnreachableError("Connection refused"))
     asyncio.get_running_loop().call_later(0.3, up.set)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from airflow_provider_modelslab.api.errors import EndpointUnreachableError, RateLimitError
-from airflow_provider_modelslab.batch.window import Window
+from airflow_provider_modelslab.batch.running.window import Window
 
 REFUSED = RateLimitError("full")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_modelslab.api.errors import ClipUnreadableError
-from airflow_provider_modelslab.local.decode import read_frames
-from airflow_provider_modelslab.local.decoder import process
-from airflow_provider_modelslab.local.decoder.process import Decoder
+from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.media.decoder import process
+from airflow_provider_modelslab.local.media.decoder.process import Decoder
 from benchmarks import hostile
 from benchmarks.hostile_clips import damage
 from benchmarks.hostile_clips.host import BEHAVIOURS

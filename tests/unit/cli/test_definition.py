@@ -17,11 +17,11 @@ from airflow.cli.cli_parser import get_parser
 
 from airflow_provider_modelslab import get_provider_info
 from airflow_provider_modelslab.api.request import ATTRIBUTES
-from airflow_provider_modelslab.cli import running
+from airflow_provider_modelslab.cli import common
 from airflow_provider_modelslab.cli.__main__ import main
 from airflow_provider_modelslab.cli.definition import FLAGS, get_modelslab_cli_commands
 
-EXIT_CODES = {0, running.FAILED, running.USAGE, running.RUNNING, running.UNKNOWN, running.INTERRUPTED}
+EXIT_CODES = {0, common.FAILED, common.USAGE, common.RUNNING, common.UNKNOWN, common.INTERRUPTED}
 COMMANDS = ["check", "clean", "land", "ledger", "plan", "server", "show", "submit"]
 ACTIONS = ["check", "clean", "land", "plan", "resolve", "server", "show", "show", "submit"]
 

@@ -11,17 +11,17 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import ErrorCode, JobFailedError, TransportError
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
-from airflow_provider_modelslab.cli import watching
+from airflow_provider_modelslab.cli import progress
 from airflow_provider_modelslab.client.client import ModelsLabClient
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 
 DONE = Finished("7", ("https://example.com/7.mp4",))
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "INTERVALS", (0.001, 0.002))
+    monkeypatch.setattr(progress, "INTERVALS", (0.001, 0.002))
 
 
 class Terminal(io.StringIO):
@@ -45,7 +45,7 @@ def watch(*answers: Answer | Exception, submitted_at: float | None = None) -> Fi
     hook = ModelsLabHook()
     hook._client = ScriptedClient(*answers)
     job = Job("7", "modelslab_default", submitted_at=submitted_at)
-    return watching.watch(hook, job, deadline=float("inf"))
+    return progress.watch(hook, job, deadline=float("inf"))
 
 
 def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,11 +81,11 @@ def test_a_failed_job_ends_it() -> None:
 
 def test_a_job_of_long_ago_is_polled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(watching._Progress, "show", lambda _, seconds: pauses.append(seconds))
+    monkeypatch.setattr(progress._Progress, "show", lambda _, seconds: pauses.append(seconds))
     assert watch(DONE, submitted_at=0.0) == DONE
     assert pauses == [0.0]
 
 
 def test_times_are_readable() -> None:
-    show: Any = watching._clock
+    show: Any = progress._clock
     assert [show(seconds) for seconds in (0, 9.4, 61, 3599.6, 7322)] == ["0:00", "0:09", "1:01", "1:00:00", "2:02:02"]

@@ -19,9 +19,9 @@ from airflow_provider_modelslab.api.errors import (
     TransportError,
 )
 from airflow_provider_modelslab.api.response import Finished, Processing
-from airflow_provider_modelslab.client.attempts import Repeat, SubmitAttempts
-from airflow_provider_modelslab.client.calls import Call
-from airflow_provider_modelslab.client.core import NoReply, Outcome, Reply, SubmitPolicy
+from airflow_provider_modelslab.client.config import NoReply, Outcome, Reply, SubmitPolicy
+from airflow_provider_modelslab.client.requests import Call
+from airflow_provider_modelslab.client.retry import Repeat, SubmitAttempts
 
 KEY = "hush-hush"
 CALL = Call("https://api.example/api/v1/enterprise/video/video2video", b"", (KEY,))

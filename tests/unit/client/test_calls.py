@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import AuthenticationError, RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.client.calls import S3_SETTINGS, Call, Calls
+from airflow_provider_modelslab.client.requests import S3_SETTINGS, Call, Calls
 
 KEY = "hush-hush"
 BASE = "https://modelslab.com/api/v1"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.client.core import (
+from airflow_provider_modelslab.client.config import (
     DEFAULT_BASE_URL,
     SubmitPolicy,
     Timeouts,

@@ -5,8 +5,8 @@ import ssl
 
 import pytest
 
-from airflow_provider_modelslab.client.core import NoReply, Timeouts
-from airflow_provider_modelslab.client.faults import no_reply
+from airflow_provider_modelslab.client.config import NoReply, Timeouts
+from airflow_provider_modelslab.client.transport_errors import no_reply
 
 TIMEOUTS = Timeouts(3, 7)
 

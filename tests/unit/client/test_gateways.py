@@ -8,10 +8,10 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import EndpointUnreachableError, SubmissionUnknownError
 from airflow_provider_modelslab.api.response import Processing
-from airflow_provider_modelslab.client.attempts import Repeat, SubmitAttempts
-from airflow_provider_modelslab.client.calls import Call
-from airflow_provider_modelslab.client.core import Reply, SubmitPolicy
+from airflow_provider_modelslab.client.config import Reply, SubmitPolicy
 from airflow_provider_modelslab.client.gateways import refused_by_gateway
+from airflow_provider_modelslab.client.requests import Call
+from airflow_provider_modelslab.client.retry import Repeat, SubmitAttempts
 
 RESET = "upstream connect error or disconnect/reset before headers. "
 HAPROXY = (

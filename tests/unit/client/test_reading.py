@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_modelslab.api.errors import TransportError
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
-from airflow_provider_modelslab.client.calls import Call
-from airflow_provider_modelslab.client.core import NoReply, Reply
-from airflow_provider_modelslab.client.reading import clean, read, read_admin, read_message
+from airflow_provider_modelslab.client.config import NoReply, Reply
+from airflow_provider_modelslab.client.parsing import clean, read, read_admin, read_message
+from airflow_provider_modelslab.client.requests import Call
 
 KEY = 'sk/"ü+ <hush>'
 CALL = Call("https://api.example/api/v1/enterprise/video/fetch/7", b"", (KEY,))

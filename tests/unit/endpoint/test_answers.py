@@ -7,8 +7,8 @@ import pytest
 from airflow_provider_modelslab.api.errors import ErrorCode
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing, read_body
-from airflow_provider_modelslab.endpoint import answers
-from airflow_provider_modelslab.endpoint.job import Job
+from airflow_provider_modelslab.endpoint.http import responses
+from airflow_provider_modelslab.endpoint.queue.job import Job
 from tests.support.page import SAMPLE_REQUEST, SAMPLE_RESPONSE
 
 LINK = "http://127.0.0.1:1/generations/0-1.mp4"
@@ -23,7 +23,7 @@ def job(**changes: Any) -> Job:
         "body": {"track_id": "300", **request.wire()},
         "base_url": "http://127.0.0.1:1",
         "file_prefix": "0-1",
-        "meta": answers.asked_meta(request, "0-1"),
+        "meta": responses.asked_meta(request, "0-1"),
         "future_links": (LINK,),
     }
     return Job(**{**values, **changes})
@@ -31,25 +31,25 @@ def job(**changes: Any) -> Job:
 
 def test_meta_has_exactly_the_keys_of_the_page_in_its_order() -> None:
     assert list(job().meta) == list(SAMPLE_RESPONSE["meta"])
-    used = answers.used_meta(job().meta, {"seed": 9, "fps": 7, "device": "cpu", "width": None})
+    used = responses.used_meta(job().meta, {"seed": 9, "fps": 7, "device": "cpu", "width": None})
     assert list(used) == list(SAMPLE_RESPONSE["meta"])
     assert (used["seed"], used["fps"], used["width"]) == (9, 7, None)
 
 
 def test_meta_names_the_engine_that_did_the_work_if_it_is_not_the_real_thing() -> None:
     asked = {**job().meta, "engine": "echo"}
-    assert answers.used_meta(job().meta, {"engine": "echo"})["engine"] == "echo"
-    assert "engine" not in answers.used_meta(asked, {"seed": 9})
+    assert responses.used_meta(job().meta, {"engine": "echo"})["engine"] == "echo"
+    assert "engine" not in responses.used_meta(asked, {"seed": 9})
 
 
 def test_switches_are_echoed_as_words() -> None:
     request = Video2VideoRequest.from_wire({**SAMPLE_REQUEST, "temp": True, "base64": "yes"})
-    meta = answers.asked_meta(request, "p")
+    meta = responses.asked_meta(request, "p")
     assert (meta["temp"], meta["base64"], meta["instant_response"]) == ("yes", "yes", "no")
 
 
 def test_success_has_the_keys_of_the_page_in_its_order() -> None:
-    reply = answers.success(job(status="success", output=(LINK,), seconds=8.4949))
+    reply = responses.success(job(status="success", output=(LINK,), seconds=8.4949))
     assert list(reply.body) == list(SAMPLE_RESPONSE)
     assert reply.body["generationTime"] == 8.49
     assert reply.body["output"] == reply.body["proxy_links"] == [LINK]
@@ -57,7 +57,7 @@ def test_success_has_the_keys_of_the_page_in_its_order() -> None:
 
 @pytest.mark.parametrize(("style", "key"), [("legacy", "messege"), ("documented", "message")])
 def test_processing(style: Any, key: str) -> None:
-    reply = answers.processing(job(), eta=12.345, style=style)
+    reply = responses.processing(job(), eta=12.345, style=style)
     assert list(reply.body) == [
         "status",
         "tip",
@@ -78,20 +78,20 @@ def test_processing(style: Any, key: str) -> None:
 
 
 def test_fetched_success_has_neither_meta_nor_time() -> None:
-    body = answers.fetched(job(status="success", output=(LINK,), seconds=1.0)).body
+    body = responses.fetched(job(status="success", output=(LINK,), seconds=1.0)).body
     assert body == {"status": "success", "id": 12, "output": [LINK], "proxy_links": [LINK]}
     assert isinstance(read_body(body), Finished)
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
 def test_fetched_while_working_has_no_id(status: Any) -> None:
-    body = answers.fetched(job(status=status)).body
+    body = responses.fetched(job(status=status)).body
     assert (body["status"], body["message"], body["output"]) == ("processing", "try again later.", "")
     assert "id" not in body
 
 
 def test_fetched_failure_says_why() -> None:
-    body = answers.fetched(job(status="failed", message="out of memory")).body
+    body = responses.fetched(job(status="failed", message="out of memory")).body
     assert body == {"status": "failed", "id": "", "message": "Failed, Try Again: out of memory", "output": ""}
     read = read_body(body)
     assert isinstance(read, Failed)
@@ -99,18 +99,18 @@ def test_fetched_failure_says_why() -> None:
 
 
 def test_held_submit_of_a_failed_job_keeps_the_id() -> None:
-    assert answers.done(job(status="failed", message="x")).body["id"] == 12
+    assert responses.done(job(status="failed", message="x")).body["id"] == 12
 
 
 @pytest.mark.parametrize(
     ("reply", "code"),
     [
-        (lambda style: answers.not_found(), ErrorCode.JOB_LOST),
-        (answers.invalid_key, ErrorCode.AUTHENTICATION),
-        (answers.invalid_request, ErrorCode.VALIDATION),
-        (lambda style: answers.invalid_fields({"prompt": ["is required"]}, style), ErrorCode.VALIDATION),
-        (lambda style: answers.rate_limited(5, 29.2, style), ErrorCode.RATE_LIMIT),
-        (lambda style: answers.server_error(), ErrorCode.TRANSPORT),
+        (lambda style: responses.not_found(), ErrorCode.JOB_LOST),
+        (responses.invalid_key, ErrorCode.AUTHENTICATION),
+        (responses.invalid_request, ErrorCode.VALIDATION),
+        (lambda style: responses.invalid_fields({"prompt": ["is required"]}, style), ErrorCode.VALIDATION),
+        (lambda style: responses.rate_limited(5, 29.2, style), ErrorCode.RATE_LIMIT),
+        (lambda style: responses.server_error(), ErrorCode.TRANSPORT),
     ],
 )
 @pytest.mark.parametrize("style", ["legacy", "documented"])
@@ -124,26 +124,28 @@ def test_errors_are_read_as_what_they_are(reply: Any, code: ErrorCode, style: An
 
 
 def test_legacy_errors_come_with_200_and_problems_as_a_dict_of_lists() -> None:
-    reply = answers.invalid_fields({"prompt": ["is required"]}, "legacy")
+    reply = responses.invalid_fields({"prompt": ["is required"]}, "legacy")
     assert reply.status == 200
     assert reply.body == {"status": "error", "message": {"prompt": ["The prompt field is required."]}}
-    assert answers.invalid_key("legacy").status == answers.rate_limited(5, 1, "legacy").status == 200
+    assert responses.invalid_key("legacy").status == responses.rate_limited(5, 1, "legacy").status == 200
 
 
 def test_documented_errors_have_statuses_and_plain_messages() -> None:
-    reply = answers.invalid_fields({"prompt": ["is required"], "width": ["must be at most 768; got 900"]}, "documented")
+    reply = responses.invalid_fields(
+        {"prompt": ["is required"], "width": ["must be at most 768; got 900"]}, "documented"
+    )
     assert reply.status == 400
     assert reply.body["message"] == "prompt is required; width must be at most 768; got 900"
-    assert answers.invalid_key("documented").status == 401
-    assert answers.invalid_request("documented").status == 400
-    limited = answers.rate_limited(5, 1.2, "documented")
+    assert responses.invalid_key("documented").status == 401
+    assert responses.invalid_request("documented").status == 400
+    limited = responses.rate_limited(5, 1.2, "documented")
     assert (limited.status, limited.body["retry_after"]) == (429, 2)
     assert limited.body["message"] == "Rate limit exceeded. Maximum 5 queued requests allowed."
 
 
 def test_webhook_bodies() -> None:
     done = job(status="success", output=(LINK,), seconds=2.0)
-    assert answers.webhook_body(done) == {
+    assert responses.webhook_body(done) == {
         "status": "success",
         "id": 12,
         "output": [LINK],
@@ -151,7 +153,7 @@ def test_webhook_bodies() -> None:
         "track_id": "300",
         "meta": done.meta,
     }
-    assert answers.webhook_body(job(status="failed", message="x")) == {
+    assert responses.webhook_body(job(status="failed", message="x")) == {
         "status": "failed",
         "id": 12,
         "message": "Failed, Try Again: x",

@@ -11,9 +11,9 @@ import torch
 from airflow_provider_modelslab.endpoint.arguments import build_parser, engines_of, parse_bytes, settings_of
 from airflow_provider_modelslab.endpoint.echo import EchoEngine
 from airflow_provider_modelslab.endpoint.engine import Engine, StagedEngine, device_of, models_of
-from airflow_provider_modelslab.local.cards import split_devices
 from airflow_provider_modelslab.local.engine import LocalEngine
-from airflow_provider_modelslab.local.speed import Speed
+from airflow_provider_modelslab.local.runtime.device_list import split_devices
+from airflow_provider_modelslab.local.runtime.optimizations import Speed
 
 
 @pytest.fixture

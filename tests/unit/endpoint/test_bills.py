@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.endpoint.bills import Bills, fingerprint
-from airflow_provider_modelslab.endpoint.faults import FaultPlan
-from airflow_provider_modelslab.endpoint.store import QueueFullError, Store
+from airflow_provider_modelslab.endpoint.faults.plan import FaultPlan
+from airflow_provider_modelslab.endpoint.queue.billing import Bills, fingerprint
+from airflow_provider_modelslab.endpoint.queue.store import QueueFullError, Store
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from airflow_provider_modelslab.endpoint.connections import ConnectionLimits, Connections, raise_file_limit
 from airflow_provider_modelslab.endpoint.echo import EchoEngine
+from airflow_provider_modelslab.endpoint.http.connections import ConnectionLimits, Connections, raise_file_limit
 from airflow_provider_modelslab.endpoint.settings import Settings
 from tests.support.endpoint import Caller, serving
 

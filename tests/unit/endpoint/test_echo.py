@@ -8,10 +8,10 @@ import pytest
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint.echo import EchoEngine, FetchingEchoEngine
-from airflow_provider_modelslab.local.decode import read_frames
 from airflow_provider_modelslab.local.engine import GenerationInterruptedError
-from airflow_provider_modelslab.local.fetch import FetchLimits
-from airflow_provider_modelslab.storage.containers import ContainerVerifier
+from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.media.fetch import FetchLimits
+from airflow_provider_modelslab.storage.media import ContainerVerifier
 from tests.support.endpoint_engine import write_clip
 from tests.support.files_server import FilesServer, ServedFile
 

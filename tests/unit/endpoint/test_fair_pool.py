@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from airflow_provider_modelslab.endpoint.fair_pool import FairPool
+from airflow_provider_modelslab.endpoint.workers.fair_pool import FairPool
 
 
 @pytest.fixture

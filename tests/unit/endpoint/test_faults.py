@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.endpoint.fault_kinds import FAULTS
-from airflow_provider_modelslab.endpoint.faults import NO_FAULTS, FaultPlan, Faults, read_faults
+from airflow_provider_modelslab.endpoint.faults.kinds import FAULTS
+from airflow_provider_modelslab.endpoint.faults.plan import NO_FAULTS, FaultPlan, Faults, read_faults
 
 KINDS = st.sampled_from(sorted(FAULTS))
 SEEDS = st.integers(-(2**63), 2**63)

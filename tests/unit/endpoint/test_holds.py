@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from contextlib import ExitStack
 
-from airflow_provider_modelslab.endpoint.holds import Holds
+from airflow_provider_modelslab.endpoint.http.long_poll import Holds
 
 FOREVER = 1000.0
 

@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from airflow_provider_modelslab.endpoint.hosts import HostCheck, allowed_names, is_allowed_host
+from airflow_provider_modelslab.endpoint.http.hosts import HostCheck, allowed_names, is_allowed_host
 from airflow_provider_modelslab.endpoint.settings import Settings
 
 LOCAL = Settings(state_dir=Path("s"))

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.endpoint import lane, publish
-from airflow_provider_modelslab.endpoint.job import Job
-from airflow_provider_modelslab.endpoint.publish import Publisher
+from airflow_provider_modelslab.endpoint.queue.job import Job
+from airflow_provider_modelslab.endpoint.queue.scheduler import MOST_OVERTAKES
+from airflow_provider_modelslab.endpoint.queue.store import MAX_ATTEMPTS, Store
+from airflow_provider_modelslab.endpoint.results import publish
+from airflow_provider_modelslab.endpoint.results.publish import Publisher
 from airflow_provider_modelslab.endpoint.settings import Settings
-from airflow_provider_modelslab.endpoint.store import MAX_ATTEMPTS, Store
-from airflow_provider_modelslab.endpoint.turns import MOST_OVERTAKES
-from airflow_provider_modelslab.endpoint.worker import Worker
+from airflow_provider_modelslab.endpoint.workers import device_worker
+from airflow_provider_modelslab.endpoint.workers.pool import Worker
 from tests.support.endpoint_engine import ScriptedEngine, StagedEngine
 
 
@@ -97,7 +98,7 @@ def test_lanes_work_side_by_side_on_one_queue(bench: Make) -> None:
         for engine in engines:
             assert engine.busy.acquire(timeout=60)  # both are at work, though neither can end
         assert [made.job(job).status for job in jobs] == ["running", "running", "queued", "queued", "queued"]
-        assert [lane["jobs"] for lane in made.worker.lanes()] == [1, 1]
+        assert [device_worker["jobs"] for device_worker in made.worker.lanes()] == [1, 1]
     made.wait_for(*jobs)
     assert sorted(engines[0].finished + engines[1].finished) == list("abcde")
     assert {made.job(job).attempts for job in jobs} == {1}
@@ -338,7 +339,7 @@ def test_a_job_on_its_last_attempt_is_done_before_any_other_begins(bench: Make) 
 
 
 def test_a_clip_that_comes_slowly_holds_up_nobody_else(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(device_worker, "_PATIENCE_S", 0.05)
     reading = threading.Event()
     engine = StagedEngine(reading=reading, only_slow=True)
     made = bench(engine)

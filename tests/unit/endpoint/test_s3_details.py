@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.endpoint.s3_details import DEPLOY_TYPES, S3Details, deploy_type_of
+from airflow_provider_modelslab.endpoint.results.s3_details import DEPLOY_TYPES, S3Details, deploy_type_of
 
 BODY = {
     "key": "k",

@@ -10,10 +10,10 @@ import pytest
 import trustme
 
 from airflow_provider_modelslab.api.errors import LandingError
-from airflow_provider_modelslab.endpoint import s3_upload
-from airflow_provider_modelslab.endpoint.s3_details import S3Details
-from airflow_provider_modelslab.endpoint.s3_upload import upload
-from airflow_provider_modelslab.local import addresses
+from airflow_provider_modelslab.endpoint.results import s3_upload
+from airflow_provider_modelslab.endpoint.results.s3_details import S3Details
+from airflow_provider_modelslab.endpoint.results.s3_upload import upload
+from airflow_provider_modelslab.net import addresses
 from tests.support.scripted_server import Answer, Drip, HangUp, ScriptedServer, Step
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.endpoint.job import Job
-from airflow_provider_modelslab.endpoint.store import (
+from airflow_provider_modelslab.endpoint.queue.job import Job
+from airflow_provider_modelslab.endpoint.queue.store import (
     MAX_ATTEMPTS,
     QueueFullError,
     StateInUseError,

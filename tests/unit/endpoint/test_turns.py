@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_modelslab.endpoint.reading import Reading
-from airflow_provider_modelslab.endpoint.store import MAX_ATTEMPTS, Store, Waiting
-from airflow_provider_modelslab.endpoint.turns import MOST_OVERTAKES, MOST_SLOW, Taken, Turns, choose
+from airflow_provider_modelslab.endpoint.queue.scheduler import MOST_OVERTAKES, MOST_SLOW, Taken, Turns, choose
+from airflow_provider_modelslab.endpoint.queue.store import MAX_ATTEMPTS, Store, Waiting
+from airflow_provider_modelslab.endpoint.workers.reading import Reading
 from tests.support.endpoint_engine import ScriptedEngine, StagedEngine
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_modelslab.endpoint import webhooks as module
-from airflow_provider_modelslab.endpoint.job import Job
+from airflow_provider_modelslab.endpoint.queue.job import Job
+from airflow_provider_modelslab.endpoint.results import webhooks as module
+from airflow_provider_modelslab.endpoint.results.webhooks import Webhooks
 from airflow_provider_modelslab.endpoint.settings import Settings
-from airflow_provider_modelslab.endpoint.webhooks import Webhooks
 from tests.support.scripted_server import Answer, Drip, Hang, ScriptedServer, Step
 
 DRIPS: dict[str, Step] = {

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.endpoint import lane as module
-from airflow_provider_modelslab.endpoint.job import Job
-from airflow_provider_modelslab.endpoint.publish import Publisher
+from airflow_provider_modelslab.endpoint.queue.job import Job
+from airflow_provider_modelslab.endpoint.queue.store import Store
+from airflow_provider_modelslab.endpoint.results.publish import Publisher
 from airflow_provider_modelslab.endpoint.settings import Settings
-from airflow_provider_modelslab.endpoint.store import Store
-from airflow_provider_modelslab.endpoint.worker import Worker
+from airflow_provider_modelslab.endpoint.workers import device_worker as module
+from airflow_provider_modelslab.endpoint.workers.pool import Worker
 from tests.support.endpoint_engine import ScriptedEngine
 
 

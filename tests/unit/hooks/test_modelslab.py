@@ -24,8 +24,8 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.api.polling import Decision, Done, GiveUp, PollPolicy, Wait
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.storage.manifest import Job
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.result_manifest import Job
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from tests.support.connections import KEY, set_connection, set_modelslab
 from tests.support.scripted_server import Answer, HangUp, ScriptedServer, Step
 

@@ -8,7 +8,7 @@ from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.client.calls import Calls
+from airflow_provider_modelslab.client.requests import Calls
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.hooks.webhook import WebhookSettings, with_webhook
 from airflow_provider_modelslab.ledger.model import Fingerprint

@@ -25,13 +25,13 @@ from airflow_provider_modelslab.api.errors import (
     TransportError,
 )
 from airflow_provider_modelslab.api.response import Finished
-from airflow_provider_modelslab.batch.known_jobs import KnownJobs
+from airflow_provider_modelslab.batch.planning.known_jobs import KnownJobs
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import Fingerprint, LedgerPolicy, Stored, Submission
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.paid_jobs import DESTINATION, WANTED, FakeCaller, FakeHook, FakeRequest, paid_job
 from tests.support.task_ids import made_at

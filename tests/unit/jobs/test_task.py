@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from airflow_provider_modelslab.compat import clear_drops_task_state
-from airflow_provider_modelslab.jobs.task import (
+from airflow_provider_modelslab.jobs.task_ledger import (
     SUBMISSIONS_VARIABLE,
     TaskCaller,
     attempt_of,
@@ -23,8 +23,8 @@ from airflow_provider_modelslab.jobs.task import (
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import result_folder, task_folder
 from airflow_provider_modelslab.ledger.model import LedgerPolicy, SubmitNew, TaskKey
-from airflow_provider_modelslab.storage.manifest import Job
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.result_manifest import Job
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.airflow_versions import AIRFLOW
 from tests.support.paid_jobs import WANTED
@@ -167,7 +167,7 @@ def test_without_a_bucket_and_task_state_there_is_no_memory(caplog: pytest.LogCa
 def test_a_ledger_that_a_clear_would_drop_is_warned_about(
     drops: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("airflow_provider_modelslab.jobs.task.clear_drops_task_state", lambda: drops)
+    monkeypatch.setattr("airflow_provider_modelslab.jobs.task_ledger.clear_drops_task_state", lambda: drops)
     open_ledger(context_with(TaskState()), hook_of(), None)
     assert [record.levelno for record in caplog.records] == ([logging.WARNING] if drops else [])
     caplog.clear()

@@ -26,7 +26,7 @@ from airflow_provider_modelslab.ledger.model import (
 )
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "ledger.md"

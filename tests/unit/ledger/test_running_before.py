@@ -11,7 +11,7 @@ from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import Attach, Fingerprint, LedgerPolicy, Submission, SubmitNew, decide
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 
 FOX, WOLF = Fingerprint("a fox", "clip"), Fingerprint("a wolf", "clip")
 RUN = AttemptId("films", "restyle", "run1")

@@ -35,7 +35,7 @@ from airflow_provider_modelslab.ledger.model import (
 )
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore, MirroredLedgerStore
-from airflow_provider_modelslab.storage.manifest import Job
+from airflow_provider_modelslab.storage.result_manifest import Job
 
 WANTED = Fingerprint("request", "source")
 OTHER = Fingerprint("another request", "source")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from airflow.sdk import Asset
 
-from airflow_provider_modelslab.lineage.places import Place, asset_uri, place_of
+from airflow_provider_modelslab.lineage.uris import Place, asset_uri, place_of
 
 
 @pytest.mark.parametrize(

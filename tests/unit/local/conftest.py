@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.encode import write_mp4
 from airflow_provider_modelslab.local.engine import Generated, LocalEngine
-from airflow_provider_modelslab.local.libraries import load_diffusers
-from airflow_provider_modelslab.local.tiny import build_tiny
+from airflow_provider_modelslab.local.media.encode import write_mp4
+from airflow_provider_modelslab.local.models.tiny import build_tiny
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from tests.support import tiny_parts
 from tests.support.moving import moving_frames
 

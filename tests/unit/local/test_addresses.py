@@ -9,8 +9,8 @@ import pytest
 import requests
 import trustme
 
-from airflow_provider_modelslab.local import addresses
-from airflow_provider_modelslab.local.addresses import (
+from airflow_provider_modelslab.net import addresses
+from airflow_provider_modelslab.net.addresses import (
     AddressError,
     PrivateAddressError,
     UnknownHostError,

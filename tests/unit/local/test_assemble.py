@@ -7,14 +7,19 @@ import pytest
 import torch
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
-from airflow_provider_modelslab.local.assemble import build_shell, fill_shell, shell_config, shell_key
-from airflow_provider_modelslab.local.catalog import Catalog
-from airflow_provider_modelslab.local.folders import read_json
-from airflow_provider_modelslab.local.libraries import load_diffusers
-from airflow_provider_modelslab.local.motion import read_motion
+from airflow_provider_modelslab.local.families.animatediff.assemble import (
+    build_shell,
+    fill_shell,
+    shell_config,
+    shell_key,
+)
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.families.animatediff.motion import read_motion
+from airflow_provider_modelslab.local.models.catalog import Catalog
+from airflow_provider_modelslab.local.models.inspection import read_json
+from airflow_provider_modelslab.local.models.weights import read_tensors
 from airflow_provider_modelslab.local.plan import Plan
-from airflow_provider_modelslab.local.weights import read_tensors
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from tests.support.tiny_parts import motion_adapter, original_motion_names, save_lora, split_model, unet_weights
 
 

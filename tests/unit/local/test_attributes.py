@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
-from airflow_provider_modelslab.local.decode import read_frames
 from airflow_provider_modelslab.local.engine import Generated, LocalEngine
-from airflow_provider_modelslab.local.libraries import load_diffusers
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 
 Make = Callable[..., Generated]
 UNetMotionModel = load_diffusers().UNetMotionModel

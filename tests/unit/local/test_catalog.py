@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import MODEL_IDS
-from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
-from airflow_provider_modelslab.local.catalog import Catalog, default_cache_dir
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.models.catalog import Catalog, default_cache_dir
+from airflow_provider_modelslab.local.models.tiny import build_tiny
+from airflow_provider_modelslab.local.models.weights import read_tensors
 from airflow_provider_modelslab.local.plan import Plan
-from airflow_provider_modelslab.local.tiny import build_tiny
-from airflow_provider_modelslab.local.weights import read_tensors
 
 
 @pytest.fixture(scope="module")

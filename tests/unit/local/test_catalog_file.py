@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.local.catalog import Catalog
-from airflow_provider_modelslab.local.catalog_file import hub_source, read_catalog_file
-from airflow_provider_modelslab.local.specs import Source
-from airflow_provider_modelslab.local.tiny import build_tiny
+from airflow_provider_modelslab.local.models.catalog import Catalog
+from airflow_provider_modelslab.local.models.catalog_file import hub_source, read_catalog_file
+from airflow_provider_modelslab.local.models.specs import Source
+from airflow_provider_modelslab.local.models.tiny import build_tiny
 
 
 def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from airflow_provider_modelslab.api.errors import ClipUnreadableError, ErrorCode
-from airflow_provider_modelslab.local import decode
-from airflow_provider_modelslab.local.decode import frame_order, read_frames, resize_frames, sample_indices
-from airflow_provider_modelslab.local.encode import write_gif, write_mp4
+from airflow_provider_modelslab.local.media import decode
+from airflow_provider_modelslab.local.media.decode import frame_order, read_frames, resize_frames, sample_indices
+from airflow_provider_modelslab.local.media.encode import write_gif, write_mp4
 from tests.support.moving import distance, moving_frames
 
 

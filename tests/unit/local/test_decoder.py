@@ -18,11 +18,11 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import ClipUnreadableError, ErrorCode, JobFailedError
 from airflow_provider_modelslab.api.response import Failed, read_answer
-from airflow_provider_modelslab.local import decode
-from airflow_provider_modelslab.local.decode import read_frames
-from airflow_provider_modelslab.local.decoder import process, video
-from airflow_provider_modelslab.local.decoder.process import Decoder, close_idle
-from airflow_provider_modelslab.local.encode import write_gif, write_mp4
+from airflow_provider_modelslab.local.media import decode
+from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.media.decoder import process, video
+from airflow_provider_modelslab.local.media.decoder.process import Decoder, close_idle
+from airflow_provider_modelslab.local.media.encode import write_gif, write_mp4
 from benchmarks.hostile_clips.bombs import picture_movie, png
 from benchmarks.hostile_clips.boxes import box, full_box, movie, places, sample_table, track
 from tests.support.moving import distance, moving_frames
@@ -251,7 +251,7 @@ def test_frames_come_in_the_size_that_is_wanted(clip: Path) -> None:
 _FORKS = """
 import os, sys
 from pathlib import Path
-from airflow_provider_modelslab.local.decode import read_frames
+from airflow_provider_modelslab.local.media.decode import read_frames
 from airflow_provider_modelslab.local.decoder import process
 clip = Path(sys.argv[1])
 read_frames(clip, 4)

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local import demo_model
-from airflow_provider_modelslab.local.decode import read_frames, resize_frames
 from airflow_provider_modelslab.local.engine import LocalEngine
+from airflow_provider_modelslab.local.media.decode import read_frames, resize_frames
+from airflow_provider_modelslab.local.models import demo_model
 from tests.support.moving import distance
 from tools.make_clip import DEFAULT_PATH
 

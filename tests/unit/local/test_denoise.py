@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
-from airflow_provider_modelslab.local.catalog import Catalog
-from airflow_provider_modelslab.local.denoise import denoise, truncated_schedule
+from airflow_provider_modelslab.local.families.animatediff.denoise import denoise, truncated_schedule
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.families.animatediff.schedulers import PRESETS, build_scheduler
+from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.plan import Pass, Plan
-from airflow_provider_modelslab.local.schedulers import PRESETS, build_scheduler
 from tests.support.moving import distance, moving_frames
 
 # diffusers 0.42's Euler schedule under numpy 2.4

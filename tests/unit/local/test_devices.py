@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from airflow_provider_modelslab.local.devices import pick_device, pick_dtype
+from airflow_provider_modelslab.local.runtime.devices import pick_device, pick_dtype
 
 
 def test_device_and_type(monkeypatch: pytest.MonkeyPatch) -> None:

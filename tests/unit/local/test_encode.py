@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from airflow_provider_modelslab.local.decode import read_frames
-from airflow_provider_modelslab.local.encode import MAX_GIF_FPS, even_size, write_gif, write_mp4
+from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.media.encode import MAX_GIF_FPS, even_size, write_gif, write_mp4
 from tests.support.moving import distance, moving_frames
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import JobFailedError, RequestValidationError
 from airflow_provider_modelslab.api.request import MAX_SEED, Video2VideoRequest
-from airflow_provider_modelslab.local.animatediff import AnimateDiff
-from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
-from airflow_provider_modelslab.local.decode import frame_order, read_frames, resize_frames
 from airflow_provider_modelslab.local.engine import Generated, GenerationInterruptedError, LocalEngine
-from airflow_provider_modelslab.local.fetch import FetchLimits
+from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.media.decode import frame_order, read_frames, resize_frames
+from airflow_provider_modelslab.local.media.fetch import FetchLimits
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.moving import distance, moving_frames
 

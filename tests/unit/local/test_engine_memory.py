@@ -14,13 +14,13 @@ import torch
 
 from airflow_provider_modelslab.api.errors import JobFailedError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local import memory
-from airflow_provider_modelslab.local.animatediff import AnimateDiff
-from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
-from airflow_provider_modelslab.local.catalog import Catalog
 from airflow_provider_modelslab.local.engine import LocalEngine
-from airflow_provider_modelslab.local.memory import default_budget, estimate_bytes, is_out_of_memory
-from airflow_provider_modelslab.local.tiny import build_tiny
+from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.models.catalog import Catalog
+from airflow_provider_modelslab.local.models.tiny import build_tiny
+from airflow_provider_modelslab.local.runtime import memory
+from airflow_provider_modelslab.local.runtime.memory import default_budget, estimate_bytes, is_out_of_memory
 
 GB = 1 << 30
 

@@ -11,10 +11,10 @@ import pytest
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local import engine as module
-from airflow_provider_modelslab.local.animatediff import AnimateDiff
-from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
 from airflow_provider_modelslab.local.engine import Generated, GenerationInterruptedError, LocalEngine
-from airflow_provider_modelslab.local.speed import Speed
+from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.runtime.optimizations import Speed
 
 
 def request(source: Path | str = "http://h/a.gif", **changes: Any) -> Video2VideoRequest:

@@ -13,9 +13,9 @@ import pytest
 import trustme
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.local import addresses
-from airflow_provider_modelslab.local.addresses import is_public
-from airflow_provider_modelslab.local.fetch import DownloadStoppedError, FetchLimits, clip_kind, fetch_clip
+from airflow_provider_modelslab.local.media.fetch import DownloadStoppedError, FetchLimits, clip_kind, fetch_clip
+from airflow_provider_modelslab.net import addresses
+from airflow_provider_modelslab.net.addresses import is_public
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.scripted_server import Drip, Hang, ScriptedServer, Step
 

@@ -12,18 +12,18 @@ from PIL import Image
 
 from airflow_provider_modelslab.api.errors import ClipUnreadableError, RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
-from airflow_provider_modelslab.local.catalog import Catalog
-from airflow_provider_modelslab.local.decode import read_frames
-from airflow_provider_modelslab.local.denoise import denoise
-from airflow_provider_modelslab.local.encode import write_gif
 from airflow_provider_modelslab.local.engine import Generated, LocalEngine
-from airflow_provider_modelslab.local.fetch import FetchLimits, fetch_clip
-from airflow_provider_modelslab.local.libraries import load_diffusers
-from airflow_provider_modelslab.local.lora import read_lora
+from airflow_provider_modelslab.local.families.animatediff.denoise import denoise
+from airflow_provider_modelslab.local.families.animatediff.lora import read_lora
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.families.animatediff.prompt_embeddings import embed_prompt
+from airflow_provider_modelslab.local.families.animatediff.schedulers import build_scheduler
+from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.media.encode import write_gif
+from airflow_provider_modelslab.local.media.fetch import FetchLimits, fetch_clip
+from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.plan import Pass, Plan
-from airflow_provider_modelslab.local.schedulers import build_scheduler
-from airflow_provider_modelslab.local.text import embed_prompt
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.moving import moving_frames
 from tests.support.tiny_parts import original_motion_names, save_lora, spatial_lora

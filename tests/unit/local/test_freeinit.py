@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from airflow_provider_modelslab.local.freeinit import low_pass, mix_noise
+from airflow_provider_modelslab.local.families.animatediff.freeinit import low_pass, mix_noise
 
 
 @pytest.mark.parametrize("size", [(16, 8, 8), (6, 4, 3), (1, 5, 7), (25, 12, 12)])

@@ -9,9 +9,9 @@ import pytest
 from huggingface_hub import errors
 
 from airflow_provider_modelslab.api.errors import JobFailedError, RequestValidationError
-from airflow_provider_modelslab.local.catalog import Catalog
-from airflow_provider_modelslab.local.hub import fetch, is_cached
-from airflow_provider_modelslab.local.specs import Source
+from airflow_provider_modelslab.local.models.catalog import Catalog
+from airflow_provider_modelslab.local.models.hub import fetch, is_cached
+from airflow_provider_modelslab.local.models.specs import Source
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.animatediff import AnimateDiff
-from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
 from airflow_provider_modelslab.local.engine import LocalEngine
-from airflow_provider_modelslab.local.loading import LoadingGate
-from airflow_provider_modelslab.local.tiny import build_tiny
+from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.models.load_lock import LoadingGate
+from airflow_provider_modelslab.local.models.tiny import build_tiny
 
 
 def side_by_side(*works: Callable[[], Any]) -> list[Any]:

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.local.libraries import load_diffusers
-from airflow_provider_modelslab.local.lora import add_loras, read_lora
+from airflow_provider_modelslab.local.families.animatediff.lora import add_loras, read_lora
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from tests.support.tiny_parts import kohya, save_lora, spatial_lora
 
 Tensors = dict[str, torch.Tensor]

@@ -15,14 +15,14 @@ import torch
 
 from airflow_provider_modelslab.api.errors import JobFailedError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
-from airflow_provider_modelslab.local.catalog import Catalog
-from airflow_provider_modelslab.local.denoise import denoise
 from airflow_provider_modelslab.local.engine import LocalEngine
-from airflow_provider_modelslab.local.guidance import Means
-from airflow_provider_modelslab.local.memory_fallback import MemoryFallback, Portions
+from airflow_provider_modelslab.local.families.animatediff.denoise import denoise
+from airflow_provider_modelslab.local.families.animatediff.guidance import Means
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.plan import Pass, Plan
-from airflow_provider_modelslab.local.speed import Speed
+from airflow_provider_modelslab.local.runtime.oom_fallback import MemoryFallback, Portions
+from airflow_provider_modelslab.local.runtime.optimizations import Speed
 from tests.support.moving import moving_frames
 
 SMALLER = {"vae_frames_at_once": 1, "guidance_calls": 2}
@@ -162,7 +162,7 @@ import json, resource, sys
 from pathlib import Path
 import numpy as np, torch
 torch.set_num_threads(1)
-from airflow_provider_modelslab.local.memory_fallback import MemoryFallback
+from airflow_provider_modelslab.local.runtime.oom_fallback import MemoryFallback
 from tests.unit.local.test_memory_fallback import load, run
 
 model = load(Path(sys.argv[1]))

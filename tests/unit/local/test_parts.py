@@ -6,8 +6,8 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import MOTION_MODULES
-from airflow_provider_modelslab.local.catalog import Catalog
-from airflow_provider_modelslab.local.parts import Parts
+from airflow_provider_modelslab.local.models.catalog import Catalog
+from airflow_provider_modelslab.local.models.components import Parts
 
 
 @pytest.fixture

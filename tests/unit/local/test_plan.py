@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.local.models.builtin import MODELS, MOTION_MODULES
 from airflow_provider_modelslab.local.plan import Pass, denoising_steps, plan_passes, upscaled_size
-from airflow_provider_modelslab.local.shelf import MODELS, MOTION_MODULES
 
 SPEC = MODELS["epicrealismnaturalsi"]
 

@@ -12,18 +12,23 @@ import pytest
 import torch
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.local import devices
-from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
-from airflow_provider_modelslab.local.catalog import Catalog
-from airflow_provider_modelslab.local.denoise import denoise
-from airflow_provider_modelslab.local.guidance import Means
-from airflow_provider_modelslab.local.libraries import load_diffusers
-from airflow_provider_modelslab.local.memory_fallback import Portions
+from airflow_provider_modelslab.local.families.animatediff.denoise import denoise
+from airflow_provider_modelslab.local.families.animatediff.guidance import Means
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.families.animatediff.prompt_attention import (
+    PromptAttention,
+    prompt_states,
+    rows,
+    use_prompt_attention,
+)
+from airflow_provider_modelslab.local.families.animatediff.prompt_embeddings import embed_prompt
+from airflow_provider_modelslab.local.families.animatediff.schedulers import PRESETS, build_scheduler
+from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.plan import LoraUse, Pass, Plan
-from airflow_provider_modelslab.local.prompt_attention import PromptAttention, prompt_states, rows, use_prompt_attention
-from airflow_provider_modelslab.local.schedulers import PRESETS, build_scheduler
-from airflow_provider_modelslab.local.speed import Speed
-from airflow_provider_modelslab.local.text import embed_prompt
+from airflow_provider_modelslab.local.runtime import devices
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
+from airflow_provider_modelslab.local.runtime.oom_fallback import Portions
+from airflow_provider_modelslab.local.runtime.optimizations import Speed
 from tests.support.moving import moving_frames
 
 # diffusers 0.42's Euler schedule under numpy 2.4
@@ -161,7 +166,7 @@ def test_a_prompt_is_embedded_once_until_the_text_encoder_changes(
 
 
 def test_the_oldest_prompts_are_forgotten(stock: Any) -> None:
-    from airflow_provider_modelslab.local.text import PromptMemory
+    from airflow_provider_modelslab.local.families.animatediff.prompt_embeddings import PromptMemory
 
     memory = PromptMemory()
     kept = [embed_prompt(stock, f"fox {number}", None, memory) for number in range(33)]

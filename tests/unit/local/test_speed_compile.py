@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from airflow_provider_modelslab.local.animatediff_model import AnimateDiffModel
-from airflow_provider_modelslab.local.catalog import Catalog
-from airflow_provider_modelslab.local.compiled import compile_forward, keep_on_disk
-from airflow_provider_modelslab.local.deep_reuse import DeepReuse
-from airflow_provider_modelslab.local.libraries import load_diffusers
+from airflow_provider_modelslab.local.families.animatediff.deep_cache import DeepReuse
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.families.animatediff.prompt_attention import prompt_states, use_prompt_attention
+from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.plan import Pass, Plan
-from airflow_provider_modelslab.local.prompt_attention import prompt_states, use_prompt_attention
-from airflow_provider_modelslab.local.speed import Speed
+from airflow_provider_modelslab.local.runtime.compile import compile_forward, keep_on_disk
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
+from airflow_provider_modelslab.local.runtime.optimizations import Speed
 from tests.support.moving import moving_frames
 
 
@@ -166,7 +166,7 @@ def test_the_models_unets_are_compiled(
 ) -> None:
     compiled: list[Any] = []
     monkeypatch.setattr(
-        "airflow_provider_modelslab.local.animatediff_model.compile_forward",
+        "airflow_provider_modelslab.local.families.animatediff.model.compile_forward",
         lambda unet, name: compiled.append((unet, name)),
     )
     catalog = Catalog(None, cache_dir, offline=True)

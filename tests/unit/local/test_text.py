@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from airflow_provider_modelslab.local.text import embed_prompt
+from airflow_provider_modelslab.local.families.animatediff.prompt_embeddings import embed_prompt
 
 
 def test_embeddings_are_those_of_diffusers(stock: Any) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from airflow_provider_modelslab.local.libraries import load_diffusers
-from airflow_provider_modelslab.local.tiny import TINY_MAX_FRAMES, TINY_TEXT_LAYERS, build_tiny
+from airflow_provider_modelslab.local.models.tiny import TINY_MAX_FRAMES, TINY_TEXT_LAYERS, build_tiny
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 
 
 def weights(folder: Path) -> dict[str, bytes]:

@@ -11,12 +11,12 @@ import torch
 
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.catalog import Catalog
-from airflow_provider_modelslab.local.decode import read_frames
 from airflow_provider_modelslab.local.engine import Generated, GenerationInterruptedError, LocalEngine
+from airflow_provider_modelslab.local.families.registry import family_of
+from airflow_provider_modelslab.local.families.wan import Wan, WanModel
+from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.plan import Pass
-from airflow_provider_modelslab.local.registry import family_of
-from airflow_provider_modelslab.local.wan import Wan, WanModel
 from tests.support.moving import moving_frames
 from tests.support.tiny_parts import wan_model
 

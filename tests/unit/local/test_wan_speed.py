@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from airflow_provider_modelslab.local.catalog import Catalog
+from airflow_provider_modelslab.local.families.wan import WanModel
+from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.plan import Pass
-from airflow_provider_modelslab.local.speed import Speed
-from airflow_provider_modelslab.local.wan import WanModel
+from airflow_provider_modelslab.local.runtime.optimizations import Speed
 from tests.support.moving import moving_frames
 from tests.support.tiny_parts import wan_model
 
@@ -72,7 +72,8 @@ def test_what_is_not_for_this_family_is_left_out_with_a_warning(
 def test_the_transformer_is_compiled(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[tuple[Any, str]] = []
     monkeypatch.setattr(
-        "airflow_provider_modelslab.local.wan.compile_forward", lambda part, name: compiled.append((part, name))
+        "airflow_provider_modelslab.local.families.wan.compile_forward",
+        lambda part, name: compiled.append((part, name)),
     )
     model = load(catalog, Speed(compile=True), [])
     assert compiled == [(model.pipeline.transformer, "wan")]

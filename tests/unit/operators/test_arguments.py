@@ -20,7 +20,7 @@ from airflow_provider_modelslab.operators.arguments import (
     result_name,
 )
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from tests.support.tasks import TaskInstance, context_of
 
 REQUIRED = {"model_id": "dark-sushi-mix", "prompt": "a fox", "init_video": "https://example.com/in.mp4"}

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.api.errors import ErrorCode, RequestValidationError, StorageConfigurationError
-from airflow_provider_modelslab.batch.clips import Clip, Clips
-from airflow_provider_modelslab.batch.plan import make_plan
-from airflow_provider_modelslab.batch.sources import find_clips
+from airflow_provider_modelslab.batch.planning.plan import make_plan
+from airflow_provider_modelslab.batch.sources.clips import Clip, Clips
+from airflow_provider_modelslab.batch.sources.discovery import find_clips
 from airflow_provider_modelslab.operators.arguments import resolve_destination, resolve_output
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
@@ -18,7 +18,7 @@ from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBat
 from airflow_provider_modelslab.operators.plan_clips import ModelsLabPlanClipsOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.storage.inputs import prepare_input
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 PROFILE = S3Profile(bucket="clips", prefix="styled")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.operators.arguments import instance_name
-from airflow_provider_modelslab.plugins.own_places import is_result, is_results_manifest
+from airflow_provider_modelslab.plugins.authorization.locations import is_result, is_results_manifest
 from airflow_provider_modelslab.plugins.task_results import TaskResult
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
 PROFILE = S3Profile("clips", "styled")
 

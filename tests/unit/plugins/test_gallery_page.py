@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from airflow_provider_modelslab import get_provider_info
+from airflow_provider_modelslab.plugins.gallery.plugin import GALLERY_PREFIX, ModelsLabGalleryPlugin
 from airflow_provider_modelslab.plugins.task_results import is_ours
-from airflow_provider_modelslab.plugins.ui import GALLERY_PREFIX, ModelsLabGalleryPlugin
 
 _FOLDER = resources.files("airflow_provider_modelslab.plugins").joinpath("gallery")
 FILES = {file.name: file.read_text() for file in _FOLDER.iterdir()}
@@ -76,7 +76,7 @@ def test_the_tab_is_on_the_tasks_of_this_provider_alone() -> None:
 def test_the_tab_can_be_left_out() -> None:
     """Below Airflow 3.4 it is on the tasks of all others too."""
     code = (
-        "from airflow_provider_modelslab.plugins.ui import ModelsLabGalleryPlugin as plugin; "
+        "from airflow_provider_modelslab.plugins.gallery.plugin import ModelsLabGalleryPlugin as plugin; "
         "print(*(view['destination'] for view in plugin.external_views))"
     )
     for said, shown in {"True": ["nav", "task_instance"], "False": ["nav"]}.items():
@@ -97,8 +97,8 @@ def test_every_process_loads_the_plugin_so_it_loads_nothing_else() -> None:
     code = (
         "import sys, airflow.plugins_manager, airflow.sdk.plugins_manager; "
         "from airflow.providers.common.compat.sdk import AirflowPlugin; before = set(sys.modules); "
-        "import airflow_provider_modelslab.plugins.ui; print(*sorted(set(sys.modules) - before))"
+        "import airflow_provider_modelslab.plugins.gallery.plugin; print(*sorted(set(sys.modules) - before))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert [name for name in found if not name.startswith("airflow_provider_modelslab")] == []
-    assert "airflow_provider_modelslab.plugins.gallery_app" not in found
+    assert "airflow_provider_modelslab.plugins.gallery.app" not in found

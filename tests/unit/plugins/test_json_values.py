@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from airflow_provider_modelslab.plugins.gallery_batch import BatchView, compact, read_lines, read_results, read_state
+from airflow_provider_modelslab.plugins.gallery.batch import BatchView, compact, read_lines, read_results, read_state
 from airflow_provider_modelslab.plugins.json_values import has_too_many_values, parse_json, sound, sound_fields
 from tests.support.odd_answers import JSON_TEXTS
 from tests.support.odd_records import odd_lines, odd_records

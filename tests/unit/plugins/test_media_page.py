@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_modelslab.plugins.media_page import HEADERS, page
+from airflow_provider_modelslab.plugins.media.page import HEADERS, page
 
 MARKUP = '<script>alert("1")</script>'
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.plugins.declared import UNKNOWN, Declared
-from airflow_provider_modelslab.plugins.own_places import is_result, is_results_manifest, manifest_folder
+from airflow_provider_modelslab.plugins.authorization.dag_arguments import UNKNOWN, Declared
+from airflow_provider_modelslab.plugins.authorization.locations import is_result, is_results_manifest, manifest_folder
 from airflow_provider_modelslab.plugins.task_results import TaskResult
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 NAME = "films/restyle/manual_1"

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.jobs.task import submission_name
+from airflow_provider_modelslab.jobs.task_ledger import submission_name
 from airflow_provider_modelslab.ledger.model import TaskKey
-from airflow_provider_modelslab.plugins.webhook_claims import BadClaimError, Claim, owner_of, read_claim
-from airflow_provider_modelslab.plugins.webhook_wake import run_id_of
+from airflow_provider_modelslab.plugins.webhook.payload import BadClaimError, Claim, owner_of, read_claim
+from airflow_provider_modelslab.plugins.webhook.trigger_wakeup import run_id_of
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 

@@ -11,9 +11,9 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import ErrorCode, RateLimitError, TransportError
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
-from airflow_provider_modelslab.plugins.webhook_claims import Claim
-from airflow_provider_modelslab.plugins.webhook_gate import ClosedError, Gate
-from airflow_provider_modelslab.plugins.webhook_inbox import Inbox, Taken
+from airflow_provider_modelslab.plugins.webhook.payload import Claim
+from airflow_provider_modelslab.plugins.webhook.rate_limit import ClosedError, Gate
+from airflow_provider_modelslab.plugins.webhook.service import Inbox, Taken
 
 LINKS = ("https://example.com/v.mp4",)
 

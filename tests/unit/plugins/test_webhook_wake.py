@@ -9,10 +9,10 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import ErrorCode
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
-from airflow_provider_modelslab.plugins.late import LateApp
-from airflow_provider_modelslab.plugins.webhook import mounted_apps, served_conn_ids
-from airflow_provider_modelslab.plugins.webhook_events import asset_uri
-from airflow_provider_modelslab.plugins.webhook_wake import _TRIGGER
+from airflow_provider_modelslab.plugins.lazy_asgi import LateApp
+from airflow_provider_modelslab.plugins.webhook.asset_events import asset_uri
+from airflow_provider_modelslab.plugins.webhook.plugin import mounted_apps, served_conn_ids
+from airflow_provider_modelslab.plugins.webhook.trigger_wakeup import _TRIGGER
 from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
 from tests.support.connections import set_modelslab
 from tests.support.scripted_server import Answer as Said

@@ -12,10 +12,10 @@ import pytest
 
 from airflow_provider_modelslab.api.brands import BRAND_BYTES, describe_non_video
 from airflow_provider_modelslab.api.errors import RequestValidationError
-from airflow_provider_modelslab.local.fetch import FetchLimits, fetch_clip
-from airflow_provider_modelslab.storage.containers import ContainerError
-from airflow_provider_modelslab.storage.decoding import VideoStream
+from airflow_provider_modelslab.local.media.fetch import FetchLimits, fetch_clip
+from airflow_provider_modelslab.storage.base64_stream import VideoStream
 from airflow_provider_modelslab.storage.inputs import prepare_input
+from airflow_provider_modelslab.storage.media import ContainerError
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.samples import branded, mp4_box, small_gif, small_mp4

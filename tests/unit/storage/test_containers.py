@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.storage.containers import ContainerError, ContainerVerifier, describe_start, sniff
+from airflow_provider_modelslab.storage.media import ContainerError, ContainerVerifier, describe_start, sniff
 from tests.support.samples import framed_mp4, mp4_box, small_gif, small_mp4
 
 FTYP = mp4_box(b"ftyp", b"isom\0\0\0\0")

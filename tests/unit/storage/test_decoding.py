@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.storage.containers import ContainerError
-from airflow_provider_modelslab.storage.decoding import VideoStream
+from airflow_provider_modelslab.storage.base64_stream import VideoStream
+from airflow_provider_modelslab.storage.media import ContainerError
 from tests.support.samples import small_gif, small_mp4
 from tests.unit.storage.test_containers import cut
 

@@ -14,7 +14,7 @@ from botocore.compat import HTTPHeaders
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.storage.extra_args import checked_extra_args, send_extra_args
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

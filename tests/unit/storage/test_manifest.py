@@ -8,7 +8,7 @@ import pytest
 from airflow_provider_modelslab.api.errors import RequestValidationError
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.storage.landing import LandedObject
-from airflow_provider_modelslab.storage.manifest import (
+from airflow_provider_modelslab.storage.result_manifest import (
     Job,
     finished_manifest,
     landed_manifest,

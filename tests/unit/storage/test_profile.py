@@ -6,7 +6,7 @@ import boto3
 import pytest
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 AWS = S3Profile(bucket="clips", prefix="/styled/", region="eu-central-1")

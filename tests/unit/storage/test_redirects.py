@@ -14,9 +14,9 @@ from botocore.exceptions import ClientError
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-from airflow_provider_modelslab.storage.profile import S3Profile
 from airflow_provider_modelslab.storage.redirects import stop_redirect_loops
 from airflow_provider_modelslab.storage.s3_errors import S3ErrorKind, kind_of, storage_error
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from tests.support.connections import set_connection, set_modelslab
 
 

@@ -14,7 +14,7 @@ import pytest
 from botocore.credentials import Credentials, RefreshableCredentials
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
-from airflow_provider_modelslab.storage.profile import S3Profile
+from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.signing import LinkSigner, session_left
 from airflow_provider_modelslab.storage.uri import S3Uri
 

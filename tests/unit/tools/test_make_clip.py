@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_modelslab.local.decode import read_frames
+from airflow_provider_modelslab.local.media.decode import read_frames
 from tests.support.moving import distance
 from tools.make_clip import DEFAULT_PATH, draw_frames, main
 

@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_modelslab import get_provider_info
 from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
-from airflow_provider_modelslab.triggers.settling import min_deferral
+from airflow_provider_modelslab.triggers.minimum_wait import min_deferral
 from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
 from tests.support.connections import set_modelslab
 from tests.support.scripted_server import Answer, ScriptedServer

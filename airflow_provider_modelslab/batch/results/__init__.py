@@ -1,0 +1,1 @@
+"""The outcome of each clip: batch report, progress, checkpoint and index."""

@@ -1,0 +1,132 @@
+"""What became of each clip, and counts that reconcile: found = landed + skipped + failed + not reached."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from airflow_provider_modelslab.api.errors import ModelsLabError
+from airflow_provider_modelslab.api.redaction import hide_queries
+from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
+
+__all__ = ["Outcome", "Outcomes", "Status"]
+
+_MAX_MESSAGE = 2000
+
+
+class Status(StrEnum):
+    """What became of a clip. The values stand in manifests, so they never change."""
+
+    LANDED = "landed"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    PENDING = "pending"
+
+
+_DONE = frozenset({Status.LANDED, Status.SKIPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one clip.
+
+    :param status: ``landed`` by this run, ``skipped`` because it had landed before, ``failed``, or ``pending``: not
+        reached when the batch was given up.
+    :param job_id: of the job that made it, or that failed.
+    :param seed: in force.
+    :param bytes: size of the result.
+    :param sha256: of the result.
+    :param etag: of the result, without quotes.
+    :param seconds: from the submission (or the start of the work) until it was there.
+    :param generation_s: seconds that the model worked, as the endpoint says.
+    :param cost: of its job, as text; ``None`` where it is not known.
+    :param currency: of the cost.
+    :param code: why it failed: an :class:`ErrorCode`, or the exception's name where it is none of this package.
+    :param message: the same for people.
+    """
+
+    status: Status
+    job_id: str | None = None
+    seed: int | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    etag: str | None = None
+    seconds: float | None = None
+    generation_s: float | None = None
+    cost: str | None = None
+    currency: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+    @classmethod
+    def landed(cls, manifest: Mapping[str, Any], *, seconds: float | None = None) -> Outcome:
+        """From the manifest that :meth:`ModelsLabHook.land` returned."""
+        return cls(Status.LANDED, **_of_result(manifest), seconds=seconds)
+
+    @classmethod
+    def skipped(cls, manifest: Mapping[str, Any]) -> Outcome:
+        """From the manifest in the ledger, or the entry of the index, of a result that was there before."""
+        return cls(Status.SKIPPED, **_of_result(manifest))
+
+    @classmethod
+    def failed(cls, error: BaseException, *, job_id: str | None = None, seconds: float | None = None) -> Outcome:
+        """From what was raised."""
+        known = error if isinstance(error, ModelsLabError) else None
+        text = known.message if known else str(error)
+        return cls(
+            Status.FAILED,
+            job_id=job_id or (known.job_id if known else None),
+            seconds=seconds,
+            code=known.code.value if known else type(error).__name__,
+            message=hide_queries(text)[:_MAX_MESSAGE],
+        )
+
+
+PENDING = Outcome(Status.PENDING)
+
+
+class Outcomes:
+    """One outcome for each clip of a plan; safe to use from several threads.
+
+    A clip without one is pending. A result that is there outweighs a failure, whichever is told first; otherwise the
+    last word counts.
+    """
+
+    def __init__(self, plan: BatchPlan) -> None:
+        self.plan = plan
+        self._told: list[Outcome] = [PENDING] * len(plan)
+        self._counts = dict.fromkeys(Status, 0) | {Status.PENDING: len(plan)}
+        self._lock = threading.Lock()
+
+    def tell(self, clip: ClipPlan, outcome: Outcome) -> None:
+        """What became of a clip."""
+        with self._lock:
+            before = self._told[clip.index]
+            if before.status in _DONE and outcome.status not in _DONE:
+                return
+            self._told[clip.index] = outcome
+            self._counts[before.status] -= 1
+            self._counts[outcome.status] += 1
+
+    def __getitem__(self, clip: ClipPlan) -> Outcome:
+        return self._told[clip.index]
+
+    def __iter__(self) -> Iterator[tuple[ClipPlan, Outcome]]:
+        return iter(list(zip(self.plan.clips, self._told, strict=True)))
+
+    def counts(self) -> dict[str, int]:
+        """``found``, ``landed``, ``skipped``, ``failed``, ``pending``; the last four add up to the first."""
+        with self._lock:
+            return {"found": len(self._told), **{status.value: count for status, count in self._counts.items()}}
+
+    def with_status(self, *statuses: Status) -> list[tuple[ClipPlan, Outcome]]:
+        """The clips of these statuses, in order."""
+        return [(clip, outcome) for clip, outcome in self if outcome.status in statuses]
+
+
+def _of_result(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    facts = {name: manifest.get(name) for name in ("job_id", "seed", "bytes", "sha256", "etag", "cost", "currency")}
+    return {**facts, "generation_s": manifest.get("generation_time_s")}

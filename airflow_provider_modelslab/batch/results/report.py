@@ -1,0 +1,168 @@
+"""What a batch leaves behind: a results manifest in S3, a manifest of what to try again, and a summary for XCom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.api.errors import BatchFailedError
+from airflow_provider_modelslab.api.redaction import holds_secret
+from airflow_provider_modelslab.batch.planning.plan import ClipPlan
+from airflow_provider_modelslab.batch.results.bill import PriceOf, bill_of
+from airflow_provider_modelslab.batch.results.outcomes import Outcome, Outcomes, Status
+from airflow_provider_modelslab.batch.running.circuit_breaker import cause_of
+from airflow_provider_modelslab.batch.running.limits import FailureLimit
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from airflow_provider_modelslab.ledger.attempt import AttemptId
+
+__all__ = [
+    "RESULTS_SCHEMA_VERSION",
+    "clip_line",
+    "failure_of",
+    "result_line",
+    "retry_line",
+    "write_results",
+]
+
+RESULTS_SCHEMA_VERSION = 1
+
+_FIRST_ERRORS = 5
+_REST = (
+    "What landed stays; a retry does only the rest, and pays for a new job for each clip whose job failed. Another run "
+    "pays for all again, unless reuse is 'always'."
+)
+_MAX_ERROR = 800  # the advice for a submission of unknown outcome is about 700 long
+
+
+def write_results(
+    s3: S3Client,
+    folder: S3Uri,
+    name: str,
+    outcomes: Outcomes,
+    *,
+    seconds: float | None = None,
+    attempt: AttemptId | None = None,
+    price_of: PriceOf | None = None,
+) -> dict[str, Any]:
+    """Write ``<name>.jsonl``, and ``<name>.retry.jsonl`` when something failed or was not reached; return the summary.
+
+    The summary is small plain JSON: ``found``, ``landed``, ``skipped``, ``failed``, ``pending`` (the last four add up
+    to the first), ``duplicates``, ``ignored`` by reason, ``bytes`` of what landed or was there, ``seconds``, ``jobs``,
+    ``generation_s``, ``cost``, ``currency`` and ``saved`` (see :func:`bill_of`), ``manifest`` and ``retry`` (URIs;
+    ``retry`` is ``None`` when there is nothing to try again), ``errors`` (the first few). ``retry_left_out`` counts
+    clips of which a link has a query, or that have a webhook of their own: either may be a secret, so it is not stored,
+    and without it the line means something else; running the same batch again reaches them.
+
+    :param folder: where the manifests go.
+    :param name: the same for each try of a batch, so that the last one's manifest stands.
+    :param seconds: of the whole batch.
+    :param price_of: the price of a clip's job, where there are prices.
+    :param attempt: the attempt that ends; what a later one has written is not replaced. Without it, anything is.
+    :raises BatchSupersededError: when a later attempt has written them.
+    :raises StorageConfigurationError: when S3 refuses.
+    """
+    from airflow_provider_modelslab.batch.results.put_if_newer import put_fenced
+
+    manifest, retry = folder.child(f"{name}.jsonl"), folder.child(f"{name}.retry.jsonl")
+    first = put_fenced(s3, manifest, (result_line(*pair) for pair in outcomes), attempt)
+    open_clips = outcomes.with_status(Status.FAILED, Status.PENDING)
+    again = [line for clip, _ in open_clips if (line := retry_line(clip)) is not None]
+    if again:
+        put_fenced(s3, retry, again, attempt, probably_new=first)
+    failed = outcomes.with_status(Status.FAILED)
+    return {
+        "schema_version": RESULTS_SCHEMA_VERSION,
+        **outcomes.counts(),
+        "duplicates": outcomes.plan.duplicate_count,
+        "ignored": dict(outcomes.plan.ignored),
+        "bytes": sum(outcome.bytes or 0 for _, outcome in outcomes),
+        "seconds": None if seconds is None else round(seconds, 1),
+        "manifest": str(manifest),
+        "retry": str(retry) if again else None,
+        "retry_left_out": len(open_clips) - len(again),
+        **bill_of(outcomes, price_of),
+        "errors": [_error(clip, outcome) for clip, outcome in failed[:_FIRST_ERRORS]],
+    }
+
+
+def result_line(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
+    """One clip's line of the results manifest. It holds no secret."""
+    return {
+        "schema_version": RESULTS_SCHEMA_VERSION,
+        "index": clip.index,
+        "status": outcome.status.value,
+        "source": clip.safe_source,
+        "uri": str(clip.destination),
+        "job_id": outcome.job_id,
+        "seed": outcome.seed,
+        "bytes": outcome.bytes,
+        "sha256": outcome.sha256,
+        "etag": outcome.etag,
+        "seconds": None if outcome.seconds is None else round(outcome.seconds, 3),
+        "generation_s": outcome.generation_s,
+        "cost": outcome.cost,
+        "currency": outcome.currency,
+        "code": outcome.code,
+        "message": outcome.message,
+        "fingerprint": {"request": clip.fingerprint.request, "source": clip.fingerprint.source},
+    }
+
+
+def clip_line(clip: ClipPlan) -> dict[str, Any]:
+    """A line of a manifest for the batch operators: the clip, its destination, and what is its own."""
+    version = {} if clip.clip_version is None else {"clip_version": clip.clip_version}
+    return {"init_video": clip.source, "destination": str(clip.destination), **version, **clip.overrides}
+
+
+def retry_line(clip: ClipPlan) -> dict[str, Any] | None:
+    """The same to be written down; ``None`` where it would hold a secret."""
+    line = clip_line(clip)
+    return None if holds_secret(line) else line
+
+
+def failure_of(
+    summary: Mapping[str, Any], limit: FailureLimit, *, stopped: str | None = None
+) -> BatchFailedError | None:
+    """The error of a batch in which more clips failed than allowed, or were not reached; ``None`` when it may pass.
+
+    :param summary: of :func:`write_results`.
+    :param stopped: why clips were not reached, when some were not.
+    """
+    if limit.exceeded(summary["failed"], summary["found"]):
+        return _too_many(summary, limit, stopped)
+    return _given_up(summary, stopped) if summary["pending"] else None
+
+
+def _too_many(summary: Mapping[str, Any], limit: FailureLimit, stopped: str | None) -> BatchFailedError:
+    first = "".join(f"\n  {error['source']}: {error['code']}: {error['message']}" for error in summary["errors"])
+    more = summary["failed"] - len(summary["errors"])
+    retry = f", the failed ones in {summary['retry']}" if summary["retry"] else ""
+    return BatchFailedError(
+        f"{summary['failed']} of {summary['found']} clips failed (max_failed: {limit}); {summary['landed']} landed, "
+        f"{summary['skipped']} were there before, {summary['pending']} were not reached. {_REST} "
+        f"All of it is in {summary['manifest']}{retry}. The first failures:{first}"
+        + (f"\n  ... and {more} more" if more > 0 else ""),
+        cause=cause_of(stopped),
+    )
+
+
+def _given_up(summary: Mapping[str, Any], stopped: str | None) -> BatchFailedError:
+    return BatchFailedError(
+        f"The batch was given up: {stopped or 'some clips came to no end'}. {summary['landed']} clips landed, "
+        f"{summary['skipped']} were there before, {summary['failed']} failed, {summary['pending']} were not reached. "
+        f"{_REST} All of it is in {summary['manifest']}",
+        cause=cause_of(stopped),
+    )
+
+
+def _error(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "source": clip.safe_source,
+        "job_id": outcome.job_id,
+        "code": outcome.code,
+        "message": (outcome.message or "")[:_MAX_ERROR],
+    }

@@ -1,0 +1,1 @@
+"""The window of jobs in flight, and what stops it."""

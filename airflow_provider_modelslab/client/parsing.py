@@ -1,0 +1,174 @@
+"""Reading answers: the contract's reader, with every secret of the call taken out of what it says.
+
+A server may repeat a request in its answer, so no text of an answer reaches a log, an exception or a caller unredacted.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
+
+from airflow_provider_modelslab.api.errors import EndpointSettingsError, TransportError
+from airflow_provider_modelslab.api.plain import parse_json
+from airflow_provider_modelslab.api.redaction import hide_queries, redact
+from airflow_provider_modelslab.api.response import Answer, Failed, Processing, read_answer, read_body
+from airflow_provider_modelslab.client.config import NoReply, Outcome, Reply, is_redirect
+from airflow_provider_modelslab.client.requests import Call
+
+__all__ = ["clean", "read", "read_admin", "read_message"]
+
+_MAX_TEXT = 2000
+_ESCAPE = re.compile("%[0-9A-F]{2}")
+_MIN_SECRET = 8  # characters; a shorter one may be in an id or a link by chance
+
+
+def clean(text: str, call: Call) -> str:
+    """``text`` as it may be shown: without the call's secrets and the queries of links, at most 2000 characters."""
+    # In this order: a secret may itself be a link, and be known by its whole text alone.
+    text = hide_queries(_redacted(text, call))
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "..."
+
+
+def read(outcome: Outcome, call: Call, *, polling: bool = False) -> Answer:
+    """The answer to a submit or a fetch; refusals and failures are answers too.
+
+    :param polling: whether it answers a fetch, see :func:`~airflow_provider_modelslab.api.response.read_answer`.
+    :raises TransportError: when no answer came, or a redirect.
+    """
+    reply = _reply(outcome, call)
+    data = _json(reply)
+    if isinstance(data, dict):
+        answer = read_body(
+            data,
+            http_status=reply.status,
+            retry_after_header=reply.retry_after,
+            polling=polling,
+            is_usable=partial(_is_usable, call=call),
+        )
+    else:
+        # Cleaned before it is read: the reader cuts such text, and half a key would no longer be recognised.
+        text = clean(reply.body.decode("utf-8", "replace"), call)
+        answer = read_answer(reply.status, text, retry_after_header=reply.retry_after, polling=polling)
+    return _clean_answer(answer, call)
+
+
+def read_admin(outcome: Outcome, call: Call) -> dict[str, Any]:
+    """The answer to a call that administers the server or asks for its state, as the endpoint gave it.
+
+    :raises ModelsLabError: of the kind that the answer tells; :class:`TransportError` when it tells none.
+    """
+    answer = read(outcome, call)
+    if isinstance(answer, Failed):
+        raise answer.to_error()
+    data = _json(_reply(outcome, call))
+    status = str(data.get("status") or "").strip().lower()
+    if status not in {"ok", "success"}:
+        raise TransportError(
+            f"{call.host} answered {clean(f'status {status!r}', call) if status else 'without a status'} where ok or "
+            "success was expected, so whether it did what was asked is unknown; asking again does no harm",
+            http_status=outcome.status if isinstance(outcome, Reply) else None,
+        )
+    cleaned: dict[str, Any] = _clean_value(data, call)
+    return cleaned
+
+
+def read_message(outcome: Outcome, call: Call) -> str:
+    """The message of an answer; the documents leave that of some calls open, then it is ``"ok"`` or ``"success"``."""
+    data = read_admin(outcome, call)
+    return str(data.get("message") or data.get("messege") or data["status"])
+
+
+def _reply(outcome: Outcome, call: Call) -> Reply:
+    if isinstance(outcome, NoReply):
+        raise TransportError(clean(f"No answer from {call.host}: {outcome.text}", call))
+    if is_redirect(outcome.status):
+        raise EndpointSettingsError(
+            clean(
+                f"{call.host} answered HTTP {outcome.status}, a redirect to {_target(outcome.location)}. It was not "
+                "followed, because the call carries the API key. Correct the base URL (the host of the Airflow "
+                "connection) so that it answers by itself",
+                call,
+            ),
+            http_status=outcome.status,
+        )
+    return outcome
+
+
+def _target(location: str | None) -> str:
+    """Scheme and host of a ``Location`` header: its path and query may hold the request's secrets."""
+    try:
+        parts = urlsplit(location or "")
+        # As it is written: in lower case a secret would not be recognised.
+        host = parts.hostname and parts.netloc.rpartition("@")[2].removesuffix(f":{parts.port}")
+    except ValueError:
+        host = None
+    if host and parts.scheme in {"http", "https", ""}:
+        return f"{parts.scheme or 'http(s)'}://{host}"
+    return "somewhere else" if location else "nowhere"
+
+
+def _json(reply: Reply) -> Any:
+    return parse_json(reply.body)
+
+
+def _clean_answer(answer: Answer, call: Call) -> Answer:
+    if isinstance(answer, Failed):
+        fields = {clean(name, call): [clean(text, call) for text in texts] for name, texts in answer.fields.items()}
+        return replace(answer, message=clean(answer.message, call), fields=fields)
+    meta: dict[str, Any] = _clean_value(answer.meta, call)
+    if isinstance(answer, Processing):
+        return replace(answer, status=clean(answer.status, call), message=clean(answer.message, call), meta=meta)
+    return replace(answer, meta=meta)
+
+
+def _clean_value(value: Any, call: Call) -> Any:
+    if isinstance(value, Mapping):
+        return {_redacted(str(name), call): _clean_value(item, call) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_clean_value(item, call) for item in value]
+    return _redacted(value, call) if isinstance(value, str) else value
+
+
+def _is_usable(text: str, call: Call) -> bool:
+    """Whether an id or a link of an answer holds no secret. It is of no use without a part, so it is not redacted."""
+    forms = [form.casefold() for form in _forms(call.secrets) if len(form) >= _MIN_SECRET]
+    return not any(form in spelling.casefold() for spelling in _spellings(text) for form in forms)
+
+
+def _redacted(text: str, call: Call) -> str:
+    """Without the secrets in any form in which a server may write them; lone surrogates cannot be logged and go too."""
+    forms = _forms(call.secrets)
+    text = redact(text, forms)
+    if any(form in spelling for spelling in _spellings(text) for form in forms if len(form) >= _MIN_SECRET):
+        return "***"  # in a mixed form, which cannot be cut out
+    return text.encode("utf-8", "replace").decode()
+
+
+def _spellings(text: str) -> set[str]:
+    """A text and what it may stand for where it is encoded as in URLs, JSON or HTML."""
+    if not any(mark in text for mark in "%&+\\"):
+        return {text}
+    found = {text}
+    for _ in range(2):  # a link within a query is encoded twice
+        found |= {html.unescape(spelling).replace("\\/", "/") for spelling in found}
+        found |= {decoded for spelling in found for decoded in (unquote(spelling), unquote_plus(spelling))}
+    return found
+
+
+@lru_cache(maxsize=16)
+def _forms(secrets: tuple[str, ...]) -> tuple[str, ...]:
+    forms: set[str] = set()
+    for secret in secrets:
+        as_json = json.dumps(secret)[1:-1]
+        in_json_text = json.dumps(as_json)[1:-1]  # JSON as a text within JSON
+        encoded = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
+        encoded |= {_ESCAPE.sub(lambda found: found.group().lower(), form) for form in encoded}
+        in_json = {as_json, in_json_text}
+        forms |= {secret, html.escape(secret), *encoded, *in_json, *(form.replace("/", "\\/") for form in in_json)}
+    return tuple(sorted(forms, key=len, reverse=True))

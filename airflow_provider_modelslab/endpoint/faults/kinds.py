@@ -1,0 +1,134 @@
+"""The faults by name, their options and what these may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, TypeGuard
+
+__all__ = ["FAULTS", "check_kind", "fill", "is_number"]
+
+FAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        # Before the job is accepted: nothing is billed.
+        "rate_limit": {"submits": 1, "queue": None, "retry_after": 1},
+        "same_request_filter": {"seconds": 30.0},
+        "error_before": {"status": 500},
+        "reset_before": {},
+        # The job is accepted and billed, the answer is not what it should be.
+        "hang": {"when": "after", "seconds": 30.0, "fetches": 1},
+        "reset_after": {},
+        "error_after": {"status": 500},
+        "malformed": {},
+        # The job itself.
+        "never_ending": {},
+        "job_failed": {"message": "the fault job_failed was asked for"},
+        "duplicate_webhook": {"times": 2},
+        # Fetches.
+        "lost_id": {"fetch": 1},
+        "not_found_at_first": {"fetches": 1},
+        "flaky_fetch": {"probability": 0.5, "how": "any", "status": 503},
+        # The file, on the endpoint's own storage.
+        "late_links": {"seconds": 3.0},
+        "expired_links": {"seconds": 0.0},
+        "truncated_video": {"keep": 0.5, "times": None},
+        "corrupt_video": {"content": "html", "times": None},
+    }
+)
+"""Every fault with its options and their defaults. Those of the file leave a result alone that is in a bucket.
+
+==================== =========================================================================================
+rate_limit           refused: the first ``submits`` of this track_id (None: all), or, when ``queue`` is given, as
+                     long as the key has so many unfinished jobs; ``retry_after`` seconds are told
+same_request_filter  refused while the same key's last identical request (see :func:`.billing.fingerprint`) is under
+                     ``seconds`` old
+error_before         HTTP ``status`` (500 to 599), nothing accepted
+reset_before         TCP reset, nothing accepted
+hang                 no answer; the connection is closed after ``seconds``. ``when``: ``before`` or ``after`` accepting,
+                     ``fetch`` (the job's first ``fetches`` of them), or ``any`` (one of the three, drawn)
+reset_after          accepted, then TCP reset
+error_after          accepted, then HTTP ``status`` (500 to 599)
+malformed            accepted, and the answer is half of its JSON
+never_ending         stays "processing" and is never worked on, until the queue is cleared
+job_failed           fails with the ``message``
+duplicate_webhook    the webhook is called ``times`` times
+lost_id              "Request not found" from the fetch number ``fetch`` (1 is the first) on
+not_found_at_first   "Request not found" at the first ``fetches``
+flaky_fetch          each fetch fails with the ``probability``, by HTTP ``status`` or a TCP reset. ``how``: ``error``,
+                     ``reset`` or ``any``
+late_links           the file is 404 for ``seconds`` after the success
+expired_links        the file is 404 from ``seconds`` after the success on
+truncated_video      the share ``keep`` of the file under the whole one's Content-Length, at the first ``times`` reads
+                     (None: all)
+corrupt_video        HTTP 200 with a page of ``html`` or with ``random`` bytes, at the first ``times`` reads (None: all)
+==================== =========================================================================================
+"""
+
+_CHOICES = {
+    ("hang", "when"): ("before", "after", "fetch", "any"),
+    ("flaky_fetch", "how"): ("error", "reset", "any"),
+    ("corrupt_video", "content"): ("html", "random"),
+}
+_MAY_BE_NONE = {
+    ("rate_limit", "submits"),
+    ("rate_limit", "queue"),
+    ("truncated_video", "times"),
+    ("corrupt_video", "times"),
+}
+_AT_LEAST_ONE = {("lost_id", "fetch"), ("duplicate_webhook", "times"), ("rate_limit", "queue")}
+_SHARES = {"probability", "keep"}
+
+
+def fill(kind: str, given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """All options of a fault: those that are given, checked, and for the others the defaults.
+
+    :raises ValueError: naming the fault or the option that cannot be.
+    """
+    check_kind(kind)
+    problem = "" if isinstance(given, Mapping) else f"the options of {kind} must be an object; got {given!r:.100}"
+    if problem:
+        raise ValueError(problem)
+    filled = dict(FAULTS[kind] if defaults is None else defaults)
+    for name, value in given.items():
+        if name not in filled:
+            raise ValueError(f"{kind} has no option {name!r}; it has {', '.join(filled) or 'none'}")
+        if problem := _problem(kind, name, value):
+            raise ValueError(f"{name} of {kind} must be {problem}; got {value!r:.100}")
+        filled[name] = value
+    if kind == "rate_limit" and given.get("queue") is not None and "submits" not in given:
+        filled["submits"] = 0  # by the depth of the queue alone
+    return filled
+
+
+def _problem(kind: str, name: str, value: object) -> str:
+    """What the option must be, when the value is not that."""
+    if value is None and (kind, name) in _MAY_BE_NONE:
+        return ""
+    if choices := _CHOICES.get((kind, name)):
+        return "" if value in choices else f"one of {', '.join(choices)}"
+    if name == "message":
+        return "" if isinstance(value, str) else "text"
+    if name == "status":
+        return "" if isinstance(value, int) and 500 <= value <= 599 else "from 500 to 599"
+    if name in _SHARES:
+        return "" if is_number(value) and 0 <= value <= 1 else "a number from 0 to 1"
+    if name in {"seconds", "retry_after"}:
+        return "" if is_number(value) and value >= 0 else "a number of seconds of at least 0"
+    least = 1 if (kind, name) in _AT_LEAST_ONE else 0
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return "" if whole else f"a whole number of at least {least}"
+
+
+def check_kind(kind: object) -> None:
+    """Refuse what is no fault.
+
+    :raises ValueError: with the names of those that there are.
+    """
+    if kind not in FAULTS:
+        raise ValueError(f"{kind!r:.60} is no fault; there are {', '.join(FAULTS)}")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a finite number, and no switch."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

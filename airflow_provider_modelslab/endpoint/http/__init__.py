@@ -1,0 +1,1 @@
+"""The HTTP side of the served endpoint: routes, responses, long polling."""

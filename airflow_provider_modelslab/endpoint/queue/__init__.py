@@ -1,0 +1,1 @@
+"""The durable queue, its scheduler and its bills."""

@@ -1,0 +1,1 @@
+"""Families of models; each says what it takes, loads and runs."""

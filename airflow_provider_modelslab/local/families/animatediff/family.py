@@ -1,0 +1,140 @@
+"""The family of Stable Diffusion 1.5 with AnimateDiff's motion modules: everything that the vendor's page knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
+from airflow_provider_modelslab.local.families.animatediff.schedulers import max_steps
+from airflow_provider_modelslab.local.families.base import Family
+from airflow_provider_modelslab.local.models.catalog import Catalog
+from airflow_provider_modelslab.local.models.specs import ANIMATEDIFF, LoraSpec, ModelSpec, MotionSpec
+from airflow_provider_modelslab.local.plan import LoraUse, Plan, plan_passes
+from airflow_provider_modelslab.local.runtime.optimizations import Speed
+from airflow_provider_modelslab.local.validation import Fields, asked_for, beyond_model, merge, unsupported
+
+__all__ = ["AnimateDiff"]
+
+Part = TypeVar("Part", LoraSpec, MotionSpec)
+
+
+class AnimateDiff(Family):
+    """Honours every attribute of the page."""
+
+    name = ANIMATEDIFF
+    honours = frozenset(
+        {
+            "lora_models",
+            "motion_loras",
+            "adapter_lora",
+            "motion_module",
+            "clip_skip",
+            "use_improved_sampling",
+            "upscale_height",
+            "upscale_width",
+        }
+    )
+
+    def plan(self, request: Video2VideoRequest, spec: ModelSpec, catalog: Catalog) -> Plan:
+        """See :meth:`~.families.Family.plan`."""
+        finds = _Finds(spec, unsupported(request, self.name, self.honours))
+        motion = self._motion(request, spec, catalog, finds)
+        loras = self._loras(request, catalog, finds)
+        passes = plan_passes(request, spec, motion or self._settings_of_own(spec, catalog))
+        names = ("num_inference_steps", "upscale_num_inference_steps")
+        for job, name in zip(passes, names, strict=False):
+            most = max_steps(job.scheduler)
+            if job.steps > most:
+                finds.add(name, f"must be at most {most} with the schedule {job.scheduler}; got {job.steps}")
+        finds.fields = merge(finds.fields, beyond_model(request, spec, spec.max_frames, request.num_frames))
+        if finds.fields:
+            raise RequestValidationError.of_fields(finds.fields)
+        motion = motion and _with_step_file(motion, passes[0].steps)
+        return Plan(spec, passes, request.num_frames, request.fps or spec.fps, motion, loras)
+
+    def load(
+        self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed | None = None
+    ) -> AnimateDiffModel:
+        """See :meth:`~.families.Family.load`."""
+        return AnimateDiffModel(spec, catalog, device, dtype, speed)
+
+    def _motion(
+        self, request: Video2VideoRequest, spec: ModelSpec, catalog: Catalog, finds: _Finds
+    ) -> MotionSpec | None:
+        """The motion module to put in; ``None`` for the model's own."""
+        name = request.motion_module
+        if spec.own_motion is not None and (name == spec.own_motion or "motion_module" not in request.model_fields_set):
+            return None
+        motion = finds.part("motion_module", catalog.parts.motion_module, name)
+        if motion and spec.motion_modules is not None and motion.id not in spec.motion_modules:
+            finds.add("motion_module", f"must be one of {', '.join(spec.motion_modules)} with {spec.id}; got {name!r}")
+        return motion
+
+    def _settings_of_own(self, spec: ModelSpec, catalog: Catalog) -> MotionSpec | None:
+        """The settings that go with the model's own motion modules, where their name is known."""
+        try:
+            return catalog.parts.motion_module(spec.own_motion) if spec.own_motion else None
+        except RequestValidationError:
+            return None
+
+    def _loras(self, request: Video2VideoRequest, catalog: Catalog, finds: _Finds) -> tuple[LoraUse, ...]:
+        asked = asked_for(request)
+        wanted: list[tuple[str, Callable[[str], LoraSpec], str, float]] = []
+        if "lora_models" in asked:
+            for name, strength in _pairs(request.lora_models, request.lora_strength):
+                wanted.append(("lora_models", catalog.parts.lora, name, strength))
+        if "motion_loras" in asked:
+            for name, strength in _pairs(request.motion_loras, request.motion_lora_strength):
+                wanted.append(("motion_loras", catalog.parts.motion_lora, name, strength))
+        if "adapter_lora" in asked:
+            wanted.append(("adapter_lora", catalog.parts.adapter, request.adapter_lora, request.domain_lora_scale))
+        uses = [(finds.part(field, find, name), strength, field) for field, find, name, strength in wanted if strength]
+        return tuple(LoraUse(found, strength, field) for found, strength, field in uses if found)
+
+
+class _Finds:
+    """Collects what is wrong, so that all of it is said at once."""
+
+    def __init__(self, spec: ModelSpec, fields: Fields) -> None:
+        self.fields = fields
+        self._spec = spec
+
+    def add(self, field: str, problem: str) -> None:
+        self.fields = merge(self.fields, {field: [problem]})
+
+    def part(self, field: str, find: Callable[[str], Part], name: str) -> Part | None:
+        try:
+            found = find(name)
+        except RequestValidationError as error:
+            self.fields = merge(self.fields, {key: list(texts) for key, texts in error.fields.items()})
+            return None
+        if found.base is not None and found.base != self._spec.base and self._spec.family is not None:
+            self.add(
+                field,
+                f"{name!r} is made for Stable Diffusion 1.5, whose sizes {self._spec.id} does not have; put a file of "
+                "this name that fits into the folder of models, or choose another model",
+            )
+            return None
+        return found
+
+
+def _pairs(names: Iterable[str] | None, strengths: tuple[float, ...]) -> list[tuple[str, float]]:
+    listed = list(names or ())
+    return list(zip(listed, strengths if len(strengths) > 1 else strengths * len(listed), strict=True))
+
+
+def _with_step_file(motion: MotionSpec, steps: int) -> MotionSpec:
+    """The same with the file for the number of steps that is nearest to ``steps``, where it has several files."""
+    source, files = motion.source, motion.step_files
+    if source.path is not None:
+        folder = source.path  # a single file stands for all numbers of steps
+        files = {number: name for number, name in files.items() if (folder / name).is_file()}
+    if not files:
+        return motion
+    name = files[min(files, key=lambda number: (abs(number - steps), number))]
+    path = source.path / name if source.path is not None else None
+    return replace(motion, source=replace(source, path=path, file=name))

@@ -1,0 +1,57 @@
+"""The small VAE (``AutoencoderTiny``) that may stand in for a model's own; see :class:`~.optimizations.Speed`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_modelslab.local.models.catalog import Catalog
+from airflow_provider_modelslab.local.models.catalog_file import hub_source
+from airflow_provider_modelslab.local.models.weights import read_tensors, weight_files
+from airflow_provider_modelslab.local.runtime.devices import lay_out
+from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
+
+__all__ = ["load_tiny_vae"]
+
+_FIELD = "tiny_vae"
+_CLASS = "AutoencoderTiny"
+_FACTOR = 8  # pixels to a latent, along each side
+_CHANNELS = 4
+
+
+def load_tiny_vae(name: str | Path, catalog: Catalog, device: str, dtype: Any) -> Any:
+    """The tiny VAE of a folder or a Hub id, ready to be used.
+
+    :raises ValueError: when it is neither, or no ``AutoencoderTiny`` with the latents of Stable Diffusion 1.5.
+    :raises RequestValidationError: for ``tiny_vae``, when there is no such repository, or no weights that may be read.
+    :raises JobFailedError: when the Hub does not answer.
+    """
+    import torch
+
+    folder = Path(name)
+    if not folder.is_dir():
+        source = hub_source(str(name))
+        if source is None or source.file:
+            raise ValueError(f"{_FIELD} must be a folder that exists, or a Hub id such as org/name; got {str(name)!r}")
+        folder = catalog.fetch(source, _FIELD)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{_FIELD}: {folder}/config.json cannot be read ({type(error).__name__})") from None
+    if config.get("_class_name") != _CLASS:
+        raise ValueError(f"{_FIELD}: {folder} holds a {config.get('_class_name')}, not an {_CLASS}")
+    with torch.device("meta"):
+        # diffusers saves this beside the two that it is made of, and warns of it when it reads it.
+        vae = load_diffusers().AutoencoderTiny.from_config(
+            {k: v for k, v in config.items() if k != "block_out_channels"}
+        )
+    factor = 2 ** (len(vae.config.encoder_block_out_channels) - 1)
+    if factor != _FACTOR or vae.config.latent_channels != _CHANNELS:
+        raise ValueError(
+            f"{_FIELD}: {folder} makes {vae.config.latent_channels} channels of {factor}x{factor} pixels each; "
+            f"the model's latents have {_CHANNELS} channels of {_FACTOR}x{_FACTOR}"
+        )
+    files = weight_files(folder, _FIELD, allow_pickle=catalog.allow_pickle)
+    vae.load_state_dict(lay_out(read_tensors(files, device=device, dtype=dtype), device), assign=True)
+    return vae.eval().requires_grad_(False)

@@ -1,0 +1,1 @@
+"""Clips: fetched, decoded to frames, encoded again."""

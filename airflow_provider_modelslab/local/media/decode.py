@@ -1,0 +1,108 @@
+"""A clip as pictures: just the frames that are wanted, as RGB, at the size that is wanted.
+
+Clips are not trusted: another process decodes them, see :mod:`~.decoder`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_modelslab.api.errors import JobFailedError
+from airflow_provider_modelslab.local.media.decoder.frames import frame_order, sample_indices
+from airflow_provider_modelslab.local.media.decoder.process import decode_clip, unreadable
+from airflow_provider_modelslab.local.media.fetch import clip_kind
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "MAX_CLIP_FRAMES",
+    "MAX_CLIP_PIXELS",
+    "MAX_FRAME_PIXELS",
+    "MAX_GIF_PIXELS",
+    "frame_order",
+    "read_frames",
+    "resize_frames",
+    "sample_indices",
+]
+
+MAX_FRAME_PIXELS = 4096 * 2304
+"""Pixels in one frame of a clip: 4K. 25 such frames are 0.7 GB of memory."""
+
+MAX_CLIP_PIXELS = 20_000_000_000
+"""Pixels times frames of an mp4: about five minutes of 1080p at 30 frames per second, all of which is decoded."""
+
+MAX_GIF_PIXELS = 800_000_000
+"""The same for a gif, whose pixels take ten times as long: 75 seconds of 960x540 at 20 frames per second."""
+
+MAX_CLIP_FRAMES = 200_000
+"""Frames of a clip: almost two hours at 30 frames per second."""
+
+CPU_SECONDS, CPU_SECONDS_PER_MIB, MAX_CPU_SECONDS = 7, 3, 300
+"""Processor time for decoding: of any clip, more for each MiB of it, and at most. What takes longer was made to."""
+
+CLOCK_FACTOR = 1.5
+"""How much longer than that it may take by the clock: less than 20 s for a clip of 2 MiB, on a busy machine too."""
+
+
+def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) -> tuple[list[Image], float]:
+    """Exactly ``count`` frames of an mp4 or gif, spread evenly from its first frame to its last.
+
+    A clip with fewer frames than that is played forwards and backwards in turn (0 1 2 3 2 1 0 1 ...) until there are
+    enough; a single frame is repeated. So the motion never jumps, and nothing stands still that moved.
+
+    Transparent parts of a gif are shown on white. A video that says how it is to be turned (phones) is turned. Of a
+    damaged clip there is what players show of it, as long as one frame can be decoded.
+
+    :param count: frames wanted, at least 1.
+    :param size: width and height in pixels that frames are stretched to, see :func:`resize_frames`; by default they
+        keep their own.
+    :returns: RGB pictures, and the clip's own frames per second.
+    :raises ClipUnreadableError: when it cannot be decoded, has no picture, or is over :data:`MAX_FRAME_PIXELS`,
+        :data:`MAX_CLIP_PIXELS`, :data:`MAX_GIF_PIXELS`, :data:`MAX_CLIP_FRAMES`, 1 GiB of memory or
+        :data:`CPU_SECONDS`.
+    :raises JobFailedError: when something else than the clip is at fault, such as a full or busy machine.
+    """
+    from PIL import Image
+
+    try:
+        clip = path.open("rb")
+    except OSError as error:
+        raise JobFailedError(f"init_video was not read: the file cannot be opened ({error.strerror}).") from None
+    with clip:
+        kind = clip_kind(os.pread(clip.fileno(), 12, 0))
+        if kind is None:
+            raise unreadable("must be an mp4 or a gif")
+        mebibytes = os.fstat(clip.fileno()).st_size / (1 << 20)
+        cpu_seconds = math.ceil(min(CPU_SECONDS + CPU_SECONDS_PER_MIB * mebibytes, MAX_CPU_SECONDS))
+        job = {
+            "kind": kind,
+            "count": count,
+            "size": size,
+            "max_frame_pixels": MAX_FRAME_PIXELS,
+            "max_clip_pixels": min(MAX_CLIP_PIXELS, MAX_GIF_PIXELS) if kind == "gif" else MAX_CLIP_PIXELS,
+            "max_frames": MAX_CLIP_FRAMES,
+            "cpu_seconds": cpu_seconds,
+        }
+        seconds = CLOCK_FACTOR * cpu_seconds
+        frames: dict[int, Image.Image] = {}
+
+        def keep(index: int, of_size: tuple[int, int], pixels: bytes) -> None:
+            frames[index] = Image.frombytes("RGB", of_size, pixels)
+
+        total, fps = decode_clip(clip.fileno(), job, keep, seconds=seconds)
+    return [frames[index] for index in frame_order(total, count)], fps
+
+
+def resize_frames(frames: Sequence[Image], width: int, height: int) -> list[Image]:
+    """Stretched to ``width`` x ``height`` pixels by Lanczos; the aspect ratio is not kept, as in diffusers."""
+    from PIL import Image
+
+    return [
+        frame if frame.size == (width, height) else frame.resize((width, height), Image.Resampling.LANCZOS)
+        for frame in frames
+    ]

@@ -1,0 +1,113 @@
+"""Decoding of gifs by Pillow."""
+
+from __future__ import annotations
+
+import struct
+from typing import IO, Any
+
+from airflow_provider_modelslab.local.media.decoder.frames import (
+    DamagedError,
+    Frames,
+    UnreadableError,
+    flatten,
+    frame_order,
+)
+from airflow_provider_modelslab.local.media.decoder.video import read_video
+
+__all__ = ["read_gif"]
+
+_DEFAULT_DELAY = 100  # milliseconds: what browsers take for a delay of 0
+
+
+def read_gif(clip: IO[bytes], job: dict[str, Any], frames: Frames) -> tuple[int, float]:
+    """Send the frames; how many there are, and frames per second.
+
+    One whose first frame is damaged is given to FFmpeg, which takes more; but a part of one frame is no clip.
+    """
+    import av
+    from PIL import Image
+
+    try:
+        return _read_by_pillow(clip, job, frames)
+    except (UnreadableError, MemoryError, BrokenPipeError, Image.DecompressionBombError):
+        raise
+    except Exception as damage:  # Pillow raises nearly everything for damaged files
+        try:
+            total, fps = read_video(clip, job, frames, "gif")
+        except (UnreadableError, av.FFmpegError):
+            raise damage from None
+        if total == 1:
+            raise
+        return total, fps
+
+
+def _read_by_pillow(clip: IO[bytes], job: dict[str, Any], frames: Frames) -> tuple[int, float]:
+    """Send the frames by Pillow; how many there are, and frames per second."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = job["max_frame_pixels"]
+    width, height = struct.unpack("<HH", clip.read(10)[6:].ljust(4, b"\0"))
+    frames.check(width, height, _count_pictures(clip, job["max_frames"] + 1))
+    total = _count_frames(clip)
+    while True:
+        order = frame_order(total, job["count"])
+        frames.begin(order)
+        clip.seek(0)
+        milliseconds = 0.0
+        with Image.open(clip, formats=["GIF"]) as gif:
+            frames.check(*gif.size, total)
+            try:
+                for index in range(max(order) + 1):
+                    gif.seek(index)
+                    gif.load()
+                    if index and gif.width * gif.height > job["max_frame_pixels"]:
+                        raise DamagedError  # it is larger than the ones before
+                    frames.check(*gif.size, total)
+                    milliseconds += gif.info.get("duration") or _DEFAULT_DELAY
+                    if frames.is_next_wanted(*gif.size):
+                        frames.send(flatten(gif))
+            except (UnreadableError, MemoryError, BrokenPipeError):
+                raise
+            except Exception:
+                if not index:
+                    raise
+                total = index  # it is shown as far as it goes, as in browsers
+                continue
+        return total, (index + 1) * 1000 / milliseconds
+
+
+def _count_pictures(clip: IO[bytes], most: int) -> int:
+    """The pictures in a gif, as far as its blocks are in order; Pillow takes ten times as long, and knows no end."""
+    clip.seek(0)
+    read = clip.read
+    count = 0
+    _skip_colours(clip, read(13)[10:11])
+    while count < most:
+        kind = read(1)
+        if kind == b",":
+            count += 1
+            _skip_colours(clip, read(9)[8:9])
+        elif kind != b"!":
+            break
+        read(1)
+        while (length := read(1)) and length != b"\0":
+            read(length[0])
+    return max(1, count)
+
+
+def _skip_colours(clip: IO[bytes], flags: bytes) -> None:
+    if flags and flags[0] & 0x80:
+        clip.read(3 << (flags[0] & 7) + 1)
+
+
+def _count_frames(clip: IO[bytes]) -> int:
+    from PIL import Image
+
+    clip.seek(0)
+    with Image.open(clip, formats=["GIF"]) as gif:
+        try:
+            return int(getattr(gif, "n_frames", 1))
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - Pillow raises nearly everything for damaged files
+            return gif.tell() + 1

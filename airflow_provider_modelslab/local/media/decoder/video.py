@@ -1,0 +1,159 @@
+"""Decoding by FFmpeg: mp4 and its kin, and gifs that Pillow gives up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, islice, repeat
+from typing import IO, TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.local.media.decoder.frames import (
+    DamagedError,
+    Frames,
+    UnreadableError,
+    flatten,
+    frame_order,
+)
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+    from PIL.Image import Image
+
+__all__ = ["DECODERS", "read_video"]
+
+DECODERS = (
+    *("h264", "hevc", "vvc", "libdav1d", "av1", "vp9", "libvpx-vp9", "vp8", "libvpx"),  # phones, browsers
+    *("mpeg4", "mpeg2video", "mpeg1video", "mpegvideo", "h263", "h263p", "h261", "vc1", "dvvideo"),  # cameras, discs
+    *("prores", "prores_raw", "dnxhd", "cfhd", "aic", "hap", "ffv1", "magicyuv", "utvideo", "huffyuv"),  # editing
+    *("mjpeg", "mjpegb", "jpeg2000", "png", "gif", "qtrle", "rawvideo", "yuv4", "v210", "v308", "v408", "v410"),
+    *("svq1", "svq3", "cinepak", "rpza", "smc", "8bps", "r10k", "r210", "avrp", "targa", "tiff"),  # QuickTime of old
+    *("msmpeg4", "msmpeg4v2", "msmpeg4v1", "wmv1", "wmv2", "wmv3", "flv", "theora", "dirac", "speedhq", "qdraw"),
+)
+"""The decoders of FFmpeg that are let at a clip: those of what players play. No others run, nor any of sound."""
+
+_MAX_THREADS = 8
+_THREAD_PIXELS = 20_000_000  # in the frames that all threads work on: their memory
+_MAX_FLUSHES = 64  # attempts to get the last frames out of a decoder
+_PIXEL_SLACK = 1.1  # decoders count the padding of their rows
+_PROBE_PIXELS = 4  # times the limit: up to there, the size of frames that are too large is known and told
+
+
+def read_video(clip: IO[bytes], job: dict[str, Any], frames: Frames, form: str) -> tuple[int, float]:
+    """Send the frames by FFmpeg; how many there are, and frames per second (0 if unknown).
+
+    :param form: FFmpeg's name of the container. It is fixed, so that no content can choose one that opens other files.
+    """
+    with _opened(clip, job, form) as (container, stream):
+        total = stream.frames
+        if not 0 < total <= job["max_frames"]:  # the header does not say so, or lies
+            total = sum(1 for _ in islice(_packets(container, stream), job["max_frames"] + 1))
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        frames.check(stream.width, stream.height, total)
+    careful = False
+    while total:
+        frames.begin(frame_order(total, job["count"]))
+        with _opened(clip, job, form, threads=1 if careful else _MAX_THREADS) as (container, stream):
+            try:
+                for frame in _decoded(container, stream, careful=careful):
+                    if frames.is_next_wanted(frame.width, frame.height):
+                        frames.send(_upright(_picture(frame), frame.rotation))
+                        if frames.complete:
+                            return total, fps
+            except DamagedError:
+                careful = True
+                continue
+        total = frames.seen  # fewer came out than the header promised: damaged frames, edit lists
+    raise UnreadableError("has no frame that can be decoded")
+
+
+def _picture(frame: VideoFrame) -> Image:
+    """A frame as RGB; transparent parts of a gif on white."""
+    from PIL import Image
+
+    if frame.format.name != "bgra":
+        return frame.to_image()  # type: ignore[no-untyped-call, no-any-return]
+    plane = frame.reformat(format="rgba").planes[0]
+    size = (frame.width, frame.height)
+    return flatten(Image.frombytes("RGBA", size, bytes(plane), "raw", "RGBA", plane.line_size))
+
+
+@contextmanager
+def _opened(
+    clip: IO[bytes], job: dict[str, Any], form: str, *, threads: int = _MAX_THREADS
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    import av
+
+    clip.seek(0)
+    options = {
+        "codec_whitelist": ",".join(DECODERS),
+        "protocol_whitelist": "none",  # nothing beside the clip is opened
+        "max_pixels": str(job["max_frame_pixels"] * _PROBE_PIXELS),
+    }
+    with av.open(clip, "r", format=form, options=options, metadata_errors="replace") as container:
+        stream = container.streams.best("video")
+        if not isinstance(stream, av.VideoStream):
+            raise UnreadableError("has no video track that can be decoded")
+        if stream.codec_context is None or stream.codec_context.name not in DECODERS:
+            name = "unknown" if stream.codec_context is None else stream.codec_context.name
+            raise UnreadableError(f"has an unsupported codec ({name})")
+        stream.codec_context.options = {"max_pixels": str(int(job["max_frame_pixels"] * _PIXEL_SLACK))}
+        stream.codec_context.thread_type = "AUTO"
+        pixels = max(1, stream.width * stream.height)
+        stream.codec_context.thread_count = max(1, min(threads, len(os.sched_getaffinity(0)), _THREAD_PIXELS // pixels))
+        yield container, stream
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The packets up to where the file is damaged, if it is."""
+    import av
+
+    try:
+        yield from (packet for packet in container.demux(stream) if packet.size)
+    except MemoryError:
+        raise
+    except av.FFmpegError:
+        return
+
+
+def _decoded(container: InputContainer, stream: VideoStream, *, careful: bool) -> Iterator[VideoFrame]:
+    """The frames that players show.
+
+    :param careful: go on after damaged packets; it is an error if nothing is left. Threads lose whole frames around
+        the damage, so a damaged clip is decoded again by one.
+    """
+    import av
+
+    came, first_error = 0, None
+    for packet in chain(_packets(container, stream), repeat(None, _MAX_FLUSHES)):
+        try:
+            frames = stream.codec_context.decode(packet)
+        except MemoryError:
+            raise
+        except EOFError:  # the decoder is flushed
+            break
+        except av.FFmpegError as error:
+            if not careful:
+                raise DamagedError from None
+            first_error = first_error or error
+            continue
+        came += len(frames)
+        yield from frames
+    if first_error is not None and not came:
+        raise first_error
+
+
+def _upright(image: Image, degrees: int) -> Image:
+    """``image`` turned counterclockwise, as the file asks for; angles other than quarter turns are left alone."""
+    from PIL import Image
+
+    turns = {
+        90: Image.Transpose.ROTATE_90,
+        180: Image.Transpose.ROTATE_180,
+        270: Image.Transpose.ROTATE_270,
+    }
+    turn = turns.get(degrees % 360)
+    return image if turn is None else image.transpose(turn)

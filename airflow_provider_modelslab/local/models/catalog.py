@@ -1,0 +1,170 @@
+"""From a name to what it stands for: a model, a motion module, a LoRA, a motion LoRA, a domain adapter.
+
+A name is looked up in this order; the first that knows it wins:
+
+1. the user's catalog file (:mod:`~.catalog_file`); ``catalog.json``, ``.yaml`` or ``.yml`` in ``model_dir`` by default,
+2. ``model_dir``: ``<model_dir>/<model id>/`` as diffusers saves it; ``motion_modules/<name>``, ``loras/<name>``,
+   ``motion_loras/<name>`` and ``adapters/<name>`` there as a folder or ``<name>.safetensors``,
+3. what is built in (:mod:`~.builtin`; of it ``demo`` and its LoRA ship with this package; and the ``tiny`` model),
+4. ``org/name`` (or ``org/name/file.safetensors``) on the Hugging Face Hub.
+
+Files under ``model_dir`` that bear a built-in name replace its weights; its settings stay. Nothing is loaded in a way
+that could run code which came with it: no classes of a repository's own, and pickles only if they are allowed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.local.models import builtin, hub
+from airflow_provider_modelslab.local.models.catalog_file import (
+    CatalogFile,
+    hub_source,
+    read_catalog,
+    read_catalog_file,
+)
+from airflow_provider_modelslab.local.models.components import ID, Parts
+from airflow_provider_modelslab.local.models.demo_model import DEMO_MODEL
+from airflow_provider_modelslab.local.models.inspection import HOW_TO_ADD, HOW_TO_SPLIT, read_model
+from airflow_provider_modelslab.local.models.specs import ModelSpec, Source
+from airflow_provider_modelslab.local.models.suggestions import hint
+from airflow_provider_modelslab.local.models.tiny import TINY_MAX_FRAMES, TINY_TEXT_LAYERS, build_tiny
+
+__all__ = ["Catalog", "default_cache_dir"]
+
+_TINY = "tiny"
+_TINY_VERSION = 1  # part of the cached folder's name: raise it when tiny.py makes another model
+
+
+def default_cache_dir() -> Path:
+    """``$XDG_CACHE_HOME/airflow-provider-modelslab``, by default under ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-provider-modelslab"
+
+
+class Catalog:
+    """What can be used on one machine.
+
+    :param model_dir: the folder of models and parts; ``None`` leaves what is built in and the Hub.
+    :param cache_dir: where the tiny model is built on first use; by default :func:`default_cache_dir`.
+    :param catalog_file: the user's own entries, in a file or as a mapping; by default ``model_dir/catalog.json``
+        (``.yaml``, ``.yml``) if it is there.
+    :param offline: use nothing from the Hub but what was downloaded before.
+    :param allow_pickle: read ``.bin``, ``.ckpt`` and ``.pt`` files too, by torch's loader for weights alone.
+    :raises ValueError: for a catalog file that cannot be used.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path | None = None,
+        cache_dir: Path | None = None,
+        *,
+        catalog_file: Path | Mapping[str, Any] | None = None,
+        offline: bool = False,
+        allow_pickle: bool = False,
+    ) -> None:
+        self.model_dir = model_dir
+        self.cache_dir = cache_dir or default_cache_dir()
+        self.offline = offline
+        self.allow_pickle = allow_pickle
+        self.own = self._read_own(catalog_file)
+        self._fetched: dict[Source, Path] = {}
+        self.parts = Parts(model_dir, self.own, offline=offline, allow_pickle=allow_pickle)
+
+    def available(self) -> list[str]:
+        """The model ids that are known by name; first those that need no download, ``demo`` and ``tiny``."""
+        saved: list[str] = []
+        if self.model_dir is not None and self.model_dir.is_dir():
+            saved = [entry.name for entry in self.model_dir.iterdir() if self._is_model(entry.name)]
+        first = [DEMO_MODEL.id, _TINY]
+        return [*first, *sorted({*saved, *self.own.models, *builtin.MODELS}.difference(first))]
+
+    def lookup(self, model_id: str) -> ModelSpec:
+        """The model of this id. No weights are read, and nothing is built or downloaded.
+
+        :raises RequestValidationError: for ``model_id``, when there is none, or it cannot be used.
+        """
+        if model_id == _TINY:
+            source = Source(path=self.cache_dir / f"{_TINY}-{_TINY_VERSION}")
+            # 512 x 512 would take minutes on a CPU, and show nothing more.
+            return ModelSpec(
+                _TINY, source, base=None, text_layers=TINY_TEXT_LAYERS, max_frames=TINY_MAX_FRAMES,
+                own_motion="v2_sd15_mm", has_motion=True, width=128, height=128,
+            )  # fmt: skip
+        spec = self.own.models.get(model_id)
+        if spec is None and self.model_dir is not None and self._is_model(model_id):
+            known = builtin.MODELS.get(model_id) or ModelSpec(model_id, Source(), family=None)
+            spec = replace(known, source=Source(path=self.model_dir / model_id))
+        if spec is None:
+            spec = builtin.MODELS.get(model_id)
+        if spec is None:
+            source_ = hub_source(model_id)
+            if source_ is None or source_.file:
+                raise self._unknown_model(model_id)
+            spec = ModelSpec(model_id, source_, family=None)
+        if spec.source.path is not None:
+            return read_model(spec, allow_pickle=self.allow_pickle)
+        self.parts.check_hub(spec.source, "model_id", model_id)
+        return spec
+
+    def prepare(self, spec: ModelSpec) -> ModelSpec:
+        """The same model with its files on this machine, and with what they say of it.
+
+        Builds the tiny model the first time (seconds), downloads one from the Hub the first time (gigabytes).
+
+        :raises RequestValidationError: for ``model_id``, when what was downloaded cannot be run here.
+        :raises JobFailedError: when the Hub does not answer.
+        :raises OSError: when ``cache_dir`` cannot be written.
+        """
+        if spec.id == _TINY:
+            build_tiny(spec.folder)
+            return spec
+        if spec.source.path is not None:
+            return spec
+        folder = self.fetch(spec.source, "model_id")
+        return read_model(replace(spec, source=replace(spec.source, path=folder)), allow_pickle=self.allow_pickle)
+
+    def fetch(self, source: Source, field: str) -> Path:
+        """The files of a source on this machine; see :func:`~.hub.fetch`. The Hub is asked once for each."""
+        if source not in self._fetched:
+            self._fetched[source] = hub.fetch(source, field, offline=self.offline, allow_pickle=self.allow_pickle)
+        return self._fetched[source]
+
+    def _is_model(self, model_id: str) -> bool:
+        # The pattern has no separator and no leading dot, so the folder cannot lie outside of model_dir.
+        return bool(
+            self.model_dir and ID.fullmatch(model_id) and (self.model_dir / model_id / "model_index.json").is_file()
+        )
+
+    def _read_own(self, given: Path | Mapping[str, Any] | None) -> CatalogFile:
+        if isinstance(given, Mapping):
+            return read_catalog(given, where="The catalog")
+        file = given or self._default_file()
+        return read_catalog_file(file) if file else CatalogFile()
+
+    def _default_file(self) -> Path | None:
+        if self.model_dir is None:
+            return None
+        files = (self.model_dir / f"catalog.{suffix}" for suffix in ("json", "yaml", "yml"))
+        return next((path for path in files if path.is_file()), None)
+
+    def _unknown_model(self, model_id: str) -> RequestValidationError:
+        if not ID.fullmatch(model_id):
+            return RequestValidationError.of(
+                "model_id",
+                "must be letters, digits, dots, dashes and underscores, not a dot first, or org/name on the Hub; "
+                f"got {model_id[:100]!r}",
+            )
+        if self.model_dir is not None and (self.model_dir / f"{model_id}.safetensors").is_file():
+            file = self.model_dir / f"{model_id}.safetensors"
+            return RequestValidationError.of("model_id", f"{file} is a checkpoint in one file; {HOW_TO_SPLIT}")
+        ids = self.available()
+        return RequestValidationError.of(
+            "model_id",
+            f"there is no model {model_id!r} on this machine{hint(model_id, ids)}; available: {', '.join(ids)}. "
+            f"To add it, save it as {self.parts.shown}/{model_id}: {HOW_TO_ADD}",
+        )

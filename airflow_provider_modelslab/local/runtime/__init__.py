@@ -1,0 +1,1 @@
+"""Devices, memory, the model cache, compilation and other optimizations."""

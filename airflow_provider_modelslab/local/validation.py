@@ -1,0 +1,79 @@
+"""What cannot be done as asked, said before any work: an attribute is never quietly ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.local.models.builtin import NO_ADAPTER
+from airflow_provider_modelslab.local.models.specs import ModelSpec
+
+__all__ = ["asked_for", "beyond_model", "merge", "unsupported"]
+
+Fields = dict[str, list[str]]
+
+
+def asked_for(request: Video2VideoRequest) -> dict[str, str]:
+    """The attributes that not every family can honour and that would change the result, with what was given.
+
+    Those that change nothing are not among them: LoRAs of strength 0, ``upscale_strength`` without a size.
+    """
+    given: dict[str, str] = {}
+    if request.lora_models and any(request.lora_strength):
+        given["lora_models"] = ", ".join(request.lora_models)
+    if request.motion_loras and any(request.motion_lora_strength):
+        given["motion_loras"] = ", ".join(request.motion_loras)
+    if request.adapter_lora != NO_ADAPTER and request.domain_lora_scale:
+        given["adapter_lora"] = repr(request.adapter_lora)
+    if "motion_module" in request.model_fields_set:
+        given["motion_module"] = repr(request.motion_module)
+    if request.clip_skip:
+        given["clip_skip"] = str(request.clip_skip)
+    if request.use_improved_sampling:
+        given["use_improved_sampling"] = "true"
+    for name in ("upscale_height", "upscale_width"):
+        if getattr(request, name) is not None:
+            given[name] = str(getattr(request, name))
+    return given
+
+
+def unsupported(request: Video2VideoRequest, family: str, honours: Collection[str]) -> Fields:
+    """The attributes that this family cannot honour."""
+    return {
+        name: [f"is not known to models of the family {family}; got {value}: leave it out, or choose another model"]
+        for name, value in asked_for(request).items()
+        if name not in honours
+    }
+
+
+def beyond_page(request: Video2VideoRequest) -> Fields:
+    """Attributes outside of the vendor's page: there is no telling what they should do here."""
+    if not request.extra_parameters:
+        return {}
+    names = ", ".join(sorted(request.extra_parameters))
+    return {"extra_parameters": [f"attributes outside the vendor's page are not known locally; got {names}"]}
+
+
+def beyond_model(request: Video2VideoRequest, spec: ModelSpec, max_frames: int, frames: int) -> Fields:
+    """The attributes that go beyond what the chosen model has.
+
+    :param max_frames: the most frames that it knows with its motion module.
+    :param frames: the frames that the clip would have.
+    """
+    fields: Fields = {}
+    if request.clip_skip is not None and request.clip_skip > spec.text_layers:
+        fields["clip_skip"] = [
+            f"must be at most {spec.text_layers}, the layers of {spec.id}'s text encoder; got {request.clip_skip}"
+        ]
+    if frames > max_frames:
+        fields["num_frames"] = [f"must be at most {max_frames}, which {spec.id}'s motion modules know; got {frames}"]
+    return fields
+
+
+def merge(*parts: Fields) -> Fields:
+    """All of these findings in one."""
+    merged: Fields = {}
+    for part in parts:
+        for name, texts in part.items():
+            merged.setdefault(name, []).extend(texts)
+    return merged

@@ -1,0 +1,195 @@
+"""What a task instance used, paid for and read: told by its arguments and its records in S3, never by an XCom alone.
+
+A task's XComs can be edited through Airflow's API, and what a template makes of a run's conf is up to whoever triggers
+the Dag. So an XCom chooses neither the connection nor the job, and an object that a run was told to read is signed only
+once it was checked: a clip is looked at before a job is submitted with it, which the ledger then tells.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
+from airflow_provider_modelslab.ledger.attempt import AttemptId
+from airflow_provider_modelslab.ledger.listing import result_folder, task_folder
+from airflow_provider_modelslab.ledger.model import Entries, Entry, Fingerprint, TaskKey, kind_of, number_of
+from airflow_provider_modelslab.operators.arguments import instance_name, is_literal, resolve_destination
+from airflow_provider_modelslab.plugins.gallery.store import UnreadableError, read_json
+from airflow_provider_modelslab.plugins.json_values import as_mapping, sound_fields
+from airflow_provider_modelslab.storage.s3_objects import list_pages
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+if TYPE_CHECKING:
+    from airflow_provider_modelslab.plugins.gallery.store import Store
+    from airflow_provider_modelslab.plugins.task_results import TaskResult
+    from airflow_provider_modelslab.storage.s3_profile import S3Profile
+
+__all__ = ["NOT_SUBMITTED", "connection_of", "is_below", "is_in_s3", "is_own_source", "names_job", "read_ledger"]
+
+_ENTRY = re.compile(r"(\d{4,9}-[a-z]+(?:-[0-9a-f]+)?)\.json", re.ASCII)
+_MAX_PAGES = 20
+_MAX_ENTRIES = 1000
+
+NOT_SUBMITTED = (
+    "This clip is not shown before a job was submitted with it, or its result has landed: it was named when the task "
+    "ran, and neither the Dag itself nor the connection's bucket and prefix bear out that it may be looked at."
+)
+
+
+def connection_of(task: TaskResult, named: object = None) -> str:
+    """The connection that a task instance uses, by its arguments.
+
+    :param named: what an XCom says it is; that is only compared.
+    :raises StorageConfigurationError: when the XCom says something else, or Airflow no longer knows the argument.
+    """
+    job = task.argument("job")  # of a task that awaits or fetches another's job, whose connection goes before its own
+    own = as_mapping(job).get("conn_id") or task.argument("modelslab_conn_id")
+    own = str(own or DEFAULT_CONN_NAME)
+    if not is_literal(own):
+        raise StorageConfigurationError(
+            "Airflow no longer knows which connection this task used: it keeps the rendered fields of a task's last "
+            "runs only, and the Dag gives the connection by a template, or that version of the Dag is gone"
+        )
+    if named and named != own:
+        raise StorageConfigurationError(
+            f"Only an XCom says that this task used the connection {named!r}; by its arguments it uses {own!r}. "
+            "Nothing was read"
+        )
+    return own
+
+
+def read_ledger(task: TaskResult, store: Store) -> Entries:
+    """The task's own entries in the ledger of its result; empty where it has none in S3, or it is not known where.
+
+    A ledger is named after the destination, which other tasks may share: their submissions prove nothing for this one.
+
+    :raises StorageConfigurationError: when S3 refuses.
+    """
+    me = AttemptId(task.dag_id, task.task_id, task.run_id, task.map_index, loop_index=task.loop_index)
+    for folder in dict.fromkeys(_ledger_folders(task, store.profile)):
+        entries = _load(store, folder)
+        own = {number_of(name) for name, entry in entries.items() if _is_mark_of(me, name, entry)}
+        if own:
+            return {name: entry for name, entry in entries.items() if number_of(name) in own}
+    return {}
+
+
+def _load(store: Store, folder: S3Uri) -> dict[str, dict[str, Any]]:
+    """The newest entries of a ledger; what is no entry is passed over, since others may have put it there."""
+    prefix = f"{folder.key}/"
+    pages = islice(list_pages(store.s3, S3Uri(folder.bucket, prefix)), _MAX_PAGES)
+    names = [match[1] for page in pages for item in page if (match := _ENTRY.fullmatch(item.key.removeprefix(prefix)))]
+    entries = {}
+    for name in sorted(names)[-_MAX_ENTRIES:]:
+        try:
+            body = store.read_once(folder.child(f"{name}.json"))
+        except UnreadableError:
+            continue
+        if body is not None and (entry := read_json(body)):
+            entries[name] = sound_fields(entry)
+    return entries
+
+
+def _is_mark_of(me: AttemptId, name: str, entry: Mapping[str, Any]) -> bool:
+    """Whether an entry says that this task submitted the job, or waits for it too."""
+    by = AttemptId.from_claim(entry) if kind_of(name) in {Entry.CLAIM, Entry.ATTACHED} else None
+    return by is not None and by.is_same_task(me)
+
+
+def names_job(task: TaskResult, store: Store, job_id: str, sidecar: Mapping[str, Any]) -> bool:
+    """Whether the task's arguments, the sidecar of its result or its ledger name the job.
+
+    :raises StorageConfigurationError: when S3 refuses.
+    """
+    job = task.argument("job")
+    given = job.get("job_id") if isinstance(job, Mapping) else job
+    if is_literal(given) and _same(given, job_id):
+        return True
+    if _same(sidecar.get("job_id"), job_id):
+        return True
+    entries = read_ledger(task, store)
+    landed = (as_mapping(entry.get("manifest")) for entry in _of_kind(entries, Entry.LANDED))
+    known = [*_of_kind(entries, Entry.JOB), *landed]
+    return any(_same(entry.get("job_id"), job_id) for entry in known)
+
+
+def is_own_source(
+    task: TaskResult, store: Store, source: str, sidecar: Mapping[str, Any], ledger: Entries | None = None
+) -> bool:
+    """Whether a link to the clip may be given: more than an XCom, or a run's conf, names it.
+
+    :param source: as it was recorded; of a link or a local file this says yes, for neither is signed.
+    :param sidecar: of the task's own result; empty where there is none.
+    :param ledger: where it was read already.
+    :raises StorageConfigurationError: for what is no place in S3, and when S3 refuses.
+    """
+    if not is_in_s3(source):
+        return True
+    uri = S3Uri.parse(source)
+    if str(uri) == as_mapping(sidecar.get("request")).get("init_video") or task.declared.names_clip(str(uri)):
+        return True
+    if is_below(store.profile, uri) and str(uri) in _asked_for(task):
+        return True
+    ledger = read_ledger(task, store) if ledger is None else ledger
+    jobs = _of_kind(ledger, Entry.JOB)
+    if any(as_mapping(entry.get("request")).get("init_video") == str(uri) for entry in jobs):
+        return True
+    return _is_claimed(ledger, uri, store)
+
+
+def is_in_s3(source: str) -> bool:
+    """Whether it would be signed: links and local files are not."""
+    return source.partition("://")[0].strip().lower() == "s3"
+
+
+def is_below(profile: S3Profile, uri: S3Uri) -> bool:
+    """Whether an object lies in the connection's own bucket, below its prefix."""
+    return profile.bucket is not None and str(uri).startswith(str(profile.uri()))
+
+
+def _asked_for(task: TaskResult) -> list[Any]:
+    """What the task's own arguments name, as they were rendered: a clip, or the list of a batch's clips."""
+    handed_on = as_mapping(as_mapping(task.argument("job")).get("request")).get("init_video")
+    return [task.argument("init_video"), task.argument("source"), handed_on]
+
+
+def _is_claimed(ledger: Entries, uri: S3Uri, store: Store) -> bool:
+    """Whether the clip, as it is now, was about to be submitted: it is checked before, and claims tell its digest."""
+    from airflow_provider_modelslab.storage.inputs import identify_input
+
+    claimed = [entry["source"] for entry in _of_kind(ledger, Entry.CLAIM) if entry.get("source") is not None]
+    identity = identify_input(str(uri), lambda: store.s3) if claimed else None
+    return identity is not None and Fingerprint.source_digest(identity) in claimed
+
+
+def _of_kind(ledger: Entries, kind: Entry) -> list[Mapping[str, Any]]:
+    return [entry for name, entry in ledger.items() if kind_of(name) == kind]
+
+
+def _ledger_folders(task: TaskResult, profile: S3Profile) -> Iterator[S3Uri]:
+    """Where the ledger of the task's result may be.
+
+    Airflow knows neither whether the task lands its result, nor what container a function of the Dag asked for.
+    """
+    given, suffix = task.argument("destination"), task.argument("output_type")
+    if is_literal(given):
+        for ending in dict.fromkeys((_suffix(suffix), "mp4", "gif")):
+            target = resolve_destination(given, profile, f"{instance_name(task, task.loop_index)}.{ending}")
+            root = profile.ledger_root(target)
+            if target is not None and root is not None:
+                yield result_folder(root, target)
+    root = profile.ledger_root(None)
+    if root is not None:
+        yield task_folder(root, TaskKey(task.dag_id, task.task_id, task.run_id, task.map_index, task.loop_index))
+
+
+def _suffix(output_type: object) -> str:
+    return output_type.strip().lower() if isinstance(output_type, str) and is_literal(output_type) else "mp4"
+
+
+def _same(given: object, job_id: str) -> bool:
+    return isinstance(given, str | int) and str(given).strip() == job_id

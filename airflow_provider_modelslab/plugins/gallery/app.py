@@ -1,0 +1,234 @@
+"""The gallery's routes in Airflow's API server: a static page that holds no data, and data for those who are logged in.
+
+Each function runs in a thread of the server's pool, since database and S3 are read in a blocking way.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path as FilePath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from airflow_provider_modelslab.api.errors import ModelsLabError, RequestValidationError
+from airflow_provider_modelslab.compat import create_session
+from airflow_provider_modelslab.plugins.authorization.records import connection_of
+from airflow_provider_modelslab.plugins.gallery.access import MAY_SEE_TASK, User, readable_dags, visible
+from airflow_provider_modelslab.plugins.gallery.batch import (
+    BatchView,
+    compact,
+    read_batch,
+    retry_lines,
+    why_source_is_hidden,
+)
+from airflow_provider_modelslab.plugins.gallery.data import Media, describe_clip, describe_single, media_of, task_facts
+from airflow_provider_modelslab.plugins.gallery.recent import read_recent, tasks_with_videos
+from airflow_provider_modelslab.plugins.gallery.store import LINK_SECONDS, Store, open_store
+from airflow_provider_modelslab.plugins.media.access import MAX_INDEX, Id
+from airflow_provider_modelslab.plugins.task_results import TaskResult, read_task
+from airflow_provider_modelslab.storage.s3_objects import to_lines
+
+__all__ = ["make_app"]
+
+_FILES = FilePath(__file__).parent / "gallery"
+_MAX_LINKS = 200
+
+_HEADERS = {
+    # Clips come from wherever the bucket is, and the page is shown in a frame of Airflow's; nothing else is allowed.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: http:; "
+        "media-src https: http:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+Clips = Annotated[str, Query(max_length=100_000, description="Indices joined by commas.")]
+
+MapIndex = Annotated[int, Path(ge=-1, le=MAX_INDEX)]
+Loop = Annotated[
+    int | None, Query(ge=0, le=MAX_INDEX, description="The iteration of a task in a loop; by default the newest.")
+]
+
+data = APIRouter(prefix="/api")
+task = APIRouter(prefix="/dags/{dag_id}/tasks/{task_id}/{map_index}", dependencies=MAY_SEE_TASK)
+
+
+@task.get("")
+def show_task(
+    dag_id: Id, task_id: Id, map_index: MapIndex, run_id: Id, version: str = "", loop_index: Loop = None
+) -> dict[str, Any]:
+    """What there is to show of a task instance; of a batch only its head where the clips are still ``version``.
+
+    Of a task of others: which tasks of its run have something to show.
+    """
+    found = _task(dag_id, run_id, task_id, map_index, loop_index)
+    told: dict[str, Any] = {"task": task_facts(found), "kind": found.kind}
+    if found.kind == "other":
+        with create_session() as session:
+            return told | {"videos": tasks_with_videos(session, dag_id, run_id)}
+    store, problem = _store_if_any(found)
+    if problem:
+        told["problem"] = problem
+    with _plainly():
+        if found.kind == "single":
+            return told | {"single": describe_single(found, store)}
+        view = read_batch(found, store) if store else BatchView({}, {}, {}, None, "", None, False)
+    if version and version == view.version:
+        return told | {"unchanged": True}
+    return told | {"batch": compact(view)}
+
+
+@task.get("/links")
+def links(
+    dag_id: Id,
+    task_id: Id,
+    map_index: MapIndex,
+    run_id: Id,
+    clips: Clips = "",
+    sample: int = 0,
+    fresh: bool = False,
+    loop_index: Loop = None,
+) -> dict[str, Any]:
+    """Links to the results, and sources, that this task itself wrote down.
+
+    :param clips: of a batch, by their indices, 200 at most.
+    :param sample: so many of a batch's results instead, the first that are there.
+    :param fresh: make new links: those given before did not work.
+    """
+    found = _task(dag_id, run_id, task_id, map_index, loop_index)
+    with _plainly():
+        store = _store(found)
+        if found.kind == "single":
+            media = {"0": media_of(found, describe_single(found, store))}
+        else:
+            rows = read_batch(found, store).rows
+            done = [index for index, row in rows.items() if row["status"] in {"landed", "skipped"}]
+            chosen = done[: min(sample, _MAX_LINKS)] if sample > 0 else _indices(clips)[:_MAX_LINKS]
+            media = {str(index): _media_of_row(found, store, rows[index]) for index in chosen if index in rows}
+        found_links = {
+            index: {side: one.link(store, fresh=fresh) for side, one in sides.items()} for index, sides in media.items()
+        }
+    return {"expires_in": LINK_SECONDS // 2, "links": found_links}
+
+
+@task.get("/clips/{clip}")
+def show_clip(
+    dag_id: Id, task_id: Id, map_index: MapIndex, clip: int, run_id: Id, loop_index: Loop = None
+) -> dict[str, Any]:
+    """One clip of a batch as if it were a task of its own."""
+    found = _task(dag_id, run_id, task_id, map_index, loop_index)
+    with _plainly():
+        store = _store(found)
+        view = read_batch(found, store)
+        if clip not in view.rows:
+            raise HTTPException(404, "This batch has no such clip")
+        return describe_clip(store, view.rows[clip], view.common)
+
+
+@task.get("/retry")
+def retry(
+    dag_id: Id, task_id: Id, map_index: MapIndex, run_id: Id, clips: Clips | None = None, loop_index: Loop = None
+) -> PlainTextResponse:
+    """JSON lines that a batch takes as its ``source``: the clips given, or all that failed or were not reached."""
+    found = _task(dag_id, run_id, task_id, map_index, loop_index)
+    with _plainly():
+        store = _store(found)
+        lines, left_out = retry_lines(read_batch(found, store), store, None if clips is None else _indices(clips))
+    headers = {"X-Left-Out": str(left_out)}
+    return PlainTextResponse(to_lines(lines), media_type="application/x-ndjson", headers=headers)
+
+
+@data.get("/recent")
+def recent(user: User, after: Annotated[str | None, Query(max_length=80)] = None) -> Any:
+    """One page of what was made lately in the Dags that the user may read."""
+    dag_ids = readable_dags(user)
+    try:
+        with create_session() as session:
+            page = read_recent(session, dag_ids, after)
+    except ValueError:
+        raise HTTPException(400, "'after' is not what an earlier page told") from None
+    seen = visible((item["dag_id"] for item in page["items"]), user)
+    return {**page, "items": [item for item in page["items"] if item["dag_id"] in seen]}
+
+
+data.include_router(task)
+
+
+def make_app() -> FastAPI:
+    """The application to mount."""
+    app = FastAPI(title="ModelsLab gallery", docs_url=None, redoc_url=None, openapi_url=None)
+    files = {path.name: path for path in _FILES.iterdir() if path.is_file()}
+
+    @app.middleware("http")
+    async def careful(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        response.headers.update(_HEADERS)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 400)
+
+    app.include_router(data)
+
+    @app.get("/")
+    @app.get("/{name}")
+    def page(name: str = "index.html") -> Response:
+        """The page's own files: the same for everybody."""
+        if name not in files:
+            raise HTTPException(404, "There is no such file")
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return Response(files[name].read_bytes(), media_type=kind, headers={"Cache-Control": "no-cache"})
+
+    return app
+
+
+# -- helpers ------------------------------------------------------------------------------------------------------
+
+
+def _task(dag_id: str, run_id: str, task_id: str, map_index: int, loop_index: int | None) -> TaskResult:
+    with create_session() as session:
+        found = read_task(session, dag_id, run_id, task_id, map_index, loop_index)
+    if found is None:
+        raise HTTPException(404, "There is no such task instance")
+    return found
+
+
+def _store(found: TaskResult) -> Store:
+    return open_store(connection_of(found, found.manifest.get("conn_id")))
+
+
+def _store_if_any(found: TaskResult) -> tuple[Store | None, str | None]:
+    try:
+        return _store(found), None
+    except ModelsLabError as error:
+        return None, str(error)
+
+
+def _media_of_row(found: TaskResult, store: Store, row: dict[str, Any]) -> dict[str, Media]:
+    sides = {"source": Media(row["source"], why_source_is_hidden(found, store.profile, row))}
+    return {"result": Media(row["uri"]), **sides} if row["status"] in {"landed", "skipped"} else sides
+
+
+def _indices(clips: str) -> list[int]:
+    try:
+        return [int(text) for text in clips.split(",") if text.strip()]
+    except ValueError:
+        raise HTTPException(400, "'clips' must be indices joined by commas") from None
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """What cannot be read is told in words, with a status that says that this server is not at fault."""
+    try:
+        yield
+    except RequestValidationError:
+        raise
+    except ModelsLabError as error:
+        raise HTTPException(502, str(error)) from error

@@ -1,0 +1,267 @@
+"""What the gallery shows of a task that makes one video: the manifest, the sidecar, and the ledger while it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_modelslab.api.errors import (
+    STORAGE_ERRORS,
+    ModelsLabError,
+    StorageConfigurationError,
+)
+from airflow_provider_modelslab.api.links import is_http_link
+from airflow_provider_modelslab.api.redaction import scrub
+from airflow_provider_modelslab.api.request import ATTRIBUTES
+from airflow_provider_modelslab.ledger.model import Entries, Entry, entry_name, last_submission
+from airflow_provider_modelslab.plugins.authorization.locations import is_result
+from airflow_provider_modelslab.plugins.authorization.records import NOT_SUBMITTED, is_own_source, read_ledger
+from airflow_provider_modelslab.plugins.gallery.store import Store
+from airflow_provider_modelslab.plugins.json_values import as_mapping
+from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
+from airflow_provider_modelslab.storage.sidecar import sidecar_uri
+from airflow_provider_modelslab.storage.uri import S3Uri
+
+__all__ = ["Media", "attributes_of", "describe_clip", "describe_single", "media_of", "task_facts"]
+
+_FACTS = (
+    "job_id",
+    "model_id",
+    "seed",
+    "generation_time_s",
+    "cost",
+    "currency",
+    "submitted_at",
+    "expires_at",
+    "eta_s",
+    "conn_id",
+)
+_RESULT = ("uri", "sidecar_uri", "bytes", "sha256", "content_type")
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A clip to look at.
+
+    :param where: as it was recorded: ``s3://bucket/key``, an http(s) link without its query, or a path.
+    :param why: there is no link to it.
+    """
+
+    where: str
+    why: str | None = None
+
+    def link(self, store: Store, *, fresh: bool = False) -> dict[str, Any]:
+        """``url`` and ``type`` (``video`` or ``image``), or ``why`` there is none."""
+        if self.why:
+            return {"why": self.why}
+        kind = "image" if self.where.partition("?")[0].lower().endswith(".gif") else "video"
+        scheme = self.where.partition("://")[0].lower()
+        if scheme == "s3":
+            try:
+                uri = S3Uri.parse(self.where)
+                public = None if fresh else store.profile.public_link(uri)
+                return {"url": public or store.link(uri, fresh=fresh), "type": kind}
+            except ModelsLabError as error:
+                return {"why": str(error)}
+        if scheme in {"http", "https"}:
+            return {"url": self.where, "type": kind}
+        return {"why": "This is a file on the worker's disk; it cannot be shown here."}
+
+
+def media_of(task: TaskResult, single: Mapping[str, Any]) -> dict[str, Media]:
+    """``result`` and ``source`` of what :func:`describe_single` gave, as far as more than an XCom bears them out.
+
+    An object is signed only as the result that lies where this task writes, and as a source that is its own (see
+    :func:`~airflow_provider_modelslab.plugins.authorization.records.is_own_source`). One that only its arguments name comes with
+    the reason why there is no link.
+    """
+    found = {}
+    result, source, hidden = (single.get("result") or {}).get("uri"), single.get("source"), single["source_hidden"]
+    if result and (is_http_link(result) or single["borne_out"]):
+        found["result"] = Media(result)
+    if source and (hidden is None or source == task.argument("init_video")):
+        found["source"] = Media(source, hidden)
+    return found
+
+
+def describe_single(task: TaskResult, store: Store | None) -> dict[str, Any]:
+    """Everything there is to show, as plain JSON without secrets.
+
+    ``outcome`` (``landed``, ``finished``: not copied to S3, ``submitted``: nobody has waited for it, ``waiting``,
+    ``failed`` or ``nothing``), ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, ``borne_out``: the
+    result is where this task writes, and its sidecar tells of it; and ``source_hidden``: why the source has no link.
+
+    :param store: of the connection; ``None`` where it cannot be read.
+    """
+    notes: list[str] = []
+    manifest, request = task.manifest, attributes_of(task.fields)
+    facts = {name: manifest.get(name) for name in _FACTS if manifest.get(name) is not None}
+    outcome: str = manifest.get("status") or ("waiting" if task.state not in ENDED else "nothing")
+    result: dict[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    sidecar: dict[str, Any] = {}
+    entries: Entries | None = None
+    if outcome == "landed":
+        result = {name: manifest.get(name) for name in _RESULT} if manifest.get("uri") else None
+        sidecar = _own_sidecar(task, store, manifest.get("uri"), notes)
+        request |= as_mapping(sidecar.get("request"))
+        facts |= _told(sidecar)
+    elif manifest:
+        request |= as_mapping(manifest.get("request"))
+        links = manifest.get("links") or []
+        result = {"uri": scrub(str(links[0]))} if links else None
+    else:
+        entries = _ledger(task, store, notes)
+        number = last_submission(entries)
+        if number is not None:
+            job = entries.get(entry_name(number, Entry.JOB), {})
+            request |= as_mapping(job.get("request"))
+            facts |= _job_facts(job, entries.get(entry_name(number, Entry.CLAIM), {}))
+            kinds = (Entry.FAILED, Entry.UNKNOWN, Entry.RELEASED)
+            ends = (entries.get(entry_name(number, kind)) for kind in kinds)
+            error = next((as_mapping(end.get("error")) for end in ends if end), None)
+        if task.state in {"failed", "upstream_failed"}:
+            outcome = "failed"
+    facts.setdefault("model_id", request.get("model_id"))
+    asked = request.get("init_video")
+    source = asked if isinstance(asked, str) else None
+    return {
+        "outcome": outcome,
+        "request": request,
+        "source": source,
+        "result": result,
+        "facts": {name: value for name, value in facts.items() if value is not None},
+        "error": None if error is None else _error(error),
+        "notes": notes,
+        "borne_out": bool(sidecar),
+        "source_hidden": _why_hidden(task, store, source, sidecar, entries),
+    }
+
+
+def describe_clip(store: Store, row: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for one clip of a batch.
+
+    :param row: its line of the results manifest.
+    :param common: attributes that all clips share, for a clip without a sidecar.
+    """
+    notes: list[str] = []
+    done = row["status"] in {"landed", "skipped"}
+    sidecar = _sidecar(store, S3Uri.parse(row["uri"]), notes) if done else {}
+    result = {name: sidecar.get(name, row.get(name)) for name in _RESULT} if done else None
+    if result:
+        result |= {"uri": row["uri"], "sidecar_uri": str(sidecar_uri(S3Uri.parse(row["uri"])))}
+    facts = {name: row.get(name) for name in ("job_id", "seed", "seconds")} | _told(sidecar)
+    request = {**common, **as_mapping(sidecar.get("request")), "init_video": row["source"]}
+    facts.setdefault("model_id", request.get("model_id"))
+    return {
+        "outcome": row["status"],
+        "request": request,
+        "source": row["source"],
+        "result": result,
+        "facts": {name: value for name, value in facts.items() if value is not None},
+        "error": _error(row) if row.get("code") or row.get("message") else None,
+        "notes": notes,
+    }
+
+
+def attributes_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The endpoint's attributes among rendered template fields; links lose their queries."""
+    names = (*ATTRIBUTES, "extra_parameters")
+    return {name: scrub(fields[name]) for name in names if name in fields}
+
+
+def task_facts(task: TaskResult) -> dict[str, Any]:
+    """Who and when, for the head of the page."""
+    until = task.ended_at or (datetime.now(UTC) if task.started_at else None)
+    return {
+        "dag_id": task.dag_id,
+        "run_id": task.run_id,
+        "task_id": task.task_id,
+        "map_index": task.map_index,
+        "loop_index": task.loop_index,
+        "iterations": list(task.iterations),
+        "loop_id": task.loop_id,
+        "operator": task.operator,
+        "state": task.state,
+        "try_number": task.try_number,
+        "started_at": None if task.started_at is None else task.started_at.isoformat(),
+        "ended_at": None if task.ended_at is None else task.ended_at.isoformat(),
+        "duration_s": None if not task.started_at or not until else (until - task.started_at).total_seconds(),
+        "ended": task.state in ENDED,
+    }
+
+
+def _own_sidecar(task: TaskResult, store: Store | None, where: str | None, notes: list[str]) -> dict[str, Any]:
+    if store is None or not where or not where.startswith("s3://"):
+        return {}
+    try:
+        uri = S3Uri.parse(where)
+    except StorageConfigurationError as error:
+        notes.append(str(error))
+        return {}
+    if not is_result(task, store.profile, uri):
+        notes.append(
+            "Only an XCom says that the result is there: by its arguments and its connection this task writes "
+            "somewhere else. It is not shown."
+        )
+        return {}
+    return _sidecar(store, uri, notes)
+
+
+def _sidecar(store: Store, result: S3Uri, notes: list[str]) -> dict[str, Any]:
+    try:
+        content = store.sidecar(result)
+    except STORAGE_ERRORS as error:
+        notes.append(f"The file that says how it was made cannot be read. {error}")
+        return {}
+    if not content:
+        notes.append("The file that says how it was made, beside the result, is gone, or is no sidecar of this result.")
+    return content
+
+
+def _told(sidecar: Mapping[str, Any]) -> dict[str, Any]:
+    meta = as_mapping(sidecar.get("meta"))
+    names = ("job_id", "seed", "generation_time_s", "cost", "currency", "submitted_at", "landed_at")
+    facts = {name: sidecar.get(name) for name in names}
+    facts |= {name: meta.get(name) for name in ("width", "height", "num_frames", "fps", "device")}
+    return {name: value for name, value in facts.items() if value not in (None, "")}
+
+
+def _ledger(task: TaskResult, store: Store | None, notes: list[str]) -> Entries:
+    """What the task's own ledger tells of a job that has not landed."""
+    try:
+        return read_ledger(task, store) if store else {}
+    except STORAGE_ERRORS as error:
+        notes.append(f"The task's ledger cannot be read. {error}")
+        return {}
+
+
+def _why_hidden(
+    task: TaskResult, store: Store | None, source: str | None, sidecar: Mapping[str, Any], ledger: Entries | None
+) -> str | None:
+    if store is None or source is None:
+        return None
+    try:
+        return None if is_own_source(task, store, source, sidecar, ledger) else NOT_SUBMITTED
+    except ModelsLabError as error:
+        return str(error)
+
+
+def _job_facts(job: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str, Any]:
+    at = job.get("submitted_at")
+    try:
+        submitted = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if at is not None else None
+    except (TypeError, ValueError, OverflowError, OSError):
+        submitted = None
+    return {
+        "job_id": job.get("job_id"),
+        "eta_s": job.get("eta"),
+        "submitted_at": submitted or claim.get("claimed_at"),
+        "seed": as_mapping(job.get("meta")).get("seed"),
+    }
+
+
+def _error(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: told.get(name) for name in ("code", "message", "job_id", "http_status") if told.get(name)}

@@ -1,0 +1,92 @@
+"""What was made lately, over all Dags that the user may read; newest runs first, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_modelslab.compat import RecentTask, recent_tasks, tasks_of_run
+from airflow_provider_modelslab.plugins.gallery.data import attributes_of
+from airflow_provider_modelslab.plugins.json_values import as_mapping
+from airflow_provider_modelslab.plugins.operator_names import OPERATORS
+from airflow_provider_modelslab.plugins.task_results import kind_of, manifest_in, shown_fields, xcom_value
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+__all__ = ["PAGE_SIZE", "read_recent", "tasks_with_videos"]
+
+PAGE_SIZE = 24
+
+_DECORATED = ("%modelslab_video2video%", "%modelslab_local_video2video%")
+_MAX_OFFSET = 1_000_000
+_COUNTS = ("found", "landed", "skipped", "failed", "pending")
+
+
+def read_recent(session: Session, dag_ids: Collection[str], after: str | None = None) -> dict[str, Any]:
+    """One page: ``items``, and ``next``, the ``after`` of the next one; ``None`` on the last.
+
+    :param dag_ids: the Dags that may be looked at.
+    :param after: as an earlier page told it.
+    :raises ValueError: when ``after`` is not what a page told.
+    """
+    until, offset = _position(after) if after else (None, 0)
+    rows = recent_tasks(
+        session,
+        dag_ids,
+        operators=OPERATORS,
+        decorated=_DECORATED,
+        until=until,
+        offset=offset,
+        limit=PAGE_SIZE + 1,
+    )
+    page = rows[:PAGE_SIZE]
+    further = None
+    if len(rows) > PAGE_SIZE:
+        last = page[-1].run_after
+        passed = sum(row.run_after == last for row in page)
+        if last == until:
+            passed += offset
+        further = f"{last.isoformat()}/{passed}"
+    return {"items": [_item(row) for row in page], "next": further}
+
+
+def tasks_with_videos(session: Session, dag_id: str, run_id: str) -> list[str]:
+    """The ids of the tasks of a run that make, fetch or await videos, 50 at most."""
+    return tasks_of_run(session, dag_id, run_id, operators=OPERATORS, decorated=_DECORATED, limit=50)
+
+
+def _position(after: str) -> tuple[datetime, int]:
+    """How far the earlier pages went: the time of a run, and how many tasks of runs of this time they had."""
+    moment, _, passed = after.partition("/")
+    until, offset = datetime.fromisoformat(moment), int(passed)
+    if until.tzinfo is None or not 0 <= offset < _MAX_OFFSET:
+        raise ValueError(f"{after!r} is no time with an offset and a count")
+    try:
+        return until.astimezone(UTC), offset
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+
+
+def _item(row: RecentTask) -> dict[str, Any]:
+    returned = xcom_value(row.returned)
+    told = manifest_in(returned)
+    asked = attributes_of(shown_fields(row.fields))
+    kind = kind_of(row.operator, returned)
+    counts = {name: told.get(name) for name in _COUNTS} if kind == "batch" else None
+    return {
+        "dag_id": row.dag_id,
+        "run_id": row.run_id,
+        "task_id": row.task_id,
+        "map_index": row.map_index,
+        "loop_index": row.loop_index,
+        "operator": row.operator,
+        "ended_at": None if row.ended_at is None else row.ended_at.isoformat(),
+        "kind": kind,
+        "counts": counts,
+        "prompt": asked.get("prompt") or as_mapping(told.get("request")).get("prompt"),
+        "model_id": told.get("model_id") or asked.get("model_id"),
+        "seed": told.get("seed"),
+        "seconds": told.get("seconds") if counts else told.get("generation_time_s"),
+    }

@@ -1,0 +1,1 @@
+"""The endpoint's webhooks, received at Airflow's API server."""
