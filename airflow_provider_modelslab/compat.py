@@ -509,7 +509,7 @@ class _Places:
         return _Place(task.map_index)
 
 
-class _PlacesInRegions(_Places):
+class _UrisInRegions(_Places):
     """Airflow 3.4 stores a *region* and an index in it: that of the iteration, or of the mapped task."""
 
     def __init__(self, session: Session) -> None:
@@ -535,7 +535,7 @@ class _PlacesInRegions(_Places):
 def _places(session: Session) -> _Places:
     from airflow.models.taskinstance import TaskInstance
 
-    return _PlacesInRegions(session) if hasattr(TaskInstance, "region_id") else _Places()
+    return _UrisInRegions(session) if hasattr(TaskInstance, "region_id") else _Places()
 
 
 def _of(table: Any, task: TaskRow) -> tuple[Any, ...]:

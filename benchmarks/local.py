@@ -13,7 +13,8 @@
 - ``--table``: on a GPU also the page's example, 1024x576, 25 frames of 768x768, AnimateLCM, Lightning and upscaling,
   each beside stock diffusers, and what compiling and the approximations add. To be kept as one file for a card:
   ``python -m benchmarks.local --skip load overhead gif --table --json benchmarks/results/local-gpu.json``.
-- ``--approximations``: what the fields of ``Speed`` that change the result lose (PSNR against the exact result) and
+- ``--approximations``: what the fields of ``Optimizations`` that change the result lose (PSNR against the exact result)
+and
   save, for the tiny model and the demo model.
 - ``--dry-run`` runs the GPU part on the CPU in small, to see that nothing is broken; its seconds mean nothing.
 

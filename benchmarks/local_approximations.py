@@ -1,4 +1,4 @@
-"""What the approximations of :class:`~.speed.Speed` cost and save, beside the exact result."""
+"""What the approximations of :class:`~.speed.Optimizations` cost and save, beside the exact result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
-from airflow_provider_modelslab.local.runtime.optimizations import Speed
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 from benchmarks.local_methods import psnr
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def measure_approximations(
         model_id=model, prompt="a red fox", init_video=str(source), seed=1, num_frames=16, width=128, height=128,
         num_inference_steps=20, strength=0.7, guidance_scale=7.5,
     )  # fmt: skip
-    exact, exact_flops, exact_s = _run(folder, request, Speed(), rounds)
-    settings = [Speed(**setting) for setting in SETTINGS]
+    exact, exact_flops, exact_s = _run(folder, request, Optimizations(), rounds)
+    settings = [Optimizations(**setting) for setting in SETTINGS]
     names = [", ".join(f"{name}={value}" for name, value in setting.items()) for setting in SETTINGS]
     names.insert(0, "tiny_vae")
-    settings.insert(0, Speed(tiny_vae=train_tiny_vae(folder, model, clip, training_steps)))
+    settings.insert(0, Optimizations(tiny_vae=train_tiny_vae(folder, model, clip, training_steps)))
     rows: dict[str, dict[str, float]] = {}
     for name, speed in zip(names, settings, strict=True):
         made, flops, seconds = _run(folder, request, speed, rounds)
@@ -104,7 +104,9 @@ def train_tiny_vae(folder: Path, model: str, clip: Sequence[Image], steps: int) 
     return saved
 
 
-def _run(folder: Path, request: Video2VideoRequest, speed: Speed, rounds: int) -> tuple[Sequence[Image], int, float]:
+def _run(
+    folder: Path, request: Video2VideoRequest, speed: Optimizations, rounds: int
+) -> tuple[Sequence[Image], int, float]:
     """The frames, the model's operations, and its shortest CPU time: that of all threads, whatever else runs here."""
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers, load_transformers
-from airflow_provider_modelslab.local.runtime.optimizations import Speed
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 from benchmarks.local_cases import CASES, DEFAULT, Case, make_ours, make_stock, stock_files
 from benchmarks.local_methods import best_of, load_stock
 
@@ -17,10 +17,10 @@ __all__ = ["measure_gpu"]
 
 _SIDE = 8192
 _VARIANTS = {
-    "compile": Speed(compile=True),
-    "guidance_until=0.6": Speed(guidance_until=0.6),
-    "reuse_deep=2": Speed(reuse_deep=2),
-    "compile, guidance_until=0.6, reuse_deep=2": Speed(compile=True, guidance_until=0.6, reuse_deep=2),
+    "compile": Optimizations(compile=True),
+    "guidance_until=0.6": Optimizations(guidance_until=0.6),
+    "reuse_deep=2": Optimizations(reuse_deep=2),
+    "compile, guidance_until=0.6, reuse_deep=2": Optimizations(compile=True, guidance_until=0.6, reuse_deep=2),
 }
 
 
@@ -125,7 +125,7 @@ def _stock(pipeline: Any, folder: Path, rounds: int, card: _Card, case: Case) ->
     return {"stock_s": seconds, "stock_peak_gib": card.peak_gib()}
 
 
-def _variant(folder: Path, rounds: int, card: _Card, case: Case, speed: Speed) -> dict[str, float]:
+def _variant(folder: Path, rounds: int, card: _Card, case: Case, speed: Optimizations) -> dict[str, float]:
     """The seconds with ``speed``, and those of the first clip, loading and compiling included."""
     engine = LocalEngine(model_dir=folder, device=card.device, dtype=card.dtype, offline=True, speed=speed)
 

@@ -95,7 +95,7 @@ def triggers(contender: str, jobs: int) -> list[BaseTrigger]:
         ]
     if contender == "batch":
         waits = [{"job_id": job_id, "submitted_at": now, "deadline": now + 3600} for job_id in ids]
-        return [ModelsLabBatchTrigger(waits, wake_at=jobs, linger=60)]
+        return [ModelsLabBatchTrigger(waits, wake_at=jobs, defer_after=60)]
     return [ModelsLabVideo2VideoTrigger(job_id, submitted_at=now, deadline=now + 3600) for job_id in ids]
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.redaction import SECRET_FIELDS, scrub, strip_query
 
 __all__ = ["IDENTITY_VERSION", "EndpointRequest", "is_blank", "is_http"]
@@ -52,7 +52,7 @@ class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespa
     Attributes that are ``None``, ``""``, ``"None"`` or ``"null"`` count as not given, since that is what a template
     without a value renders to. An attribute that was not given is not sent, so the endpoint's own default holds.
 
-    :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
+    :raises InvalidRequestError: naming each attribute at fault, what was given and what is allowed.
     """
 
     path: ClassVar[str]
@@ -77,7 +77,7 @@ class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespa
             try:
                 super().__init__(**attributes)
             except ValidationError as error:
-                raise RequestValidationError.of_fields(_explain(error, type(self))) from None
+                raise InvalidRequestError.of_fields(_explain(error, type(self))) from None
 
     @classmethod
     def attributes(cls) -> tuple[str, ...]:
@@ -118,11 +118,11 @@ class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespa
     def wire(self) -> dict[str, Any]:
         """The JSON body without the key: what was given; lists joined by commas.
 
-        :raises RequestValidationError: when the clip is no http(s) link, the only kind that the endpoint reads.
+        :raises InvalidRequestError: when the clip is no http(s) link, the only kind that the endpoint reads.
         """
         clip = self.clip
         if self.clip_attribute and not is_http(clip or ""):
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 self.clip_attribute, f"the endpoint reads http(s) links only; got {(clip or '')[:200]!r}"
             )
         body = {name: getattr(self, name) for name in self.attributes() if name in self.model_fields_set}
@@ -132,7 +132,7 @@ class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespa
         return {**body, **self.extra_parameters}
 
     @classmethod
-    def from_wire(cls, body: Mapping[str, Any]) -> Self:
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
         """Parse a JSON body: the key is dropped, unknown attributes become extra parameters."""
         attributes = cls.attributes()
         known = {name: value for name, value in body.items() if name in attributes}

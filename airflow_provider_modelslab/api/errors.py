@@ -55,6 +55,7 @@ __all__ = [
     "EndpointUnreachableError",
     "ErrorCode",
     "InputRefusedError",
+    "InvalidRequestError",
     "JobFailedError",
     "JobLostError",
     "JobNotFinishedError",
@@ -64,7 +65,6 @@ __all__ = [
     "PaymentRequiredError",
     "PermissionDeniedError",
     "RateLimitError",
-    "RequestValidationError",
     "ResultExpiredError",
     "Scope",
     "StorageConfigurationError",
@@ -209,7 +209,7 @@ class RateLimitError(ModelsLabError):
         self.retry_after = retry_after
 
 
-class RequestValidationError(ModelsLabError, ValueError):
+class InvalidRequestError(ModelsLabError, ValueError):
     """An attribute of the request is not allowed: found here before anything was sent, or by the endpoint.
 
     :param fields: for each attribute at fault, what is wrong with it: what was given and what is allowed.
@@ -233,12 +233,12 @@ class RequestValidationError(ModelsLabError, ValueError):
         self.fields: dict[str, list[str]] = {name: list(texts) for name, texts in (fields or {}).items()}
 
     @classmethod
-    def of(cls, field: str, problem: str) -> RequestValidationError:
+    def of(cls, field: str, problem: str) -> InvalidRequestError:
         """The common case: one attribute, one problem."""
         return cls.of_fields({field: [problem]})
 
     @classmethod
-    def of_fields(cls, fields: Mapping[str, Iterable[str]]) -> RequestValidationError:
+    def of_fields(cls, fields: Mapping[str, Iterable[str]]) -> InvalidRequestError:
         """Build the message from the problems, one line an attribute."""
         lines = [f"{name}: {'; '.join(texts)}" for name, texts in fields.items()]
         head = "The request was not sent, because it is not valid"

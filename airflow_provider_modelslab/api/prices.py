@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
@@ -25,7 +25,7 @@ _FIELDS = (*_RATES, "max_seconds")
 def amount(value: object, field_name: str) -> Decimal:
     """An amount of money, or a rate: a number of at least 0, best given as text (``"0.10"``).
 
-    :raises RequestValidationError: for anything else.
+    :raises InvalidRequestError: for anything else.
     """
     number: Decimal | None = None
     if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool):
@@ -34,9 +34,7 @@ def amount(value: object, field_name: str) -> Decimal:
         except InvalidOperation:
             number = None
     if number is None or not number.is_finite() or number < 0:
-        raise RequestValidationError.of(
-            field_name, f'must be a number of at least 0, such as "0.10"; got {value!r:.80}'
-        )
+        raise InvalidRequestError.of(field_name, f'must be a number of at least 0, such as "0.10"; got {value!r:.80}')
     return number
 
 
@@ -133,18 +131,16 @@ class Prices:
         :param given: ``{"currency": "EUR", "per_job": "0.10", "per_frame": "0.005", "per_second": "0.02",
             "max_seconds": 120, "per_gpu_second": "0.0006", "models": {"<model_id>": {"per_job": "0.30"}}}``. Rates add
             up. A model's own rates replace all others.
-        :raises RequestValidationError: for an unknown key, or a value that is no number of at least 0.
+        :raises InvalidRequestError: for an unknown key, or a value that is no number of at least 0.
         """
         if given is None or given == "" or given == {}:
             return None
         if not isinstance(given, Mapping):
-            raise RequestValidationError.of(
-                where, f"must be a mapping such as {{'per_job': '0.10'}}; got {given!r:.80}"
-            )
+            raise InvalidRequestError.of(where, f"must be a mapping such as {{'per_job': '0.10'}}; got {given!r:.80}")
         _refuse_unknown(given, ("currency", "models", *_FIELDS), where)
         models = given.get("models") or {}
         if not isinstance(models, Mapping) or not all(isinstance(rates, Mapping) for rates in models.values()):
-            raise RequestValidationError.of(f"{where}.models", "must be a mapping from a model_id to its rates")
+            raise InvalidRequestError.of(f"{where}.models", "must be a mapping from a model_id to its rates")
         for name, rates in models.items():
             _refuse_unknown(rates, _FIELDS, f"{where}.models.{name}")
         return cls(
@@ -180,4 +176,4 @@ class Prices:
 def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     unknown = sorted(str(name) for name in given if name not in known)
     if unknown:
-        raise RequestValidationError.of(where, f"has no {', '.join(unknown)}; there are {', '.join(known)}")
+        raise InvalidRequestError.of(where, f"has no {', '.join(unknown)}; there are {', '.join(known)}")

@@ -53,7 +53,7 @@ class Video2VideoRequest(EndpointRequest, frozen=True):
 
     Strings that hold a number or a switch are converted, since templates render to strings; ``None`` means "not given".
 
-    :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
+    :raises InvalidRequestError: naming each attribute at fault, what was given and what is allowed.
     """
 
     path: ClassVar[str] = "enterprise/video/video2video"
@@ -152,7 +152,7 @@ class Video2VideoRequest(EndpointRequest, frozen=True):
     def wire(self) -> dict[str, Any]:
         """The JSON body without the key: what was given, and ``seed``, which the page asks to be sent as ``null``.
 
-        :raises RequestValidationError: when ``init_video`` is no http(s) link, the only kind that the endpoint reads.
+        :raises InvalidRequestError: when ``init_video`` is no http(s) link, the only kind that the endpoint reads.
         """
         return {"seed": self.seed, **super().wire()}
 

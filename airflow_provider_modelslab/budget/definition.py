@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.prices import amount, amount_text
 
 __all__ = ["BudgetRule", "Caps"]
@@ -34,13 +34,13 @@ class Caps:
         """Read caps, perhaps out of a template.
 
         :param where: what goes before the names in messages.
-        :raises RequestValidationError: for other values than a whole number of jobs and an amount, of at least 0.
+        :raises InvalidRequestError: for other values than a whole number of jobs and an amount, of at least 0.
         """
         jobs: int | None = None
         if max_jobs is not None and max_jobs != "":
             text = str(max_jobs).strip()
             if isinstance(max_jobs, bool | float) or not text.isdecimal():
-                raise RequestValidationError.of(
+                raise InvalidRequestError.of(
                     f"{where}max_jobs", f"must be a whole number of at least 0; got {max_jobs!r:.80}"
                 )
             jobs = int(text)
@@ -72,24 +72,24 @@ class BudgetRule:
     def of(cls, name: str, given: object) -> Self:
         """Read a definition: ``{"max_jobs": 500, "max_cost": "50", "per": "run", "timezone": "Europe/Vienna"}``.
 
-        :raises RequestValidationError: naming the key that is not allowed.
+        :raises InvalidRequestError: naming the key that is not allowed.
         """
         where = f"budgets.{name}"
         if not isinstance(given, Mapping):
-            raise RequestValidationError.of(where, f'must be a mapping such as {{"max_jobs": 500}}; got {given!r:.80}')
+            raise InvalidRequestError.of(where, f'must be a mapping such as {{"max_jobs": 500}}; got {given!r:.80}')
         if unknown := sorted(str(key) for key in given if key not in _FIELDS):
-            raise RequestValidationError.of(where, f"has no {', '.join(unknown)}; there are {', '.join(_FIELDS)}")
+            raise InvalidRequestError.of(where, f"has no {', '.join(unknown)}; there are {', '.join(_FIELDS)}")
         caps = Caps.of(given.get("max_jobs"), given.get("max_cost"), f"{where}.")
         if not caps:
-            raise RequestValidationError.of(where, "needs max_jobs, max_cost or both")
+            raise InvalidRequestError.of(where, "needs max_jobs, max_cost or both")
         per = given.get("per", "total")
         if per not in ("run", "day", "total"):
-            raise RequestValidationError.of(f"{where}.per", f"must be run, day or total; got {per!r:.80}")
+            raise InvalidRequestError.of(f"{where}.per", f"must be run, day or total; got {per!r:.80}")
         zone = str(given.get("timezone") or "UTC")
         try:
             return cls(name, caps, per, ZoneInfo(zone))
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 f"{where}.timezone", f"must be a name such as Europe/Vienna; got {zone!r:.80}"
             ) from None
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, Self
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.prices import JobPrice, amount_text
 from airflow_provider_modelslab.budget.definition import Caps
 from airflow_provider_modelslab.ledger.model import Entry, entry_name, kind_of, number_of
@@ -129,14 +129,14 @@ class BudgetState:
     def add(self, slots: Mapping[str, Slot]) -> Self:
         """The state with more open slots.
 
-        :raises RequestValidationError: where one has a price in another currency.
+        :raises InvalidRequestError: where one has a price in another currency.
         """
         currency = self.currency
         for slot in slots.values():
             if slot.price is None:
                 continue
             if currency is not None and slot.price.currency != currency:
-                raise RequestValidationError.of(
+                raise InvalidRequestError.of(
                     "prices.currency", f"the budget counts {currency!r}; got {slot.price.currency!r}"
                 )
             currency = slot.price.currency

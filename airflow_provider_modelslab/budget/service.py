@@ -15,7 +15,7 @@ from typing import Any
 from airflow_provider_modelslab.api.errors import (
     STORAGE_ERRORS,
     BudgetExhaustedError,
-    RequestValidationError,
+    InvalidRequestError,
     StorageUnavailableError,
 )
 from airflow_provider_modelslab.api.prices import JobPrice, amount_text
@@ -103,11 +103,11 @@ class Budget:
 
         :param others: called where a block is reserved: jobs for which this process is likely to want a slot soon.
         :raises BudgetExhaustedError: when there is no room.
-        :raises RequestValidationError: when the cost is capped, and the job has no price or one in another currency.
+        :raises InvalidRequestError: when the cost is capped, and the job has no price or one in another currency.
         :raises StorageConfigurationError: when the store refuses; :class:`StorageUnavailableError` when it has trouble.
         """
         if self._caps.max_cost is not None and wanted.price is None:
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 "prices", "are needed where the cost is capped: give the connection's extra, or the task, prices"
             )
         with self._lock:

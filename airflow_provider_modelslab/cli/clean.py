@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.cli.common import FAILED, command, confirm, print_rows, tell
+from airflow_provider_modelslab.cli.common import FAILED, command, confirm, echo_line, print_rows
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.destinations import root_of
 from airflow_provider_modelslab.cli.sweep import OldLedger, Sweep
@@ -113,7 +113,7 @@ def clean(args: Namespace) -> int | None:
     """Find what is old; ask; remove it, with what its absence means checked anew right before."""
     hook = open_hook(args.conn_id)
     s3, root, before = hook.get_s3_client(), root_of(hook, args.root), time.time() - args.older_than
-    sweep = Sweep(s3, root, before, tell)
+    sweep = Sweep(s3, root, before, echo_line)
     if args.dry_run or not args.yes:
         tally = _go(s3, root.bucket, sweep, remove=False)
         if args.dry_run:
@@ -192,11 +192,11 @@ def _print(args: Namespace, sweep: Sweep, tally: Tally) -> None:
         return
     print_rows(tally.rows(), args.output)
     _tell(tally)
-    tell("Ledgers that stay: " + ", ".join(f"{count} {why}" for why, count in sweep.kept.items()))
+    echo_line("Ledgers that stay: " + ", ".join(f"{count} {why}" for why, count in sweep.kept.items()))
     for error in tally.errors[:_SHOWN]:
-        tell(f"error: {error['key']} stays: {error['problem']}")
+        echo_line(f"error: {error['key']} stays: {error['problem']}")
     if tally.failed > _SHOWN:
-        tell(f"  and {tally.failed - _SHOWN} more")
+        echo_line(f"  and {tally.failed - _SHOWN} more")
 
 
 def _tell(tally: Tally) -> None:
@@ -204,10 +204,10 @@ def _tell(tally: Tally) -> None:
     for row in tally.rows():
         if row["found"]:
             after = f"; the next run: {row['next_run_after']} (before: {row['next_run_before']})"
-            tell(f"{row['found']} {row['what']}, {row['bytes']} bytes{after}")
+            echo_line(f"{row['found']} {row['what']}, {row['bytes']} bytes{after}")
     if tally.paying:
-        tell(f"Asked for again, {tally.paying} of these results are paid for:")
+        echo_line(f"Asked for again, {tally.paying} of these results are paid for:")
     for each in tally.pays[:_SHOWN]:
-        tell(f"  {each['name']}: {each['uri'] or each['ledger']} ({each['was']})")
+        echo_line(f"  {each['name']}: {each['uri'] or each['ledger']} ({each['was']})")
     if tally.paying > _SHOWN:
-        tell(f"  and {tally.paying - _SHOWN} more; --output json names {_NAMED}")
+        echo_line(f"  and {tally.paying - _SHOWN} more; --output json names {_NAMED}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 __all__ = ["FAILED", "INTERRUPTED", "RUNNING", "UNKNOWN", "USAGE", "RefusedError", "command", "confirm", "program"]
-__all__ += ["print_record", "print_rows", "tell", "unknown_advice"]
+__all__ += ["echo_line", "print_record", "print_rows", "unknown_advice"]
 
 FAILED, USAGE, RUNNING, UNKNOWN, INTERRUPTED = 1, 2, 3, 4, 130
 """Exit codes, see docs/reference/cli.md. Scripts rely on them: a job that may still run never has that of a failure."""
@@ -55,13 +55,13 @@ def command(run: Callable[[Namespace], int | None], *, on_error: int = FAILED) -
             with _quiet_logs(verbose=args.verbose):
                 code = run(args)
         except KeyboardInterrupt:
-            tell("Interrupted")
+            echo_line("Interrupted")
             code = INTERRUPTED
         except Exception as error:
             told = _explain(error)
             if told is None:
                 raise
-            tell(f"error: {told}")
+            echo_line(f"error: {told}")
             code = error.code if isinstance(error, RefusedError) else on_error
         if code:
             raise SystemExit(code)
@@ -145,7 +145,7 @@ def unknown_advice(number: int, command: str) -> str:
     )
 
 
-def tell(text: str) -> None:
+def echo_line(text: str) -> None:
     """Say something to the person. Where the terminal is gone, the work goes on without it."""
     with suppress(OSError, ValueError):
         sys.stderr.write(f"{text}\n")

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.ledger.listing import LedgerRoot
 from airflow_provider_modelslab.operators.arguments import resolve_destination
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
@@ -50,13 +50,11 @@ def root_of(hook: ModelsLabHook, given: str | None, target: S3Uri | None = None)
 
     :param given: what ``--root`` says; without it, the place that tasks of this connection use.
     :param target: a result, in whose bucket they are where the connection names none.
-    :raises RequestValidationError: when neither says.
+    :raises InvalidRequestError: when neither says.
     """
     root = S3Uri.parse(given.rstrip("/")) if given else hook.s3_profile.ledger_root(target)
     if root is None:
-        raise RequestValidationError.of(
-            "--root", f"is needed: the connection {hook.modelslab_conn_id!r} names no bucket"
-        )
+        raise InvalidRequestError.of("--root", f"is needed: the connection {hook.modelslab_conn_id!r} names no bucket")
     return root
 
 

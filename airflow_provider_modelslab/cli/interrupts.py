@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from airflow_provider_modelslab.cli.common import tell
+from airflow_provider_modelslab.cli.common import echo_line
 
 __all__ = ["HeldInterrupts"]
 
@@ -32,4 +32,4 @@ class HeldInterrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.pressed = True
-        tell("The job is being submitted; stopping as soon as its id is known")
+        echo_line("The job is being submitted; stopping as soon as its id is known")

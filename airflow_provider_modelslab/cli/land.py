@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_modelslab.api.errors import JobNotFinishedError
-from airflow_provider_modelslab.cli.common import RUNNING, command, print_record, program, tell
+from airflow_provider_modelslab.cli.common import RUNNING, command, echo_line, print_record, program
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.destinations import destination_of, refuse_to_overwrite
 from airflow_provider_modelslab.jobs.paid_job import land_found_job
@@ -26,13 +26,13 @@ def land(args: Namespace) -> int | None:
     try:
         finished = hook.fetch_finished(args.job_id)
     except JobNotFinishedError:
-        tell(f"Job {args.job_id} is not done yet. Wait for it with: {program(args)} show {args.job_id} --watch")
+        echo_line(f"Job {args.job_id} is not done yet. Wait for it with: {program(args)} show {args.job_id} --watch")
         return RUNNING
     target = destination_of(hook, args.to, args.job_id, link_suffix(finished.links))
     require_writable(hook.get_s3_client(), target)
     if not args.overwrite:
         refuse_to_overwrite(hook, target)
     manifest = land_found_job(hook, Job(args.job_id, hook.modelslab_conn_id), finished, target)
-    tell(f"Landed {manifest['uri']}: {manifest['bytes']} bytes, sha256 {manifest['sha256']}")
+    echo_line(f"Landed {manifest['uri']}: {manifest['bytes']} bytes, sha256 {manifest['sha256']}")
     print_record(manifest, args.output)
     return None

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import (
     ClipUnreadableError,
-    RequestValidationError,
+    InvalidRequestError,
     StorageConfigurationError,
     SubmissionUnknownError,
 )
-from airflow_provider_modelslab.cli.common import command, print_rows, program, tell, unknown_advice
+from airflow_provider_modelslab.cli.common import command, echo_line, print_rows, program, unknown_advice
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.destinations import COMMAND, root_of
 from airflow_provider_modelslab.jobs.task_ledger import resolution_advice
@@ -55,7 +55,7 @@ _ORDER = {kind.value: position for position, kind in enumerate(Entry)}
 def show(args: Namespace) -> None:
     """Print the entries, and in words what they mean."""
     if args.place is not None and any((args.dag_id, args.run_id, args.task_id)):
-        raise RequestValidationError.of("URI", "give the result's URI or a task, not both")
+        raise InvalidRequestError.of("URI", "give the result's URI or a task, not both")
     hook = open_hook(args.conn_id)
     folder, entries = find_ledger(hook, args)
     times = _written_at(hook, folder)
@@ -66,7 +66,7 @@ def show(args: Namespace) -> None:
         print_rows([whole], args.output)
         return
     print_rows(rows, args.output)
-    tell(f"{folder}\n{meaning}")
+    echo_line(f"{folder}\n{meaning}")
 
 
 def find_ledger(hook: ModelsLabHook, args: Namespace) -> tuple[S3Uri, Entries]:
@@ -91,13 +91,11 @@ def _places(hook: ModelsLabHook, args: Namespace) -> Iterator[S3Uri]:
     """Where the ledger may be."""
     task = (args.dag_id, args.run_id, args.task_id) if args.place is None else ()
     if args.place is None and not all(task):
-        raise RequestValidationError.of("URI", "give the result's URI, or all of --dag-id, --run-id and --task-id")
+        raise InvalidRequestError.of("URI", "give the result's URI, or all of --dag-id, --run-id and --task-id")
     place = None if args.place is None else S3Uri.parse(args.place.rstrip("/"))
     if place is not None and "/_modelslab/ledger/" in f"/{place.key}":
         if not _LEDGER_NAME.fullmatch(place.key.rpartition("/")[2]):
-            raise RequestValidationError.of(
-                "URI", "is a folder of many ledgers; a ledger's own ends with 64 hex digits"
-            )
+            raise InvalidRequestError.of("URI", "is a folder of many ledgers; a ledger's own ends with 64 hex digits")
         yield place
         return
     profile, root = hook.s3_profile, root_of(hook, args.root, place)

@@ -8,10 +8,10 @@ from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.batch.planning.estimate import estimate
 from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
 from airflow_provider_modelslab.batch.planning.plan import make_plan
-from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+from airflow_provider_modelslab.batch.results.tracker import BatchTracker
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.batch.sources.discovery import find_clips
-from airflow_provider_modelslab.cli.common import command, print_record, tell
+from airflow_provider_modelslab.cli.common import command, echo_line, print_record
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.request import attributes_of
 from airflow_provider_modelslab.jobs.budgets import prices_of
@@ -47,7 +47,7 @@ def plan(args: Namespace) -> None:
     )
     root = hook.s3_profile.ledger_root(output)
     assert root is not None  # noqa: S101 - there is an output
-    desk = BatchDesk(hook.get_s3_client(), root, batch, name="plan", limit=FailureLimit())
+    desk = BatchTracker(hook.get_s3_client(), root, batch, name="plan", limit=FailureLimit())
     todo = desk.begin(reuse=args.reuse)
     prices = prices_of(hook)
     found = estimate(
@@ -58,5 +58,5 @@ def plan(args: Namespace) -> None:
         attempt=AttemptId(),
         reads=len(todo),
     )
-    tell(f"Found {clips.describe()}. {found.line()}. Nothing was submitted")
+    echo_line(f"Found {clips.describe()}. {found.line()}. Nothing was submitted")
     print_record(found.to_dict(), "json" if args.json else args.output)

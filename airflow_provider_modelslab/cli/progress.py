@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_provider_modelslab.cli.common import tell
+from airflow_provider_modelslab.cli.common import echo_line
 from airflow_provider_modelslab.jobs.timing import poll_policy
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class _Lines:
         if text == self._said and now - self._at < _LINE:
             return
         self._said, self._at = text, now
-        tell(f"{self._title}: {text}, {_times(elapsed, left, self._since)}")
+        echo_line(f"{self._title}: {text}, {_times(elapsed, left, self._since)}")
 
 
 def _times(elapsed: float, left: float | None, since: str) -> str:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.cli.definition import FLAGS
 
@@ -23,24 +23,24 @@ _DEFAULTS = {"output_type": "mp4", "instant_response": True}
 def request_of(args: Namespace) -> Video2VideoRequest:
     """The request; flags go before the file.
 
-    :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
+    :raises InvalidRequestError: naming each attribute at fault, what was given and what is allowed.
     """
     given = attributes_of(args)
     if args.clip is not None:
         given["init_video"] = args.clip
     try:
         return Video2VideoRequest(**given)
-    except RequestValidationError as error:
+    except InvalidRequestError as error:
         # On a command line the clip is an argument, and attributes are flags.
         names = {name: _as_typed(name) for name in error.fields}
         fields = {names[name]: texts for name, texts in error.fields.items()}
-        raise RequestValidationError.of_fields(fields) from None
+        raise InvalidRequestError.of_fields(fields) from None
 
 
 def attributes_of(args: Namespace) -> dict[str, Any]:
     """What flags and file say, unchecked.
 
-    :raises RequestValidationError: when the file holds no JSON object.
+    :raises InvalidRequestError: when the file holds no JSON object.
     """
     given = _DEFAULTS | _file(args.request)
     return given | {name: value for name in FLAGS if (value := getattr(args, name)) is not None}
@@ -59,7 +59,7 @@ def _file(name: str | None) -> dict[str, Any]:
         text = sys.stdin.read() if name == "-" else Path(name).read_text()
         value = json.loads(text)
     except (OSError, ValueError) as error:
-        raise RequestValidationError.of("--request", f"{name} cannot be read as JSON: {error}") from None
+        raise InvalidRequestError.of("--request", f"{name} cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
-        raise RequestValidationError.of("--request", f"{name} must hold a JSON object of attributes")
+        raise InvalidRequestError.of("--request", f"{name} must hold a JSON object of attributes")
     return value

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import STORAGE_ERRORS, ErrorCode, RequestValidationError
+from airflow_provider_modelslab.api.errors import STORAGE_ERRORS, ErrorCode, InvalidRequestError
 from airflow_provider_modelslab.api.response import Failed
-from airflow_provider_modelslab.cli.common import FAILED, USAGE, RefusedError, command, confirm, print_rows, tell
+from airflow_provider_modelslab.cli.common import FAILED, USAGE, RefusedError, command, confirm, echo_line, print_rows
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.destinations import root_of
 from airflow_provider_modelslab.cli.ledger import find_ledger
@@ -81,7 +81,7 @@ class Unknown:
 def resolve(args: Namespace) -> int | None:
     """List the submissions of unknown outcome, ask, and write the decision where the next attempt finds it."""
     if args.place is None and args.since is None:
-        raise RequestValidationError.of("--since", "say which submissions: a time, or the URI of one result")
+        raise InvalidRequestError.of("--since", "say which submissions: a time, or the URI of one result")
     hook = open_hook(args.conn_id)
     decision: str = args.decision
     found = list(_unknown(hook, args))
@@ -92,7 +92,7 @@ def resolve(args: Namespace) -> int | None:
             code=USAGE,
         )
     if not found:
-        tell("There is no submission of unknown outcome among them")
+        echo_line("There is no submission of unknown outcome among them")
     if not found or args.dry_run:
         print_rows([each.row("unknown") for each in found], args.output)
         return None
@@ -112,7 +112,7 @@ def resolve(args: Namespace) -> int | None:
         rows = list(pool.map(decide, found))
     print_rows(rows, args.output)
     counts = Counter(row["result"].partition(":")[0] for row in rows)
-    tell(f"{', '.join(f'{count} {what}' for what, count in counts.items())}. Clear or retry the tasks to go on")
+    echo_line(f"{', '.join(f'{count} {what}' for what, count in counts.items())}. Clear or retry the tasks to go on")
     return FAILED if counts["error"] else None
 
 
@@ -128,9 +128,11 @@ def _root(hook: ModelsLabHook, args: Namespace) -> S3Uri:
 def _question(found: list[Unknown], decision: str) -> str:
     for each in found[:_SHOWN]:
         claim = each.claim
-        tell(f"  {claim.get('name')}, {claim.get('claimed_at')}, track_id {claim.get('track_id')}: {each.answered}")
+        echo_line(
+            f"  {claim.get('name')}, {claim.get('claimed_at')}, track_id {claim.get('track_id')}: {each.answered}"
+        )
     if len(found) > _SHOWN:
-        tell(f"  and {len(found) - _SHOWN} more; --dry-run prints all")
+        echo_line(f"  and {len(found) - _SHOWN} more; --dry-run prints all")
     if decision != _RESUBMIT:
         return f"The next attempt waits for job {decision}, and lands it as this result. Go ahead?"
     return (
@@ -184,7 +186,7 @@ def _unknown(hook: ModelsLabHook, args: Namespace) -> Iterator[Unknown]:
         elif claim.get("billed") is not False and _is_open(entries):
             live += 1
     if live:
-        tell(f"{live} more may be being submitted right now, and are left alone")
+        echo_line(f"{live} more may be being submitted right now, and are left alone")
 
 
 def _candidates(hook: ModelsLabHook, args: Namespace) -> Iterator[tuple[S3Uri, Entries]]:
@@ -200,7 +202,7 @@ def _candidates(hook: ModelsLabHook, args: Namespace) -> Iterator[tuple[S3Uri, E
         try:
             return {name: entry for name in names if (entry := store.load_one(name)) is not None}
         except STORAGE_ERRORS as error:
-            tell(f"warning: {error.message}")
+            echo_line(f"warning: {error.message}")
             return {}
 
     found = (each for each in list_ledgers(s3, root) if _is_open(each.entries))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import JobFailedError, JobLostError, JobTimeoutError
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
-from airflow_provider_modelslab.cli.common import FAILED, RUNNING, UNKNOWN, command, print_record, program, tell
+from airflow_provider_modelslab.cli.common import FAILED, RUNNING, UNKNOWN, command, echo_line, print_record, program
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.progress import watch
 from airflow_provider_modelslab.storage.result_manifest import Job
@@ -35,7 +35,7 @@ def show(args: Namespace) -> int | None:
             raise error  # the question was refused, and the job may well run
     print_record(_record(args.job_id, answer), args.output)
     if isinstance(answer, Finished):
-        tell(
+        echo_line(
             "The links are the endpoint's own; anyone who has one can read the result, for 24 hours. Keep it with: "
             f"{program(args)} land {args.job_id} --to s3://..."
         )
@@ -50,7 +50,7 @@ def _watched(hook: ModelsLabHook, args: Namespace, answer: Processing) -> Answer
     try:
         return watch(hook, job, deadline=time.time() + args.timeout, on_running=heard.append)
     except JobTimeoutError:
-        tell(f"Stopped watching after {args.timeout:g} s. Job {args.job_id} goes on, and is billed")
+        echo_line(f"Stopped watching after {args.timeout:g} s. Job {args.job_id} goes on, and is billed")
         return heard[-1]
     except (JobFailedError, JobLostError) as error:
         return Failed(error.code, error.message)

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import (
+    InvalidRequestError,
     JobFailedError,
     JobLostError,
     JobTimeoutError,
     ModelsLabError,
-    RequestValidationError,
     ResultExpiredError,
 )
 from airflow_provider_modelslab.api.request import Video2VideoRequest
@@ -23,9 +23,9 @@ from airflow_provider_modelslab.cli.common import (
     RUNNING,
     command,
     confirm,
+    echo_line,
     print_record,
     program,
-    tell,
     unknown_advice,
 )
 from airflow_provider_modelslab.cli.connections import open_hook
@@ -71,7 +71,7 @@ def submit(args: Namespace) -> int | None:
     hook.get_conn()  # a connection without a key ends the command here
     target = destination_of(hook, args.to, request.init_video, request.output_type or "mp4")
     if str(target) == request.init_video:
-        raise RequestValidationError.of("--to", "is the clip itself; choose another place for the result")
+        raise InvalidRequestError.of("--to", "is the clip itself; choose another place for the result")
     caller, attempt = _CommandLine(args, hook, target), _attempt()
     spending = open_spending(
         hook,
@@ -102,8 +102,8 @@ def submit(args: Namespace) -> int | None:
         if caller.running is None:
             raise
         if isinstance(error, JobTimeoutError):
-            tell(str(error))
-        caller.tell_how_to_go_on()
+            echo_line(str(error))
+        caller.print_next_steps()
         if isinstance(error, KeyboardInterrupt):
             return INTERRUPTED
         print_record(submitted_manifest(caller.running), args.output)  # as with --no-wait
@@ -115,7 +115,7 @@ def _submit_and_land(job: PaidJob, caller: _CommandLine) -> Mapping[str, Any]:
     while True:
         found = caller.acquire(job)
         if isinstance(found, Stored):
-            tell(f"Submission {found.number} has landed before: nothing is paid for. --again pays for another one")
+            echo_line(f"Submission {found.number} has landed before: nothing is paid for. --again pays for another one")
             return found.manifest
         try:
             return caller.wait_and_land(job, found)
@@ -123,17 +123,17 @@ def _submit_and_land(job: PaidJob, caller: _CommandLine) -> Mapping[str, Any]:
             caller.running = None
             if not job.close(found, error):
                 raise
-            tell(f"The job that was paid for before came to nothing: {error}")
+            echo_line(f"The job that was paid for before came to nothing: {error}")
         except ModelsLabError as error:
             if not error.ends_wait:
-                caller.tell_how_to_go_on()
+                caller.print_next_steps()
             raise
 
 
 def _open_ledger(hook: ModelsLabHook, target: S3Uri, caller: _CommandLine) -> Ledger:
     ledgers = ledgers_of(hook, target)
     if not ledgers.conditional:
-        tell(
+        echo_line(
             "warning: this S3 store ignores conditional puts, so two commands in the same instant may both pay for "
             f"{target}"
         )
@@ -178,7 +178,7 @@ class _CommandLine:
         size = f"{request.width}x{request.height}, " if request.width and request.height else ""
         price = job.spending.price_of(request)
         cost = "its account has the price" if price is None else f"by your prices {price}"
-        tell(
+        echo_line(
             f"This pays for one job at {self._hook.base_url}, connection {args.conn_id} ({cost}):\n"
             f"  {request.model_id}, {size}{request.num_frames} frames, {request.num_inference_steps} steps, "
             f"strength {request.strength:g}\n"
@@ -197,14 +197,14 @@ class _CommandLine:
         """
         if self._interrupts.pressed:
             raise KeyboardInterrupt
-        tell(f"Submitting it as track_id {track_id}")
+        echo_line(f"Submitting it as track_id {track_id}")
 
     def pause(self, seconds: float) -> None:
         """The ledger's pauses: short ones between tries to write, longer ones while another process submits."""
         if seconds > _WORTH_REPORTING:
             if not self._reported:
                 self._reported = True
-                tell("Another process is submitting this, or was until a moment ago; waiting for its outcome")
+                echo_line("Another process is submitting this, or was until a moment ago; waiting for its outcome")
             if self._interrupts.pressed:
                 raise KeyboardInterrupt
         time.sleep(seconds)
@@ -230,27 +230,27 @@ class _CommandLine:
         finished = found.finished
         if finished is None:
             if not self._args.wait:
-                self.tell_how_to_go_on()
+                self.print_next_steps()
                 return submitted_manifest(found.job)
             finished = watch(self._hook, found.job, deadline=deadline_of(found.job, self._args.timeout))
-        tell(f"Done; landing it at {self._target}")
+        echo_line(f"Done; landing it at {self._target}")
         try:
             manifest = job.land(found, finished)
         except ResultExpiredError as error:
             raise ResultExpiredError(
                 f"{error.message}. Running the same command again pays for another one", job_id=error.job_id
             ) from error
-        tell(f"Landed {manifest['uri']}: {manifest['bytes']} bytes, sha256 {manifest['sha256']}")
+        echo_line(f"Landed {manifest['uri']}: {manifest['bytes']} bytes, sha256 {manifest['sha256']}")
         return manifest
 
     def _tell_job(self, job: Job, *, resumed: bool) -> None:
         if resumed:
-            tell(f"Going on with job {job.job_id}, which is paid for already")
+            echo_line(f"Going on with job {job.job_id}, which is paid for already")
             return
         eta = f", expected in {job.eta:.0f} s" if job.eta is not None else ""
-        tell(f"Submitted as job {job.job_id}{eta}" if job.job_id else "Submitted, and done at once")
+        echo_line(f"Submitted as job {job.job_id}{eta}" if job.job_id else "Submitted, and done at once")
 
-    def tell_how_to_go_on(self) -> None:
+    def print_next_steps(self) -> None:
         """The job outlives this command."""
         if self.running is None:
             return
@@ -258,7 +258,7 @@ class _CommandLine:
         options = "" if self._args.conn_id == self._hook.default_conn_name else f" --conn-id {self._args.conn_id}"
         name = program(self._args)
         again = " without --again" if self._args.again else ""
-        tell(
+        echo_line(
             f"Job {job_id} goes on, and is billed, without this command. To go on with it, for free:\n"
             f"  the same command once more{again}: waits for it and lands it\n"
             f"  {name} show {job_id} --watch{options}\n"

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_modelslab.api.errors import STORAGE_ERRORS, RequestValidationError
+from airflow_provider_modelslab.api.errors import STORAGE_ERRORS, InvalidRequestError
 from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.ledger.model import Entry, entry_name, kind_of, last_submission, number_of
 from airflow_provider_modelslab.ledger.retention import Closed, Open, State, forbids_payment, state_of
@@ -79,7 +79,7 @@ class Sweep:
     :param root: where ledgers are kept.
     :param before: seconds since the epoch.
     :param warn: told of what cannot be read, and stays.
-    :raises RequestValidationError: for a root that tells no folder, so that nothing else is taken for ours.
+    :raises InvalidRequestError: for a root that tells no folder, so that nothing else is taken for ours.
     """
 
     def __init__(self, s3: S3Client, root: S3Uri, before: float, warn: Callable[[str], object]) -> None:
@@ -88,9 +88,7 @@ class Sweep:
         self.before = before
         self._warn = warn
         if not f"/{root.key}".endswith(f"/{_LEDGERS}"):
-            raise RequestValidationError.of(
-                "--root", f"must end with /{_LEDGERS}, as those of connections do; got {root}"
-            )
+            raise InvalidRequestError.of("--root", f"must end with /{_LEDGERS}, as those of connections do; got {root}")
         self._base = S3Uri(root.bucket, root.key.removesuffix(_LEDGERS))
         self.kept = dict.fromkeys(("open", "result is there", "clip cannot be read", "young", "unreadable"), 0)
         """How many ledgers stay, and why."""

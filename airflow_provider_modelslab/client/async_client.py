@@ -20,16 +20,16 @@ from airflow_provider_modelslab.client.config import (
     HEADERS,
     MAX_ANSWER_BYTES,
     MAX_CONNECTIONS,
-    NoReply,
+    HttpResponse,
+    NoResponse,
     Outcome,
-    Reply,
     Timeouts,
     check_verify,
     is_redirect,
 )
 from airflow_provider_modelslab.client.parsing import read
-from airflow_provider_modelslab.client.requests import Call, Calls
-from airflow_provider_modelslab.client.transport_errors import no_reply
+from airflow_provider_modelslab.client.requests import ApiRequest, RequestFactory
+from airflow_provider_modelslab.client.transport_errors import no_response
 from airflow_provider_modelslab.net.call_limit import CallLimitError
 
 __all__ = ["AsyncModelsLabClient", "Connection"]
@@ -59,7 +59,7 @@ class AsyncModelsLabClient:
     :param base_url: see :func:`~airflow_provider_modelslab.client.config.normalise_base_url`.
     :param verify: ``False`` to accept any TLS certificate, or the path of a CA file.
     :raises AuthenticationError: for an empty key.
-    :raises RequestValidationError: for a base URL or CA file that cannot work.
+    :raises InvalidRequestError: for a base URL or CA file that cannot work.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class AsyncModelsLabClient:
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
         verify: bool | str = True,
     ) -> None:
-        self._calls = Calls(key, base_url)
+        self._calls = RequestFactory(key, base_url)
         self._connection = Connection(self._calls.base_url, str(key).strip(), check_verify(verify), timeouts)
         self._session: aiohttp.ClientSession | None = None
         self._route: _Route | None = None
@@ -106,17 +106,17 @@ class AsyncModelsLabClient:
     async def fetch(self, job_id: str) -> Answer:
         """Fetch a job's state once. A job that failed or is unknown is an answer, :class:`Failed`, too.
 
-        :raises RequestValidationError: for an empty id.
+        :raises InvalidRequestError: for an empty id.
         :raises TransportError: when no answer came.
         """
         call = self._calls.fetch(job_id)
         return read(await self._post(call, self._connection.timeouts.for_reading()), call, polling=True)
 
-    async def _post(self, call: Call, timeouts: Timeouts) -> Outcome:
+    async def _post(self, call: ApiRequest, timeouts: Timeouts) -> Outcome:
         try:
             route = self._route or await self._find_route()
         except (OSError, ValueError) as error:
-            return no_reply(error, sent=False, retriable=False, timed_out=False, timeouts=timeouts)
+            return no_response(error, sent=False, retriable=False, timed_out=False, timeouts=timeouts)
         if self._session is None:
             self._session = _new_session()
         try:
@@ -137,16 +137,16 @@ class AsyncModelsLabClient:
                 status, headers = response.status, response.headers
                 if is_redirect(status):
                     response.close()
-                    return Reply(status, b"", location=headers.get("Location"))
+                    return HttpResponse(status, b"", location=headers.get("Location"))
                 content = bytearray()
                 async for chunk in response.content.iter_chunked(65536):
                     content += chunk
                     if len(content) > MAX_ANSWER_BYTES:
-                        return NoReply(f"an answer of more than {MAX_ANSWER_BYTES} bytes", sent=True)
-                return Reply(status, bytes(content), headers.get("Retry-After"))
+                        return NoResponse(f"an answer of more than {MAX_ANSWER_BYTES} bytes", sent=True)
+                return HttpResponse(status, bytes(content), headers.get("Retry-After"))
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last for a host name that is none
             total = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError)
-            return no_reply(
+            return no_response(
                 CallLimitError(f"no whole answer within {timeouts.total:g} s") if total else error,
                 sent=not isinstance(error, (*_NOT_CONNECTED, aiohttp.InvalidURL, UnicodeError)),
                 retriable=isinstance(error, _NOT_CONNECTED),

@@ -22,9 +22,9 @@ from airflow_provider_modelslab.client.config import (
     DEFAULT_BASE_URL,
     HEADERS,
     MAX_ANSWER_BYTES,
-    NoReply,
+    HttpResponse,
+    NoResponse,
     Outcome,
-    Reply,
     SubmitPolicy,
     Timeouts,
     check_verify,
@@ -32,9 +32,9 @@ from airflow_provider_modelslab.client.config import (
     longest_submit,
 )
 from airflow_provider_modelslab.client.parsing import read, read_admin, read_message
-from airflow_provider_modelslab.client.requests import Call, Calls
+from airflow_provider_modelslab.client.requests import ApiRequest, RequestFactory
 from airflow_provider_modelslab.client.retry import Repeat, SubmitAttempts
-from airflow_provider_modelslab.client.transport_errors import no_reply
+from airflow_provider_modelslab.client.transport_errors import no_response
 from airflow_provider_modelslab.net.call_limit import CallLimit, CallLimitError, LimitedSession
 
 __all__ = ["ModelsLabClient"]
@@ -51,7 +51,7 @@ class ModelsLabClient:
     :param base_url: see :func:`~airflow_provider_modelslab.client.config.normalise_base_url`.
     :param verify: ``False`` to accept any TLS certificate, or the path of a CA file.
     :raises AuthenticationError: for an empty key.
-    :raises RequestValidationError: for a base URL or CA file that cannot work.
+    :raises InvalidRequestError: for a base URL or CA file that cannot work.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ModelsLabClient:
         submit_policy: SubmitPolicy = SubmitPolicy(),  # noqa: B008 - frozen
         verify: bool | str = True,
     ) -> None:
-        self._calls = Calls(key, base_url)
+        self._calls = RequestFactory(key, base_url)
         self._timeouts = timeouts
         self._submit_policy = submit_policy
         self._verify = check_verify(verify)
@@ -88,7 +88,7 @@ class ModelsLabClient:
         It lasts :func:`~airflow_provider_modelslab.client.config.longest_submit` at most.
 
         :param ends_by: seconds since the epoch after which nothing may be sent any more.
-        :raises RequestValidationError: before anything is sent, or when the endpoint refuses an attribute.
+        :raises InvalidRequestError: before anything is sent, or when the endpoint refuses an attribute.
         :raises SubmissionUnknownError: when the job may be running although no usable answer came.
         :raises RateLimitError: when it was refused as often as the submit policy allows.
         :raises TransportError: when it did not arrive as often as the submit policy allows.
@@ -111,7 +111,7 @@ class ModelsLabClient:
     def fetch(self, job_id: str) -> Answer:
         """Fetch a job's state once. A job that failed or is unknown is an answer, :class:`Failed`, too.
 
-        :raises RequestValidationError: for an empty id.
+        :raises InvalidRequestError: for an empty id.
         :raises TransportError: when no answer came.
         """
         call = self._calls.fetch(job_id)
@@ -145,7 +145,7 @@ class ModelsLabClient:
         :param poll_now: do not pause before the first poll, for a job that may have ended long ago.
         :param sleep: called with the seconds of each pause.
         :param on_wait: called before each pause, with the decision that made it; by default its note is logged.
-        :raises RequestValidationError: for an empty id.
+        :raises InvalidRequestError: for an empty id.
         :raises JobTimeoutError: when the deadline passed.
         :raises ModelsLabError: of the kind that the endpoint tells, as soon as waiting on is of no use.
         """
@@ -190,7 +190,7 @@ class ModelsLabClient:
 
         :param settings: exactly :data:`~airflow_provider_modelslab.client.requests.S3_SETTINGS`.
         :param deploy_type: which kind of server gets them.
-        :raises RequestValidationError: naming each setting that is missing, empty or unknown.
+        :raises InvalidRequestError: naming each setting that is missing, empty or unknown.
         :raises ModelsLabError: as in :meth:`system_details`.
         """
         return self._administer(self._calls.update_s3(settings, deploy_type=deploy_type))
@@ -199,16 +199,18 @@ class ModelsLabClient:
         """Have the server forget its bucket; the answer's message. Errors as in :meth:`system_details`."""
         return self._administer(self._calls.reset_s3(deploy_type=deploy_type))
 
-    def _administer(self, call: Call) -> str:
+    def _administer(self, call: ApiRequest) -> str:
         return read_message(self._ask(call), call)
 
-    def _ask(self, call: Call) -> Outcome:
+    def _ask(self, call: ApiRequest) -> Outcome:
         return self._post(self._session, call, self._timeouts.for_reading())
 
-    def _post(self, session: LimitedSession, call: Call, timeouts: Timeouts, ends_by: float = math.inf) -> Outcome:
+    def _post(
+        self, session: LimitedSession, call: ApiRequest, timeouts: Timeouts, ends_by: float = math.inf
+    ) -> Outcome:
         limit = CallLimit(min(timeouts.total, ends_by - time.time()))
         if limit.left <= 0:
-            return NoReply("the time for it was over before it was sent", sent=False)
+            return NoResponse("the time for it was over before it was sent", sent=False)
         body = _Body(call.body, limit, ends_by)
         try:
             with (
@@ -224,15 +226,15 @@ class ModelsLabClient:
             ):
                 status, headers = response.status_code, response.headers
                 if is_redirect(status):
-                    return Reply(status, b"", location=headers.get("Location"))
+                    return HttpResponse(status, b"", location=headers.get("Location"))
                 content = bytearray()
                 for chunk in response.iter_content(65536):
                     content += chunk
                     if len(content) > MAX_ANSWER_BYTES:
-                        return NoReply(f"an answer of more than {MAX_ANSWER_BYTES} bytes", sent=True)
-                return Reply(status, bytes(content), headers.get("Retry-After"), server=headers.get("Server"))
+                        return NoResponse(f"an answer of more than {MAX_ANSWER_BYTES} bytes", sent=True)
+                return HttpResponse(status, bytes(content), headers.get("Retry-After"), server=headers.get("Server"))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            return no_reply(
+            return no_response(
                 error,
                 sent=body.begun,
                 retriable=isinstance(error, requests.ConnectionError | requests.Timeout),

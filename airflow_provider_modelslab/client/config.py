@@ -1,8 +1,8 @@
 """What both transports share, without I/O: where to call, how long to wait, and the two ways in which a call can end.
 
-A transport turns every end of a call into a value, :class:`Reply` or :class:`NoReply`, and raises nothing of its own.
-The exceptions are raised from those values, outside any ``except`` block, so that none drags a library's exception
-(with its URLs, proxies and buffers) along as its context.
+A transport turns every end of a call into a value, :class:`HttpResponse` or :class:`NoResponse`, and raises nothing of
+its own. The exceptions are raised from those values, outside any ``except`` block, so that none drags a library's
+exception (with its URLs, proxies and buffers) along as its context.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from airflow_provider_modelslab import __version__
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.redaction import strip_query
 
 __all__ = [
@@ -20,9 +20,9 @@ __all__ = [
     "HEADERS",
     "MAX_ANSWER_BYTES",
     "MAX_CONNECTIONS",
-    "NoReply",
+    "HttpResponse",
+    "NoResponse",
     "Outcome",
-    "Reply",
     "SubmitPolicy",
     "Timeouts",
     "check_verify",
@@ -65,9 +65,9 @@ class Timeouts:
     def __post_init__(self) -> None:
         for name in ("connect", "read", "total"):
             if not getattr(self, name) > 0:
-                raise RequestValidationError.of(f"timeouts.{name}", f"must be above 0 s; got {getattr(self, name)!r}")
+                raise InvalidRequestError.of(f"timeouts.{name}", f"must be above 0 s; got {getattr(self, name)!r}")
         if self.total < self.read:
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 "timeouts.total", f"must be at least timeouts.read, {self.read:g} s; got {self.total!r}"
             )
 
@@ -102,7 +102,7 @@ class SubmitPolicy:
             if not fine
         }
         if found:
-            raise RequestValidationError.of_fields(found)
+            raise InvalidRequestError.of_fields(found)
 
 
 def longest_submit(policy: SubmitPolicy, timeouts: Timeouts) -> float:
@@ -111,7 +111,7 @@ def longest_submit(policy: SubmitPolicy, timeouts: Timeouts) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpResponse:
     """An HTTP answer, whatever it says.
 
     :param body: nothing for a redirect, which is not followed.
@@ -128,7 +128,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class NoReply:
+class NoResponse:
     """No whole HTTP answer came.
 
     :param text: what happened, without anything secret.
@@ -141,7 +141,7 @@ class NoReply:
     permanent: bool = False
 
 
-Outcome = Reply | NoReply
+Outcome = HttpResponse | NoResponse
 
 
 def is_redirect(status: int) -> bool:
@@ -152,7 +152,7 @@ def is_redirect(status: int) -> bool:
 def normalise_base_url(text: str) -> str:
     """A base URL as people type it, made whole: ``https://`` where no scheme is given, ``/api/v1`` where no path is.
 
-    :raises RequestValidationError: for another scheme, a missing host, a user or password, a query, blanks.
+    :raises InvalidRequestError: for another scheme, a missing host, a user or password, a query, blanks.
     """
     given = str(text or "").strip()
     whole = given if "://" in given else f"https://{given}"
@@ -173,7 +173,7 @@ def normalise_base_url(text: str) -> str:
     elif "?" in whole or "#" in whole:
         problem = f"must have no query and no fragment; got {shown} with one"
     if problem:
-        raise RequestValidationError.of("base_url", problem)
+        raise InvalidRequestError.of("base_url", problem)
     path = parts.path.rstrip("/") or "/api/v1"
     return f"{parts.scheme}://{parts.netloc}{path}"
 
@@ -181,8 +181,8 @@ def normalise_base_url(text: str) -> str:
 def check_verify(verify: bool | str) -> bool | str:
     """``True``, ``False``, or the path of a CA file or folder.
 
-    :raises RequestValidationError: when nothing is at the path.
+    :raises InvalidRequestError: when nothing is at the path.
     """
     if isinstance(verify, str) and not Path(verify).exists():
-        raise RequestValidationError.of("verify", f"must be true, false or the path of a CA file; got {verify!r}")
+        raise InvalidRequestError.of("verify", f"must be true, false or the path of a CA file; got {verify!r}")
     return verify

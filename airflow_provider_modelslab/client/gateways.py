@@ -31,7 +31,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_provider_modelslab.client.config import Reply
+    from airflow_provider_modelslab.client.config import HttpResponse
 
 __all__ = ["refused_by_gateway"]
 
@@ -51,7 +51,7 @@ _CLOUDFLARE_PAGE = 'id="cf-error-details"'
 _MAX_BYTES = 64 * 1024  # Cloudflare's page has 10 kB; what is longer is somebody else's
 
 
-def refused_by_gateway(reply: Reply) -> str | None:
+def refused_by_gateway(reply: HttpResponse) -> str | None:
     """What a gateway said, if it proves that the request did not reach the server behind it; else ``None``."""
     if reply.status < 500 or len(reply.body) > _MAX_BYTES:
         return None

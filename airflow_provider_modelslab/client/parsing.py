@@ -18,8 +18,8 @@ from airflow_provider_modelslab.api.errors import EndpointSettingsError, Transpo
 from airflow_provider_modelslab.api.plain import parse_json
 from airflow_provider_modelslab.api.redaction import hide_queries, redact
 from airflow_provider_modelslab.api.response import Answer, Failed, Processing, read_answer, read_body
-from airflow_provider_modelslab.client.config import NoReply, Outcome, Reply, is_redirect
-from airflow_provider_modelslab.client.requests import Call
+from airflow_provider_modelslab.client.config import HttpResponse, NoResponse, Outcome, is_redirect
+from airflow_provider_modelslab.client.requests import ApiRequest
 
 __all__ = ["clean", "read", "read_admin", "read_message"]
 
@@ -28,14 +28,14 @@ _ESCAPE = re.compile("%[0-9A-F]{2}")
 _MIN_SECRET = 8  # characters; a shorter one may be in an id or a link by chance
 
 
-def clean(text: str, call: Call) -> str:
+def clean(text: str, call: ApiRequest) -> str:
     """``text`` as it may be shown: without the call's secrets and the queries of links, at most 2000 characters."""
     # In this order: a secret may itself be a link, and be known by its whole text alone.
     text = hide_queries(_redacted(text, call))
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "..."
 
 
-def read(outcome: Outcome, call: Call, *, polling: bool = False) -> Answer:
+def read(outcome: Outcome, call: ApiRequest, *, polling: bool = False) -> Answer:
     """The answer to a submit or a fetch; refusals and failures are answers too.
 
     :param polling: whether it answers a fetch, see :func:`~airflow_provider_modelslab.api.response.read_answer`.
@@ -58,7 +58,7 @@ def read(outcome: Outcome, call: Call, *, polling: bool = False) -> Answer:
     return _clean_answer(answer, call)
 
 
-def read_admin(outcome: Outcome, call: Call) -> dict[str, Any]:
+def read_admin(outcome: Outcome, call: ApiRequest) -> dict[str, Any]:
     """The answer to a call that administers the server or asks for its state, as the endpoint gave it.
 
     :raises ModelsLabError: of the kind that the answer tells; :class:`TransportError` when it tells none.
@@ -72,20 +72,20 @@ def read_admin(outcome: Outcome, call: Call) -> dict[str, Any]:
         raise TransportError(
             f"{call.host} answered {clean(f'status {status!r}', call) if status else 'without a status'} where ok or "
             "success was expected, so whether it did what was asked is unknown; asking again does no harm",
-            http_status=outcome.status if isinstance(outcome, Reply) else None,
+            http_status=outcome.status if isinstance(outcome, HttpResponse) else None,
         )
     cleaned: dict[str, Any] = _clean_value(data, call)
     return cleaned
 
 
-def read_message(outcome: Outcome, call: Call) -> str:
+def read_message(outcome: Outcome, call: ApiRequest) -> str:
     """The message of an answer; the documents leave that of some calls open, then it is ``"ok"`` or ``"success"``."""
     data = read_admin(outcome, call)
     return str(data.get("message") or data.get("messege") or data["status"])
 
 
-def _reply(outcome: Outcome, call: Call) -> Reply:
-    if isinstance(outcome, NoReply):
+def _reply(outcome: Outcome, call: ApiRequest) -> HttpResponse:
+    if isinstance(outcome, NoResponse):
         raise TransportError(clean(f"No answer from {call.host}: {outcome.text}", call))
     if is_redirect(outcome.status):
         raise EndpointSettingsError(
@@ -113,11 +113,11 @@ def _target(location: str | None) -> str:
     return "somewhere else" if location else "nowhere"
 
 
-def _json(reply: Reply) -> Any:
+def _json(reply: HttpResponse) -> Any:
     return parse_json(reply.body)
 
 
-def _clean_answer(answer: Answer, call: Call) -> Answer:
+def _clean_answer(answer: Answer, call: ApiRequest) -> Answer:
     if isinstance(answer, Failed):
         fields = {clean(name, call): [clean(text, call) for text in texts] for name, texts in answer.fields.items()}
         return replace(answer, message=clean(answer.message, call), fields=fields)
@@ -127,7 +127,7 @@ def _clean_answer(answer: Answer, call: Call) -> Answer:
     return replace(answer, meta=meta)
 
 
-def _clean_value(value: Any, call: Call) -> Any:
+def _clean_value(value: Any, call: ApiRequest) -> Any:
     if isinstance(value, Mapping):
         return {_redacted(str(name), call): _clean_value(item, call) for name, item in value.items()}
     if isinstance(value, list):
@@ -135,13 +135,13 @@ def _clean_value(value: Any, call: Call) -> Any:
     return _redacted(value, call) if isinstance(value, str) else value
 
 
-def _is_usable(text: str, call: Call) -> bool:
+def _is_usable(text: str, call: ApiRequest) -> bool:
     """Whether an id or a link of an answer holds no secret. It is of no use without a part, so it is not redacted."""
     forms = [form.casefold() for form in _forms(call.secrets) if len(form) >= _MIN_SECRET]
     return not any(form in spelling.casefold() for spelling in _spellings(text) for form in forms)
 
 
-def _redacted(text: str, call: Call) -> str:
+def _redacted(text: str, call: ApiRequest) -> str:
     """Without the secrets in any form in which a server may write them; lone surrogates cannot be logged and go too."""
     forms = _forms(call.secrets)
     text = redact(text, forms)

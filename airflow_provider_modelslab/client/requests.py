@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
-from airflow_provider_modelslab.api.errors import AuthenticationError, RequestValidationError
+from airflow_provider_modelslab.api.errors import AuthenticationError, InvalidRequestError
 from airflow_provider_modelslab.client.config import DEFAULT_BASE_URL, normalise_base_url
 
-__all__ = ["S3_SETTINGS", "Call", "Calls"]
+__all__ = ["S3_SETTINGS", "ApiRequest", "RequestFactory"]
 
 S3_SETTINGS = (
     "public_url",
@@ -27,7 +27,7 @@ S3_SETTINGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiRequest:
     """One POST: the only method that this API has, for reading too.
 
     :param body: the JSON text; it holds the key.
@@ -44,12 +44,12 @@ class Call:
         return urlsplit(self.url).netloc
 
 
-class Calls:
+class RequestFactory:
     """Builds the calls of one key at one base URL.
 
     :param key: the API key; it travels in the body of each call, since the API has no other place for it.
     :raises AuthenticationError: for an empty key.
-    :raises RequestValidationError: for a base URL that cannot work.
+    :raises InvalidRequestError: for a base URL that cannot work.
     """
 
     def __init__(self, key: str, base_url: str = DEFAULT_BASE_URL) -> None:
@@ -63,7 +63,7 @@ class Calls:
     def __repr__(self) -> str:
         return f"Calls(base_url={self.base_url!r})"
 
-    def submit(self, request: EndpointRequest) -> Call:
+    def submit(self, request: EndpointRequest) -> ApiRequest:
         """``POST`` to the request's own path, for example ``enterprise/video/video2video``."""
         webhook = request.webhook or ""
         # Its last part alone too: an answer may repeat the URL in another spelling. A short one is a word, no secret.
@@ -71,31 +71,31 @@ class Calls:
         secrets = filter(None, (webhook, last if len(last) >= 16 else ""))
         return self._call(request.path, request.wire(), secrets=secrets, field_name="extra_parameters")
 
-    def fetch(self, job_id: str) -> Call:
+    def fetch(self, job_id: str) -> ApiRequest:
         """``POST enterprise/video/fetch/{id}``, always at the base URL.
 
         An answer's ``fetch_result`` may name another server, and following it would hand the key to that one.
 
-        :raises RequestValidationError: for an empty id.
+        :raises InvalidRequestError: for an empty id.
         """
         text = str(job_id if job_id is not None else "").strip()
         if text in {"", ".", ".."}:
-            raise RequestValidationError.of("job_id", f"must be the id that the submit answered; got {job_id!r}")
+            raise InvalidRequestError.of("job_id", f"must be the id that the submit answered; got {job_id!r}")
         return self._call(f"enterprise/video/fetch/{quote(text, safe='')}")
 
-    def video_server(self, action: str) -> Call:
+    def video_server(self, action: str) -> ApiRequest:
         """``POST enterprise/video/{action}``.
 
         :param action: system_details, restart_server, update_server, clear_cache or clear_queue.
         """
         return self._call(f"enterprise/video/{action}")
 
-    def update_s3(self, settings: Mapping[str, str], *, deploy_type: str = "video") -> Call:
+    def update_s3(self, settings: Mapping[str, str], *, deploy_type: str = "video") -> ApiRequest:
         """``POST enterprise/update_s3``.
 
         :param settings: exactly :data:`S3_SETTINGS`.
         :param deploy_type: the server that gets them; the endpoint's own default would be ``text_to_image``.
-        :raises RequestValidationError: naming each setting that is missing, empty or unknown.
+        :raises InvalidRequestError: naming each setting that is missing, empty or unknown.
         """
         problems = {name: _setting_problem(settings.get(name)) for name in S3_SETTINGS}
         for name in settings:
@@ -106,17 +106,17 @@ class Calls:
         problems["deploy_type"] = _setting_problem(deploy_type)
         found = {name: [text] for name, text in problems.items() if text}
         if found:
-            raise RequestValidationError.of_fields(found)
+            raise InvalidRequestError.of_fields(found)
         return self._call(
             "enterprise/update_s3",
             {**settings, "deploy_type": deploy_type},
             secrets=(settings["aws_access_key_id"], settings["aws_secret_access_key"]),
         )
 
-    def reset_s3(self, *, deploy_type: str = "video") -> Call:
+    def reset_s3(self, *, deploy_type: str = "video") -> ApiRequest:
         """``POST enterprise/reset_s3``."""
         if problem := _setting_problem(deploy_type):
-            raise RequestValidationError.of("deploy_type", problem)
+            raise InvalidRequestError.of("deploy_type", problem)
         return self._call("enterprise/reset_s3", {"deploy_type": deploy_type})
 
     def _call(
@@ -126,14 +126,14 @@ class Calls:
         *,
         secrets: Iterable[str] = (),
         field_name: str = "body",
-    ) -> Call:
+    ) -> ApiRequest:
         try:
             text = json.dumps({**(body or {}), "key": self._key}, allow_nan=False)
         except (TypeError, ValueError):
             text = None
         if text is None:
-            raise RequestValidationError.of(field_name, "must be plain JSON: text, finite numbers, lists, dicts")
-        return Call(f"{self.base_url}/{path}", text.encode(), (self._key, *secrets))
+            raise InvalidRequestError.of(field_name, "must be plain JSON: text, finite numbers, lists, dicts")
+        return ApiRequest(f"{self.base_url}/{path}", text.encode(), (self._key, *secrets))
 
 
 def _setting_problem(value: object) -> str:

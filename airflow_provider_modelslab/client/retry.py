@@ -20,10 +20,10 @@ from airflow_provider_modelslab.api.errors import (
     TransportError,
 )
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
-from airflow_provider_modelslab.client.config import NoReply, Outcome, SubmitPolicy
+from airflow_provider_modelslab.client.config import NoResponse, Outcome, SubmitPolicy
 from airflow_provider_modelslab.client.gateways import refused_by_gateway
 from airflow_provider_modelslab.client.parsing import clean, read
-from airflow_provider_modelslab.client.requests import Call
+from airflow_provider_modelslab.client.requests import ApiRequest
 
 __all__ = ["Repeat", "SubmitAttempts"]
 
@@ -44,7 +44,7 @@ class SubmitAttempts:
 
     def __init__(
         self,
-        call: Call,
+        call: ApiRequest,
         policy: SubmitPolicy,
         *,
         track_id: str | None = None,
@@ -69,7 +69,7 @@ class SubmitAttempts:
         :raises ModelsLabError: of the kind that the answer tells.
         """
         self._tries += 1
-        if isinstance(outcome, NoReply):
+        if isinstance(outcome, NoResponse):
             if outcome.sent:
                 raise self._unknown(outcome.text)
             error = EndpointUnreachableError(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 
-from airflow_provider_modelslab.client.config import NoReply, Timeouts
+from airflow_provider_modelslab.client.config import NoResponse, Timeouts
 from airflow_provider_modelslab.net.call_limit import CallLimitError
 
-__all__ = ["no_reply"]
+__all__ = ["no_response"]
 
 
-def no_reply(error: BaseException, *, sent: bool, retriable: bool, timed_out: bool, timeouts: Timeouts) -> NoReply:
+def no_response(
+    error: BaseException, *, sent: bool, retriable: bool, timed_out: bool, timeouts: Timeouts
+) -> NoResponse:
     """What a library's exception means.
 
     :param sent: whether the body may have left.
@@ -30,7 +32,7 @@ def no_reply(error: BaseException, *, sent: bool, retriable: bool, timed_out: bo
         text = f"no answer within {timeouts.read:g} s" if sent else f"no connection within {timeouts.connect:g} s"
     else:
         text = _explain(chain)
-    return NoReply(text, sent=sent, permanent=not sent and (tls or not retriable) and not timed_out)
+    return NoResponse(text, sent=sent, permanent=not sent and (tls or not retriable) and not timed_out)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.request import Video2VideoRequest
@@ -22,14 +22,14 @@ def attributes_in(returned: object, arguments: Collection[str]) -> dict[str, Any
 
     :param returned: a mapping of attributes, perhaps with ``clip_version``, or a request.
     :param arguments: names of the decorator's arguments, for the advice in an error.
-    :raises RequestValidationError: for something else, and for names that are no attributes.
+    :raises InvalidRequestError: for something else, and for names that are no attributes.
     """
     from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
 
     if isinstance(returned, Video2VideoRequest):
         return _given(returned)
     if not isinstance(returned, Mapping):
-        raise RequestValidationError.of(
+        raise InvalidRequestError.of(
             "request",
             "the function must return a mapping of the endpoint's attributes, or a Video2VideoRequest; it returned "
             + _shown(returned),
@@ -47,7 +47,7 @@ def attributes_in(returned: object, arguments: Collection[str]) -> dict[str, Any
             advice = "is not an attribute of the endpoint; extra_parameters passes others on"
         fields[str(name)] = [f"{advice} (returned by the function)"]
     if fields:
-        raise RequestValidationError.of_fields(fields)
+        raise InvalidRequestError.of_fields(fields)
     return dict(returned)
 
 
@@ -57,21 +57,21 @@ def source_in(returned: object, arguments: Collection[str], *, stored: bool) -> 
     :param returned: what the operator takes as ``source`` (in a list, requests as well), or a mapping with ``source``
         and attributes for all clips.
     :param stored: whether the batch may be deferred; its plan is stored then, without what may be a secret.
-    :raises RequestValidationError: for something else.
+    :raises InvalidRequestError: for something else.
     """
     attributes: dict[str, Any] = {}
     if isinstance(returned, Mapping) and "source" in returned:
         attributes = attributes_in({k: v for k, v in returned.items() if k != "source"}, arguments)
         returned = returned["source"]
     if returned is None or isinstance(returned, bool | int | float | bytes):
-        raise RequestValidationError.of(
+        raise InvalidRequestError.of(
             "source",
             "the function must return s3://bucket/prefix/, a manifest file, a list of clips, the summary of a batch, "
             f"or a mapping with source and attributes for all clips; it returned {_shown(returned)}",
         )
     for name in ("init_video", CLIP_VERSION):
         if name in attributes:
-            raise RequestValidationError.of(name, "is one clip's own; name the clips in source")
+            raise InvalidRequestError.of(name, "is one clip's own; name the clips in source")
     if stored:
         from airflow_provider_modelslab.api.redaction import holds_secret
 
@@ -83,7 +83,7 @@ def source_in(returned: object, arguments: Collection[str], *, stored: bool) -> 
             if holds_secret(value)
         }
         if fields:
-            raise RequestValidationError.of_fields(fields)
+            raise InvalidRequestError.of_fields(fields)
     if isinstance(returned, str | Mapping) or not hasattr(returned, "__iter__"):
         return returned, attributes
     return [_given(item) if hasattr(item, "model_fields_set") else item for item in returned], attributes

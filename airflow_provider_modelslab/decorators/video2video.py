@@ -36,7 +36,7 @@ def modelslab_video2video_task(
     :param multiple_outputs: push each entry of the manifest as an XCom of its own.
     :param arguments: those of :class:`~airflow_provider_modelslab.operators.video2video.ModelsLabVideo2VideoOperator`;
         attributes are what holds where the function says nothing.
-    :raises RequestValidationError: when the task runs, naming each field at fault.
+    :raises InvalidRequestError: when the task runs, naming each field at fault.
     """
     from airflow_provider_modelslab.decorators.remote import Video2VideoDecoratedOperator
 
@@ -55,7 +55,7 @@ def modelslab_video2video_batch_task(
     :param python_callable: see :func:`modelslab_video2video_task`.
     :param multiple_outputs: push each entry of the summary as an XCom of its own.
     :param arguments: those of the operator, without ``source``.
-    :raises RequestValidationError: when the task runs, naming each field at fault.
+    :raises InvalidRequestError: when the task runs, naming each field at fault.
     """
     from airflow_provider_modelslab.decorators.remote import Video2VideoBatchDecoratedOperator
 

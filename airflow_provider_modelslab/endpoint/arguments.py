@@ -141,9 +141,9 @@ def engines_of(given: argparse.Namespace, settings: Settings) -> list[Engine]:
         raise ValueError("lanes are for the echo engine; the local one has a lane for each GPU of --device")
     from airflow_provider_modelslab.local.engine import LocalEngine
     from airflow_provider_modelslab.local.runtime.device_list import split_devices
-    from airflow_provider_modelslab.local.runtime.optimizations import Speed
+    from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 
-    speed = Speed(
+    speed = Optimizations(
         compile=given.compile,
         tiny_vae=given.tiny_vae,
         guidance_until=given.guidance_until,

@@ -139,7 +139,7 @@ class FetchingEchoEngine(EchoEngine):
         """All stages, one after the other.
 
         :raises GenerationInterruptedError: when ``should_stop`` said so.
-        :raises RequestValidationError: when ``init_video`` is no clip.
+        :raises InvalidRequestError: when ``init_video`` is no clip.
         :raises ClipUnreadableError: when it cannot be decoded.
         """
         prepared = self.prepare(request, should_stop=should_stop)
@@ -149,7 +149,7 @@ class FetchingEchoEngine(EchoEngine):
         """Read the clip.
 
         :raises GenerationInterruptedError: when ``should_stop`` said so.
-        :raises RequestValidationError: when ``init_video`` is no clip.
+        :raises InvalidRequestError: when ``init_video`` is no clip.
         :raises ClipUnreadableError: when it cannot be decoded.
         """
         started, shape = time.monotonic(), _shape_of(request)

@@ -8,10 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 
-__all__ = ["Engine", "Generated", "StagedEngine", "device_of", "models_of"]
+__all__ = ["Engine", "EngineResult", "StagedEngine", "device_of", "models_of"]
 
 
-class Generated(Protocol):
+class EngineResult(Protocol):
     """One finished clip."""
 
     @property
@@ -39,7 +39,7 @@ class Engine(Protocol):
     def check(self, request: Video2VideoRequest) -> None:
         """Refuse a request that this engine cannot do, quickly and without loading anything.
 
-        :raises RequestValidationError: naming each attribute at fault.
+        :raises InvalidRequestError: naming each attribute at fault.
         """
 
     def generate(
@@ -48,7 +48,7 @@ class Engine(Protocol):
         output: Path,
         *,
         should_stop: Callable[[], bool] | None = None,
-    ) -> Generated:
+    ) -> EngineResult:
         """Do the job and write the clip to ``output``.
 
         :param should_stop: asked at each step; once it says so, the engine raises instead of finishing.
@@ -75,7 +75,7 @@ class StagedEngine(Protocol):
         :param should_stop: as in :meth:`Engine.generate`.
         """
 
-    def encode(self, rendered: Any, output: Path) -> Generated:
+    def encode(self, rendered: Any, output: Path) -> EngineResult:
         """Write the clip to ``output``."""
 
 

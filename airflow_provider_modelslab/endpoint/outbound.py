@@ -7,7 +7,7 @@ read fails the job.
 
 from __future__ import annotations
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.redaction import strip_path, strip_query
 from airflow_provider_modelslab.endpoint.results.s3_details import S3Details
 from airflow_provider_modelslab.net.addresses import (
@@ -26,7 +26,7 @@ def check_webhook_host(webhook: str) -> None:
     Nothing is looked up: a submit does not wait for DNS. A name is checked when the call is due; by then the job has
     ended, so a refusal is in the log alone.
 
-    :raises RequestValidationError: for ``webhook``, without its path, which is a secret.
+    :raises InvalidRequestError: for ``webhook``, without its path, which is a secret.
     """
     try:
         check_written_host(webhook)
@@ -37,7 +37,7 @@ def check_webhook_host(webhook: str) -> None:
 def check_s3_host(details: S3Details) -> None:
     """Refuse S3 details whose host is unknown, or has an address that is not of the public internet.
 
-    :raises RequestValidationError: for ``endpoint_url``.
+    :raises InvalidRequestError: for ``endpoint_url``.
     """
     try:
         check_host(details.endpoint_url, allow_private=False)
@@ -52,7 +52,7 @@ def problem_of(error: AddressError) -> str:
     return str(error)
 
 
-def _refusal(name: str, error: AddressError, given: str) -> RequestValidationError:
-    return RequestValidationError.of(
+def _refusal(name: str, error: AddressError, given: str) -> InvalidRequestError:
+    return InvalidRequestError.of(
         name, f"must name a host of the public internet: {problem_of(error)}; got {given[:200]!r}"
     )

@@ -1,4 +1,4 @@
-"""What each call of the API does, without HTTP: a checked JSON body in, a :class:`~.responses.Reply` out.
+"""What each call of the API does, without HTTP: a checked JSON body in, a :class:`~.responses.ApiResponse` out.
 
 These methods block for milliseconds (SQLite, files) and are called in threads.
 """
@@ -15,22 +15,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, MAX_SEED, Video2VideoRequest
 from airflow_provider_modelslab.endpoint.engine import Engine
-from airflow_provider_modelslab.endpoint.faults.injector import ATTRIBUTE, Broken, BrokenFile, Misbehaviour
+from airflow_provider_modelslab.endpoint.faults.injector import ATTRIBUTE, Broken, BrokenFile, FaultInjector
 from airflow_provider_modelslab.endpoint.faults.plan import NO_FAULTS
 from airflow_provider_modelslab.endpoint.http import responses
-from airflow_provider_modelslab.endpoint.http.responses import Reply
+from airflow_provider_modelslab.endpoint.http.responses import ApiResponse
 from airflow_provider_modelslab.endpoint.outbound import check_s3_host, check_webhook_host
 from airflow_provider_modelslab.endpoint.queue.billing import fingerprint
-from airflow_provider_modelslab.endpoint.queue.job import Job
-from airflow_provider_modelslab.endpoint.queue.store import QueueFullError, Store, TooManyDetailsError
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
+from airflow_provider_modelslab.endpoint.queue.store import QueueFullError, QueueStore, TooManyDetailsError
 from airflow_provider_modelslab.endpoint.results.publish import Publisher
 from airflow_provider_modelslab.endpoint.results.s3_details import S3Details, deploy_type_of
 from airflow_provider_modelslab.endpoint.settings import Settings
 
-__all__ = ["Calls"]
+__all__ = ["EndpointService"]
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _LONGEST_NAME = 64
 _MOST_DETAILS = 1000
 
 
-class Calls:
+class EndpointService:
     """The API over the queue and the engines.
 
     :param engines: at least one; all can do the same.
@@ -54,12 +54,12 @@ class Calls:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        store: QueueStore,
         engines: Sequence[Engine],
         publisher: Publisher,
         *,
         clock: Callable[[], float] = time.time,
-        misbehaviour: Misbehaviour | None = None,
+        misbehaviour: FaultInjector | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -95,14 +95,14 @@ class Calls:
         """The attributes of a submit that was accepted which the endpoint does not have, at most 20 of them."""
         return [name[:_LONGEST_NAME] for name in self._unknown(body)[:_MOST_NAMED]]
 
-    def submit(self, owner: str, body: Mapping[str, Any], base_url: str) -> Job | Reply | Broken:
+    def submit(self, owner: str, body: Mapping[str, Any], base_url: str) -> QueuedJob | ApiResponse | Broken:
         """Check a request and put it in the queue; what to answer where it was refused."""
         style, settings = self._settings.answers, self._settings
         faults, mark = NO_FAULTS, ""
         try:
             given = self._given(body)
             asked = _settled(given)
-            request = Video2VideoRequest.from_wire(asked)
+            request = Video2VideoRequest.from_body(asked)
             self._engines[0].check(request)
             if request.webhook and not settings.allow_private_addresses:
                 check_webhook_host(request.webhook)
@@ -112,7 +112,7 @@ class Calls:
                 faults, refusal = self._misbehaviour.before(owner, body, given.track_id, mark)
                 if refusal is not None:
                     return refusal
-        except RequestValidationError as error:
+        except InvalidRequestError as error:
             return responses.invalid_fields(error.fields or {"request": [error.message]}, style)
         file_prefix = str(uuid.uuid4())
         try:
@@ -121,7 +121,7 @@ class Calls:
                 body=asked,
                 base_url=base_url,
                 file_prefix=file_prefix,
-                meta={**responses.asked_meta(request, file_prefix), **self._label},
+                meta={**responses.requested_meta(request, file_prefix), **self._label},
                 future_links=self._publisher.future_links(owner, asked, file_prefix, base_url),
                 now=self._clock(),
                 max_queue=settings.max_queue,
@@ -135,7 +135,7 @@ class Calls:
             self._misbehaviour.accepted(owner, mark, job)
         return job
 
-    def submitted(self, job: Job) -> Reply:
+    def submitted(self, job: QueuedJob) -> ApiResponse:
         """The answer to a submit as things stand now."""
         now = self._store.get(job.id)
         if now is None:
@@ -145,12 +145,12 @@ class Calls:
         eta = (self._store.ahead_of(job.id) // len(self._engines) + 1) * self._typical()
         return responses.processing(now, eta=eta, style=self._settings.answers)
 
-    def ended(self, job: Job) -> bool:
+    def ended(self, job: QueuedJob) -> bool:
         """Whether there is nothing to hold a submit for."""
         now = self._store.get(job.id)
         return now is None or now.status in {"success", "failed"}
 
-    def fetch(self, owner: str, job_id: str, base_url: str) -> Reply | Broken:
+    def fetch(self, owner: str, job_id: str, base_url: str) -> ApiResponse | Broken:
         """How a job is doing, for the key that submitted it."""
         known = job_id.isascii() and job_id.isdigit() and len(job_id) <= 18
         job = self._store.get(int(job_id)) if known else None
@@ -171,7 +171,7 @@ class Calls:
         broken = self._misbehaviour.file(job) if self._misbehaviour else None
         return None if broken and broken.how == "missing" else (place, broken)
 
-    def system_details(self, lanes: Sequence[Mapping[str, Any]] = ()) -> Reply:
+    def system_details(self, lanes: Sequence[Mapping[str, Any]] = ()) -> ApiResponse:
         """How many models are loaded, and for how many seconds the queue is full.
 
         :param lanes: what each lane is doing, which the vendor's answer does not have.
@@ -184,7 +184,7 @@ class Calls:
             **self._label,
             "lanes": [dict(lane) for lane in lanes],
         }
-        return Reply(200, details)
+        return ApiResponse(200, details)
 
     def clear_queue(self, owner: str | None) -> list[int]:
         """Forget the unfinished jobs of a key, or with ``None`` of all keys; returns their ids."""
@@ -192,13 +192,13 @@ class Calls:
         log.info("The queue %sis cleared: %s jobs are forgotten", "of one key " if owner else "", len(cleared))
         return cleared
 
-    def update_s3(self, owner: str, body: Mapping[str, Any]) -> Reply:
+    def update_s3(self, owner: str, body: Mapping[str, Any]) -> ApiResponse:
         """Remember where this key's results go."""
         try:
             deploy_type, details = deploy_type_of(body), S3Details.from_body(body)
             if not self._settings.allow_private_addresses:
                 check_s3_host(details)
-        except RequestValidationError as error:
+        except InvalidRequestError as error:
             return responses.invalid_fields(error.fields, self._settings.answers)
         try:
             self._store.set_s3(owner, deploy_type, details.to_store(), most=_MOST_DETAILS)
@@ -209,11 +209,11 @@ class Calls:
         log.info("S3 details for %s: bucket %s", deploy_type, details.bucket)
         return responses.ok(f"S3 details updated for {deploy_type}")
 
-    def reset_s3(self, owner: str, body: Mapping[str, Any]) -> Reply:
+    def reset_s3(self, owner: str, body: Mapping[str, Any]) -> ApiResponse:
         """Forget where this key's results go; later results stay on the endpoint's own storage."""
         try:
             deploy_type = deploy_type_of(body)
-        except RequestValidationError as error:
+        except InvalidRequestError as error:
             return responses.invalid_fields(error.fields, self._settings.answers)
         self._store.reset_s3(owner, deploy_type)
         return responses.ok(f"S3 details reset for {deploy_type}")
@@ -221,15 +221,15 @@ class Calls:
     def _given(self, body: Mapping[str, Any]) -> Video2VideoRequest:
         """The request in a body, known attributes alone.
 
-        :raises RequestValidationError: as :class:`Video2VideoRequest`, and for attributes that are refused.
+        :raises InvalidRequestError: as :class:`Video2VideoRequest`, and for attributes that are refused.
         """
         unknown = self._unknown(body)
         refused = self._refused(unknown)
         if refused:
-            raise RequestValidationError.of_fields(refused)
+            raise InvalidRequestError.of_fields(refused)
         if unknown:
             log.info("Attributes that the endpoint does not have are ignored: %s", ", ".join(map(repr, unknown))[:200])
-        return Video2VideoRequest.from_wire({name: body[name] for name in ATTRIBUTES if name in body})
+        return Video2VideoRequest.from_body({name: body[name] for name in ATTRIBUTES if name in body})
 
     def _unknown(self, body: Mapping[str, Any]) -> list[str]:
         known = {*ATTRIBUTES, *_NO_ATTRIBUTES, *([ATTRIBUTE] if self._settings.allow_request_faults else ())}
@@ -252,7 +252,7 @@ class Calls:
         admin = self._settings.admin_key
         return admin is not None and hmac.compare_digest(key.encode(), admin.encode())
 
-    def _expired(self, job: Job) -> bool:
+    def _expired(self, job: QueuedJob) -> bool:
         return job.finished_at is not None and self._clock() >= job.finished_at + self._settings.retention_s
 
     def _typical(self) -> float:
@@ -263,7 +263,7 @@ class Calls:
 def _settled(request: Video2VideoRequest) -> dict[str, Any]:
     """The body to keep: the file type settled and the seed drawn, so that a rerun is the same.
 
-    :raises RequestValidationError: for an ``init_video`` that is no link: with a path, the endpoint would read its own
+    :raises InvalidRequestError: for an ``init_video`` that is no link: with a path, the endpoint would read its own
         disk for whoever asks.
     """
     asked = request.wire()

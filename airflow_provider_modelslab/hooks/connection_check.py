@@ -12,11 +12,11 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
+    InvalidRequestError,
     ModelsLabError,
     PaymentRequiredError,
     PermissionDeniedError,
     RateLimitError,
-    RequestValidationError,
     StorageConfigurationError,
     TransportError,
 )
@@ -52,7 +52,7 @@ def _endpoint(hook: ModelsLabHook) -> tuple[bool, str]:
     hook.timeouts = _TIMEOUTS
     try:
         details = hook.system_details()
-    except RequestValidationError as error:
+    except InvalidRequestError as error:
         problem = "; ".join(text for texts in error.fields.values() for text in texts)
         return False, f"The base URL (host) {problem or error.message}"
     except ModelsLabError as error:
@@ -132,7 +132,7 @@ def _credentials(hook: ModelsLabHook) -> tuple[str, str]:
 def _at_vendor(hook: ModelsLabHook) -> bool:
     try:
         return urlsplit(hook.base_url).hostname == _VENDOR
-    except RequestValidationError:
+    except InvalidRequestError:
         return False
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,14 +41,14 @@ class WebhookSettings:
     def from_extra(cls, extra: Mapping[str, Any] | None) -> Self:
         """Read ``webhook_url`` and ``webhook_token`` (several are joined by commas) of a connection's extra.
 
-        :raises RequestValidationError: for a URL that is none, a URL without a token, or a token that can be guessed;
+        :raises InvalidRequestError: for a URL that is none, a URL without a token, or a token that can be guessed;
             a token is never shown.
         """
         given = {name: str((extra or {}).get(name) or "").strip() for name in ("webhook_url", "webhook_token")}
         tokens = tuple(part.strip() for part in given["webhook_token"].split(",") if part.strip())
         url = given["webhook_url"].rstrip("/") or None
         if not all(_TOKEN.fullmatch(token) for token in tokens):
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 "webhook_token",
                 "must be 32 to 128 letters, digits, - and _, drawn at random, for example by `openssl rand -hex 32`; "
                 "several are joined by commas. What is in the connection's extra is something else",
@@ -56,7 +56,7 @@ class WebhookSettings:
         if url is not None:
             _check_url(url)
             if not tokens:
-                raise RequestValidationError.of(
+                raise InvalidRequestError.of(
                     "webhook_token", "is required in the connection's extra where webhook_url is given"
                 )
         return cls(url, tokens)
@@ -70,7 +70,7 @@ class WebhookSettings:
 def with_webhook(request: EndpointRequest, extra: Mapping[str, Any] | None) -> EndpointRequest:
     """The request as it is sent: with the connection's webhook, unless it has one of its own.
 
-    :raises RequestValidationError: see :meth:`WebhookSettings.from_extra`.
+    :raises InvalidRequestError: see :meth:`WebhookSettings.from_extra`.
     """
     if request.webhook is not None:
         return request
@@ -86,10 +86,10 @@ def _check_url(url: str) -> None:
     except ValueError:
         fine = False
     if not fine:
-        raise RequestValidationError.of(
+        raise InvalidRequestError.of(
             "webhook_url",
             "must be the http(s) URL of Airflow's API server as the endpoint sees it, without user, password and "
             f"query; got one that begins {url[:8]!r}",
         )
     if parts.path.endswith(WEBHOOK_PATH):
-        raise RequestValidationError.of("webhook_url", f"must end before {WEBHOOK_PATH}, which is added to it")
+        raise InvalidRequestError.of("webhook_url", f"must end before {WEBHOOK_PATH}, which is added to it")

@@ -27,7 +27,7 @@ from airflow_provider_modelslab.jobs.timing import deadline_of
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.prices import JobPrice
     from airflow_provider_modelslab.batch.planning.plan import ClipPlan
-    from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+    from airflow_provider_modelslab.batch.results.tracker import BatchTracker
     from airflow_provider_modelslab.client.polling.poller import Watch
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.jobs.paid_job import Caller
@@ -48,7 +48,7 @@ class BatchJobs:
     """
 
     hook: ModelsLabHook
-    desk: BatchDesk
+    desk: BatchTracker
     policy: LedgerPolicy
     attempt: AttemptId
     caller: Caller
@@ -129,7 +129,7 @@ class _Upcoming:
 
 
 class PolledJobs:
-    """The jobs of a batch in the shared schedule; see :class:`~airflow_provider_modelslab.batch.running.protocols.Waiter`.
+    """The jobs of a batch in the shared poll schedule; implements :class:`.Waiter` of the batch.
 
     :param watch: an open one, without jobs.
     :param deadlines: of the jobs that this try knew before, by id, in seconds since the epoch; the others' are added.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
-from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.api.prices import Prices
 from airflow_provider_modelslab.budget.definition import BudgetRule, Caps
 from airflow_provider_modelslab.budget.log import S3BudgetLog
@@ -31,7 +31,7 @@ BUDGETS_VARIABLE = "modelslab_budgets"
 def prices_of(hook: ModelsLabHook, given: object = None) -> Prices | None:
     """The prices that hold: those of the task, else those in the connection's extra.
 
-    :raises RequestValidationError: naming what is wrong with them.
+    :raises InvalidRequestError: naming what is wrong with them.
     """
     return Prices.of(given) or Prices.of(_extra(hook, "prices"), "prices (in the connection's extra)")
 
@@ -56,7 +56,7 @@ def open_spending(
     :param prices: of the task; by default those of the connection.
     :param budget: the name of a budget in the connection's extra or in the Variable.
     :param timeout: seconds that a job may take.
-    :raises RequestValidationError: for an unknown budget, or caps or prices that are not allowed.
+    :raises InvalidRequestError: for an unknown budget, or caps or prices that are not allowed.
     :raises StorageConfigurationError: when there is no bucket, or its store ignores conditional puts.
     """
     caps, name, found = Caps.of(max_jobs, max_cost), (budget or "").strip(), prices_of(hook, prices)
@@ -110,7 +110,7 @@ def _find(hook: ModelsLabHook, name: str) -> tuple[BudgetRule, str]:
         known = read()
         if isinstance(known, Mapping) and name in known:
             return BudgetRule.of(name, known[name]), where
-    raise RequestValidationError.of("budget", f"there is no budget {name!r} in {' or in '.join(places)}")
+    raise InvalidRequestError.of("budget", f"there is no budget {name!r} in {' or in '.join(places)}")
 
 
 def _extra(hook: ModelsLabHook, name: str) -> object:
@@ -120,5 +120,5 @@ def _extra(hook: ModelsLabHook, name: str) -> object:
         try:
             return json.loads(value)
         except ValueError:
-            raise RequestValidationError.of(f"{name} (in the connection's extra)", "is no JSON") from None
+            raise InvalidRequestError.of(f"{name} (in the connection's extra)", "is no JSON") from None
     return value

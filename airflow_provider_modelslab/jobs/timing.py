@@ -19,7 +19,7 @@ def poll_policy(min_interval: float, max_interval: float) -> PollPolicy:
     """How often a job is polled.
 
     :param min_interval: seconds of the shortest pause; ``max_interval`` of the longest.
-    :raises RequestValidationError: for intervals that make no sense.
+    :raises InvalidRequestError: for intervals that make no sense.
     """
     # A lost job is paid for anew, and a single "not found", of a server that has just restarted, is no proof.
     return PollPolicy(min_interval=min_interval, max_interval=max_interval, lost_after=3)

@@ -11,12 +11,12 @@ from airflow_provider_modelslab.lineage.uris import asset_uri
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-__all__ = ["tell_assets"]
+__all__ = ["emit_assets"]
 
 log = logging.getLogger(__name__)
 
 
-def tell_assets(
+def emit_assets(
     outlets: Iterable[object],
     context: Context,
     extra: Mapping[str, Any],

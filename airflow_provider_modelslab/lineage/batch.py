@@ -11,7 +11,7 @@ from airflow_provider_modelslab.lineage.report import Report, request_of
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+    from airflow_provider_modelslab.batch.results.tracker import BatchTracker
     from airflow_provider_modelslab.lineage.uris import Output
 
 __all__ = ["MAX_ASSETS", "MAX_INPUTS", "BatchReport"]
@@ -39,7 +39,7 @@ class BatchReport(Report):
     modelslab_conn_id: str
     model_id: str | None
     asset_per_clip: bool
-    _the_desk: BatchDesk | None = None
+    _the_desk: BatchTracker | None = None
 
     def _read(self) -> list[str]:
         return self._clips()[0]

@@ -80,10 +80,10 @@ class JobReport(ClipReport):
         return [clip] if clip else []
 
     def _job(self) -> Job | None:
-        from airflow_provider_modelslab.api.errors import RequestValidationError
+        from airflow_provider_modelslab.api.errors import InvalidRequestError
         from airflow_provider_modelslab.storage.result_manifest import Job
 
         try:
             return Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)
-        except RequestValidationError:
+        except InvalidRequestError:
             return None

@@ -15,7 +15,7 @@ from airflow.providers.common.compat.openlineage.facet import (
 )
 from airflow.providers.openlineage.extractors import OperatorLineage
 
-from airflow_provider_modelslab.lineage.uris import Output, place_of
+from airflow_provider_modelslab.lineage.uris import Output, uri_of
 
 __all__ = ["FACET", "ModelsLabRunFacet", "operator_lineage"]
 
@@ -71,14 +71,14 @@ def operator_lineage(
     """What an operator's OpenLineage methods return."""
     known = {name: value for name, value in facts.items() if value is not None and value != {}}
     return OperatorLineage(
-        inputs=[InputDataset(place.namespace, place.name) for place in map(place_of, inputs) if place],
+        inputs=[InputDataset(place.namespace, place.name) for place in map(uri_of, inputs) if place],
         outputs=[_output(output) for output in outputs],
         run_facets={FACET: ModelsLabRunFacet(**known)},
     )
 
 
 def _output(output: Output) -> OutputDataset:
-    place = place_of(output.uri)
+    place = uri_of(output.uri)
     assert place is not None  # noqa: S101 - an S3 URI always is
     if output.bytes is None:
         return OutputDataset(place.namespace, place.name)

@@ -66,9 +66,9 @@ class Report:
         except Exception as error:  # noqa: BLE001 - what has landed is paid for: the news of it must not fail the task
             log.warning("The asset events do not tell what landed: %s: %s", type(error).__name__, error)
         else:
-            from airflow_provider_modelslab.lineage.assets import tell_assets
+            from airflow_provider_modelslab.lineage.assets import emit_assets
 
-            tell_assets(self.outlets, context, extra, landed)
+            emit_assets(self.outlets, context, extra, landed)
 
     # -- what the kinds of operators know -------------------------------------------------------------------------
 
@@ -97,12 +97,12 @@ def reported(method: _Method) -> _Method:
     """A method that ends a task: what it returns is told, see :class:`Report`."""
 
     @wraps(method)
-    def telling(self: Report, context: Context, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def reporting(self: Report, context: Context, *args: Any, **kwargs: Any) -> dict[str, Any]:
         result = method(self, context, *args, **kwargs)
         self._report(context, result)
         return result
 
-    return cast("_Method", telling)
+    return cast("_Method", reporting)
 
 
 def request_of(given: object, model: type[EndpointRequest] | None = None) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def request_of(given: object, model: type[EndpointRequest] | None = None) -> dic
     :param given: a mapping, or an operator.
     :param model: the endpoint's request; video2video by default.
     """
-    from airflow_provider_modelslab.api.errors import RequestValidationError
+    from airflow_provider_modelslab.api.errors import InvalidRequestError
     from airflow_provider_modelslab.api.redaction import scrub
     from airflow_provider_modelslab.api.request import Video2VideoRequest
 
@@ -122,6 +122,6 @@ def request_of(given: object, model: type[EndpointRequest] | None = None) -> dic
     required = {name: "-" for name, field in model.model_fields.items() if field.is_required()}
     try:  # templates render to text, and here "512" is a number
         record = model(**required | told).record()
-    except RequestValidationError:
+    except InvalidRequestError:
         record = scrub(told)
     return {name: record[name] for name in told}

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-__all__ = ["Output", "Place", "asset_uri", "place_of"]
+__all__ = ["DatasetUri", "Output", "asset_uri", "uri_of"]
 
 _LEGAL_IN_PATHS = "/!$&'()*+,;=:@-._~"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DatasetUri:
     """A dataset's name, as the naming rules of OpenLineage and Airflow's own converters have it.
 
     :param namespace: ``s3://bucket``, ``https://host:port`` or ``file``.
@@ -37,7 +37,7 @@ class Output:
     files: int | None = None
 
 
-def place_of(text: object) -> Place | None:
+def uri_of(text: object) -> DatasetUri | None:
     """Where a clip or a result is; ``None`` for what is no place. User, password and query of a link are left out.
 
     :param text: ``s3://bucket/key``, an http(s) link, ``file://`` or a path.
@@ -47,19 +47,19 @@ def place_of(text: object) -> Place | None:
     text = text.strip()
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return Place("file", str(Path(text).absolute()))
+        return DatasetUri("file", str(Path(text).absolute()))
     scheme = scheme.lower()
     if scheme == "s3":  # not by urlsplit: a key may hold "#" and "?"
         bucket, _, key = rest.partition("/")
-        return Place(f"s3://{bucket}", key or "/") if bucket else None
+        return DatasetUri(f"s3://{bucket}", key or "/") if bucket else None
     try:
         parts = urlsplit(text)
     except ValueError:
         return None
     if scheme in {"http", "https"}:
         host = parts.netloc.rpartition("@")[2]
-        return Place(f"{scheme}://{host}", parts.path or "/") if host else None
-    return Place("file", unquote(parts.path)) if scheme == "file" and parts.path else None
+        return DatasetUri(f"{scheme}://{host}", parts.path or "/") if host else None
+    return DatasetUri("file", unquote(parts.path)) if scheme == "file" and parts.path else None
 
 
 def asset_uri(uri: str) -> str:

@@ -1,8 +1,9 @@
 """The links that a task shows, and what it tells for them: while it waits, and when it is done.
 
-A link holds no secret. What is in S3 is reached through the API server (``airflow_provider_modelslab.plugins.media.plugin``),
-which asks who is there and signs a fresh URL at each click: one that a task had stored would have expired within days,
-and would have opened the clip to whoever can read an XCom. Public http(s) links lead straight to where they point.
+A link holds no secret. What is in S3 is reached through the API server
+(``airflow_provider_modelslab.plugins.media.plugin``), which asks who is there and signs a fresh URL at each click: one
+that a task had stored would have expired within days, and would have opened the clip to whoever can read an XCom.
+Public http(s) links lead straight to where they point.
 
 Every Dag imports this module, so it imports nothing that an operator has not imported already.
 """
@@ -29,11 +30,11 @@ __all__ = [
     "ModelsLabManifestLink",
     "ModelsLabResultLink",
     "ModelsLabSourceLink",
-    "TaskPlace",
+    "TaskLocation",
     "base_path",
     "media_url",
-    "tell_links",
-    "tell_manifest",
+    "push_links",
+    "push_manifest_links",
 ]
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ _FACTS = ("source", "result", "manifest", "job_id", "conn_id", "loop_index")
 _HELD = "_modelslab_link_facts"
 
 
-class TaskPlace(Protocol):
+class TaskLocation(Protocol):
     """What names a task instance."""
 
     @property
@@ -61,7 +62,7 @@ class TaskPlace(Protocol):
     def map_index(self) -> int | None: ...  # noqa: D102
 
 
-def media_url(place: TaskPlace, what: str, loop_index: str | None = None) -> str:
+def media_url(place: TaskLocation, what: str, loop_index: str | None = None) -> str:
     """The link's path on Airflow's own host, below the path of ``[api] base_url`` where it has one.
 
     :param what: ``result``, ``source``, ``manifest`` or ``job``.
@@ -94,7 +95,7 @@ class _Link(BaseOperatorLink):
         """The link, or an empty text while there is nothing to show."""
         return self.url(_told(operator, ti_key), ti_key)
 
-    def url(self, told: Mapping[str, str], place: TaskPlace) -> str:
+    def url(self, told: Mapping[str, str], place: TaskLocation) -> str:
         """The link for what a task told."""
         fact = told.get(self.fact)
         if not fact:
@@ -131,7 +132,7 @@ class ModelsLabJobLink(_Link):
     fact = "job_id"
 
 
-def tell_links(context: Context, operator: BaseOperator, **facts: object) -> None:
+def push_links(context: Context, operator: BaseOperator, **facts: object) -> None:
     """Store what the operator's links lead to. Never raises: a link is not worth a paid task.
 
     Call it before waiting, so that the links show meanwhile, and again when there is more to tell.
@@ -159,10 +160,10 @@ def tell_links(context: Context, operator: BaseOperator, **facts: object) -> Non
         log.warning("The task's links are not stored: %s: %s", type(error).__name__, error)
 
 
-def tell_manifest(context: Context, operator: BaseOperator, manifest: Mapping[str, Any]) -> None:
+def push_manifest_links(context: Context, operator: BaseOperator, manifest: Mapping[str, Any]) -> None:
     """The same from what a task of one clip returns."""
     job_id = str(manifest.get("job_id") or "")
-    tell_links(
+    push_links(
         context,
         operator,
         result=manifest.get("uri") or next(iter(manifest.get("links") or ()), None),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import JobFailedError, ModelsLabError, RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError, ModelsLabError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.families.base import LoadedModel
 from airflow_provider_modelslab.local.families.registry import family_of
@@ -24,7 +24,7 @@ from airflow_provider_modelslab.local.media.output import write_clip
 from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.models.load_lock import GATE
 from airflow_provider_modelslab.local.models.specs import ModelSpec
-from airflow_provider_modelslab.local.plan import Pass, Plan
+from airflow_provider_modelslab.local.plan import DenoisingPass, Plan
 from airflow_provider_modelslab.local.runtime.device_list import current
 from airflow_provider_modelslab.local.runtime.devices import (
     DTYPES,
@@ -35,16 +35,16 @@ from airflow_provider_modelslab.local.runtime.devices import (
 )
 from airflow_provider_modelslab.local.runtime.memory import default_budget, estimate_bytes, is_out_of_memory
 from airflow_provider_modelslab.local.runtime.model_cache import ModelCache
-from airflow_provider_modelslab.local.runtime.optimizations import Speed
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 from airflow_provider_modelslab.local.stage_types import (
     Generated,
     GenerationInterruptedError,
     Prepared,
-    Progress,
     Rendered,
+    StepProgress,
     plan_key,
 )
-from airflow_provider_modelslab.local.validation import beyond_page, merge
+from airflow_provider_modelslab.local.validation import merge, unsupported_by_endpoint
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -87,7 +87,7 @@ class LocalEngine:
         catalog_file: Path | str | Mapping[str, Any] | None = None,
         offline: bool = False,
         allow_pickle: bool = False,
-        speed: Speed | None = None,
+        speed: Optimizations | None = None,
         memory_budget: int | None = None,
     ) -> None:
         if dtype not in DTYPES:
@@ -104,7 +104,7 @@ class LocalEngine:
         self.limits = limits or FetchLimits()
         self._device = device
         self._dtype = dtype
-        self._speed = speed or Speed()
+        self._speed = speed or Optimizations()
         self._lock = threading.Lock()
         self._models = ModelCache(lambda: memory_budget or default_budget(pick_device(device)))
 
@@ -130,7 +130,7 @@ class LocalEngine:
     def check(self, request: Video2VideoRequest) -> None:
         """Refuse what cannot be done as asked, before any work. ``init_video`` is not opened.
 
-        :raises RequestValidationError: naming every attribute at fault.
+        :raises InvalidRequestError: naming every attribute at fault.
         """
         self._plan(request, ready=False)
 
@@ -151,7 +151,7 @@ class LocalEngine:
         :param on_step: called after each denoising step with the steps done and the steps in all. It must not raise.
         :param should_stop: asked while the clip is downloaded, before the model starts and after each step; ``True``
             ends the work.
-        :raises RequestValidationError: when the request cannot be done, or ``init_video`` is no clip.
+        :raises InvalidRequestError: when the request cannot be done, or ``init_video`` is no clip.
         :raises ClipUnreadableError: when the clip cannot be decoded.
         :raises JobFailedError: when the model fails, for example for want of memory.
         :raises GenerationInterruptedError: when ``should_stop`` said so.
@@ -163,7 +163,7 @@ class LocalEngine:
         """The first stage: decide every setting, draw the seed, fetch and decode the clip. Any thread, no model.
 
         :param should_stop: asked while the clip is downloaded.
-        :raises RequestValidationError: when the request cannot be done, or ``init_video`` is no clip.
+        :raises InvalidRequestError: when the request cannot be done, or ``init_video`` is no clip.
         :raises ClipUnreadableError: when the clip cannot be decoded.
         :raises JobFailedError: when the model is not here and the Hub does not answer, or the machine is too busy.
         :raises GenerationInterruptedError: when ``should_stop`` said so.
@@ -184,14 +184,14 @@ class LocalEngine:
         """The second stage: run the model, one clip at a time; a call waits for the one before it.
 
         :param on_step: as in :meth:`generate`; also ``should_stop``, which is not asked during the wait.
-        :raises RequestValidationError: when a motion module's or LoRA's file does not fit the model.
+        :raises InvalidRequestError: when a motion module's or LoRA's file does not fit the model.
         :raises JobFailedError: when the model fails, for example for want of memory.
         :raises GenerationInterruptedError: when ``should_stop`` said so.
         """
         plan, frames = prepared.plan, list(prepared.frames)
         device = pick_device(self._device)
         dtype = pick_dtype(self._dtype, device)
-        progress = Progress(plan.calls, on_step, should_stop)
+        progress = StepProgress(plan.calls, on_step, should_stop)
         notes: dict[str, Any] = {}
         with self._lock:
             started = time.monotonic()
@@ -224,7 +224,7 @@ class LocalEngine:
 
         Texts and numbers, hashable. Nothing is downloaded.
 
-        :raises RequestValidationError: when the request cannot be done.
+        :raises InvalidRequestError: when the request cannot be done.
         """
         return plan_key(self._plan(request, ready=False))
 
@@ -233,19 +233,19 @@ class LocalEngine:
 
         :param ready: have the model's files here first, which tell the last about it; else nothing is downloaded.
         """
-        fields = beyond_page(request)
+        fields = unsupported_by_endpoint(request)
         try:
             spec = self.catalog.lookup(request.model_id)
             if ready and spec.source.path is None:
                 spec = self.catalog.prepare(spec)
-        except RequestValidationError as error:
-            raise RequestValidationError.of_fields(merge(_listed(error), fields)) from None
+        except InvalidRequestError as error:
+            raise InvalidRequestError.of_fields(merge(_listed(error), fields)) from None
         try:
             plan = family_of(spec).plan(request, spec, self.catalog)
-        except RequestValidationError as error:
-            raise RequestValidationError.of_fields(merge(_listed(error), fields)) from None
+        except InvalidRequestError as error:
+            raise InvalidRequestError.of_fields(merge(_listed(error), fields)) from None
         if fields:
-            raise RequestValidationError.of_fields(fields)
+            raise InvalidRequestError.of_fields(fields)
         return plan
 
     def _source(
@@ -259,7 +259,13 @@ class LocalEngine:
             return read_frames(clip, count, size=size)
 
     def _run(
-        self, plan: Plan, job: Pass, frames: list[Image], device: str, dtype: Any, on_step: Callable[[int], None]
+        self,
+        plan: Plan,
+        job: DenoisingPass,
+        frames: list[Image],
+        device: str,
+        dtype: Any,
+        on_step: Callable[[int], None],
     ) -> tuple[list[Image], dict[str, Any]]:
         """The pictures, and what the model notes. Where memory was short and other models hold some, it runs again."""
 
@@ -299,5 +305,5 @@ class LocalEngine:
         return self._models.get(spec, estimate=estimate, load=load)
 
 
-def _listed(error: RequestValidationError) -> dict[str, list[str]]:
+def _listed(error: InvalidRequestError) -> dict[str, list[str]]:
     return {name: list(texts) for name, texts in error.fields.items()}

@@ -11,7 +11,16 @@ from airflow_provider_modelslab.local.families.animatediff.freeinit import ITERA
 from airflow_provider_modelslab.local.models.builtin import NO_ADAPTER
 from airflow_provider_modelslab.local.models.specs import LoraSpec, ModelSpec, MotionSpec
 
-__all__ = ["MAX_SIDE", "UNSET_SEED", "LoraUse", "Pass", "Plan", "denoising_steps", "plan_passes", "upscaled_size"]
+__all__ = [
+    "MAX_SIDE",
+    "UNSET_SEED",
+    "DenoisingPass",
+    "LoraUse",
+    "Plan",
+    "denoising_steps",
+    "plan_passes",
+    "upscaled_size",
+]
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +34,7 @@ _MULTIPLE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class DenoisingPass:
     """One run over the clip.
 
     :param steps: the length of the schedule; ``strength`` decides how much of its end is run.
@@ -82,7 +91,7 @@ class Plan:
     """
 
     model: ModelSpec
-    passes: tuple[Pass, ...]
+    passes: tuple[DenoisingPass, ...]
     frames: int
     fps: int
     motion: MotionSpec | None = None
@@ -137,13 +146,15 @@ def denoising_steps(steps: int, strength: float) -> int:
     return max(1, int(steps * strength + 1e-9)) if strength > 0 else 0
 
 
-def plan_passes(request: Video2VideoRequest, spec: ModelSpec, motion: MotionSpec | None = None) -> tuple[Pass, ...]:
+def plan_passes(
+    request: Video2VideoRequest, spec: ModelSpec, motion: MotionSpec | None = None
+) -> tuple[DenoisingPass, ...]:
     """The passes of a request.
 
     Steps and guidance that the request does not set are the motion module's, else the model's. Those that it sets hold,
     with a warning where the module was made for others.
     """
-    main = Pass(
+    main = DenoisingPass(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt or "",
         steps=_in_force(request, "num_inference_steps", motion.steps if motion else None, spec.steps, motion),

@@ -13,7 +13,7 @@ from airflow_provider_modelslab.local.plan import Plan
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Generated", "GenerationInterruptedError", "Prepared", "Progress", "Rendered", "plan_key"]
+__all__ = ["Generated", "GenerationInterruptedError", "Prepared", "Rendered", "StepProgress", "plan_key"]
 
 
 class GenerationInterruptedError(Exception):
@@ -72,7 +72,7 @@ class Generated:
     seconds: float = 0.0
 
 
-class Progress:
+class StepProgress:
     """Counts the steps of all passes together, and asks whether to go on."""
 
     def __init__(

@@ -8,12 +8,12 @@ from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.models.builtin import NO_ADAPTER
 from airflow_provider_modelslab.local.models.specs import ModelSpec
 
-__all__ = ["asked_for", "beyond_model", "merge", "unsupported"]
+__all__ = ["merge", "requested_attributes", "unsupported", "unsupported_by_model"]
 
 Fields = dict[str, list[str]]
 
 
-def asked_for(request: Video2VideoRequest) -> dict[str, str]:
+def requested_attributes(request: Video2VideoRequest) -> dict[str, str]:
     """The attributes that not every family can honour and that would change the result, with what was given.
 
     Those that change nothing are not among them: LoRAs of strength 0, ``upscale_strength`` without a size.
@@ -41,12 +41,12 @@ def unsupported(request: Video2VideoRequest, family: str, honours: Collection[st
     """The attributes that this family cannot honour."""
     return {
         name: [f"is not known to models of the family {family}; got {value}: leave it out, or choose another model"]
-        for name, value in asked_for(request).items()
+        for name, value in requested_attributes(request).items()
         if name not in honours
     }
 
 
-def beyond_page(request: Video2VideoRequest) -> Fields:
+def unsupported_by_endpoint(request: Video2VideoRequest) -> Fields:
     """Attributes outside of the vendor's page: there is no telling what they should do here."""
     if not request.extra_parameters:
         return {}
@@ -54,7 +54,7 @@ def beyond_page(request: Video2VideoRequest) -> Fields:
     return {"extra_parameters": [f"attributes outside the vendor's page are not known locally; got {names}"]}
 
 
-def beyond_model(request: Video2VideoRequest, spec: ModelSpec, max_frames: int, frames: int) -> Fields:
+def unsupported_by_model(request: Video2VideoRequest, spec: ModelSpec, max_frames: int, frames: int) -> Fields:
     """The attributes that go beyond what the chosen model has.
 
     :param max_frames: the most frames that it knows with its motion module.

@@ -21,7 +21,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri, destination_problem
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_modelslab.links.media import TaskPlace
+    from airflow_provider_modelslab.links.media import TaskLocation
     from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
 __all__ = [
@@ -210,7 +210,7 @@ class Video2VideoArguments(ClipReport, RequestArguments):
     def build_request(self) -> Video2VideoRequest:
         """The request after templating.
 
-        :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
+        :raises InvalidRequestError: naming each attribute at fault, what was given and what is allowed.
         """
         return Video2VideoRequest(**texts_again(self._attributes()), extra_parameters=self.extra_parameters)
 
@@ -231,7 +231,7 @@ def result_name(context: Context) -> str:
     return instance_name(context["ti"], loop_index(context))
 
 
-def instance_name(ti: TaskPlace, loop_index: int | None = None) -> str:
+def instance_name(ti: TaskLocation, loop_index: int | None = None) -> str:
     """``dag/task/run``, in a task loop with ``loop0`` and so on, of a mapped task with its map index.
 
     Ids that differ give names that differ, unless they are made to.

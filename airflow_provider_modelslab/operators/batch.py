@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_modelslab.api.errors import BatchFailedError, RequestValidationError, error_from_event
+from airflow_provider_modelslab.api.errors import BatchFailedError, InvalidRequestError, error_from_event
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.jobs.timing import deferral_timeout, poll_policy
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.api.poll_policy import PollPolicy
     from airflow_provider_modelslab.api.response import Finished
     from airflow_provider_modelslab.batch.planning.plan import ClipPlan
-    from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+    from airflow_provider_modelslab.batch.results.tracker import BatchTracker
     from airflow_provider_modelslab.batch.running.protocols import InFlight
     from airflow_provider_modelslab.batch.running.runner import BatchRunner
     from airflow_provider_modelslab.batch.running.window import Window
@@ -73,17 +73,17 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     :param max_poll_interval: seconds of the longest pause.
     :param check_input: read the first bytes of http(s) clips before submitting them.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
-    :param linger: seconds of nothing but waiting, before the task defers: a task that resumes costs a process of its
-        own, some seconds of a core.
-    :param refill_at: share of the jobs in flight that must have ended before a deferred task resumes to land them and
-        to submit others, above 0 and at most 1. Lower keeps the window fuller, at more processes.
+    :param defer_after: seconds of nothing but waiting, before the task defers: a task that resumes costs a process of
+        its own, some seconds of a core.
+    :param resume_threshold: share of the jobs in flight that must have ended before a deferred task resumes to land
+        them and to submit others, above 0 and at most 1. Lower keeps the window fuller, at more processes.
     :param reuse: which stored results serve instead of new ones, if request and clip are the same: ``"always"`` any, so
         a rerun makes only what is missing; ``"run"`` those made for this Dag run; ``"never"`` only those made since the
         task was last cleared. Also by the run's conf, ``{"modelslab": {"reuse": "never"}}``.
     :param on_changed_request: when a result for another request would have served: ``resubmit``, or ``fail`` that clip.
     :param on_unknown_submission: when a submission may or may not have been taken: ``fail`` that clip, and ask a
         person, or ``resubmit``, and perhaps pay twice.
-    :raises RequestValidationError: naming what is wrong with which clips; nothing was submitted.
+    :raises InvalidRequestError: naming what is wrong with which clips; nothing was submitted.
     :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was given up.
     """
 
@@ -108,8 +108,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         max_poll_interval: float = 30.0,
         check_input: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        linger: float = 15.0,
-        refill_at: float = 0.5,
+        defer_after: float = 15.0,
+        resume_threshold: float = 0.5,
         reuse: Literal["run", "always", "never"] = "always",
         on_changed_request: Literal["resubmit", "fail"] = "resubmit",
         on_unknown_submission: Literal["fail", "resubmit"] = "fail",
@@ -122,12 +122,12 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self.max_poll_interval = max_poll_interval
         self.check_input = check_input
         self.deferrable = deferrable
-        self.linger = linger
-        self.refill_at = refill_at
+        self.defer_after = defer_after
+        self.resume_threshold = resume_threshold
         self.reuse = reuse
         self.on_changed_request = on_changed_request
         self.on_unknown_submission = on_unknown_submission
-        self._work: tuple[BatchDesk, BatchRunner[ClipPlan]] | None = None
+        self._work: tuple[BatchTracker, BatchRunner[ClipPlan]] | None = None
         self.is_killed = False
         self._deadlines: dict[str, float] = {}
         self._mark: str | None = None  # of what this try saved, once it has resumed
@@ -136,10 +136,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
         if max_in_flight < 1:
             raise ValueError(f"max_in_flight: must be 1 or more; got {max_in_flight}")
-        if not 0 < refill_at <= 1:
-            raise ValueError(f"refill_at: must be above 0 and at most 1; got {refill_at}")
-        if linger < 0:
-            raise ValueError(f"linger: must be 0 seconds or more; got {linger}")
+        if not 0 < resume_threshold <= 1:
+            raise ValueError(f"resume_threshold: must be above 0 and at most 1; got {resume_threshold}")
+        if defer_after < 0:
+            raise ValueError(f"defer_after: must be 0 seconds or more; got {defer_after}")
         self._poll_policy()  # these two refuse what makes no sense while the Dag is parsed
         self._ledger_policy()
 
@@ -240,7 +240,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         for clip in todo:
             if clip.index in lost - in_hand:
                 gone = "is a signed link, which is not stored; the task's source names it no more, or for another place"
-                desk.failed(clip, RequestValidationError.of("init_video", gone), None)
+                desk.failed(clip, InvalidRequestError.of("init_video", gone), None)
         room = Window(self.max_in_flight)
         room.resume(window)
         runner = asyncio.run(self._run_segment(context, desk, rest, room, waiting, ended, stopped))
@@ -272,7 +272,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     async def _run_segment(
         self,
         context: Context,
-        desk: BatchDesk,
+        desk: BatchTracker,
         todo: Sequence[ClipPlan],
         window: Window,
         waiting: Iterable[InFlight[ClipPlan]] = (),
@@ -304,8 +304,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 PolledJobs(watch, self._deadlines, timeout=self.timeout),
                 desk,
                 window,
-                linger=self.linger if self.deferrable else None,
-                patience=self.timeout,
+                defer_after=self.defer_after if self.deferrable else None,
+                refusal_timeout=self.timeout,
                 stopped=stopped,
                 on_change=desk.tell,
             )
@@ -318,7 +318,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             return runner
 
     def _end_segment(
-        self, context: Context, desk: BatchDesk, runner: BatchRunner[ClipPlan], window: Window
+        self, context: Context, desk: BatchTracker, runner: BatchRunner[ClipPlan], window: Window
     ) -> dict[str, Any]:
         """Defer while jobs run, else write the report."""
         if runner.suspended:
@@ -335,7 +335,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     def _defer(
         self,
         context: Context,
-        desk: BatchDesk,
+        desk: BatchTracker,
         left: Sequence[InFlight[ClipPlan]],
         *,
         more: bool,
@@ -359,7 +359,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             }
             for job in (item.submission.job for item in left)
         ]
-        wake_at = max(1, math.ceil(len(left) * self.refill_at)) if more else max(1, len(left))
+        wake_at = max(1, math.ceil(len(left) * self.resume_threshold)) if more else max(1, len(left))
         if jobs:
             longest = max(0.0, max(job["deadline"] for job in jobs) - time.time()) + self.max_poll_interval
             self.log.info("%s. Waiting in the triggerer for %d of %d jobs", desk.progress.line(), wake_at, len(left))
@@ -372,7 +372,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 jobs,
                 modelslab_conn_id=self.modelslab_conn_id,
                 wake_at=wake_at,
-                linger=_LINGER_AFTER_FIRST if more else _LONGEST_WAIT,
+                defer_after=_LINGER_AFTER_FIRST if more else _LONGEST_WAIT,
                 max_wait=longest,
                 poll_policy=self._poll_policy().to_dict(),
             ),
@@ -398,14 +398,14 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             timeout=deferral_timeout(longest + 120, self.execution_timeout),
         )
 
-    def _delete_checkpoints(self, context: Context, desk: BatchDesk, mark: str | None = None) -> None:
+    def _delete_checkpoints(self, context: Context, desk: BatchTracker, mark: str | None = None) -> None:
         """Delete what earlier tries saved, and with ``mark`` what this one saved."""
         from airflow_provider_modelslab.batch.results.checkpoint import delete_checkpoints
 
         if mark is not None or context["ti"].try_number > 1:
             delete_checkpoints(self.hook.get_s3_client(), self._checkpoint(context, desk), mark)
 
-    def _checkpoint(self, context: Context, desk: BatchDesk) -> S3Uri:
+    def _checkpoint(self, context: Context, desk: BatchTracker) -> S3Uri:
         from airflow_provider_modelslab.batch.results.checkpoint import checkpoint_uri
 
         return checkpoint_uri(desk.folder, result_name(context), context["ti"].try_number)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.batch import DEFAULT_TEMPLATE
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.lineage.batch import BatchReport
-from airflow_provider_modelslab.links.media import tell_links
+from airflow_provider_modelslab.links.media import push_links
 from airflow_provider_modelslab.operators.arguments import RequestArguments, is_literal, resolve_output, result_name
 from airflow_provider_modelslab.operators.rendered import texts_again
 from airflow_provider_modelslab.operators.spending_arguments import SpendingArguments
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
     from airflow_provider_modelslab.batch.results.bill import PriceOf
-    from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+    from airflow_provider_modelslab.batch.results.tracker import BatchTracker
     from airflow_provider_modelslab.ledger.attempt import AttemptId
     from airflow_provider_modelslab.ledger.model import LedgerPolicy
 
@@ -68,7 +68,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         self.max_failed = max_failed
         self.asset_per_clip = asset_per_clip
         if isinstance(source, str) and is_literal(source) and (problem := source_problem(source)) is not None:
-            raise RequestValidationError.of("source", problem)
+            raise InvalidRequestError.of("source", problem)
         if key_template != DEFAULT_TEMPLATE and is_literal(key_template):
             from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
 
@@ -105,7 +105,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         return plan
 
     def _log_estimate(
-        self, desk: BatchDesk, todo: Sequence[ClipPlan], policy: LedgerPolicy, attempt: AttemptId, *, reads: int = 0
+        self, desk: BatchTracker, todo: Sequence[ClipPlan], policy: LedgerPolicy, attempt: AttemptId, *, reads: int = 0
     ) -> dict[str, Any]:
         """Log what will be done and what it will cost.
 
@@ -152,13 +152,13 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         for destination in {clip.destination.bucket: clip.destination for clip in clips}.values():
             require_writable(self.hook.get_s3_client(), destination)
 
-    def _desk(self, context: Context, plan: BatchPlan, **options: Any) -> BatchDesk:
-        from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+    def _desk(self, context: Context, plan: BatchPlan, **options: Any) -> BatchTracker:
+        from airflow_provider_modelslab.batch.results.tracker import BatchTracker
         from airflow_provider_modelslab.ledger.attempt import AttemptId
 
         root = self.hook.s3_profile.ledger_root(plan.output)
         assert root is not None  # noqa: S101 - there is a bucket
-        self._the_desk = BatchDesk(
+        self._the_desk = BatchTracker(
             self.hook.get_s3_client(),
             root,
             plan,
@@ -168,7 +168,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             price_of=self._price_of(plan),
             **options,
         )
-        tell_links(
+        push_links(
             context,
             self,
             source=self.source if isinstance(self.source, str) else None,

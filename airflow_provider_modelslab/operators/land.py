@@ -15,8 +15,8 @@ from airflow_provider_modelslab.links.media import (
     ModelsLabJobLink,
     ModelsLabManifestLink,
     ModelsLabResultLink,
-    tell_links,
-    tell_manifest,
+    push_links,
+    push_manifest_links,
 )
 from airflow_provider_modelslab.operators.arguments import (
     check_destination,
@@ -48,7 +48,7 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
     :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection goes before it.
     :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), see
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
-    :raises RequestValidationError: when ``job`` names no job.
+    :raises InvalidRequestError: when ``job`` names no job.
     :raises LandingError: when the copy failed; run the task again.
     """
 
@@ -84,7 +84,7 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
         from airflow_provider_modelslab.storage.result_manifest import Job
 
         job = Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)
-        tell_links(context, self, job_id=job.job_id, conn_id=job.conn_id)
+        push_links(context, self, job_id=job.job_id, conn_id=job.conn_id)
         hook = ModelsLabHook(job.conn_id, extra_args=self.extra_args)
         finished = self._finished(hook, job)
         suffix = job.request.get("output_type") or link_suffix(finished.links)
@@ -96,7 +96,7 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
         require_writable(hook.get_s3_client(), target)
         manifest = land_found_job(hook, job, finished, target)
         self.log.info("Landed %s: %d bytes, sha256 %s", manifest["uri"], manifest["bytes"], manifest["sha256"])
-        tell_manifest(context, self, manifest)
+        push_manifest_links(context, self, manifest)
         return manifest
 
     def _finished(self, hook: ModelsLabHook, job: Job) -> Finished:

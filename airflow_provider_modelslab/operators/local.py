@@ -14,8 +14,8 @@ from airflow_provider_modelslab.links.media import (
     ModelsLabManifestLink,
     ModelsLabResultLink,
     ModelsLabSourceLink,
-    tell_links,
-    tell_manifest,
+    push_links,
+    push_manifest_links,
 )
 from airflow_provider_modelslab.operators.arguments import Video2VideoArguments, resolve_destination, result_name
 from airflow_provider_modelslab.operators.local_arguments import LocalArguments
@@ -43,7 +43,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
 
     :param land_result: the remote operator's; only ``True``, since no endpoint keeps the result.
     :param wait_for_completion: the remote operator's; accepted, and without a meaning here.
-    :raises RequestValidationError: naming each attribute that is not allowed, or that the model cannot honour.
+    :raises InvalidRequestError: naming each attribute that is not allowed, or that the model cannot honour.
     :raises StorageConfigurationError: when there is no bucket to land in.
     :raises ValueError: for ``land_result=False``.
     """
@@ -82,7 +82,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
         sidecar_uri(target)  # a longer key, which would be refused when the clip is made
         s3 = self.hook.get_s3_client()
         told = {"result": str(target), "manifest": f"{target}.json", "conn_id": self.modelslab_conn_id}
-        tell_links(context, self, source=request.init_video, **told)
+        push_links(context, self, source=request.init_video, **told)
         ledger = open_ledger(context, self.hook, target)
         policy = policy_in_force(self._ledger_policy(), context)
         attempt = attempt_of(context, retries=self.retries)
@@ -107,7 +107,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
             require_writable(s3, target)
             manifest = self._make(request, target, before_landing=find)
             ledger.record_stored(fingerprint, attempt, manifest)
-        tell_manifest(context, self, manifest)
+        push_manifest_links(context, self, manifest)
         return manifest
 
     def _make(

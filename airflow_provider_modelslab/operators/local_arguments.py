@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.operators.spending_arguments import SpendingArguments
@@ -17,7 +17,7 @@ from airflow_provider_modelslab.operators.spending_arguments import SpendingArgu
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.local.engine import LocalEngine
-    from airflow_provider_modelslab.local.runtime.optimizations import Speed
+    from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
     from airflow_provider_modelslab.local.stage_types import Generated
     from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -145,7 +145,7 @@ class LocalArguments(SpendingArguments):
     def _check_local(self, request: Video2VideoRequest) -> None:
         """Refuse what a local task has no use for, and what the model cannot honour.
 
-        :raises RequestValidationError: naming every attribute at fault.
+        :raises InvalidRequestError: naming every attribute at fault.
         """
         fields = {
             name: [f"a local task has no use for it: {advice}; got {getattr(request, name)!r}"]
@@ -153,13 +153,13 @@ class LocalArguments(SpendingArguments):
             if getattr(request, name)
         }
         if fields:
-            raise RequestValidationError.of_fields(fields)
+            raise InvalidRequestError.of_fields(fields)
         self._engine.check(request)
 
-    def _speed(self) -> Speed:
-        from airflow_provider_modelslab.local.runtime.optimizations import Speed
+    def _speed(self) -> Optimizations:
+        from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 
-        return Speed(
+        return Optimizations(
             compile=self.compile,
             tiny_vae=self.tiny_vae,
             guidance_until=self.guidance_until,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_provider_modelslab.api.errors import JobTimeoutError, RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, JobTimeoutError
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
     from airflow_provider_modelslab.batch.results.bill import PriceOf
-    from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+    from airflow_provider_modelslab.batch.results.tracker import BatchTracker
     from airflow_provider_modelslab.ledger.model import Stored
     from airflow_provider_modelslab.local.stage_types import Prepared, Rendered
 
@@ -47,9 +47,9 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     :class:`~airflow_provider_modelslab.operators.local_arguments.LocalArguments`. Besides them:
 
     :param max_in_flight: the remote operator's, as are the next two: accepted, and without a meaning here.
-    :param linger: see ``max_in_flight``.
-    :param refill_at: see ``max_in_flight``.
-    :raises RequestValidationError: naming what is wrong with which clips; nothing was made.
+    :param defer_after: see ``max_in_flight``.
+    :param resume_threshold: see ``max_in_flight``.
+    :raises InvalidRequestError: naming what is wrong with which clips; nothing was made.
     :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was given up.
     """
 
@@ -66,8 +66,8 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         self,
         *,
         max_in_flight: int = 10,
-        linger: float = 15.0,
-        refill_at: float = 0.5,
+        defer_after: float = 15.0,
+        resume_threshold: float = 0.5,
         reuse: Literal["run", "always", "never"] = "always",
         **arguments: Any,
     ) -> None:
@@ -101,7 +101,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         """What a clip costs is only known once it is made."""
         return lambda clip: None
 
-    def _work(self, desk: BatchDesk, todo: list[ClipPlan], stages: _Stages) -> str | None:
+    def _work(self, desk: BatchTracker, todo: list[ClipPlan], stages: _Stages) -> str | None:
         """Run the stages; why it was given up, if it was."""
         from airflow_provider_modelslab.batch.running.pipeline import run_in_stages
         from airflow_provider_modelslab.ledger.model import Stored
@@ -144,7 +144,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     def _check_all(self, plan: BatchPlan) -> None:
         """Ask the engine about each distinct set of attributes.
 
-        :raises RequestValidationError: with all that it cannot honour.
+        :raises InvalidRequestError: with all that it cannot honour.
         """
         from airflow_provider_modelslab.batch.planning.plan import variant_of
         from airflow_provider_modelslab.batch.planning.validation import Problems
@@ -157,7 +157,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
             seen.add(variant)
             try:
                 self._check_local(plan.request(clip))
-            except RequestValidationError as error:
+            except InvalidRequestError as error:
                 for name, texts in error.fields.items():
                     problems.add(clip.safe_source if clip.overrides else "all clips", name, "; ".join(texts))
         problems.raise_if_any()
@@ -168,7 +168,7 @@ class _Stages:
     """What is done for a clip: in a thread, in the task's thread, in a thread."""
 
     task: LocalVideo2VideoBatchOperator
-    desk: BatchDesk
+    desk: BatchTracker
     folder: Path
     landed_before: Any
     attempt: Any

@@ -26,7 +26,7 @@ from airflow_provider_modelslab.jobs.timing import deadline_of, deferral_timeout
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.lineage.report import reported
-from airflow_provider_modelslab.links.media import tell_links, tell_manifest
+from airflow_provider_modelslab.links.media import push_links, push_manifest_links
 from airflow_provider_modelslab.operators.arguments import link_suffix, resolve_destination, result_name
 from airflow_provider_modelslab.operators.rendered import clip_version_of
 from airflow_provider_modelslab.operators.spending_arguments import SpendingArguments
@@ -73,7 +73,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     :param on_changed_request: when a result for another request would have served: ``resubmit`` or ``fail``.
     :param on_unknown_submission: when an earlier submission may or may not have been accepted: ``fail``, and ask a
         person, or ``resubmit``, and perhaps pay twice.
-    :raises RequestValidationError: for an attribute that is not allowed, or an input that cannot be read.
+    :raises InvalidRequestError: for an attribute that is not allowed, or an input that cannot be read.
     :raises StorageConfigurationError: for a destination without a bucket, or a bucket that does not exist.
     """
 
@@ -117,7 +117,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     def build_request(self) -> EndpointRequest:
         """The request after templating.
 
-        :raises RequestValidationError: naming each attribute at fault, what was given and what is allowed.
+        :raises InvalidRequestError: naming each attribute at fault, what was given and what is allowed.
         """
         raise NotImplementedError
 
@@ -141,7 +141,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
             if isinstance(found, Stored):
                 self._reused = True
                 self.log.info("Submission %d has landed before; nothing is submitted", found.number)
-                tell_manifest(context, self, found.manifest)
+                push_manifest_links(context, self, found.manifest)
                 return dict(found.manifest)
             self._running = job.ledger, found
             self._log_submission(found)
@@ -319,7 +319,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         if destination is None:
             self.log.info("Job %s is done; its links live for 24 hours: no destination was given", found.job.job_id)
             manifest = finished_manifest(found.job, finished)
-            tell_manifest(context, self, manifest)
+            push_manifest_links(context, self, manifest)
             return manifest
         expected = found.job.request.get("output_type") or getattr(self, "output_type", None)
         if expected is None:  # the endpoint chose
@@ -336,7 +336,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
             manifest["sha256"],
             time.monotonic() - began,
         )
-        tell_manifest(context, self, manifest)
+        push_manifest_links(context, self, manifest)
         return manifest
 
     def _submitted(self, found: Submission) -> dict[str, Any]:
@@ -375,7 +375,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     def _tell_links(self, context: Context, found: Submission, destination: S3Uri | None) -> None:
         """Where to look while the job runs; the result's places are those to be."""
         target = destination if self.wait_for_completion else None
-        tell_links(
+        push_links(
             context,
             self,
             source=getattr(self, "init_video", None),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.redaction import holds_secret
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.operators.arguments import result_name
@@ -47,7 +47,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
     :param clips_per_task: clips of a chunk, 1 or more.
     :param arguments: see :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments`.
-    :raises RequestValidationError: naming what is wrong with which clips, or that there are too many for mapped tasks.
+    :raises InvalidRequestError: naming what is wrong with which clips, or that there are too many for mapped tasks.
     """
 
     template_fields: Sequence[str] = (
@@ -81,7 +81,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         most = conf.getint("core", "max_map_length", fallback=1024)
         if tasks > most:
             fewest = math.ceil(len(plan) / most)
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 "clips_per_task",
                 f"{len(plan)} clips make {tasks} mapped tasks, and [core] max_map_length is {most}; give "
                 f"clips_per_task of {fewest} or more, and map a batch operator over the chunks",
@@ -93,7 +93,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
 
     def _estimate(self, context: Context, plan: BatchPlan) -> None:
         """Log what the mapped tasks will cost, where this task knows their request; push it as XCom ``estimate``."""
-        from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+        from airflow_provider_modelslab.batch.results.tracker import BatchTracker
         from airflow_provider_modelslab.batch.running.limits import FailureLimit
         from airflow_provider_modelslab.jobs.task_ledger import attempt_of
         from airflow_provider_modelslab.ledger.model import LedgerPolicy
@@ -103,7 +103,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
             return
         root = self.hook.s3_profile.ledger_root(plan.output)
         assert root is not None  # noqa: S101 - there is a bucket
-        desk = BatchDesk(
+        desk = BatchTracker(
             self.hook.get_s3_client(), root, plan, name=result_name(context), limit=FailureLimit.of(self.max_failed)
         )
         policy, attempt = LedgerPolicy("always"), attempt_of(context, retries=self.retries)
@@ -121,7 +121,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         fields = KeyTemplate(self.key_template).fields & _NEEDS_THE_REQUEST
         missing = [name for name in ("model_id", "prompt") if getattr(self, name) is None]
         if fields and missing:
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 "key_template",
                 f"names {', '.join(sorted(fields))}, so this task needs to know {' and '.join(missing)} as well",
             )
@@ -138,7 +138,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         ]
         if secret:
             clip, names = secret[0]
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 "source",
                 f"{len(secret)} of {len(plan)} clips have a link with a query or a webhook of their own. It may be a "
                 f"secret and is not written to a chunk. The first is {clip.safe_source} ({', '.join(names)}). Give "

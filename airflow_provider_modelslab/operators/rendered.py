@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_modelslab.api.endpoint_request import is_blank
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 
 __all__ = ["clip_version_of", "texts_again"]
 
@@ -17,14 +17,14 @@ _NAMES = ("lora_models", "motion_loras")
 def clip_version_of(given: object) -> str | None:
     """A clip's version as text; ``None`` for what a template makes of a missing value.
 
-    :raises RequestValidationError: for another value than a text or a whole number.
+    :raises InvalidRequestError: for another value than a text or a whole number.
     """
     if is_blank(given):
         return None
     if type(given) is int:
         return str(given)
     if not isinstance(given, str):
-        raise RequestValidationError.of("clip_version", f"must be text; got {given!r:.200}")
+        raise InvalidRequestError.of("clip_version", f"must be text; got {given!r:.200}")
     return given.strip()
 
 
@@ -34,7 +34,7 @@ def texts_again(attributes: Mapping[str, Any]) -> dict[str, Any]:
     One in the Dag's own file is refused while it is parsed, so it is what a template or a task made of a text. Of any
     other value it cannot be told what the text was: 1.50 has become 1.5.
 
-    :raises RequestValidationError: naming each text that has become another value.
+    :raises InvalidRequestError: naming each text that has become another value.
     """
     given = dict(attributes)
     fields = {}
@@ -48,5 +48,5 @@ def texts_again(attributes: Mapping[str, Any]) -> dict[str, Any]:
                 "Python value becomes that value; the filter pprint keeps it: {{ params." + name + " | pprint }}"
             ]
     if fields:
-        raise RequestValidationError.of_fields(fields)
+        raise InvalidRequestError.of_fields(fields)
     return given

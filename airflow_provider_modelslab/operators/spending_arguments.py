@@ -29,7 +29,7 @@ class SpendingArguments(DestinationArguments):
         which all tasks with this name share.
     :param max_jobs: jobs that this task instance may pay for (templated), its retries and clears included, 0 or more.
     :param max_cost: what they may cost (templated), in the currency of the prices, 0 or more.
-    :raises RequestValidationError: for prices or caps that are not allowed.
+    :raises InvalidRequestError: for prices or caps that are not allowed.
     """
 
     spending_fields: ClassVar[tuple[str, ...]] = ("prices", "budget", "max_jobs", "max_cost")

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["LateApp"]
+__all__ = ["LazyApp"]
 
 
-class LateApp:
+class LazyApp:
     """An ASGI application that is made when it is called first: every process of Airflow loads its plugins.
 
     :param make: makes it; what it needs is imported there.

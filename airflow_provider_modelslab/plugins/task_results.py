@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_modelslab.compat import awaited_job, find_task, read_rendered_fields, read_xcom
 from airflow_provider_modelslab.links.media import FACTS_KEY
-from airflow_provider_modelslab.plugins.authorization.dag_arguments import Declared, is_cut, read_declared
+from airflow_provider_modelslab.plugins.authorization.dag_arguments import DagArguments, is_cut, read_declared
 from airflow_provider_modelslab.plugins.json_values import as_mapping, sound, sound_fields
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class TaskResult:
     ended_at: datetime | None
     returned: Any = None
     fields: dict[str, Any] = field(default_factory=dict)
-    declared: Declared = field(default_factory=Declared)
+    declared: DagArguments = field(default_factory=DagArguments)
     loop_index: int | None = None
     iterations: tuple[int, ...] = ()
     loop_id: str | None = None

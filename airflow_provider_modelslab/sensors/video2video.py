@@ -14,7 +14,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_modelslab.api.errors import JobTimeoutError, ModelsLabError, error_from_event
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
-from airflow_provider_modelslab.links.media import ModelsLabJobLink, tell_links
+from airflow_provider_modelslab.links.media import ModelsLabJobLink, push_links
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -75,7 +75,7 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Poll once; wait in the triggerer when the job is not done and the sensor is deferrable."""
-        tell_links(context, self, job_id=self._submitted.job_id, conn_id=self._submitted.conn_id)
+        push_links(context, self, job_id=self._submitted.job_id, conn_id=self._submitted.conn_id)
         if not self.deferrable:
             return super().execute(context)
         try:

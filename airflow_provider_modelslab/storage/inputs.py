@@ -19,7 +19,7 @@ import requests
 
 from airflow_provider_modelslab.api.brands import BRAND_BYTES, describe_non_video
 from airflow_provider_modelslab.api.errors import (
-    RequestValidationError,
+    InvalidRequestError,
     StorageConfigurationError,
     TransportError,
 )
@@ -111,7 +111,7 @@ def prepare_input(
     :param s3_factory: makes the S3 client; called only for the last two.
     :param staging: the place for local files.
     :param check_links: whether to look at http(s) links from here; ``False`` for those that only the endpoint reaches.
-    :raises RequestValidationError: for ``init_video``: what is wrong with it.
+    :raises InvalidRequestError: for ``init_video``: what is wrong with it.
     :raises InputRefusedError: when S3 refuses this object.
     :raises StorageConfigurationError: for a missing staging place, when the upload of a local file is refused, and for
         credentials that are refused.
@@ -166,7 +166,7 @@ def identify_input(init_video: str, s3_factory: S3Factory, *, version: str | Non
             if is_missing(error, uri, s3):
                 return None
             problem = input_error(error, uri, s3)
-            if isinstance(problem, RequestValidationError):
+            if isinstance(problem, InvalidRequestError):
                 return None
             raise problem from error
     path = Path(unquote(urlsplit(given).path)) if scheme == "file" else Path(given)

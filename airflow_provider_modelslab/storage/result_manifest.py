@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.prices import JobPrice, amount_text
 from airflow_provider_modelslab.api.redaction import scrub
 
@@ -74,10 +74,10 @@ class Job:
     def from_xcom(cls, value: object, *, conn_id: str) -> Self:
         """A job as an earlier task names it: its id, or the manifest that the operator or the sensor returned.
 
-        :raises RequestValidationError: when ``value`` is neither.
+        :raises InvalidRequestError: when ``value`` is neither.
         """
         if isinstance(value, str) and value.strip().startswith("{"):
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 "job",
                 "is a manifest that a template turned into text; pass the other task's .output, or let the Dag render "
                 f"native objects (render_template_as_native_obj=True); got {value[:80]!r}",
@@ -95,7 +95,7 @@ class Job:
                 request=value.get("request") or {},
                 meta=value.get("meta") or {},
             )
-        raise RequestValidationError.of(
+        raise InvalidRequestError.of(
             "job", f"needs a job id, or the manifest of the task that submitted the job; got {value!r:.200}"
         )
 

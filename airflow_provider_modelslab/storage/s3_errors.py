@@ -19,8 +19,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_modelslab.api.errors import (
     InputRefusedError,
+    InvalidRequestError,
     LandingError,
-    RequestValidationError,
     StorageConfigurationError,
     StorageUnavailableError,
     TransportError,
@@ -293,7 +293,7 @@ def landing_error(error: S3Error, where: S3Uri) -> LandingError:
 
 def input_error(
     error: S3Error, where: S3Uri, s3: S3Client
-) -> RequestValidationError | StorageConfigurationError | TransportError:
+) -> InvalidRequestError | StorageConfigurationError | TransportError:
     """The exception for a clip that cannot be read. It says whose fault that is: the request's, one object's, or none.
 
     :param s3: is asked again, where a 404 does not say whether the object or the bucket is missing.
@@ -319,9 +319,9 @@ def input_error(
     return InputRefusedError(text, http_status=status)
 
 
-def invalid_input(problem: str, status: int | None = None) -> RequestValidationError:
+def invalid_input(problem: str, status: int | None = None) -> InvalidRequestError:
     """What is wrong with ``init_video``."""
-    error = RequestValidationError.of("init_video", problem)
+    error = InvalidRequestError.of("init_video", problem)
     error.http_status = status
     return error
 

@@ -40,7 +40,7 @@ class ModelsLabBatchTrigger(BaseTrigger):
         (seconds, or ``None``). A job past its deadline ends with the code ``timeout``.
     :param modelslab_conn_id: the Airflow connection whose key submitted them.
     :param wake_at: how many ended jobs are enough, 1 or more.
-    :param linger: seconds after the first one, after which fewer are enough; 0 or more.
+    :param defer_after: seconds after the first one, after which fewer are enough; 0 or more.
     :param max_wait: seconds after ``started_at`` at which the event is sent in any case; ``None`` for no such limit.
         Without jobs it is a pause, for a batch that is refused everything.
     :param started_at: seconds since the epoch; now, when it is not given.
@@ -53,7 +53,7 @@ class ModelsLabBatchTrigger(BaseTrigger):
         *,
         modelslab_conn_id: str = ModelsLabHook.default_conn_name,
         wake_at: int = 1,
-        linger: float = 0.0,
+        defer_after: float = 0.0,
         max_wait: float | None = None,
         started_at: float | None = None,
         poll_policy: dict[str, Any] | None = None,
@@ -63,14 +63,14 @@ class ModelsLabBatchTrigger(BaseTrigger):
         self.jobs = [_plain(job) for job in jobs]
         self.modelslab_conn_id = modelslab_conn_id
         self.wake_at = wake_at
-        self.linger = linger
+        self.defer_after = defer_after
         self.max_wait = max_wait
         self.started_at = time.time() if started_at is None else started_at
         self.poll_policy = poll_policy
-        if wake_at < 1 or linger < 0 or (max_wait is not None and max_wait < 0):
+        if wake_at < 1 or defer_after < 0 or (max_wait is not None and max_wait < 0):
             raise ValueError(
-                "A batch trigger needs wake_at of 1 or more, and linger and max_wait of 0 s or more; got wake_at "
-                f"{wake_at}, linger {linger}, max_wait {max_wait}"
+                "A batch trigger needs wake_at of 1 or more, and defer_after and max_wait of 0 s or more; got wake_at "
+                f"{wake_at}, defer_after {defer_after}, max_wait {max_wait}"
             )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -81,7 +81,7 @@ class ModelsLabBatchTrigger(BaseTrigger):
                 "jobs": self.jobs,
                 "modelslab_conn_id": self.modelslab_conn_id,
                 "wake_at": self.wake_at,
-                "linger": self.linger,
+                "defer_after": self.defer_after,
                 "max_wait": self.max_wait,
                 "started_at": self.started_at,
                 "poll_policy": self.poll_policy,
@@ -107,13 +107,15 @@ class ModelsLabBatchTrigger(BaseTrigger):
         if not self.jobs:
             await asyncio.sleep(0 if self.max_wait is None else max(0.0, until - time.time()))
             return []
-        self.log.info("Waiting for %d of %d jobs, or %.0f s after the first", self.wake_at, len(self.jobs), self.linger)
+        self.log.info(
+            "Waiting for %d of %d jobs, or %.0f s after the first", self.wake_at, len(self.jobs), self.defer_after
+        )
         jobs = (Submitted(**job) for job in self.jobs)
         policy = PollPolicy.from_dict(self.poll_policy)
         client = await client_of(self.modelslab_conn_id)
         async with shared_poller(client) as poller, poller.watch(jobs, policy=policy) as watch:
             with held_out(len(self.jobs)):
-                return await watch.gather(min(self.wake_at, _MOST_ENDED), linger=self.linger, until=until)
+                return await watch.gather(min(self.wake_at, _MOST_ENDED), defer_after=self.defer_after, until=until)
 
     async def on_kill(self) -> None:
         """Say what a kill means (Airflow 3.3+); nothing is cancelled."""

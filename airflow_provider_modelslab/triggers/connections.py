@@ -44,7 +44,7 @@ async def client_of(conn_id: str) -> AsyncModelsLabClient:
     """A client with the settings of an Airflow connection, not opened; who asks a second later sees its changes.
 
     :raises AuthenticationError: when the connection has no key.
-    :raises RequestValidationError: when its base URL cannot work.
+    :raises InvalidRequestError: when its base URL cannot work.
     :raises TransportError: when it could not be looked up for some minutes.
     """
     look_ups = of_this_loop(_look_ups)

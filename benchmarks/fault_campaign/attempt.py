@@ -99,7 +99,7 @@ def _operator(task: Try) -> BaseOperator:
         source=f"s3://{BUCKET}/batch/",
         destination=f"s3://{BUCKET}/{PREFIX}/batches/{plan.name}/",
         max_in_flight=2,
-        linger=0.05,
+        defer_after=0.05,
         max_failed=0,
         **given,
     )

@@ -24,6 +24,7 @@ from airflow_provider_modelslab.api.errors import (
     EndpointSettingsError,
     EndpointUnreachableError,
     ErrorCode,
+    InvalidRequestError,
     JobFailedError,
     JobLostError,
     JobTimeoutError,
@@ -31,7 +32,6 @@ from airflow_provider_modelslab.api.errors import (
     PaymentRequiredError,
     PermissionDeniedError,
     RateLimitError,
-    RequestValidationError,
     SubmissionUnknownError,
     TransportError,
 )
@@ -125,8 +125,8 @@ CASES = [
     Case("401 as HTML", (Answer(f"<h1>{KEY}</h1>", 401),), AuthenticationError),
     Case("402", (error("Insufficient credits. Please add more credits to continue.", 402),), PaymentRequiredError),
     Case("403", (error("This feature requires a premium subscription", 403),), PermissionDeniedError),
-    Case("400", (error("prompt is required", 400),), RequestValidationError),
-    Case("dict of lists in a 200", (error({"prompt": [f"required {KEY}"]}),), RequestValidationError),
+    Case("400", (error("prompt is required", 400),), InvalidRequestError),
+    Case("dict of lists in a 200", (error({"prompt": [f"required {KEY}"]}),), InvalidRequestError),
     Case("failed at once", (Answer({"status": "failed", "id": "", "message": f"No {KEY}"}),), JobFailedError),
     Case("429 for ever", (error("Rate limit exceeded.", 429, retry_after=0.001),), RateLimitError, posts=3),
     Case("429 as HTML for ever", (Answer(f"slow down {KEY}", 429),), RateLimitError, posts=3),
@@ -521,7 +521,7 @@ def test_administration_hands_back_the_message(name: str) -> None:
 ADMIN_FAILURES: list[tuple[Step, type[ModelsLabError]]] = [
     (error("Invalid Api Key"), AuthenticationError),
     (error(f"Access denied for {SECRET_KEY_ID}:{SECRET_KEY}", 403), PermissionDeniedError),
-    (error({"endpoint_url": [f"bad {SECRET_KEY}"]}), RequestValidationError),
+    (error({"endpoint_url": [f"bad {SECRET_KEY}"]}), InvalidRequestError),
     (Answer({"message": f"done {SECRET_KEY}"}), TransportError),
     (Answer({"status": SECRET_KEY}), TransportError),
     (Answer(f"<h1>{SECRET_KEY}</h1>", 404), TransportError),
@@ -564,20 +564,20 @@ def test_bad_input_is_found_before_anything_is_sent(fetch: Fetcher) -> None:
         with pytest.raises(AuthenticationError):
             fetch(server.url, "7", key=" ")
         for job_id in ("", " ", "..", None):
-            with pytest.raises(RequestValidationError, match="job_id"):
+            with pytest.raises(InvalidRequestError, match="job_id"):
                 fetch(server.url, job_id)
-        with pytest.raises(RequestValidationError, match="verify"):
+        with pytest.raises(InvalidRequestError, match="verify"):
             fetch(server.url, "7", verify="/no/such/ca.pem")
         assert server.connections == 0
 
 
 def test_a_bad_request_is_found_before_anything_is_sent() -> None:
     with ScriptedServer(Answer(SUCCESS)) as server, blocking_client(server.url) as client:
-        with pytest.raises(RequestValidationError, match="job_id"):
+        with pytest.raises(InvalidRequestError, match="job_id"):
             client.wait("", submitted_at=0.0, deadline=1.0)
-        with pytest.raises(RequestValidationError, match=r"aws_acess_key_id.*did you mean aws_access_key_id"):
+        with pytest.raises(InvalidRequestError, match=r"aws_acess_key_id.*did you mean aws_access_key_id"):
             client.update_s3({**S3, "aws_acess_key_id": "x"})
-        with pytest.raises(RequestValidationError, match="init_video"):
+        with pytest.raises(InvalidRequestError, match="init_video"):
             client.submit(REQUEST.model_copy(update={"init_video": "/tmp/a.mp4"}))  # noqa: S108
         assert server.connections == 0
 

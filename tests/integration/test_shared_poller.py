@@ -15,10 +15,10 @@ import pytest
 from aiohttp import web
 
 from airflow_provider_modelslab.api.errors import (
+    InvalidRequestError,
     JobFailedError,
     JobLostError,
     JobTimeoutError,
-    RequestValidationError,
 )
 from airflow_provider_modelslab.api.polling import PollPolicy
 from airflow_provider_modelslab.api.response import Finished
@@ -94,7 +94,7 @@ async def test_one_job_and_what_can_become_of_it() -> None:
             with pytest.raises(JobFailedError, match="ran into an error") as caught:
                 await poller.wait("bad", **when(), policy=QUICK)
             assert caught.value.job_id == "bad"
-            with pytest.raises(RequestValidationError, match="job_id"):
+            with pytest.raises(InvalidRequestError, match="job_id"):
                 await poller.wait(" ", **when(), policy=QUICK)
         assert server.jobs == ["good"] * 3 + ["bad"] * 3
         assert server.paths == {"/api/v1/enterprise/video/fetch"}
@@ -193,11 +193,11 @@ async def test_gather_waits_for_enough() -> None:
         shared_poller(client_at(server.url)) as poller,
         poller.watch(submitted(*"abcdef"), policy=QUICK) as watch,
     ):
-        assert set(by_id(await watch.gather(3, linger=60))) == set("abc")
+        assert set(by_id(await watch.gather(3, defer_after=60))) == set("abc")
         assert await watch.gather(3, until=time.time() + 0.05) == []
         assert watch.waiting == 3
         release.set()
-        assert set(by_id(await watch.gather(10, linger=60))) == set("def")  # there are no more
+        assert set(by_id(await watch.gather(10, defer_after=60))) == set("def")  # there are no more
 
 
 async def test_gather_lingers_after_the_first() -> None:
@@ -206,7 +206,7 @@ async def test_gather_lingers_after_the_first() -> None:
         shared_poller(client_at(server.url)) as poller,
         poller.watch(submitted("a", "b"), policy=QUICK) as watch,
     ):
-        assert set(by_id(await watch.gather(2, linger=0.05))) == {"a"}
+        assert set(by_id(await watch.gather(2, defer_after=0.05))) == {"a"}
         assert watch.waiting == 1
 
 
@@ -328,7 +328,7 @@ async def test_a_last_poll_goes_out_in_a_pause() -> None:
         await until(lambda: poller.limiter.resume_at > asyncio.get_running_loop().time() + 300)
         for job in (*submitted("finished", "unlucky", seconds=0.1), *submitted("later")):
             watch.add(job)
-        found = by_id(await watch.gather(2, linger=60))
+        found = by_id(await watch.gather(2, defer_after=60))
         assert watch.waiting == 2
     assert isinstance(found["finished"], Finished)
     assert isinstance(found["unlucky"], JobTimeoutError)
@@ -372,7 +372,7 @@ async def test_an_endpoint_that_hangs_cannot_hold_a_job_past_its_deadline(monkey
     async with job_server(answer) as server:
         poller = SharedPoller(client_at(server.url), limiter=RateLimiter(max_concurrent=1))
         async with poller.watch(submitted("1", "2", "3", seconds=0.05), policy=QUICK) as watch:
-            found = by_id(await watch.gather(2, linger=60))
+            found = by_id(await watch.gather(2, defer_after=60))
             await until(lambda: server.polls)
             assert len(server.polls) == watch.waiting == 1  # the one that hangs ends by its own time-out
         await poller.aclose()
@@ -395,7 +395,7 @@ async def test_late_polls_are_counted() -> None:
             for _, _, job in poller._due:
                 job.late_after -= 3600  # as if it had been due long ago
             gate.set()
-            await watch.gather(2, linger=60)
+            await watch.gather(2, defer_after=60)
         assert (poller.polls, poller.late) == (2, 1)
         await poller.aclose()
 

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 
 SIDE = 64  # pixels
@@ -67,9 +67,9 @@ class ScriptedEngine:
 
     def check(self, request: Video2VideoRequest) -> None:
         if request.extra_parameters:
-            raise RequestValidationError.of_fields({name: ["is unknown"] for name in request.extra_parameters})
+            raise InvalidRequestError.of_fields({name: ["is unknown"] for name in request.extra_parameters})
         if request.model_id == "unknown":
-            raise RequestValidationError.of("model_id", "is not in the catalog; got 'unknown'")
+            raise InvalidRequestError.of("model_id", "is not in the catalog; got 'unknown'")
 
     def generate(
         self, request: Video2VideoRequest, output: Path, *, should_stop: Callable[[], bool] | None = None
@@ -79,7 +79,7 @@ class ScriptedEngine:
         self.busy.release()
         self._wait(should_stop)
         if "unreadable" in request.prompt:
-            raise RequestValidationError.of("init_video", f"is no clip; got {request.init_video!r}")
+            raise InvalidRequestError.of("init_video", f"is no clip; got {request.init_video!r}")
         if "crash" in request.prompt:
             raise KeyError(f"no such thing at {request.init_video}")
         clip = self._write(request, output, time.perf_counter() - started)
@@ -141,7 +141,7 @@ class StagedEngine(ScriptedEngine):
         self.read.append(request.prompt)
         _pass(self.reading if "slow" in request.prompt or not self.only_slow else None, should_stop)
         if "unreadable" in request.prompt:
-            raise RequestValidationError.of("init_video", f"is no clip; got {request.init_video!r}")
+            raise InvalidRequestError.of("init_video", f"is no clip; got {request.init_video!r}")
         return request
 
     def render(

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
-class Inbox:
+class WebhookService:
     """Keeps what was posted to it, in order."""
 
     def __init__(self, url: str) -> None:
@@ -23,7 +23,7 @@ class Inbox:
 
 
 @contextmanager
-def inbox(status: int = 200) -> Iterator[Inbox]:
+def inbox(status: int = 200) -> Iterator[WebhookService]:
     """An inbox on 127.0.0.1 that answers with ``status``."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -37,7 +37,7 @@ def inbox(status: int = 200) -> Iterator[Inbox]:
             """Tests are quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    received = Inbox(f"http://127.0.0.1:{server.server_port}/hook")
+    received = WebhookService(f"http://127.0.0.1:{server.server_port}/hook")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

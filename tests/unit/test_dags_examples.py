@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, AssetAll
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.models.catalog import Catalog
 from tests.support.airflow_versions import AIRFLOW, DagSerialization, examples_bag
 
@@ -147,7 +147,7 @@ def test_what_pays_or_lands_is_tried_again(dags: dict[str, DAG]) -> None:
 def test_what_runs_on_an_own_gpu_finds_its_model(dags: dict[str, DAG], dag_id: str) -> None:
     catalog = Catalog(None)
     catalog.lookup(dags[dag_id].params["model_id"])  # refused where it is published as pickles alone
-    with pytest.raises(RequestValidationError, match="pickle"):
+    with pytest.raises(InvalidRequestError, match="pickle"):
         catalog.lookup("dark-sushi-mix")
 
 

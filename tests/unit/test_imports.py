@@ -21,7 +21,15 @@ DAGS_LOAD = ("operators", "sensors", "decorators", "example Dag")
 
 LATE = (
     *("client", "endpoint", "triggers", "plugins", "cli", "hooks.modelslab", "local.engine"),
-    *("batch.plan", "batch.runner", "jobs.paid_job", "jobs.task", "ledger.service", "ledger.stores", "storage.inputs"),
+    *(
+        "batch.planning.plan",
+        "batch.running.runner",
+        "jobs.paid_job",
+        "jobs.task_ledger",
+        "ledger.service",
+        "ledger.stores",
+        "storage.inputs",
+    ),
 )
 """Our modules that only a running task, a triggerer or another process needs."""
 

@@ -22,7 +22,7 @@ from airflow_provider_modelslab.ledger.model import (
     decide,
     entry_name,
 )
-from airflow_provider_modelslab.links.media import tell_links
+from airflow_provider_modelslab.links.media import push_links
 from airflow_provider_modelslab.operators.arguments import result_name
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from tests.support.tasks import TaskInstance, context_of
@@ -98,6 +98,6 @@ def test_a_link_leads_to_its_iteration() -> None:
     context = in_loop(3)
     ti = context["ti"]
     ti.xcom_push = lambda key, value: pushed.update({key: value})  # type: ignore[method-assign]
-    tell_links(context, operator, result="s3://clips/a.mp4")
+    push_links(context, operator, result="s3://clips/a.mp4")
     query = parse_qs(urlsplit(pushed["_link_ModelsLabResultLink"]).query)
     assert query["loop_index"] == ["3"]

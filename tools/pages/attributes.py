@@ -11,7 +11,7 @@ from annotated_types import Ge, Le, MinLen
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from tools.pages.markdown import code, from_rst, table
 
@@ -119,10 +119,10 @@ def families(name: str) -> str:
     """Which families of local models honour an attribute."""
     from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
     from airflow_provider_modelslab.local.families.wan import Wan
-    from airflow_provider_modelslab.local.validation import beyond_page
+    from airflow_provider_modelslab.local.validation import unsupported_by_endpoint
 
     sample = {"model_id": "x", "prompt": "x", "init_video": "x"}
-    if name == "extra_parameters" and beyond_page(Video2VideoRequest(**sample, extra_parameters={"x": 1})):
+    if name == "extra_parameters" and unsupported_by_endpoint(Video2VideoRequest(**sample, extra_parameters={"x": 1})):
         return "refused by all"
     base = {"lora_strength": "lora_models", "motion_lora_strength": "motion_loras", "domain_lora_scale": "adapter_lora"}
     part = "upscale_height" if name.startswith("upscale_") else base.get(name, name)
@@ -145,7 +145,7 @@ def _message_of_check(name: str) -> str:
     sample = {"model_id": "x", "prompt": "x", "init_video": "x", name: wrong}
     try:
         Video2VideoRequest(**sample)
-    except RequestValidationError as error:
+    except InvalidRequestError as error:
         return _IN_OTHER_WORDS.get(name) or from_rst(error.fields[name][0].partition("; got")[0])
     raise LookupError(f"{name}: its check accepts everything")
 

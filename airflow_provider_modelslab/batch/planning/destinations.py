@@ -9,10 +9,10 @@ from airflow_provider_modelslab.batch.sources.clips import Clip, Clips
 from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 from airflow_provider_modelslab.storage.uri import S3Uri, destination_problem
 
-__all__ = ["Places"]
+__all__ = ["Destinations"]
 
 
-class Places:
+class Destinations:
     """Gives out destinations.
 
     :param clips: all of the batch; none of them is written over.

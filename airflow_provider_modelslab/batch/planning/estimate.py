@@ -23,7 +23,7 @@ from airflow_provider_modelslab.ledger.model import last_live_submission as last
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.batch.planning.plan import ClipPlan
-    from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+    from airflow_provider_modelslab.batch.results.tracker import BatchTracker
 
 __all__ = ["Estimate", "estimate", "rate_of"]
 
@@ -100,7 +100,7 @@ class Estimate:
 
 
 def estimate(
-    desk: BatchDesk,
+    desk: BatchTracker,
     todo: Sequence[ClipPlan],
     price_of: PriceOf,
     *,
@@ -110,7 +110,7 @@ def estimate(
 ) -> Estimate:
     """What a batch will do, from its listings, and from the ledgers that have entries.
 
-    :param desk: after :meth:`BatchDesk.begin`.
+    :param desk: after :meth:`BatchTracker.begin`.
     :param todo: the clips that it returned.
     :param reads: ledgers that are read at most, where names alone do not tell; clips beyond count as to be submitted.
     :raises StorageConfigurationError: when S3 refuses.
@@ -161,7 +161,7 @@ def rate_of(landed_at: Iterable[float]) -> float | None:
     return 60 * (len(last) - 1) / max(last[0] - last[-1], 1e-3)
 
 
-def _kind_of(desk: BatchDesk, clip: ClipPlan, policy: LedgerPolicy, attempt: AttemptId) -> Kind:
+def _kind_of(desk: BatchTracker, clip: ClipPlan, policy: LedgerPolicy, attempt: AttemptId) -> Kind:
     try:
         choice = desk.ledger(clip, claims=False).preview(clip.fingerprint, policy, attempt)
     except SubmissionUnknownError:

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.batch.planning.destinations import Places
+from airflow_provider_modelslab.batch.planning.destinations import Destinations
 from airflow_provider_modelslab.batch.planning.naming import KeyTemplate, Names, stem_and_name
 from airflow_provider_modelslab.batch.planning.validation import Problems
 from airflow_provider_modelslab.batch.sources.clips import Clip, Clips, safe_source
@@ -120,7 +120,7 @@ def make_plan(
     :param conn_id: as the operator gives it to :meth:`Fingerprint.of`.
     :param template: for the keys below ``output``; ``{path}/{stem}.{ext}`` by default.
     :param workers: how many objects are looked at a time, where they were not listed.
-    :raises RequestValidationError: naming, for the first 20 problems, the clip, the attribute, what was given and what
+    :raises InvalidRequestError: naming, for the first 20 problems, the clip, the attribute, what was given and what
         is allowed; also for two clips with the same destination, and for a result in the place of a clip.
     :raises StorageConfigurationError: when S3 refuses to tell about a clip.
     """
@@ -128,13 +128,13 @@ def make_plan(
     problems = Problems("The batch" + (f" over {clips.where}" if clips.where else ""))
     template = template or KeyTemplate()
     variants = _Variants(shared, conn_id)
-    places = Places(clips, output, problems)
+    places = Destinations(clips, output, problems)
     drafts: list[_Draft] = []
     seen: dict[tuple[str, str, str | None, str | None], str] = {}
     duplicates: list[str] = []
     duplicate_count = 0
     for clip in clips.clips:
-        place = clips.place_of(clip)
+        place = clips.location_of(clip)
         key = variant_of(clip.overrides)
         first = seen.setdefault((clip.source, key, clip.destination, clip.version), place)
         if first is not place:
@@ -221,7 +221,7 @@ class _Variants:
         try:
             # The clip itself is no part of what is compared, so a stand-in serves for all that share the overrides.
             request = Video2VideoRequest(**_merged(self._common, overrides), init_video="https://clip.invalid/")
-        except RequestValidationError as error:
+        except InvalidRequestError as error:
             for name, texts in error.fields.items():
                 problems.add(place if overrides else "all clips", name, "; ".join(texts))
             return None

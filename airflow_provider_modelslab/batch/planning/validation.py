@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.redaction import hide_queries
 
 __all__ = ["SHOWN", "Problems"]
@@ -36,7 +36,7 @@ class Problems:
     def raise_if_any(self) -> None:
         """Raise when something was added.
 
-        :raises RequestValidationError: with the first 20 problems, one a line, and their number.
+        :raises InvalidRequestError: with the first 20 problems, one a line, and their number.
         """
         if not self.count:
             return
@@ -48,4 +48,4 @@ class Problems:
         fields: dict[str, list[str]] = {}
         for place, field, text in self._first:
             fields.setdefault(field, []).append(f"{place}: {text}")
-        raise RequestValidationError("\n  ".join([head, *lines]), fields=fields)
+        raise InvalidRequestError("\n  ".join([head, *lines]), fields=fields)

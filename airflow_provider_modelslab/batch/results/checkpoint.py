@@ -148,7 +148,7 @@ def delete_checkpoints(s3: S3Client, where: S3Uri, mark: str | None = None) -> N
             and name["head"] == own["head"]
             and int(name["number"]) < int(own["number"])
         ]
-        if mark is not None and where.key in found and _mark_of(s3, where) == mark:
+        if mark is not None and where.key in found and _checkpoint_tag(s3, where) == mark:
             earlier.append(where.key)
         for key in earlier:
             s3.delete_object(Bucket=where.bucket, Key=key)
@@ -156,7 +156,7 @@ def delete_checkpoints(s3: S3Client, where: S3Uri, mark: str | None = None) -> N
         log.debug("Saved states of this batch stay below %s: %s", own["head"], error)
 
 
-def _mark_of(s3: S3Client, where: S3Uri) -> str | None:
+def _checkpoint_tag(s3: S3Client, where: S3Uri) -> str | None:
     body = read_object(s3, where)
     return None if body is None else json.loads(gzip.decompress(body)).get("mark")
 

@@ -29,7 +29,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["put_fenced"]
+__all__ = ["put_if_newer"]
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _CHANGED = {S3ErrorKind.NO_OBJECT, S3ErrorKind.CONFLICT, S3ErrorKind.PRECONDITIO
 _PAUSES = (0.05, 0.2, 0.8)
 
 
-def put_fenced(
+def put_if_newer(
     s3: S3Client,
     place: S3Uri,
     lines: Iterable[Mapping[str, Any]],

@@ -65,14 +65,14 @@ def write_results(
     :raises BatchSupersededError: when a later attempt has written them.
     :raises StorageConfigurationError: when S3 refuses.
     """
-    from airflow_provider_modelslab.batch.results.put_if_newer import put_fenced
+    from airflow_provider_modelslab.batch.results.put_if_newer import put_if_newer
 
     manifest, retry = folder.child(f"{name}.jsonl"), folder.child(f"{name}.retry.jsonl")
-    first = put_fenced(s3, manifest, (result_line(*pair) for pair in outcomes), attempt)
+    first = put_if_newer(s3, manifest, (result_line(*pair) for pair in outcomes), attempt)
     open_clips = outcomes.with_status(Status.FAILED, Status.PENDING)
     again = [line for clip, _ in open_clips if (line := retry_line(clip)) is not None]
     if again:
-        put_fenced(s3, retry, again, attempt, probably_new=first)
+        put_if_newer(s3, retry, again, attempt, probably_new=first)
     failed = outcomes.with_status(Status.FAILED)
     return {
         "schema_version": RESULTS_SCHEMA_VERSION,

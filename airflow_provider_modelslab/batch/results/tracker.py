@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.ledger.attempt import AttemptId
     from airflow_provider_modelslab.ledger.model import Submission
 
-__all__ = ["BatchDesk"]
+__all__ = ["BatchTracker"]
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _LOGGED_FAILURES = 20
 _HOPELESS = 20
 
 
-class BatchDesk:
+class BatchTracker:
     """The book of one batch in one process; its methods are called from one thread, :meth:`ledger` from any.
 
     :param s3: a boto3 client.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError, Scope
 
-__all__ = ["Refusals", "cause_of", "told"]
+__all__ = ["CircuitBreaker", "cause_of", "describe_error"]
 
 
-class Refusals:
+class CircuitBreaker:
     """Tells one clip's own trouble from everybody's."""
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class Refusals:
         if known is None:
             return None
         if known.scope is Scope.CLIP:
-            return f"{told(known)} ({self._count} in a row)" if self._count >= known.batch_limit else None
-        return told(known)
+            return f"{describe_error(known)} ({self._count} in a row)" if self._count >= known.batch_limit else None
+        return describe_error(known)
 
 
-def told(error: ModelsLabError) -> str:
+def describe_error(error: ModelsLabError) -> str:
     """An error as the text for which a batch is given up; it goes through deferrals."""
     return f"{error.code}: {error}"
 

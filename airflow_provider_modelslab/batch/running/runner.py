@@ -25,7 +25,7 @@ from airflow_provider_modelslab.api.errors import (
     TransportError,
 )
 from airflow_provider_modelslab.api.response import Finished
-from airflow_provider_modelslab.batch.running.circuit_breaker import Refusals, told
+from airflow_provider_modelslab.batch.running.circuit_breaker import CircuitBreaker, describe_error
 from airflow_provider_modelslab.batch.running.protocols import ClipJobs, InFlight, OutcomeSink, Waiter
 from airflow_provider_modelslab.batch.running.window import Window
 from airflow_provider_modelslab.ledger.model import Stored, Submission
@@ -48,10 +48,10 @@ class BatchRunner(Generic[Clip]):
 
     :param todo: the clips to be made, in order.
     :param window: how many jobs may be in flight.
-    :param linger: seconds of nothing but waiting after which the stretch ends, so that no worker is held;
+    :param defer_after: seconds of nothing but waiting after which the stretch ends, so that no worker is held;
         ``None`` stays to the end.
-    :param patience: seconds of nothing but refusals, while no job runs, after which the batch is given up. An endpoint
-        that cannot be reached counts as one that refuses.
+    :param refusal_timeout: seconds of nothing but refusals, while no job runs, after which the batch is given up. An
+        endpoint that cannot be reached counts as one that refuses.
     :param stopped: why an earlier stretch gave the batch up: nothing more is submitted, what is paid for is landed.
     :param on_change: called after each outcome; must be quick.
     """
@@ -64,8 +64,8 @@ class BatchRunner(Generic[Clip]):
         outcomes: OutcomeSink[Clip],
         window: Window,
         *,
-        linger: float | None = None,
-        patience: float = 3600.0,
+        defer_after: float | None = None,
+        refusal_timeout: float = 3600.0,
         stopped: str | None = None,
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -78,15 +78,15 @@ class BatchRunner(Generic[Clip]):
         self._waiter = waiter
         self._outcomes = outcomes
         self._window = window
-        self._linger = linger
-        self._patience = patience
+        self._defer_after = defer_after
+        self._refusal_timeout = refusal_timeout
         self._on_change = on_change
         self._clock = clock
         self._acquiring: dict[asyncio.Future[Stored | Submission], Clip] = {}
         self._landing: dict[asyncio.Future[dict[str, Any]], InFlight[Clip]] = {}
         self._closing: dict[asyncio.Future[bool], tuple[InFlight[Clip], ModelsLabError]] = {}
         self._tries: Counter[int] = Counter()
-        self._refusals = Refusals()
+        self._refusals = CircuitBreaker()
         self._interrupted: asyncio.Future[None] | None = None
         self._last_news = clock()
 
@@ -132,7 +132,7 @@ class BatchRunner(Generic[Clip]):
                         return ()
                     done, _ = await asyncio.wait(
                         {*self._work(), news, interrupted},
-                        timeout=self._patience_left(),
+                        timeout=self._refusal_time_left(),
                         return_when=asyncio.FIRST_COMPLETED,
                     )
                     if interrupted in done:
@@ -148,7 +148,7 @@ class BatchRunner(Generic[Clip]):
                     if done:
                         self._last_news = self._clock()
                         self._on_change()
-                    elif self._idle() and self._clock() - self._last_news >= (self._linger or 0.0):
+                    elif self._idle() and self._clock() - self._last_news >= (self._defer_after or 0.0):
                         self.suspended = True
                         return tuple(self.waiting.values())
             finally:
@@ -193,15 +193,15 @@ class BatchRunner(Generic[Clip]):
     def _idle(self) -> bool:
         """Whether all there is to do is to wait: for jobs, or for the endpoint to take any."""
         paused = bool(self.todo) and self.stopped is None and self._window.pause() > 0
-        return self._linger is not None and not self._work() and (bool(self.waiting) or paused)
+        return self._defer_after is not None and not self._work() and (bool(self.waiting) or paused)
 
-    def _patience_left(self) -> float | None:
+    def _refusal_time_left(self) -> float | None:
         """Seconds until something is to be decided although nothing has happened."""
         times = [math.inf]
         if self.todo and self.stopped is None and self._window.pause():
             times.append(self._window.pause())
-        if self._linger is not None and self._idle():
-            times.append(max(0.0, self._last_news + self._linger - self._clock()))
+        if self._defer_after is not None and self._idle():
+            times.append(max(0.0, self._last_news + self._defer_after - self._clock()))
         least = min(times)
         return None if math.isinf(least) else least + 0.001
 
@@ -240,18 +240,19 @@ class BatchRunner(Generic[Clip]):
 
     def _not_acquired(self, clip: Clip, error: Exception) -> None:
         if isinstance(error, BudgetExhaustedError):
-            self.stopped = self.stopped or told(error)
+            self.stopped = self.stopped or describe_error(error)
             return  # the clip is pending, as those after it
         if isinstance(error, RateLimitError | EndpointUnreachableError):
-            if self._window.refused_for() < self._patience:
-                pause = self._window.refused(error, in_flight=len(self.waiting), patience=self._patience)
+            if self._window.refused_for() < self._refusal_timeout:
+                pause = self._window.refused(error, in_flight=len(self.waiting), refusal_timeout=self._refusal_timeout)
                 log.info(
                     "Refused for now (%s); next submit in %.0f s, at most %d at once", error, pause, self._window.limit
                 )
                 self.todo.appendleft(clip)
                 return
             self.stopped = (
-                self.stopped or f"{told(error)}. The endpoint has refused every submit for {self._patience:g} s"
+                self.stopped
+                or f"{describe_error(error)}. The endpoint has refused every submit for {self._refusal_timeout:g} s"
             )
         elif isinstance(error, StorageUnavailableError | TransportError) and not isinstance(
             error, EndpointSettingsError

@@ -42,12 +42,12 @@ class Window:
         self._refused_since: float | None = None
 
     def refused(
-        self, error: RateLimitError | EndpointUnreachableError, *, in_flight: int, patience: float = math.inf
+        self, error: RateLimitError | EndpointUnreachableError, *, in_flight: int, refusal_timeout: float = math.inf
     ) -> float:
         """Slow down after a refusal; the seconds of the pause.
 
         :param in_flight: jobs that run at the endpoint now, those being submitted not counted.
-        :param patience: seconds of nothing but refusals; no pause goes beyond them.
+        :param refusal_timeout: seconds of nothing but refusals; no pause goes beyond them.
         """
         now = self._clock()
         if now >= self._paused_until:  # of several submits under way at once only the first counts
@@ -60,7 +60,7 @@ class Window:
         self._accepted = 0
         pause = min(_FIRST_PAUSE * 2 ** (self._refusals - 1), _LONGEST_PAUSE) if self._refusals else _FIRST_PAUSE
         asked = error.retry_after or 0.0 if isinstance(error, RateLimitError) else 0.0
-        pause = min(max(pause, asked), _LONGEST_ASKED, max(0.0, patience - self.refused_for()))
+        pause = min(max(pause, asked), _LONGEST_ASKED, max(0.0, refusal_timeout - self.refused_for()))
         self._paused_until = max(self._paused_until, now + pause)
         return self.pause()
 

@@ -62,7 +62,7 @@ class Clips:
     prefix: S3Uri | None = None
     ignored: Mapping[str, int] = field(default_factory=dict)
 
-    def place_of(self, clip: Clip) -> str:
+    def location_of(self, clip: Clip) -> str:
         """Where a clip was named: ``s3://b/list.csv line 3``, ``item 3`` or its own URI."""
         if not clip.number:
             return safe_source(clip.source)

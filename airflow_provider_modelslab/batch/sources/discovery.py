@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.redaction import hide_queries
 from airflow_provider_modelslab.batch.planning.validation import Problems
 from airflow_provider_modelslab.batch.sources.clips import Clip, Clips
@@ -41,7 +41,7 @@ def find_clips(
     :param pattern: for a prefix, see :func:`clips_below`.
     :param recursive: for a prefix.
     :param output: the output prefix, whose objects are no clips.
-    :raises RequestValidationError: for a source that is none of these, or that names something wrong.
+    :raises InvalidRequestError: for a source that is none of these, or that names something wrong.
     :raises StorageConfigurationError: when S3 refuses, or there is no such bucket.
     """
     if isinstance(source, Mapping):
@@ -52,14 +52,14 @@ def find_clips(
     if not isinstance(source, str):
         return clips_from(source)
     if (problem := source_problem(source)) is not None:
-        raise RequestValidationError.of("source", problem)
+        raise InvalidRequestError.of("source", problem)
     text = source.strip()
     if is_manifest(text):
         return read_manifest(text, s3_factory)
     if text.lower().startswith("s3://"):
         return clips_below(s3_factory(), S3Uri.parse(text), pattern=pattern, recursive=recursive, exclude=output)
     if text.startswith(("[", "{")):
-        raise RequestValidationError.of(
+        raise InvalidRequestError.of(
             "source",
             "is a list that a template turned into text; pass the other task's .output, or let the Dag render native "
             f"objects (render_template_as_native_obj=True); got {hide_queries(text)[:60]!r}",
@@ -115,7 +115,7 @@ def clips_from(items: Any) -> Clips:
     :param items: links, ``s3://`` URIs or local files; mappings with ``init_video`` (or ``uri``, ``source``), perhaps
         ``destination``, ``clip_version``, and attributes for that clip alone; manifests that tasks of this package
         returned.
-    :raises RequestValidationError: with the first 20 items that are none of these.
+    :raises InvalidRequestError: with the first 20 items that are none of these.
     """
     if not hasattr(items, "__iter__"):
         raise _no_source(items)
@@ -154,5 +154,5 @@ def _excluded(place: S3Uri, exclude: S3Uri | None) -> str | None:
     return key if key.startswith(place.key) and key != place.key else None
 
 
-def _no_source(source: object) -> RequestValidationError:
-    return RequestValidationError.of("source", f"needs {SOURCES}; got {hide_queries(repr(source))[:80]}")
+def _no_source(source: object) -> InvalidRequestError:
+    return InvalidRequestError.of("source", f"needs {SOURCES}; got {hide_queries(repr(source))[:80]}")

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import BotoCoreError
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import ATTRIBUTES
 from airflow_provider_modelslab.batch.planning.validation import Problems
 from airflow_provider_modelslab.batch.sources.clips import Clip, Clips
@@ -63,12 +63,12 @@ def read_manifest(where: str, s3_factory: S3Factory) -> Clips:
     :param where: ``s3://bucket/key`` or a local path, ending with ``.jsonl``, ``.ndjson``, ``.csv`` or ``.tsv``, and
         perhaps ``.gz``.
     :param s3_factory: makes the S3 client; called for ``s3://`` only.
-    :raises RequestValidationError: naming file, line, field, and what was given, for the first 20 bad lines.
+    :raises InvalidRequestError: naming file, line, field, and what was given, for the first 20 bad lines.
     :raises StorageConfigurationError: when S3 refuses to give the file.
     """
     where = where.strip()
     if not is_manifest(where):
-        raise RequestValidationError.of(
+        raise InvalidRequestError.of(
             "manifest", f"{where!r} has no known suffix; name it {', '.join(MANIFEST_SUFFIXES)}, or those with .gz"
         )
     problems = Problems(f"The manifest {where}")
@@ -87,7 +87,7 @@ def read_manifest(where: str, s3_factory: S3Factory) -> Clips:
                 if clip is not None:
                     clips.append(clip)
         except (UnicodeDecodeError, OSError, EOFError, zlib.error, csv.Error, BotoCoreError) as error:
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 "manifest", f"{where} cannot be read to its end: {type(error).__name__}: {error}"
             ) from error
     problems.raise_if_any()
@@ -190,7 +190,7 @@ def _lines(where: str, s3_factory: S3Factory) -> Iterator[Iterator[str]]:
 def _bounded(text: io.TextIOWrapper, where: str) -> Iterator[str]:
     while line := text.readline(_MAX_LINE + 1):
         if len(line) > _MAX_LINE:
-            raise RequestValidationError.of("manifest", f"{where} has a line of more than {_MAX_LINE} characters")
+            raise InvalidRequestError.of("manifest", f"{where} has a line of more than {_MAX_LINE} characters")
         yield line
 
 
@@ -202,7 +202,7 @@ def _opened(where: str, s3_factory: S3Factory) -> Iterator[io.BufferedReader[Any
             body = s3_factory().get_object(Bucket=uri.bucket, Key=uri.key)["Body"]
         except S3_ERRORS as error:
             if kind_of(error) is S3ErrorKind.NO_OBJECT:
-                raise RequestValidationError.of("manifest", f"there is no object {uri}") from error
+                raise InvalidRequestError.of("manifest", f"there is no object {uri}") from error
             raise storage_error(error, uri) from error
         with io.BufferedReader(_Body(body)) as reader:
             yield reader
@@ -211,7 +211,7 @@ def _opened(where: str, s3_factory: S3Factory) -> Iterator[io.BufferedReader[Any
     try:
         file = path.open("rb")
     except OSError as error:
-        raise RequestValidationError.of("manifest", f"{path} cannot be opened ({error.strerror})") from error
+        raise InvalidRequestError.of("manifest", f"{path} cannot be opened ({error.strerror})") from error
     with file:
         yield file
 

@@ -120,7 +120,7 @@ class SharedPoller:
         :param submitted_at: seconds since the epoch.
         :param deadline: when to give up, in seconds since the epoch.
         :param eta: seconds, from the answer to the submit.
-        :raises RequestValidationError: for an empty id.
+        :raises InvalidRequestError: for an empty id.
         :raises JobTimeoutError: when the deadline passed.
         :raises ModelsLabError: of the kind that the endpoint tells, as soon as waiting on is of no use.
         """
@@ -343,18 +343,18 @@ class Watch:
         """Stop waiting."""
         self.closed = True
 
-    async def gather(self, at_least: int = 1, *, linger: float = 0.0, until: float = math.inf) -> list[Ended]:
+    async def gather(self, at_least: int = 1, *, defer_after: float = 0.0, until: float = math.inf) -> list[Ended]:
         """What has ended since the last call, once it is worth reporting.
 
         :param at_least: so many ended jobs are enough.
-        :param linger: seconds after the first one, after which fewer are enough.
+        :param defer_after: seconds after the first one, after which fewer are enough.
         :param until: when to return in any case, perhaps with nothing, in seconds since the epoch.
         """
         loop = self._poller.loop
         while self.waiting and len(self._ended) < at_least:
             stop = loop.time() + until - time.time()
             if self._first_at is not None and at_least > 1:
-                stop = min(stop, self._first_at + linger)
+                stop = min(stop, self._first_at + defer_after)
             if stop <= loop.time():
                 break
             await self._changed(stop)

@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.endpoint.faults.plan import FaultPlan, Faults
 from airflow_provider_modelslab.endpoint.http import responses
-from airflow_provider_modelslab.endpoint.http.responses import Reply
+from airflow_provider_modelslab.endpoint.http.responses import ApiResponse
 from airflow_provider_modelslab.endpoint.queue.billing import Bills
-from airflow_provider_modelslab.endpoint.queue.job import Job
-from airflow_provider_modelslab.endpoint.queue.store import Store
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
+from airflow_provider_modelslab.endpoint.queue.store import QueueStore
 from airflow_provider_modelslab.endpoint.settings import Settings
 
-__all__ = ["ATTRIBUTE", "Broken", "BrokenFile", "Misbehaviour"]
+__all__ = ["ATTRIBUTE", "Broken", "BrokenFile", "FaultInjector"]
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +58,14 @@ class BrokenFile:
     token: str = ""
 
 
-class Misbehaviour:
+class FaultInjector:
     """Decides, counts and remembers.
 
     :param clock: seconds since the epoch.
     """
 
     def __init__(
-        self, settings: Settings, store: Store, bills: Bills, *, clock: Callable[[], float] = time.time
+        self, settings: Settings, store: QueueStore, bills: Bills, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._plan = settings.faults or FaultPlan()
         self._per_request = settings.allow_request_faults
@@ -78,11 +78,11 @@ class Misbehaviour:
 
     def before(
         self, owner: str, body: Mapping[str, Any], track_id: str | None, mark: str
-    ) -> tuple[Faults, Reply | Broken | None]:
+    ) -> tuple[Faults, ApiResponse | Broken | None]:
         """The faults of a valid submit, and what it gets instead of being accepted.
 
         :param mark: the request's :func:`.billing.fingerprint`.
-        :raises RequestValidationError: for an ``x_faults`` that cannot be.
+        :raises InvalidRequestError: for an ``x_faults`` that cannot be.
         """
         asked = body.get(ATTRIBUTE) if self._per_request else None
         subject = mark if track_id is None else f"track_id {track_id}"
@@ -90,12 +90,12 @@ class Misbehaviour:
             try:
                 self._plan.asked(asked, subject, 0)
             except ValueError as error:
-                raise RequestValidationError.of(ATTRIBUTE, str(error)) from None
+                raise InvalidRequestError.of(ATTRIBUTE, str(error)) from None
         ordinal = self._bills.tally(_SUBMITS, subject) - 1
         faults = self._plan.draw(subject, ordinal) if asked is None else self._plan.asked(asked, subject, ordinal)
         return faults, self._refusal(owner, mark, ordinal, faults) if faults else None
 
-    def accepted(self, owner: str, mark: str, job: Job) -> None:
+    def accepted(self, owner: str, mark: str, job: QueuedJob) -> None:
         """Remember a submit for those like it."""
         now = self._clock()
         with self._lock:
@@ -105,7 +105,7 @@ class Misbehaviour:
         if job.status == "stuck":
             self._note("never_ending")
 
-    def after(self, job: Job) -> Reply | Broken | None:
+    def after(self, job: QueuedJob) -> ApiResponse | Broken | None:
         """What the submit of an accepted job gets instead of its answer."""
         faults = job.faults
         if _hangs(faults, "after"):
@@ -114,14 +114,14 @@ class Misbehaviour:
             return self._reset("reset_after")
         return self._error(faults, "error_after")
 
-    def malformed(self, job: Job) -> bool:
+    def malformed(self, job: QueuedJob) -> bool:
         """Whether the answer to the submit is to be cut."""
         found = job.faults.options("malformed") is not None
         if found:
             self._note("malformed")
         return found
 
-    def fetch(self, job: Job) -> Reply | Broken | None:
+    def fetch(self, job: QueuedJob) -> ApiResponse | Broken | None:
         """What a fetch gets instead of its answer."""
         faults = job.faults
         hangs = _hangs(faults, "fetch")
@@ -145,7 +145,7 @@ class Misbehaviour:
             return self._error(faults, "flaky_fetch")
         return None
 
-    def file(self, job: Job) -> BrokenFile | None:
+    def file(self, job: QueuedJob) -> BrokenFile | None:
         """What a request for the job's file gets instead of it."""
         faults, age = job.faults, self._clock() - (job.finished_at or 0.0)
         late, expired = faults.options("late_links"), faults.options("expired_links")
@@ -168,7 +168,7 @@ class Misbehaviour:
             return BrokenFile(options["content"], token=faults.token)
         return None
 
-    def failure(self, job: Job) -> str | None:
+    def failure(self, job: QueuedJob) -> str | None:
         """Why the job is to fail; ``None`` when it is not."""
         options = job.faults.options("job_failed")
         if options is None:
@@ -176,7 +176,7 @@ class Misbehaviour:
         self._note("job_failed")
         return str(options["message"])
 
-    def webhook_calls(self, job: Job) -> int:
+    def webhook_calls(self, job: QueuedJob) -> int:
         """How often the job's webhook is called."""
         options = job.faults.options("duplicate_webhook")
         if options is None:
@@ -194,7 +194,7 @@ class Misbehaviour:
             self._accepted.clear()
         self._bills.reset(_SUBMITS, _ACTED)
 
-    def _refusal(self, owner: str, mark: str, ordinal: int, faults: Faults) -> Reply | Broken | None:
+    def _refusal(self, owner: str, mark: str, ordinal: int, faults: Faults) -> ApiResponse | Broken | None:
         limit = faults.options("rate_limit")
         if limit and self._is_limited(owner, ordinal, limit):
             self._note("rate_limit")
@@ -225,12 +225,12 @@ class Misbehaviour:
         self._note(kind)
         return Broken("reset")
 
-    def _error(self, faults: Faults, kind: str) -> Reply | None:
+    def _error(self, faults: Faults, kind: str) -> ApiResponse | None:
         options = faults.options(kind)
         if options is None:
             return None
         self._note(kind)
-        return Reply(options["status"], responses.server_error().body)
+        return ApiResponse(options["status"], responses.server_error().body)
 
     def _note(self, kind: str) -> None:
         self._bills.tally(_ACTED, kind)

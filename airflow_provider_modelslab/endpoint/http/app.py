@@ -1,4 +1,4 @@
-"""The HTTP side: routes, keys, content types. What calls do is in :mod:`.service`, their answers in :mod:`.responses`."""
+"""The HTTP side: routes, keys, content types. See also :mod:`.service` and :mod:`.responses`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from airflow_provider_modelslab.endpoint.engine import Engine
-from airflow_provider_modelslab.endpoint.faults.injector import Broken, Misbehaviour
+from airflow_provider_modelslab.endpoint.faults.injector import Broken, FaultInjector
 from airflow_provider_modelslab.endpoint.faults.transport import Hang, Malformed, Reset, file_response
 from airflow_provider_modelslab.endpoint.http import responses
 from airflow_provider_modelslab.endpoint.http.admin import RequestCounts, add_admin
 from airflow_provider_modelslab.endpoint.http.hosts import HostCheck, allowed_names
-from airflow_provider_modelslab.endpoint.http.long_poll import Holds
-from airflow_provider_modelslab.endpoint.http.responses import API_PREFIX, Reply
+from airflow_provider_modelslab.endpoint.http.long_poll import LongPolls
+from airflow_provider_modelslab.endpoint.http.responses import API_PREFIX, ApiResponse
 from airflow_provider_modelslab.endpoint.queue.billing import Bills
-from airflow_provider_modelslab.endpoint.queue.job import Job
-from airflow_provider_modelslab.endpoint.queue.store import Store
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
+from airflow_provider_modelslab.endpoint.queue.store import QueueStore
 from airflow_provider_modelslab.endpoint.results.publish import FOLDERS, MEDIA_TYPES, Publisher
-from airflow_provider_modelslab.endpoint.service import Calls
+from airflow_provider_modelslab.endpoint.service import EndpointService
 from airflow_provider_modelslab.endpoint.settings import Settings
-from airflow_provider_modelslab.endpoint.workers.pool import Worker
+from airflow_provider_modelslab.endpoint.workers.pool import WorkerPool
 
 __all__ = ["create_app"]
 
@@ -41,19 +41,19 @@ _STOP_S = 20.0
 _LOOKUP_THREADS = 4
 _MOST_LOOKUPS = 16
 
-_Call = Callable[[Request, str, dict[str, Any]], Awaitable[Reply | Broken | Response]]
+_Call = Callable[[Request, str, dict[str, Any]], Awaitable[ApiResponse | Broken | Response]]
 
 
 class _Rooms:
     """What exists between the start and the stop of the app."""
 
-    store: Store
+    store: QueueStore
     bills: Bills
-    misbehaviour: Misbehaviour | None = None
+    misbehaviour: FaultInjector | None = None
     publisher: Publisher
-    calls: Calls
-    worker: Worker
-    holds: Holds
+    calls: EndpointService
+    worker: WorkerPool
+    holds: LongPolls
     lookups: ThreadPoolExecutor
     looking_up: set[str]
 
@@ -78,20 +78,20 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        rooms.holds = Holds()
+        rooms.holds = LongPolls()
         # A resolver may take half a minute for a name. So many threads of their own, one for each key, wait for it.
         rooms.lookups, rooms.looking_up = ThreadPoolExecutor(_LOOKUP_THREADS, "modelslab-lookup"), set()
-        rooms.store = await asyncio.to_thread(Store, settings.state_dir)
+        rooms.store = await asyncio.to_thread(QueueStore, settings.state_dir)
         rooms.bills = Bills(rooms.store)
         if settings.misbehaves:
-            rooms.misbehaviour = Misbehaviour(settings, rooms.store, rooms.bills, clock=clock)
+            rooms.misbehaviour = FaultInjector(settings, rooms.store, rooms.bills, clock=clock)
         rooms.publisher = Publisher(
             rooms.store, settings.state_dir, allow_private_addresses=settings.allow_private_addresses
         )
-        rooms.calls = Calls(
+        rooms.calls = EndpointService(
             settings, rooms.store, engines, rooms.publisher, clock=clock, misbehaviour=rooms.misbehaviour
         )
-        rooms.worker = Worker(
+        rooms.worker = WorkerPool(
             settings,
             rooms.store,
             engines,
@@ -118,8 +118,8 @@ def create_app(
     def base_url(request: Request) -> str:
         return (settings.public_url or str(request.base_url)).rstrip("/")
 
-    def respond(request: Request, reply: Reply | Broken | Response) -> Response:
-        if isinstance(reply, Reply):
+    def respond(request: Request, reply: ApiResponse | Broken | Response) -> Response:
+        if isinstance(reply, ApiResponse):
             return _respond(reply)
         if isinstance(reply, Broken):
             if reply.how == "reset":
@@ -140,10 +140,10 @@ def create_app(
 
         app.add_api_route(f"{API_PREFIX}/{path}", handle, methods=["POST"], response_model=None)
 
-    def accept(owner: str, body: dict[str, Any], base_url: str) -> Job | Reply | Broken | Response:
+    def accept(owner: str, body: dict[str, Any], base_url: str) -> QueuedJob | ApiResponse | Broken | Response:
         """Take a submit in. What there is to say at once is said from this thread: each change of threads costs."""
         job = rooms.calls.submit(owner, body, base_url)
-        if not isinstance(job, Job):
+        if not isinstance(job, QueuedJob):
             return job
         broken = rooms.misbehaviour.after(job) if job.faults and rooms.misbehaviour else None
         if broken is None and settings.hold_s > 0 and not job.body.get("instant_response"):
@@ -151,7 +151,7 @@ def create_app(
         rooms.worker.wake()
         return broken or answer(job, body)
 
-    def answer(job: Job, body: dict[str, Any]) -> Reply | Response:
+    def answer(job: QueuedJob, body: dict[str, Any]) -> ApiResponse | Response:
         reply = rooms.calls.submitted(job)
         if ignored := rooms.calls.ignored(body):
             reply.body["ignored_attributes"] = ignored
@@ -159,9 +159,9 @@ def create_app(
             return Malformed(reply.body, reply.status)
         return reply
 
-    async def submit(request: Request, owner: str, body: dict[str, Any]) -> Reply | Broken | Response:
+    async def submit(request: Request, owner: str, body: dict[str, Any]) -> ApiResponse | Broken | Response:
         job = await asyncio.to_thread(accept, owner, body, base_url(request))
-        if not isinstance(job, Job):
+        if not isinstance(job, QueuedJob):
             return job
         with rooms.holds.place(owner) as free:
             if free:
@@ -174,33 +174,33 @@ def create_app(
                 await rooms.holds.wait(job.id, settings.hold_s, request.receive())
         return await asyncio.to_thread(answer, job, body)
 
-    async def fetch(request: Request, owner: str, body: dict[str, Any]) -> Reply | Broken:
+    async def fetch(request: Request, owner: str, body: dict[str, Any]) -> ApiResponse | Broken:
         return await asyncio.to_thread(rooms.calls.fetch, owner, request.path_params["job_id"], base_url(request))
 
-    async def system_details(request: Request, owner: str, body: dict[str, Any]) -> Reply:
+    async def system_details(request: Request, owner: str, body: dict[str, Any]) -> ApiResponse:
         return await asyncio.to_thread(lambda: rooms.calls.system_details(rooms.worker.lanes()))
 
-    async def restart_server(request: Request, owner: str, body: dict[str, Any]) -> Reply:
+    async def restart_server(request: Request, owner: str, body: dict[str, Any]) -> ApiResponse:
         rooms.worker.restart(None if rooms.calls.is_operator(body) else owner)
         return responses.ok("server restarting")
 
-    async def update_server(request: Request, owner: str, body: dict[str, Any]) -> Reply:
+    async def update_server(request: Request, owner: str, body: dict[str, Any]) -> ApiResponse:
         log.info("update_server: nothing is done; the endpoint is updated by installing a newer package")
         return responses.ok("server updating")
 
-    async def clear_cache(request: Request, owner: str, body: dict[str, Any]) -> Reply:
+    async def clear_cache(request: Request, owner: str, body: dict[str, Any]) -> ApiResponse:
         if not (rooms.calls.is_operator(body) or rooms.calls.is_anybodys):
             return responses.not_allowed(settings.answers)
         rooms.worker.clear_cache()
         return responses.ok("Cache cleared successfully")
 
-    async def clear_queue(request: Request, owner: str, body: dict[str, Any]) -> Reply:
+    async def clear_queue(request: Request, owner: str, body: dict[str, Any]) -> ApiResponse:
         whose = None if rooms.calls.is_operator(body) else owner
         rooms.holds.release(await asyncio.to_thread(rooms.calls.clear_queue, whose))
         rooms.worker.restart(whose)
         return responses.ok("Queue cleared, server is restarting")
 
-    async def update_s3(request: Request, owner: str, body: dict[str, Any]) -> Reply:
+    async def update_s3(request: Request, owner: str, body: dict[str, Any]) -> ApiResponse:
         if owner in rooms.looking_up or len(rooms.looking_up) >= _MOST_LOOKUPS:
             return responses.too_many("Too many calls of update_s3 at a time", settings.answers)
         rooms.looking_up.add(owner)
@@ -210,7 +210,7 @@ def create_app(
         finally:
             rooms.looking_up.discard(owner)
 
-    async def reset_s3(request: Request, owner: str, body: dict[str, Any]) -> Reply:
+    async def reset_s3(request: Request, owner: str, body: dict[str, Any]) -> ApiResponse:
         return await asyncio.to_thread(rooms.calls.reset_s3, owner, body)
 
     routes: dict[str, _Call] = {
@@ -271,7 +271,7 @@ def create_app(
     return app
 
 
-def _respond(reply: Reply) -> JSONResponse:
+def _respond(reply: ApiResponse) -> JSONResponse:
     return JSONResponse(reply.body, reply.status)
 
 

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any
 
-__all__ = ["Holds"]
+__all__ = ["LongPolls"]
 
 
 _MOST_OF_OWNER = 100
 _MOST = 256
 
 
-class Holds:
+class LongPolls:
     """The submits that are being held, by job id. Made and used in the event loop, except :meth:`job_ended`.
 
     At most 256 are held, and 100 of one key, since each holds a connection.

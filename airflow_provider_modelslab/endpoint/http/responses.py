@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.endpoint.queue.job import Job
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
 from airflow_provider_modelslab.endpoint.settings import AnswerStyle
 
 __all__ = [
     "API_PREFIX",
     "META_KEYS",
-    "Reply",
-    "asked_meta",
+    "ApiResponse",
     "done",
     "failed",
     "fetched",
@@ -31,6 +30,7 @@ __all__ = [
     "ok",
     "processing",
     "rate_limited",
+    "requested_meta",
     "same_request",
     "server_error",
     "success",
@@ -76,14 +76,14 @@ _KEY_TIPS = f"{_REQUEST_TIPS} 4. Make sure you have valid API key."
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ApiResponse:
     """An answer: its HTTP status and its JSON body."""
 
     status: int
     body: dict[str, Any]
 
 
-def asked_meta(request: Video2VideoRequest, file_prefix: str) -> dict[str, Any]:
+def requested_meta(request: Video2VideoRequest, file_prefix: str) -> dict[str, Any]:
     """``meta`` before the work: what was asked for; what the engine is going to choose is null."""
     given = request.model_dump(mode="json", include=set(META_KEYS))
     given.update({name: "yes" if given[name] else "no" for name in _SWITCHES}, file_prefix=file_prefix)
@@ -99,9 +99,9 @@ def used_meta(asked: Mapping[str, Any], engine: Mapping[str, Any]) -> dict[str, 
     return {**{name: value for name, value in asked.items() if name != "engine"}, **used}
 
 
-def success(job: Job) -> Reply:
+def success(job: QueuedJob) -> ApiResponse:
     """The page's example response: a submit whose job was done while it was held."""
-    return Reply(
+    return ApiResponse(
         200,
         {
             "status": "success",
@@ -114,13 +114,13 @@ def success(job: Job) -> Reply:
     )
 
 
-def processing(job: Job, *, eta: float, style: AnswerStyle) -> Reply:
+def processing(job: QueuedJob, *, eta: float, style: AnswerStyle) -> ApiResponse:
     """A submit whose job is not done yet.
 
     :param eta: seconds until it probably is.
     """
     track_id = job.body.get("track_id")
-    return Reply(
+    return ApiResponse(
         200,
         {
             "status": "processing",
@@ -136,46 +136,46 @@ def processing(job: Job, *, eta: float, style: AnswerStyle) -> Reply:
     )
 
 
-def failed(job: Job) -> Reply:
+def failed(job: QueuedJob) -> ApiResponse:
     """A submit whose job failed while it was held; with the id, unlike the answer to a fetch."""
-    return Reply(200, {"status": "failed", "id": job.id, "message": _failure(job), "output": ""})
+    return ApiResponse(200, {"status": "failed", "id": job.id, "message": _failure(job), "output": ""})
 
 
-def done(job: Job) -> Reply:
+def done(job: QueuedJob) -> ApiResponse:
     """A submit whose job ended, one way or the other, while it was held."""
     return success(job) if job.status == "success" else failed(job)
 
 
-def fetched(job: Job) -> Reply:
+def fetched(job: QueuedJob) -> ApiResponse:
     """A fetch: without ``meta`` and ``generationTime``, and without the id unless the job is done."""
     if job.status == "success":
-        return Reply(
+        return ApiResponse(
             200, {"status": "success", "id": job.id, "output": list(job.links), "proxy_links": list(job.links)}
         )
     if job.status == "failed":
-        return Reply(200, {"status": "failed", "id": "", "message": _failure(job), "output": ""})
-    return Reply(200, {"status": "processing", "message": "try again later.", "output": "", "tip": _TIP})
+        return ApiResponse(200, {"status": "failed", "id": "", "message": _failure(job), "output": ""})
+    return ApiResponse(200, {"status": "processing", "message": "try again later.", "output": "", "tip": _TIP})
 
 
-def not_found() -> Reply:
+def not_found() -> ApiResponse:
     """A fetch of an id that is unknown, expired, cleared or another key's. Both styles give HTTP 200."""
     tip = "Results and their ids are kept for a limited time; a cleared queue forgets its jobs."
-    return Reply(200, {"status": "failed", "id": "", "message": "Request not found", "output": "", "tip": tip})
+    return ApiResponse(200, {"status": "failed", "id": "", "message": "Request not found", "output": "", "tip": tip})
 
 
-def invalid_request(style: AnswerStyle) -> Reply:
+def invalid_request(style: AnswerStyle) -> ApiResponse:
     """The body is no JSON object, is too large, or was sent with another content type."""
     return _error(style, 400, {"message": "Invalid API Request", "tip": _REQUEST_TIPS})
 
 
-def invalid_key(style: AnswerStyle) -> Reply:
+def invalid_key(style: AnswerStyle) -> ApiResponse:
     """No key, or a wrong one."""
     if style == "legacy":
         return _error(style, 401, {"message": "Invalid Api Key", "tip": _KEY_TIPS})
     return _error(style, 401, {"message": "Invalid API key"})
 
 
-def invalid_fields(fields: Mapping[str, Iterable[str]], style: AnswerStyle) -> Reply:
+def invalid_fields(fields: Mapping[str, Iterable[str]], style: AnswerStyle) -> ApiResponse:
     """Attributes that are not allowed.
 
     :param fields: for each attribute its problems, each one the end of a sentence that begins with its name.
@@ -188,7 +188,7 @@ def invalid_fields(fields: Mapping[str, Iterable[str]], style: AnswerStyle) -> R
     )
 
 
-def rate_limited(most: int, wait_s: float, style: AnswerStyle) -> Reply:
+def rate_limited(most: int, wait_s: float, style: AnswerStyle) -> ApiResponse:
     """The key has as many unfinished jobs as it may.
 
     :param most: that number.
@@ -202,17 +202,17 @@ def rate_limited(most: int, wait_s: float, style: AnswerStyle) -> Reply:
     return _error(style, 429, {"message": message, "retry_after": seconds})
 
 
-def too_many(message: str, style: AnswerStyle) -> Reply:
+def too_many(message: str, style: AnswerStyle) -> ApiResponse:
     """What cannot be taken in now."""
     return _error(style, 429, {"message": message})
 
 
-def not_allowed(style: AnswerStyle) -> Reply:
+def not_allowed(style: AnswerStyle) -> ApiResponse:
     """A call that only the operator's key may make."""
     return _error(style, 403, {"message": "Only the operator's key may do this"})
 
 
-def same_request(wait_s: float, style: AnswerStyle) -> Reply:
+def same_request(wait_s: float, style: AnswerStyle) -> ApiResponse:
     """The filter of identical requests, in the words of the vendor's older documents.
 
     :param wait_s: how long identical requests are refused.
@@ -226,17 +226,17 @@ def same_request(wait_s: float, style: AnswerStyle) -> Reply:
     return _error(style, 429, rest if style == "legacy" else {**rest, "retry_after": seconds})
 
 
-def server_error() -> Reply:
+def server_error() -> ApiResponse:
     """The endpoint itself failed. HTTP 500 in both styles, as a gateway in front of a dead server would answer."""
-    return Reply(500, {"status": "error", "message": "Internal server error. Please try again."})
+    return ApiResponse(500, {"status": "error", "message": "Internal server error. Please try again."})
 
 
-def ok(message: str) -> Reply:
+def ok(message: str) -> ApiResponse:
     """An administration call that was obeyed."""
-    return Reply(200, {"message": message, "status": "success"})
+    return ApiResponse(200, {"message": message, "status": "success"})
 
 
-def webhook_body(job: Job) -> dict[str, Any]:
+def webhook_body(job: QueuedJob) -> dict[str, Any]:
     """What the receiver of a finished or failed job's webhook gets."""
     track_id = job.body.get("track_id")
     if job.status == "success":
@@ -251,13 +251,13 @@ def webhook_body(job: Job) -> dict[str, Any]:
     return {"status": "failed", "id": job.id, "message": _failure(job), "track_id": track_id}
 
 
-def _error(style: AnswerStyle, documented_status: int, rest: Mapping[str, Any]) -> Reply:
-    return Reply(200 if style == "legacy" else documented_status, {"status": "error", **rest})
+def _error(style: AnswerStyle, documented_status: int, rest: Mapping[str, Any]) -> ApiResponse:
+    return ApiResponse(200 if style == "legacy" else documented_status, {"status": "error", **rest})
 
 
-def _failure(job: Job) -> str:
+def _failure(job: QueuedJob) -> str:
     return f"Failed, Try Again: {job.message}"
 
 
-def _seconds(job: Job) -> float:
+def _seconds(job: QueuedJob) -> float:
     return round(job.seconds or 0.0, 2)

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.endpoint.queue.store import Store
+from airflow_provider_modelslab.endpoint.queue.store import QueueStore
 
 __all__ = ["Bills", "fingerprint"]
 
@@ -25,13 +25,13 @@ def fingerprint(request: Video2VideoRequest) -> str:
 
 
 class Bills:
-    """The bills, one for each accepted job, written with it by :meth:`.store.Store.add`.
+    """The bills, one for each accepted job, written with it by :meth:`.store.QueueStore.add`.
 
     Clearing the queue or the end of a job's 24 hours does not take them back. Beside them, tallies: how often something
     of a kind happened to something of a name.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: QueueStore) -> None:
         self._database = store.database
 
     def jobs(self) -> list[dict[str, Any]]:

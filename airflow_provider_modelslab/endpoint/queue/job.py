@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from airflow_provider_modelslab.endpoint.faults.plan import NO_FAULTS, Faults
 
-__all__ = ["Job", "JobStatus"]
+__all__ = ["JobStatus", "QueuedJob"]
 
 JobStatus = Literal["queued", "running", "stuck", "success", "failed"]
 """``stuck``: told never to end, see :data:`.faults.FAULTS`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class QueuedJob:
     """One row of the queue. Times are seconds since the epoch.
 
     :param owner: a keyed hash of the API key that submitted it; the key itself is not kept.

@@ -22,11 +22,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_provider_modelslab.endpoint.engine import Engine, models_of
-from airflow_provider_modelslab.endpoint.queue.job import Job
-from airflow_provider_modelslab.endpoint.queue.store import Store, Waiting
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
+from airflow_provider_modelslab.endpoint.queue.store import QueueStore, Waiting
 from airflow_provider_modelslab.endpoint.workers.reading import Reading
 
-__all__ = ["MOST_OVERTAKES", "MOST_SLOW", "Taken", "Turns", "choose"]
+__all__ = ["MOST_OVERTAKES", "MOST_SLOW", "ScheduledJob", "Scheduler", "choose"]
 
 MOST_OVERTAKES = 8
 """How often a job may be overtaken by younger ones whose model is in memory."""
@@ -40,14 +40,14 @@ _MOST_SERVED = 1024  # keys whose last turn is remembered
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ScheduledJob:
     """A job that a lane took.
 
     :param alone: it is the job's last attempt: nothing may run beside it.
     :param reading: of its clip; ``None``: nobody has begun.
     """
 
-    job: Job
+    job: QueuedJob
     alone: bool
     reading: Reading | None
 
@@ -60,14 +60,14 @@ class _Hand:
     alone: bool
 
 
-class Turns:
+class Scheduler:
     """Shared by the lanes. Every method may be called from any thread.
 
     :param engines: one for each lane, by its number; asked which models they have loaded.
     :param clock: seconds since the epoch.
     """
 
-    def __init__(self, store: Store, engines: Sequence[Engine], clock: Callable[[], float]) -> None:
+    def __init__(self, store: QueueStore, engines: Sequence[Engine], clock: Callable[[], float]) -> None:
         self._store = store
         self._engines = engines
         self._clock = clock
@@ -83,7 +83,7 @@ class Turns:
         self._stopped: list[Reading] = []
         self._held_up = False
 
-    def take(self, lane: int) -> Taken | None:
+    def take(self, lane: int) -> ScheduledJob | None:
         """Claim a job for a lane; ``None`` when there is none for it now."""
         with self._lock:
             if self._closed or self._runs_alone():
@@ -101,7 +101,7 @@ class Turns:
             self._note_turn(chosen, waiting)
             self._in_hand[job.id] = _Hand(lane, job.owner, chosen.model_id, alone)
             self._held_up |= alone
-            return Taken(job, alone, self._readings.pop(job.id, None))
+            return ScheduledJob(job, alone, self._readings.pop(job.id, None))
 
     def give_back(self, reading: Reading) -> bool:
         """Put a job back in the queue until its clip was read; ``False`` when too many such jobs are there already."""

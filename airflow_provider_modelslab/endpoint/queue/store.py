@@ -14,9 +14,9 @@ from typing import Any
 
 from airflow_provider_modelslab.endpoint.faults.plan import NO_FAULTS, Faults
 from airflow_provider_modelslab.endpoint.queue.database import Database, StateInUseError
-from airflow_provider_modelslab.endpoint.queue.job import Job
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
 
-__all__ = ["MAX_ATTEMPTS", "QueueFullError", "StateInUseError", "Store", "TooManyDetailsError", "Waiting"]
+__all__ = ["MAX_ATTEMPTS", "QueueFullError", "QueueStore", "StateInUseError", "TooManyDetailsError", "Waiting"]
 
 MAX_ATTEMPTS = 3
 """A job during which the process died this often is given up, so that it cannot bring the endpoint down for ever."""
@@ -75,7 +75,7 @@ class Waiting:
         return self.attempts >= MAX_ATTEMPTS - 1
 
 
-class Store:
+class QueueStore:
     """Jobs and S3 details. Every method may be called from any thread and takes milliseconds.
 
     What was accepted, cleared or told about S3 is on the disk when the call returns. That a job began or ended is safe
@@ -125,7 +125,7 @@ class Store:
         max_total_queue: int | None = None,
         faults: Faults = NO_FAULTS,
         bill: str | None = None,
-    ) -> Job:
+    ) -> QueuedJob:
         """Append a job to the queue.
 
         :param max_queue: how many unfinished jobs the owner may have.
@@ -172,7 +172,7 @@ class Store:
         mixed = [job for round_ in zip_longest(*queues) for job in round_ if job is not None]
         return mixed[:most]
 
-    def claim(self, now: float, job_id: int | None = None) -> Job | None:
+    def claim(self, now: float, job_id: int | None = None) -> QueuedJob | None:
         """Take a queued job and mark it running; ``None`` when there is none.
 
         :param job_id: this one; without it the oldest.
@@ -201,7 +201,7 @@ class Store:
         meta: Mapping[str, Any],
         seconds: float,
         now: float,
-    ) -> Job | None:
+    ) -> QueuedJob | None:
         """Mark a job done; ``None`` when the queue was cleared meanwhile and nobody waits for the result."""
         return self._changed(
             "UPDATE jobs SET status = 'success', output = ?, files = ?, meta = ?, seconds = ?, finished_at = ?"
@@ -209,7 +209,7 @@ class Store:
             (_dump(output), _dump(files), _dump(meta), seconds, now, job_id),
         )
 
-    def fail(self, job_id: int, *, message: str, now: float) -> Job | None:
+    def fail(self, job_id: int, *, message: str, now: float) -> QueuedJob | None:
         """Mark a job failed; ``None`` when the queue was cleared meanwhile."""
         return self._changed(
             "UPDATE jobs SET status = 'failed', message = ?, finished_at = ?"
@@ -217,11 +217,11 @@ class Store:
             (message, now, job_id),
         )
 
-    def get(self, job_id: int) -> Job | None:
+    def get(self, job_id: int) -> QueuedJob | None:
         """The job of an id."""
         return self._found("SELECT * FROM jobs WHERE id = ?", (job_id,))
 
-    def by_prefix(self, file_prefix: str) -> Job | None:
+    def by_prefix(self, file_prefix: str) -> QueuedJob | None:
         """The job whose result has this name."""
         return self._found("SELECT * FROM jobs WHERE file_prefix = ?", (file_prefix,))
 
@@ -233,7 +233,7 @@ class Store:
         query = f"DELETE FROM jobs WHERE status IN {_UNFINISHED} AND (? IS NULL OR owner = ?) RETURNING id"  # noqa: S608
         return [row["id"] for row in self.database.write(query, (owner, owner), durable=True)]
 
-    def expire(self, finished_before: float) -> list[Job]:
+    def expire(self, finished_before: float) -> list[QueuedJob]:
         """Forget the jobs that finished at or before a time; returns them, so that their files can go too."""
         rows = self.database.write(
             "DELETE FROM jobs WHERE status IN ('success', 'failed') AND finished_at <= ? RETURNING *",
@@ -284,11 +284,11 @@ class Store:
         query = "DELETE FROM s3_details WHERE owner = ? AND deploy_type = ?"
         self.database.write(query, (owner, deploy_type), durable=True)
 
-    def _changed(self, query: str, values: Sequence[Any]) -> Job | None:
+    def _changed(self, query: str, values: Sequence[Any]) -> QueuedJob | None:
         rows = self.database.write(query, values)
         return _job(rows[0]) if rows else None
 
-    def _found(self, query: str, values: Sequence[Any]) -> Job | None:
+    def _found(self, query: str, values: Sequence[Any]) -> QueuedJob | None:
         rows = self.database.rows(query, values)
         return _job(rows[0]) if rows else None
 
@@ -308,8 +308,8 @@ _DECODE: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _job(row: sqlite3.Row) -> Job:
-    return Job(
+def _job(row: sqlite3.Row) -> QueuedJob:
+    return QueuedJob(
         **{
             name: _DECODE[name](value) if name in _DECODE else value
             for name, value in zip(row.keys(), row, strict=True)

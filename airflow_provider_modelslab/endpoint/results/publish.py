@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_modelslab.endpoint.queue.job import Job
-from airflow_provider_modelslab.endpoint.queue.store import Store
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
+from airflow_provider_modelslab.endpoint.queue.store import QueueStore
 from airflow_provider_modelslab.endpoint.results.s3_details import S3Details
 from airflow_provider_modelslab.endpoint.results.s3_upload import upload
 
@@ -59,7 +59,7 @@ class Publisher:
     :param allow_private_addresses: store to hosts that are not of the public internet, too.
     """
 
-    def __init__(self, store: Store, state_dir: Path, *, allow_private_addresses: bool = False) -> None:
+    def __init__(self, store: QueueStore, state_dir: Path, *, allow_private_addresses: bool = False) -> None:
         self._store = store
         self._allow_private_addresses = allow_private_addresses
         self._root = state_dir
@@ -71,7 +71,7 @@ class Publisher:
         name, details = file_name(file_prefix, body), self._details(owner, body)
         return (details.link(name) if details else f"{base_url}/{_folder(body)}/{name}",)
 
-    def publish(self, job: Job, clip: Path) -> Published:
+    def publish(self, job: QueuedJob, clip: Path) -> Published:
         """Move the clip to its place, whole or not at all.
 
         :raises LandingError: when the bucket refuses it, or is on a host that is not to be reached.
@@ -92,7 +92,7 @@ class Publisher:
         clip.replace(self._root / place)
         return Published(files=(place,))
 
-    def is_remote(self, job: Job) -> bool:
+    def is_remote(self, job: QueuedJob) -> bool:
         """Whether :meth:`publish` has to wait for a host that a caller named."""
         return not job.body.get("temp") and self._store.s3(job.owner, _DEPLOY_TYPE) is not None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.storage.uri import check_bucket_name
 
 __all__ = ["DEFAULT_DEPLOY_TYPE", "DEPLOY_TYPES", "S3Details", "deploy_type_of"]
@@ -69,7 +69,7 @@ class S3Details:
     def from_body(cls, body: Mapping[str, Any]) -> Self:
         """Read a call's body.
 
-        :raises RequestValidationError: naming each attribute at fault; no value of a credential is repeated.
+        :raises InvalidRequestError: naming each attribute at fault; no value of a credential is repeated.
         """
         fields: dict[str, list[str]] = {}
         for name in _REQUIRED:
@@ -81,15 +81,15 @@ class S3Details:
             elif len(value) > _MOST_CHARACTERS:
                 fields[name] = [f"must be at most {_MOST_CHARACTERS} characters"]
         if fields:
-            raise RequestValidationError.of_fields(fields)
+            raise InvalidRequestError.of_fields(fields)
         bucket, endpoint, virtual_host = _bucket_of(body["endpoint_url"])
         try:
             check_bucket_name(bucket)
         except StorageConfigurationError as error:
-            raise RequestValidationError.of("endpoint_url", error.message) from None
+            raise InvalidRequestError.of("endpoint_url", error.message) from None
         public = urlsplit(body["public_url"])
         if public.scheme not in {"http", "https"} or not public.hostname:
-            raise RequestValidationError.of("public_url", "must be an http(s) URL")
+            raise InvalidRequestError.of("public_url", "must be an http(s) URL")
         given = {name: body[name].strip() for name in _REQUIRED}
         return cls(**given, bucket=bucket, endpoint=endpoint, virtual_host=virtual_host)
 
@@ -117,11 +117,11 @@ class S3Details:
 def deploy_type_of(body: Mapping[str, Any]) -> str:
     """The server type that a call is about.
 
-    :raises RequestValidationError: for a type that the vendor's page does not have.
+    :raises InvalidRequestError: for a type that the vendor's page does not have.
     """
     value = body.get("deploy_type") or DEFAULT_DEPLOY_TYPE
     if value not in DEPLOY_TYPES:
-        raise RequestValidationError.of("deploy_type", f"must be one of {', '.join(DEPLOY_TYPES)}")
+        raise InvalidRequestError.of("deploy_type", f"must be one of {', '.join(DEPLOY_TYPES)}")
     return str(value)
 
 
@@ -131,7 +131,7 @@ def _bucket_of(endpoint_url: str) -> tuple[str, str, bool]:
     Two forms are read: the bucket host of the vendor's example (``https://<bucket>.s3.<anything>``) and the path style
     that most S3-compatible services use (``https://host:port/<bucket>``).
     """
-    problem = RequestValidationError.of(
+    problem = InvalidRequestError.of(
         "endpoint_url", "must name the bucket, as https://<bucket>.s3.<region>.amazonaws.com or https://<host>/<bucket>"
     )
     try:

@@ -12,7 +12,7 @@ import requests
 from airflow_provider_modelslab.api.redaction import strip_path
 from airflow_provider_modelslab.endpoint.http import responses
 from airflow_provider_modelslab.endpoint.outbound import problem_of
-from airflow_provider_modelslab.endpoint.queue.job import Job
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.endpoint.workers.fair_pool import FairPool
 from airflow_provider_modelslab.net.addresses import AddressError, checked_call
@@ -49,7 +49,7 @@ class Webhooks:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
 
-    def send(self, job: Job) -> None:
+    def send(self, job: QueuedJob) -> None:
         """Call the webhook of an ended job soon; does not wait for it."""
         if not self._pool.submit(job.owner, lambda: self._call(job)):
             self._count("dropped")
@@ -79,7 +79,7 @@ class Webhooks:
         with self._lock:
             self._counts[name] += 1
 
-    def _call(self, job: Job) -> None:
+    def _call(self, job: QueuedJob) -> None:
         url = str(job.body["webhook"])
         try:
             # The body of the answer is not read.

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_modelslab.endpoint.engine import Engine, StagedEngine, device_of, models_of
-from airflow_provider_modelslab.endpoint.queue.scheduler import Taken, Turns
-from airflow_provider_modelslab.endpoint.workers.job_runner import Finish, Work
+from airflow_provider_modelslab.endpoint.queue.scheduler import ScheduledJob, Scheduler
+from airflow_provider_modelslab.endpoint.workers.job_runner import Finish, JobRunner
 from airflow_provider_modelslab.endpoint.workers.reading import Reading
 
-__all__ = ["Lane"]
+__all__ = ["DeviceWorker"]
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _MOST_RELAUNCHES = 2  # one at work and one that waits: more would do nothing el
 _PATIENCE_S = 2.0  # how long a lane waits for a clip before it goes on with other jobs
 
 
-class Lane:
+class DeviceWorker:
     """Renders one job at a time. An engine with stages writes the last one's clip meanwhile, in a second thread.
 
     :param number: of this lane, from 0.
@@ -38,8 +38,8 @@ class Lane:
         self,
         number: int,
         engine: Engine,
-        work: Work,
-        turns: Turns,
+        work: JobRunner,
+        turns: Scheduler,
         desks: Path,
         *,
         on_taken: Callable[[], None],
@@ -160,7 +160,7 @@ class Lane:
             self._wake.wait(_SWEEP_S)
         self._wait_for_finish()
 
-    def _do(self, taken: Taken, stop: threading.Event) -> None:
+    def _do(self, taken: ScheduledJob, stop: threading.Event) -> None:
         job, finish, is_mine = taken.job, None, True
         self._on_taken()
         desk = self._desks / str(job.id)
@@ -187,7 +187,7 @@ class Lane:
         self._finishing = thread
         thread.start()
 
-    def _reading(self, taken: Taken) -> Reading | None:
+    def _reading(self, taken: ScheduledJob) -> Reading | None:
         """The reading of the job's clip, begun; ``None`` for an engine that has no stages."""
         if taken.reading is not None or not isinstance(self._engine, StagedEngine):
             return taken.reading

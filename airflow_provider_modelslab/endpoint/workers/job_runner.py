@@ -10,32 +10,32 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from airflow_provider_modelslab.api.errors import JobFailedError, ModelsLabError, RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError, ModelsLabError
 from airflow_provider_modelslab.api.redaction import redact, strip_query
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.endpoint.engine import Engine, Generated, StagedEngine
-from airflow_provider_modelslab.endpoint.faults.injector import Misbehaviour
+from airflow_provider_modelslab.endpoint.engine import Engine, EngineResult, StagedEngine
+from airflow_provider_modelslab.endpoint.faults.injector import FaultInjector
 from airflow_provider_modelslab.endpoint.http import responses
-from airflow_provider_modelslab.endpoint.queue.job import Job
-from airflow_provider_modelslab.endpoint.queue.store import Store
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
+from airflow_provider_modelslab.endpoint.queue.store import QueueStore
 from airflow_provider_modelslab.endpoint.results.publish import Publisher
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.endpoint.workers.fair_pool import FairPool
 from airflow_provider_modelslab.endpoint.workers.reading import Reading
 
-__all__ = ["Work"]
+__all__ = ["JobRunner"]
 
 log = logging.getLogger(__name__)
 
 _URL = re.compile(r"https?://[^\s'\"<>]+")
 
-_Make = Callable[[], Generated]
+_Make = Callable[[], EngineResult]
 
 Finish = Callable[[Callable[[], None]], None]
 """What is left to do of a job; it calls its argument when the job's folder is needed no more."""
 
 
-class Work:
+class JobRunner:
     """What is done to each job, the same for all lanes. Every method may be called from any thread.
 
     :param uploads: where results are stored that go to a caller's bucket.
@@ -48,14 +48,14 @@ class Work:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        store: QueueStore,
         publisher: Publisher,
         *,
         uploads: FairPool,
         on_done: Callable[[int], None],
-        call_webhook: Callable[[Job], None],
+        call_webhook: Callable[[QueuedJob], None],
         clock: Callable[[], float],
-        misbehaviour: Misbehaviour | None = None,
+        misbehaviour: FaultInjector | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -68,7 +68,7 @@ class Work:
 
     def begin(
         self,
-        job: Job,
+        job: QueuedJob,
         engine: Engine,
         desk: Path,
         stop: threading.Event,
@@ -100,7 +100,9 @@ class Work:
         for job in self._store.expire(self._clock() - self._settings.retention_s):
             self._publisher.remove(job.files)
 
-    def _finish(self, job: Job, make: _Make, stop: threading.Event, done: Callable[[], None], *, alone: bool) -> None:
+    def _finish(
+        self, job: QueuedJob, make: _Make, stop: threading.Event, done: Callable[[], None], *, alone: bool
+    ) -> None:
         is_left = True
         try:
             try:
@@ -120,13 +122,13 @@ class Work:
             if is_left:
                 done()
 
-    def _upload(self, job: Job, made: Generated, stop: threading.Event, done: Callable[[], None]) -> None:
+    def _upload(self, job: QueuedJob, made: EngineResult, stop: threading.Event, done: Callable[[], None]) -> None:
         try:
             self._publish(job, made, stop)
         finally:
             done()
 
-    def _publish(self, job: Job, made: Generated, stop: threading.Event) -> None:
+    def _publish(self, job: QueuedJob, made: EngineResult, stop: threading.Event) -> None:
         try:
             meta = responses.used_meta(job.meta, made.meta)
             published = self._publisher.publish(job, made.path)
@@ -146,7 +148,7 @@ class Work:
             self._publisher.remove(published.files)
         self._tell(ended)
 
-    def _broken(self, job: Job, error: Exception, stop: threading.Event) -> None:
+    def _broken(self, job: QueuedJob, error: Exception, stop: threading.Event) -> None:
         if stop.is_set():
             log.info("Job %s was interrupted and goes back to the queue", job.id)
             self._store.requeue(job.id)
@@ -156,7 +158,7 @@ class Work:
             log.error("Job %s failed:\n%s", job.id, _safe(job, shown))
         self._tell(self._store.fail(job.id, message=_reason(job, error), now=self._clock()))
 
-    def _tell(self, ended: Job | None) -> None:
+    def _tell(self, ended: QueuedJob | None) -> None:
         """Tell of a job's end; ``None`` is one that was cleared meanwhile."""
         if ended is None:
             return
@@ -167,10 +169,10 @@ class Work:
                 self._call_webhook(ended)
 
 
-def _device_work(job: Job, engine: Engine, clip: Path, stop: threading.Event, reading: Reading | None) -> _Make:
+def _device_work(job: QueuedJob, engine: Engine, clip: Path, stop: threading.Event, reading: Reading | None) -> _Make:
     """Everything up to the clip's pictures, where the engine has stages, else up to its file; and the rest to do."""
     if not isinstance(engine, StagedEngine) or reading is None:
-        made = engine.generate(Video2VideoRequest.from_wire(job.body), clip, should_stop=stop.is_set)
+        made = engine.generate(Video2VideoRequest.from_body(job.body), clip, should_stop=stop.is_set)
         return lambda: made
     reading.wait(stop.is_set)
     if stop.is_set():
@@ -180,9 +182,9 @@ def _device_work(job: Job, engine: Engine, clip: Path, stop: threading.Event, re
     return lambda: engine.encode(rendered, clip)
 
 
-def _reason(job: Job, error: Exception) -> str:
+def _reason(job: QueuedJob, error: Exception) -> str:
     """The failure in one line, as the job's owner gets to read it."""
-    if isinstance(error, RequestValidationError) and error.fields:
+    if isinstance(error, InvalidRequestError) and error.fields:
         return _safe(job, "; ".join(f"{name} {text}" for name, texts in error.fields.items() for text in texts))
     if isinstance(error, ModelsLabError):
         return _safe(job, error.message)
@@ -190,7 +192,7 @@ def _reason(job: Job, error: Exception) -> str:
     return _safe(job, f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
-def _safe(job: Job, text: str) -> str:
+def _safe(job: QueuedJob, text: str) -> str:
     """Text without the signatures of links: those of the request, and any other link's query."""
     links = (str(job.body.get(name) or "") for name in ("init_video", "webhook"))
     text = redact(text, (urlsplit(link).query for link in links))

@@ -8,21 +8,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from airflow_provider_modelslab.endpoint.engine import Engine, StagedEngine
-from airflow_provider_modelslab.endpoint.faults.injector import Misbehaviour
-from airflow_provider_modelslab.endpoint.queue.scheduler import Turns
-from airflow_provider_modelslab.endpoint.queue.store import Store
+from airflow_provider_modelslab.endpoint.faults.injector import FaultInjector
+from airflow_provider_modelslab.endpoint.queue.scheduler import Scheduler
+from airflow_provider_modelslab.endpoint.queue.store import QueueStore
 from airflow_provider_modelslab.endpoint.results.publish import Publisher
 from airflow_provider_modelslab.endpoint.results.webhooks import Webhooks
 from airflow_provider_modelslab.endpoint.settings import Settings
-from airflow_provider_modelslab.endpoint.workers.device_worker import Lane
+from airflow_provider_modelslab.endpoint.workers.device_worker import DeviceWorker
 from airflow_provider_modelslab.endpoint.workers.fair_pool import FairPool
-from airflow_provider_modelslab.endpoint.workers.job_runner import Work
-from airflow_provider_modelslab.endpoint.workers.prefetch import Reader
+from airflow_provider_modelslab.endpoint.workers.job_runner import JobRunner
+from airflow_provider_modelslab.endpoint.workers.prefetch import Prefetcher
 
-__all__ = ["Worker"]
+__all__ = ["WorkerPool"]
 
 
-class Worker:
+class WorkerPool:
     """Runs jobs on all engines, first in first out but for what :mod:`.scheduler` says.
 
     :param engines: one for each lane; all can do the same, on devices of their own.
@@ -35,22 +35,22 @@ class Worker:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        store: QueueStore,
         engines: Sequence[Engine],
         publisher: Publisher,
         *,
         on_done: Callable[[int], None],
         clock: Callable[[], float] = time.time,
-        misbehaviour: Misbehaviour | None = None,
+        misbehaviour: FaultInjector | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._clock = clock
         self._desks = settings.state_dir / "work"
-        self._turns = Turns(store, engines, clock)
+        self._turns = Scheduler(store, engines, clock)
         self.webhooks = Webhooks(settings)
         self._uploads = FairPool("modelslab-upload", threads=4, per_owner=2, waiting_per_owner=20, waiting=100)
-        work = Work(
+        work = JobRunner(
             settings,
             store,
             publisher,
@@ -61,9 +61,9 @@ class Worker:
             misbehaviour=misbehaviour,
         )
         staged = [engine for engine in engines if isinstance(engine, StagedEngine)]
-        self._reader = Reader(self._turns, staged[0], wake_lanes=self.wake) if len(staged) == len(engines) else None
+        self._reader = Prefetcher(self._turns, staged[0], wake_lanes=self.wake) if len(staged) == len(engines) else None
         self._lanes = [
-            Lane(
+            DeviceWorker(
                 number,
                 engine,
                 work,
@@ -82,7 +82,7 @@ class Worker:
         return all(lane.alive for lane in self._lanes)
 
     def lanes(self) -> list[dict[str, Any]]:
-        """What each lane is doing, see :meth:`.device_worker.Lane.details`."""
+        """What each lane is doing, see :meth:`.device_worker.DeviceWorker.details`."""
         return [lane.details() for lane in self._lanes]
 
     def start(self) -> None:

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable
 
 from airflow_provider_modelslab.endpoint.engine import StagedEngine
-from airflow_provider_modelslab.endpoint.queue.scheduler import Turns
+from airflow_provider_modelslab.endpoint.queue.scheduler import Scheduler
 
-__all__ = ["Reader"]
+__all__ = ["Prefetcher"]
 
 log = logging.getLogger(__name__)
 
 
-class Reader:
+class Prefetcher:
     """One thread that begins to read the clips of the jobs that come next, each in a thread of its own.
 
     What goes wrong is kept with the job, and told when its turn has come.
@@ -22,7 +22,7 @@ class Reader:
     :param wake_lanes: called when lanes should look for a job again.
     """
 
-    def __init__(self, turns: Turns, engine: StagedEngine, *, wake_lanes: Callable[[], None]) -> None:
+    def __init__(self, turns: Scheduler, engine: StagedEngine, *, wake_lanes: Callable[[], None]) -> None:
         self._turns = turns
         self._engine = engine
         self._wake_lanes = wake_lanes

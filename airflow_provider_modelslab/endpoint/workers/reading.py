@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint.engine import StagedEngine
-from airflow_provider_modelslab.endpoint.queue.job import Job
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
 
 __all__ = ["Reading"]
 
@@ -26,7 +26,7 @@ class Reading:
     :ivar slow: whether a lane gave the job back because this took too long.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: QueuedJob) -> None:
         self.job_id = job.id
         self.owner = job.owner
         self.slow = False
@@ -67,7 +67,7 @@ class Reading:
 
     def _read(self, engine: StagedEngine, on_done: Callable[[], None]) -> None:
         try:
-            request = Video2VideoRequest.from_wire(self._body)
+            request = Video2VideoRequest.from_body(self._body)
             self._future.set_result(engine.prepare(request, should_stop=self._stop.is_set))
         except Exception as error:  # noqa: BLE001  # it is the job's
             self._future.set_exception(error)

@@ -1,8 +1,8 @@
 """The seam between the engine and the kinds of models: what a family of models has to say and to do.
 
 A family is one subclass of :class:`Family` in its own module, entered in
-:mod:`~airflow_provider_modelslab.local.families.registry`. The engine does the rest: reading and writing clips, sizes, seeds,
-upscaling, progress, interrupts and errors.
+:mod:`~airflow_provider_modelslab.local.families.registry`. The engine does the rest: reading and writing clips, sizes,
+seeds, upscaling, progress, interrupts and errors.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from airflow_provider_modelslab.local.models.catalog import Catalog
-    from airflow_provider_modelslab.local.plan import Pass, Plan
-    from airflow_provider_modelslab.local.runtime.optimizations import Speed
+    from airflow_provider_modelslab.local.plan import DenoisingPass, Plan
+    from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 
 __all__ = ["Family", "LoadedModel", "run_padded"]
 
@@ -35,11 +35,11 @@ class LoadedModel(ABC):
     def prepare(self, plan: Plan) -> None:
         """Put in what the plan asks for: motion module, LoRAs.
 
-        :raises RequestValidationError: naming the attribute whose files do not fit.
+        :raises InvalidRequestError: naming the attribute whose files do not fit.
         """
 
     @abstractmethod
-    def run(self, frames: Sequence[Image], job: Pass, *, on_step: Callable[[int], None]) -> list[Image]:
+    def run(self, frames: Sequence[Image], job: DenoisingPass, *, on_step: Callable[[int], None]) -> list[Image]:
         """One pass: as many RGB pictures as came in, of the same size.
 
         :param on_step: called with the number of steps done, after each; what it raises ends the run.
@@ -66,18 +66,20 @@ class Family(ABC):
     """As in :attr:`~.specs.ModelSpec.family`."""
 
     honours: ClassVar[frozenset[str]]
-    """Which of the attributes of :func:`~.validation.asked_for` it can honour; any other is refused by name."""
+    """Which of the attributes of :func:`~.validation.requested_attributes` it can honour; any other is refused by
+    name.
+    """
 
     @abstractmethod
     def plan(self, request: Video2VideoRequest, spec: ModelSpec, catalog: Catalog) -> Plan:
         """Decide every setting. Nothing is loaded.
 
-        :raises RequestValidationError: naming every attribute that cannot be honoured.
+        :raises InvalidRequestError: naming every attribute that cannot be honoured.
         """
 
     @abstractmethod
     def load(
-        self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed | None = None
+        self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Optimizations | None = None
     ) -> LoadedModel:
         """Load a model whose files are on this machine (:meth:`~.catalog.Catalog.prepare`).
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.families.animatediff.prompt_embeddings import PromptMemory
 from airflow_provider_modelslab.local.families.animatediff.schedulers import TRAIN_STEPS
@@ -17,12 +17,12 @@ from airflow_provider_modelslab.local.families.base import Family, LoadedModel, 
 from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.models.inspection import weights_in
 from airflow_provider_modelslab.local.models.specs import WAN, ModelSpec
-from airflow_provider_modelslab.local.plan import Pass, Plan, plan_passes
+from airflow_provider_modelslab.local.plan import DenoisingPass, Plan, plan_passes
 from airflow_provider_modelslab.local.runtime.compile import compile_forward
 from airflow_provider_modelslab.local.runtime.devices import storage_bytes
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers, load_transformers
-from airflow_provider_modelslab.local.runtime.optimizations import Speed
-from airflow_provider_modelslab.local.validation import beyond_model, merge, unsupported
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
+from airflow_provider_modelslab.local.validation import merge, unsupported, unsupported_by_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,7 +46,7 @@ class Wan(Family):
         """See :meth:`~.families.Family.plan`. ``num_frames`` must be 4k + 1 (1, 5, 9, 13, 17, 21, 25)."""
         frames = request.num_frames if "num_frames" in request.model_fields_set else spec.frames
         fields = merge(
-            unsupported(request, self.name, self.honours), beyond_model(request, spec, spec.max_frames, frames)
+            unsupported(request, self.name, self.honours), unsupported_by_model(request, spec, spec.max_frames, frames)
         )
         if frames % _PACE != 1:
             below = frames - (frames - 1) % _PACE
@@ -57,10 +57,12 @@ class Wan(Family):
             problem = f"must be at most {TRAIN_STEPS}; got {passes[-1].steps}"
             fields = merge(fields, {"upscale_num_inference_steps": [problem]})
         if fields:
-            raise RequestValidationError.of_fields(fields)
+            raise InvalidRequestError.of_fields(fields)
         return Plan(spec, passes, frames, request.fps or spec.fps)
 
-    def load(self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed | None = None) -> WanModel:
+    def load(
+        self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Optimizations | None = None
+    ) -> WanModel:
         """See :meth:`~.families.Family.load`."""
         return WanModel(spec, catalog, device, dtype, speed)
 
@@ -68,10 +70,12 @@ class Wan(Family):
 class WanModel(LoadedModel):
     """diffusers' pipeline with its weights."""
 
-    def __init__(self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed | None = None) -> None:
+    def __init__(
+        self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Optimizations | None = None
+    ) -> None:
         import torch
 
-        speed = speed or Speed()
+        speed = speed or Optimizations()
         if (speed.tiny_vae, speed.reuse_deep) != (None, 1):
             log.warning("%s: tiny_vae and reuse_deep are for AnimateDiff models, and are left out", spec.id)
         self._speed = replace(speed, tiny_vae=None, reuse_deep=1)
@@ -101,7 +105,7 @@ class WanModel(LoadedModel):
     def prepare(self, plan: Plan) -> None:
         """Nothing to put in: there are no parts in this family."""
 
-    def run(self, frames: Sequence[Image], job: Pass, *, on_step: Callable[[int], None]) -> list[Image]:
+    def run(self, frames: Sequence[Image], job: DenoisingPass, *, on_step: Callable[[int], None]) -> list[Image]:
         """See :meth:`~.families.LoadedModel.run`."""
         made = run_padded(frames, _MULTIPLE, lambda padded: self._run(padded, job, on_step))
         approximations = self._speed.approximations(job)
@@ -109,10 +113,10 @@ class WanModel(LoadedModel):
         return made
 
     def notes(self) -> dict[str, Any]:
-        """``approximations``, where there were any; see :class:`~.optimizations.Speed`."""
+        """``approximations``, where there were any; see :class:`~.optimizations.Optimizations`."""
         return dict(self._noted)
 
-    def _run(self, frames: list[Image], job: Pass, on_step: Callable[[int], None]) -> Any:
+    def _run(self, frames: list[Image], job: DenoisingPass, on_step: Callable[[int], None]) -> Any:
         import torch
 
         guided_steps = self._speed.guided_steps(job.steps_run) if job.guidance_scale > 1 else 0

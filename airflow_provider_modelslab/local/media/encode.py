@@ -57,8 +57,8 @@ def write_mp4(frames: Sequence[Image], path: Path, fps: float) -> tuple[int, int
 def write_gif(frames: Sequence[Image], path: Path, fps: float) -> float:
     """A gif that plays for ever, with every frame in the file.
 
-    Palettes: see :mod:`~.gif_palette`. Delays are whole hundredths of a second, spread so that the clip as a whole keeps
-    its time (30 fps: 3, 4, 3, 3, 4, ...).
+    Palettes: see :mod:`~.gif_palette`. Delays are whole hundredths of a second, spread so that the clip as a whole
+    keeps its time (30 fps: 3, 4, 3, 3, 4, ...).
 
     :param frames: RGB pictures of one size; at least one.
     :param fps: frames per second, more than 0; over :data:`MAX_GIF_FPS` counts as that.

@@ -21,7 +21,7 @@ import requests
 import urllib3
 
 from airflow_provider_modelslab.api.brands import BRAND_BYTES, describe_non_video
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.net.addresses import AddressError, checked_call
@@ -80,7 +80,7 @@ def fetch_clip(
 
     :param should_stop: asked every 0.1 seconds while bytes are waited for; once it says so, the connection is closed.
         A host that does not accept connections is given up after ``connect_timeout``.
-    :raises RequestValidationError: for ``init_video``, saying what came.
+    :raises InvalidRequestError: for ``init_video``, saying what came.
     :raises DownloadStoppedError: when ``should_stop`` said so.
     """
     if not is_http_link(init_video):
@@ -105,7 +105,7 @@ def fetch_clip(
                 if response.status_code != HTTPStatus.OK:
                     raise _problem(url, f"the server answered HTTP {response.status_code}; a link to a clip is needed")
                 return _save(response, url, folder, limits)
-    except RequestValidationError:
+    except InvalidRequestError:
         if should_stop is not None and should_stop():
             raise DownloadStoppedError("stopped while the clip was downloaded") from None
         if limit.problem is not None:
@@ -121,8 +121,8 @@ def clip_kind(head: bytes) -> str | None:
     return "gif" if head[:6] in (b"GIF87a", b"GIF89a") else None
 
 
-def _problem(source: str, problem: str) -> RequestValidationError:
-    return RequestValidationError.of("init_video", f"{problem}; got {strip_query(source)[:200]!r}")
+def _problem(source: str, problem: str) -> InvalidRequestError:
+    return InvalidRequestError.of("init_video", f"{problem}; got {strip_query(source)[:200]!r}")
 
 
 def _local_clip(init_video: str, limits: FetchLimits) -> Path:
@@ -157,7 +157,7 @@ def _check_head(head: bytes, source: str) -> None:
 def _announced_length(response: requests.Response, url: str) -> int | None:
     """The Content-Length, ``None`` without one.
 
-    :raises RequestValidationError: for one that is no number, with which nobody can say where the clip ends.
+    :raises InvalidRequestError: for one that is no number, with which nobody can say where the clip ends.
     """
     announced = response.headers.get("content-length")
     if announced is None or "transfer-encoding" in response.headers:

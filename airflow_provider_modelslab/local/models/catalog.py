@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.models import builtin, hub
 from airflow_provider_modelslab.local.models.catalog_file import (
     CatalogFile,
@@ -28,7 +28,7 @@ from airflow_provider_modelslab.local.models.catalog_file import (
     read_catalog,
     read_catalog_file,
 )
-from airflow_provider_modelslab.local.models.components import ID, Parts
+from airflow_provider_modelslab.local.models.components import ID, Components
 from airflow_provider_modelslab.local.models.demo_model import DEMO_MODEL
 from airflow_provider_modelslab.local.models.inspection import HOW_TO_ADD, HOW_TO_SPLIT, read_model
 from airflow_provider_modelslab.local.models.specs import ModelSpec, Source
@@ -73,7 +73,7 @@ class Catalog:
         self.allow_pickle = allow_pickle
         self.own = self._read_own(catalog_file)
         self._fetched: dict[Source, Path] = {}
-        self.parts = Parts(model_dir, self.own, offline=offline, allow_pickle=allow_pickle)
+        self.parts = Components(model_dir, self.own, offline=offline, allow_pickle=allow_pickle)
 
     def available(self) -> list[str]:
         """The model ids that are known by name; first those that need no download, ``demo`` and ``tiny``."""
@@ -86,7 +86,7 @@ class Catalog:
     def lookup(self, model_id: str) -> ModelSpec:
         """The model of this id. No weights are read, and nothing is built or downloaded.
 
-        :raises RequestValidationError: for ``model_id``, when there is none, or it cannot be used.
+        :raises InvalidRequestError: for ``model_id``, when there is none, or it cannot be used.
         """
         if model_id == _TINY:
             source = Source(path=self.cache_dir / f"{_TINY}-{_TINY_VERSION}")
@@ -116,7 +116,7 @@ class Catalog:
 
         Builds the tiny model the first time (seconds), downloads one from the Hub the first time (gigabytes).
 
-        :raises RequestValidationError: for ``model_id``, when what was downloaded cannot be run here.
+        :raises InvalidRequestError: for ``model_id``, when what was downloaded cannot be run here.
         :raises JobFailedError: when the Hub does not answer.
         :raises OSError: when ``cache_dir`` cannot be written.
         """
@@ -152,18 +152,18 @@ class Catalog:
         files = (self.model_dir / f"catalog.{suffix}" for suffix in ("json", "yaml", "yml"))
         return next((path for path in files if path.is_file()), None)
 
-    def _unknown_model(self, model_id: str) -> RequestValidationError:
+    def _unknown_model(self, model_id: str) -> InvalidRequestError:
         if not ID.fullmatch(model_id):
-            return RequestValidationError.of(
+            return InvalidRequestError.of(
                 "model_id",
                 "must be letters, digits, dots, dashes and underscores, not a dot first, or org/name on the Hub; "
                 f"got {model_id[:100]!r}",
             )
         if self.model_dir is not None and (self.model_dir / f"{model_id}.safetensors").is_file():
             file = self.model_dir / f"{model_id}.safetensors"
-            return RequestValidationError.of("model_id", f"{file} is a checkpoint in one file; {HOW_TO_SPLIT}")
+            return InvalidRequestError.of("model_id", f"{file} is a checkpoint in one file; {HOW_TO_SPLIT}")
         ids = self.available()
-        return RequestValidationError.of(
+        return InvalidRequestError.of(
             "model_id",
             f"there is no model {model_id!r} on this machine{hint(model_id, ids)}; available: {', '.join(ids)}. "
             f"To add it, save it as {self.parts.shown}/{model_id}: {HOW_TO_ADD}",

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.models import builtin, hub
 from airflow_provider_modelslab.local.models.catalog_file import CatalogFile, hub_source
 from airflow_provider_modelslab.local.models.specs import LoraSpec, MotionSpec, Source
 from airflow_provider_modelslab.local.models.suggestions import hint
 from airflow_provider_modelslab.local.models.weights import PICKLES
 
-__all__ = ["ID", "Parts"]
+__all__ = ["ID", "Components"]
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of folders and files: without separators and leading dots, they cannot lie elsewhere."""
@@ -23,7 +23,7 @@ ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 Part = TypeVar("Part", MotionSpec, LoraSpec)
 
 
-class Parts:
+class Components:
     """Looks parts up; see :mod:`~.catalog` for the order."""
 
     def __init__(self, model_dir: Path | None, own: CatalogFile, *, offline: bool, allow_pickle: bool) -> None:
@@ -35,7 +35,7 @@ class Parts:
     def motion_module(self, name: str) -> MotionSpec:
         """The motion module of this name.
 
-        :raises RequestValidationError: for ``motion_module``, when there is none, or it cannot be used.
+        :raises InvalidRequestError: for ``motion_module``, when there is none, or it cannot be used.
         """
         motion = self._find(
             "motion_module", "motion_modules", name, self._own.motion_modules, builtin.MOTION_MODULES, MotionSpec
@@ -45,21 +45,21 @@ class Parts:
     def lora(self, name: str) -> LoraSpec:
         """The LoRA of this name.
 
-        :raises RequestValidationError: for ``lora_models``.
+        :raises InvalidRequestError: for ``lora_models``.
         """
         return self._find("lora_models", "loras", name, self._own.loras, builtin.LORAS, LoraSpec)
 
     def motion_lora(self, name: str) -> LoraSpec:
         """The motion LoRA of this name: ``zoom-in``, ``zoom_in`` and ``v2_lora_ZoomIn`` are one.
 
-        :raises RequestValidationError: for ``motion_loras``.
+        :raises InvalidRequestError: for ``motion_loras``.
         """
         return self._find("motion_loras", "motion_loras", name, self._own.motion_loras, builtin.MOTION_LORAS, LoraSpec)
 
     def adapter(self, name: str) -> LoraSpec:
         """The domain adapter of this name; :data:`~.shelf.NO_ADAPTER` is none, and not asked for here.
 
-        :raises RequestValidationError: for ``adapter_lora``.
+        :raises InvalidRequestError: for ``adapter_lora``.
         """
         return self._find("adapter_lora", "adapters", name, self._own.adapters, builtin.ADAPTERS, LoraSpec)
 
@@ -67,19 +67,19 @@ class Parts:
         """Refuse a source on the Hub that may not be used: pickles, or an engine that is offline.
 
         :param place: where the user can put the files instead, under the folder of models.
-        :raises RequestValidationError: for ``field``.
+        :raises InvalidRequestError: for ``field``.
         """
         place = f"{self.shown}/{place}"
         if source.path is not None:
             return
         if source.pickled and not self._allow_pickle:
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 field,
                 f"{source} publishes its weights as pickles, which can hold code and are not read: {_others(field)}put "
                 f"a copy in safetensors at {place}, or allow pickles (allow_pickle=True)",
             )
         if self._offline and not hub.is_cached(source, allow_pickle=self._allow_pickle):
-            raise RequestValidationError.of(field, f"{hub.offline_problem(source)}: put its files at {place}")
+            raise InvalidRequestError.of(field, f"{hub.offline_problem(source)}: put its files at {place}")
 
     @property
     def shown(self) -> str:
@@ -100,7 +100,7 @@ class Parts:
         spec = self._named(field, folder, name, mine, known, make)
         path = spec.source.path
         if path is not None and path.suffix in PICKLES and not self._allow_pickle:
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 field,
                 f"{path} is a pickle, which can hold code and is not read: save it as safetensors, or allow pickles "
                 "(allow_pickle=True)",
@@ -151,10 +151,10 @@ class Parts:
         files = (place / f"{name}{suffix}" for suffix in (".safetensors", *PICKLES))
         return next((path for path in files if path.is_file()), None)
 
-    def _unknown(self, field: str, folder: str, name: str, known: Iterable[str]) -> RequestValidationError:
+    def _unknown(self, field: str, folder: str, name: str, known: Iterable[str]) -> InvalidRequestError:
         names = sorted(known)
         listed = f"; known: {', '.join(names)}" if names else ""
-        return RequestValidationError.of(
+        return InvalidRequestError.of(
             field,
             f"there is no {name[:100]!r} on this machine{hint(name, names)}{listed}. To add it, save it as "
             f"{self.shown}/{folder}/{name[:100]}.safetensors, or give org/name on the Hub",

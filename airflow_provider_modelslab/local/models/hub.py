@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_modelslab.api.errors import JobFailedError, RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError
 from airflow_provider_modelslab.local.models.specs import Source
 
 __all__ = ["fetch", "is_cached"]
@@ -26,7 +26,7 @@ def fetch(source: Source, field: str, *, offline: bool, allow_pickle: bool) -> P
     A repository without a file's name is taken without the copies in other formats or half precision.
 
     :param field: the attribute of the request that asked for it, for the error.
-    :raises RequestValidationError: for ``field``, when there is no such repository or file, or ``offline`` and it was
+    :raises InvalidRequestError: for ``field``, when there is no such repository or file, or ``offline`` and it was
         never downloaded.
     :raises JobFailedError: when the Hub cannot be reached, or access to the repository has to be asked for there.
     """
@@ -46,14 +46,14 @@ def fetch(source: Source, field: str, *, offline: bool, allow_pickle: bool) -> P
             folder = Path(hub.snapshot_download(allow_patterns=kinds, ignore_patterns=_UNWANTED, **common))
     except errors.LocalEntryNotFoundError as error:
         if offline:
-            raise RequestValidationError.of(field, offline_problem(source)) from None
+            raise InvalidRequestError.of(field, offline_problem(source)) from None
         raise JobFailedError(f"{source} could not be downloaded from the Hub: {_line(error)}") from None
     except errors.GatedRepoError:
         raise JobFailedError(
             f"{source} is gated: accept its terms on https://huggingface.co/{source.repo} and set HF_TOKEN"
         ) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError):
-        raise RequestValidationError.of(
+        raise InvalidRequestError.of(
             field, f"there is no {source} on the Hub (or it is private: HF_TOKEN gives access)"
         ) from None
     except Exception as error:  # noqa: BLE001  # the Hub's client lets its http library's errors through
@@ -65,7 +65,7 @@ def is_cached(source: Source, *, allow_pickle: bool) -> bool:
     """Whether a source can be had without the network."""
     try:
         fetch(source, "", offline=True, allow_pickle=allow_pickle)
-    except (RequestValidationError, JobFailedError):
+    except (InvalidRequestError, JobFailedError):
         return False
     return True
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.models.builtin import MODELS
 from airflow_provider_modelslab.local.models.specs import ANIMATEDIFF, SD15, WAN, ModelSpec
 
@@ -35,7 +35,7 @@ _WAN_DEFAULTS = ("guidance_scale", "frames", "width", "height", "fps")
 def read_model(spec: ModelSpec, *, allow_pickle: bool) -> ModelSpec:
     """The spec with what its folder says; settings of a built-in or catalog entry stay.
 
-    :raises RequestValidationError: for ``model_id``, when the folder cannot be used.
+    :raises InvalidRequestError: for ``model_id``, when the folder cannot be used.
     """
     folder = spec.folder
     if folder.is_file():
@@ -53,7 +53,7 @@ def read_model(spec: ModelSpec, *, allow_pickle: bool) -> ModelSpec:
 def weights_in(folder: Path, *, allow_pickle: bool) -> tuple[str, str | None]:
     """The kind of weights of a component: ``safetensors`` or ``bin``, and the variant (``fp16``) if that is all.
 
-    :raises RequestValidationError: for ``model_id``, when there are none that may be read.
+    :raises InvalidRequestError: for ``model_id``, when there are none that may be read.
     """
     kinds = ("safetensors", "bin") if allow_pickle else ("safetensors",)
     for kind in kinds:
@@ -71,7 +71,7 @@ def weights_in(folder: Path, *, allow_pickle: bool) -> tuple[str, str | None]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 
-    :raises RequestValidationError: for ``model_id``.
+    :raises InvalidRequestError: for ``model_id``.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -82,8 +82,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _problem(problem: str) -> RequestValidationError:
-    return RequestValidationError.of("model_id", problem)
+def _problem(problem: str) -> InvalidRequestError:
+    return InvalidRequestError.of("model_id", problem)
 
 
 def _read_animatediff(spec: ModelSpec, folder: Path, index: dict[str, Any], allow_pickle: bool) -> ModelSpec:

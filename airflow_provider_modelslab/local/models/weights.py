@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 
 __all__ = ["PICKLES", "Tensors", "read_metadata", "read_tensors", "weight_files"]
 
@@ -24,7 +24,7 @@ def weight_files(path: Path, field: str, *, allow_pickle: bool) -> list[Path]:
     """The files that make up the weights of a folder (or ``path`` itself): one, or the shards that an index names.
 
     :param field: the attribute of the request for the error.
-    :raises RequestValidationError: when there are none that may be read, or several and none has a usual name.
+    :raises InvalidRequestError: when there are none that may be read, or several and none has a usual name.
     """
     if path.is_file():
         if path.suffix in PICKLES and not allow_pickle:
@@ -45,10 +45,10 @@ def weight_files(path: Path, field: str, *, allow_pickle: bool) -> list[Path]:
             return found
         if found:
             names_ = ", ".join(file.name for file in found)
-            raise RequestValidationError.of(field, f"{path} has several files, name one of them: {names_}")
+            raise InvalidRequestError.of(field, f"{path} has several files, name one of them: {names_}")
     if any(file.suffix in PICKLES for file in path.glob("*")):
         raise _pickled(path, field)
-    raise RequestValidationError.of(field, f"{path} has no *.safetensors file")
+    raise InvalidRequestError.of(field, f"{path} has no *.safetensors file")
 
 
 def read_tensors(files: list[Path], *, device: str = "cpu", dtype: Any = None) -> Tensors:
@@ -88,8 +88,8 @@ def _unpickle(file: Path, device: str) -> Tensors:
     return {name.removeprefix("module."): value for name, value in inner.items() if isinstance(value, torch.Tensor)}
 
 
-def _pickled(path: Path, field: str) -> RequestValidationError:
-    return RequestValidationError.of(
+def _pickled(path: Path, field: str) -> InvalidRequestError:
+    return InvalidRequestError.of(
         field,
         f"{path} holds pickles, which can hold code and are not read: save them as safetensors, or allow pickles "
         "(allow_pickle=True)",

@@ -46,7 +46,7 @@ def estimate_bytes(spec: ModelSpec, dtype: Any, *, allow_pickle: bool = False) -
     Motion modules and LoRAs that a request names are not part of it.
 
     :param spec: with its files on this machine.
-    :raises RequestValidationError: for ``model_id``, when a part has no weights that may be read.
+    :raises InvalidRequestError: for ``model_id``, when a part has no weights that may be read.
     """
     folders = [folder for folder in (spec.folder / name for name in _PARTS) if folder.is_dir()]
     files = [file for folder in folders for file in weight_files(folder, "model_id", allow_pickle=allow_pickle)]

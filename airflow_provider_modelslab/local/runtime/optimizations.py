@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_provider_modelslab.local.plan import Pass
+    from airflow_provider_modelslab.local.plan import DenoisingPass
 
-__all__ = ["Speed"]
+__all__ = ["Optimizations"]
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class Optimizations:
     """How to run a model. The defaults change no result.
 
     PSNR is against the exact result, for the ``tiny`` model: 16 frames, 14 steps, guidance 7.5, measured with
@@ -59,7 +59,7 @@ class Speed:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(f"reuse_deep must be a whole number of steps from 1; got {every!r}")
 
-    def approximations(self, job: Pass | None = None) -> dict[str, Any]:
+    def approximations(self, job: DenoisingPass | None = None) -> dict[str, Any]:
         """The approximations that are on, by field; JSON.
 
         :param job: leaves out those that change nothing in this pass.

@@ -13,7 +13,7 @@ from airflow_provider_modelslab.plugins.json_values import as_mapping, sound
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-__all__ = ["UNKNOWN", "Declared", "is_cut", "read_declared"]
+__all__ = ["UNKNOWN", "DagArguments", "is_cut", "read_declared"]
 
 UNKNOWN = "{{ unknown }}"
 """Stands for an argument of which nothing is known any more: a template that could be rendered to anything."""
@@ -24,7 +24,7 @@ _CLIPS = ("init_video", "source", "op_args", "op_kwargs", "op_kwargs_expand_inpu
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class DagArguments:
     """The arguments of one task in the version of its Dag that it ran with.
 
     :param arguments: by name, templates as such.
@@ -56,7 +56,7 @@ class Declared:
         return given is not None and is_literal(given) and not any(map(is_cut, _texts(given)))
 
 
-def read_declared(session: Session, dag_version_id: Any, task_id: str) -> Declared:
+def read_declared(session: Session, dag_version_id: Any, task_id: str) -> DagArguments:
     """Read a task's arguments from a version of its Dag; they are lost where they are nested too deep."""
     tasks = serialized_tasks(session, dag_version_id)
     try:
@@ -64,8 +64,8 @@ def read_declared(session: Session, dag_version_id: Any, task_id: str) -> Declar
     except ValueError:
         task = None
     if task is None:
-        return Declared(lost=True)
-    return Declared({**task, **as_mapping(task.get("partial_kwargs"))}, as_mapping(task.get("expand_input")))
+        return DagArguments(lost=True)
+    return DagArguments({**task, **as_mapping(task.get("partial_kwargs"))}, as_mapping(task.get("expand_input")))
 
 
 def is_cut(text: str) -> bool:

@@ -24,11 +24,11 @@ from airflow_provider_modelslab.storage.s3_objects import list_pages
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
-    from airflow_provider_modelslab.plugins.gallery.store import Store
+    from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage
     from airflow_provider_modelslab.plugins.task_results import TaskResult
     from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
-__all__ = ["NOT_SUBMITTED", "connection_of", "is_below", "is_in_s3", "is_own_source", "names_job", "read_ledger"]
+__all__ = ["NOT_SUBMITTED", "connection_of", "is_below", "is_in_s3", "may_expose_source", "names_job", "read_ledger"]
 
 _ENTRY = re.compile(r"(\d{4,9}-[a-z]+(?:-[0-9a-f]+)?)\.json", re.ASCII)
 _MAX_PAGES = 20
@@ -62,7 +62,7 @@ def connection_of(task: TaskResult, named: object = None) -> str:
     return own
 
 
-def read_ledger(task: TaskResult, store: Store) -> Entries:
+def read_ledger(task: TaskResult, store: GalleryStorage) -> Entries:
     """The task's own entries in the ledger of its result; empty where it has none in S3, or it is not known where.
 
     A ledger is named after the destination, which other tasks may share: their submissions prove nothing for this one.
@@ -78,7 +78,7 @@ def read_ledger(task: TaskResult, store: Store) -> Entries:
     return {}
 
 
-def _load(store: Store, folder: S3Uri) -> dict[str, dict[str, Any]]:
+def _load(store: GalleryStorage, folder: S3Uri) -> dict[str, dict[str, Any]]:
     """The newest entries of a ledger; what is no entry is passed over, since others may have put it there."""
     prefix = f"{folder.key}/"
     pages = islice(list_pages(store.s3, S3Uri(folder.bucket, prefix)), _MAX_PAGES)
@@ -100,7 +100,7 @@ def _is_mark_of(me: AttemptId, name: str, entry: Mapping[str, Any]) -> bool:
     return by is not None and by.is_same_task(me)
 
 
-def names_job(task: TaskResult, store: Store, job_id: str, sidecar: Mapping[str, Any]) -> bool:
+def names_job(task: TaskResult, store: GalleryStorage, job_id: str, sidecar: Mapping[str, Any]) -> bool:
     """Whether the task's arguments, the sidecar of its result or its ledger name the job.
 
     :raises StorageConfigurationError: when S3 refuses.
@@ -117,8 +117,8 @@ def names_job(task: TaskResult, store: Store, job_id: str, sidecar: Mapping[str,
     return any(_same(entry.get("job_id"), job_id) for entry in known)
 
 
-def is_own_source(
-    task: TaskResult, store: Store, source: str, sidecar: Mapping[str, Any], ledger: Entries | None = None
+def may_expose_source(
+    task: TaskResult, store: GalleryStorage, source: str, sidecar: Mapping[str, Any], ledger: Entries | None = None
 ) -> bool:
     """Whether a link to the clip may be given: more than an XCom, or a run's conf, names it.
 
@@ -157,7 +157,7 @@ def _asked_for(task: TaskResult) -> list[Any]:
     return [task.argument("init_video"), task.argument("source"), handed_on]
 
 
-def _is_claimed(ledger: Entries, uri: S3Uri, store: Store) -> bool:
+def _is_claimed(ledger: Entries, uri: S3Uri, store: GalleryStorage) -> bool:
     """Whether the clip, as it is now, was about to be submitted: it is checked before, and claims tell its digest."""
     from airflow_provider_modelslab.storage.inputs import identify_input
 

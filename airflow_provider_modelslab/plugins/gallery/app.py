@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from airflow_provider_modelslab.api.errors import ModelsLabError, RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, ModelsLabError
 from airflow_provider_modelslab.compat import create_session
 from airflow_provider_modelslab.plugins.authorization.records import connection_of
 from airflow_provider_modelslab.plugins.gallery.access import MAY_SEE_TASK, User, readable_dags, visible
@@ -27,7 +27,7 @@ from airflow_provider_modelslab.plugins.gallery.batch import (
 )
 from airflow_provider_modelslab.plugins.gallery.data import Media, describe_clip, describe_single, media_of, task_facts
 from airflow_provider_modelslab.plugins.gallery.recent import read_recent, tasks_with_videos
-from airflow_provider_modelslab.plugins.gallery.store import LINK_SECONDS, Store, open_store
+from airflow_provider_modelslab.plugins.gallery.store import LINK_SECONDS, GalleryStorage, open_store
 from airflow_provider_modelslab.plugins.media.access import MAX_INDEX, Id
 from airflow_provider_modelslab.plugins.task_results import TaskResult, read_task
 from airflow_provider_modelslab.storage.s3_objects import to_lines
@@ -171,7 +171,7 @@ def make_app() -> FastAPI:
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
-    @app.exception_handler(RequestValidationError)
+    @app.exception_handler(InvalidRequestError)
     async def refuse(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 400)
 
@@ -200,18 +200,18 @@ def _task(dag_id: str, run_id: str, task_id: str, map_index: int, loop_index: in
     return found
 
 
-def _store(found: TaskResult) -> Store:
+def _store(found: TaskResult) -> GalleryStorage:
     return open_store(connection_of(found, found.manifest.get("conn_id")))
 
 
-def _store_if_any(found: TaskResult) -> tuple[Store | None, str | None]:
+def _store_if_any(found: TaskResult) -> tuple[GalleryStorage | None, str | None]:
     try:
         return _store(found), None
     except ModelsLabError as error:
         return None, str(error)
 
 
-def _media_of_row(found: TaskResult, store: Store, row: dict[str, Any]) -> dict[str, Media]:
+def _media_of_row(found: TaskResult, store: GalleryStorage, row: dict[str, Any]) -> dict[str, Media]:
     sides = {"source": Media(row["source"], why_source_is_hidden(found, store.profile, row))}
     return {"result": Media(row["uri"]), **sides} if row["status"] in {"landed", "skipped"} else sides
 
@@ -228,7 +228,7 @@ def _plainly() -> Iterator[None]:
     """What cannot be read is told in words, with a status that says that this server is not at fault."""
     try:
         yield
-    except RequestValidationError:
+    except InvalidRequestError:
         raise
     except ModelsLabError as error:
         raise HTTPException(502, str(error)) from error

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.operators.arguments import instance_name
 from airflow_provider_modelslab.plugins.authorization.locations import is_results_manifest, manifest_folder
 from airflow_provider_modelslab.plugins.authorization.records import NOT_SUBMITTED, is_below, is_in_s3
 from airflow_provider_modelslab.plugins.gallery.data import attributes_of
-from airflow_provider_modelslab.plugins.gallery.store import Store, read_json
+from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage, read_json
 from airflow_provider_modelslab.plugins.json_values import as_mapping, sound_fields
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -58,7 +58,7 @@ class BatchView:
     live: bool
 
 
-def read_batch(task: TaskResult, store: Store) -> BatchView:
+def read_batch(task: TaskResult, store: GalleryStorage) -> BatchView:
     """Read what there is: the results manifest that the task named, that of its last try, or its saved state.
 
     :raises StorageConfigurationError: when S3 refuses, or what the task named is not where it writes.
@@ -122,7 +122,9 @@ def compact(view: BatchView) -> dict[str, Any]:
     }
 
 
-def retry_lines(view: BatchView, store: Store, chosen: Iterable[int] | None = None) -> tuple[list[dict[str, Any]], int]:
+def retry_lines(
+    view: BatchView, store: GalleryStorage, chosen: Iterable[int] | None = None
+) -> tuple[list[dict[str, Any]], int]:
     """Lines of a manifest with which a batch makes clips again, its next ``source``; and how many were left out.
 
     What the batch itself wrote down to be tried again is taken as it stands, with what was said for that clip alone; a
@@ -130,7 +132,7 @@ def retry_lines(view: BatchView, store: Store, chosen: Iterable[int] | None = No
     another: its whole request, from its sidecar.
 
     :param chosen: indices; ``None`` for all that failed or were not reached.
-    :raises RequestValidationError: for an index that does not exist, or too many that landed.
+    :raises InvalidRequestError: for an index that does not exist, or too many that landed.
     """
     if chosen is None:
         wanted = [row for row in view.rows.values() if row["status"] not in _DONE]
@@ -138,11 +140,11 @@ def retry_lines(view: BatchView, store: Store, chosen: Iterable[int] | None = No
         chosen = list(chosen)
         unknown = [index for index in chosen if index not in view.rows]
         if unknown:
-            raise RequestValidationError.of("clips", f"this batch has no clip {unknown[0]}")
+            raise InvalidRequestError.of("clips", f"this batch has no clip {unknown[0]}")
         wanted = [view.rows[index] for index in chosen]
     landed = sum(row["status"] in _DONE for row in wanted)
     if landed > MAX_CHOSEN:
-        raise RequestValidationError.of("clips", f"at most {MAX_CHOSEN} that landed can be chosen; got {landed}")
+        raise InvalidRequestError.of("clips", f"at most {MAX_CHOSEN} that landed can be chosen; got {landed}")
     stored = _stored_retries(view, store)
 
     def line(row: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -218,7 +220,7 @@ def read_lines(body: bytes) -> list[dict[str, Any]]:
     return [line for line in map(read_json, body.splitlines()) if line]
 
 
-def _stored_retries(view: BatchView, store: Store) -> dict[str, dict[str, Any]]:
+def _stored_retries(view: BatchView, store: GalleryStorage) -> dict[str, dict[str, Any]]:
     """The lines that the batch wrote down, or would write, by the clips' destinations."""
     place = view.summary.get("retry")
     found = store.read(S3Uri.parse(place), read_lines) if place else None

@@ -17,8 +17,8 @@ from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.request import ATTRIBUTES
 from airflow_provider_modelslab.ledger.model import Entries, Entry, entry_name, last_submission
 from airflow_provider_modelslab.plugins.authorization.locations import is_result
-from airflow_provider_modelslab.plugins.authorization.records import NOT_SUBMITTED, is_own_source, read_ledger
-from airflow_provider_modelslab.plugins.gallery.store import Store
+from airflow_provider_modelslab.plugins.authorization.records import NOT_SUBMITTED, may_expose_source, read_ledger
+from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage
 from airflow_provider_modelslab.plugins.json_values import as_mapping
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
 from airflow_provider_modelslab.storage.sidecar import sidecar_uri
@@ -52,7 +52,7 @@ class Media:
     where: str
     why: str | None = None
 
-    def link(self, store: Store, *, fresh: bool = False) -> dict[str, Any]:
+    def link(self, store: GalleryStorage, *, fresh: bool = False) -> dict[str, Any]:
         """``url`` and ``type`` (``video`` or ``image``), or ``why`` there is none."""
         if self.why:
             return {"why": self.why}
@@ -74,8 +74,8 @@ def media_of(task: TaskResult, single: Mapping[str, Any]) -> dict[str, Media]:
     """``result`` and ``source`` of what :func:`describe_single` gave, as far as more than an XCom bears them out.
 
     An object is signed only as the result that lies where this task writes, and as a source that is its own (see
-    :func:`~airflow_provider_modelslab.plugins.authorization.records.is_own_source`). One that only its arguments name comes with
-    the reason why there is no link.
+    :func:`~airflow_provider_modelslab.plugins.authorization.records.may_expose_source`). One that only its arguments
+    name comes with the reason why there is no link.
     """
     found = {}
     result, source, hidden = (single.get("result") or {}).get("uri"), single.get("source"), single["source_hidden"]
@@ -86,7 +86,7 @@ def media_of(task: TaskResult, single: Mapping[str, Any]) -> dict[str, Media]:
     return found
 
 
-def describe_single(task: TaskResult, store: Store | None) -> dict[str, Any]:
+def describe_single(task: TaskResult, store: GalleryStorage | None) -> dict[str, Any]:
     """Everything there is to show, as plain JSON without secrets.
 
     ``outcome`` (``landed``, ``finished``: not copied to S3, ``submitted``: nobody has waited for it, ``waiting``,
@@ -140,7 +140,7 @@ def describe_single(task: TaskResult, store: Store | None) -> dict[str, Any]:
     }
 
 
-def describe_clip(store: Store, row: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+def describe_clip(store: GalleryStorage, row: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
     """The same for one clip of a batch.
 
     :param row: its line of the results manifest.
@@ -193,7 +193,7 @@ def task_facts(task: TaskResult) -> dict[str, Any]:
     }
 
 
-def _own_sidecar(task: TaskResult, store: Store | None, where: str | None, notes: list[str]) -> dict[str, Any]:
+def _own_sidecar(task: TaskResult, store: GalleryStorage | None, where: str | None, notes: list[str]) -> dict[str, Any]:
     if store is None or not where or not where.startswith("s3://"):
         return {}
     try:
@@ -210,7 +210,7 @@ def _own_sidecar(task: TaskResult, store: Store | None, where: str | None, notes
     return _sidecar(store, uri, notes)
 
 
-def _sidecar(store: Store, result: S3Uri, notes: list[str]) -> dict[str, Any]:
+def _sidecar(store: GalleryStorage, result: S3Uri, notes: list[str]) -> dict[str, Any]:
     try:
         content = store.sidecar(result)
     except STORAGE_ERRORS as error:
@@ -229,7 +229,7 @@ def _told(sidecar: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value not in (None, "")}
 
 
-def _ledger(task: TaskResult, store: Store | None, notes: list[str]) -> Entries:
+def _ledger(task: TaskResult, store: GalleryStorage | None, notes: list[str]) -> Entries:
     """What the task's own ledger tells of a job that has not landed."""
     try:
         return read_ledger(task, store) if store else {}
@@ -239,12 +239,16 @@ def _ledger(task: TaskResult, store: Store | None, notes: list[str]) -> Entries:
 
 
 def _why_hidden(
-    task: TaskResult, store: Store | None, source: str | None, sidecar: Mapping[str, Any], ledger: Entries | None
+    task: TaskResult,
+    store: GalleryStorage | None,
+    source: str | None,
+    sidecar: Mapping[str, Any],
+    ledger: Entries | None,
 ) -> str | None:
     if store is None or source is None:
         return None
     try:
-        return None if is_own_source(task, store, source, sidecar, ledger) else NOT_SUBMITTED
+        return None if may_expose_source(task, store, source, sidecar, ledger) else NOT_SUBMITTED
     except ModelsLabError as error:
         return str(error)
 

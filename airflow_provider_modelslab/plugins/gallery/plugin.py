@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 
-from airflow_provider_modelslab.plugins.lazy_asgi import LateApp
+from airflow_provider_modelslab.plugins.lazy_asgi import LazyApp
 from airflow_provider_modelslab.plugins.operator_names import DECORATORS, OPERATORS
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ModelsLabGalleryPlugin(AirflowPlugin):
 
     name = "modelslab_gallery"
     fastapi_apps: list[Any] = [  # noqa: RUF012 - as in the base class
-        {"name": "ModelsLab gallery", "app": LateApp(_make), "url_prefix": GALLERY_PREFIX}
+        {"name": "ModelsLab gallery", "app": LazyApp(_make), "url_prefix": GALLERY_PREFIX}
     ]
     external_views: list[Any] = [  # noqa: RUF012
         {

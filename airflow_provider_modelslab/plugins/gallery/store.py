@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
-__all__ = ["LINK_SECONDS", "Parsed", "Store", "UnreadableError", "open_store", "read_json"]
+__all__ = ["LINK_SECONDS", "GalleryStorage", "Parsed", "UnreadableError", "open_store", "read_json"]
 
 LINK_SECONDS = 3600
 """How long a link opens its object."""
@@ -55,7 +55,7 @@ class Parsed:
     size: int
 
 
-class Store:
+class GalleryStorage:
     """What one connection can read. Threads may share it.
 
     :param s3: a boto3 client.
@@ -188,11 +188,11 @@ def _unpack_at_most(limit: int, body: bytes, uri: S3Uri) -> bytes:
     return content
 
 
-_stores: dict[str, tuple[Store, float]] = {}
+_stores: dict[str, tuple[GalleryStorage, float]] = {}
 _stores_lock = threading.Lock()
 
 
-def open_store(conn_id: str) -> Store:
+def open_store(conn_id: str) -> GalleryStorage:
     """The store of a ModelsLab connection; a changed connection counts after five minutes.
 
     :raises StorageConfigurationError: when the connection is of another type, cannot be read, or leads to no S3 client.
@@ -215,7 +215,7 @@ def open_store(conn_id: str) -> Store:
         raise StorageConfigurationError(f"The connection {conn_id!r} is no ModelsLab connection")
     profile = hook.s3_profile
     try:
-        store = Store(hook.get_s3_client(), profile)
+        store = GalleryStorage(hook.get_s3_client(), profile)
     except Exception as error:
         raise StorageConfigurationError(s3_problem(hook, error)) from error
     with _stores_lock:

@@ -17,14 +17,14 @@ from airflow_provider_modelslab.api.response import Answer, Failed, Finished
 from airflow_provider_modelslab.compat import create_session
 from airflow_provider_modelslab.links.media import base_path
 from airflow_provider_modelslab.plugins.authorization.records import NOT_SUBMITTED, connection_of, names_job
-from airflow_provider_modelslab.plugins.gallery.store import Store, open_store
+from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage, open_store
 from airflow_provider_modelslab.plugins.media.access import MAX_INDEX, Id, require_reader
 from airflow_provider_modelslab.plugins.media.location import (
     FILES,
     What,
-    is_borne_out,
-    is_own_place,
-    own_sidecar,
+    is_task_location,
+    is_verified,
+    verified_sidecar,
 )
 from airflow_provider_modelslab.plugins.media.page import HEADERS, page
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult, read_task
@@ -71,7 +71,7 @@ def show(
         store = open_store(conn_id)
         if what != "job":
             return _file(say, what, fact, store, task, facts)
-        if fact != task.awaited_job and not names_job(task, store, fact, own_sidecar(task, facts, store)):
+        if fact != task.awaited_job and not names_job(task, store, fact, verified_sidecar(task, facts, store)):
             return say(404, "Not shown", _NOT_ITS_JOB, {"Job": fact})
         return _job(say, conn_id, fact)
     except ModelsLabError as error:
@@ -98,7 +98,9 @@ class _Speaker:
         return HTMLResponse(page(title, text, scrub(facts or {}), back=self._back, refresh=refresh), status, HEADERS)
 
 
-def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, facts: dict[str, str]) -> Response:
+def _file(
+    say: _Speaker, what: What, fact: str, store: GalleryStorage, task: TaskResult, facts: dict[str, str]
+) -> Response:
     from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, is_missing, storage_error
 
     if not fact.startswith("s3://"):
@@ -106,9 +108,9 @@ def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, 
     uri = S3Uri.parse(fact)
     # Asked first: whether an object of others is there is nothing to tell either.
     if what == "source":
-        refusal = None if is_borne_out(what, uri, task, facts, store) else NOT_SUBMITTED
+        refusal = None if is_verified(what, uri, task, facts, store) else NOT_SUBMITTED
     else:
-        refusal = None if is_own_place(what, uri, task, store.profile) else _NOT_ITS_PLACE.format(what=what)
+        refusal = None if is_task_location(what, uri, task, store.profile) else _NOT_ITS_PLACE.format(what=what)
     if refusal:
         return say(404, "Not shown", refusal, {"State of the task": task.state, "Place": str(uri)})
     try:
@@ -117,7 +119,7 @@ def _file(say: _Speaker, what: What, fact: str, store: Store, task: TaskResult, 
         if not is_missing(error, uri, store.s3):
             raise storage_error(error, uri) from error
         size = None
-    if size is None or (what != "source" and not is_borne_out(what, uri, task, facts, store)):
+    if size is None or (what != "source" and not is_verified(what, uri, task, facts, store)):
         return _missing(say, what, uri, task, gone=size is None)
     if what in {"manifest", "sidecar"} and size <= _SHOWN_AS_TEXT:
         body = store.read_once(uri, _SHOWN_AS_TEXT) or b""

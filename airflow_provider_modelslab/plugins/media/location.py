@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_modelslab.plugins.authorization.locations import is_result, is_results_manifest
-from airflow_provider_modelslab.plugins.authorization.records import is_own_source
+from airflow_provider_modelslab.plugins.authorization.records import may_expose_source
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
-    from airflow_provider_modelslab.plugins.gallery.store import Store
+    from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage
     from airflow_provider_modelslab.plugins.task_results import TaskResult
     from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
-__all__ = ["FILES", "What", "is_borne_out", "is_own_place", "own_sidecar"]
+__all__ = ["FILES", "What", "is_task_location", "is_verified", "verified_sidecar"]
 
 What = Literal["result", "source", "manifest", "sidecar", "job"]
 
@@ -27,26 +27,26 @@ FILES = {"result": "result", "source": "source", "manifest": "manifest", "sideca
 """Which of the task's facts names the file."""
 
 
-def is_own_place(what: What, uri: S3Uri, task: TaskResult, profile: S3Profile) -> bool:
+def is_task_location(what: What, uri: S3Uri, task: TaskResult, profile: S3Profile) -> bool:
     """Whether this task writes its result or manifest there, whether anything is there or not."""
     result = _result_told_of(what, uri)
     return is_results_manifest(task, profile, uri) if result is None else is_result(task, profile, result)
 
 
-def is_borne_out(what: What, uri: S3Uri, task: TaskResult, facts: Mapping[str, str], store: Store) -> bool:
+def is_verified(what: What, uri: S3Uri, task: TaskResult, facts: Mapping[str, str], store: GalleryStorage) -> bool:
     """Whether more than an XCom says that this object is the task's.
 
     :raises StorageConfigurationError: when S3 refuses.
     """
     if what == "source":
-        return is_own_source(task, store, str(uri), own_sidecar(task, facts, store))
-    if not is_own_place(what, uri, task, store.profile):
+        return may_expose_source(task, store, str(uri), verified_sidecar(task, facts, store))
+    if not is_task_location(what, uri, task, store.profile):
         return False
     result = _result_told_of(what, uri)
     return result is None or bool(store.sidecar(result))
 
 
-def own_sidecar(task: TaskResult, facts: Mapping[str, str], store: Store) -> dict[str, Any]:
+def verified_sidecar(task: TaskResult, facts: Mapping[str, str], store: GalleryStorage) -> dict[str, Any]:
     """What the sidecar of the task's own result tells; empty where there is none.
 
     :raises StorageConfigurationError: when S3 refuses.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
 from airflow_provider_modelslab.links.media import MEDIA_PREFIX
-from airflow_provider_modelslab.plugins.lazy_asgi import LateApp
+from airflow_provider_modelslab.plugins.lazy_asgi import LazyApp
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -29,5 +29,5 @@ class ModelsLabMediaPlugin(AirflowPlugin):
 
     name = "modelslab_media"
     fastapi_apps: list[Any] = [  # noqa: RUF012 - declared so by the base class
-        {"app": LateApp(_make), "url_prefix": MEDIA_PREFIX, "name": "ModelsLab media"}
+        {"app": LazyApp(_make), "url_prefix": MEDIA_PREFIX, "name": "ModelsLab media"}
     ]

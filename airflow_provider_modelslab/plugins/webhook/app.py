@@ -21,8 +21,8 @@ from airflow_provider_modelslab.plugins.webhook.rate_limit import ClosedError
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from airflow_provider_modelslab.plugins.webhook.service import Inbox
-    from airflow_provider_modelslab.plugins.webhook.tokens import Served
+    from airflow_provider_modelslab.plugins.webhook.service import WebhookService
+    from airflow_provider_modelslab.plugins.webhook.tokens import WebhookTokens
 
 __all__ = ["Receiver"]
 
@@ -38,7 +38,7 @@ class Receiver:
     :param inbox: where claims go.
     """
 
-    def __init__(self, served: Served, inbox: Inbox) -> None:
+    def __init__(self, served: WebhookTokens, inbox: WebhookService) -> None:
         self._served = served
         self._inbox = inbox
 

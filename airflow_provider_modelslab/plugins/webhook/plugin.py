@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowPlugin, conf
 
-from airflow_provider_modelslab.plugins.lazy_asgi import LateApp
+from airflow_provider_modelslab.plugins.lazy_asgi import LazyApp
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -34,15 +34,17 @@ def make_receiver(conn_ids: list[str]) -> ASGIApp:
     """
     from airflow_provider_modelslab.plugins.webhook.app import Receiver
     from airflow_provider_modelslab.plugins.webhook.notify import tell, wake_waiting
-    from airflow_provider_modelslab.plugins.webhook.rate_limit import Gate
-    from airflow_provider_modelslab.plugins.webhook.service import Inbox
-    from airflow_provider_modelslab.plugins.webhook.tokens import Served, fetch
+    from airflow_provider_modelslab.plugins.webhook.rate_limit import ClaimRateLimiter
+    from airflow_provider_modelslab.plugins.webhook.service import WebhookService
+    from airflow_provider_modelslab.plugins.webhook.tokens import WebhookTokens, fetch
     from airflow_provider_modelslab.triggers.minimum_wait import min_deferral
 
-    gate = Gate(conf.getint(_SECTION, "webhook_confirmations_per_minute", fallback=_PER_MINUTE))
+    gate = ClaimRateLimiter(conf.getint(_SECTION, "webhook_confirmations_per_minute", fallback=_PER_MINUTE))
     settled = min_deferral()
     pauses = (settled + 1, 2 * settled + 1)
-    return Receiver(Served(conn_ids), Inbox(fetch=fetch, tell=tell, wake=wake_waiting, gate=gate, pauses=pauses))
+    return Receiver(
+        WebhookTokens(conn_ids), WebhookService(fetch=fetch, tell=tell, wake=wake_waiting, gate=gate, pauses=pauses)
+    )
 
 
 def mounted_apps() -> list[dict[str, Any]]:
@@ -50,7 +52,7 @@ def mounted_apps() -> list[dict[str, Any]]:
     conn_ids = served_conn_ids()
     if not conn_ids:
         return []  # nothing is mounted, so nothing answers
-    app = LateApp(partial(make_receiver, conn_ids))
+    app = LazyApp(partial(make_receiver, conn_ids))
     return [{"app": app, "url_prefix": "/modelslab/webhook", "name": "ModelsLab webhook"}]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-__all__ = ["ClosedError", "Gate"]
+__all__ = ["ClaimRateLimiter", "ClosedError"]
 
 
 class ClosedError(Exception):
@@ -25,7 +25,7 @@ class ClosedError(Exception):
         self.retry_after = retry_after
 
 
-class Gate:
+class ClaimRateLimiter:
     """Lets so many through at a time and within a minute; a few more wait in line, the rest is sent away.
 
     :param per_minute: how many may begin within 60 seconds, 1 or more.

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.api.response import Answer
     from airflow_provider_modelslab.plugins.webhook.payload import Claim
-    from airflow_provider_modelslab.plugins.webhook.rate_limit import Gate
+    from airflow_provider_modelslab.plugins.webhook.rate_limit import ClaimRateLimiter
 
-__all__ = ["Inbox", "Taken"]
+__all__ = ["HandledClaim", "WebhookService"]
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _MOST_REMEMBERED = 10_000
 """Jobs that a process remembers to have told of, at most; Airflow's database knows the others."""
 
 
-class Taken(StrEnum):
+class HandledClaim(StrEnum):
     """What became of a claim."""
 
     TOLD = "told"
@@ -41,7 +41,7 @@ class Taken(StrEnum):
     UNCONFIRMED = "unconfirmed"
 
 
-class Inbox:
+class WebhookService:
     """Takes claims, one process's share of them; the same job is never asked about twice at the same time.
 
     :param fetch: asks the endpoint about a job of a connection; blocks, and raises :class:`ModelsLabError`.
@@ -60,7 +60,7 @@ class Inbox:
         fetch: Callable[[str, str], Answer],
         tell: Callable[[str, Claim, Answer], None],
         wake: Callable[..., bool],
-        gate: Gate,
+        gate: ClaimRateLimiter,
         pauses: Sequence[float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,7 +74,7 @@ class Inbox:
         self._told: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._later: set[asyncio.Task[None]] = set()
 
-    async def take(self, conn_id: str, claim: Claim) -> Taken:
+    async def take(self, conn_id: str, claim: Claim) -> HandledClaim:
         """See a claim through.
 
         :raises ClosedError: when there are too many claims.
@@ -82,10 +82,10 @@ class Inbox:
         """
         job = (conn_id, claim.job_id)
         if claim.says_running:
-            return Taken.NOT_DONE
+            return HandledClaim.NOT_DONE
         told_before = self._clock() - self._told.get(job, -math.inf) < REMEMBERED.total_seconds()
         if told_before or job in self._asking:
-            return Taken.DUPLICATE
+            return HandledClaim.DUPLICATE
         self._asking.add(job)
         try:
             async with self._gate.enter():
@@ -99,7 +99,7 @@ class Inbox:
             later = asyncio.create_task(self._wake_later(conn_id, claim, answer))
             self._later.add(later)
             later.add_done_callback(self._later.discard)
-        if taken is Taken.TOLD:
+        if taken is HandledClaim.TOLD:
             self._told[job] = self._clock()
             if len(self._told) > _MOST_REMEMBERED:
                 self._told.popitem(last=False)
@@ -117,7 +117,7 @@ class Inbox:
                 log.exception("Job %s of %s: who waits for it could not be woken", claim.job_id, conn_id)
                 return
 
-    def _confirm(self, conn_id: str, claim: Claim) -> tuple[Taken, Answer | None]:
+    def _confirm(self, conn_id: str, claim: Claim) -> tuple[HandledClaim, Answer | None]:
         """Ask the endpoint; what the claim says of the outcome does not matter. Its answer, if worth telling."""
         try:
             answer = self._fetch(conn_id, claim.job_id)
@@ -126,16 +126,19 @@ class Inbox:
             raise
         if isinstance(answer, Processing):
             log.info("Job %s of %s: called for, but it is %s", claim.job_id, conn_id, answer.status)
-            return Taken.NOT_DONE, None
+            return HandledClaim.NOT_DONE, None
         if answer.job_id is not None and answer.job_id != claim.job_id:
             log.warning("Job %s of %s: the endpoint told of another job; nothing is done", claim.job_id, conn_id)
-            return Taken.UNCONFIRMED, None
+            return HandledClaim.UNCONFIRMED, None
         if isinstance(answer, Failed):
             log.info("Job %s of %s: called for; the endpoint says %s", claim.job_id, conn_id, answer.code)
             failure = answer.to_error(claim.job_id)
             if not failure.ends_wait:
                 raise failure
             if not isinstance(failure, JobFailedError):
-                return Taken.UNCONFIRMED, None  # an unknown job above all: whoever waits for one has its own patience
+                return (
+                    HandledClaim.UNCONFIRMED,
+                    None,
+                )  # an unknown job above all: whoever waits for one has its own patience
         self._tell(conn_id, claim, answer)
-        return (Taken.TOLD if isinstance(answer, Finished) else Taken.UNCONFIRMED), answer
+        return (HandledClaim.TOLD if isinstance(answer, Finished) else HandledClaim.UNCONFIRMED), answer

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.client.config import Timeouts
 from airflow_provider_modelslab.compat import read_connection
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.api.response import Answer
 
-__all__ = ["Served", "fetch"]
+__all__ = ["WebhookTokens", "fetch"]
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _TIMEOUTS = Timeouts(connect=5.0, read=15.0, total=20.0)
 """The vendor wants its call answered within 30 seconds."""
 
 
-class Served:
+class WebhookTokens:
     """The tokens of each served connection, looked up again every 30 seconds, without blocking the event loop."""
 
     def __init__(self, conn_ids: Sequence[str]) -> None:
@@ -75,7 +75,7 @@ def _tokens_of(conn_id: str) -> tuple[tuple[str, ...], str]:
     """The tokens, and the problem where there are none."""
     try:
         tokens = WebhookSettings.from_extra(read_connection(conn_id).extra_dejson).tokens
-    except RequestValidationError as error:
+    except InvalidRequestError as error:
         return (), error.message
     except Exception as error:  # noqa: BLE001 - whatever a secrets backend raises must not close the others
         return (), f"it could not be read ({type(error).__name__})"

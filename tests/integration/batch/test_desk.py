@@ -11,14 +11,14 @@ from airflow_provider_modelslab.api.errors import (
     BatchFailedError,
     ChangedRequestError,
     InputRefusedError,
+    InvalidRequestError,
     JobFailedError,
     LandingError,
     ModelsLabError,
-    RequestValidationError,
     SubmissionUnknownError,
     TransportError,
 )
-from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+from airflow_provider_modelslab.batch.results.tracker import BatchTracker
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.ledger.model import Submission
 from airflow_provider_modelslab.storage.result_manifest import Job
@@ -36,8 +36,8 @@ def test_a_batch_that_was_deferred_often_is_known_whole_from_a_few_reads(s3: S3C
     put(*(f"in/{number:02d}.mp4" for number in range(CLIPS)))
     plan = planned(s3, bucket)
 
-    def desk() -> BatchDesk:
-        return BatchDesk(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(0))
+    def desk() -> BatchTracker:
+        return BatchTracker(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(0))
 
     at_work = desk()
     for clip in plan:
@@ -58,8 +58,8 @@ def test_a_rerun_says_how_much_is_there_already(
     put(*(f"in/{number}.mp4" for number in range(3)))
     plan = planned(s3, bucket)
 
-    def desk() -> BatchDesk:
-        return BatchDesk(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(None))
+    def desk() -> BatchTracker:
+        return BatchTracker(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(None))
 
     caplog.set_level("INFO", "airflow_provider_modelslab.batch.results.tracker")
     first = desk()
@@ -81,8 +81,8 @@ def test_results_that_cannot_be_landed_end_a_batch_though_it_is_deferred_between
     put(*(f"in/{number:02d}.mp4" for number in range(CLIPS)))
     plan = planned(s3, bucket)
 
-    def desk() -> BatchDesk:
-        return BatchDesk(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(None))
+    def desk() -> BatchTracker:
+        return BatchTracker(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(None))
 
     at_work = desk()
     told: list[str | None] = []
@@ -97,15 +97,15 @@ def test_results_that_cannot_be_landed_end_a_batch_though_it_is_deferred_between
 MANY = 25
 
 
-def many(s3: S3Client, bucket: str, put: Put) -> BatchDesk:
+def many(s3: S3Client, bucket: str, put: Put) -> BatchTracker:
     put(*(f"in/{number:02d}.mp4" for number in range(MANY + 5)))
-    return BatchDesk(s3, S3Uri(bucket, "ledger"), planned(s3, bucket), name="dag/task/run", limit=FailureLimit(0))
+    return BatchTracker(s3, S3Uri(bucket, "ledger"), planned(s3, bucket), name="dag/task/run", limit=FailureLimit(0))
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        RequestValidationError.of("init_video", "is no mp4 or gif"),
+        InvalidRequestError.of("init_video", "is no mp4 or gif"),
         InputRefusedError("S3 refuses"),
         TransportError("the clip's host has trouble"),
         ChangedRequestError("another one was paid for"),
@@ -123,7 +123,7 @@ def test_clips_that_fail_before_anything_is_sent_keep_no_others_back(
 
 
 def refused_by_the_endpoint() -> ModelsLabError:
-    error = RequestValidationError("model_id: there is no such model", http_status=422)
+    error = InvalidRequestError("model_id: there is no such model", http_status=422)
     error.sent = True
     return error
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.api.errors import BatchSupersededError, LandingError, StorageConfigurationError
-from airflow_provider_modelslab.batch.results.put_if_newer import put_fenced
-from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+from airflow_provider_modelslab.batch.results.put_if_newer import put_if_newer
+from airflow_provider_modelslab.batch.results.tracker import BatchTracker
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -41,7 +41,7 @@ class Attempts:
     def end(self, attempt: AttemptId | None, *, failing: int = 0) -> dict[str, Any]:
         """The end of an attempt that found the first ``failing`` clips failed, and the others landed."""
         plan = planned(self.s3, self.bucket)
-        desk = BatchDesk(
+        desk = BatchTracker(
             self.s3, S3Uri(self.bucket, "ledger"), plan, name=NAME, limit=FailureLimit(None), attempt=attempt
         )
         for clip in plan:
@@ -210,11 +210,11 @@ def test_a_store_that_refuses_conditions_is_looked_at_all_the_same(
 ) -> None:
     where = S3Uri(bucket, "batches/run.jsonl")
     with refusing(s3, "PutObject", status, code, times=1):
-        assert not put_fenced(s3, where, [{"n": 2}], SECOND)  # nothing was there, but that is not certain
+        assert not put_if_newer(s3, where, [{"n": 2}], SECOND)  # nothing was there, but that is not certain
     with refusing(s3, "PutObject", status, code), pytest.raises(BatchSupersededError):
-        put_fenced(s3, where, [{"n": 1}], FIRST)
+        put_if_newer(s3, where, [{"n": 1}], FIRST)
     with refusing(s3, "PutObject", status, code, times=1):
-        put_fenced(s3, where, [{"n": 3}], THIRD)
+        put_if_newer(s3, where, [{"n": 3}], THIRD)
     assert s3.get_object(Bucket=bucket, Key=where.key)["Body"].read() == b'{"n": 3}\n'
 
 
@@ -248,7 +248,7 @@ def test_a_successor_is_seen_at_the_last_look_too(s3: S3Client, bucket: str) -> 
 
     s3.meta.events.register("before-send.s3.HeadObject", written_before_the_last)
     with refusing(s3, "PutObject", 412, "PreconditionFailed", times=3), pytest.raises(BatchSupersededError):
-        put_fenced(s3, where, [{"n": 1}], FIRST)
+        put_if_newer(s3, where, [{"n": 1}], FIRST)
     assert s3.get_object(Bucket=bucket, Key=where.key)["Body"].read() == b"newer"
 
 
@@ -264,10 +264,10 @@ def test_a_manifest_that_must_not_be_looked_at_is_written_with_a_warning(
 @pytest.mark.parametrize("operation", ["HeadObject", "PutObject"])
 def test_a_store_that_is_out_of_order_is_an_error(s3: S3Client, bucket: str, operation: str) -> None:
     with refusing(s3, operation, 405, "MethodNotAllowed"), pytest.raises(StorageConfigurationError, match=operation):
-        put_fenced(s3, S3Uri(bucket, "run.jsonl"), [], FIRST)
+        put_if_newer(s3, S3Uri(bucket, "run.jsonl"), [], FIRST)
     assert not keys_of(s3, bucket)
 
 
 def test_a_bucket_that_does_not_exist_is_named(s3: S3Client) -> None:
     with pytest.raises(StorageConfigurationError, match="the bucket 'no-such-bucket-here' does not exist"):
-        put_fenced(s3, S3Uri("no-such-bucket-here", "run.jsonl"), [], FIRST)
+        put_if_newer(s3, S3Uri("no-such-bucket-here", "run.jsonl"), [], FIRST)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.batch.sources.discovery import clips_below, find_clips
 from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.storage.inputs import identify_input
@@ -119,7 +119,7 @@ def test_a_manifest_in_s3(s3: S3Client, bucket: str, put: Put, name: str) -> Non
 
 
 def test_a_manifest_that_is_not_there(s3: S3Client, bucket: str) -> None:
-    with pytest.raises(RequestValidationError, match=r"there is no object s3://.*/no\.csv"):
+    with pytest.raises(InvalidRequestError, match=r"there is no object s3://.*/no\.csv"):
         find_clips(f"s3://{bucket}/no.csv", lambda: s3)
     with pytest.raises(StorageConfigurationError, match="'no-such-bucket-anywhere' does not exist"):
         find_clips("s3://no-such-bucket-anywhere/a.csv", lambda: s3)

@@ -61,6 +61,6 @@ def task(bucket: str) -> dict[str, Any]:
         "max_poll_interval": 0.3,
         "timeout": 60.0,
         "deferrable": True,
-        "linger": 0.05,
+        "defer_after": 0.05,
         "retries": 60,
     }

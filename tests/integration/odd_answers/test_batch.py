@@ -20,7 +20,7 @@ from airflow_provider_modelslab.api.errors import BatchFailedError
 from airflow_provider_modelslab.api.polling import PollPolicy
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan, make_plan
-from airflow_provider_modelslab.batch.results.tracker import BatchDesk
+from airflow_provider_modelslab.batch.results.tracker import BatchTracker
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.batch.running.runner import BatchRunner
 from airflow_provider_modelslab.batch.running.window import Window
@@ -63,7 +63,7 @@ class Store(MemoryLedgerStore):
         return super().create(name, json.loads(json.dumps(entry, default=str)))
 
 
-class Desk(BatchDesk):
+class Desk(BatchTracker):
     """Keeps the ledgers in memory."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -130,7 +130,9 @@ def run_batch(scripted: Scripted, triggerer: Triggerer, plan: BatchPlan, s3: S3C
         async with triggerer.poller.watch((), policy=PollPolicy(min_interval=0.0005)) as watch:
             waiter = PolledJobs(watch, {}, timeout=3600.0)
             todo = desk.begin(reuse="never")
-            runner: BatchRunner[ClipPlan] = BatchRunner(todo, jobs, waiter, desk, NoPause(ODD), patience=math.inf)
+            runner: BatchRunner[ClipPlan] = BatchRunner(
+                todo, jobs, waiter, desk, NoPause(ODD), refusal_timeout=math.inf
+            )
             assert await runner.run() == ()
             return runner.stopped
 

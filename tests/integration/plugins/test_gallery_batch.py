@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.batch.results.checkpoint import save_batch
 from airflow_provider_modelslab.batch.results.outcomes import Outcome, Outcomes, Status
@@ -16,7 +16,7 @@ from airflow_provider_modelslab.batch.results.report import write_results
 from airflow_provider_modelslab.ledger.model import Fingerprint
 from airflow_provider_modelslab.plugins.gallery.batch import COLUMNS, compact, read_batch, retry_lines
 from airflow_provider_modelslab.plugins.gallery.data import describe_clip, describe_single, media_of
-from airflow_provider_modelslab.plugins.gallery.store import Store
+from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage
 from airflow_provider_modelslab.plugins.task_results import TaskResult
 from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -32,10 +32,10 @@ SIGNED = "https://clips.invalid/signed.mp4?X-Amz-Signature=abc"
 
 
 @pytest.fixture
-def store(s3: S3Client) -> Store:
+def store(s3: S3Client) -> GalleryStorage:
     if BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
         s3.create_bucket(Bucket=BUCKET)
-    return Store(s3, S3Profile(bucket=BUCKET))
+    return GalleryStorage(s3, S3Profile(bucket=BUCKET))
 
 
 def task(state: str = "success", returned: Any = None, **fields: Any) -> TaskResult:
@@ -79,7 +79,7 @@ def put_sidecar(s3: S3Client, place: S3Uri, request: dict[str, Any]) -> None:
     s3.put_object(Bucket=place.bucket, Key=f"{place.key}.json", Body=json.dumps(body).encode())
 
 
-def test_a_finished_batch(store: Store) -> None:
+def test_a_finished_batch(store: GalleryStorage) -> None:
     summary = write_results(store.s3, OUTPUT.child("_modelslab/batches"), NAME, outcomes(plan()), seconds=9)
     answer = compact(read_batch(task(returned=summary), store))
     assert answer["columns"] == COLUMNS
@@ -93,14 +93,14 @@ def test_a_finished_batch(store: Store) -> None:
     assert answer["live"] is False
 
 
-def test_a_failed_task_returned_nothing_and_its_manifest_is_found(store: Store) -> None:
+def test_a_failed_task_returned_nothing_and_its_manifest_is_found(store: GalleryStorage) -> None:
     write_results(store.s3, OUTPUT.child("_modelslab/batches"), NAME, outcomes(plan()))
     view = read_batch(task("failed"), store)
     assert view.summary["failed"] == 1
     assert view.source == f"{OUTPUT}_modelslab/batches/{NAME}.jsonl"
 
 
-def test_a_batch_on_its_way_shows_its_saved_state(store: Store) -> None:
+def test_a_batch_on_its_way_shows_its_saved_state(store: GalleryStorage) -> None:
     batch = plan()
     state = {"outcomes": {"0": {"status": "landed", "seed": 5}}, "progress": {}}
     save_batch(store.s3, OUTPUT.child(f"_modelslab/batches/{NAME}.try2.state.json.gz"), batch, state)
@@ -113,7 +113,7 @@ def test_a_batch_on_its_way_shows_its_saved_state(store: Store) -> None:
     assert lines[0] == {"init_video": f"s3://{BUCKET}/in/1.mp4", "seed": 1, "destination": f"{OUTPUT}1.mp4"}
 
 
-def test_each_iteration_of_a_loop_shows_its_own_batch(store: Store) -> None:
+def test_each_iteration_of_a_loop_shows_its_own_batch(store: GalleryStorage) -> None:
     """Airflow 3.4: all iterations have the same Dag, run, task and map index."""
     folder = OUTPUT.child("_modelslab/batches")
     write_results(store.s3, folder, NAME, outcomes(plan()))  # as outside a loop
@@ -125,7 +125,7 @@ def test_each_iteration_of_a_loop_shows_its_own_batch(store: Store) -> None:
 
 
 @pytest.mark.parametrize("bucket", [BUCKET, "of-somebody-else"])
-def test_another_manifest_than_the_tasks_own_is_refused(store: Store, bucket: str) -> None:
+def test_another_manifest_than_the_tasks_own_is_refused(store: GalleryStorage, bucket: str) -> None:
     """Not even one with the task's name: in another bucket it may have been written by whoever edited the XCom."""
     name = "other/task/run" if bucket == BUCKET else NAME
     secret = f"s3://{bucket}/styled/_modelslab/batches/{name}.jsonl"
@@ -133,7 +133,7 @@ def test_another_manifest_than_the_tasks_own_is_refused(store: Store, bucket: st
         read_batch(task(returned={"schema_version": 1, "found": 1, "manifest": secret}), store)
 
 
-def test_the_list_of_what_failed_is_the_batchs_own(store: Store) -> None:
+def test_the_list_of_what_failed_is_the_batchs_own(store: GalleryStorage) -> None:
     signed = ClipPlan(4, SIGNED, {}, OUTPUT.child("4.mp4"), Fingerprint("4" * 64, None), "mp4")
     batch = plan(signed)
     told = outcomes(batch)
@@ -147,7 +147,7 @@ def test_the_list_of_what_failed_is_the_batchs_own(store: Store) -> None:
     assert "X-Amz" not in json.dumps([lines, compact(view)])
 
 
-def test_chosen_clips_that_landed_come_with_their_whole_request(store: Store) -> None:
+def test_chosen_clips_that_landed_come_with_their_whole_request(store: GalleryStorage) -> None:
     summary = write_results(store.s3, OUTPUT.child("_modelslab/batches"), NAME, outcomes(plan()))
     view = read_batch(task(returned=summary), store)
     put_sidecar(store.s3, OUTPUT.child("0.mp4"), {"prompt": "a boat", "seed": 5, "fps": None, "track_id": "x"})
@@ -156,11 +156,11 @@ def test_chosen_clips_that_landed_come_with_their_whole_request(store: Store) ->
         {"prompt": "a boat", "seed": 5, "init_video": f"s3://{BUCKET}/in/0.mp4", "destination": f"{OUTPUT}0.mp4"}
     ]
     assert left_out == 1  # without a sidecar nobody knows what it was
-    with pytest.raises(RequestValidationError, match="no clip 77"):
+    with pytest.raises(InvalidRequestError, match="no clip 77"):
         retry_lines(view, store, [77])
 
 
-def test_one_clip_of_a_batch(store: Store) -> None:
+def test_one_clip_of_a_batch(store: GalleryStorage) -> None:
     summary = write_results(store.s3, OUTPUT.child("_modelslab/batches"), NAME, outcomes(plan()))
     view = read_batch(task(returned=summary), store)
     put_sidecar(store.s3, OUTPUT.child("0.mp4"), {"prompt": "a boat", "strength": 0.4})
@@ -171,7 +171,7 @@ def test_one_clip_of_a_batch(store: Store) -> None:
     assert failed["error"] == {"code": "job_failed", "message": "<b>out of memory</b>", "job_id": "j2"}
 
 
-def test_a_file_is_read_again_only_when_it_changed(store: Store) -> None:
+def test_a_file_is_read_again_only_when_it_changed(store: GalleryStorage) -> None:
     place = OUTPUT.child("_modelslab/batches")
     summary = write_results(store.s3, place, NAME, outcomes(plan()))
     first = read_batch(task(returned=summary), store)
@@ -180,7 +180,7 @@ def test_a_file_is_read_again_only_when_it_changed(store: Store) -> None:
     assert read_batch(task(returned=summary), store).version != first.version
 
 
-def test_links_are_given_out_again_until_they_are_old(store: Store) -> None:
+def test_links_are_given_out_again_until_they_are_old(store: GalleryStorage) -> None:
     uri = OUTPUT.child("0.mp4")
     link = store.link(uri)
     assert store.link(uri) == link
@@ -190,7 +190,7 @@ def test_links_are_given_out_again_until_they_are_old(store: Store) -> None:
     assert store.link(OUTPUT.child("1.mp4")) != link
 
 
-def test_an_xcom_alone_signs_nothing(store: Store) -> None:
+def test_an_xcom_alone_signs_nothing(store: GalleryStorage) -> None:
     """Whoever can edit an XCom could name any object, and put a sidecar beside one in a bucket of his own."""
     own, payroll = OUTPUT.child(f"{NAME}.mp4"), S3Uri(BUCKET, "payroll.mp4")
     for place in (own, payroll):
@@ -224,7 +224,7 @@ def test_an_xcom_alone_signs_nothing(store: Store) -> None:
     assert media_of(waiting, describe_single(waiting, store)) == {}
 
 
-def test_what_cannot_be_read_is_told(store: Store) -> None:
+def test_what_cannot_be_read_is_told(store: GalleryStorage) -> None:
     manifest = {"schema_version": 1, "status": "landed", "job_id": "1", "uri": f"{OUTPUT}{NAME}.mp4"}
     with refusing(store.s3, "GetObject", 403, "AccessDenied"):
         single = describe_single(task(returned=manifest), store)

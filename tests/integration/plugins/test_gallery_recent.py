@@ -20,7 +20,7 @@ from airflow_provider_modelslab.plugins.authorization.dag_arguments import UNKNO
 from airflow_provider_modelslab.plugins.gallery import app as gallery_app
 from airflow_provider_modelslab.plugins.gallery.data import describe_single, media_of
 from airflow_provider_modelslab.plugins.gallery.recent import PAGE_SIZE, read_recent, tasks_with_videos
-from airflow_provider_modelslab.plugins.gallery.store import Store
+from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage
 from airflow_provider_modelslab.plugins.media.access import require_reader
 from airflow_provider_modelslab.plugins.task_results import read_task
 from airflow_provider_modelslab.storage.s3_profile import S3Profile
@@ -138,7 +138,7 @@ def test_one_odd_xcom_spoils_nothing(session: Session, add: Add, odd: dict[str, 
     assert second["seed"] == 3
     found = read_task(session, "films", "run_1", "restyle")
     assert found is not None
-    for store in (None, Store(boto3.client("s3", region_name="eu-central-1"), S3Profile(bucket="clips"))):
+    for store in (None, GalleryStorage(boto3.client("s3", region_name="eu-central-1"), S3Profile(bucket="clips"))):
         shown = describe_single(found, store)
         json.dumps(shown, allow_nan=False)
         assert set(media_of(found, shown)) <= {"result"}

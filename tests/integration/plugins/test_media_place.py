@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from mypy_boto3_s3 import S3Client
 
-from airflow_provider_modelslab.plugins.gallery.store import Store
-from airflow_provider_modelslab.plugins.media.location import What, is_borne_out
+from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage
+from airflow_provider_modelslab.plugins.media.location import What, is_verified
 from airflow_provider_modelslab.plugins.task_results import TaskResult
 from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -23,7 +23,7 @@ FACTS = {"result": RESULT, "source": SOURCE, "manifest": f"{RESULT}.json"}
 
 
 @pytest.fixture
-def store(s3: S3Client) -> Store:
+def store(s3: S3Client) -> GalleryStorage:
     """Two buckets; in that of others is all that whoever can write there may wish."""
     there = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
     for bucket in {BUCKET, THEIRS} - there:
@@ -42,7 +42,7 @@ def store(s3: S3Client) -> Store:
         }
         for key, body in objects.items():
             s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(body).encode())
-    return Store(s3, S3Profile(bucket=BUCKET, prefix="out"))
+    return GalleryStorage(s3, S3Profile(bucket=BUCKET, prefix="out"))
 
 
 def task(**fields: Any) -> TaskResult:
@@ -51,11 +51,11 @@ def task(**fields: Any) -> TaskResult:
     )
 
 
-def borne_out(store: Store, what: What, uri: str, facts: dict[str, str] = FACTS, **fields: Any) -> bool:
-    return is_borne_out(what, S3Uri.parse(uri), task(**fields), facts, store)
+def borne_out(store: GalleryStorage, what: What, uri: str, facts: dict[str, str] = FACTS, **fields: Any) -> bool:
+    return is_verified(what, S3Uri.parse(uri), task(**fields), facts, store)
 
 
-def test_a_result_is_where_the_task_writes_and_has_a_sidecar(store: Store) -> None:
+def test_a_result_is_where_the_task_writes_and_has_a_sidecar(store: GalleryStorage) -> None:
     assert borne_out(store, "result", RESULT)
     assert borne_out(store, "result", f"s3://{BUCKET}/out/other.mp4", destination="other.mp4")
     assert not borne_out(store, "result", f"s3://{BUCKET}/out/other.mp4")  # another task's
@@ -65,7 +65,7 @@ def test_a_result_is_where_the_task_writes_and_has_a_sidecar(store: Store) -> No
         assert not borne_out(store, "result", f"s3://{BUCKET}/{other}", destination=f"s3://{BUCKET}/{other}")
 
 
-def test_a_clip_is_in_the_sidecar_or_was_asked_for_below_the_prefix(store: Store) -> None:
+def test_a_clip_is_in_the_sidecar_or_was_asked_for_below_the_prefix(store: GalleryStorage) -> None:
     assert borne_out(store, "source", SOURCE)
     waiting = {"result": f"s3://{BUCKET}/out/not-there-yet.mp4"}
     below = f"s3://{BUCKET}/out/in/clip.mp4"
@@ -81,7 +81,7 @@ def test_a_clip_is_in_the_sidecar_or_was_asked_for_below_the_prefix(store: Store
 
 
 @pytest.mark.parametrize("what", ["manifest", "sidecar"])
-def test_a_manifest_is_the_tasks_own_or_the_sidecar_of_its_result(store: Store, what: What) -> None:
+def test_a_manifest_is_the_tasks_own_or_the_sidecar_of_its_result(store: GalleryStorage, what: What) -> None:
     assert borne_out(store, what, MANIFEST)
     assert borne_out(store, what, f"{RESULT}.json")
     for other in ("private/payroll.json", "private/list.json", "private/moved.mp4.json", "in/clip.mp4"):
@@ -91,7 +91,7 @@ def test_a_manifest_is_the_tasks_own_or_the_sidecar_of_its_result(store: Store, 
     assert not borne_out(store, what, MANIFEST.replace("_modelslab/batches/", ""))
 
 
-def test_a_bucket_in_which_somebody_else_writes_bears_nothing_out(store: Store) -> None:
+def test_a_bucket_in_which_somebody_else_writes_bears_nothing_out(store: GalleryStorage) -> None:
     """Who can edit XComs and write to any bucket that the connection reads could otherwise name every object."""
     result, manifest = (place.replace(BUCKET, THEIRS) for place in (RESULT, MANIFEST))
     assert not borne_out(store, "result", result)

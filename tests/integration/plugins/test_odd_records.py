@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.plugins.gallery import app as gallery_app
 from airflow_provider_modelslab.plugins.gallery import store as gallery_store
-from airflow_provider_modelslab.plugins.gallery.store import Store, UnreadableError, read_json
+from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage, UnreadableError, read_json
 from airflow_provider_modelslab.plugins.media import app as media_app
 from airflow_provider_modelslab.plugins.media.access import require_reader, user_of
 from airflow_provider_modelslab.storage.s3_profile import S3Profile
@@ -252,7 +252,7 @@ def test_a_map_index_that_no_database_holds_is_refused(site: Site) -> None:
 
 
 def test_a_gzip_is_unpacked_as_far_as_it_may_be_long(site: Site) -> None:
-    store = Store(site.s3, S3Profile(bucket=BUCKET))
+    store = GalleryStorage(site.s3, S3Profile(bucket=BUCKET))
     site.put("bomb.state.json.gz", gzip.compress(b" " * 2**27, 9))
     tracemalloc.start()
     try:
@@ -264,7 +264,7 @@ def test_a_gzip_is_unpacked_as_far_as_it_may_be_long(site: Site) -> None:
 
 
 def test_an_object_is_read_as_far_as_it_may_be_long(site: Site) -> None:
-    store = Store(site.s3, S3Profile(bucket=BUCKET))
+    store = GalleryStorage(site.s3, S3Profile(bucket=BUCKET))
     site.put("out/large.mp4.json", b" " * (2**20 + 1))
     site.put("out/small.mp4.json", b" " * 2**20)
     for read in (store.read_once, lambda uri: store.read(uri, read_json, limit=2**20)):
@@ -277,12 +277,12 @@ def test_an_object_is_read_as_far_as_it_may_be_long(site: Site) -> None:
 def test_an_object_of_very_many_values_is_not_read(site: Site) -> None:
     site.put("values.json", b"[" + b"[]," * 1_000_001 + b"0]")
     with pytest.raises(UnreadableError):
-        Store(site.s3, S3Profile(bucket=BUCKET)).read(S3Uri(BUCKET, "values.json"), read_json)
+        GalleryStorage(site.s3, S3Profile(bucket=BUCKET)).read(S3Uri(BUCKET, "values.json"), read_json)
 
 
 def test_what_was_read_is_kept_within_a_budget(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gallery_store, "_MAX_BYTES", 3000)
-    store = Store(site.s3, S3Profile(bucket=BUCKET))
+    store = GalleryStorage(site.s3, S3Profile(bucket=BUCKET))
     places = [S3Uri(BUCKET, f"budget/{number}.json") for number in range(5)]
     for place in places:
         site.put(place.key, b" " * 1000)

@@ -25,7 +25,7 @@ from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2Vide
 from airflow_provider_modelslab.plugins.authorization.records import read_ledger
 from airflow_provider_modelslab.plugins.gallery import app as gallery_app
 from airflow_provider_modelslab.plugins.gallery import store as gallery_store
-from airflow_provider_modelslab.plugins.gallery.store import Store
+from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage
 from airflow_provider_modelslab.plugins.media import app as media_app
 from airflow_provider_modelslab.plugins.media.access import require_reader
 from airflow_provider_modelslab.plugins.task_results import TaskResult
@@ -471,5 +471,5 @@ def test_a_job_that_a_task_waits_for_too_is_shown(site: Site, salaries: str) -> 
 def own_numbers(site: Site, run_id: str, task_id: str = "restyle") -> set[int]:
     """The submissions at the shared destination that count as a task's own."""
     task = TaskResult("films", run_id, task_id, -1, "x", "deferred", 1, None, None, fields={"destination": SHARED})
-    store = Store(site.s3, S3Profile(bucket=site.bucket, prefix="out"))
+    store = GalleryStorage(site.s3, S3Profile(bucket=site.bucket, prefix="out"))
     return {number_of(name) for name in read_ledger(task, store)}

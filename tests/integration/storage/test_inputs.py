@@ -13,7 +13,7 @@ import requests
 
 from airflow_provider_modelslab.api.errors import (
     InputRefusedError,
-    RequestValidationError,
+    InvalidRequestError,
     StorageConfigurationError,
     TransportError,
 )
@@ -83,7 +83,7 @@ def test_links_are_not_looked_at_when_told_so(files: FilesServer) -> None:
 )
 def test_a_link_that_is_no_video(files: FilesServer, file: ServedFile, says: str) -> None:
     link = files.add("/in.mp4", file)
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         prepare_input(f"{link}?signature=abc", no_s3, staging=None)
     [problem] = caught.value.fields["init_video"]
     assert says in problem
@@ -92,7 +92,7 @@ def test_a_link_that_is_no_video(files: FilesServer, file: ServedFile, says: str
 
 
 def test_a_host_that_refuses_connections() -> None:
-    with pytest.raises(RequestValidationError, match="Connection refused"):
+    with pytest.raises(InvalidRequestError, match="Connection refused"):
         prepare_input("http://127.0.0.1:9/in.mp4", no_s3, staging=None)
 
 
@@ -131,7 +131,7 @@ def test_an_s3_object_is_presigned(prepare: Prepare, s3: S3Client, bucket: str, 
 def test_an_s3_input_that_cannot_be_used(prepare: Prepare, s3: S3Client, bucket: str, text: str, says: str) -> None:
     s3.put_object(Bucket=bucket, Key="empty.mp4", Body=b"")
     s3.put_object(Bucket=bucket, Key="text.mp4", Body=b'{"a": 1}')
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         prepare(text.format(bucket=bucket))
     assert says.format(bucket=bucket) in caught.value.fields["init_video"][0]
 
@@ -155,7 +155,7 @@ def test_an_s3_input_whose_key_may_not_be_used(prepare: Prepare, s3: S3Client, b
 
 def test_an_archived_object_has_to_be_restored_first(prepare: Prepare, s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="old.mp4", Body=MP4, StorageClass="GLACIER")
-    with pytest.raises(RequestValidationError, match=r"old\.mp4 is archived .*GLACIER.*restore it"):
+    with pytest.raises(InvalidRequestError, match=r"old\.mp4 is archived .*GLACIER.*restore it"):
         prepare(f"s3://{bucket}/old.mp4")
 
 
@@ -210,7 +210,7 @@ def test_files_that_cannot_be_used(prepare: Prepare, tmp_path: Path) -> None:
         "empty.mp4": "nothing (0 bytes)",
         "text.mp4": "no mp4 or gif",
     }.items():
-        with pytest.raises(RequestValidationError) as caught:
+        with pytest.raises(InvalidRequestError) as caught:
             prepare(str(tmp_path / name))
         assert says in caught.value.fields["init_video"][0]
 
@@ -220,7 +220,7 @@ def test_a_file_that_may_not_be_read(prepare: Prepare, tmp_path: Path) -> None:
     path = tmp_path / "in.mp4"
     path.write_bytes(MP4)
     path.chmod(0)
-    with pytest.raises(RequestValidationError, match="Permission denied"):
+    with pytest.raises(InvalidRequestError, match="Permission denied"):
         prepare(str(path))
 
 

@@ -18,11 +18,11 @@ from airflow_provider_modelslab.api.errors import (
     StorageUnavailableError,
     TransportError,
 )
-from airflow_provider_modelslab.batch.results.put_if_newer import put_fenced
+from airflow_provider_modelslab.batch.results.put_if_newer import put_if_newer
 from airflow_provider_modelslab.batch.sources.input_manifest import read_manifest
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
-from airflow_provider_modelslab.plugins.gallery.store import Store, read_json
+from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage, read_json
 from airflow_provider_modelslab.storage.checks import require_listing, require_writable
 from airflow_provider_modelslab.storage.inputs import identify_input, prepare_input
 from airflow_provider_modelslab.storage.local_files import fetch_object
@@ -65,10 +65,10 @@ GENERAL: dict[str, tuple[str, Use]] = {
     "a small object": ("GetObject", lambda s3, uri, _: read_object(s3, uri)),
     "a small object to write": ("PutObject", lambda s3, uri, _: put_object(s3, uri, b"", "text/plain")),
     "a manifest of clips": ("GetObject", lambda s3, uri, _: read_manifest(f"{uri}.jsonl", lambda: s3)),
-    "a batch report": ("PutObject", lambda s3, uri, _: put_fenced(s3, uri, [], ATTEMPT)),
+    "a batch report": ("PutObject", lambda s3, uri, _: put_if_newer(s3, uri, [], ATTEMPT)),
     "a ledger": ("ListObjectsV2", lambda s3, uri, _: S3LedgerStore(s3, uri).load()),
     "an entry of a ledger": ("PutObject", lambda s3, uri, _: S3LedgerStore(s3, uri).create("0001-claim", {})),
-    "the gallery": ("GetObject", lambda s3, uri, _: Store(s3, S3Profile()).read(uri, read_json)),
+    "the gallery": ("GetObject", lambda s3, uri, _: GalleryStorage(s3, S3Profile()).read(uri, read_json)),
     "a clip to stage": ("PutObject", stage),
 }
 INPUTS: dict[str, tuple[str, Use]] = {

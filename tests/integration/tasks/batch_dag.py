@@ -31,7 +31,7 @@ class Dag:
             "max_poll_interval": 0.1,
             "timeout": 600,
             "deferrable": True,
-            "linger": 0.05,
+            "defer_after": 0.05,
             **given,
         }
 

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
-    RequestValidationError,
+    InvalidRequestError,
     StorageConfigurationError,
     StorageUnavailableError,
 )
@@ -64,16 +64,16 @@ ATTRIBUTES = [
 @pytest.mark.parametrize(("rendered", "message"), ATTRIBUTES)
 def test_an_attribute_that_is_not_allowed(restyle: Restyle, rendered: dict[str, Any], message: str) -> None:
     templates = {name: f"{{{{ params.{name} }}}}" for name in rendered}
-    with pytest.raises(RequestValidationError, match=re.escape(message)) as caught:
+    with pytest.raises(InvalidRequestError, match=re.escape(message)) as caught:
         execute(restyle(**templates), context_of(**rendered))
     assert set(caught.value.fields) <= set(rendered)
 
 
 @BOTH
 def test_an_object_that_does_not_exist(restyle: Restyle, bucket: str, deferrable: bool) -> None:
-    with pytest.raises(RequestValidationError, match=f"init_video: there is no object s3://{bucket}/in.mp4"):
+    with pytest.raises(InvalidRequestError, match=f"init_video: there is no object s3://{bucket}/in.mp4"):
         execute(restyle(init_video=f"s3://{bucket}/in.mp4", deferrable=deferrable))
-    with pytest.raises(RequestValidationError, match=r"init_video: the bucket 'no-such-bucket-here' .* does not exist"):
+    with pytest.raises(InvalidRequestError, match=r"init_video: the bucket 'no-such-bucket-here' .* does not exist"):
         execute(restyle(init_video="s3://no-such-bucket-here/in.mp4", deferrable=deferrable))
 
 
@@ -98,7 +98,7 @@ def test_a_clip_that_cannot_be_read(
         "ftp://example.com/in.mp4": "ftp:// is not supported; give an http(s) link, s3://bucket/key or a path",
     }
     for init_video, message in cases.items():
-        with pytest.raises(RequestValidationError, match=re.escape(message)) as caught:
+        with pytest.raises(InvalidRequestError, match=re.escape(message)) as caught:
             execute(restyle(init_video=init_video))
         assert set(caught.value.fields) == {"init_video"}
         assert "token=abc" not in str(caught.value)

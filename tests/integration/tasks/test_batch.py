@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import BatchFailedError, RequestValidationError
+from airflow_provider_modelslab.api.errors import BatchFailedError, InvalidRequestError
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from tests.integration.tasks.conftest import FRAMES, Store, WatchedEngine
 from tests.support.connections import set_modelslab
@@ -142,7 +142,7 @@ def test_it_waits_in_the_triggerer_and_refills_the_window(
     batch: Make, clips: list[str], store: Store, engine: WatchedEngine, gate: threading.Event
 ) -> None:
     def make() -> ModelsLabVideo2VideoBatchOperator:
-        return batch(deferrable=True, linger=0.2)
+        return batch(deferrable=True, defer_after=0.2)
 
     deferred = deferral_of(make())
     assert len(engine.submitted) == 4
@@ -159,7 +159,7 @@ def test_clips_that_moved_away_while_it_waited_still_land(
     batch: Make, clips: list[str], engine: WatchedEngine, gate: threading.Event, s3: S3Client, bucket: str
 ) -> None:
     def make() -> ModelsLabVideo2VideoBatchOperator:
-        return batch(deferrable=True, linger=0.2, max_in_flight=CLIPS)
+        return batch(deferrable=True, defer_after=0.2, max_in_flight=CLIPS)
 
     deferred = deferral_of(make())
     gate.set()
@@ -173,7 +173,7 @@ def test_a_retry_after_a_kill_goes_on_with_what_is_paid_for(
     batch: Make, clips: list[str], engine: WatchedEngine, gate: threading.Event
 ) -> None:
     def make() -> ModelsLabVideo2VideoBatchOperator:
-        return batch(deferrable=True, linger=0.2)
+        return batch(deferrable=True, defer_after=0.2)
 
     deferral_of(make())  # and then the task is lost: nobody resumes it
     gate.set()
@@ -219,7 +219,7 @@ def test_everything_wrong_is_told_before_anything_is_submitted(
         {"init_video": f"s3://{bucket}/{clips[1]}", "strength": 3},
         {"init_video": f"s3://{bucket}/{clips[2]}"},
     ]
-    with pytest.raises(RequestValidationError, match="2 problems; nothing was submitted") as raised:
+    with pytest.raises(InvalidRequestError, match="2 problems; nothing was submitted") as raised:
         execute(batch(source=rows))
     assert "item 1: num_frames" in str(raised.value)
     assert "item 2: strength" in str(raised.value)
@@ -269,11 +269,11 @@ def test_gifs_are_clips_too(batch: Make, s3: S3Client, bucket: str) -> None:
     ("wrong", "text"),
     [
         ({"max_in_flight": 0}, "max_in_flight: must be 1 or more"),
-        ({"refill_at": 0}, "refill_at: must be above 0"),
+        ({"resume_threshold": 0}, "resume_threshold: must be above 0"),
         ({"max_failed": -1}, "max_failed: must be"),
         ({"key_template": "{nothing}.mp4"}, "key_template: .* names {nothing}"),
         ({"timeout": 0}, "timeout: must be more"),
-        ({"linger": -1}, "linger: must be"),
+        ({"defer_after": -1}, "defer_after: must be"),
         ({"strength": 2}, "strength"),
     ],
 )

@@ -88,7 +88,7 @@ def test_what_was_given_up_stays_given_up(
 def test_failures_in_a_row_count_over_deferrals(dag: Dag, engine: WatchedEngine, gate: threading.Event) -> None:
     """Each stretch of the work sees a few; together they say that the next one would only cost as well."""
     dag.add(*(f"clip{number:02d}" for number in range(30)))
-    dag.arguments |= {"prompt": "unreadable", "linger": 0.0}
+    dag.arguments |= {"prompt": "unreadable", "defer_after": 0.0}
     deferred = deferral_of(dag())
     gate.set()
     with pytest.raises(BatchFailedError, match="clips failed"):

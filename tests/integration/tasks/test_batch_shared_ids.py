@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.api.errors import BatchFailedError
-from airflow_provider_modelslab.endpoint.service import Calls
+from airflow_provider_modelslab.endpoint.service import EndpointService
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.storage.result_manifest import Job
@@ -44,12 +44,12 @@ def dag(s3: S3Client, bucket: str) -> Dag:
 @pytest.fixture
 def twice(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
     """Which jobs are answered with another one's id; the second with the first one's."""
-    answered, submitted = {2: 1}, Calls.submitted
+    answered, submitted = {2: 1}, EndpointService.submitted
 
-    def again(calls: Calls, job: Any) -> Any:
+    def again(calls: EndpointService, job: Any) -> Any:
         return submitted(calls, replace(job, id=answered.get(job.id, job.id)))
 
-    monkeypatch.setattr(Calls, "submitted", again)
+    monkeypatch.setattr(EndpointService, "submitted", again)
     return answered
 
 

@@ -14,7 +14,7 @@ from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
     BatchFailedError,
     ErrorCode,
-    RequestValidationError,
+    InvalidRequestError,
     StorageConfigurationError,
 )
 from airflow_provider_modelslab.budget import service
@@ -205,7 +205,7 @@ def test_a_store_that_ignores_conditions_is_refused(
 def test_what_cannot_be_counted_is_refused_before_anything_is_paid(
     restyle: Restyle, arguments: dict[str, Any], field: str, engine: WatchedEngine
 ) -> None:
-    with pytest.raises(RequestValidationError) as raised:
+    with pytest.raises(InvalidRequestError) as raised:
         execute(restyle(**arguments))
     assert list(raised.value.fields) == [field]
     assert engine.submitted == []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.plan_clips import ModelsLabPlanClipsOperator
 from tests.integration.tasks.conftest import FRAMES, Restyle, WatchedEngine
@@ -77,7 +77,7 @@ def test_a_version_that_renders_to_nothing_is_not_given(
 
 @pytest.mark.parametrize("version", [1.5, True, ["7"]])
 def test_a_version_that_is_no_text_is_refused(restyle: Restyle, clip: str, version: Any) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         restyle(clip_version=version)
     assert list(caught.value.fields) == ["clip_version"]
 

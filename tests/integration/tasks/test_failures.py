@@ -11,10 +11,10 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
+    InvalidRequestError,
     JobFailedError,
     JobLostError,
     JobTimeoutError,
-    RequestValidationError,
 )
 from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
 from tests.integration.tasks.conftest import Restyle, WatchedEngine
@@ -90,7 +90,7 @@ def test_a_wrong_key(
 
 @pytest.mark.usefixtures("connections")
 def test_a_request_that_the_endpoint_refuses(restyle: Restyle, engine: WatchedEngine) -> None:
-    with pytest.raises(RequestValidationError, match="model_id") as caught:
+    with pytest.raises(InvalidRequestError, match="model_id") as caught:
         execute(restyle(model_id="unknown"))
     assert set(caught.value.fields) == {"model_id"}
     assert engine.submitted == []

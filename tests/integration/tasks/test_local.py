@@ -10,8 +10,8 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import (
     ChangedRequestError,
+    InvalidRequestError,
     JobTimeoutError,
-    RequestValidationError,
     StorageConfigurationError,
 )
 from airflow_provider_modelslab.local.models import hub
@@ -126,7 +126,7 @@ def test_what_has_landed_is_not_made_again(local: Make, bucket: str, s3: S3Clien
     ],
 )
 def test_what_cannot_be_done_is_named(local: Make, changes: dict[str, Any], field: str) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         execute(local(**changes))
     assert field in caught.value.fields
 
@@ -138,7 +138,7 @@ def test_a_model_that_is_published_as_pickles_says_what_to_do_before_a_download(
         raise AssertionError("the Hub was asked")
 
     monkeypatch.setattr(hub, "fetch", fetch)
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         execute(local(model_id="dark-sushi-mix", model_dir="/models"))
     told = (
         "stablediffusionapi/dark-sushi-mix publishes its weights as pickles, which can hold code and are not read: "
@@ -146,7 +146,7 @@ def test_a_model_that_is_published_as_pickles_says_what_to_do_before_a_download(
         "/models/dark-sushi-mix, or allow pickles (allow_pickle=True)"
     )
     assert caught.value.fields == {"model_id": [told]}
-    with pytest.raises(RequestValidationError, match=r"a copy in safetensors at <model_dir>/dark-sushi-mix, or allow"):
+    with pytest.raises(InvalidRequestError, match=r"a copy in safetensors at <model_dir>/dark-sushi-mix, or allow"):
         execute(local(model_id="dark-sushi-mix"))
     for given in ({"model_id": "dark-sushi-mix", "allow_pickle": True}, {"model_id": "epicrealismnaturalsi"}):
         with pytest.raises(AssertionError, match="the Hub was asked"):
@@ -156,7 +156,7 @@ def test_a_model_that_is_published_as_pickles_says_what_to_do_before_a_download(
 def test_a_missing_object_and_a_missing_bucket_are_named(
     local: Make, bucket: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(RequestValidationError, match="no object s3://"):
+    with pytest.raises(InvalidRequestError, match="no object s3://"):
         execute(local(init_video=f"s3://{bucket}/nowhere.mp4"))
     set_modelslab(monkeypatch, key=None, region=s3_server.region, endpoint_url=s3_server.endpoint_url)
     with pytest.raises(StorageConfigurationError, match="names a bucket"):

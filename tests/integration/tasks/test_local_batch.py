@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import BatchFailedError, BatchSupersededError, RequestValidationError
+from airflow_provider_modelslab.api.errors import BatchFailedError, BatchSupersededError, InvalidRequestError
 from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBatchOperator
@@ -170,7 +170,7 @@ def test_what_the_model_cannot_honour_is_told_before_anything_is_made(
         {"init_video": f"s3://{bucket}/in/clip1.mp4", "webhook": "https://example.com/hook"},
         {"init_video": f"s3://{bucket}/in/clip2.mp4"},
     ]
-    with pytest.raises(RequestValidationError, match="2 problems") as raised:
+    with pytest.raises(InvalidRequestError, match="2 problems") as raised:
         execute(batch(source=rows))
     assert "motion_loras" in str(raised.value)
     assert "webhook" in str(raised.value)
@@ -183,7 +183,13 @@ def test_a_time_limit_holds_for_each_clip(batch: Make) -> None:
 
 
 def test_a_dag_switches_by_changing_the_class(batch: Make, bucket: str) -> None:
-    remote_only = {"deferrable": True, "max_in_flight": 5, "linger": 3.0, "refill_at": 0.7, "poll_interval": 1.0}
+    remote_only = {
+        "deferrable": True,
+        "max_in_flight": 5,
+        "defer_after": 3.0,
+        "resume_threshold": 0.7,
+        "poll_interval": 1.0,
+    }
     given = arguments(bucket, **remote_only)
     given.pop("device")
     ModelsLabVideo2VideoBatchOperator(task_id="restyle", **given)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.plan_clips import ModelsLabPlanClipsOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
@@ -72,13 +72,13 @@ def test_own_attributes_travel_with_the_clip(clips: Make, bucket: str) -> None:
 
 def test_too_many_for_mapped_tasks_is_told_with_the_way_out(clips: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "2")
-    with pytest.raises(RequestValidationError, match=r"5 clips make 5 mapped tasks.*clips_per_task of 3 or more"):
+    with pytest.raises(InvalidRequestError, match=r"5 clips make 5 mapped tasks.*clips_per_task of 3 or more"):
         execute(clips())
     assert len(execute(clips(clips_per_task=3))) == 2
 
 
 def test_a_name_made_of_the_request_needs_the_request(clips: Make) -> None:
-    with pytest.raises(RequestValidationError, match="names hash, so this task needs to know model_id and prompt"):
+    with pytest.raises(InvalidRequestError, match="names hash, so this task needs to know model_id and prompt"):
         execute(clips(key_template="{hash}.mp4"))
     named = execute(clips(key_template="{hash}.mp4", model_id="dark-sushi-mix", prompt="a fox"))
     assert len({line["destination"] for line in named}) == 5
@@ -88,7 +88,7 @@ def test_signed_links_are_not_written_to_chunks(clips: Make, store: Store) -> No
     rows = ["https://example.com/a.mp4?X-Amz-Signature=abc"]
     assert execute(clips(source=rows))[0]["init_video"] == rows[0]
     with pytest.raises(
-        RequestValidationError,
+        InvalidRequestError,
         match=r"1 of 1 clips have a link with a query.*https://example\.com/a\.mp4 \(init_video\)\.",
     ) as e:
         execute(clips(source=rows, clips_per_task=1))
@@ -99,7 +99,7 @@ def test_a_clips_own_webhook_is_not_written_to_chunks_and_is_named(clips: Make, 
     """Its path may be a secret, and the clip itself is no link at all."""
     rows = [{"init_video": f"s3://{bucket}/in/cam/clip0.mp4", "webhook": "https://hooks.example.com/abc", "seed": 1}]
     assert execute(clips(source=rows))[0]["webhook"] == rows[0]["webhook"]
-    with pytest.raises(RequestValidationError, match=r"clip0\.mp4 \(webhook\)\. Give .*webhook") as e:
+    with pytest.raises(InvalidRequestError, match=r"clip0\.mp4 \(webhook\)\. Give .*webhook") as e:
         execute(clips(source=rows, clips_per_task=1))
     assert "abc" not in str(e.value)
 

@@ -281,9 +281,9 @@ def test_more_clips_than_become_assets(
 
 def test_a_batch_is_told_after_deferrals(batch: Make, gate: threading.Event) -> None:
     told = Told()
-    deferred = deferral_of(batch(deferrable=True, linger=0.05, max_in_flight=3), told.context)
+    deferred = deferral_of(batch(deferrable=True, defer_after=0.05, max_in_flight=3), told.context)
     gate.set()
-    resumed = batch(deferrable=True, linger=5, max_in_flight=3)
+    resumed = batch(deferrable=True, defer_after=5, max_in_flight=3)
     summary = resume(resumed, deferred, event_of(in_the_triggerer(deferred)), told.context)
     assert summary["landed"] == 3
     assert facet(resumed.get_openlineage_facets_on_complete(None))["counts"]["landed"] == 3

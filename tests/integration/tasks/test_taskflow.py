@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk import DAG, BaseOperator
 
-from airflow_provider_modelslab.api.errors import ErrorCode, RequestValidationError
+from airflow_provider_modelslab.api.errors import ErrorCode, InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.decorators.video2video import (
     modelslab_local_video2video_batch_task,
@@ -121,7 +121,7 @@ def test_another_submission_asks_the_function_again(clip: str, engine: WatchedEn
 )
 def test_a_bad_return_costs_nothing(clip: str, engine: WatchedEngine, returned: object, message: str) -> None:
     decorator = modelslab_video2video_task(init_video=clip, **QUICK)
-    with pytest.raises(RequestValidationError, match=message):
+    with pytest.raises(InvalidRequestError, match=message):
         execute(task_of(decorator, Function(lambda clip, ti: returned)))
     assert engine.submitted == []
 
@@ -167,7 +167,7 @@ def test_a_deferred_batch_calls_the_function_again_only_for_signed_links(
             prompt="a wolf",
             destination=f"s3://{bucket}/out{calls}/",
             deferrable=True,
-            linger=0.0,
+            defer_after=0.0,
             max_in_flight=3,
             check_input=False,
             **QUICK,
@@ -191,7 +191,7 @@ def test_a_bad_source_costs_nothing(engine: WatchedEngine, bucket: str, returned
     decorator = modelslab_video2video_batch_task(
         model_id="m", prompt="a fox", destination=f"s3://{bucket}/out/", **QUICK
     )
-    with pytest.raises(RequestValidationError, match=message):
+    with pytest.raises(InvalidRequestError, match=message):
         execute(task_of(decorator, Function(lambda clip, ti: returned)))
     assert engine.submitted == []
 

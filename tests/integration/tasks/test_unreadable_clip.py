@@ -85,7 +85,7 @@ def test_a_clip_that_cannot_be_decoded_is_paid_for_once_over_all_tries_of_a_batc
             poll_interval=0.02,
             max_poll_interval=0.1,
             deferrable=deferrable,
-            linger=0.2,
+            defer_after=0.2,
         )
 
     next_run = attempt(1, run_id="run 2")

@@ -130,7 +130,7 @@ for dag_id, deferrable in (("paid_once", True), ("paid_once_blocking", False)):
 
 with DAG("paid_once_batch", schedule=None, params={**PARAMS, "source": "s3://bucket/in/"}, **DAG_ARGUMENTS):
     MortalBatchOperator(
-        source="{{ params.source }}", destination="batches/{{ run_id }}/", deferrable=True, linger=0.0, **CLIP
+        source="{{ params.source }}", destination="batches/{{ run_id }}/", deferrable=True, defer_after=0.0, **CLIP
     )
 
 if hasattr(task_group(lambda: None), "loop"):  # Airflow 3.4

@@ -27,7 +27,7 @@ with DAG("lineage", schedule=None):
         **COMMON,
     )
     batch = ModelsLabVideo2VideoBatchOperator(
-        task_id="batch", source="{{ dag_run.conf.source }}", destination="many/", linger=0.1, **COMMON
+        task_id="batch", source="{{ dag_run.conf.source }}", destination="many/", defer_after=0.1, **COMMON
     )
 
     @task.modelslab_video2video(destination="function/", **COMMON)

@@ -12,10 +12,10 @@ from airflow_provider_modelslab.api import errors
 from airflow_provider_modelslab.api.errors import (
     BatchFailedError,
     ErrorCode,
+    InvalidRequestError,
     JobTimeoutError,
     ModelsLabError,
     RateLimitError,
-    RequestValidationError,
     Scope,
     StorageConfigurationError,
     TransportError,
@@ -113,7 +113,7 @@ def test_details_of_a_kind() -> None:
     limit, validation, batch = make(ErrorCode.RATE_LIMIT), make(ErrorCode.VALIDATION), make(ErrorCode.BATCH_FAILED)
     assert isinstance(limit, RateLimitError)
     assert limit.retry_after == 30
-    assert isinstance(validation, RequestValidationError)
+    assert isinstance(validation, InvalidRequestError)
     assert validation.fields == {"prompt": ["is required"]}
     assert isinstance(batch, BatchFailedError)
     assert batch.cause is ErrorCode.PAYMENT
@@ -121,7 +121,7 @@ def test_details_of_a_kind() -> None:
 
 
 def test_python_code_can_catch_by_its_own_kinds() -> None:
-    assert issubclass(RequestValidationError, ValueError)
+    assert issubclass(InvalidRequestError, ValueError)
     assert issubclass(StorageConfigurationError, ValueError)
     assert issubclass(JobTimeoutError, TimeoutError)
 
@@ -136,8 +136,8 @@ def test_an_event_of_a_newer_version_is_still_a_failure() -> None:
 
 
 def test_validation_messages_have_a_line_for_each_attribute() -> None:
-    one = RequestValidationError.of("fps", "must be at least 1; got 0")
+    one = InvalidRequestError.of("fps", "must be at least 1; got 0")
     assert str(one) == "The request was not sent, because it is not valid: fps: must be at least 1; got 0"
-    two = RequestValidationError.of_fields({"fps": ["a", "b"], "seed": ["c"]})
+    two = InvalidRequestError.of_fields({"fps": ["a", "b"], "seed": ["c"]})
     assert str(two) == "The request was not sent, because it is not valid:\n  fps: a; b\n  seed: c"
     assert two.fields == {"fps": ["a", "b"], "seed": ["c"]}

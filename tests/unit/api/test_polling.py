@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
     ErrorCode,
+    InvalidRequestError,
     JobFailedError,
     JobLostError,
     JobTimeoutError,
@@ -18,7 +19,6 @@ from airflow_provider_modelslab.api.errors import (
     PaymentRequiredError,
     PermissionDeniedError,
     RateLimitError,
-    RequestValidationError,
     TransportError,
 )
 from airflow_provider_modelslab.api.polling import Decision, Done, GiveUp, JobPoller, PollPolicy, Wait
@@ -126,7 +126,7 @@ def test_jitter_shortens_by_its_share_at_most() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [AuthenticationError, PaymentRequiredError, PermissionDeniedError, JobFailedError, RequestValidationError]
+    "kind", [AuthenticationError, PaymentRequiredError, PermissionDeniedError, JobFailedError, InvalidRequestError]
 )
 def test_refusals_and_failed_jobs_end_the_wait_at_once(kind: type[ModelsLabError]) -> None:
     error = kind("no")
@@ -198,7 +198,7 @@ def test_the_deadline_message_says_that_the_job_goes_on() -> None:
     assert error.job_id == "7"
 
 
-FINAL = (AuthenticationError, PaymentRequiredError, PermissionDeniedError, JobFailedError, RequestValidationError)
+FINAL = (AuthenticationError, PaymentRequiredError, PermissionDeniedError, JobFailedError, InvalidRequestError)
 PASSING = st.one_of(
     st.builds(Processing, st.none(), st.sampled_from(["processing", "odd"]), st.none() | st.floats(-10, 2000)),
     st.builds(lambda: TransportError("HTTP 502")),

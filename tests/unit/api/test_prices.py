@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.prices import JobPrice, Prices, amount_text
 
 PRICES = {
@@ -71,7 +71,7 @@ def test_no_prices(given: object) -> None:
     ],
 )
 def test_what_is_refused(given: object, field: str) -> None:
-    with pytest.raises(RequestValidationError) as raised:
+    with pytest.raises(InvalidRequestError) as raised:
         Prices.of(given)
     assert list(raised.value.fields) == [field]
 

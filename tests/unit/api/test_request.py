@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, MAX_SEED, Video2VideoRequest
 
 GIF = (
@@ -33,7 +33,7 @@ PAGE_EXAMPLE: dict[str, Any] = {
 
 
 def problems(**attributes: Any) -> dict[str, list[str]]:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         Video2VideoRequest(**{**NEEDED, **attributes})
     for name, texts in caught.value.fields.items():
         assert f"{name}: {'; '.join(texts)}" in str(caught.value)
@@ -41,7 +41,7 @@ def problems(**attributes: Any) -> dict[str, list[str]]:
 
 
 def test_the_pages_example_body_comes_out_as_it_went_in() -> None:
-    body = Video2VideoRequest.from_wire(PAGE_EXAMPLE).wire()
+    body = Video2VideoRequest.from_body(PAGE_EXAMPLE).wire()
     given = {name: value for name, value in PAGE_EXAMPLE.items() if name != "key" and value is not None}
     assert body == {**given, "seed": None}
     assert json.loads(json.dumps(body)) == body
@@ -240,13 +240,13 @@ def test_a_rejected_link_is_shown_without_its_signature() -> None:
 @pytest.mark.parametrize("given", ["s3://bucket/a.mp4", "/data/a.mp4", "data:video/mp4;base64,AAAA"])
 def test_init_video_may_be_anything_until_it_is_sent(given: str) -> None:
     request = Video2VideoRequest(**{**NEEDED, "init_video": given})
-    with pytest.raises(RequestValidationError, match="init_video: the endpoint reads http") as caught:
+    with pytest.raises(InvalidRequestError, match="init_video: the endpoint reads http") as caught:
         request.wire()
     assert given in str(caught.value)
 
 
 def test_from_wire_drops_secrets_and_keeps_the_unknown() -> None:
-    request = Video2VideoRequest.from_wire({**NEEDED, "key": "hush-hush", "new": 1})
+    request = Video2VideoRequest.from_body({**NEEDED, "key": "hush-hush", "new": 1})
     assert request.extra_parameters == {"new": 1}
     assert "hush" not in repr(request)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.api.errors import ErrorCode, RateLimitError, RequestValidationError
+from airflow_provider_modelslab.api.errors import ErrorCode, InvalidRequestError, RateLimitError
 from airflow_provider_modelslab.api.response import (
     Failed,
     Finished,
@@ -229,7 +229,7 @@ def test_validation_as_a_dict_of_lists_keeps_the_fields() -> None:
     assert answer.fields == {"prompt": message["prompt"], "temp": ["must be true or false"]}
     assert answer.message == "prompt: The prompt field is required. Too short.; temp: must be true or false"
     error = answer.to_error("7")
-    assert isinstance(error, RequestValidationError)
+    assert isinstance(error, InvalidRequestError)
     assert (error.fields, error.job_id) == (answer.fields, "7")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import JobFailedError, RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError
 from airflow_provider_modelslab.api.prices import JobPrice
 from airflow_provider_modelslab.batch.planning.estimate import Estimate, rate_of
 from airflow_provider_modelslab.batch.planning.plan import ClipPlan
@@ -35,7 +35,7 @@ def test_jobs_that_landed_or_failed_are_paid_for_and_the_rest_is_not() -> None:
         Outcome.landed(manifest(cost="0.10", currency="EUR")),
         Outcome.skipped(manifest()),
         Outcome.failed(JobFailedError("no", job_id="8")),
-        Outcome.failed(RequestValidationError("no")),
+        Outcome.failed(InvalidRequestError("no")),
     ) == {"jobs": 2, "generation_s": 2.5, "cost": "0.2", "currency": "EUR", "saved": "0.1"}
 
 

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.batch.sources.discovery import clips_from, find_clips
 from airflow_provider_modelslab.batch.sources.parsing import path_of
 
@@ -30,7 +30,7 @@ def test_what_a_mapped_task_returned() -> None:
         ("https://host/x/b.gif?sig=secret", "x", {}, 3),
     ]
     assert clips.describe() == "2 clips; passed over: 1 items without a value"
-    assert [clips.place_of(clip) for clip in clips.clips] == ["item 1", "item 3"]
+    assert [clips.location_of(clip) for clip in clips.clips] == ["item 1", "item 3"]
     assert "secret" not in repr(clips)
 
 
@@ -46,7 +46,7 @@ def test_overrides_and_a_destination() -> None:
 
 def test_all_bad_items_are_told() -> None:
     submitted = {"schema_version": 1, "status": "submitted", "job_id": "7"}
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         clips_from(["s3://src/a.mp4", 5, submitted, {"prompt": "x"}, "gs://b/a.mp4", "https://host]/a?sig=secret"])
     text = str(caught.value)
     assert "The list of clips: 5 problems; nothing was submitted" in text
@@ -69,7 +69,7 @@ def test_all_bad_items_are_told() -> None:
     ],
 )
 def test_a_source_that_is_none(source: object, says: str) -> None:
-    with pytest.raises(RequestValidationError, match=says) as caught:
+    with pytest.raises(InvalidRequestError, match=says) as caught:
         find_clips(source, no_s3)
     assert "sig=secret" not in str(caught.value)
 

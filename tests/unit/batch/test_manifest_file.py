@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.batch.sources.input_manifest import is_manifest, read_manifest
 
 
@@ -72,7 +72,7 @@ def test_blank_lines_before_the_header_do_not_matter(tmp_path: Path, blank: str)
 
 
 def test_a_bad_header_after_blank_lines_is_told_with_its_own_number(tmp_path: Path) -> None:
-    with pytest.raises(RequestValidationError, match="line 3: header: 'promt' is not an attribute"):
+    with pytest.raises(InvalidRequestError, match="line 3: header: 'promt' is not an attribute"):
         clips_of(tmp_path, "clips.csv", "\n\ninit_video,promt\ns3://src/a.mp4,a\n")
 
 
@@ -86,12 +86,10 @@ def test_a_line_that_is_nested_too_deep_is_a_bad_line(tmp_path: Path, opens: str
         ((_, overrides, *_),) = clips_of(tmp_path, "clips.jsonl", line)
         assert json.dumps(overrides["extra_parameters"]["x"], separators=(",", ":")) == deep
         return
-    with pytest.raises(RequestValidationError, match="line 2: line: is nested more than 100 levels deep"):
+    with pytest.raises(InvalidRequestError, match="line 2: line: is nested more than 100 levels deep"):
         clips_of(tmp_path, "clips.jsonl", f"\n{line}")
     cell = f'{{"x": {deep}}}'.replace('"', '""')
-    with pytest.raises(
-        RequestValidationError, match=r"line 2: extra_parameters: .* is nested more than 100 levels deep"
-    ):
+    with pytest.raises(InvalidRequestError, match=r"line 2: extra_parameters: .* is nested more than 100 levels deep"):
         clips_of(tmp_path, "clips.csv", f'init_video,extra_parameters\ns3://src/a.mp4,"{cell}"')
 
 
@@ -155,7 +153,7 @@ def test_the_results_of_an_earlier_batch_are_clips(tmp_path: Path) -> None:
 def test_bad_files_name_line_field_and_what_was_given(
     tmp_path: Path, name: str, content: str | bytes, says: list[str]
 ) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         read_manifest(written(tmp_path, name, content), no_s3)
     for text in says:
         assert text in str(caught.value)
@@ -164,7 +162,7 @@ def test_bad_files_name_line_field_and_what_was_given(
 
 def test_all_bad_lines_are_told_at_once_the_first_twenty_in_words(tmp_path: Path) -> None:
     lines = ['{"prompt": "a"}' if number % 2 else '{"uri": "s3://src/a.mp4"}' for number in range(100)]
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         read_manifest(written(tmp_path, "a.jsonl", "\n".join(lines)), no_s3)
     assert "50 problems; nothing was submitted" in str(caught.value)
     assert "line 40: init_video: is missing" in str(caught.value)
@@ -176,17 +174,17 @@ def test_all_bad_lines_are_told_at_once_the_first_twenty_in_words(tmp_path: Path
 def test_a_packed_file_that_is_cut_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"uri": "s3://src/a.mp4"}\n' * 1000)[:-20])
-    with pytest.raises(RequestValidationError, match="cannot be read to its end: EOFError"):
+    with pytest.raises(InvalidRequestError, match="cannot be read to its end: EOFError"):
         read_manifest(str(path), no_s3)
 
 
 def test_a_line_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
-    with pytest.raises(RequestValidationError, match="a line of more than"):
+    with pytest.raises(InvalidRequestError, match="a line of more than"):
         read_manifest(written(tmp_path, "a.jsonl.gz", b" " * 3_000_000), no_s3)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RequestValidationError, match=r"nowhere\.csv cannot be opened \(No such file"):
+    with pytest.raises(InvalidRequestError, match=r"nowhere\.csv cannot be opened \(No such file"):
         read_manifest(str(tmp_path / "nowhere.csv"), no_s3)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
 from airflow_provider_modelslab.batch.planning.plan import BatchPlan, make_plan
@@ -44,7 +44,7 @@ def plan_of(clips: Clips, template: str | None = None, common: dict[str, Any] | 
 
 
 def problems_of(clips: Clips, template: str | None = None, **more: Any) -> str:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         plan_of(clips, template, **more)
     return str(caught.value)
 
@@ -215,7 +215,7 @@ def test_either_all_results_have_a_place_of_their_own_or_both_inputs_are_named(k
     plan = problem = None
     try:
         plan = plan_of(clips, template)
-    except RequestValidationError as error:
+    except InvalidRequestError as error:
         problem = error
     if plan is None:
         assert problem is not None

@@ -154,7 +154,7 @@ async def test_refused_clips_wait_and_lose_nothing() -> None:
 
 async def test_a_clip_that_is_refused_for_too_long_fails() -> None:
     world = World(refuse=lambda clip, n: RateLimitError("full"))
-    work = runner(world, clips=["a"], patience=20)
+    work = runner(world, clips=["a"], refusal_timeout=20)
     work._window = Window(4, clock=iter(range(0, 10**9, 5)).__next__)
     await work.run()
     assert isinstance(world.outcomes["a"], RateLimitError)
@@ -162,7 +162,7 @@ async def test_a_clip_that_is_refused_for_too_long_fails() -> None:
 
 async def test_patience_ends_the_batch_after_few_submits() -> None:
     world = World(refuse=lambda clip, n: RateLimitError("full"))
-    work = runner(world, most=4, patience=0.0)
+    work = runner(world, most=4, refusal_timeout=0.0)
     await work.run()
     assert work.stopped is not None
     assert work.stopped.startswith("rate_limit: ")
@@ -300,13 +300,13 @@ async def test_a_defect_in_a_step_fails_its_clip_alone() -> None:
 
 async def test_it_suspends_when_only_waiting_is_left_and_another_process_goes_on() -> None:
     world = World(ends=False)
-    first = runner(world, most=4, linger=0.0)
+    first = runner(world, most=4, defer_after=0.0)
     in_flight = await first.run()
     assert [item.clip for item in in_flight] == CLIPS[:4] or {item.clip for item in in_flight} == set(CLIPS[:4])
     assert (len(first.todo), world.outcomes) == (36, {})
 
     world.ends = True
-    second = runner(world, most=4, clips=list(first.todo), linger=5.0)
+    second = runner(world, most=4, clips=list(first.todo), defer_after=5.0)
     ended: list[tuple[InFlight[str], Finished | ModelsLabError]] = [
         (in_flight[0], Finished(in_flight[0].submission.job.job_id, ("https://x",))),
         (in_flight[1], JobFailedError("bad")),
@@ -320,7 +320,7 @@ async def test_it_suspends_when_only_waiting_is_left_and_another_process_goes_on
 
 async def test_it_suspends_while_the_endpoint_takes_no_job_at_all() -> None:
     world = World(refuse=lambda clip, n: RateLimitError("full", retry_after=60))
-    work = runner(world, most=4, linger=0.0)
+    work = runner(world, most=4, defer_after=0.0)
     assert await work.run() == ()
     assert work.suspended
     assert (set(work.todo), world.outcomes) == (set(CLIPS), {})

@@ -66,9 +66,9 @@ def test_the_endpoint_may_ask_for_more(clock: Clock) -> None:
 def test_a_pause_is_ten_minutes_at_most_and_no_longer_than_patience_lasts(clock: Clock) -> None:
     assert Window(4, clock=clock).refused(RateLimitError("tomorrow", retry_after=86400), in_flight=4) == 600.0
     window = Window(4, clock=clock)
-    assert window.refused(RateLimitError("later", retry_after=77), in_flight=0, patience=50) == 50.0
+    assert window.refused(RateLimitError("later", retry_after=77), in_flight=0, refusal_timeout=50) == 50.0
     clock.now += 49
-    assert window.refused(REFUSED, in_flight=0, patience=50) == 1.0
+    assert window.refused(REFUSED, in_flight=0, refusal_timeout=50) == 1.0
 
 
 def test_an_endpoint_that_is_not_reached_is_paused_for_like_one_that_refuses(clock: Clock) -> None:

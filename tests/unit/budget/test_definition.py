@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.budget.definition import BudgetRule, Caps
 
 LATE_IN_UTC = 1796076000.0  # 2026-11-30 22:00 UTC
@@ -29,7 +29,7 @@ def test_caps(jobs: object, cost: object, caps: Caps) -> None:
 
 @pytest.mark.parametrize("jobs", [-1, 1.5, True, "many", "1.0"])
 def test_jobs_are_whole(jobs: object) -> None:
-    with pytest.raises(RequestValidationError) as raised:
+    with pytest.raises(InvalidRequestError) as raised:
         Caps.of(jobs, None)
     assert list(raised.value.fields) == ["max_jobs"]
 
@@ -49,7 +49,7 @@ def test_jobs_are_whole(jobs: object) -> None:
     ],
 )
 def test_definitions_that_are_refused(given: object, field: str) -> None:
-    with pytest.raises(RequestValidationError) as raised:
+    with pytest.raises(InvalidRequestError) as raised:
         BudgetRule.of("b", given)
     assert list(raised.value.fields) == [field]
 

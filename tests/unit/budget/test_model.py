@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.prices import JobPrice
 from airflow_provider_modelslab.budget.definition import Caps
 from airflow_provider_modelslab.budget.model import Amount, BudgetState, Change, Slot, outcome_of
@@ -64,7 +64,7 @@ def test_how_many_fit(caps: Caps, count: int) -> None:
 
 
 def test_a_budget_counts_one_currency() -> None:
-    with pytest.raises(RequestValidationError):
+    with pytest.raises(InvalidRequestError):
         state(TENTH).add({"x": slot(JobPrice("USD", Decimal(1)))})
     assert state(None, TENTH).currency == "EUR"
 

@@ -19,14 +19,14 @@ from airflow_provider_modelslab.api.errors import (
     TransportError,
 )
 from airflow_provider_modelslab.api.response import Finished, Processing
-from airflow_provider_modelslab.client.config import NoReply, Outcome, Reply, SubmitPolicy
-from airflow_provider_modelslab.client.requests import Call
+from airflow_provider_modelslab.client.config import HttpResponse, NoResponse, Outcome, SubmitPolicy
+from airflow_provider_modelslab.client.requests import ApiRequest
 from airflow_provider_modelslab.client.retry import Repeat, SubmitAttempts
 
 KEY = "hush-hush"
-CALL = Call("https://api.example/api/v1/enterprise/video/video2video", b"", (KEY,))
-REFUSED = NoReply("ConnectionRefusedError: Connection refused", sent=False)
-LOST = NoReply("ConnectionResetError: Connection reset by peer", sent=True)
+CALL = ApiRequest("https://api.example/api/v1/enterprise/video/video2video", b"", (KEY,))
+REFUSED = NoResponse("ConnectionRefusedError: Connection refused", sent=False)
+LOST = NoResponse("ConnectionResetError: Connection reset by peer", sent=True)
 
 
 class Clock:
@@ -46,11 +46,11 @@ def attempts(clock: Clock | None = None, draw: float = 0.0, **policy: Any) -> Su
     )
 
 
-def reply(body: dict[str, Any], status: int = 200, **more: Any) -> Reply:
-    return Reply(status, json.dumps(body).encode(), **more)
+def reply(body: dict[str, Any], status: int = 200, **more: Any) -> HttpResponse:
+    return HttpResponse(status, json.dumps(body).encode(), **more)
 
 
-def limited(seconds: float | None = None) -> Reply:
+def limited(seconds: float | None = None) -> HttpResponse:
     return reply({"status": "error", "message": "Rate limit exceeded", "retry_after": seconds}, 429)
 
 
@@ -92,7 +92,7 @@ def test_jitter_lengthens() -> None:
 def test_the_endpoints_own_wait_goes_before_the_policys() -> None:
     assert pause(attempts().after(limited(30))) == 30
     assert pause(attempts().after(limited(0.1))) == 2
-    assert pause(attempts().after(Reply(429, b"", retry_after="17"))) == 17
+    assert pause(attempts().after(HttpResponse(429, b"", retry_after="17"))) == 17
     spam = {"status": "error", "message": "Rate limit exceeded", "tips": "please wait for 30 seconds and try again"}
     assert pause(attempts().after(reply(spam))) == 30
 
@@ -117,18 +117,18 @@ def test_one_attempt_is_one_attempt() -> None:
 
 def test_settings_are_not_tried_again() -> None:
     with pytest.raises(TransportError, match=r"did not reach api\.example: bad\. Check the base URL, the CA file"):
-        attempts().after(NoReply("bad", sent=False, permanent=True))
+        attempts().after(NoResponse("bad", sent=False, permanent=True))
 
 
 def test_a_batch_can_tell_whose_trouble_it_is() -> None:
     with pytest.raises(EndpointUnreachableError, match="Connection refused"):
         attempts(attempts=1).after(REFUSED)
     with pytest.raises(EndpointSettingsError, match="Check the base URL"):
-        attempts().after(NoReply("bad", sent=False, permanent=True))
+        attempts().after(NoResponse("bad", sent=False, permanent=True))
     with pytest.raises(EndpointSettingsError, match="Check the base URL"):
-        attempts().after(Reply(404, b"<html>no such page</html>"))
+        attempts().after(HttpResponse(404, b"<html>no such page</html>"))
     with pytest.raises(EndpointSettingsError, match="a redirect"):
-        attempts().after(Reply(301, b"", location="https://elsewhere.example/"))
+        attempts().after(HttpResponse(301, b"", location="https://elsewhere.example/"))
 
 
 def test_the_unknown_message() -> None:
@@ -160,8 +160,8 @@ OUTCOMES: dict[str, Outcome] = {
     "lost": LOST,
     "limited": limited(),
     "denied": reply({"status": "error", "message": "Invalid API key"}, 401),
-    "broken": Reply(502, b"<h1>Bad Gateway</h1>"),
-    "garbage": Reply(200, b"<html>"),
+    "broken": HttpResponse(502, b"<h1>Bad Gateway</h1>"),
+    "garbage": HttpResponse(200, b"<html>"),
     "empty": reply({"status": "processing"}),
     "job": reply({"status": "processing", "id": 7}),
 }

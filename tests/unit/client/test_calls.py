@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import AuthenticationError, RequestValidationError
+from airflow_provider_modelslab.api.errors import AuthenticationError, InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.client.requests import S3_SETTINGS, Call, Calls
+from airflow_provider_modelslab.client.requests import S3_SETTINGS, ApiRequest, RequestFactory
 
 KEY = "hush-hush"
 BASE = "https://modelslab.com/api/v1"
@@ -15,11 +15,11 @@ S3 = {name: f"<{name}>" for name in S3_SETTINGS}
 
 
 @pytest.fixture
-def calls() -> Calls:
-    return Calls(f" {KEY}\n")
+def calls() -> RequestFactory:
+    return RequestFactory(f" {KEY}\n")
 
 
-def body(call: Call) -> Any:
+def body(call: ApiRequest) -> Any:
     return json.loads(call.body)
 
 
@@ -30,10 +30,10 @@ def request_with(**extra: Any) -> Video2VideoRequest:
 @pytest.mark.parametrize("key", ["", " ", None])
 def test_no_key(key: Any) -> None:
     with pytest.raises(AuthenticationError, match="password of the Airflow connection"):
-        Calls(key)
+        RequestFactory(key)
 
 
-def test_every_call_has_its_path_and_the_key_in_its_body(calls: Calls) -> None:
+def test_every_call_has_its_path_and_the_key_in_its_body(calls: RequestFactory) -> None:
     made = {
         f"{BASE}/enterprise/video/video2video": calls.submit(request_with()),
         f"{BASE}/enterprise/video/fetch/147": calls.fetch("147"),
@@ -54,24 +54,24 @@ def test_every_call_has_its_path_and_the_key_in_its_body(calls: Calls) -> None:
     ("job_id", "quoted"),
     [(147, "147"), (" 147 ", "147"), ("../a?b#c", "..%2Fa%3Fb%23c"), ("ü", "%C3%BC"), ("0a-1b", "0a-1b")],
 )
-def test_ids_are_quoted(calls: Calls, job_id: Any, quoted: str) -> None:
+def test_ids_are_quoted(calls: RequestFactory, job_id: Any, quoted: str) -> None:
     assert calls.fetch(job_id).url == f"{BASE}/enterprise/video/fetch/{quoted}"
 
 
 @pytest.mark.parametrize("job_id", ["", "  ", ".", "..", None])
-def test_no_id(calls: Calls, job_id: Any) -> None:
-    with pytest.raises(RequestValidationError, match="job_id: must be the id that the submit answered; got"):
+def test_no_id(calls: RequestFactory, job_id: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="job_id: must be the id that the submit answered; got"):
         calls.fetch(job_id)
 
 
-def test_extra_parameters_that_are_no_json(calls: Calls) -> None:
+def test_extra_parameters_that_are_no_json(calls: RequestFactory) -> None:
     for value in (object(), float("nan"), {1, 2}):
-        with pytest.raises(RequestValidationError, match="extra_parameters: must be plain JSON") as caught:
+        with pytest.raises(InvalidRequestError, match="extra_parameters: must be plain JSON") as caught:
             calls.submit(request_with(odd=value))
         assert caught.value.__context__ is None
 
 
-def test_s3_settings(calls: Calls) -> None:
+def test_s3_settings(calls: RequestFactory) -> None:
     assert body(calls.update_s3(S3)) == {**S3, "deploy_type": "video", "key": KEY}
     assert body(calls.update_s3(S3, deploy_type="text_to_image"))["deploy_type"] == "text_to_image"
     assert body(calls.reset_s3(deploy_type="flux")) == {"deploy_type": "flux", "key": KEY}
@@ -79,7 +79,7 @@ def test_s3_settings(calls: Calls) -> None:
 
 
 @pytest.mark.parametrize("name", S3_SETTINGS)
-def test_each_s3_setting_is_needed_and_its_value_never_shown(calls: Calls, name: str) -> None:
+def test_each_s3_setting_is_needed_and_its_value_never_shown(calls: RequestFactory, name: str) -> None:
     rest = {other: value for other, value in S3.items() if other != name}
     wrong: list[tuple[dict[str, Any], str]] = [
         (rest, "is required"),
@@ -87,16 +87,16 @@ def test_each_s3_setting_is_needed_and_its_value_never_shown(calls: Calls, name:
         ({**S3, name: ["hush"]}, "must be text; got list"),
     ]
     for settings, problem in wrong:
-        with pytest.raises(RequestValidationError) as caught:
+        with pytest.raises(InvalidRequestError) as caught:
             calls.update_s3(settings)
         assert caught.value.fields == {name: [problem]}
 
 
-def test_unknown_s3_settings_get_a_hint(calls: Calls) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+def test_unknown_s3_settings_get_a_hint(calls: RequestFactory) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
         calls.update_s3({**S3, "region": "x", "zzz": "x", "key": "x"}, deploy_type="")
     assert caught.value.fields["region"] == ["is no S3 setting; did you mean region_name?"]
     assert caught.value.fields["zzz"] == [f"is no S3 setting; allowed: {', '.join(S3_SETTINGS)}"]
     assert set(caught.value.fields) == {"region", "zzz", "key", "deploy_type"}
-    with pytest.raises(RequestValidationError, match="deploy_type: must not be empty"):
+    with pytest.raises(InvalidRequestError, match="deploy_type: must not be empty"):
         calls.reset_s3(deploy_type=" ")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.client.config import (
     DEFAULT_BASE_URL,
     SubmitPolicy,
@@ -61,7 +61,7 @@ def test_base_urls_as_people_type_them(given: str, whole: str) -> None:
     ],
 )
 def test_base_urls_that_cannot_work(given: str, problem: str) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         normalise_base_url(given)
     assert f"base_url: {problem}" in str(caught.value)
     assert "hush" not in str(caught.value)
@@ -73,7 +73,7 @@ def test_base_urls_that_cannot_work(given: str, problem: str) -> None:
 def test_any_text_is_made_whole_or_refused_clearly(text: str) -> None:
     try:
         whole = normalise_base_url(text)
-    except RequestValidationError as error:
+    except InvalidRequestError as error:
         assert list(error.fields) == ["base_url"]  # noqa: PT017 - either end is right
     else:
         assert whole.startswith(("https://", "http://"))
@@ -86,9 +86,9 @@ def test_timeouts() -> None:
     assert Timeouts().for_reading() == Timeouts(10, 30, 60)
     assert Timeouts(1, 5, 6).for_reading() == Timeouts(1, 5, 6)
     for wrong in ({"connect": 0}, {"read": -1}, {"read": float("nan")}, {"total": 0}, {"total": float("nan")}):
-        with pytest.raises(RequestValidationError, match=f"timeouts.{next(iter(wrong))}: must be above 0 s; got"):
+        with pytest.raises(InvalidRequestError, match=f"timeouts.{next(iter(wrong))}: must be above 0 s; got"):
             Timeouts(**wrong)
-    with pytest.raises(RequestValidationError, match=r"timeouts\.total: must be at least"):
+    with pytest.raises(InvalidRequestError, match=r"timeouts\.total: must be at least"):
         Timeouts(read=600)
 
 
@@ -98,7 +98,7 @@ def test_a_submit_ends_after_its_last_repeat_at_the_latest() -> None:
 
 def test_submit_policies() -> None:
     assert SubmitPolicy() == SubmitPolicy(attempts=5, max_wait=120.0, base_wait=2.0)
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         SubmitPolicy(attempts=0, max_wait=-1, base_wait=0)
     assert caught.value.fields == {
         "submit_policy.attempts": ["must be 1 or more; got 0"],
@@ -111,7 +111,5 @@ def test_verify(tmp_path: Path) -> None:
     assert check_verify(True) is True
     assert check_verify(False) is False
     assert check_verify(str(tmp_path)) == str(tmp_path)
-    with pytest.raises(
-        RequestValidationError, match=r"verify: must be true, false or the path of a CA file; got '/no'"
-    ):
+    with pytest.raises(InvalidRequestError, match=r"verify: must be true, false or the path of a CA file; got '/no'"):
         check_verify("/no")

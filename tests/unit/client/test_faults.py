@@ -5,8 +5,8 @@ import ssl
 
 import pytest
 
-from airflow_provider_modelslab.client.config import NoReply, Timeouts
-from airflow_provider_modelslab.client.transport_errors import no_reply
+from airflow_provider_modelslab.client.config import NoResponse, Timeouts
+from airflow_provider_modelslab.client.transport_errors import no_response
 
 TIMEOUTS = Timeouts(3, 7)
 
@@ -20,8 +20,8 @@ class WrappedError(Exception):
         self.os_error = os_error
 
 
-def judged(error: BaseException, *, sent: bool = False, retriable: bool = True, timed_out: bool = False) -> NoReply:
-    return no_reply(error, sent=sent, retriable=retriable, timed_out=timed_out, timeouts=TIMEOUTS)
+def judged(error: BaseException, *, sent: bool = False, retriable: bool = True, timed_out: bool = False) -> NoResponse:
+    return no_response(error, sent=sent, retriable=retriable, timed_out=timed_out, timeouts=TIMEOUTS)
 
 
 def untrusted() -> ssl.SSLCertVerificationError:
@@ -42,11 +42,11 @@ REFUSED = ConnectionRefusedError(111, "Connection refused")
     ],
 )
 def test_the_innermost_cause_is_told_in_the_systems_words(error: Exception) -> None:
-    assert judged(error) == NoReply("ConnectionRefusedError: Connection refused", sent=False)
+    assert judged(error) == NoResponse("ConnectionRefusedError: Connection refused", sent=False)
 
 
 def test_what_has_no_words_is_told_by_name_and_never_by_its_text() -> None:
-    assert judged(WrappedError("http://user:hush@proxy"), sent=True) == NoReply("WrappedError", sent=True)
+    assert judged(WrappedError("http://user:hush@proxy"), sent=True) == NoResponse("WrappedError", sent=True)
 
 
 def test_a_chain_that_bites_its_tail_ends() -> None:
@@ -58,17 +58,17 @@ def test_a_chain_that_bites_its_tail_ends() -> None:
 def test_the_callers_own_trouble_is_not_taken_for_a_cause() -> None:
     error = WrappedError(REFUSED)
     error.__context__ = untrusted()
-    assert judged(error) == NoReply("ConnectionRefusedError: Connection refused", sent=False)
+    assert judged(error) == NoResponse("ConnectionRefusedError: Connection refused", sent=False)
 
 
 def test_time_outs() -> None:
-    assert judged(TimeoutError(), timed_out=True) == NoReply("no connection within 3 s", sent=False)
-    assert judged(TimeoutError(), sent=True, timed_out=True) == NoReply("no answer within 7 s", sent=True)
+    assert judged(TimeoutError(), timed_out=True) == NoResponse("no connection within 3 s", sent=False)
+    assert judged(TimeoutError(), sent=True, timed_out=True) == NoResponse("no answer within 7 s", sent=True)
 
 
 def test_tls_faults_are_a_matter_of_settings_only_before_the_call_was_sent() -> None:
     certificate = judged(WrappedError(untrusted()))
-    assert certificate == NoReply("SSLCertVerificationError: self-signed certificate", sent=False, permanent=True)
+    assert certificate == NoResponse("SSLCertVerificationError: self-signed certificate", sent=False, permanent=True)
     assert judged(ssl.SSLError(1, "wrong version number")).permanent
     assert not judged(ssl.SSLError(1, "bad record mac"), sent=True).permanent
     assert not judged(ssl.SSLEOFError(8, "EOF occurred in violation of protocol")).permanent

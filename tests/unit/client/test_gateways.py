@@ -8,9 +8,9 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import EndpointUnreachableError, SubmissionUnknownError
 from airflow_provider_modelslab.api.response import Processing
-from airflow_provider_modelslab.client.config import Reply, SubmitPolicy
+from airflow_provider_modelslab.client.config import HttpResponse, SubmitPolicy
 from airflow_provider_modelslab.client.gateways import refused_by_gateway
-from airflow_provider_modelslab.client.requests import Call
+from airflow_provider_modelslab.client.requests import ApiRequest
 from airflow_provider_modelslab.client.retry import Repeat, SubmitAttempts
 
 RESET = "upstream connect error or disconnect/reset before headers. "
@@ -25,9 +25,9 @@ PAGE = (
 )
 
 
-def answer(status: int, body: str | dict[str, object], server: str | None = "cloudflare") -> Reply:
+def answer(status: int, body: str | dict[str, object], server: str | None = "cloudflare") -> HttpResponse:
     text = body if isinstance(body, str) else json.dumps(body)
-    return Reply(status, text.encode(), server=server)
+    return HttpResponse(status, text.encode(), server=server)
 
 
 EVIDENCE = {
@@ -90,24 +90,24 @@ LOOK_ALIKES = {
 
 
 @pytest.mark.parametrize("reply", EVIDENCE.values(), ids=EVIDENCE)
-def test_proof_that_a_submit_did_not_arrive_is_repeated_as_one_that_was_not_sent(reply: Reply) -> None:
+def test_proof_that_a_submit_did_not_arrive_is_repeated_as_one_that_was_not_sent(reply: HttpResponse) -> None:
     subject = attempts()
     assert isinstance(subject.after(reply), Repeat)
     with pytest.raises(EndpointUnreachableError) as caught:
         subject.after(reply)
     assert caught.value.http_status == reply.status
-    assert isinstance(attempts().after(Reply(200, b'{"status": "processing", "id": 7}')), Processing)
+    assert isinstance(attempts().after(HttpResponse(200, b'{"status": "processing", "id": 7}')), Processing)
 
 
 @pytest.mark.parametrize("reply", LOOK_ALIKES.values(), ids=LOOK_ALIKES)
-def test_what_only_looks_like_proof_is_an_unknown_outcome(reply: Reply) -> None:
+def test_what_only_looks_like_proof_is_an_unknown_outcome(reply: HttpResponse) -> None:
     assert refused_by_gateway(reply) is None
     with pytest.raises(SubmissionUnknownError):
         attempts().after(reply)
 
 
 def attempts() -> SubmitAttempts:
-    call = Call("https://api.example/api/v1/enterprise/video/video2video", b"", ("hush-hush",))
+    call = ApiRequest("https://api.example/api/v1/enterprise/video/video2video", b"", ("hush-hush",))
     return SubmitAttempts(call, SubmitPolicy(attempts=2), clock=lambda: 0.0)
 
 

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from airflow_provider_modelslab.api.errors import TransportError
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing
-from airflow_provider_modelslab.client.config import NoReply, Reply
+from airflow_provider_modelslab.client.config import HttpResponse, NoResponse
 from airflow_provider_modelslab.client.parsing import clean, read, read_admin, read_message
-from airflow_provider_modelslab.client.requests import Call
+from airflow_provider_modelslab.client.requests import ApiRequest
 
 KEY = 'sk/"ü+ <hush>'
-CALL = Call("https://api.example/api/v1/enterprise/video/fetch/7", b"", (KEY,))
+CALL = ApiRequest("https://api.example/api/v1/enterprise/video/fetch/7", b"", (KEY,))
 
 
-def reply(body: Any, status: int = 200, **more: Any) -> Reply:
-    return Reply(status, body if isinstance(body, bytes) else json.dumps(body).encode(), **more)
+def reply(body: Any, status: int = 200, **more: Any) -> HttpResponse:
+    return HttpResponse(status, body if isinstance(body, bytes) else json.dumps(body).encode(), **more)
 
 
 FORMS: list[Callable[[str], str]] = [
@@ -126,7 +126,7 @@ def test_a_job_id_that_holds_the_key_is_none(spelling: Callable[[str], str]) -> 
 
 def test_a_secret_webhook_is_a_secret_of_ids_and_links_too() -> None:
     webhook = "https://hooks.example/modelslab/0123456789abcdef"
-    call = Call(CALL.url, b"", (KEY, webhook, "0123456789abcdef"))
+    call = ApiRequest(CALL.url, b"", (KEY, webhook, "0123456789abcdef"))
     answer = read(
         reply({"status": "success", "id": f"{webhook}/7", "output": ["https://h/0123456789ABCDEF", "https://h/a"]}),
         call,
@@ -144,10 +144,10 @@ def test_a_text_holds_the_key_in_no_spelling(spelling: Callable[[str], str]) -> 
 @pytest.mark.parametrize("location", ["https://{}/x", "{}://host/x", "https://user:{}@host:80/", "//{}:8443/", "{}"])
 @pytest.mark.parametrize("key", ["sk-live-VERY-secret", KEY])
 def test_a_redirect_that_repeats_the_key_is_told_without_it(location: str, key: str) -> None:
-    call = Call(CALL.url, b"", (key,))
+    call = ApiRequest(CALL.url, b"", (key,))
     for spelling in (key, quote(key)):
         with pytest.raises(TransportError) as caught:
-            read(Reply(302, b"", location=location.format(spelling)), call)
+            read(HttpResponse(302, b"", location=location.format(spelling)), call)
         assert not [part for part in ("secret", "hush") if part in str(caught.value).lower()]
 
 
@@ -157,7 +157,7 @@ def test_the_key_in_the_name_of_a_field_is_hidden_too() -> None:
 
 
 def test_a_key_of_digits_does_not_break_an_id_of_the_same_digits() -> None:
-    call = Call(CALL.url, b"", ("1234",))
+    call = ApiRequest(CALL.url, b"", ("1234",))
     assert read(reply({"status": "processing", "id": 12345}), call) == Processing("12345")
 
 
@@ -169,7 +169,7 @@ def test_text_that_cannot_be_encoded_can_still_be_logged() -> None:
 
 def test_no_reply() -> None:
     with pytest.raises(TransportError, match=r"No answer from api\.example: ConnectionResetError"):
-        read(NoReply("ConnectionResetError", sent=True), CALL)
+        read(NoResponse("ConnectionResetError", sent=True), CALL)
 
 
 @pytest.mark.parametrize(

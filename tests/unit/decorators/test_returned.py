@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.decorators.returned import attributes_in, source_in
 
@@ -33,7 +33,7 @@ def test_a_request_or_a_mapping_of_attributes() -> None:
     ],
 )
 def test_what_is_no_request(returned: object, message: str) -> None:
-    with pytest.raises(RequestValidationError, match=message) as caught:
+    with pytest.raises(InvalidRequestError, match=message) as caught:
         attributes_in(returned, {"destination"})
     assert "secret" not in str(caught.value)
 
@@ -65,7 +65,7 @@ def test_the_source_of_a_batch(returned: object, source: object, attributes: dic
     ],
 )
 def test_what_is_no_source(returned: object, message: str) -> None:
-    with pytest.raises(RequestValidationError, match=message) as caught:
+    with pytest.raises(InvalidRequestError, match=message) as caught:
         source_in(returned, {"max_failed"}, stored=True)
     assert "secret=" not in str(caught.value)
 

@@ -10,7 +10,7 @@ from airflow.sdk import DAG, task
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from airflow_provider_modelslab import get_provider_info
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.decorators.video2video import (
     modelslab_video2video_batch_task,
     modelslab_video2video_task,
@@ -86,7 +86,7 @@ def test_a_task_may_be_mapped_over_what_another_returns() -> None:
     ],
 )
 def test_a_default_that_is_not_allowed_is_refused_while_parsing(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises((RequestValidationError, ValueError), match=message):
+    with pytest.raises((InvalidRequestError, ValueError), match=message):
         modelslab_video2video_task(task_id="restyle", **arguments)(request_for)()
 
 

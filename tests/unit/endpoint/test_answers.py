@@ -8,14 +8,14 @@ from airflow_provider_modelslab.api.errors import ErrorCode
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.api.response import Failed, Finished, Processing, read_body
 from airflow_provider_modelslab.endpoint.http import responses
-from airflow_provider_modelslab.endpoint.queue.job import Job
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
 from tests.support.page import SAMPLE_REQUEST, SAMPLE_RESPONSE
 
 LINK = "http://127.0.0.1:1/generations/0-1.mp4"
 
 
-def job(**changes: Any) -> Job:
-    request = Video2VideoRequest.from_wire({**SAMPLE_REQUEST, "output_type": "mp4", "seed": 7})
+def job(**changes: Any) -> QueuedJob:
+    request = Video2VideoRequest.from_body({**SAMPLE_REQUEST, "output_type": "mp4", "seed": 7})
     values: dict[str, Any] = {
         "id": 12,
         "owner": "o",
@@ -23,10 +23,10 @@ def job(**changes: Any) -> Job:
         "body": {"track_id": "300", **request.wire()},
         "base_url": "http://127.0.0.1:1",
         "file_prefix": "0-1",
-        "meta": responses.asked_meta(request, "0-1"),
+        "meta": responses.requested_meta(request, "0-1"),
         "future_links": (LINK,),
     }
-    return Job(**{**values, **changes})
+    return QueuedJob(**{**values, **changes})
 
 
 def test_meta_has_exactly_the_keys_of_the_page_in_its_order() -> None:
@@ -43,8 +43,8 @@ def test_meta_names_the_engine_that_did_the_work_if_it_is_not_the_real_thing() -
 
 
 def test_switches_are_echoed_as_words() -> None:
-    request = Video2VideoRequest.from_wire({**SAMPLE_REQUEST, "temp": True, "base64": "yes"})
-    meta = responses.asked_meta(request, "p")
+    request = Video2VideoRequest.from_body({**SAMPLE_REQUEST, "temp": True, "base64": "yes"})
+    meta = responses.requested_meta(request, "p")
     assert (meta["temp"], meta["base64"], meta["instant_response"]) == ("yes", "yes", "no")
 
 

@@ -13,7 +13,7 @@ from airflow_provider_modelslab.endpoint.echo import EchoEngine
 from airflow_provider_modelslab.endpoint.engine import Engine, StagedEngine, device_of, models_of
 from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.local.runtime.device_list import split_devices
-from airflow_provider_modelslab.local.runtime.optimizations import Speed
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_arguments_reach_the_engine(tmp_path: Path) -> None:
     assert "mine" in made.catalog.own.models
     assert (made.catalog.allow_pickle, made.catalog.offline) == (True, True)
     assert made._models._find_budget() == 1_500_000_000
-    assert made._speed == Speed(compile=True, tiny_vae="madebyollin/taesd", guidance_until=0.5, reuse_deep=2)
+    assert made._speed == Optimizations(compile=True, tiny_vae="madebyollin/taesd", guidance_until=0.5, reuse_deep=2)
     assert made._dtype == "bfloat16"
 
 
@@ -102,7 +102,7 @@ def test_the_hub_is_left_alone_unless_it_is_allowed(tmp_path: Path, flags: list[
 def test_the_defaults_change_no_result(tmp_path: Path) -> None:
     (made,) = engines(tmp_path, "--device", "cpu")
     assert isinstance(made, LocalEngine)
-    assert made._speed == Speed()
+    assert made._speed == Optimizations()
 
 
 def test_the_echo_has_as_many_lanes_as_asked_for(tmp_path: Path) -> None:

@@ -11,16 +11,16 @@ import pytest
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint.faults.plan import FaultPlan
 from airflow_provider_modelslab.endpoint.queue.billing import Bills, fingerprint
-from airflow_provider_modelslab.endpoint.queue.store import QueueFullError, Store
+from airflow_provider_modelslab.endpoint.queue.store import QueueFullError, QueueStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with closing(Store(tmp_path / "state")) as opened:
+def store(tmp_path: Path) -> Iterator[QueueStore]:
+    with closing(QueueStore(tmp_path / "state")) as opened:
         yield opened
 
 
-def add(store: Store, name: str, **changes: Any) -> int:
+def add(store: QueueStore, name: str, **changes: Any) -> int:
     values: dict[str, Any] = {
         "owner": "me",
         "body": {"prompt": name, "track_id": f"track {name}"},
@@ -58,7 +58,7 @@ def test_requests_for_another_job_do_not(changes: Any) -> None:
     assert fingerprint(request(**changes)) != fingerprint(request())
 
 
-def test_a_job_and_its_bill_are_written_at_once_or_not_at_all(store: Store) -> None:
+def test_a_job_and_its_bill_are_written_at_once_or_not_at_all(store: QueueStore) -> None:
     faults = FaultPlan().asked(["hang", "malformed"], "a", 0)
     first = add(store, "a", faults=faults, max_queue=1)
     with pytest.raises(QueueFullError):
@@ -83,16 +83,16 @@ def test_a_job_and_its_bill_are_written_at_once_or_not_at_all(store: Store) -> N
     assert store.get(unbilled) is not None
 
 
-def test_bills_outlive_the_jobs_and_the_process(store: Store, tmp_path: Path) -> None:
+def test_bills_outlive_the_jobs_and_the_process(store: QueueStore, tmp_path: Path) -> None:
     add(store, "a")
     add(store, "b")
     assert len(store.clear()) == 2
     store.close()
-    with closing(Store(tmp_path / "state")) as following:
+    with closing(QueueStore(tmp_path / "state")) as following:
         assert [bill["status"] for bill in Bills(following).jobs()] == ["gone", "gone"]
 
 
-def test_a_job_that_is_not_to_end_is_never_taken_and_counts_as_unfinished(store: Store) -> None:
+def test_a_job_that_is_not_to_end_is_never_taken_and_counts_as_unfinished(store: QueueStore) -> None:
     stuck = add(store, "a", faults=FaultPlan().asked("never_ending", "a", 0))
     assert store.claim(1.0) is None
     assert (store.unfinished("me"), store.ahead_of()) == (1, 0)
@@ -106,7 +106,7 @@ def test_a_job_that_is_not_to_end_is_never_taken_and_counts_as_unfinished(store:
     assert claimed.id == stuck
 
 
-def test_tallies(store: Store) -> None:
+def test_tallies(store: QueueStore) -> None:
     bills = Bills(store)
     assert [bills.tally("submits", "a"), bills.tally("submits", "a"), bills.tally("submits", "b")] == [1, 2, 1]
     assert bills.tally("fetches", "a") == 1
@@ -116,12 +116,12 @@ def test_tallies(store: Store) -> None:
 
 
 def test_a_database_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
-    with closing(Store(tmp_path)) as store:
+    with closing(QueueStore(tmp_path)) as store:
         job = add(store, "a", bill=None)
     with closing(sqlite3.connect(tmp_path / "endpoint.db")) as database:
         database.execute("ALTER TABLE jobs DROP COLUMN faults")
         database.execute("DROP TABLE bills")
-    with closing(Store(tmp_path)) as store:
+    with closing(QueueStore(tmp_path)) as store:
         claimed = store.claim(1.0)
         assert claimed is not None
         assert (claimed.id, bool(claimed.faults)) == (job, False)

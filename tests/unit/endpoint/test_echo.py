@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint.echo import EchoEngine, FetchingEchoEngine
 from airflow_provider_modelslab.local.engine import GenerationInterruptedError
@@ -70,7 +70,7 @@ def test_it_paints_over_the_source_when_it_may_read_it(tmp_path: Path) -> None:
     with FilesServer() as files:
         link = files.add("/in.gif", ServedFile(source.read_bytes(), content_type="image/gif"))
         made = engine.generate(request(init_video=link, output_type="gif"), tmp_path / "out.gif")
-        with pytest.raises(RequestValidationError, match="HTTP 404"):
+        with pytest.raises(InvalidRequestError, match="HTTP 404"):
             engine.generate(request(init_video=files.url("/none.gif")), tmp_path / "none.gif")
     frames, _ = read_frames(made.path, 3)
     expected, _ = read_frames(source, 3)

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from contextlib import ExitStack
 
-from airflow_provider_modelslab.endpoint.http.long_poll import Holds
+from airflow_provider_modelslab.endpoint.http.long_poll import LongPolls
 
 FOREVER = 1000.0
 
@@ -15,7 +15,7 @@ async def never() -> None:
 
 
 async def test_a_hold_ends_when_another_thread_says_that_the_job_ended() -> None:
-    holds = Holds()
+    holds = LongPolls()
     holds.expect(7)
     threading.Thread(target=holds.job_ended, args=(7,)).start()
     await holds.wait(7, FOREVER, never())
@@ -23,7 +23,7 @@ async def test_a_hold_ends_when_another_thread_says_that_the_job_ended() -> None
 
 
 async def test_a_job_that_ends_between_expecting_and_waiting_is_not_missed() -> None:
-    holds = Holds()
+    holds = LongPolls()
     holds.expect(7)
     holds.job_ended(7)
     await asyncio.sleep(0)
@@ -31,7 +31,7 @@ async def test_a_job_that_ends_between_expecting_and_waiting_is_not_missed() -> 
 
 
 async def test_a_hold_ends_when_the_client_leaves() -> None:
-    holds, left = Holds(), asyncio.Event()
+    holds, left = LongPolls(), asyncio.Event()
     hold = asyncio.create_task(holds.wait(7, FOREVER, left.wait()))
     await asyncio.sleep(0)
     assert not hold.done()
@@ -40,14 +40,14 @@ async def test_a_hold_ends_when_the_client_leaves() -> None:
 
 
 async def test_other_jobs_and_time() -> None:
-    holds = Holds()
+    holds = LongPolls()
     holds.expect(7)
     holds.job_ended(8)
     await holds.wait(7, 0.01, never())
 
 
 async def test_release_ends_all_holds_and_close_allows_no_more() -> None:
-    holds = Holds()
+    holds = LongPolls()
     waiting = [asyncio.create_task(holds.wait(job_id, FOREVER, never())) for job_id in (1, 2)]
     await asyncio.sleep(0)
     holds.release()
@@ -57,7 +57,7 @@ async def test_release_ends_all_holds_and_close_allows_no_more() -> None:
 
 
 async def test_release_of_some_ends_no_other() -> None:
-    holds = Holds()
+    holds = LongPolls()
     mine, yours = (asyncio.create_task(holds.wait(job_id, FOREVER, never())) for job_id in (1, 2))
     await asyncio.sleep(0)
     holds.release([1, 3])
@@ -68,7 +68,7 @@ async def test_release_of_some_ends_no_other() -> None:
 
 
 async def test_places_are_limited_for_a_key_and_for_all() -> None:
-    holds = Holds()
+    holds = LongPolls()
     with ExitStack() as stack:
         taken = Counter({key: sum(stack.enter_context(holds.place(key)) for _ in range(150)) for key in "abc"})
         assert taken == {"a": 100, "b": 100, "c": 56}
@@ -77,7 +77,7 @@ async def test_places_are_limited_for_a_key_and_for_all() -> None:
 
 
 def test_a_job_may_end_after_the_loop() -> None:
-    async def make() -> Holds:
-        return Holds()
+    async def make() -> LongPolls:
+        return LongPolls()
 
     asyncio.run(make()).job_ended(1)

@@ -12,25 +12,25 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.endpoint.queue.job import Job
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
 from airflow_provider_modelslab.endpoint.queue.scheduler import MOST_OVERTAKES
-from airflow_provider_modelslab.endpoint.queue.store import MAX_ATTEMPTS, Store
+from airflow_provider_modelslab.endpoint.queue.store import MAX_ATTEMPTS, QueueStore
 from airflow_provider_modelslab.endpoint.results import publish
 from airflow_provider_modelslab.endpoint.results.publish import Publisher
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.endpoint.workers import device_worker
-from airflow_provider_modelslab.endpoint.workers.pool import Worker
+from airflow_provider_modelslab.endpoint.workers.pool import WorkerPool
 from tests.support.endpoint_engine import ScriptedEngine, StagedEngine
 
 
 class Bench:
     """A worker without HTTP around it."""
 
-    def __init__(self, state_dir: Path, store: Store, engines: tuple[ScriptedEngine, ...]) -> None:
+    def __init__(self, state_dir: Path, store: QueueStore, engines: tuple[ScriptedEngine, ...]) -> None:
         self.store = store
         self.ended: queue.Queue[int] = queue.Queue()
         settings = Settings(state_dir=state_dir)
-        self.worker = Worker(settings, store, engines, Publisher(store, state_dir), on_done=self.ended.put)
+        self.worker = WorkerPool(settings, store, engines, Publisher(store, state_dir), on_done=self.ended.put)
 
     def add(self, *names: str, model: str = "m", owner: str = "me") -> list[int]:
         """Queue jobs with these prompts, and wake the worker."""
@@ -49,7 +49,7 @@ class Bench:
         while missing:
             missing.discard(self.ended.get(timeout=60))
 
-    def job(self, job_id: int) -> Job:
+    def job(self, job_id: int) -> QueuedJob:
         found = self.store.get(job_id)
         assert found is not None
         return found
@@ -64,7 +64,7 @@ def bench(tmp_path: Path) -> Iterator[Make]:
     with ExitStack() as stack:
 
         def make(*engines: ScriptedEngine) -> Bench:
-            store = stack.enter_context(closing(Store(tmp_path)))
+            store = stack.enter_context(closing(QueueStore(tmp_path)))
             made = Bench(tmp_path, store, engines)
             stack.callback(made.worker.stop, 60)
             return made

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.endpoint.results.s3_details import DEPLOY_TYPES, S3Details, deploy_type_of
 
 BODY = {
@@ -49,7 +49,7 @@ def test_both_forms_of_endpoint_url(endpoint_url: str, bucket: str, endpoint: st
     ],
 )
 def test_an_endpoint_url_that_names_no_bucket_is_refused(endpoint_url: str) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         S3Details.from_body({**BODY, "endpoint_url": endpoint_url})
     assert list(caught.value.fields) == ["endpoint_url"]
 
@@ -62,7 +62,7 @@ def test_the_link_has_the_directory_once(public_url: str) -> None:
 
 
 def test_every_missing_attribute_is_named_and_no_secret_is_shown() -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         S3Details.from_body({"aws_secret_access_key": "very-secret", "aws_access_key_id": 5, "public_url": ""})
     assert caught.value.fields == {
         "public_url": ["is required"],
@@ -83,5 +83,5 @@ def test_what_is_stored_reads_back_the_same() -> None:
 def test_deploy_types() -> None:
     assert deploy_type_of({}) == "text_to_image"
     assert [deploy_type_of({"deploy_type": name}) for name in DEPLOY_TYPES] == list(DEPLOY_TYPES)
-    with pytest.raises(RequestValidationError, match="must be one of"):
+    with pytest.raises(InvalidRequestError, match="must be one of"):
         deploy_type_of({"deploy_type": ["video"]})

@@ -6,19 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_modelslab.endpoint.queue.scheduler import MOST_OVERTAKES, MOST_SLOW, Taken, Turns, choose
-from airflow_provider_modelslab.endpoint.queue.store import MAX_ATTEMPTS, Store, Waiting
+from airflow_provider_modelslab.endpoint.queue.scheduler import (
+    MOST_OVERTAKES,
+    MOST_SLOW,
+    ScheduledJob,
+    Scheduler,
+    choose,
+)
+from airflow_provider_modelslab.endpoint.queue.store import MAX_ATTEMPTS, QueueStore, Waiting
 from airflow_provider_modelslab.endpoint.workers.reading import Reading
 from tests.support.endpoint_engine import ScriptedEngine, StagedEngine
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with closing(Store(tmp_path)) as opened:
+def store(tmp_path: Path) -> Iterator[QueueStore]:
+    with closing(QueueStore(tmp_path)) as opened:
         yield opened
 
 
-def add(store: Store, *models: str, owner: str = "me") -> list[int]:
+def add(store: QueueStore, *models: str, owner: str = "me") -> list[int]:
     """Queue a job for each model; returns their ids."""
     return [
         store.add(
@@ -29,11 +35,11 @@ def add(store: Store, *models: str, owner: str = "me") -> list[int]:
     ]  # fmt: skip
 
 
-def turns_of(store: Store, *engines: ScriptedEngine) -> Turns:
-    return Turns(store, engines, lambda: 5.0)
+def turns_of(store: QueueStore, *engines: ScriptedEngine) -> Scheduler:
+    return Scheduler(store, engines, lambda: 5.0)
 
 
-def taken(turns: Turns, lane: int = 0) -> Taken:
+def taken(turns: Scheduler, lane: int = 0) -> ScheduledJob:
     found = turns.take(lane)
     assert found is not None
     return found
@@ -68,27 +74,27 @@ def test_which_job_a_lane_takes(
     assert (found and found.id) == chosen
 
 
-def test_engines_that_tell_nothing_get_jobs_in_their_order(store: Store) -> None:
+def test_engines_that_tell_nothing_get_jobs_in_their_order(store: QueueStore) -> None:
     ids = add(store, "a", "b", "a", "b")
     turns = turns_of(store, ScriptedEngine(), ScriptedEngine())
     assert [taken(turns, lane).job.id for lane in (0, 1, 1, 0)] == ids
     assert turns.take(0) is None
 
 
-def test_a_lane_prefers_the_model_that_it_has(store: Store) -> None:
+def test_a_lane_prefers_the_model_that_it_has(store: QueueStore) -> None:
     a, b, second_a, second_b = add(store, "a", "b", "a", "b")
     turns = turns_of(store, warm("b"), warm("a"))
     assert [taken(turns, lane).job.id for lane in (0, 0, 1, 1)] == [b, second_b, a, second_a]
 
 
-def test_a_lane_without_a_model_leaves_jobs_to_the_lane_that_has_it(store: Store) -> None:
+def test_a_lane_without_a_model_leaves_jobs_to_the_lane_that_has_it(store: QueueStore) -> None:
     a, b = add(store, "a", "b")
     turns = turns_of(store, warm("a"), warm())
     assert taken(turns, 1).job.id == b
     assert taken(turns, 1).job.id == a  # rather than to stand still
 
 
-def test_what_a_lane_is_loading_counts_as_its_own(store: Store) -> None:
+def test_what_a_lane_is_loading_counts_as_its_own(store: QueueStore) -> None:
     a, second_a, b = add(store, "a", "a", "b")
     turns = turns_of(store, warm(), warm())
     assert taken(turns, 0).job.id == a
@@ -96,7 +102,7 @@ def test_what_a_lane_is_loading_counts_as_its_own(store: Store) -> None:
     assert taken(turns, 0).job.id == second_a
 
 
-def test_nobody_is_overtaken_for_ever(store: Store) -> None:
+def test_nobody_is_overtaken_for_ever(store: QueueStore) -> None:
     (lonely,) = add(store, "rare")
     engine = warm("common")
     turns = turns_of(store, engine)
@@ -109,7 +115,7 @@ def test_nobody_is_overtaken_for_ever(store: Store) -> None:
     assert order == [*range(2, 2 + MOST_OVERTAKES), lonely, *range(2 + MOST_OVERTAKES, 1 + 2 * MOST_OVERTAKES)]
 
 
-def test_each_of_many_rare_jobs_is_overtaken_so_often_and_no_more(store: Store) -> None:
+def test_each_of_many_rare_jobs_is_overtaken_so_often_and_no_more(store: QueueStore) -> None:
     rare = add(store, *"xyz")
     turns = turns_of(store, warm("common"))
     order = []
@@ -121,13 +127,13 @@ def test_each_of_many_rare_jobs_is_overtaken_so_often_and_no_more(store: Store) 
     assert order.index(rare[0]) == MOST_OVERTAKES
 
 
-def died(store: Store, job: int, times: int) -> None:
+def died(store: QueueStore, job: int, times: int) -> None:
     for _ in range(times):
         assert store.claim(1.0, job) is not None
         store.recover(2.0)
 
 
-def test_a_job_on_its_last_attempt_runs_alone(store: Store) -> None:
+def test_a_job_on_its_last_attempt_runs_alone(store: QueueStore) -> None:
     one, other, blamed, last = add(store, "a", "a", "a", "a")
     died(store, blamed, MAX_ATTEMPTS - 1)
     died(store, last, MAX_ATTEMPTS - 2)
@@ -143,7 +149,7 @@ def test_a_job_on_its_last_attempt_runs_alone(store: Store) -> None:
     assert not turns.ended(one)
 
 
-def test_a_last_attempt_waits_for_those_that_run(store: Store) -> None:
+def test_a_last_attempt_waits_for_those_that_run(store: QueueStore) -> None:
     (one,) = add(store, "a")
     turns = turns_of(store, warm("a"), warm("a"))
     assert taken(turns, 0).job.id == one
@@ -154,7 +160,7 @@ def test_a_last_attempt_waits_for_those_that_run(store: Store) -> None:
     assert taken(turns, 1).job.id == blamed
 
 
-def test_a_last_attempt_waits_for_what_is_being_read(store: Store) -> None:
+def test_a_last_attempt_waits_for_what_is_being_read(store: QueueStore) -> None:
     one, following = add(store, "a", "a")
     turns = turns_of(store, warm("a"))
     taken(turns)
@@ -169,7 +175,7 @@ def test_a_last_attempt_waits_for_what_is_being_read(store: Store) -> None:
     assert taken(turns).reading is found
 
 
-def test_jobs_are_read_ahead_while_every_lane_is_at_work(store: Store) -> None:
+def test_jobs_are_read_ahead_while_every_lane_is_at_work(store: QueueStore) -> None:
     jobs = add(store, *"aaaaa")
     turns = turns_of(store, warm("a"), warm("a"))
     assert turns.read_ahead() is None
@@ -189,7 +195,7 @@ def test_jobs_are_read_ahead_while_every_lane_is_at_work(store: Store) -> None:
     assert again.job_id == jobs[4]
 
 
-def test_what_was_read_for_a_cleared_queue_is_dropped(store: Store) -> None:
+def test_what_was_read_for_a_cleared_queue_is_dropped(store: QueueStore) -> None:
     add(store, "a", "a")
     turns = turns_of(store, warm("a"))
     first = taken(turns).job.id
@@ -203,7 +209,7 @@ def test_what_was_read_for_a_cleared_queue_is_dropped(store: Store) -> None:
     assert (found.job_id, one) == (two, two - 1)
 
 
-def test_a_closed_queue_gives_nothing_out(store: Store) -> None:
+def test_a_closed_queue_gives_nothing_out(store: QueueStore) -> None:
     add(store, "a", "a")
     turns = turns_of(store, warm("a"))
     taken(turns)
@@ -212,7 +218,7 @@ def test_a_closed_queue_gives_nothing_out(store: Store) -> None:
     assert turns.read_ahead() is None
 
 
-def test_jobs_in_hand_are_counted_by_lane(store: Store) -> None:
+def test_jobs_in_hand_are_counted_by_lane(store: QueueStore) -> None:
     one, _, _ = add(store, *"aaa")
     turns = turns_of(store, warm("a"), warm("a"))
     for lane in (0, 0, 1):
@@ -222,7 +228,7 @@ def test_jobs_in_hand_are_counted_by_lane(store: Store) -> None:
     assert (turns.jobs_of(0), turns.jobs_of(1)) == (1, 1)
 
 
-def test_a_key_that_floods_the_queue_delays_others_by_one_job(store: Store) -> None:
+def test_a_key_that_floods_the_queue_delays_others_by_one_job(store: QueueStore) -> None:
     flood = add(store, *"aaaaaaaa", owner="flood")
     turns = turns_of(store, ScriptedEngine())
     order = [taken(turns).job.id for _ in range(2)]
@@ -231,7 +237,7 @@ def test_a_key_that_floods_the_queue_delays_others_by_one_job(store: Store) -> N
     assert order == [*flood[:2], others[0], others[2], flood[2], others[1], *flood[3:5]]
 
 
-def test_a_key_that_uses_the_endpoint_now_and_then_is_next(store: Store) -> None:
+def test_a_key_that_uses_the_endpoint_now_and_then_is_next(store: QueueStore) -> None:
     add(store, *"aaaaaaaa", owner="flood")
     turns = turns_of(store, ScriptedEngine())
     for _ in range(3):
@@ -240,7 +246,7 @@ def test_a_key_that_uses_the_endpoint_now_and_then_is_next(store: Store) -> None
         assert taken(turns).job.id == mine
 
 
-def test_a_warm_model_overtakes_other_keys_so_often_and_no_more(store: Store) -> None:
+def test_a_warm_model_overtakes_other_keys_so_often_and_no_more(store: QueueStore) -> None:
     add(store, *["common"] * 20, owner="flood")
     turns = turns_of(store, warm("common"))
     (lonely,) = add(store, "rare", owner="one")
@@ -248,14 +254,14 @@ def test_a_warm_model_overtakes_other_keys_so_often_and_no_more(store: Store) ->
     assert order.index(lonely) <= MOST_OVERTAKES + 1
 
 
-def slow(turns: Turns, lane: int = 0) -> int:
+def slow(turns: Scheduler, lane: int = 0) -> int:
     """Take a job whose clip does not come, and give it back; returns its id."""
     found = taken(turns, lane)
     assert turns.give_back(found.reading or Reading(found.job))
     return found.job.id
 
 
-def test_a_job_whose_clip_comes_slowly_is_given_back_and_taken_when_it_is_there(store: Store) -> None:
+def test_a_job_whose_clip_comes_slowly_is_given_back_and_taken_when_it_is_there(store: QueueStore) -> None:
     first, second, third = add(store, *"aaa")
     turns = turns_of(store, warm("a"))
     assert slow(turns) == first
@@ -270,7 +276,7 @@ def test_a_job_whose_clip_comes_slowly_is_given_back_and_taken_when_it_is_there(
     assert taken(turns).job.id == third
 
 
-def test_a_key_with_slow_clips_waits_for_them_while_others_go_on(store: Store) -> None:
+def test_a_key_with_slow_clips_waits_for_them_while_others_go_on(store: QueueStore) -> None:
     dripping = add(store, *"aaaa", owner="dripping")
     turns = turns_of(store, warm("a"))
     assert [slow(turns) for _ in range(MOST_SLOW)] == dripping[:MOST_SLOW]
@@ -279,7 +285,7 @@ def test_a_key_with_slow_clips_waits_for_them_while_others_go_on(store: Store) -
     assert taken(turns).job.id == other
 
 
-def test_so_many_slow_clips_and_no_more_are_read_beside_the_lanes(store: Store) -> None:
+def test_so_many_slow_clips_and_no_more_are_read_beside_the_lanes(store: QueueStore) -> None:
     for number in range(17):
         add(store, f"m{number}", owner=f"key {number}")
     turns = turns_of(store, ScriptedEngine())
@@ -290,7 +296,7 @@ def test_so_many_slow_clips_and_no_more_are_read_beside_the_lanes(store: Store) 
     assert store.get(last.job.id) == last.job
 
 
-def test_readings_are_stopped_for_one_key_or_for_all(store: Store) -> None:
+def test_readings_are_stopped_for_one_key_or_for_all(store: QueueStore) -> None:
     mine, yours = add(store, "a", owner="me"), add(store, "a", owner="you")
     turns = turns_of(store, warm("a"))
     assert {slow(turns), slow(turns)} == {*mine, *yours}
@@ -303,7 +309,7 @@ def test_readings_are_stopped_for_one_key_or_for_all(store: Store) -> None:
     assert turns.interrupt("me") == turns.interrupt() == {0}
 
 
-def test_slow_readings_are_stopped_for_a_job_that_runs_alone(store: Store) -> None:
+def test_slow_readings_are_stopped_for_a_job_that_runs_alone(store: QueueStore) -> None:
     first, blamed = add(store, "a", "a")
     turns = turns_of(store, warm("a"))
     assert slow(turns) == first

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_modelslab.endpoint.queue.job import Job
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
 from airflow_provider_modelslab.endpoint.results import webhooks as module
 from airflow_provider_modelslab.endpoint.results.webhooks import Webhooks
 from airflow_provider_modelslab.endpoint.settings import Settings
@@ -37,9 +37,9 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         yield made
 
 
-def job(number: int, url: str, owner: str = "me") -> Job:
+def job(number: int, url: str, owner: str = "me") -> QueuedJob:
     body = {"webhook": f"{url}/hook?token=hidden"}
-    return Job(number, owner, "success", body, "http://h", f"prefix-{number}", {"seed": 1})
+    return QueuedJob(number, owner, "success", body, "http://h", f"prefix-{number}", {"seed": 1})
 
 
 def until(webhooks: Webhooks, **figures: int) -> None:

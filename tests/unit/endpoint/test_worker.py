@@ -11,26 +11,26 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.endpoint.queue.job import Job
-from airflow_provider_modelslab.endpoint.queue.store import Store
+from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
+from airflow_provider_modelslab.endpoint.queue.store import QueueStore
 from airflow_provider_modelslab.endpoint.results.publish import Publisher
 from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.endpoint.workers import device_worker as module
-from airflow_provider_modelslab.endpoint.workers.pool import Worker
+from airflow_provider_modelslab.endpoint.workers.pool import WorkerPool
 from tests.support.endpoint_engine import ScriptedEngine
 
 
 class Bench:
     """A worker without HTTP around it."""
 
-    def __init__(self, state_dir: Path, store: Store) -> None:
+    def __init__(self, state_dir: Path, store: QueueStore) -> None:
         self.store = store
         self.engine = ScriptedEngine()
         self.ended: queue.Queue[int] = queue.Queue()
         settings = Settings(state_dir=state_dir)
-        self.worker = Worker(settings, store, [self.engine], Publisher(store, state_dir), on_done=self.ended.put)
+        self.worker = WorkerPool(settings, store, [self.engine], Publisher(store, state_dir), on_done=self.ended.put)
 
-    def add(self, name: str) -> Job:
+    def add(self, name: str) -> QueuedJob:
         body: dict[str, Any] = {"model_id": "m", "prompt": name, "init_video": "http://h/a.gif", "output_type": "gif"}
         return self.store.add(
             owner="me", body=body, base_url="http://h", file_prefix=name, meta={}, future_links=[], now=1.0
@@ -39,7 +39,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    with closing(Store(tmp_path)) as store:
+    with closing(QueueStore(tmp_path)) as store:
         made = Bench(tmp_path, store)
         yield made
         assert made.worker.stop(60)
@@ -50,7 +50,7 @@ def test_trouble_outside_of_a_job_does_not_end_the_worker(
 ) -> None:
     claim, troubles = bench.store.claim, iter([sqlite3.OperationalError("disk I/O error")])
 
-    def claim_with_trouble(now: float, job_id: int | None = None) -> Job | None:
+    def claim_with_trouble(now: float, job_id: int | None = None) -> QueuedJob | None:
         for trouble in troubles:
             raise trouble
         return claim(now, job_id)

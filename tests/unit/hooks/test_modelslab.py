@@ -15,10 +15,10 @@ from airflow.sdk.execution_time.supervisor import InProcessSupervisorComms
 
 from airflow_provider_modelslab.api.errors import (
     AuthenticationError,
+    InvalidRequestError,
     JobLostError,
     JobNotFinishedError,
     ModelsLabError,
-    RequestValidationError,
     StorageConfigurationError,
     TransportError,
 )
@@ -78,7 +78,7 @@ def test_forms_of_the_base_url(fields: dict[str, Any] | str, base_url: str, monk
 @pytest.mark.parametrize("host", ["ftp://gpu-box", "http://", "https://user:pw@gpu-box", "https://gpu-box/?a=1"])
 def test_a_host_that_is_no_base_url(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     set_modelslab(monkeypatch, host)
-    with pytest.raises(RequestValidationError, match="base_url: must"):
+    with pytest.raises(InvalidRequestError, match="base_url: must"):
         ModelsLabHook().get_conn()
     assert ModelsLabHook().test_connection()[0] is False
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.client.requests import Calls
+from airflow_provider_modelslab.client.requests import RequestFactory
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.hooks.webhook import WebhookSettings, with_webhook
 from airflow_provider_modelslab.ledger.model import Fingerprint
@@ -48,7 +48,7 @@ def test_a_tasks_own_webhook_goes_before_it() -> None:
 
 @pytest.mark.parametrize("token", ["short", "x" * 31, "x" * 129, "a b" * 20, "ä" * 40, f"{TOKEN},short", f"{TOKEN}/.."])
 def test_a_token_that_can_be_guessed_is_refused_and_not_shown(token: str) -> None:
-    with pytest.raises(RequestValidationError, match="webhook_token: must be 32 to 128 letters") as raised:
+    with pytest.raises(InvalidRequestError, match="webhook_token: must be 32 to 128 letters") as raised:
         WebhookSettings.from_extra({**ON, "webhook_token": token})
     assert token not in str(raised.value)
 
@@ -66,12 +66,12 @@ def test_a_token_that_can_be_guessed_is_refused_and_not_shown(token: str) -> Non
     ],
 )
 def test_urls_that_cannot_be(url: str, problem: str) -> None:
-    with pytest.raises(RequestValidationError, match=problem):
+    with pytest.raises(InvalidRequestError, match=problem):
         WebhookSettings.from_extra({**ON, "webhook_url": url})
 
 
 def test_a_url_without_a_token() -> None:
-    with pytest.raises(RequestValidationError, match="webhook_token: is required"):
+    with pytest.raises(InvalidRequestError, match="webhook_token: is required"):
         WebhookSettings.from_extra({"webhook_url": "https://airflow.example.com"})
 
 
@@ -103,6 +103,6 @@ def test_what_is_recorded_of_a_webhook_is_its_host() -> None:
 
 
 def test_errors_show_neither_the_url_nor_the_token() -> None:
-    call = Calls("some-key").submit(with_webhook(request(), ON))
+    call = RequestFactory("some-key").submit(with_webhook(request(), ON))
     assert set(call.secrets) == {"some-key", TARGET, TOKEN}
-    assert Calls("some-key").submit(request()).secrets == ("some-key",)
+    assert RequestFactory("some-key").submit(request()).secrets == ("some-key",)

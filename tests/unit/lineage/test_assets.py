@@ -7,7 +7,7 @@ import pytest
 from airflow.sdk import Asset, AssetAlias, Context
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from airflow_provider_modelslab.lineage.assets import tell_assets
+from airflow_provider_modelslab.lineage.assets import emit_assets
 
 LANDED = [("s3://clips/out/a b.mp4", {"uri": "s3://clips/out/a b.mp4", "seed": 7})]
 
@@ -19,7 +19,7 @@ def context_with(events: object) -> Context:
 def test_declared_assets_get_the_metadata_and_aliases_get_assets() -> None:
     events, declared, alias = OutletEventAccessors(), Asset("s3://clips/out/"), AssetAlias("videos")
     events[declared].extra["seed"] = "the author's own"
-    tell_assets([declared, alias], context_with(events), {"seed": 7, "bytes": 9}, LANDED)
+    emit_assets([declared, alias], context_with(events), {"seed": 7, "bytes": 9}, LANDED)
     assert events[declared].extra == {"seed": "the author's own", "bytes": 9}
     (event,) = events[alias].asset_alias_events
     assert (event.source_alias_name, event.dest_asset_key.uri) == ("videos", "s3://clips/out/a%20b.mp4")
@@ -28,9 +28,9 @@ def test_declared_assets_get_the_metadata_and_aliases_get_assets() -> None:
 
 def test_without_outlets_or_events_nothing_is_told() -> None:
     events = OutletEventAccessors()
-    tell_assets([], context_with(events), {"seed": 7}, LANDED)
+    emit_assets([], context_with(events), {"seed": 7}, LANDED)
     assert len(events) == 0
-    tell_assets([Asset("one")], cast("Context", {}), {"seed": 7}, LANDED)
+    emit_assets([Asset("one")], cast("Context", {}), {"seed": 7}, LANDED)
 
 
 def test_an_event_that_cannot_be_told_fails_no_task(caplog: pytest.LogCaptureFixture) -> None:
@@ -42,6 +42,6 @@ def test_an_event_that_cannot_be_told_fails_no_task(caplog: pytest.LogCaptureFix
 
     events = Refusing()
     with caplog.at_level(logging.WARNING):
-        tell_assets([Asset("bad"), Asset("good")], context_with(events), {"seed": 7}, [])
+        emit_assets([Asset("bad"), Asset("good")], context_with(events), {"seed": 7}, [])
     assert events[Asset("good")].extra == {"seed": 7}
     assert "does not tell what landed: LookupError: no such asset" in caplog.text

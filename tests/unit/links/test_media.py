@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_modelslab import get_provider_info
 from airflow_provider_modelslab.links import media
-from airflow_provider_modelslab.links.media import FACTS_KEY, media_url, tell_links, tell_manifest
+from airflow_provider_modelslab.links.media import FACTS_KEY, media_url, push_links, push_manifest_links
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
 from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
@@ -47,7 +47,7 @@ def links(task: BaseOperator, ti: Ti) -> dict[str, str]:
 def test_links_are_stored_before_the_task_waits() -> None:
     ti, task = Ti(), operator()
     facts = {"source": "s3://in/clip.mp4", "result": "s3://out/a.mp4", "manifest": "s3://out/a.mp4.json"}
-    tell_links(context_of(ti), task, **facts, job_id="17", conn_id="modelslab_default")
+    push_links(context_of(ti), task, **facts, job_id="17", conn_id="modelslab_default")
     assert ti.xcoms[FACTS_KEY] == {**facts, "job_id": "17", "conn_id": "modelslab_default"}
     stored = {key for key in ti.xcoms if key != FACTS_KEY}
     assert stored == {f"_link_ModelsLab{kind}Link" for kind in ("Job", "Manifest", "Result", "Source")}
@@ -61,20 +61,20 @@ def test_links_are_stored_before_the_task_waits() -> None:
 
 def test_nothing_is_stored_twice() -> None:
     ti, task = Ti(), operator()
-    tell_links(context_of(ti), task, job_id="17", conn_id="modelslab_default")
-    tell_links(context_of(ti), task, job_id="17", conn_id="modelslab_default", result=None)
+    push_links(context_of(ti), task, job_id="17", conn_id="modelslab_default")
+    push_links(context_of(ti), task, job_id="17", conn_id="modelslab_default", result=None)
     assert ti.pushed == [FACTS_KEY, "_link_ModelsLabJobLink"]
-    tell_links(context_of(ti), task, result="s3://out/a.mp4")
+    push_links(context_of(ti), task, result="s3://out/a.mp4")
     assert ti.pushed[2:] == [FACTS_KEY, "_link_ModelsLabResultLink"]
 
 
 def test_a_resumed_task_keeps_what_was_told_before() -> None:
     ti = Ti()
-    tell_links(context_of(ti), operator(), source="s3://in/clip.mp4", job_id="17", conn_id="modelslab_default")
+    push_links(context_of(ti), operator(), source="s3://in/clip.mp4", job_id="17", conn_id="modelslab_default")
     resumed = operator()
     assert links(resumed, ti)["Source"] == media_url(ti, "source")  # also when it fails before it tells anything
     manifest = {"uri": "s3://out/a.mp4", "sidecar_uri": "s3://out/a.mp4.json", "job_id": "17", "conn_id": "c"}
-    tell_manifest(context_of(ti), resumed, manifest)
+    push_manifest_links(context_of(ti), resumed, manifest)
     assert ti.xcoms[FACTS_KEY]["source"] == "s3://in/clip.mp4"
     assert ti.xcoms[FACTS_KEY]["result"] == "s3://out/a.mp4"
     assert all(links(resumed, ti).values())
@@ -99,28 +99,28 @@ def test_a_resumed_task_keeps_what_was_told_before() -> None:
 )
 def test_what_no_link_may_lead_to(source: object) -> None:
     ti, task = Ti(), operator()
-    tell_links(context_of(ti), task, source=source)
+    push_links(context_of(ti), task, source=source)
     assert ti.xcoms == {}
     assert links(task, ti)["Source"] == ""
 
 
 def test_public_links_lead_straight_there() -> None:
     ti, task = Ti(), operator()
-    tell_manifest(context_of(ti), task, {"job_id": "17", "links": ["https://cdn.example/a.mp4"], "conn_id": "c"})
+    push_manifest_links(context_of(ti), task, {"job_id": "17", "links": ["https://cdn.example/a.mp4"], "conn_id": "c"})
     assert links(task, ti)["Result"] == "https://cdn.example/a.mp4"
 
 
 def test_a_job_of_ones_own_machine_is_at_no_endpoint() -> None:
     ti = Ti()
     task = LocalVideo2VideoOperator(task_id="restyle", init_video="s3://in/clip.mp4", **NAMES)
-    tell_manifest(context_of(ti), task, {"uri": "s3://out/a.mp4", "job_id": "local-1", "conn_id": "c"})
+    push_manifest_links(context_of(ti), task, {"uri": "s3://out/a.mp4", "job_id": "local-1", "conn_id": "c"})
     assert "job_id" not in ti.xcoms[FACTS_KEY]
     assert sorted(links(task, ti)) == ["Manifest", "Result", "Source"]
 
 
 def test_a_task_that_pushes_no_xcoms_has_no_links() -> None:
     ti, task = Ti(), operator(do_xcom_push=False)
-    tell_links(context_of(ti), task, job_id="17")
+    push_links(context_of(ti), task, job_id="17")
     assert ti.xcoms == {}
     assert set(links(task, ti).values()) == {""}
 
@@ -130,7 +130,7 @@ def test_a_failing_xcom_does_not_fail_a_paid_task(caplog: pytest.LogCaptureFixtu
         def xcom_push(self, key: str, value: Any) -> None:
             raise ConnectionError("the API server is away")
 
-    tell_links(context_of(Broken()), operator(), job_id="17")
+    push_links(context_of(Broken()), operator(), job_id="17")
     assert "The task's links are not stored: ConnectionError: the API server is away" in caplog.text
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.families.animatediff.assemble import (
-    build_shell,
-    fill_shell,
-    shell_config,
-    shell_key,
+    build_skeleton,
+    fill_skeleton,
+    skeleton_config,
+    skeleton_key,
 )
 from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
 from airflow_provider_modelslab.local.families.animatediff.motion import read_motion
@@ -66,7 +66,7 @@ def test_no_tensor_is_copied(model_dir: Path) -> None:
 
 def test_modules_of_one_build_share_a_shell() -> None:
     plain, longer = {"a": 1, "b": True}, {"a": 2, "b": True}
-    assert shell_key(plain) == shell_key(dict(reversed(plain.items()))) != shell_key(longer)
+    assert skeleton_key(plain) == skeleton_key(dict(reversed(plain.items()))) != skeleton_key(longer)
 
 
 def test_original_names_give_the_same_unet(model_dir: Path, tmp_path: Path) -> None:
@@ -89,18 +89,18 @@ def test_tables_of_positions_that_are_left_out_are_computed(model_dir: Path, tmp
     save_lora({n: t for n, t in tensors.items() if not n.endswith(".pe")}, tmp_path / "mm" / "v2.safetensors")
     (tmp_path / "mm" / "config.json").write_text((folder / "config.json").read_text())
     motion = read_motion(tmp_path / "mm", device="cpu", dtype=torch.float32, allow_pickle=False)
-    shell = build_shell(shell_config(read_json(model_dir / "plain" / "unet" / "config.json"), motion.config))
-    fill_shell(shell, unet_weights(model_dir / "plain") | motion.tensors)
+    shell = build_skeleton(skeleton_config(read_json(model_dir / "plain" / "unet" / "config.json"), motion.config))
+    fill_skeleton(shell, unet_weights(model_dir / "plain") | motion.tensors)
     filled = shell.state_dict()
     assert all(filled[name].equal(tensor) for name, tensor in tensors.items())
 
 
 def test_a_module_of_another_size_is_an_error(model_dir: Path) -> None:
     wide: Any = motion_adapter(1, block_out_channels=(8, 8, 8, 16))
-    config = shell_config(
+    config = skeleton_config(
         read_json(model_dir / "plain" / "unet" / "config.json"),
         {"motion_num_attention_heads": 2, "motion_max_seq_length": 32, "use_motion_mid_block": True,
          "temporal_transformer_layers_per_block": 1, "temporal_transformer_layers_per_mid_block": 1},
     )  # fmt: skip
-    with pytest.raises(RequestValidationError, match=r"motion_module: .*does not fit the model: .*size mismatch"):
-        fill_shell(build_shell(config), unet_weights(model_dir / "plain") | wide.state_dict())
+    with pytest.raises(InvalidRequestError, match=r"motion_module: .*does not fit the model: .*size mismatch"):
+        fill_skeleton(build_skeleton(config), unet_weights(model_dir / "plain") | wide.state_dict())

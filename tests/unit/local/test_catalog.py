@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import MODEL_IDS
 from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
 from airflow_provider_modelslab.local.models.catalog import Catalog, default_cache_dir
@@ -32,7 +32,7 @@ def model_dir(saved: Path, tmp_path: Path) -> Path:
 
 
 def problem(catalog: Catalog, model_id: str) -> str:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         catalog.lookup(model_id)
     return caught.value.fields["model_id"][0]
 

@@ -12,7 +12,7 @@ from airflow_provider_modelslab.local.families.animatediff.denoise import denois
 from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
 from airflow_provider_modelslab.local.families.animatediff.schedulers import PRESETS, build_scheduler
 from airflow_provider_modelslab.local.models.catalog import Catalog
-from airflow_provider_modelslab.local.plan import Pass, Plan
+from airflow_provider_modelslab.local.plan import DenoisingPass, Plan
 from tests.support.moving import distance, moving_frames
 
 # diffusers 0.42's Euler schedule under numpy 2.4
@@ -33,9 +33,9 @@ def model(cache_dir: Path) -> AnimateDiffModel:
     return loaded(cache_dir, torch.float32)
 
 
-def job(**changes: Any) -> Pass:
+def job(**changes: Any) -> DenoisingPass:
     values = {"prompt": "a fox", "negative_prompt": "bad", "steps": 4, "strength": 0.5, "guidance_scale": 1.0}
-    return Pass(**{**values, "seed": 3, "width": 32, "height": 24, **changes})
+    return DenoisingPass(**{**values, "seed": 3, "width": 32, "height": 24, **changes})
 
 
 def run(model: AnimateDiffModel, frames: list[Image.Image], **changes: Any) -> list[Image.Image]:

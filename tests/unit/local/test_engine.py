@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import JobFailedError, RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError
 from airflow_provider_modelslab.api.request import MAX_SEED, Video2VideoRequest
 from airflow_provider_modelslab.local.engine import Generated, GenerationInterruptedError, LocalEngine
 from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
@@ -171,7 +171,7 @@ def test_a_link_is_a_source(files: FilesServer, cache_dir: Path, source: Path, t
     inside = LocalEngine(cache_dir=cache_dir, limits=FetchLimits(allow_private_addresses=True))
     meta = inside.generate(request(link, strength=0), tmp_path / "clip").meta
     assert meta["init_video"] == files.url("/in.mp4")
-    with pytest.raises(RequestValidationError, match="public internet"):
+    with pytest.raises(InvalidRequestError, match="public internet"):
         LocalEngine(cache_dir=cache_dir).generate(request(link), tmp_path / "other")
 
 
@@ -273,7 +273,7 @@ def test_an_output_that_cannot_be_written_is_a_failed_job(engine: LocalEngine, s
 
 
 def test_generate_checks_first(engine: LocalEngine, tmp_path: Path) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         engine.generate(request("http://no-such-host.invalid/x", motion_module="nobodys"), tmp_path / "clip")
     assert list(caught.value.fields) == ["motion_module"]
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local import engine as module
 from airflow_provider_modelslab.local.engine import Generated, GenerationInterruptedError, LocalEngine
 from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
 from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
-from airflow_provider_modelslab.local.runtime.optimizations import Speed
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 
 
 def request(source: Path | str = "http://h/a.gif", **changes: Any) -> Video2VideoRequest:
@@ -51,9 +51,9 @@ def test_preparing_refuses_and_uses_no_model(
 ) -> None:
     monkeypatch.setattr(LocalEngine, "_run", lambda *_: pytest.fail("the model was used"))
     engine.prepare(request(source))
-    with pytest.raises(RequestValidationError, match="init_video"):
+    with pytest.raises(InvalidRequestError, match="init_video"):
         engine.prepare(request(tmp_path / "none.mp4"))
-    with pytest.raises(RequestValidationError, match="motion_module"):
+    with pytest.raises(InvalidRequestError, match="motion_module"):
         engine.prepare(request(source, motion_module="nobodys"))
 
 
@@ -135,7 +135,7 @@ def test_the_key_brings_together_what_shares_weights_and_shapes(rich: LocalEngin
 def test_the_key_refuses_and_fetches_nothing(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "fetch_clip", lambda *_, **__: pytest.fail("fetched"))
     assert hash(engine.model_key(request()))
-    with pytest.raises(RequestValidationError, match="no model 'nobodys'"):
+    with pytest.raises(InvalidRequestError, match="no model 'nobodys'"):
         engine.model_key(request(model_id="nobodys"))
 
 
@@ -150,7 +150,7 @@ def test_speed_goes_to_the_model_and_its_notes_to_the_meta(
 
     monkeypatch.setattr(AnimateDiff, "load", keep)
     monkeypatch.setattr(AnimateDiffModel, "notes", lambda _: {"fell_back": ["chunks"]})
-    speed = Speed()
+    speed = Optimizations()
     own = LocalEngine(cache_dir=cache_dir, device="cpu", dtype="float32", speed=speed)
     assert own.generate(request(source), tmp_path / "clip").meta["fell_back"] == ["chunks"]
     assert seen == [speed]

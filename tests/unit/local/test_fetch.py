@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 import trustme
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.media.fetch import DownloadStoppedError, FetchLimits, clip_kind, fetch_clip
 from airflow_provider_modelslab.net import addresses
 from airflow_provider_modelslab.net.addresses import is_public
@@ -26,7 +26,7 @@ OPEN = FetchLimits(allow_private_addresses=True)
 
 def refusal(init_video: str, folder: Path, limits: FetchLimits = OPEN) -> str:
     """What the fetcher says against a clip. Nothing may be left in the folder."""
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         fetch_clip(init_video, folder, limits=limits)
     assert list(folder.iterdir()) == []
     return caught.value.fields["init_video"][0]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from airflow_provider_modelslab.api.errors import ClipUnreadableError, RequestValidationError
+from airflow_provider_modelslab.api.errors import ClipUnreadableError, InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.engine import Generated, LocalEngine
 from airflow_provider_modelslab.local.families.animatediff.denoise import denoise
@@ -22,7 +22,7 @@ from airflow_provider_modelslab.local.media.decode import read_frames
 from airflow_provider_modelslab.local.media.encode import write_gif
 from airflow_provider_modelslab.local.media.fetch import FetchLimits, fetch_clip
 from airflow_provider_modelslab.local.models.catalog import Catalog
-from airflow_provider_modelslab.local.plan import Pass, Plan
+from airflow_provider_modelslab.local.plan import DenoisingPass, Plan
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.moving import moving_frames
@@ -71,7 +71,7 @@ def test_finding_2_freeinit(stock: Any, calls: list[int]) -> None:
     stock.disable_free_init()
     assert len(calls) == 9 + 6 + 4
     calls.clear()
-    job = Pass("a fox", "", 20, 0.7, 1.0, 1, 32, 24, iterations=3)
+    job = DenoisingPass("a fox", "", 20, 0.7, 1.0, 1, 32, 24, iterations=3)
     denoise(stock, moving_frames(4, 32, 24), job, on_step=lambda _done: None)
     assert len(calls) == 3 * 14
     assert calls[:14] == calls[14:28] == calls[28:]
@@ -158,7 +158,7 @@ def test_finding_7_strength(stock: Any, calls: list[int], steps: int, strength: 
         with pytest.raises((RuntimeError, ValueError)):
             run_stock(stock, num_inference_steps=steps, strength=strength)
         calls.clear()
-    job = Pass("a fox", "", steps, strength, 1.0, 1, 16, 16)
+    job = DenoisingPass("a fox", "", steps, strength, 1.0, 1, 16, 16)
     assert job.calls == run
     if run:
         stock.scheduler = build_scheduler("ddim", stock.scheduler.config)
@@ -207,9 +207,9 @@ def test_finding_10_fetching(files: FilesServer, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     link = files.add("/broken.mp4", ServedFile(b"\0\0\0\x18ftypisom" + b"\0" * 5000))
-    with pytest.raises(RequestValidationError, match="public internet"):
+    with pytest.raises(InvalidRequestError, match="public internet"):
         fetch_clip(link, tmp_path, limits=FetchLimits())
-    with pytest.raises(RequestValidationError, match="init_video"):
+    with pytest.raises(InvalidRequestError, match="init_video"):
         fetch_clip(link, tmp_path, limits=FetchLimits(allow_private_addresses=True, max_bytes=1000))
     engine = LocalEngine(cache_dir=tmp_path / "cache", limits=FetchLimits(allow_private_addresses=True))
     with pytest.raises(ClipUnreadableError):

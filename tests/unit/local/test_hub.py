@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from airflow_provider_modelslab.api.errors import JobFailedError, RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError
 from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.models.hub import fetch, is_cached
 from airflow_provider_modelslab.local.models.specs import Source
@@ -39,7 +39,7 @@ def test_what_was_downloaded_before_needs_no_network(cache: Path) -> None:
 def test_what_was_not_is_an_error_that_names_the_attribute(cache: Path) -> None:
     for source in (Source("org/other"), Source("org/name", file="two.safetensors")):
         assert not is_cached(source, allow_pickle=False)
-        with pytest.raises(RequestValidationError, match=r"motion_module: .*was never downloaded to this machine"):
+        with pytest.raises(InvalidRequestError, match=r"motion_module: .*was never downloaded to this machine"):
             fetch(source, "motion_module", offline=True, allow_pickle=False)
 
 
@@ -94,7 +94,7 @@ def answer(status: int) -> httpx2.Response:
     [
         (
             errors.RepositoryNotFoundError("x", response=answer(404)),
-            RequestValidationError,
+            InvalidRequestError,
             "there is no org/name on the",
         ),
         (errors.GatedRepoError("x", response=answer(403)), JobFailedError, "is gated: accept its terms"),

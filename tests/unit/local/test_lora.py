@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.families.animatediff.lora import add_loras, read_lora
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from tests.support.tiny_parts import kohya, save_lora, spatial_lora
@@ -110,7 +110,7 @@ def test_nothing_that_fits_is_an_error(layers: Any, tmp_path: Path) -> None:
         "unet.no.such.layer.lora_B.weight": torch.zeros(4, 2),
     }
     path = save_lora(other, tmp_path / "a.safetensors")
-    with pytest.raises(RequestValidationError, match=r"lora_models: .*none of its 2 tensors"):
+    with pytest.raises(InvalidRequestError, match=r"lora_models: .*none of its 2 tensors"):
         read_lora(path, "lora_models", layers, allow_pickle=False)
 
 
@@ -127,7 +127,7 @@ def test_layers_that_are_not_there_are_left_out_with_a_warning(
 @pytest.mark.parametrize("kind", ["lokr_w1", "hada_w1_a", "dora_scale"])
 def test_other_kinds_are_refused_by_name(lora: Tensors, layers: Any, tmp_path: Path, kind: str) -> None:
     path = save_lora(lora | {f"lora_unet_x.{kind}": torch.zeros(2)}, tmp_path / "a.safetensors")
-    with pytest.raises(RequestValidationError, match=kind.split("_")[0]):
+    with pytest.raises(InvalidRequestError, match=kind.split("_")[0]):
         read_lora(path, "lora_models", layers, allow_pickle=False)
 
 

@@ -20,15 +20,15 @@ from airflow_provider_modelslab.local.families.animatediff.denoise import denois
 from airflow_provider_modelslab.local.families.animatediff.guidance import Means
 from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
 from airflow_provider_modelslab.local.models.catalog import Catalog
-from airflow_provider_modelslab.local.plan import Pass, Plan
+from airflow_provider_modelslab.local.plan import DenoisingPass, Plan
 from airflow_provider_modelslab.local.runtime.oom_fallback import MemoryFallback, Portions
-from airflow_provider_modelslab.local.runtime.optimizations import Speed
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 from tests.support.moving import moving_frames
 
 SMALLER = {"vae_frames_at_once": 1, "guidance_calls": 2}
 
 
-def load(cache_dir: Path, speed: Speed | None = None) -> AnimateDiffModel:
+def load(cache_dir: Path, speed: Optimizations | None = None) -> AnimateDiffModel:
     catalog = Catalog(None, cache_dir, offline=True)
     spec = catalog.prepare(catalog.lookup("tiny"))
     model = AnimateDiffModel(spec, catalog, "cpu", torch.float32, speed)
@@ -59,13 +59,17 @@ def small_memory(model: AnimateDiffModel, *, frames: int, rows: int) -> list[tup
 
 def run(model: AnimateDiffModel, count: int = 6, **changes: Any) -> Any:
     values: dict[str, Any] = {"prompt": "a fox", "negative_prompt": "bad", "steps": 3, "guidance_scale": 7.5}
-    job = Pass(**{**values, "strength": 1.0, "seed": 3, "width": 40, "height": 24, **changes})
+    job = DenoisingPass(**{**values, "strength": 1.0, "seed": 3, "width": 40, "height": 24, **changes})
     frames = model.run(moving_frames(count, job.width, job.height), job, on_step=lambda _done: None)
     return np.stack([np.asarray(frame) for frame in frames]).astype(int)
 
 
-@pytest.mark.parametrize("speed", [Speed(), Speed(reuse_deep=2, guidance_until=0.7)], ids=["exact", "approximate"])
-def test_smaller_portions_give_the_same(cache_dir: Path, speed: Speed, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "speed", [Optimizations(), Optimizations(reuse_deep=2, guidance_until=0.7)], ids=["exact", "approximate"]
+)
+def test_smaller_portions_give_the_same(
+    cache_dir: Path, speed: Optimizations, caplog: pytest.LogCaptureFixture
+) -> None:
     model = load(cache_dir, speed)
     usual = run(model)
     assert "memory_fallback" not in model.notes()
@@ -87,7 +91,7 @@ def test_smaller_portions_give_the_same(cache_dir: Path, speed: Speed, caplog: p
 
 def test_guidance_in_two_calls_is_the_same(cache_dir: Path) -> None:
     pipeline = load(cache_dir).pipeline
-    job = Pass("a fox", "bad", 4, 0.5, 2.0, 3, 40, 24)
+    job = DenoisingPass("a fox", "bad", 4, 0.5, 2.0, 3, 40, 24)
     one, two = (
         denoise(pipeline, moving_frames(6, 40, 24), job, on_step=lambda _done: None, means=Means(portions=portions))
         for portions in (Portions(16), Portions(1, split=True))

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import MOTION_MODULES
 from airflow_provider_modelslab.local.models.catalog import Catalog
-from airflow_provider_modelslab.local.models.components import Parts
+from airflow_provider_modelslab.local.models.components import Components
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Parts:
+def parts(tmp_path: Path) -> Components:
     return Catalog(tmp_path / "models", tmp_path).parts
 
 
@@ -23,7 +23,7 @@ def put(tmp_path: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", [*MOTION_MODULES, "v3_sd15_mm"])
-def test_the_motion_modules_of_the_page_are_known(parts: Parts, name: str) -> None:
+def test_the_motion_modules_of_the_page_are_known(parts: Components, name: str) -> None:
     motion = parts.motion_module(name)
     assert motion.id == name
     assert (motion.base, motion.source.pickled) == ("sd15", False)
@@ -42,24 +42,24 @@ def test_the_motion_modules_of_the_page_are_known(parts: Parts, name: str) -> No
         ("rolling-anticlockwise", "rolling_anticlockwise", "v2_lora_RollingAnticlockwise"),
     ],
 )
-def test_the_eight_motion_loras_have_three_names_each(parts: Parts, names: tuple[str, ...]) -> None:
+def test_the_eight_motion_loras_have_three_names_each(parts: Components, names: tuple[str, ...]) -> None:
     specs = {parts.motion_lora(name) for name in names}
     assert {(spec.id, spec.source.repo) for spec in specs} == {(names[0], f"guoyww/animatediff-motion-lora-{names[0]}")}
 
 
-def test_files_go_before_the_hub_and_keep_the_settings(parts: Parts, tmp_path: Path) -> None:
+def test_files_go_before_the_hub_and_keep_the_settings(parts: Components, tmp_path: Path) -> None:
     path = put(tmp_path, "motion_modules/animatelcm.safetensors")
     motion = parts.motion_module("animatelcm")
     assert motion.source.path == path
     assert (motion.scheduler, motion.steps, motion.base) == ("lcm", 6, None)
 
 
-def test_files_may_lie_under_any_name(parts: Parts, tmp_path: Path) -> None:
+def test_files_may_lie_under_any_name(parts: Components, tmp_path: Path) -> None:
     path = put(tmp_path, "motion_loras/v2_lora_ZoomIn.safetensors")
     assert parts.motion_lora("zoom-in").source.path == parts.motion_lora("v2_lora_ZoomIn").source.path == path
 
 
-def test_folders_and_files_of_the_users_own(parts: Parts, tmp_path: Path) -> None:
+def test_folders_and_files_of_the_users_own(parts: Components, tmp_path: Path) -> None:
     file = put(tmp_path, "loras/ink.safetensors")
     put(tmp_path, "adapters/dom/x.safetensors")
     assert parts.lora("ink").source.path == file
@@ -67,7 +67,7 @@ def test_folders_and_files_of_the_users_own(parts: Parts, tmp_path: Path) -> Non
     assert parts.lora("org/name").source.repo == "org/name"
 
 
-def test_the_lora_of_a_motion_module_may_lie_beside_it(parts: Parts, tmp_path: Path) -> None:
+def test_the_lora_of_a_motion_module_may_lie_beside_it(parts: Components, tmp_path: Path) -> None:
     assert parts.motion_module("animatelcm").loras[0][0].source.repo == "wangfuyun/AnimateLCM"
     among = put(tmp_path, "loras/animatelcm-lora.safetensors")
     assert parts.motion_module("animatelcm").loras[0][0].source.path == among
@@ -76,9 +76,9 @@ def test_the_lora_of_a_motion_module_may_lie_beside_it(parts: Parts, tmp_path: P
 
 
 @pytest.mark.parametrize("suffix", ["ckpt", "bin", "pt"])
-def test_pickles_are_refused_unless_they_are_allowed(parts: Parts, tmp_path: Path, suffix: str) -> None:
+def test_pickles_are_refused_unless_they_are_allowed(parts: Components, tmp_path: Path, suffix: str) -> None:
     path = put(tmp_path, f"motion_loras/zoom-in.{suffix}")
-    with pytest.raises(RequestValidationError, match="is a pickle, which can hold code and is not read"):
+    with pytest.raises(InvalidRequestError, match="is a pickle, which can hold code and is not read"):
         parts.motion_lora("zoom-in")
     allowed = Catalog(tmp_path / "models", tmp_path, allow_pickle=True).parts
     assert allowed.motion_lora("zoom-in").source.path == path
@@ -87,11 +87,11 @@ def test_pickles_are_refused_unless_they_are_allowed(parts: Parts, tmp_path: Pat
 def test_offline_says_where_to_put_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     offline = Catalog(tmp_path / "models", tmp_path, offline=True).parts
-    with pytest.raises(RequestValidationError, match=r"motion_module: .*put its files at .*motion_modules/v3_sd15_mm"):
+    with pytest.raises(InvalidRequestError, match=r"motion_module: .*put its files at .*motion_modules/v3_sd15_mm"):
         offline.motion_module("v3_sd15_mm")
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../b", ".x", "a\x00b"])
-def test_names_that_could_lead_elsewhere_are_unknown(parts: Parts, name: str) -> None:
-    with pytest.raises(RequestValidationError, match="lora_models: there is no"):
+def test_names_that_could_lead_elsewhere_are_unknown(parts: Components, name: str) -> None:
+    with pytest.raises(InvalidRequestError, match="lora_models: there is no"):
         parts.lora(name)

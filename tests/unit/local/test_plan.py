@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.models.builtin import MODELS, MOTION_MODULES
-from airflow_provider_modelslab.local.plan import Pass, denoising_steps, plan_passes, upscaled_size
+from airflow_provider_modelslab.local.plan import DenoisingPass, denoising_steps, plan_passes, upscaled_size
 
 SPEC = MODELS["epicrealismnaturalsi"]
 
@@ -98,5 +98,5 @@ def test_a_motion_module_brings_its_settings_for_upscaling_too() -> None:
 
 
 def test_strength_0_runs_nothing_in_any_schedule() -> None:
-    job = Pass("a", "", 4, 0.0, 1.0, 1, 64, 64, all_steps=True, iterations=3)
+    job = DenoisingPass("a", "", 4, 0.0, 1.0, 1, 64, 64, all_steps=True, iterations=3)
     assert (job.steps_run, job.calls) == (0, 0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.engine import Generated
 
 Make = Callable[..., Generated]
@@ -46,7 +46,7 @@ Make = Callable[..., Generated]
     ids=lambda value: value if isinstance(value, str) else None,
 )  # fmt: skip
 def test_out_of_range_is_an_error_that_names_it(make: Make, change: dict[str, Any], field: str, text: str) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         make(**change)
     assert list(caught.value.fields) == [field]
     assert text in caught.value.fields[field][0]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.families.animatediff.denoise import denoise
 from airflow_provider_modelslab.local.families.animatediff.guidance import Means
 from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
@@ -24,11 +24,11 @@ from airflow_provider_modelslab.local.families.animatediff.prompt_attention impo
 from airflow_provider_modelslab.local.families.animatediff.prompt_embeddings import embed_prompt
 from airflow_provider_modelslab.local.families.animatediff.schedulers import PRESETS, build_scheduler
 from airflow_provider_modelslab.local.models.catalog import Catalog
-from airflow_provider_modelslab.local.plan import LoraUse, Pass, Plan
+from airflow_provider_modelslab.local.plan import DenoisingPass, LoraUse, Plan
 from airflow_provider_modelslab.local.runtime import devices
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from airflow_provider_modelslab.local.runtime.oom_fallback import Portions
-from airflow_provider_modelslab.local.runtime.optimizations import Speed
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 from tests.support.moving import moving_frames
 
 # diffusers 0.42's Euler schedule under numpy 2.4
@@ -40,7 +40,7 @@ def catalog(cache_dir: Path, model_dir: Path) -> Catalog:
     return Catalog(model_dir, cache_dir, offline=True)
 
 
-def load(catalog: Catalog, speed: Speed | None = None, **changes: Any) -> AnimateDiffModel:
+def load(catalog: Catalog, speed: Optimizations | None = None, **changes: Any) -> AnimateDiffModel:
     spec = catalog.prepare(catalog.lookup("tiny"))
     model = AnimateDiffModel(spec, catalog, "cpu", torch.float32, speed)
     model.prepare(Plan(spec, (), 6, 8, **changes))
@@ -52,12 +52,12 @@ def model(catalog: Catalog) -> AnimateDiffModel:
     return load(catalog)
 
 
-def job(**changes: Any) -> Pass:
+def job(**changes: Any) -> DenoisingPass:
     values = {"prompt": "a fox", "negative_prompt": "bad", "steps": 6, "strength": 1.0, "guidance_scale": 7.5}
-    return Pass(**{**values, "seed": 3, "width": 32, "height": 24, **changes})
+    return DenoisingPass(**{**values, "seed": 3, "width": 32, "height": 24, **changes})
 
 
-def pixels(model: AnimateDiffModel, job: Pass, means: Means | None = None, frames: int = 6) -> Any:
+def pixels(model: AnimateDiffModel, job: DenoisingPass, means: Means | None = None, frames: int = 6) -> Any:
     model.pipeline.scheduler = build_scheduler(job.scheduler, model._saved_scheduler)
     clip = moving_frames(frames, job.width, job.height)
     return denoise(model.pipeline, clip, job, on_step=lambda _done: None, means=means)
@@ -234,7 +234,7 @@ def test_without_guidance_one_row_is_run(model: AnimateDiffModel, batches: list[
 
 @pytest.mark.parametrize(("share", "guided"), [(1.0, 6), (0.5, 3), (0.51, 4), (0.0, 0)])
 def test_guidance_can_end_early(model: AnimateDiffModel, batches: list[int], share: float, guided: int) -> None:
-    cut = pixels(model, job(), Means(Speed(guidance_until=share)))
+    cut = pixels(model, job(), Means(Optimizations(guidance_until=share)))
     assert batches == [2] * guided + [1] * (6 - guided)
     exact = pixels(model, job())
     assert np.array_equal(cut, exact) == (guided == 6)
@@ -252,7 +252,7 @@ def test_deep_blocks_are_run_in_every_nth_step(catalog: Catalog, model: AnimateD
     away = {}
     order: list[str] = []
     for every, runs in ((2, 3), (3, 2), (6, 1)):
-        reusing = load(catalog, Speed(reuse_deep=every))
+        reusing = load(catalog, Optimizations(reuse_deep=every))
         for name in ("down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.2", "up_blocks.3"):
             inner = reusing.pipeline.unet.get_submodule(name).resnets[0]
             inner.register_forward_pre_hook(lambda _block, _given, name=name: order.append(name))
@@ -268,7 +268,7 @@ def test_deep_blocks_are_run_in_every_nth_step(catalog: Catalog, model: AnimateD
 
 
 def test_reuse_and_a_guidance_cut_go_together(catalog: Catalog) -> None:
-    reusing = load(catalog, Speed(reuse_deep=2, guidance_until=0.5))
+    reusing = load(catalog, Optimizations(reuse_deep=2, guidance_until=0.5))
     made = reusing.run(moving_frames(6, 40, 24), job(width=40), on_step=lambda _done: None)
     assert len(made) == 6
     assert reusing.notes() == {"approximations": {"guidance_until": 0.5, "reuse_deep": 2}}
@@ -292,7 +292,7 @@ def tiny_vae(folder: Path, **changes: Any) -> Path:
 
 def test_a_tiny_vae_stands_in(catalog: Catalog, model: AnimateDiffModel, tmp_path: Path) -> None:
     folder = tiny_vae(tmp_path / "taesd")
-    other = load(catalog, Speed(tiny_vae=folder))
+    other = load(catalog, Optimizations(tiny_vae=folder))
     assert type(other.pipeline.vae).__name__ == "AutoencoderTiny"
     made = other.run(moving_frames(6, 32, 24), job(), on_step=lambda _done: None)
     assert [frame.size for frame in made] == [(32, 24)] * 6
@@ -317,9 +317,9 @@ def test_a_tiny_vae_that_does_not_fit_is_refused(catalog: Catalog, cache_dir: Pa
         ("nowhere", "must be a folder that exists, or a Hub id such as org/name; got 'nowhere'"),
     ):
         with pytest.raises(ValueError, match=problem):
-            load(catalog, Speed(tiny_vae=name))
-    with pytest.raises(RequestValidationError, match=r"tiny_vae: nobody/taesd was never downloaded"):
-        load(catalog, Speed(tiny_vae="nobody/taesd"))
+            load(catalog, Optimizations(tiny_vae=name))
+    with pytest.raises(InvalidRequestError, match=r"tiny_vae: nobody/taesd was never downloaded"):
+        load(catalog, Optimizations(tiny_vae="nobody/taesd"))
 
 
 @pytest.mark.parametrize(
@@ -339,15 +339,15 @@ def test_a_tiny_vae_that_does_not_fit_is_refused(catalog: Catalog, cache_dir: Pa
 )
 def test_a_value_out_of_range_is_named(field: str, value: Any, text: str) -> None:
     with pytest.raises(ValueError, match="^" + text.replace("(", r"\(")):
-        Speed(**{field: value})
+        Optimizations(**{field: value})
 
 
 def test_the_defaults_approximate_nothing() -> None:
-    assert Speed().approximations() == {}
-    every = Speed(tiny_vae=Path("a"), guidance_until=0.6, reuse_deep=2)
+    assert Optimizations().approximations() == {}
+    every = Optimizations(tiny_vae=Path("a"), guidance_until=0.6, reuse_deep=2)
     assert every.approximations() == {"tiny_vae": "a", "guidance_until": 0.6, "reuse_deep": 2}
-    documented = inspect.getdoc(Speed) or ""
-    assert all(f":param {name}:" in documented for name in inspect.signature(Speed).parameters)
+    documented = inspect.getdoc(Optimizations) or ""
+    assert all(f":param {name}:" in documented for name in inspect.signature(Optimizations).parameters)
 
 
 def test_meta_tells_what_was_approximated(make: Callable[..., Any]) -> None:

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from airflow_provider_modelslab.local.families.animatediff.deep_cache import DeepReuse
+from airflow_provider_modelslab.local.families.animatediff.deep_cache import DeepCache
 from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
 from airflow_provider_modelslab.local.families.animatediff.prompt_attention import prompt_states, use_prompt_attention
 from airflow_provider_modelslab.local.models.catalog import Catalog
-from airflow_provider_modelslab.local.plan import Pass, Plan
+from airflow_provider_modelslab.local.plan import DenoisingPass, Plan
 from airflow_provider_modelslab.local.runtime.compile import compile_forward, keep_on_disk
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
-from airflow_provider_modelslab.local.runtime.optimizations import Speed
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 from tests.support.moving import moving_frames
 
 
@@ -58,7 +58,7 @@ def test_the_unet_in_one_graph_with_the_weights_of_now() -> None:
     unet, twin = small_unet(), small_unet()
     for each in (unet, twin):
         use_prompt_attention(each)
-    deep, plain_deep = DeepReuse(unet), DeepReuse(twin)
+    deep, plain_deep = DeepCache(unet), DeepCache(twin)
     compile_forward(unet, "unet", backend="eager")  # traced and guarded as ever, without minutes of C++
     noise = torch.randn(1, 4, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     embeds = torch.randn(1, 77, 8, generator=torch.Generator().manual_seed(1))
@@ -171,10 +171,10 @@ def test_the_models_unets_are_compiled(
     )
     catalog = Catalog(None, cache_dir, offline=True)
     spec = catalog.prepare(catalog.lookup("tiny"))
-    model = AnimateDiffModel(spec, catalog, "cpu", torch.float32, Speed(compile=True))
+    model = AnimateDiffModel(spec, catalog, "cpu", torch.float32, Optimizations(compile=True))
     for _ in range(2):
         model.prepare(Plan(spec, (), 3, 8))
     assert compiled == [(model.pipeline.unet, "tiny")]
-    job = Pass("a fox", "", 1, 1.0, 1.0, 3, 32, 24)
+    job = DenoisingPass("a fox", "", 1, 1.0, 1.0, 3, 32, 24)
     model.run(moving_frames(3, 32, 24), job, on_step=lambda _done: None)
     assert model.notes() == {}  # exact

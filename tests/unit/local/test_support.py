@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.engine import LocalEngine
 
@@ -31,7 +31,7 @@ def online(cache_dir: Path) -> LocalEngine:
     ],
 )
 def test_what_cannot_be_honoured_is_named(online: LocalEngine, name: str, value: object, text: str) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         online.check(Video2VideoRequest(**{**BASE, name: value}))
     assert list(caught.value.fields) == [name]
     assert text in caught.value.fields[name][0]
@@ -39,7 +39,7 @@ def test_what_cannot_be_honoured_is_named(online: LocalEngine, name: str, value:
 
 def test_everything_at_fault_is_named_at_once(online: LocalEngine) -> None:
     wrong = {"motion_module": "nobodys", "lora_models": "a,b", "motion_loras": "c", "clip_skip": 9, "adapter_lora": "x"}
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         online.check(Video2VideoRequest(**{**BASE, **wrong}, extra_parameters={"w": 1}))
     assert set(caught.value.fields) == {*wrong, "extra_parameters"}
     assert len(caught.value.fields["lora_models"]) == 2
@@ -74,5 +74,5 @@ def test_more_frames_than_the_motion_modules_know(engine: LocalEngine, monkeypat
 
     short = replace(engine.catalog.lookup("tiny"), max_frames=24)
     monkeypatch.setattr(engine.catalog, "lookup", lambda _model_id: short)
-    with pytest.raises(RequestValidationError, match="num_frames: must be at most 24"):
+    with pytest.raises(InvalidRequestError, match="num_frames: must be at most 24"):
         engine.check(Video2VideoRequest(**BASE, num_frames=25))

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.engine import Generated, GenerationInterruptedError, LocalEngine
 from airflow_provider_modelslab.local.families.registry import family_of
 from airflow_provider_modelslab.local.families.wan import Wan, WanModel
 from airflow_provider_modelslab.local.media.decode import read_frames
 from airflow_provider_modelslab.local.models.catalog import Catalog
-from airflow_provider_modelslab.local.plan import Pass
+from airflow_provider_modelslab.local.plan import DenoisingPass
 from tests.support.moving import moving_frames
 from tests.support.tiny_parts import wan_model
 
@@ -43,7 +43,7 @@ def test_frames_are_those_of_diffusers(engine: LocalEngine, guidance: float, mon
     assert isinstance(family_of(spec), Wan)
     model = WanModel(spec, engine.catalog, "cpu", torch.float32)
     frames = moving_frames(5, 32, 32)
-    given = Pass("a fox", "bad", 4, 0.5, guidance, 3, 32, 32, scheduler="own")
+    given = DenoisingPass("a fox", "bad", 4, 0.5, guidance, 3, 32, 32, scheduler="own")
     ours = model.run(frames, given, on_step=lambda _done: None)
     # Its own way to clean prompts needs a package that is not there; nothing is to be cleaned here.
     monkeypatch.setattr("diffusers.pipelines.wan.pipeline_wan_video2video.prompt_clean", lambda text: text)
@@ -80,7 +80,7 @@ def test_an_interrupt_ends_the_work(engine: LocalEngine, job: Any, tmp_path: Pat
 
 
 def test_frames_are_4k_plus_1(engine: LocalEngine, job: Any, source: Path) -> None:
-    with pytest.raises(RequestValidationError, match=r"num_frames: must be 4k . 1 with wan, such as 13 or 17; got 16"):
+    with pytest.raises(InvalidRequestError, match=r"num_frames: must be 4k . 1 with wan, such as 13 or 17; got 16"):
         engine.check(job(num_frames=16))
     for frames in (1, 5, 13, 25):
         engine.check(job(num_frames=frames))
@@ -97,7 +97,7 @@ def test_what_the_family_cannot_honour_is_named(engine: LocalEngine, job: Any) -
         "clip_skip": 1,
         "use_improved_sampling": True,
     }
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         engine.check(job(**asked))
     assert set(caught.value.fields) == set(asked)
     assert "is not known to models of the family wan-v2v; got true" in caught.value.fields["use_improved_sampling"][0]

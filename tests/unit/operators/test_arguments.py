@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk import DAG, task
 
 from airflow_provider_modelslab.api.errors import (
-    RequestValidationError,
+    InvalidRequestError,
     StorageConfigurationError,
 )
 from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
@@ -163,7 +163,7 @@ BAD = [
 
 @pytest.mark.parametrize(("given", "field"), BAD)
 def test_a_bad_literal_fails_when_the_dag_is_parsed(given: dict[str, Any], field: str) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         operator(**given)
     assert list(caught.value.fields) == [field]
 
@@ -192,7 +192,7 @@ def test_a_required_argument_that_is_missing(name: str) -> None:
 
 
 def test_all_problems_are_told_at_once() -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         operator(strength=2, width=1000, num_frames=99)
     assert set(caught.value.fields) == {"strength", "width", "num_frames"}
 
@@ -212,7 +212,7 @@ LATE = [
 @pytest.mark.parametrize(("given", "field"), LATE)
 def test_a_template_is_checked_when_it_is_rendered(given: dict[str, Any], field: str) -> None:
     operator(**given)  # passes
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         rendered(**given)
     assert list(caught.value.fields) == [field]
 
@@ -227,7 +227,7 @@ def test_the_output_of_another_task_is_checked_when_it_is_there() -> None:
         out = clip()
         made = operator(init_video=out, seed=out, destination=out, lora_models=out, lora_strength=[1, 2])
         assert made.upstream_task_ids == {"clip"}
-        with pytest.raises(RequestValidationError, match="strength: must be at most 1"):
+        with pytest.raises(InvalidRequestError, match="strength: must be at most 1"):
             operator(task_id="bad", init_video=out, strength=3)
 
 
@@ -243,7 +243,7 @@ def test_a_mapped_task_makes_its_operators_when_it_runs() -> None:
     assert isinstance(made, ModelsLabVideo2VideoOperator)
     assert (made.init_video, made.seed, made.strength, made.deferrable) == ("s3://bucket/2.mp4", 2, 0.4, True)
     assert made.output_type == "mp4"
-    with pytest.raises(RequestValidationError, match="seed: must be at most"):
+    with pytest.raises(InvalidRequestError, match="seed: must be at most"):
         by_seed.unmap({"seed": 2**33})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import ErrorCode, RequestValidationError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import ErrorCode, InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.batch.planning.plan import make_plan
 from airflow_provider_modelslab.batch.sources.clips import Clip, Clips
 from airflow_provider_modelslab.batch.sources.discovery import find_clips
@@ -136,7 +136,7 @@ def test_no_destination_is_the_connections() -> None:
 @pytest.mark.parametrize("destination", [text for text in BAD if isinstance(text, str)])
 def test_a_bad_destination_of_one_clip_of_a_batch_is_refused(destination: str) -> None:
     clips = Clips((Clip("s3://bucket/in.mp4", destination=destination, number=1),), "", "item")
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         make_plan(clips, REQUEST, output=S3Uri("bucket", "out/"), conn_id="c", s3_factory=_no_s3)
     assert "destination" in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -144,11 +144,11 @@ def test_a_bad_destination_of_one_clip_of_a_batch_is_refused(destination: str) -
 
 @pytest.mark.parametrize("source", [*NO_S3_URI, "", "None"])
 def test_a_bad_source_is_refused_while_the_dag_is_parsed_and_when_it_is_rendered(source: str) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         ModelsLabVideo2VideoBatchOperator(task_id="t", source=source, **REQUEST)
     assert list(caught.value.fields) == ["source"]
     ModelsLabVideo2VideoBatchOperator(task_id="t", source="{{ params.source }}", **REQUEST)  # passes
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         find_clips(source, _no_s3)
     assert list(caught.value.fields) == ["source"]
     assert "secret" not in str(caught.value)
@@ -161,10 +161,10 @@ def test_a_source_that_may_be_one_passes_while_the_dag_is_parsed(source: str) ->
 
 @pytest.mark.parametrize("clip", [text for text in NO_S3_URI if not text.startswith("http")])
 def test_a_clip_that_is_written_almost_like_a_uri_is_refused(clip: str) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         prepare_input(clip, _no_s3, staging=None)
     assert list(caught.value.fields) == ["init_video"]
-    with pytest.raises(RequestValidationError):
+    with pytest.raises(InvalidRequestError):
         find_clips([clip], _no_s3)
 
 

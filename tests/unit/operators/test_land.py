@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_provider_modelslab.api.errors import RequestValidationError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
 from airflow_provider_modelslab.operators.s3_settings import ModelsLabResetS3Operator, ModelsLabUpdateS3Operator
 from tests.support.connections import set_modelslab
@@ -21,13 +21,13 @@ def test_what_is_templated() -> None:
 @pytest.mark.parametrize("job", [None, "", "  ", {}, {"job_id": ""}, ["7"], True, 7.5])
 def test_what_is_no_job(job: object, monkeypatch: pytest.MonkeyPatch) -> None:
     set_modelslab(monkeypatch, bucket="clips")
-    with pytest.raises(RequestValidationError, match="job: needs a job id, or the manifest"):
+    with pytest.raises(InvalidRequestError, match="job: needs a job id, or the manifest"):
         execute(ModelsLabVideo2VideoToS3Operator(task_id="land", job=job))
 
 
 def test_a_manifest_that_was_rendered_to_text(monkeypatch: pytest.MonkeyPatch) -> None:
     set_modelslab(monkeypatch, bucket="clips")
-    with pytest.raises(RequestValidationError, match=r"a template turned into text; pass the other task's \.output"):
+    with pytest.raises(InvalidRequestError, match=r"a template turned into text; pass the other task's \.output"):
         execute(ModelsLabVideo2VideoToS3Operator(task_id="land", job=str({"job_id": "7"})))
 
 

@@ -30,7 +30,7 @@ WAITING: dict[str, Any] = {
     "on_unknown_submission": "resubmit",
 }
 ONE: dict[str, Any] = {**WAITING, "wait_for_completion": False, "land_result": True}
-MANY: dict[str, Any] = {**WAITING, "max_in_flight": 3, "linger": 2.0, "refill_at": 0.9}
+MANY: dict[str, Any] = {**WAITING, "max_in_flight": 3, "defer_after": 2.0, "resume_threshold": 0.9}
 COMMON: dict[str, Any] = {"model_id": "tiny", "prompt": "a fox"}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
@@ -60,7 +60,7 @@ def test_a_mapped_task_and_a_batch_do_the_same() -> None:
 @pytest.mark.parametrize(("value", "shown"), [("1.50", "1.5"), ("3, 2, 1", "(3, 2, 1)"), ("True", "True")])
 def test_what_cannot_be_turned_back_says_why_and_what_helps(value: str, shown: str) -> None:
     told = f"prompt: must be text; got {shown}. With render_template_as_native_obj=True a text"
-    with pytest.raises(RequestValidationError, match=re.escape(told)) as caught:
+    with pytest.raises(InvalidRequestError, match=re.escape(told)) as caught:
         rendered(prompt="{{ params.value }}", value=value)
     assert "{{ params.prompt | pprint }}" in str(caught.value)
     assert rendered(prompt="{{ params.value | pprint }}", value=value).prompt == value  # and it does
@@ -77,5 +77,5 @@ def test_nothing_rendered_is_nothing_given() -> None:
 
 def test_a_number_in_the_dags_file_is_refused_while_it_is_parsed() -> None:
     prompt: Any = 1984
-    with pytest.raises(RequestValidationError, match="prompt: must be text; got 1984"):
+    with pytest.raises(InvalidRequestError, match="prompt: must be text; got 1984"):
         ModelsLabVideo2VideoOperator(task_id="restyle", model_id="m", prompt=prompt, init_video=CLIP)

@@ -16,7 +16,7 @@ from airflow_provider_modelslab import get_provider_info
 from airflow_provider_modelslab.plugins.gallery.plugin import GALLERY_PREFIX, ModelsLabGalleryPlugin
 from airflow_provider_modelslab.plugins.task_results import is_ours
 
-_FOLDER = resources.files("airflow_provider_modelslab.plugins").joinpath("gallery")
+_FOLDER = resources.files("airflow_provider_modelslab.plugins.gallery").joinpath("static")
 FILES = {file.name: file.read_text() for file in _FOLDER.iterdir()}
 MARKUP = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\(|new Function|srcdoc")
 ELSEWHERE = re.compile(r"(?<!xmlns=\")(https?:)?//[a-z0-9.-]+\.[a-z]{2,}", re.IGNORECASE)

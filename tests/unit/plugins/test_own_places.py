@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.plugins.authorization.dag_arguments import UNKNOWN, Declared
+from airflow_provider_modelslab.plugins.authorization.dag_arguments import UNKNOWN, DagArguments
 from airflow_provider_modelslab.plugins.authorization.locations import is_result, is_results_manifest, manifest_folder
 from airflow_provider_modelslab.plugins.task_results import TaskResult
 from airflow_provider_modelslab.storage.s3_profile import S3Profile
@@ -20,7 +20,7 @@ NOWHERE = S3Profile()
 def task(destination: str | None, *, map_index: int = -1, declared: bool = False) -> TaskResult:
     """A task instance; ``declared``: Airflow has forgotten how it was rendered."""
     given = {"destination": destination}
-    known: dict[str, Any] = {"declared": Declared(given)} if declared else {"fields": given}
+    known: dict[str, Any] = {"declared": DagArguments(given)} if declared else {"fields": given}
     return TaskResult("films", "manual_1", "restyle", map_index, "x", "success", 1, None, None, **known)
 
 

@@ -12,8 +12,8 @@ import pytest
 from airflow_provider_modelslab.api.errors import ErrorCode, RateLimitError, TransportError
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
 from airflow_provider_modelslab.plugins.webhook.payload import Claim
-from airflow_provider_modelslab.plugins.webhook.rate_limit import ClosedError, Gate
-from airflow_provider_modelslab.plugins.webhook.service import Inbox, Taken
+from airflow_provider_modelslab.plugins.webhook.rate_limit import ClaimRateLimiter, ClosedError
+from airflow_provider_modelslab.plugins.webhook.service import HandledClaim, WebhookService
 
 LINKS = ("https://example.com/v.mp4",)
 
@@ -27,9 +27,9 @@ class World:
         self._answer = answer
         self.woken: list[tuple[str, bool]] = []
         self.settled_at = 1
-        gate = Gate(**{"per_minute": 100, **limits})
+        gate = ClaimRateLimiter(**{"per_minute": 100, **limits})
         self.now = 0.0
-        self.inbox = Inbox(
+        self.inbox = WebhookService(
             fetch=self._fetch, tell=self._tell, wake=self._wake, gate=gate, pauses=(0, 0), clock=lambda: self.now
         )
 
@@ -47,9 +47,9 @@ class World:
 
 async def test_what_is_done_is_told_once() -> None:
     world = World(lambda job_id: Finished(job_id, LINKS))
-    assert await world.inbox.take("c", Claim("1")) is Taken.TOLD
-    assert await world.inbox.take("c", Claim("1")) is Taken.DUPLICATE
-    assert await world.inbox.take("d", Claim("1")) is Taken.TOLD  # another account's job of the same number
+    assert await world.inbox.take("c", Claim("1")) is HandledClaim.TOLD
+    assert await world.inbox.take("c", Claim("1")) is HandledClaim.DUPLICATE
+    assert await world.inbox.take("d", Claim("1")) is HandledClaim.TOLD  # another account's job of the same number
     assert world.asked == ["1", "1"]
     assert world.told == [("c", "1", Finished("1", LINKS)), ("d", "1", Finished("1", LINKS))]
 
@@ -60,7 +60,7 @@ async def test_a_number_that_is_given_again_after_two_days_is_another_job() -> N
     for hours in (0, 47, 49):
         world.now = hours * 3600.0
         taken.append(await world.inbox.take("c", Claim("1")))
-    assert taken == [Taken.TOLD, Taken.DUPLICATE, Taken.TOLD]
+    assert taken == [HandledClaim.TOLD, HandledClaim.DUPLICATE, HandledClaim.TOLD]
 
 
 async def test_one_question_at_a_time_for_a_job() -> None:
@@ -74,9 +74,11 @@ async def test_one_question_at_a_time_for_a_job() -> None:
     world = World(answer)
     first = asyncio.create_task(world.inbox.take("c", Claim("1")))
     await asyncio.to_thread(asking.wait, 60)
-    assert await asyncio.gather(*(world.inbox.take("c", Claim("1")) for _ in range(19))) == [Taken.DUPLICATE] * 19
+    assert (
+        await asyncio.gather(*(world.inbox.take("c", Claim("1")) for _ in range(19))) == [HandledClaim.DUPLICATE] * 19
+    )
     go_on.set()
-    assert await first is Taken.TOLD
+    assert await first is HandledClaim.TOLD
     assert len(world.asked) == len(world.told) == 1
 
 
@@ -84,30 +86,30 @@ async def test_what_is_not_done_is_asked_again_and_not_told() -> None:
     answers: list[Answer] = [Processing(None), Processing(None, "queued"), Finished(None, LINKS)]
     world = World(lambda _: answers.pop(0))
     taken = [await world.inbox.take("c", Claim("1")) for _ in range(4)]
-    assert taken == [Taken.NOT_DONE, Taken.NOT_DONE, Taken.TOLD, Taken.DUPLICATE]
+    assert taken == [HandledClaim.NOT_DONE, HandledClaim.NOT_DONE, HandledClaim.TOLD, HandledClaim.DUPLICATE]
     assert len(world.told) == 1
 
 
 async def test_a_claim_that_says_itself_that_it_is_not_done_costs_nothing() -> None:
     world = World(lambda _: pytest.fail("asked"))
-    assert await world.inbox.take("c", Claim("1", says_running=True)) is Taken.NOT_DONE
+    assert await world.inbox.take("c", Claim("1", says_running=True)) is HandledClaim.NOT_DONE
 
 
 async def test_an_answer_about_another_job_is_not_believed() -> None:
     world = World(lambda _: Finished("2", LINKS))
-    assert await world.inbox.take("c", Claim("1")) is Taken.UNCONFIRMED
+    assert await world.inbox.take("c", Claim("1")) is HandledClaim.UNCONFIRMED
     assert world.told == []
 
 
 async def test_a_failure_is_told_to_who_waits_and_may_come_again() -> None:
     world = World(lambda _: Failed(ErrorCode.JOB_FAILED, "bad clip"))
-    assert await world.inbox.take("c", Claim("1")) is Taken.UNCONFIRMED
+    assert await world.inbox.take("c", Claim("1")) is HandledClaim.UNCONFIRMED
     assert [answer for _, _, answer in world.told] == [Failed(ErrorCode.JOB_FAILED, "bad clip")]
 
 
 async def test_an_unknown_job_is_told_to_nobody() -> None:
     world = World(lambda _: Failed(ErrorCode.JOB_LOST, "Request not found"))
-    assert await world.inbox.take("c", Claim("1")) is Taken.UNCONFIRMED
+    assert await world.inbox.take("c", Claim("1")) is HandledClaim.UNCONFIRMED
     assert (world.told, world.woken) == ([], [])
 
 
@@ -130,14 +132,14 @@ async def test_an_endpoint_that_does_not_answer() -> None:
     with pytest.raises(TransportError):
         await world.inbox.take("c", Claim("1"))
     assert world.told == []
-    assert await world.inbox.take("c", Claim("1")) is Taken.TOLD
+    assert await world.inbox.take("c", Claim("1")) is HandledClaim.TOLD
 
 
 @pytest.mark.parametrize(("settled_at", "looks"), [(1, 1), (2, 2), (3, 3), (99, 3)])
 async def test_who_begins_to_wait_later_is_woken_later(settled_at: int, looks: int) -> None:
     world = World(lambda job_id: Finished(job_id, LINKS))
     world.settled_at = settled_at
-    assert await world.inbox.take("c", Claim("1")) is Taken.TOLD
+    assert await world.inbox.take("c", Claim("1")) is HandledClaim.TOLD
     others = asyncio.all_tasks() - {asyncio.current_task()}
     await asyncio.gather(*others)
     assert world.woken == [("1", False), ("1", False), ("1", True)][:looks]  # the last look is at all waiting tasks
@@ -154,7 +156,7 @@ async def test_so_many_in_a_minute() -> None:
         await world.inbox.take("c", Claim("4"))
     assert closed.value.retry_after == 40.0
     now[0] = 60.0
-    assert await world.inbox.take("c", Claim("4")) is Taken.NOT_DONE
+    assert await world.inbox.take("c", Claim("4")) is HandledClaim.NOT_DONE
     assert world.asked == ["1", "2", "3", "4"]
 
 
@@ -177,6 +179,6 @@ async def test_so_many_at_a_time() -> None:
     go_on.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results].count(ClosedError) == 3
-    assert results.count(Taken.TOLD) == 5
+    assert results.count(HandledClaim.TOLD) == 5
     assert most <= 2
     assert done

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import ErrorCode
 from airflow_provider_modelslab.api.response import Answer, Failed, Finished, Processing
-from airflow_provider_modelslab.plugins.lazy_asgi import LateApp
+from airflow_provider_modelslab.plugins.lazy_asgi import LazyApp
 from airflow_provider_modelslab.plugins.webhook.asset_events import asset_uri
 from airflow_provider_modelslab.plugins.webhook.plugin import mounted_apps, served_conn_ids
 from airflow_provider_modelslab.plugins.webhook.trigger_wakeup import _TRIGGER
@@ -68,7 +68,7 @@ def test_nothing_is_mounted_unless_a_connection_is_named(
     assert served_conn_ids() == served
     mounted = mounted_apps()
     assert [app["url_prefix"] for app in mounted] == (["/modelslab/webhook"] if served else [])
-    assert all(isinstance(app["app"], LateApp) for app in mounted)
+    assert all(isinstance(app["app"], LazyApp) for app in mounted)
 
 
 def test_the_assets_uri(monkeypatch: pytest.MonkeyPatch) -> None:

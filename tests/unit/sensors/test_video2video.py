@@ -7,7 +7,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk import DAG, task
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
 from tests.support.connections import set_modelslab
 from tests.support.scripted_server import Answer, ScriptedServer
@@ -66,6 +66,6 @@ def test_in_the_triggerer_the_poke_interval_is_the_longest_pause(
 def test_what_is_no_job(job: object, deferrable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with ScriptedServer(Answer(WAIT)) as server:
         set_modelslab(monkeypatch, server.url)
-        with pytest.raises(RequestValidationError, match="job: "):
+        with pytest.raises(InvalidRequestError, match="job: "):
             execute(sensor(job=job, deferrable=deferrable))
     assert server.posts == 0

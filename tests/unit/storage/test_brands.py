@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_modelslab.api.brands import BRAND_BYTES, describe_non_video
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.media.fetch import FetchLimits, fetch_clip
 from airflow_provider_modelslab.storage.base64_stream import VideoStream
 from airflow_provider_modelslab.storage.inputs import prepare_input
@@ -58,10 +58,10 @@ VIDEOS = {
 def test_a_picture_or_music_is_refused_before_it_is_paid_for(name: str, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(NOT_VIDEOS[name])
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         prepare_input(str(path), lambda: pytest.fail("nothing is uploaded"), staging=S3Uri("clips"))
     assert list(caught.value.fields) == ["init_video"]
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         fetch_clip(str(path), tmp_path, limits=FetchLimits())
     assert list(caught.value.fields) == ["init_video"]
 
@@ -111,5 +111,5 @@ def test_a_download_is_judged_by_all_its_brands(files: FilesServer, tmp_path: Pa
     limits = FetchLimits(allow_private_addresses=True)
     for name in ("many brands", "more brands than are read"):
         assert fetch_clip(files.add("/a.mp4", ServedFile(VIDEOS[name])), tmp_path, limits=limits).exists()
-    with pytest.raises(RequestValidationError):
+    with pytest.raises(InvalidRequestError):
         fetch_clip(files.add("/b.mp4", ServedFile(NOT_VIDEOS["HEIC"])), tmp_path, limits=limits)

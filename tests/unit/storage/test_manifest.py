@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.storage.landing import LandedObject
 from airflow_provider_modelslab.storage.result_manifest import (
@@ -61,7 +61,7 @@ def test_an_id_alone_is_a_job(value: object) -> None:
 
 @pytest.mark.parametrize("value", [None, "", " ", True, 7.5, [], {}, {"job_id": None, "links": []}, "{'job_id': '7'}"])
 def test_anything_else_is_not(value: object) -> None:
-    with pytest.raises(RequestValidationError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         Job.from_xcom(value, conn_id="c")
     assert set(caught.value.fields) == {"job"}
 

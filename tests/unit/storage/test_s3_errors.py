@@ -12,9 +12,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from airflow_provider_modelslab.api.errors import (
     InputRefusedError,
+    InvalidRequestError,
     LandingError,
     ModelsLabError,
-    RequestValidationError,
     StorageConfigurationError,
     StorageUnavailableError,
     TransportError,
@@ -64,14 +64,14 @@ KMS_WORDS = "User: arn:aws:iam::1:user/a is not authorized to perform: kms:Decry
 
 # status, code, operation, message -> kind, class of storage_error, class of input_error
 ANSWERS: list[tuple[int, str, str, str, S3ErrorKind, type[ModelsLabError], type[ModelsLabError]]] = [
-    (404, "NoSuchKey", "GetObject", "", K.NO_OBJECT, StorageConfigurationError, RequestValidationError),
-    (404, "NoSuchVersion", "GetObject", "", K.NO_OBJECT, StorageConfigurationError, RequestValidationError),
-    (404, "404", "HeadObject", "", K.NO_OBJECT, StorageConfigurationError, RequestValidationError),
-    (404, "", "GetObject", "", K.NO_OBJECT, StorageConfigurationError, RequestValidationError),
-    (404, "NoSuchKey", "PutObject", "", K.NO_OBJECT, StorageConfigurationError, RequestValidationError),
-    (404, "NoSuchBucket", "GetObject", "", K.NO_BUCKET, StorageConfigurationError, RequestValidationError),
-    (404, "404", "HeadBucket", "", K.NO_BUCKET, StorageConfigurationError, RequestValidationError),
-    (404, "", "ListObjectsV2", "", K.NO_BUCKET, StorageConfigurationError, RequestValidationError),
+    (404, "NoSuchKey", "GetObject", "", K.NO_OBJECT, StorageConfigurationError, InvalidRequestError),
+    (404, "NoSuchVersion", "GetObject", "", K.NO_OBJECT, StorageConfigurationError, InvalidRequestError),
+    (404, "404", "HeadObject", "", K.NO_OBJECT, StorageConfigurationError, InvalidRequestError),
+    (404, "", "GetObject", "", K.NO_OBJECT, StorageConfigurationError, InvalidRequestError),
+    (404, "NoSuchKey", "PutObject", "", K.NO_OBJECT, StorageConfigurationError, InvalidRequestError),
+    (404, "NoSuchBucket", "GetObject", "", K.NO_BUCKET, StorageConfigurationError, InvalidRequestError),
+    (404, "404", "HeadBucket", "", K.NO_BUCKET, StorageConfigurationError, InvalidRequestError),
+    (404, "", "ListObjectsV2", "", K.NO_BUCKET, StorageConfigurationError, InvalidRequestError),
     (404, "NoSuchUpload", "UploadPart", "", K.OTHER, StorageConfigurationError, InputRefusedError),
     (403, "AccessDenied", "GetObject", "", K.ACCESS_DENIED, StorageConfigurationError, InputRefusedError),
     (403, "403", "HeadObject", "", K.ACCESS_DENIED, StorageConfigurationError, InputRefusedError),
@@ -81,7 +81,7 @@ ANSWERS: list[tuple[int, str, str, str, S3ErrorKind, type[ModelsLabError], type[
      InputRefusedError),
     (403, "AccessDenied", "GetObject", KMS_WORDS, K.KMS, StorageConfigurationError, InputRefusedError),
     (400, "KMS.DisabledException", "GetObject", "", K.KMS, StorageConfigurationError, InputRefusedError),
-    (403, "InvalidObjectState", "GetObject", "", K.ARCHIVED, StorageConfigurationError, RequestValidationError),
+    (403, "InvalidObjectState", "GetObject", "", K.ARCHIVED, StorageConfigurationError, InvalidRequestError),
     (403, "InvalidAccessKeyId", "GetObject", "", K.CREDENTIALS, StorageConfigurationError, StorageConfigurationError),
     (403, "SignatureDoesNotMatch", "PutObject", "", K.CREDENTIALS, StorageConfigurationError,
      StorageConfigurationError),
@@ -95,7 +95,7 @@ ANSWERS: list[tuple[int, str, str, str, S3ErrorKind, type[ModelsLabError], type[
     (400, "AccessControlListNotSupported", "PutObjectAcl", "", K.NO_ACLS, StorageConfigurationError, InputRefusedError),
     (400, "BadDigest", "PutObject", "", K.INVALID_REQUEST, StorageConfigurationError, InputRefusedError),
     (400, "400", "HeadObject", "", K.INVALID_REQUEST, StorageConfigurationError, InputRefusedError),
-    (416, "InvalidRange", "GetObject", "", K.INVALID_RANGE, StorageConfigurationError, RequestValidationError),
+    (416, "InvalidRange", "GetObject", "", K.INVALID_RANGE, StorageConfigurationError, InvalidRequestError),
     (412, "PreconditionFailed", "PutObject", "", K.PRECONDITION_FAILED, StorageConfigurationError, InputRefusedError),
     (409, "ConditionalRequestConflict", "PutObject", "", K.CONFLICT, StorageUnavailableError, TransportError),
     (304, "304", "GetObject", "", K.NOT_MODIFIED, StorageConfigurationError, InputRefusedError),
@@ -215,5 +215,5 @@ def test_a_404_that_names_neither_object_nor_bucket_is_looked_into_once() -> Non
 
 def test_an_archived_object_is_named_with_its_storage_class() -> None:
     error = as_input(answer(403, "InvalidObjectState", "GetObject", StorageClass="GLACIER"))
-    assert isinstance(error, RequestValidationError)
+    assert isinstance(error, InvalidRequestError)
     assert "GLACIER" in error.fields["init_video"][0]

@@ -38,7 +38,7 @@ async def event(answer: Any, waits: ModelsLabBatchTrigger, monkeypatch: pytest.M
 
 
 def test_it_becomes_the_same_trigger_in_the_triggerer() -> None:
-    sent = trigger("7", "8", modelslab_conn_id="other", wake_at=2, linger=5.0, max_wait=600.0)
+    sent = trigger("7", "8", modelslab_conn_id="other", wake_at=2, defer_after=5.0, max_wait=600.0)
     path, arguments = sent.serialize()
     assert path == f"{ModelsLabBatchTrigger.__module__}.ModelsLabBatchTrigger"
     received = in_the_triggerer(TaskDeferred(trigger=sent, method_name="execute_complete"))
@@ -63,7 +63,7 @@ def test_it_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert repr(sent) == "<ModelsLabBatchTrigger jobs=1 modelslab_conn_id=modelslab_default>"
 
 
-@pytest.mark.parametrize("wrong", [{"wake_at": 0}, {"linger": -1}, {"max_wait": -1}])
+@pytest.mark.parametrize("wrong", [{"wake_at": 0}, {"defer_after": -1}, {"max_wait": -1}])
 def test_what_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         trigger("7", **wrong)
@@ -75,7 +75,7 @@ async def test_each_ended_job_is_told_as_the_single_trigger_tells_it(monkeypatch
     found = await event(
         lambda job_id, poll: {"good": good, "bad": failed, "slow": RUNNING}[job_id],
         ModelsLabBatchTrigger(
-            [*jobs("good", "bad"), *jobs("slow", seconds=0.05)], wake_at=3, linger=60, poll_policy=QUICK
+            [*jobs("good", "bad"), *jobs("slow", seconds=0.05)], wake_at=3, defer_after=60, poll_policy=QUICK
         ),
         monkeypatch,
     )
@@ -98,7 +98,7 @@ async def test_it_wakes_a_worker_when_enough_have_ended(monkeypatch: pytest.Monk
     ready = set("abc")
     found = await event(
         lambda job_id, poll: done(job_id) if job_id in ready else RUNNING,
-        trigger(*"abcdef", wake_at=3, linger=60),
+        trigger(*"abcdef", wake_at=3, defer_after=60),
         monkeypatch,
     )
     assert {job["job_id"] for job in found["ended"]} == ready
@@ -108,7 +108,7 @@ async def test_it_wakes_a_worker_when_enough_have_ended(monkeypatch: pytest.Monk
 async def test_it_lingers_and_then_tells_of_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     found = await event(
         lambda job_id, poll: done(job_id) if job_id == "a" else RUNNING,
-        trigger("a", "b", wake_at=2, linger=0.05),
+        trigger("a", "b", wake_at=2, defer_after=0.05),
         monkeypatch,
     )
     assert ([job["job_id"] for job in found["ended"]], found["waiting"]) == (["a"], 1)
@@ -124,7 +124,7 @@ async def test_the_longest_wait_is_a_time_of_day(monkeypatch: pytest.MonkeyPatch
 async def test_an_event_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_MOST_ENDED", 20)
     ids = [str(number) for number in range(50)]
-    found = await event(lambda job_id, poll: done(job_id), trigger(*ids, wake_at=50, linger=60), monkeypatch)
+    found = await event(lambda job_id, poll: done(job_id), trigger(*ids, wake_at=50, defer_after=60), monkeypatch)
     assert len(found["ended"]) == 20
     assert found["waiting"] == 30
     assert len(json.dumps(found)) < 20 * 300

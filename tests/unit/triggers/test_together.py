@@ -71,7 +71,7 @@ async def test_five_hundred_triggers_and_a_batch_share_one_session(
     batch = ModelsLabBatchTrigger(
         [{"job_id": f"b{job_id}", "submitted_at": now, "deadline": now + 600} for job_id in ids[:50]],
         wake_at=50,
-        linger=60,
+        defer_after=60,
         poll_policy=QUICK,
     )
     async with job_server(lambda job_id, poll: done(job_id) if poll > 1 else RUNNING) as server:

@@ -12,17 +12,17 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.families.animatediff.motion import FIELD
 from airflow_provider_modelslab.local.models.weights import Tensors
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 
-__all__ = ["build_shell", "fill_shell", "shell_config", "shell_key"]
+__all__ = ["build_skeleton", "fill_skeleton", "skeleton_config", "skeleton_key"]
 
 _POSITIONS = "pos_embed.pe"
 
 
-def shell_config(unet: Mapping[str, Any], motion: Mapping[str, Any]) -> dict[str, Any]:
+def skeleton_config(unet: Mapping[str, Any], motion: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the motion UNet for a UNet of pictures (or of another motion module) and a motion module.
 
     As ``UNetMotionModel.from_unet2d`` has it.
@@ -38,12 +38,12 @@ def shell_config(unet: Mapping[str, Any], motion: Mapping[str, Any]) -> dict[str
     return {**config, **motion}
 
 
-def shell_key(motion: Mapping[str, Any]) -> tuple[str, ...]:
+def skeleton_key(motion: Mapping[str, Any]) -> tuple[str, ...]:
     """Equal for motion modules that fit into the same shell."""
     return tuple(f"{name}={motion[name]}" for name in sorted(motion))
 
 
-def build_shell(config: Mapping[str, Any]) -> Any:
+def build_skeleton(config: Mapping[str, Any]) -> Any:
     """A ``UNetMotionModel`` without weights."""
     import torch
 
@@ -53,10 +53,10 @@ def build_shell(config: Mapping[str, Any]) -> Any:
     return shell.eval().requires_grad_(False)
 
 
-def fill_shell(shell: Any, tensors: Tensors) -> None:
+def fill_skeleton(shell: Any, tensors: Tensors) -> None:
     """Put the tensors in, without a copy. Tables of positions that a file leaves out are computed.
 
-    :raises RequestValidationError: for ``motion_module``, when they are not those that the UNet has.
+    :raises InvalidRequestError: for ``motion_module``, when they are not those that the UNet has.
     """
     wanted = shell.state_dict()
     lacking = {name: wanted[name] for name in wanted.keys() - tensors.keys() if name.endswith(_POSITIONS)}
@@ -66,7 +66,7 @@ def fill_shell(shell: Any, tensors: Tensors) -> None:
         shell.load_state_dict(filled, strict=True, assign=True)
     except RuntimeError as error:
         problem = " ".join(str(error).split())[:300]
-        raise RequestValidationError.of(FIELD, f"the motion module does not fit the model: {problem}") from None
+        raise InvalidRequestError.of(FIELD, f"the motion module does not fit the model: {problem}") from None
 
 
 def _positions(shape: Any, like: Any) -> Any:

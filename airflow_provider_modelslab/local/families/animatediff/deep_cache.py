@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-__all__ = ["DeepReuse"]
+__all__ = ["DeepCache"]
 
 
-class DeepReuse:
+class DeepCache:
     """Makes a ``UNetMotionModel`` able to run its first resolution alone, on what the others gave earlier.
 
     Down blocks but the first, the middle block and up blocks but the last are the deep ones. In a step that reuses,

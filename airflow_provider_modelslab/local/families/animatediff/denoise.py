@@ -14,7 +14,7 @@ from airflow_provider_modelslab.local.families.animatediff.prompt_attention impo
 from airflow_provider_modelslab.local.families.animatediff.prompt_embeddings import embed_prompt
 from airflow_provider_modelslab.local.families.animatediff.schedulers import max_steps
 from airflow_provider_modelslab.local.families.animatediff.vae_frames import decode, encode, noise_like
-from airflow_provider_modelslab.local.plan import Pass
+from airflow_provider_modelslab.local.plan import DenoisingPass
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["denoise", "truncated_schedule"]
 
 
-def truncated_schedule(scheduler: Any, job: Pass, device: Any) -> Any:
+def truncated_schedule(scheduler: Any, job: DenoisingPass, device: Any) -> Any:
     """Set the schedule and return its end: the timesteps that are run, the noisiest first.
 
     With ``all_steps`` the schedule is made longer, so that its end after ``strength`` has all the steps asked for.
@@ -38,7 +38,7 @@ def truncated_schedule(scheduler: Any, job: Pass, device: Any) -> Any:
 def denoise(
     pipeline: Any,
     frames: Sequence[Image],
-    job: Pass,
+    job: DenoisingPass,
     *,
     on_step: Callable[[int], None],
     means: Means | None = None,

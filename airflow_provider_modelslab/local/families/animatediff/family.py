@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
 from airflow_provider_modelslab.local.families.animatediff.schedulers import max_steps
@@ -14,8 +14,14 @@ from airflow_provider_modelslab.local.families.base import Family
 from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.models.specs import ANIMATEDIFF, LoraSpec, ModelSpec, MotionSpec
 from airflow_provider_modelslab.local.plan import LoraUse, Plan, plan_passes
-from airflow_provider_modelslab.local.runtime.optimizations import Speed
-from airflow_provider_modelslab.local.validation import Fields, asked_for, beyond_model, merge, unsupported
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
+from airflow_provider_modelslab.local.validation import (
+    Fields,
+    merge,
+    requested_attributes,
+    unsupported,
+    unsupported_by_model,
+)
 
 __all__ = ["AnimateDiff"]
 
@@ -50,14 +56,14 @@ class AnimateDiff(Family):
             most = max_steps(job.scheduler)
             if job.steps > most:
                 finds.add(name, f"must be at most {most} with the schedule {job.scheduler}; got {job.steps}")
-        finds.fields = merge(finds.fields, beyond_model(request, spec, spec.max_frames, request.num_frames))
+        finds.fields = merge(finds.fields, unsupported_by_model(request, spec, spec.max_frames, request.num_frames))
         if finds.fields:
-            raise RequestValidationError.of_fields(finds.fields)
+            raise InvalidRequestError.of_fields(finds.fields)
         motion = motion and _with_step_file(motion, passes[0].steps)
         return Plan(spec, passes, request.num_frames, request.fps or spec.fps, motion, loras)
 
     def load(
-        self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed | None = None
+        self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Optimizations | None = None
     ) -> AnimateDiffModel:
         """See :meth:`~.families.Family.load`."""
         return AnimateDiffModel(spec, catalog, device, dtype, speed)
@@ -78,11 +84,11 @@ class AnimateDiff(Family):
         """The settings that go with the model's own motion modules, where their name is known."""
         try:
             return catalog.parts.motion_module(spec.own_motion) if spec.own_motion else None
-        except RequestValidationError:
+        except InvalidRequestError:
             return None
 
     def _loras(self, request: Video2VideoRequest, catalog: Catalog, finds: _Finds) -> tuple[LoraUse, ...]:
-        asked = asked_for(request)
+        asked = requested_attributes(request)
         wanted: list[tuple[str, Callable[[str], LoraSpec], str, float]] = []
         if "lora_models" in asked:
             for name, strength in _pairs(request.lora_models, request.lora_strength):
@@ -109,7 +115,7 @@ class _Finds:
     def part(self, field: str, find: Callable[[str], Part], name: str) -> Part | None:
         try:
             found = find(name)
-        except RequestValidationError as error:
+        except InvalidRequestError as error:
             self.fields = merge(self.fields, {key: list(texts) for key, texts in error.fields.items()})
             return None
         if found.base is not None and found.base != self._spec.base and self._spec.family is not None:

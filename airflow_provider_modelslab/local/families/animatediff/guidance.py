@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_modelslab.local.families.animatediff.deep_cache import DeepReuse
+from airflow_provider_modelslab.local.families.animatediff.deep_cache import DeepCache
 from airflow_provider_modelslab.local.families.animatediff.prompt_attention import rows
 from airflow_provider_modelslab.local.families.animatediff.prompt_embeddings import PromptMemory
-from airflow_provider_modelslab.local.plan import Pass
+from airflow_provider_modelslab.local.plan import DenoisingPass
 from airflow_provider_modelslab.local.runtime.oom_fallback import Portions
-from airflow_provider_modelslab.local.runtime.optimizations import Speed
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 
 __all__ = ["Means", "NoisePredictor"]
 
@@ -27,10 +27,10 @@ class Means:
     :param deep: the UNet's deep states of the step before, if ``speed`` reuses them.
     """
 
-    speed: Speed = field(default_factory=Speed)
+    speed: Optimizations = field(default_factory=Optimizations)
     prompts: PromptMemory | None = None
     portions: Portions = field(default_factory=Portions)
-    deep: DeepReuse | None = None
+    deep: DeepCache | None = None
 
 
 class NoisePredictor:
@@ -39,7 +39,7 @@ class NoisePredictor:
     :param states: from :func:`~.prompt_attention.prompt_states`, with guidance for the negative prompt and the prompt.
     """
 
-    def __init__(self, pipeline: Any, states: Any, job: Pass, means: Means) -> None:
+    def __init__(self, pipeline: Any, states: Any, job: DenoisingPass, means: Means) -> None:
         self._unet = pipeline.unet
         self._scheduler = pipeline.scheduler
         self._both = states

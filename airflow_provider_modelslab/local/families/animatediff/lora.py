@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.families.animatediff.motion import rename_original
 from airflow_provider_modelslab.local.models.weights import Tensors, read_metadata, read_tensors, weight_files
 
@@ -69,13 +69,13 @@ def read_lora(path: Path, field: str, layers: Mapping[str, Iterable[str]], *, al
 
     :param field: the attribute of the request that named it, for the error.
     :param layers: the names of the layers (without ``.weight``) of each of :data:`TARGETS`.
-    :raises RequestValidationError: for ``field``, when nothing in the file fits, or it is of another kind than LoRA.
+    :raises InvalidRequestError: for ``field``, when nothing in the file fits, or it is of another kind than LoRA.
     """
     (file, *_) = files = weight_files(path, field, allow_pickle=allow_pickle)
     tensors = read_tensors(files)
     other = sorted({kind.strip("._") for kind in _OTHER_KINDS for name in tensors if kind in name})
     if other:
-        raise RequestValidationError.of(field, f"{file} holds {', '.join(other)}; of such files LoRA alone is read")
+        raise InvalidRequestError.of(field, f"{file} holds {', '.join(other)}; of such files LoRA alone is read")
     names = _Names(layers)
     alphas = _Alphas(read_metadata(file))
     halves: dict[tuple[str, str], dict[str, Any]] = {}
@@ -98,7 +98,7 @@ def read_lora(path: Path, field: str, layers: Mapping[str, Iterable[str]], *, al
         if "down" in half and "up" in half
     ]
     if not result:
-        raise RequestValidationError.of(
+        raise InvalidRequestError.of(
             field,
             f"{file} has nothing for this model: none of its {len(tensors)} tensors belongs to a layer that is there",
         )

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.families.animatediff.assemble import (
-    build_shell,
-    fill_shell,
-    shell_config,
-    shell_key,
+    build_skeleton,
+    fill_skeleton,
+    skeleton_config,
+    skeleton_key,
 )
-from airflow_provider_modelslab.local.families.animatediff.deep_cache import DeepReuse
+from airflow_provider_modelslab.local.families.animatediff.deep_cache import DeepCache
 from airflow_provider_modelslab.local.families.animatediff.denoise import denoise
 from airflow_provider_modelslab.local.families.animatediff.guidance import Means
 from airflow_provider_modelslab.local.families.animatediff.lora import LoraLayer, add_loras, read_lora
@@ -34,12 +34,12 @@ from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.models.inspection import read_json, weights_in
 from airflow_provider_modelslab.local.models.specs import ModelSpec
 from airflow_provider_modelslab.local.models.weights import Tensors, read_tensors, weight_files
-from airflow_provider_modelslab.local.plan import LoraUse, Pass, Plan
+from airflow_provider_modelslab.local.plan import DenoisingPass, LoraUse, Plan
 from airflow_provider_modelslab.local.runtime.compile import compile_forward
 from airflow_provider_modelslab.local.runtime.devices import lay_out, storage_bytes, vae_chunk
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers, load_transformers
 from airflow_provider_modelslab.local.runtime.oom_fallback import MemoryFallback
-from airflow_provider_modelslab.local.runtime.optimizations import Speed
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,12 +59,14 @@ class AnimateDiffModel(LoadedModel):
     middle block has its own, around the same spatial tensors.
     """
 
-    def __init__(self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed | None = None) -> None:
+    def __init__(
+        self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Optimizations | None = None
+    ) -> None:
         self._name = spec.id
         self._catalog = catalog
         self._device = device
         self._dtype = dtype
-        self._speed = speed or Speed()
+        self._speed = speed or Optimizations()
         folder = spec.folder
         self._config = read_json(folder / "unet" / "config.json")
         files = weight_files(folder / "unet", "model_id", allow_pickle=catalog.allow_pickle)
@@ -84,7 +86,7 @@ class AnimateDiffModel(LoadedModel):
         self._shell: tuple[str, ...] = ()  # the key of the one that is worn
         self._text_changed = False
         self._wearing: object = None
-        self._deep: dict[tuple[str, ...], DeepReuse] = {}
+        self._deep: dict[tuple[str, ...], DeepCache] = {}
         self._prompts = PromptMemory()
         self._fallback = MemoryFallback(vae_chunk(device), lambda: self.make_room is not None and self.make_room())
         self._noted: dict[str, Any] = {}
@@ -105,10 +107,10 @@ class AnimateDiffModel(LoadedModel):
         if wanted == self._wearing:
             return
         self._wearing = None
-        self._dress(plan)
+        self._apply(plan)
         self._wearing = wanted
 
-    def run(self, frames: Sequence[Image], job: Pass, *, on_step: Callable[[int], None]) -> list[Image]:
+    def run(self, frames: Sequence[Image], job: DenoisingPass, *, on_step: Callable[[int], None]) -> list[Image]:
         """See :meth:`~.families.LoadedModel.run`."""
         self.pipeline.scheduler = build_scheduler(job.scheduler, self._saved_scheduler)
         portions = self._fallback.of(len(frames), *frames[0].size)
@@ -131,21 +133,21 @@ class AnimateDiffModel(LoadedModel):
         return made
 
     def notes(self) -> dict[str, Any]:
-        """``approximations`` and ``memory_fallback``, where there were any; see :class:`~.optimizations.Speed`."""
+        """``approximations`` and ``memory_fallback`` of the last run, if any; see :class:`~.Optimizations`."""
         return dict(self._noted)
 
-    def _dress(self, plan: Plan) -> None:
+    def _apply(self, plan: Plan) -> None:
         motion = self._motion_for(plan)
         if plan.frames > motion.max_frames:
             problem = f"must be at most {motion.max_frames}, which the motion module knows; got {plan.frames}"
-            raise RequestValidationError.of("num_frames", problem)
+            raise InvalidRequestError.of("num_frames", problem)
         weights = {"unet": self._spatial | motion.tensors, "text_encoder": self._text}
         changed = self._changed_by_loras(plan, weights)
-        self._shell = shell_key(motion.config)
+        self._shell = skeleton_key(motion.config)
         if self._shell not in self._shells:
             self._shells[self._shell] = self._new_shell(motion)
         unet, text_encoder = self._shells[self._shell], self.pipeline.text_encoder
-        fill_shell(unet, weights["unet"] | lay_out(changed["unet"], self._device))
+        fill_skeleton(unet, weights["unet"] | lay_out(changed["unet"], self._device))
         if changed["text_encoder"] or self._text_changed:
             text_encoder.load_state_dict(self._text | changed["text_encoder"], assign=True)
             self._prompts.clear()
@@ -153,10 +155,10 @@ class AnimateDiffModel(LoadedModel):
         self.pipeline.register_modules(unet=unet)
 
     def _new_shell(self, motion: MotionWeights) -> Any:
-        shell = build_shell(shell_config(self._config, motion.config))
+        shell = build_skeleton(skeleton_config(self._config, motion.config))
         use_prompt_attention(shell)
         if self._speed.reuse_deep > 1:
-            self._deep[self._shell] = DeepReuse(shell)
+            self._deep[self._shell] = DeepCache(shell)
         if self._speed.compile:
             compile_forward(shell, self._name)
         return shell
@@ -181,7 +183,7 @@ class AnimateDiffModel(LoadedModel):
     def _motion_for(self, plan: Plan) -> MotionWeights:
         if plan.motion is None:
             if self._own is None:
-                raise RequestValidationError.of("motion_module", f"{plan.model.id} has no motion modules of its own")
+                raise InvalidRequestError.of("motion_module", f"{plan.model.id} has no motion modules of its own")
             return self._own
         source = plan.motion.source
         if self._motion is None or self._motion[0] != str(source):
@@ -205,13 +207,13 @@ def _check_sizes(layers: list[LoraLayer], weights: Mapping[str, Tensors], use: L
     for part in layers:
         size = tuple(weights[part.target][f"{part.layer}.weight"].shape)
         if not part.fits(size):
-            raise RequestValidationError.of(
+            raise InvalidRequestError.of(
                 use.field,
                 f"{use.spec.id} does not fit the model: it is made for another size than {size} of {part.layer}",
             )
 
 
-def _load_pipeline(spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Speed) -> Any:
+def _load_pipeline(spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Optimizations) -> Any:
     """All parts of the model but the UNet. No classes but these are used, whatever the folder names."""
     diffusers, transformers = load_diffusers(), load_transformers()
     folder = spec.folder

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_modelslab.api.errors import RequestValidationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.models.weights import Tensors, read_tensors, weight_files
 
 __all__ = ["CONFIG_NAMES", "MotionWeights", "is_motion_key", "read_motion", "rename_original"]
@@ -68,7 +68,7 @@ def read_motion(path: Path, *, device: str, dtype: Any, allow_pickle: bool) -> M
     A file has the settings of AnimateDiff's published modules (8 heads) unless a ``config.json`` lies beside it in its
     own folder; the frames that it knows and whether it has a middle block are seen from its tensors.
 
-    :raises RequestValidationError: for ``motion_module``, when there is no motion module in it.
+    :raises InvalidRequestError: for ``motion_module``, when there is no motion module in it.
     """
     files = weight_files(path, FIELD, allow_pickle=allow_pickle)
     tensors = {rename_original(name): t for name, t in read_tensors(files, device=device, dtype=dtype).items()}
@@ -78,11 +78,11 @@ def read_motion(path: Path, *, device: str, dtype: Any, allow_pickle: bool) -> M
         tensors.setdefault(_POSITIONS.sub(".pos_embed.pe", name), table)
     tensors = {name: t for name, t in tensors.items() if is_motion_key(name)}
     if not tensors:
-        raise RequestValidationError.of(FIELD, f"{path} has no motion modules")
+        raise InvalidRequestError.of(FIELD, f"{path} has no motion modules")
     saved = files[0].parent / "config.json"
     config = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
     if config.get("conv_in_channels"):
-        raise RequestValidationError.of(FIELD, f"{path} is made for a UNet with another input (PIA), which is not run")
+        raise InvalidRequestError.of(FIELD, f"{path} is made for a UNet with another input (PIA), which is not run")
     tables = [t for name, t in tensors.items() if name.endswith("pos_embed.pe")]
     frames = int(tables[0].shape[1]) if tables else config.get("motion_max_seq_length", 32)
     return MotionWeights(

@@ -1,4 +1,4 @@
-"""The small VAE (``AutoencoderTiny``) that may stand in for a model's own; see :class:`~.optimizations.Speed`."""
+"""The small VAE (``AutoencoderTiny``) that can replace a model's own; see :class:`~.Optimizations`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load_tiny_vae(name: str | Path, catalog: Catalog, device: str, dtype: Any) -
     """The tiny VAE of a folder or a Hub id, ready to be used.
 
     :raises ValueError: when it is neither, or no ``AutoencoderTiny`` with the latents of Stable Diffusion 1.5.
-    :raises RequestValidationError: for ``tiny_vae``, when there is no such repository, or no weights that may be read.
+    :raises InvalidRequestError: for ``tiny_vae``, when there is no such repository, or no weights that may be read.
     :raises JobFailedError: when the Hub does not answer.
     """
     import torch

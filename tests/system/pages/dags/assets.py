@@ -29,7 +29,7 @@ with DAG("assets_of_a_batch", schedule=None, render_template_as_native_obj=True)
             source="{{ dag_run.conf.source }}",
             destination=f"assets/{name}/",
             deferrable=True,
-            linger=0.1,
+            defer_after=0.1,
             outlets=[alias],
             asset_per_clip=per_clip,
             **ATTRIBUTES,
