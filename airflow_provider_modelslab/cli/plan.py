@@ -18,7 +18,6 @@ from airflow_provider_modelslab.jobs.budgets import prices_of
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.operators.arguments import resolve_output
-from airflow_provider_modelslab.storage.checks import require_bucket
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -35,7 +34,6 @@ def plan(args: Namespace) -> None:
         raise StorageConfigurationError(
             f"--to: say where results land, s3://bucket/prefix/; the connection {args.conn_id!r} names no bucket either"
         )
-    require_bucket(hook.get_s3_client(), output.bucket)
     clips = find_clips(args.source, hook.get_s3_client, pattern=args.pattern, output=output)
     batch = make_plan(
         clips,

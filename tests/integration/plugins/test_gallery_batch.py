@@ -225,7 +225,8 @@ def test_an_xcom_alone_signs_nothing(store: GalleryStorage) -> None:
 
 
 def test_what_cannot_be_read_is_told(store: GalleryStorage) -> None:
-    manifest = {"schema_version": 1, "status": "landed", "job_id": "1", "uri": f"{OUTPUT}{NAME}.mp4"}
+    manifest: dict[str, Any] = {"schema_version": 1, "status": "landed", "job_id": "1", "uri": f"{OUTPUT}{NAME}.mp4"}
+    put_sidecar(store.s3, S3Uri.parse(manifest["uri"]), {})  # what is not there counts as missing
     with refusing(store.s3, "GetObject", 403, "AccessDenied"):
         single = describe_single(task(returned=manifest), store)
     assert "s3:GetObject" in single["notes"][0]

@@ -33,7 +33,7 @@ def test_rates_add_up() -> None:
 
 def test_a_models_rates_replace_all_others() -> None:
     price = prices().of_job("wan", 16, timeout=3600)
-    assert (price.fixed, price.reserved, price.is_exact) == (0, Decimal("2.40"), False)
+    assert (price.fixed, price.reserved, price.is_exact) == (Decimal(0), Decimal("2.40"), False)
     assert price.cost(None) is None
     assert price.cost(10.5) == Decimal("0.21")
 
