@@ -52,6 +52,13 @@ def test_a_place_that_may_not_be_written(s3: S3Client, bucket: str) -> None:
     assert keys_of(s3, bucket) == ["out/_modelslab/check.txt"]
 
 
+def test_a_busy_store_is_no_refusal(s3: S3Client, bucket: str) -> None:
+    busy = refusing(s3, "CreateMultipartUpload", 503, "SlowDown")
+    with busy, pytest.raises(StorageUnavailableError):
+        require_writable(s3, S3Uri(bucket, "clip.mp4"))
+    assert keys_of(s3, bucket) == []
+
+
 def test_a_store_without_uploads_in_parts_is_told_by_the_put(s3: S3Client, bucket: str) -> None:
     with refusing(s3, "CreateMultipartUpload", 501, "NotImplemented"):
         require_writable(s3, S3Uri(bucket, "clip.mp4"))

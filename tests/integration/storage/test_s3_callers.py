@@ -23,7 +23,7 @@ from airflow_provider_modelslab.batch.sources.input_manifest import read_manifes
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
 from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage, read_json
-from airflow_provider_modelslab.storage.checks import require_listing, require_writable
+from airflow_provider_modelslab.storage.checks import require_listing
 from airflow_provider_modelslab.storage.inputs import identify_input, prepare_input
 from airflow_provider_modelslab.storage.local_files import fetch_object
 from airflow_provider_modelslab.storage.s3_objects import list_pages, put_object, read_object
@@ -54,10 +54,19 @@ def upload(s3: S3Client, uri: S3Uri, folder: Path) -> None:
         target.complete()
 
 
+def read_entry(s3: S3Client, uri: S3Uri, _: Path) -> None:
+    put_object(s3, uri.child("0001-claim.json"), b"{}", "application/json")
+    S3LedgerStore(s3, uri).load_one("0001-claim")
+
+
+def read_beside(s3: S3Client, uri: S3Uri, _: Path) -> None:
+    put_object(s3, S3Uri(uri.bucket, f"{uri.key}.json"), b"{}", "application/json")
+    read_sidecar(s3, uri)
+
+
 GENERAL: dict[str, tuple[str, Use]] = {
     "a place for ledgers": ("ListObjectsV2", lambda s3, uri, _: require_listing(s3, uri)),
-    "a place for a result": ("CreateMultipartUpload", lambda s3, uri, _: require_writable(s3, uri)),
-    "the entries of a ledger": ("GetObject", lambda s3, uri, _: S3LedgerStore(s3, uri).load_one("0001-claim")),
+    "one entry of a ledger": ("GetObject", read_entry),
     "a ledger's finding": ("GetObject", lambda s3, uri, _: honours_conditional_puts(s3, uri)),
     "old objects": ("ListObjectsV2", lambda s3, uri, _: list(list_dated(s3, uri))),
     "unfinished uploads": ("ListMultipartUploads", lambda s3, uri, _: list(list_uploads(s3, uri))),
@@ -81,7 +90,7 @@ INPUTS: dict[str, tuple[str, Use]] = {
 }
 RESULTS: dict[str, tuple[str, Use]] = {
     "an upload": ("PutObject", upload),
-    "a sidecar": ("GetObject", lambda s3, uri, _: read_sidecar(s3, uri)),
+    "a sidecar": ("GetObject", read_beside),
 }
 
 BUSY = {

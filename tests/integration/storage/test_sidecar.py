@@ -98,5 +98,6 @@ def test_a_file_that_is_no_sidecar(s3: S3Client, landed: LandedObject, body: byt
 def test_s3_refuses(s3: S3Client, landed: LandedObject) -> None:
     with refusing(s3, "PutObject", 403, "AccessDenied"), pytest.raises(LandingError, match="s3:PutObject"):
         write_sidecar(s3, landed, {})
+    write_sidecar(s3, landed, {})
     with refusing(s3, "GetObject", 403, "AccessDenied"), pytest.raises(LandingError, match="s3:GetObject"):
         read_sidecar(s3, landed.uri)

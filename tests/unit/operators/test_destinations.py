@@ -46,7 +46,7 @@ NO_S3_URI = [
     "abfss://container@account/x.mp4",
     "s3:///x.mp4",
     "s3://",
-    "s3://Not_A_Bucket/x.mp4",
+    "s3://Not A Bucket/x.mp4",
 ]
 BAD = [
     *NO_S3_URI,
