@@ -61,9 +61,9 @@ class WaitingReader(ReadingEngine):
         self.gate = threading.Event()
         self.gate.set()
 
-    def generate(self, request: Video2VideoRequest, output: Path, **options: Any) -> Any:
+    def prepare(self, request: Video2VideoRequest, **options: Any) -> Any:
         assert self.gate.wait(120)
-        return super().generate(request, output, **options)
+        return super().prepare(request, **options)
 
 
 @dataclass
@@ -351,4 +351,4 @@ def test_nothing_but_the_hook_makes_s3_clients() -> None:
     makes = re.compile(r"client\(\s*['\"]s3['\"]")
     makers = {str(path.relative_to(root)) for path in root.rglob("*.py") if makes.search(path.read_text())}
     # The second plays the vendor's server, with the keys that update_s3 gave it, and as little choice of headers.
-    assert makers == {"hooks/modelslab.py", "endpoint/s3_upload.py"}
+    assert makers == {"hooks/modelslab.py", "endpoint/results/s3_upload.py"}
