@@ -114,7 +114,7 @@ def _packed(pixels: int) -> bytes:
 
 
 def _long_gif(rng: random.Random) -> bytes:
-    width, height, frames = rng.choice(((1000, 1000, 790), (500, 500, 3100), (4000, 2000, 95), (1000, 1000, 5000)))
+    width, height, frames = rng.choice(((1000, 1000, 490), (500, 500, 1950), (4000, 2000, 60), (1000, 1000, 5000)))
     return _gif(width, height, frames, _packed(width * height))
 
 

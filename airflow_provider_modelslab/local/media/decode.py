@@ -36,8 +36,8 @@ MAX_FRAME_PIXELS = 4096 * 2304
 MAX_CLIP_PIXELS = 20_000_000_000
 """Pixels times frames of an mp4: about five minutes of 1080p at 30 frames per second, all of which is decoded."""
 
-MAX_GIF_PIXELS = 800_000_000
-"""The same for a gif, whose pixels take ten times as long: 75 seconds of 960x540 at 20 frames per second."""
+MAX_GIF_PIXELS = 500_000_000
+"""The same for a gif, whose pixels take ten times as long: 50 seconds of 960x540 at 20 frames per second."""
 
 MAX_CLIP_FRAMES = 200_000
 """Frames of a clip: almost two hours at 30 frames per second."""
