@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,19 @@ def test_the_watch_sees_a_decoder_that_opens_a_file_or_a_socket(
         seen = watch.seen()
     assert [line.split()[0] for line in seen.files] == ["open"]
     assert [line.split()[0] for line in seen.connections] == ["socket.__new__"]
+
+
+def test_a_gif_whose_second_frame_is_too_large_opens_no_file(tmp_path: Path) -> None:
+    """Pillow warns of it, and Python opens a source file to show a warning."""
+    first, second = (
+        b"\x21\xf9\x04\x04\x04\0\0\0\x2c\0\0\0\0" + struct.pack("<HH", *size) + b"\0\x02\x02\x44\x01\0"
+        for size in ((1, 1), (3000, 4000))
+    )
+    clip = tmp_path / "clip.gif"
+    clip.write_bytes(b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff" + first + second + b";")
+    with Watch(tmp_path, b"clip") as watch:
+        assert len(read_frames(clip, 4)[0]) == 4
+        assert watch.seen().files == []
 
 
 def test_the_watch_measures_the_memory_of_decoders(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import socket
 import struct
 import sys
 import time
+import warnings
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -128,6 +129,7 @@ def main(arguments: list[str]) -> None:
     """
     memory, *folders = arguments
     sys.path += folders
+    warnings.simplefilter("ignore")  # to show one, Python opens the file that it comes from
     link = Link(socket.socket(fileno=0))
     try:
         import av
