@@ -252,7 +252,7 @@ _FORKS = """
 import os, sys
 from pathlib import Path
 from airflow_provider_modelslab.local.media.decode import read_frames
-from airflow_provider_modelslab.local.decoder import process
+from airflow_provider_modelslab.local.media.decoder import process
 clip = Path(sys.argv[1])
 read_frames(clip, 4)
 (parents,) = process._idle
