@@ -48,7 +48,11 @@ def test_a_batch(stack: WholeStack, runs: dict[str, str]) -> None:
 
 
 def test_a_killed_worker_pays_once(stack: WholeStack, runs: dict[str, str]) -> None:
-    run_id = require_success(stack, "paid_once", runs["paid_once"])
+    run_id = runs["paid_once"]
+    if AIRFLOW < (3, 2):  # it does not retry a task whose process was killed, so a person has to clear it
+        assert stack.airflow.finish("paid_once", run_id) == "failed"
+        stack.airflow.clear("paid_once", run_id, "clip")
+    require_success(stack, "paid_once", run_id)
     assert stack.airflow.task("paid_once", run_id, "clip")["try_number"] == 2
     [bill] = bills(stack, run_id)
     manifest = stack.airflow.xcom("paid_once", run_id, "clip")
