@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.budget import service
 from airflow_provider_modelslab.budget.log import S3BudgetLog
 from airflow_provider_modelslab.budget.model import Amount, BudgetState
+from airflow_provider_modelslab.jobs import budgets
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.tasks.batch_dag import Dag
 from tests.integration.tasks.conftest import Restyle, Store, WatchedEngine
@@ -173,8 +175,8 @@ def test_what_a_dead_process_reserved_is_found_again(
             execute(dag(budget="b", max_jobs=5))
     assert len(engine.submitted) == 5
     assert len(state_of_named(s3, bucket).open) >= 5
-    late = time.time() + service.LEASE + 100
-    monkeypatch.setattr(time, "time", lambda: late)
+    later = partial(service.Budget, clock=lambda: time.time() + service.LEASE + 100)
+    monkeypatch.setattr(budgets, "Budget", later)
     summary = execute(dag(budget="b"), context_of(TaskInstance(try_number=2)))
     assert (summary["landed"], summary["skipped"]) == (7, 5)
     state = state_of_named(s3, bucket)
