@@ -1,8 +1,8 @@
 """What is reserved and spent of one budget in one period: pure arithmetic on an immutable state.
 
 A *slot* is the right to submit one job for one result. It is **open** from its reservation until it is used, given
-back, or its time is over; **held** while the job's outcome, or its cost, is not known; then its cost is **spent**, or
-it is gone. What is open, held and spent together never exceeds the caps.
+back, or its time is over or its process has died; **held** while the job's outcome, or its cost, is not known; then its
+cost is **spent**, or it is gone. What is open, held and spent together never exceeds the caps.
 
 ========== ============================== ==============================================================================
 from       to                             when
@@ -12,7 +12,7 @@ open       spent                          the submit was accepted, and the price
 open       held                           the outcome of the submit is unknown, or the price depends on the generation
                                           time
 open       (nothing)                      the submit was refused, somebody else had the result, or there is no claim
-                                          with this slot once its time is over
+                                          with this slot once its time is over or its process has died
 held       spent                          the job is known, with the cost that it had
 held       (nothing)                      the ledger says that there is no job
 ========== ============================== ==============================================================================
@@ -55,12 +55,14 @@ class Slot:
     :param user: the task, for people: ``dag.task``.
     :param until: seconds since the epoch; no submit may leave later.
     :param price: of the job; ``None`` where only jobs are counted.
+    :param owner: the process that may use it, see :attr:`BudgetState.owners`.
     """
 
     ledger: str
     user: str
     until: float
     price: JobPrice | None = None
+    owner: str = ""
 
     @property
     def reserved(self) -> Decimal:
@@ -75,13 +77,13 @@ class Slot:
     def record(self) -> dict[str, Any]:
         """As plain JSON."""
         price = {"price": self.price.record()} if self.price else {}
-        return {"ledger": self.ledger, "user": self.user, "until": self.until, **price}
+        return {"ledger": self.ledger, "user": self.user, "until": self.until, "owner": self.owner, **price}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Of what :meth:`record` wrote."""
         price = JobPrice.from_record(record["price"]) if record.get("price") else None
-        return cls(record["ledger"], record["user"], float(record["until"]), price)
+        return cls(record["ledger"], record["user"], float(record["until"]), price, record.get("owner", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +107,14 @@ class BudgetState:
     :param spent: by user.
     :param open: slots that may still be used, by id.
     :param held: slots that were used, whose outcome or cost is not known.
+    :param owners: the processes of open slots, see :func:`~airflow_provider_modelslab.ledger.attempt.describe_process`.
     """
 
     currency: str | None = None
     spent: Mapping[str, Amount] = field(default_factory=dict)
     open: Mapping[str, Slot] = field(default_factory=dict)
     held: Mapping[str, Slot] = field(default_factory=dict)
+    owners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def apply(self, changes: Iterable[Change]) -> Self:
         """The state after changes. One of a slot that is settled already has no effect, so it may be repeated."""
@@ -126,8 +130,10 @@ class BudgetState:
                 spent[slot.user] = spent.get(slot.user, Amount()).plus(1, cost)
         return replace(self, open=open_, held=held, spent=spent)
 
-    def add(self, slots: Mapping[str, Slot]) -> Self:
+    def add(self, slots: Mapping[str, Slot], owners: Mapping[str, Mapping[str, Any]] | None = None) -> Self:
         """The state with more open slots.
+
+        :param owners: the processes that may use them.
 
         :raises InvalidRequestError: where one has a price in another currency.
         """
@@ -140,7 +146,10 @@ class BudgetState:
                     "prices.currency", f"the budget counts {currency!r}; got {slot.price.currency!r}"
                 )
             currency = slot.price.currency
-        return replace(self, currency=currency, open={**self.open, **slots})
+        open_ = {**self.open, **slots}
+        used = {slot.owner for slot in open_.values()}
+        owners = {name: process for name, process in {**self.owners, **(owners or {})}.items() if name in used}
+        return replace(self, currency=currency, open=open_, owners=owners)
 
     def used_by(self) -> dict[str, Amount]:
         """What is reserved and spent by whom, the most jobs first."""
@@ -181,6 +190,7 @@ class BudgetState:
             "spent": {user: [a.jobs, amount_text(a.cost)] for user, a in self.spent.items()},
             "open": {slot_id: slot.record() for slot_id, slot in self.open.items()},
             "held": {slot_id: slot.record() for slot_id, slot in self.held.items()},
+            "owners": {name: dict(process) for name, process in self.owners.items()},
         }
 
     @classmethod
@@ -191,6 +201,7 @@ class BudgetState:
             {user: Amount(int(jobs), Decimal(cost)) for user, (jobs, cost) in record["spent"].items()},
             {slot_id: Slot.from_record(slot) for slot_id, slot in record["open"].items()},
             {slot_id: Slot.from_record(slot) for slot_id, slot in record["held"].items()},
+            record.get("owners") or {},
         )
 
 

@@ -22,6 +22,7 @@ from airflow_provider_modelslab.api.prices import JobPrice, amount_text
 from airflow_provider_modelslab.budget.definition import Caps
 from airflow_provider_modelslab.budget.log import BudgetLog
 from airflow_provider_modelslab.budget.model import BudgetState, Change, Slot, outcome_of
+from airflow_provider_modelslab.ledger.attempt import describe_process, is_provably_dead
 
 __all__ = ["Budget", "Wanted"]
 
@@ -66,6 +67,7 @@ class Budget:
     :param user: the task, for people: ``dag.task``.
     :param read_ledger: all entries of the ledger with this URI.
     :param clock: seconds since the epoch.
+    :param process: this one, and ``is_dead`` whether another surely runs no more.
     """
 
     def __init__(
@@ -80,6 +82,8 @@ class Budget:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex[:16],
+        process: Mapping[str, Any] | None = None,
+        is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead,
     ) -> None:
         self.title = title
         self._store = store
@@ -90,6 +94,8 @@ class Budget:
         self._clock = clock
         self._sleep = sleep
         self._new_id = new_id
+        self._is_dead = is_dead
+        self._owners = {new_id(): describe_process() if process is None else process}
         self._lock = threading.Lock()
         self._known: tuple[int, BudgetState] | None = None
         self._mine: dict[str, tuple[str, Slot]] = {}  # slots that were reserved and not yet taken, by ledger
@@ -177,7 +183,7 @@ class Budget:
         for _ in range(_ATTEMPTS):
             now = self._clock()
             state = self._load().apply(self._changes)
-            slots = [Slot(item.ledger, self._user, now + LEASE, item.price) for item in wanted]
+            slots = [Slot(item.ledger, self._user, now + LEASE, item.price, *self._owners) for item in wanted]
             fit = state.fitting(slots, self._caps, most=self._block_size(state, slots[0].reserved))
             if not fit and self._mine:
                 # What was reserved for later goes first; a slot is for one result, so it is not simply another's.
@@ -194,7 +200,7 @@ class Budget:
             if not fit:
                 raise self._exhausted(state, slots[0])
             block = {self._new_id(): slot for slot in fit}
-            if self._write(state.add(block)):
+            if self._write(state.add(block, self._owners)):
                 self._mine |= {slot.ledger: (slot_id, slot) for slot_id, slot in block.items()}
                 return
         raise StorageUnavailableError(f"{self.title}: {_ATTEMPTS} attempts to reserve a job were overtaken by others")
@@ -233,7 +239,7 @@ class Budget:
 
     def _overdue(self, state: BudgetState) -> bool:
         """Whether somebody has reserved slots and neither used them nor given them back."""
-        return any(self._is_over(slot) for slot in state.open.values())
+        return any(self._is_over(slot, state) for slot in state.open.values())
 
     def _look_up(self, state: BudgetState, *, everything: bool) -> bool:
         """Find out by the ledgers what became of slots of others; whether anything was found out.
@@ -241,7 +247,7 @@ class Budget:
         :param everything: not only those whose time is over, but also those whose outcome was unknown.
         """
         now = self._clock()
-        found = [(slot_id, slot, False) for slot_id, slot in state.open.items() if self._is_over(slot)]
+        found = [(slot_id, slot, False) for slot_id, slot in state.open.items() if self._is_over(slot, state)]
         if everything:
             found += [(slot_id, slot, True) for slot_id, slot in state.held.items()]
         found = [item for item in found if now - self._looked_at.get(item[0], -_AGAIN) >= _AGAIN][:_LOOKUPS]
@@ -257,8 +263,11 @@ class Budget:
                 self._changes.append(change)
         return bool(found)
 
-    def _is_over(self, slot: Slot) -> bool:
-        return self._clock() > slot.until + _CLOCK_SKEW
+    def _is_over(self, slot: Slot, state: BudgetState) -> bool:
+        """Whether nobody may use an open slot any more: its time is over, or its process has died."""
+        if self._clock() > slot.until + _CLOCK_SKEW:
+            return True
+        return slot.owner not in self._owners and self._is_dead(state.owners.get(slot.owner, {}))
 
     def _is_usable(self, slot: Slot) -> bool:
         return self._clock() <= slot.until - LEASE / 3

@@ -84,6 +84,8 @@ class World:
             clock=lambda: self.stage.clock,
             sleep=lambda seconds: None,
             new_id=lambda: f"{name}.{next(numbers)}",
+            process={"name": name},
+            is_dead=self._is_dead,
         )
         spending = Spending(self.prices, (budget,), ledger_of=lambda place: f"{name}{place or ''}")
         job = paid_job(
@@ -103,6 +105,9 @@ class World:
             spending.close()
         assert isinstance(found, Submission)
         return found.job.job_id
+
+    def _is_dead(self, process: Mapping[str, Any]) -> bool:
+        return any(actor.provably_dead for actor in self.stage.actors if actor.name == process.get("name"))
 
     def _submit(self, name: str, number: int) -> tuple[Job, Finished | None]:
         outcome = OUTCOMES[self.choose(len(OUTCOMES))]
@@ -218,7 +223,11 @@ def play(choices: Choices, stage: Stage, world: World, *, kills: int, stalls: in
         if kills:
             for actor in (actor for actor in actors if actor.live):
                 ways = {False, not actor.before.startswith(("load", "read"))}
-                moves += [(partial(stage.kill, actor, provably=False, under_way=way), 1, 0) for way in ways]
+                moves += [
+                    (partial(stage.kill, actor, provably=provably, under_way=way), 1, 0)
+                    for way in ways
+                    for provably in (False, True)
+                ]
         if stalls:
             moves.append((partial(stage.pass_time, LONG), 0, 1))
         move, killed, stalled = moves[choices.choose(len(moves))]
@@ -276,7 +285,7 @@ def test_four_processes_with_faults_at_random(cap: int, cost: bool, steps: list[
                 world.enter(f"try {entered}", block=chosen)
                 entered += 1
             elif kind == 0:
-                stage.kill(live[actor_number], provably=False, under_way=chosen > 2)
+                stage.kill(live[actor_number], provably=chosen % 2 == 0, under_way=chosen > 2)
             elif kind == 1:
                 stage.pass_time(LONG)
             elif kind == 2 and stage.under_way:
