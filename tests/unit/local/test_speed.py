@@ -188,9 +188,10 @@ def test_channels_come_last_on_a_gpu(
     usual = pixels(model, job())
     model.prepare(Plan(spec, (), 6, 8))
     lay_out = devices.lay_out
-    for module in ("animatediff_model", "tiny_vae"):
+    for module in ("model", "tiny_vae"):
         monkeypatch.setattr(
-            f"airflow_provider_modelslab.local.{module}.lay_out", lambda weights, _device: lay_out(weights, "cuda")
+            f"airflow_provider_modelslab.local.families.animatediff.{module}.lay_out",
+            lambda weights, _device: lay_out(weights, "cuda"),
         )
     turned = load(catalog, motion=motion, loras=style)
     convolutions = [
