@@ -10,6 +10,7 @@ Each row is a fresh process that talks over TLS to an S3 server (moto) in anothe
 - ``plan, own prompts``: the same clips from a manifest of JSON lines where each has a prompt and a seed of its own, so
   each request is validated, and the objects are looked at once more;
 - ``first run``: ``plan``, then one listing that tells which ledgers have entries;
+- ``estimate``: ``first run``, then how many jobs and what they cost, as ``airflow modelslab plan`` prints it;
 - ``rerun``: ``plan``, then the index of what has landed, when all clips have: all that a second run does.
 
 Memory is the peak of the whole process, interpreter and imports included. Linux only: it is read from ``/proc``.
@@ -136,6 +137,29 @@ def _first_run(s3: S3Client, access: dict[str, Any]) -> int:
     return sum(listing.is_new(clip.destination) for clip in plan)
 
 
+def _estimate(s3: S3Client, access: dict[str, Any]) -> int:
+    from airflow_provider_modelslab.api.prices import Prices
+    from airflow_provider_modelslab.batch.planning.estimate import estimate
+    from airflow_provider_modelslab.batch.results.tracker import BatchTracker
+    from airflow_provider_modelslab.batch.running.limits import FailureLimit
+    from airflow_provider_modelslab.ledger.attempt import AttemptId
+    from airflow_provider_modelslab.ledger.model import LedgerPolicy
+    from airflow_provider_modelslab.storage.uri import S3Uri
+
+    prices = Prices.of({"currency": "EUR", "per_job": "0.10"})
+    assert prices is not None
+    plan, root = _planned(s3, f"s3://{BUCKET}/in/"), S3Uri(BUCKET, "new/ledger")
+    tracker = BatchTracker(s3, root, plan, name="plan", limit=FailureLimit())
+    found = estimate(
+        tracker,
+        tracker.begin(),
+        lambda clip: prices.of_request(plan.request(clip), timeout=60),
+        policy=LedgerPolicy("always"),
+        attempt=AttemptId(),
+    )
+    return found.jobs
+
+
 def _index(s3: S3Client) -> Any:
     from airflow_provider_modelslab.batch.results.index import LandedIndex
     from airflow_provider_modelslab.storage.uri import S3Uri
@@ -152,6 +176,7 @@ WORK: dict[str, Callable[[S3Client, dict[str, Any]], int]] = {
     "plan": _plan,
     "plan, own prompts": _own_prompts,
     "first run": _first_run,
+    "estimate": _estimate,
     "rerun": _rerun,
 }
 
