@@ -26,7 +26,8 @@ _IN_PODS = ("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "AIRFLOW__LOGGING__BASE_L
 
 def missing() -> list[str]:
     """What is not installed of all that this needs, in words."""
-    return [] if find_spec("airflow.providers.cncf.kubernetes") else ["apache-airflow-providers-cncf-kubernetes"]
+    found = find_spec("airflow.providers.cncf") and find_spec("airflow.providers.cncf.kubernetes")
+    return [] if found else ["apache-airflow-providers-cncf-kubernetes"]
 
 
 class KubernetesApi:
