@@ -34,7 +34,7 @@ from airflow_provider_modelslab.storage.s3_objects import to_lines
 
 __all__ = ["make_app"]
 
-_FILES = FilePath(__file__).parent / "gallery"
+_FILES = FilePath(__file__).parent / "static"
 _MAX_LINKS = 200
 
 _HEADERS = {

@@ -25,6 +25,7 @@ BUCKET = "my-bucket"
 SKIPPED = {
     "CONTRIBUTING.md": 1,
     "README.md": 2,
+    "docs/explanation/cost.md": 1,
     "docs/explanation/ledger.md": 1,
     "docs/howto/endpoint.md": 1,
     "docs/howto/executors.md": 3,
