@@ -145,7 +145,7 @@ def find_task(
 
     query = select(TaskInstance).options(lazyload("*"))
     query = query.where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.task_id == task_id)
-    places = _places(session)
+    places = _positions(session)
     found = []
     for task in session.scalars(query.where(places.has_map_index(map_index))):
         place = places.of(task)
@@ -261,7 +261,7 @@ def recent_tasks(
     )
     if until is not None:
         query = query.where(DagRun.run_after <= until)
-    places = _places(session)
+    places = _positions(session)
     return [
         RecentTask(
             run_after,
@@ -487,7 +487,7 @@ def commands_need_connections() -> bool:
 # -- rows that belong together ----------------------------------------------------------------------------------------
 
 
-class _Place(NamedTuple):
+class _Position(NamedTuple):
     """Where a row is among those of its task and run."""
 
     map_index: int
@@ -495,7 +495,7 @@ class _Place(NamedTuple):
     loop_id: str | None = None
 
 
-class _Places:
+class _Positions:
     """Below Airflow 3.4 the map index tells everything."""
 
     def has_map_index(self, map_index: int) -> Any:
@@ -504,12 +504,12 @@ class _Places:
 
         return TaskInstance.map_index == map_index
 
-    def of(self, task: Any) -> _Place:
+    def of(self, task: Any) -> _Position:
         """The place of a row."""
-        return _Place(task.map_index)
+        return _Position(task.map_index)
 
 
-class _UrisInRegions(_Places):
+class _PositionsInRegions(_Positions):
     """Airflow 3.4 stores a *region* and an index in it: that of the iteration, or of the mapped task."""
 
     def __init__(self, session: Session) -> None:
@@ -526,16 +526,16 @@ class _UrisInRegions(_Places):
 
         return public_map_index_expression(TaskInstance) == map_index
 
-    def of(self, task: Any) -> _Place:
+    def of(self, task: Any) -> _Position:
         loop = self._resolver.get_loop_iteration(task)
         loop_id, index = loop or (None, None)
-        return _Place(self._resolver.public_map_index(task), index, loop_id)
+        return _Position(self._resolver.public_map_index(task), index, loop_id)
 
 
-def _places(session: Session) -> _Places:
+def _positions(session: Session) -> _Positions:
     from airflow.models.taskinstance import TaskInstance
 
-    return _UrisInRegions(session) if hasattr(TaskInstance, "region_id") else _Places()
+    return _PositionsInRegions(session) if hasattr(TaskInstance, "region_id") else _Positions()
 
 
 def _of(table: Any, task: TaskRow) -> tuple[Any, ...]:
