@@ -15,7 +15,7 @@ from airflow_provider_modelslab.api.errors import InvalidRequestError
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
 
-__all__ = ["JobPrice", "Prices", "amount", "amount_text"]
+__all__ = ["JobPrice", "Prices", "amount", "amount_text", "refuse_unknown"]
 
 _ZERO = Decimal(0)
 _RATES = ("per_job", "per_frame", "per_second", "per_gpu_second")
@@ -137,12 +137,12 @@ class Prices:
             return None
         if not isinstance(given, Mapping):
             raise InvalidRequestError.of(where, f"must be a mapping such as {{'per_job': '0.10'}}; got {given!r:.80}")
-        _refuse_unknown(given, ("currency", "models", *_FIELDS), where)
+        refuse_unknown(given, ("currency", "models", *_FIELDS), where)
         models = given.get("models") or {}
         if not isinstance(models, Mapping) or not all(isinstance(rates, Mapping) for rates in models.values()):
             raise InvalidRequestError.of(f"{where}.models", "must be a mapping from a model_id to its rates")
         for name, rates in models.items():
-            _refuse_unknown(rates, _FIELDS, f"{where}.models.{name}")
+            refuse_unknown(rates, _FIELDS, f"{where}.models.{name}")
         return cls(
             str(given.get("currency") or "").strip(),
             _Rates.of(given, where),
@@ -173,7 +173,11 @@ class Prices:
         return self.models.get(model_id or "", self.rates)
 
 
-def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+def refuse_unknown(given: Mapping[Any, Any], known: tuple[str, ...], where: str) -> None:
+    """Allow these keys alone.
+
+    :raises InvalidRequestError: for ``where``, naming the others, and what there is.
+    """
     unknown = sorted(str(name) for name in given if name not in known)
     if unknown:
         raise InvalidRequestError.of(where, f"has no {', '.join(unknown)}; there are {', '.join(known)}")

@@ -11,7 +11,7 @@ from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
-from airflow_provider_modelslab.api.prices import amount, amount_text
+from airflow_provider_modelslab.api.prices import amount, amount_text, refuse_unknown
 
 __all__ = ["BudgetRule", "Caps"]
 
@@ -77,8 +77,7 @@ class BudgetRule:
         where = f"budgets.{name}"
         if not isinstance(given, Mapping):
             raise InvalidRequestError.of(where, f'must be a mapping such as {{"max_jobs": 500}}; got {given!r:.80}')
-        if unknown := sorted(str(key) for key in given if key not in _FIELDS):
-            raise InvalidRequestError.of(where, f"has no {', '.join(unknown)}; there are {', '.join(_FIELDS)}")
+        refuse_unknown(given, _FIELDS, where)
         caps = Caps.of(given.get("max_jobs"), given.get("max_cost"), f"{where}.")
         if not caps:
             raise InvalidRequestError.of(where, "needs max_jobs, max_cost or both")
