@@ -22,7 +22,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["BudgetLog", "MemoryBudgetLog", "S3BudgetLog"]
+__all__ = ["BudgetLog", "S3BudgetLog"]
 
 FORMAT_VERSION = 1
 """Of the objects; each holds it as ``version``."""
@@ -41,24 +41,6 @@ class BudgetLog(Protocol):
 
         :param about: of the budget, for people who read the object.
         """
-
-
-class MemoryBudgetLog:
-    """For tests, and for one process."""
-
-    def __init__(self) -> None:
-        self.states: list[BudgetState] = []
-
-    def load(self) -> tuple[int, BudgetState]:
-        """The newest state."""
-        return len(self.states), self.states[-1] if self.states else BudgetState()
-
-    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> BudgetState | None:
-        """Write the next one."""
-        if number <= len(self.states):
-            return self.states[number - 1]
-        self.states.append(BudgetState.from_record(state.record()))
-        return None
 
 
 class S3BudgetLog:

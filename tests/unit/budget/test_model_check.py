@@ -31,7 +31,6 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.prices import Prices
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.budget.definition import Caps
-from airflow_provider_modelslab.budget.log import MemoryBudgetLog
 from airflow_provider_modelslab.budget.model import BudgetState
 from airflow_provider_modelslab.budget.service import LEASE, Budget
 from airflow_provider_modelslab.budget.spending import Spending
@@ -53,6 +52,22 @@ PRICES = {"job": {"per_job": "0.1"}, "second": {"per_second": "0.01", "max_secon
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (service, paid_job_module):
         monkeypatch.setattr(module.log, "disabled", True)
+
+
+class MemoryBudgetLog:
+    """A :class:`~airflow_provider_modelslab.budget.log.BudgetLog` whose states pass through JSON's types."""
+
+    def __init__(self) -> None:
+        self.states: list[BudgetState] = []
+
+    def load(self) -> tuple[int, BudgetState]:
+        return len(self.states), self.states[-1] if self.states else BudgetState()
+
+    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> BudgetState | None:
+        if number <= len(self.states):
+            return self.states[number - 1]
+        self.states.append(BudgetState.from_record(state.record()))
+        return None
 
 
 class World:
