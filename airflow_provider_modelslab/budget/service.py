@@ -189,11 +189,12 @@ class Budget:
                 # What was reserved for later goes first; a slot is for one result, so it is not simply another's.
                 self._changes.append(Change(self._mine.popitem()[1][0], "released"))
                 continue
-            if not fit and not is_fresh:
-                self._known, is_fresh = None, True  # others may have given something back
-                continue
             is_crowded = not fit or len(state.held) > _MANY_HELD
-            if may_look and (is_crowded or self._overdue(state)):
+            needs_look = is_crowded or self._overdue(state)
+            if needs_look and not is_fresh:
+                self._known, is_fresh = None, True  # others may have given something back, or written what they spent
+                continue
+            if needs_look and may_look:
                 # Written with the reservation. While there is no room, more are looked up.
                 may_look = self._look_up(state, everything=is_crowded) and not fit
                 continue
@@ -203,6 +204,7 @@ class Budget:
             if self._write(state.add(block, self._owners)):
                 self._mine |= {slot.ledger: (slot_id, slot) for slot_id, slot in block.items()}
                 return
+            is_fresh = False  # the state that was written instead of ours may have successors
         raise StorageUnavailableError(f"{self.title}: {_ATTEMPTS} attempts to reserve a job were overtaken by others")
 
     def _block_size(self, state: BudgetState, each: Decimal) -> int:

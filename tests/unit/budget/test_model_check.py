@@ -40,6 +40,7 @@ from airflow_provider_modelslab.ledger.model import Submission, unresolved_submi
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore
 from airflow_provider_modelslab.storage.result_manifest import Job
+from tests.support.budgets import MemoryBudgetLog
 from tests.support.explorer import Choices, Seen, Stage, explore
 from tests.support.paid_jobs import FakeHook, paid_job
 
@@ -52,22 +53,6 @@ PRICES = {"job": {"per_job": "0.1"}, "second": {"per_second": "0.01", "max_secon
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (service, paid_job_module):
         monkeypatch.setattr(module.log, "disabled", True)
-
-
-class MemoryBudgetLog:
-    """A :class:`~airflow_provider_modelslab.budget.log.BudgetLog` whose states pass through JSON's types."""
-
-    def __init__(self) -> None:
-        self.states: list[BudgetState] = []
-
-    def load(self) -> tuple[int, BudgetState]:
-        return len(self.states), self.states[-1] if self.states else BudgetState()
-
-    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> BudgetState | None:
-        if number <= len(self.states):
-            return self.states[number - 1]
-        self.states.append(BudgetState.from_record(state.record()))
-        return None
 
 
 class World:
