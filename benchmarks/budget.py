@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import queue
 import resource
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +101,12 @@ def measure(server: S3Server, load: Load, folder: str = "budget") -> dict[str, A
         process.start()
     barrier.wait(300)
     began = time.monotonic()
-    parts = [results.get(timeout=600) for _ in processes]
+    parts: list[dict[str, float]] = []
+    while len(parts) < len(processes):
+        if any(process.exitcode for process in processes):
+            raise RuntimeError("a process has failed; its traceback is in stderr")
+        with suppress(queue.Empty):
+            parts.append(results.get(timeout=1))
     seconds = time.monotonic() - began
     for process in processes:
         process.join()
