@@ -214,12 +214,18 @@ class _Answering(io.StringIO):
         return True
 
 
-def test_a_result_that_cannot_be_looked_at_counts_as_there(airflow: Shell, filled: Bucket) -> None:
-    filled.ledger("landed", "0001-claim", "0001-landed")
+@pytest.mark.parametrize(
+    ("there", "status", "code"),
+    [(False, 503, "SlowDown"), (True, 503, "SlowDown"), (True, 403, "AccessDenied")],  # a 403 is checked by a listing
+)
+def test_a_result_that_cannot_be_looked_at_counts_as_there(
+    airflow: Shell, filled: Bucket, *, there: bool, status: int, code: str
+) -> None:
+    filled.ledger("landed", "0001-claim", "0001-landed", there=there)
     broken = filled.ledger("broken", "0001-claim", "0001-landed")
     filled.put(next(key for key in broken if key.endswith("landed.json")), b"no JSON")
     before = filled.everything()
-    with _client(refusing, "HeadObject", 403, "AccessDenied"):
+    with _client(refusing, "HeadObject", status, code):
         (kept,) = airflow.json(*CLEAN, "--yes")
     assert filled.everything() == before
     assert kept["ledgers_kept"] == {
