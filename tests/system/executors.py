@@ -6,13 +6,18 @@ import hashlib
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import av
 
 from tests.support.dag_runs import content, require_success, start
 from tools.stack.whole import WholeStack
 
-__all__ = ["LANDED", "PATIENCE", "add_pools", "lines_about", "run_gpu_pool"]
+__all__ = ["PATIENCE", "lines_about", "run_gpu_pool", "started"]
+
+Stack = TypeVar("Stack", bound=WholeStack)
 
 DAG_ID = "modelslab_gpu_pool"
 SMALL = {"model_id": "tiny", "size": 64, "num_frames": 4, "num_inference_steps": 2}
@@ -21,7 +26,6 @@ POOLS = (
     ("gpus", "1", "one slot for each GPU"),
     ("--include-deferred", "modelslab", "5", "jobs that the account may have in its queue"),
 )
-LANDED = ("0001-claim", "0001-job", "0001-landed")
 # A task whose worker is gone is given to another one within a minute, not within five; a wait lasts as long as usual.
 PATIENCE = {
     "AIRFLOW__MODELSLAB__MIN_DEFERRAL": "10",
@@ -30,7 +34,16 @@ PATIENCE = {
 }
 
 
-def add_pools(stack: WholeStack) -> None:
+@contextmanager
+def started(stack: Stack) -> Iterator[Stack]:
+    """Everything started, with the pools of the example, and stopped at the end."""
+    with stack:
+        stack.start(prefix="landed")
+        _add_pools(stack)
+        yield stack
+
+
+def _add_pools(stack: WholeStack) -> None:
     """Make the pools of the example with the commands of the documentation."""
     for pool in POOLS:
         subprocess.run(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +26,8 @@ CONN_ID = "modelslab_echo"
 PREFIX = "paid-once"
 TASK = "clip"
 HELD = ["never_ending"]
+LANDED = ("0001-claim", "0001-job", "0001-landed")
+"""The ledger of a result that was paid for once and landed."""
 
 
 class EchoEndpoint:
@@ -66,6 +70,15 @@ class EchoEndpoint:
             session.trust_env = False
             answer: dict[str, Any] = session.get(f"{self.url}/admin/bills", timeout=60).json()
             return answer
+
+
+@contextmanager
+def connected_echo(stack: WholeStack) -> Iterator[EchoEndpoint]:
+    """The endpoint that keeps bills, with the connection to it; stopped at the end."""
+    endpoint = EchoEndpoint(stack.folder / "echo")
+    endpoint.connect(stack)
+    yield endpoint
+    endpoint.stop()
 
 
 @dataclass(frozen=True)

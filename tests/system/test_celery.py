@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.system.conftest import QUICK
-from tests.system.executors import LANDED, PATIENCE, add_pools, lines_about, run_gpu_pool
-from tests.system.paid_once import Clip, EchoEndpoint
+from tests.system.executors import PATIENCE, lines_about, run_gpu_pool, started
+from tests.system.paid_once import LANDED, Clip, EchoEndpoint, connected_echo
 from tools.stack.celery import CeleryStack, missing
 
 pytestmark = [
@@ -25,21 +25,17 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def celery(dags_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CeleryStack]:
-    """Everything started, with the pools of the example, and stopped after the last test."""
     folder = tmp_path_factory.mktemp("celery")
-    with CeleryStack(folder, dags_folder=dags_folder, bucket="celery-tests", airflow_env=QUICK | PATIENCE) as stack:
-        stack.start(prefix="landed")
-        add_pools(stack)
-        yield stack
+    with started(
+        CeleryStack(folder, dags_folder=dags_folder, bucket="celery-tests", airflow_env=QUICK | PATIENCE)
+    ) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def echo(celery: CeleryStack) -> Iterator[EchoEndpoint]:
-    """The endpoint that keeps bills."""
-    endpoint = EchoEndpoint(celery.folder / "echo")
-    endpoint.connect(celery)
-    yield endpoint
-    endpoint.stop()
+    with connected_echo(celery) as endpoint:
+        yield endpoint
 
 
 def executed(stack: CeleryStack, worker: str, run_id: str) -> list[str]:

@@ -11,8 +11,8 @@ import pytest
 from tests.support.dag_runs import content, require_success, start
 from tests.support.samples import small_mp4
 from tests.system.conftest import QUICK
-from tests.system.executors import LANDED, PATIENCE, add_pools, lines_about, run_gpu_pool
-from tests.system.paid_once import Batch, Clip, EchoEndpoint
+from tests.system.executors import PATIENCE, lines_about, run_gpu_pool, started
+from tests.system.paid_once import LANDED, Batch, Clip, EchoEndpoint, connected_echo
 from tools.stack.edge import EdgeStack, missing
 
 pytestmark = [
@@ -31,21 +31,15 @@ SMALL = {"model_id": "tiny", "num_frames": 4, "num_inference_steps": 2}
 
 @pytest.fixture(scope="module")
 def edge(dags_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeStack]:
-    """Everything started, with the pools of the example, and stopped after the last test."""
     folder = tmp_path_factory.mktemp("edge")
-    with EdgeStack(folder, dags_folder=dags_folder, bucket=BUCKET, airflow_env=QUICK | PATIENCE) as stack:
-        stack.start(prefix="landed")
-        add_pools(stack)
-        yield stack
+    with started(EdgeStack(folder, dags_folder=dags_folder, bucket=BUCKET, airflow_env=QUICK | PATIENCE)) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def echo(edge: EdgeStack) -> Iterator[EchoEndpoint]:
-    """The endpoint that keeps bills."""
-    endpoint = EchoEndpoint(edge.folder / "echo")
-    endpoint.connect(edge)
-    yield endpoint
-    endpoint.stop()
+    with connected_echo(edge) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="module")

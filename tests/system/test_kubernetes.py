@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.system.conftest import QUICK
-from tests.system.executors import LANDED, PATIENCE, add_pools, run_gpu_pool
-from tests.system.paid_once import Clip, EchoEndpoint
+from tests.system.executors import PATIENCE, run_gpu_pool, started
+from tests.system.paid_once import LANDED, Clip, EchoEndpoint, connected_echo
 from tools.stack.kubernetes import IMAGE, KubernetesStack, missing
 
 pytestmark = [
@@ -27,21 +27,17 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def stack(dags_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesStack]:
-    """Everything started, with the pools of the example, and stopped after the last test."""
     folder = tmp_path_factory.mktemp("kubernetes")
-    with KubernetesStack(folder, dags_folder=dags_folder, bucket="pod-tests", airflow_env=QUICK | PATIENCE) as stack:
-        stack.start(prefix="landed")
-        add_pools(stack)
-        yield stack
+    with started(
+        KubernetesStack(folder, dags_folder=dags_folder, bucket="pod-tests", airflow_env=QUICK | PATIENCE)
+    ) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def echo(stack: KubernetesStack) -> Iterator[EchoEndpoint]:
-    """The endpoint that keeps bills."""
-    endpoint = EchoEndpoint(stack.folder / "echo")
-    endpoint.connect(stack)
-    yield endpoint
-    endpoint.stop()
+    with connected_echo(stack) as endpoint:
+        yield endpoint
 
 
 def tries(stack: KubernetesStack, clip: Clip) -> list[str]:

@@ -8,22 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.system.paid_once import Clip, EchoEndpoint
+from tests.system.paid_once import LANDED, Clip, EchoEndpoint, connected_echo
 from tools.stack.process import wait_until
 from tools.stack.whole import WholeStack
 
 pytestmark = pytest.mark.system
 
-LANDED = ("0001-claim", "0001-job", "0001-landed")
-
 
 @pytest.fixture(scope="module")
 def endpoint(stack: WholeStack) -> Iterator[EchoEndpoint]:
-    """The echo with bills, and the connection to it."""
-    endpoint = EchoEndpoint(stack.folder / "echo")
-    endpoint.connect(stack)
-    yield endpoint
-    endpoint.stop()
+    with connected_echo(stack) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="module")

@@ -73,24 +73,24 @@ def mortal(context: Context) -> Iterator[None]:
         yield
 
 
-class MortalOperator(ModelsLabVideo2VideoOperator):
+class Mortal:
+    """Goes before an operator among the base classes: both of its runs may die."""
+
     def execute(self, context: Context) -> dict[str, Any]:
         with mortal(context):
-            return super().execute(context)
+            return super().execute(context)  # type: ignore[misc,no-any-return]
 
     def execute_complete(self, context: Context, *args: Any, **kwargs: Any) -> dict[str, Any]:
         with mortal(context):
-            return super().execute_complete(context, *args, **kwargs)
+            return super().execute_complete(context, *args, **kwargs)  # type: ignore[misc,no-any-return]
 
 
-class MortalBatchOperator(ModelsLabVideo2VideoBatchOperator):
-    def execute(self, context: Context) -> dict[str, Any]:
-        with mortal(context):
-            return super().execute(context)
+class MortalOperator(Mortal, ModelsLabVideo2VideoOperator):
+    pass
 
-    def execute_complete(self, context: Context, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        with mortal(context):
-            return super().execute_complete(context, *args, **kwargs)
+
+class MortalBatchOperator(Mortal, ModelsLabVideo2VideoBatchOperator):
+    pass
 
 
 # Point: class, method, whether before or after it, and for which ledger entry where that matters.
