@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--seed", type=int, default=1, help="of the plan (default 1)")
     add("--faults", type=int, default=300, help="faults and kills at least; runs are added until then (default 300)")
     add("--runs", type=int, default=1, help="tasks and commands at least (default 1)")
-    add("--lanes", type=int, default=16, help="processes of workers and commands at once (default 16)")
+    add("--processes", type=int, default=16, help="processes of workers and commands at once (default 16)")
     add("--on-unknown-submission", choices=tuple(_RESUBMIT), default="both", help="(default both, a quarter resubmit)")
     add("--skip", nargs="*", default=[], metavar="FAULT", help="faults of jobs to leave out, such as never_ending")
     add("--keep", type=Path, metavar="FOLDER", help="keep the journal and all logs there")
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warm.load(folder)
         from benchmarks.fault_campaign.campaign import Campaign  # loads the package, so not before
 
-        found = Campaign(folder, planner, given.faults, given.runs, given.lanes, given.limit_s).run()
+        found = Campaign(folder, planner, given.faults, given.runs, given.processes, given.limit_s).run()
     _print(found)
     problems = _problems(found)
     for problem in problems:

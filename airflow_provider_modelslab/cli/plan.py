@@ -45,11 +45,11 @@ def plan(args: Namespace) -> None:
     )
     root = hook.s3_profile.ledger_root(output)
     assert root is not None  # noqa: S101 - there is an output
-    desk = BatchTracker(hook.get_s3_client(), root, batch, name="plan", limit=FailureLimit())
-    todo = desk.begin(reuse=args.reuse)
+    tracker = BatchTracker(hook.get_s3_client(), root, batch, name="plan", limit=FailureLimit())
+    todo = tracker.begin(reuse=args.reuse)
     prices = prices_of(hook)
     found = estimate(
-        desk,
+        tracker,
         todo,
         lambda clip: None if prices is None else prices.of_request(batch.request(clip), timeout=args.timeout),
         policy=LedgerPolicy(args.reuse),

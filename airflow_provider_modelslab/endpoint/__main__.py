@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if "*" in settings.allowed_hosts:
         log.warning("--allowed-host '*' lets pages of any site that a browser shows reach this endpoint")
-    log.info("Lanes: %s", ", ".join(map(device_of, engines)))
+    log.info("Workers: %s", ", ".join(map(device_of, engines)))
     if settings.misbehaves:
         log.warning("This endpoint goes wrong on purpose (--faults, --allow-request-faults)")
 

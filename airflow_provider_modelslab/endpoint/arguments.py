@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--engine", choices=("local", "echo"), default="local", help="what makes the clips; echo generates nothing")
     add("--echo-seconds", type=float, default=0.0, help="seconds that a job of the echo engine takes")
     add("--echo-fetch", action="store_true", help="let the echo engine read init_video and paint over it")
-    add("--lanes", type=int, default=1, help="jobs that the echo engine does at a time; GPUs are named by --device")
+    add("--workers", type=int, default=1, help="jobs that the echo engine does at a time; GPUs are named by --device")
     _add_models(parser)
     add(
         "--allow-private-addresses",
@@ -121,7 +121,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
 
 
 def engines_of(given: argparse.Namespace, settings: Settings) -> list[Engine]:
-    """One engine for each lane: for each device, or ``--lanes`` of the echo.
+    """One engine for each worker: for each device, or ``--workers`` of the echo.
 
     :raises ValueError: naming what cannot be.
     """
@@ -129,16 +129,16 @@ def engines_of(given: argparse.Namespace, settings: Settings) -> list[Engine]:
     from airflow_provider_modelslab.local.media.fetch import FetchLimits
 
     limits = FetchLimits(allow_private_addresses=given.allow_private_addresses, allow_local_files=False)
-    if given.lanes < 1:
-        raise ValueError(f"lanes must be at least 1; got {given.lanes}")
+    if given.workers < 1:
+        raise ValueError(f"workers must be at least 1; got {given.workers}")
     if given.engine == "echo":
         from airflow_provider_modelslab.endpoint.echo import EchoEngine, FetchingEchoEngine
 
         if given.echo_fetch:
-            return [FetchingEchoEngine(limits=limits, seconds=given.echo_seconds) for _ in range(given.lanes)]
-        return [EchoEngine(seconds=given.echo_seconds) for _ in range(given.lanes)]
-    if given.lanes > 1:
-        raise ValueError("lanes are for the echo engine; the local one has a lane for each GPU of --device")
+            return [FetchingEchoEngine(limits=limits, seconds=given.echo_seconds) for _ in range(given.workers)]
+        return [EchoEngine(seconds=given.echo_seconds) for _ in range(given.workers)]
+    if given.workers > 1:
+        raise ValueError("workers are for the echo engine; the local one has a worker for each GPU of --device")
     from airflow_provider_modelslab.local.engine import LocalEngine
     from airflow_provider_modelslab.local.runtime.device_list import split_devices
     from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
@@ -200,7 +200,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add(
         "--device",
         default="auto",
-        help="where to work: cpu, cuda:1, or cuda:0,cuda:1 for a lane on each; cuda is every GPU, auto is that or cpu",
+        help="where to work: cpu, cuda:1, or cuda:0,cuda:1 (a worker for each); cuda is every GPU, auto is that or cpu",
     )
     add("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     add(

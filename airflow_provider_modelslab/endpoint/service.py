@@ -171,10 +171,10 @@ class EndpointService:
         broken = self._misbehaviour.file(job) if self._misbehaviour else None
         return None if broken and broken.how == "missing" else (place, broken)
 
-    def system_details(self, lanes: Sequence[Mapping[str, Any]] = ()) -> ApiResponse:
+    def system_details(self, workers: Sequence[Mapping[str, Any]] = ()) -> ApiResponse:
         """How many models are loaded, and for how many seconds the queue is full.
 
-        :param lanes: what each lane is doing, which the vendor's answer does not have.
+        :param workers: what each worker is doing, which the vendor's answer does not have.
         """
         queue_time = round(self._store.ahead_of() * self._typical() / len(self._engines), 2)
         details = {
@@ -182,7 +182,7 @@ class EndpointService:
             "queue_time": queue_time,
             "status": "ok",
             **self._label,
-            "lanes": [dict(lane) for lane in lanes],
+            "workers": [dict(worker) for worker in workers],
         }
         return ApiResponse(200, details)
 

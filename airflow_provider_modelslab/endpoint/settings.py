@@ -42,8 +42,8 @@ class Settings:
         links do for a while.
     :param api_keys: the keys that are accepted; empty accepts any key that is not empty, which only an endpoint may do
         that listens on loopback and has no ``public_url`` elsewhere.
-    :param admin_key: the operator's key. It is accepted as the others are, clears the queue and restarts the lanes for
-        all of them, and is asked for by ``/admin``. Without it the only key of ``api_keys`` is the operator's.
+    :param admin_key: the operator's key. It is accepted as the others are, clears the queue and restarts the workers of
+        all keys, and is asked for by ``/admin``. Without it the only key of ``api_keys`` is the operator's.
     :param webhook_timeout_s: how long a webhook's receiver may take; the vendor says 30.
     :param allow_private_addresses: whether webhooks are called on, and results stored to, hosts of this machine and its
         private network, as whoever has a key can ask. ``init_video`` is read by the engine, within its own limits.

@@ -48,7 +48,7 @@ class BatchJobs:
     """
 
     hook: ModelsLabHook
-    desk: BatchTracker
+    tracker: BatchTracker
     policy: LedgerPolicy
     attempt: AttemptId
     caller: Caller
@@ -74,9 +74,9 @@ class BatchJobs:
 
     def _paid_job(self, clip: ClipPlan) -> PaidJob:
         return PaidJob(
-            request=self.desk.plan.request(clip),
+            request=self.tracker.plan.request(clip),
             hook=self.hook,
-            ledger=self.desk.ledger(clip),
+            ledger=self.tracker.ledger(clip),
             destination=clip.destination,
             policy=self.policy,
             attempt=self.attempt,
@@ -85,21 +85,21 @@ class BatchJobs:
             check_links=self.check_links,
             check_destination=False,  # the operator has, for all clips
             known_fingerprint=clip.fingerprint,
-            known_jobs=self.desk.jobs,
+            known_jobs=self.tracker.jobs,
             spending=self.spending,
             upcoming=self._upcoming,
         )
 
     def land(self, clip: ClipPlan, submission: Submission, finished: Finished) -> dict[str, Any]:
         """See :func:`~airflow_provider_modelslab.jobs.paid_job.land`."""
-        ledger = self.desk.ledger(clip)
+        ledger = self.tracker.ledger(clip)
         manifest = land(self.hook, ledger, submission, finished, clip.destination, expected_type=clip.output_type)
         self.spending.settle(clip.destination, manifest.get("generation_time_s"))
         return manifest
 
     def close(self, clip: ClipPlan, submission: Submission, error: ModelsLabError) -> bool:
         """See :func:`~airflow_provider_modelslab.jobs.paid_job.close`."""
-        may_submit_again = close(self.desk.ledger(clip), submission, error)
+        may_submit_again = close(self.tracker.ledger(clip), submission, error)
         if isinstance(error, JobFailedError | JobLostError):
             self.spending.settle(clip.destination, None)
         return may_submit_again
@@ -122,7 +122,7 @@ class _Upcoming:
         """The next of them."""
         with self._lock:
             clips = list(islice(self._left.values(), MAX_BLOCK))
-        spending, plan = self._jobs.spending, self._jobs.desk.plan
+        spending, plan = self._jobs.spending, self._jobs.tracker.plan
         if spending.prices is None:
             return [(clip.destination, None) for clip in clips]
         return [(clip.destination, spending.price_of(plan.request(clip))) for clip in clips]

@@ -39,14 +39,14 @@ class BatchReport(Report):
     modelslab_conn_id: str
     model_id: str | None
     asset_per_clip: bool
-    _the_desk: BatchTracker | None = None
+    _tracker: BatchTracker | None = None
 
     def _read(self) -> list[str]:
         return self._clips()[0]
 
     def _clips(self) -> tuple[list[str], int]:
         """What the event names, and how many clips it does not."""
-        plan = self._the_desk.plan if self._the_desk else None
+        plan = self._tracker.plan if self._tracker else None
         if plan is not None and plan.where:
             return [plan.where], 0
         if plan is not None:
@@ -68,13 +68,13 @@ class BatchReport(Report):
     def _facts(self) -> dict[str, Any]:
         result = self._result or {}
         # As it was planned, which a task that is resumed goes on with.
-        request = request_of(self._the_desk.plan.common if self._the_desk else self)
+        request = request_of(self._tracker.plan.common if self._tracker else self)
         return {
             "conn_id": self.modelslab_conn_id,
             "model_id": request.get("model_id"),
             "seed": request.get("seed"),
             "request": request,
-            "bytes": self._bytes() if self._the_desk else None,
+            "bytes": self._bytes() if self._tracker else None,
             "counts": self._counts(),
             **self._bill(),
             "reused": self._is_reused() if result else None,
@@ -85,7 +85,7 @@ class BatchReport(Report):
 
     def _extra(self) -> dict[str, Any]:
         result = self._result or {}
-        common = self._the_desk.plan.common if self._the_desk else {}
+        common = self._tracker.plan.common if self._tracker else {}
         return {
             "uri": self._prefix(),
             "model_id": common.get("model_id"),
@@ -96,17 +96,17 @@ class BatchReport(Report):
         }
 
     def _landed(self, context: Context) -> list[tuple[str, dict[str, Any]]]:
-        if self._the_desk is None:
+        if self._tracker is None:
             return []
         whole = [(output.uri, self._extra()) for output in self._made()]
         if not self.asset_per_clip:
             return whole
         began = getattr(context.get("dag_run"), "start_date", None)
-        new = self._the_desk.landed_since(began.timestamp() if began else None)
+        new = self._tracker.landed_since(began.timestamp() if began else None)
         if len(new) > MAX_ASSETS:
             log.warning("%d clips landed, more than the %d that become assets; the prefix does", len(new), MAX_ASSETS)
             return whole
-        common = self._the_desk.plan.common
+        common = self._tracker.plan.common
         return [
             (
                 str(clip.destination),
@@ -127,19 +127,19 @@ class BatchReport(Report):
         ]
 
     def _prefix(self) -> str:
-        return str(self._the_desk.plan.output.folder()) if self._the_desk else ""
+        return str(self._tracker.plan.output.folder()) if self._tracker else ""
 
     def _counts(self) -> dict[str, int]:
-        return self._the_desk.outcomes.counts() if self._the_desk else {}
+        return self._tracker.outcomes.counts() if self._tracker else {}
 
     def _bill(self) -> dict[str, Any]:
         """What it did cost; the generation time stands under the name that one clip's has."""
-        bill = self._the_desk.bill() if self._the_desk else {}
+        bill = self._tracker.bill() if self._tracker else {}
         seconds = bill.get("generation_s") or None
         return {**{name: bill.get(name) for name in _BILL}, "generation_time_s": seconds}
 
     def _bytes(self) -> int:
-        return sum(outcome.bytes or 0 for _, outcome in self._the_desk.outcomes) if self._the_desk else 0
+        return sum(outcome.bytes or 0 for _, outcome in self._tracker.outcomes) if self._tracker else 0
 
     def _is_reused(self) -> bool:
         counts = self._counts()

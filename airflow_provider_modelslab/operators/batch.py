@@ -161,15 +161,15 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
 
         self.hook.get_conn()  # a connection without a key ends the task here
         plan = self._plan(self.modelslab_conn_id)
-        desk = self._desk(context, plan, burst=self.max_in_flight)
+        tracker = self._open_tracker(context, plan, burst=self.max_in_flight)
         policy = policy_in_force(self._ledger_policy(), context)
-        todo = desk.begin(reuse=policy.reuse)
-        desk.learn_jobs(todo)
-        self._log_estimate(desk, todo, policy, attempt_of(context, retries=self.retries))
+        todo = tracker.begin(reuse=policy.reuse)
+        tracker.learn_jobs(todo)
+        self._log_estimate(tracker, todo, policy, attempt_of(context, retries=self.retries))
         self._require_writable(todo)
         window = Window(self.max_in_flight)
-        runner = asyncio.run(self._run_segment(context, desk, todo, window, stopped=self._stopped))
-        return self._end_segment(context, desk, runner, window)
+        runner = asyncio.run(self._run_segment(context, tracker, todo, window, stopped=self._stopped))
+        return self._end_segment(context, tracker, runner, window)
 
     @reported
     def execute_complete(
@@ -217,8 +217,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             return self.execute(context)
         self._mark = mark
         plan, state, lost = found
-        desk = self._desk(context, plan, burst=self.max_in_flight, started=started)
-        todo = desk.restore(state)
+        tracker = self._open_tracker(context, plan, burst=self.max_in_flight, started=started)
+        todo = tracker.restore(state)
         told = {str(job["job_id"]): job for job in event["ended"]}
         ended: list[tuple[InFlight[ClipPlan], Finished | ModelsLabError]] = []
         waiting: list[InFlight[ClipPlan]] = []
@@ -240,11 +240,11 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         for clip in todo:
             if clip.index in lost - in_hand:
                 gone = "is a signed link, which is not stored; the task's source names it no more, or for another place"
-                desk.failed(clip, InvalidRequestError.of("init_video", gone), None)
+                tracker.failed(clip, InvalidRequestError.of("init_video", gone), None)
         room = Window(self.max_in_flight)
         room.resume(window)
-        runner = asyncio.run(self._run_segment(context, desk, rest, room, waiting, ended, stopped))
-        return self._end_segment(context, desk, runner, room)
+        runner = asyncio.run(self._run_segment(context, tracker, rest, room, waiting, ended, stopped))
+        return self._end_segment(context, tracker, runner, room)
 
     def on_kill(self) -> None:
         """Submit nothing more, and mark the jobs as abandoned. They go on, and are billed: the vendor has no cancel.
@@ -255,7 +255,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self.is_killed = True
         if self._work is None:
             return
-        desk, runner = self._work
+        tracker, runner = self._work
         runner.interrupt(InterruptedError("The task was killed; a retry goes on with what is paid for"))
         in_flight = list(runner.waiting.values())
         self.log.warning(
@@ -264,7 +264,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         )
         with ThreadPoolExecutor(16) as pool:
             for item in in_flight:
-                ledger = desk.ledger(item.clip)
+                ledger = tracker.ledger(item.clip)
                 pool.submit(ledger.abandoned, item.submission.number, "the task was killed on its worker")
 
     # -- one run segment: from the start, or a resume, to the end or the next deferral --------------------------------
@@ -272,7 +272,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     async def _run_segment(
         self,
         context: Context,
-        desk: BatchTracker,
+        tracker: BatchTracker,
         todo: Sequence[ClipPlan],
         window: Window,
         waiting: Iterable[InFlight[ClipPlan]] = (),
@@ -287,13 +287,13 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         todo = list(todo)
         jobs = BatchJobs(
             self.hook,
-            desk,
+            tracker,
             policy_in_force(self._ledger_policy(), context),
             attempt_of(context, retries=self.retries),
             TaskCaller(context, self, in_batch=True),
             self.timeout,
             self.check_input,
-            self._open_spending(context, desk.plan.output, self.timeout),
+            self._open_spending(context, tracker.plan.output, self.timeout),
             todo,
         )
         client = self.hook.new_async_client()
@@ -302,14 +302,14 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 todo,
                 jobs,
                 PolledJobs(watch, self._deadlines, timeout=self.timeout),
-                desk,
+                tracker,
                 window,
                 defer_after=self.defer_after if self.deferrable else None,
                 refusal_timeout=self.timeout,
                 stopped=stopped,
-                on_change=desk.tell,
+                on_change=tracker.tell,
             )
-            self._work = desk, runner
+            self._work = tracker, runner
             runner.resume(waiting)
             try:
                 await runner.run(ended)
@@ -318,24 +318,24 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             return runner
 
     def _end_segment(
-        self, context: Context, desk: BatchTracker, runner: BatchRunner[ClipPlan], window: Window
+        self, context: Context, tracker: BatchTracker, runner: BatchRunner[ClipPlan], window: Window
     ) -> dict[str, Any]:
         """Defer while jobs run, else write the report."""
         if runner.suspended:
             left = tuple(runner.waiting.values())
-            self._defer(context, desk, left, more=bool(runner.todo), window=window, stopped=runner.stopped)
+            self._defer(context, tracker, left, more=bool(runner.todo), window=window, stopped=runner.stopped)
         try:
-            summary = desk.finish(stopped=runner.stopped)
+            summary = tracker.finish(stopped=runner.stopped)
         except BatchFailedError:
-            self._delete_checkpoints(context, desk, self._mark)
+            self._delete_checkpoints(context, tracker, self._mark)
             raise
-        self._delete_checkpoints(context, desk, self._mark)
+        self._delete_checkpoints(context, tracker, self._mark)
         return summary
 
     def _defer(
         self,
         context: Context,
-        desk: BatchTracker,
+        tracker: BatchTracker,
         left: Sequence[InFlight[ClipPlan]],
         *,
         more: bool,
@@ -346,10 +346,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         from airflow_provider_modelslab.ledger.attempt import AttemptId
         from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
 
-        saved, more = self._checkpoint(context, desk), more and stopped is None
+        saved, more = self._checkpoint(context, tracker), more and stopped is None
         me = AttemptId.of_task(context["ti"]).task_instance_id
-        mark = save_batch(self.hook.get_s3_client(), saved, desk.plan, desk.state(), task_instance=me)
-        self._delete_checkpoints(context, desk)
+        mark = save_batch(self.hook.get_s3_client(), saved, tracker.plan, tracker.state(), task_instance=me)
+        self._delete_checkpoints(context, tracker)
         jobs: list[dict[str, Any]] = [
             {
                 "job_id": job.job_id,
@@ -362,10 +362,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         wake_at = max(1, math.ceil(len(left) * self.resume_threshold)) if more else max(1, len(left))
         if jobs:
             longest = max(0.0, max(job["deadline"] for job in jobs) - time.time()) + self.max_poll_interval
-            self.log.info("%s. Waiting in the triggerer for %d of %d jobs", desk.progress.line(), wake_at, len(left))
+            self.log.info("%s. Waiting in the triggerer for %d of %d jobs", tracker.progress.line(), wake_at, len(left))
         else:
             longest = window.pause()
-            self.log.info("%s. The endpoint takes no job; the next try is in %.0f s", desk.progress.line(), longest)
+            self.log.info("%s. The endpoint takes no job; the next try is in %.0f s", tracker.progress.line(), longest)
         longest = min(_LONGEST_WAIT, longest)
         self.defer(
             trigger=ModelsLabBatchTrigger(
@@ -389,7 +389,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                     for item in left
                 ],
                 "window": window.state(),
-                "started": desk.started,
+                "started": tracker.started,
                 "saved": str(saved),
                 "mark": mark,
                 "conn_id": self.modelslab_conn_id,
@@ -398,17 +398,17 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             timeout=deferral_timeout(longest + 120, self.execution_timeout),
         )
 
-    def _delete_checkpoints(self, context: Context, desk: BatchTracker, mark: str | None = None) -> None:
+    def _delete_checkpoints(self, context: Context, tracker: BatchTracker, mark: str | None = None) -> None:
         """Delete what earlier tries saved, and with ``mark`` what this one saved."""
         from airflow_provider_modelslab.batch.results.checkpoint import delete_checkpoints
 
         if mark is not None or context["ti"].try_number > 1:
-            delete_checkpoints(self.hook.get_s3_client(), self._checkpoint(context, desk), mark)
+            delete_checkpoints(self.hook.get_s3_client(), self._checkpoint(context, tracker), mark)
 
-    def _checkpoint(self, context: Context, desk: BatchTracker) -> S3Uri:
+    def _checkpoint(self, context: Context, tracker: BatchTracker) -> S3Uri:
         from airflow_provider_modelslab.batch.results.checkpoint import checkpoint_uri
 
-        return checkpoint_uri(desk.folder, result_name(context), context["ti"].try_number)
+        return checkpoint_uri(tracker.folder, result_name(context), context["ti"].try_number)
 
     def _poll_policy(self) -> PollPolicy:
         return poll_policy(self.poll_interval, self.max_poll_interval)

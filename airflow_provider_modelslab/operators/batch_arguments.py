@@ -105,7 +105,13 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         return plan
 
     def _log_estimate(
-        self, desk: BatchTracker, todo: Sequence[ClipPlan], policy: LedgerPolicy, attempt: AttemptId, *, reads: int = 0
+        self,
+        tracker: BatchTracker,
+        todo: Sequence[ClipPlan],
+        policy: LedgerPolicy,
+        attempt: AttemptId,
+        *,
+        reads: int = 0,
     ) -> dict[str, Any]:
         """Log what will be done and what it will cost.
 
@@ -114,7 +120,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         """
         from airflow_provider_modelslab.batch.planning.estimate import estimate
 
-        found = estimate(desk, todo, self._price_of(desk.plan), policy=policy, attempt=attempt, reads=reads)
+        found = estimate(tracker, todo, self._price_of(tracker.plan), policy=policy, attempt=attempt, reads=reads)
         self.log.info("%s", found.line())
         return found.to_dict()
 
@@ -152,13 +158,13 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         for destination in {clip.destination.bucket: clip.destination for clip in clips}.values():
             require_writable(self.hook.get_s3_client(), destination)
 
-    def _desk(self, context: Context, plan: BatchPlan, **options: Any) -> BatchTracker:
+    def _open_tracker(self, context: Context, plan: BatchPlan, **options: Any) -> BatchTracker:
         from airflow_provider_modelslab.batch.results.tracker import BatchTracker
         from airflow_provider_modelslab.ledger.attempt import AttemptId
 
         root = self.hook.s3_profile.ledger_root(plan.output)
         assert root is not None  # noqa: S101 - there is a bucket
-        self._the_desk = BatchTracker(
+        self._tracker = BatchTracker(
             self.hook.get_s3_client(),
             root,
             plan,
@@ -172,7 +178,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             context,
             self,
             source=self.source if isinstance(self.source, str) else None,
-            manifest=str(self._the_desk.folder.child(f"{result_name(context)}.jsonl")),
+            manifest=str(self._tracker.folder.child(f"{result_name(context)}.jsonl")),
             conn_id=self.modelslab_conn_id,
         )
-        return self._the_desk
+        return self._tracker

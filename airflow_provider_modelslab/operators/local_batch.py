@@ -81,27 +81,27 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
 
         plan = self._plan(self._made_by())
         self._check_all(plan)
-        desk = self._desk(context, plan)
+        tracker = self._open_tracker(context, plan)
         policy = policy_in_force(self._ledger_policy(), context)
-        todo = desk.begin(reuse=policy.reuse)
+        todo = tracker.begin(reuse=policy.reuse)
         self._require_writable(todo)
         attempt = attempt_of(context, retries=self.retries)
         s3 = self.hook.get_s3_client()
 
         def landed_before(clip: ClipPlan) -> Stored | None:
-            stored = desk.ledger(clip, claims=False).find_stored(clip.fingerprint, policy, attempt)
+            stored = tracker.ledger(clip, claims=False).find_stored(clip.fingerprint, policy, attempt)
             return None if stored is None or is_gone(s3, stored.manifest) else stored
 
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
-            stages = _Stages(self, desk, Path(folder), landed_before, attempt)
-            stopped = self._work(desk, self._in_order(plan, todo), stages)
-        return desk.finish(stopped=stopped)
+            stages = _Stages(self, tracker, Path(folder), landed_before, attempt)
+            stopped = self._work(tracker, self._in_order(plan, todo), stages)
+        return tracker.finish(stopped=stopped)
 
     def _price_of(self, plan: BatchPlan) -> PriceOf:
         """What a clip costs is only known once it is made."""
         return lambda clip: None
 
-    def _work(self, desk: BatchTracker, todo: list[ClipPlan], stages: _Stages) -> str | None:
+    def _work(self, tracker: BatchTracker, todo: list[ClipPlan], stages: _Stages) -> str | None:
         """Run the stages; why it was given up, if it was."""
         from airflow_provider_modelslab.batch.running.pipeline import run_in_stages
         from airflow_provider_modelslab.ledger.model import Stored
@@ -111,13 +111,13 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
             for clip, done in ending:
                 self._refuse_if_killed()
                 if isinstance(done, Exception):
-                    desk.failed(clip, done, None)
+                    tracker.failed(clip, done, None)
                 elif isinstance(done, Stored):
-                    desk.skipped(clip, done.manifest)
+                    tracker.skipped(clip, done.manifest)
                 else:
-                    desk.landed(clip, done)
-                    self.log.info("Landed %s. %s", done["uri"], desk.progress.line())
-                if (why := desk.too_many()) is not None:
+                    tracker.landed(clip, done)
+                    self.log.info("Landed %s. %s", done["uri"], tracker.progress.line())
+                if (why := tracker.too_many()) is not None:
                     return why
         finally:
             ending.close()
@@ -168,7 +168,7 @@ class _Stages:
     """What is done for a clip: in a thread, in the task's thread, in a thread."""
 
     task: LocalVideo2VideoBatchOperator
-    desk: BatchTracker
+    tracker: BatchTracker
     folder: Path
     landed_before: Any
     attempt: Any
@@ -181,7 +181,7 @@ class _Stages:
         found: Stored | None = self.landed_before(clip)
         if found is not None:
             return found
-        request = self.desk.plan.request(clip)
+        request = self.tracker.plan.request(clip)
         place = self.folder / f"in-{clip.index}"
         place.mkdir()
         try:
@@ -236,5 +236,5 @@ class _Stages:
             manifest = self.task._land(request, done, clip.destination, started)
         finally:
             output.unlink(missing_ok=True)
-        self.desk.ledger(clip).record_stored(clip.fingerprint, self.attempt, manifest)
+        self.tracker.ledger(clip).record_stored(clip.fingerprint, self.attempt, manifest)
         return manifest

@@ -103,11 +103,11 @@ class ModelsLabPlanClipsOperator(BatchArguments):
             return
         root = self.hook.s3_profile.ledger_root(plan.output)
         assert root is not None  # noqa: S101 - there is a bucket
-        desk = BatchTracker(
+        tracker = BatchTracker(
             self.hook.get_s3_client(), root, plan, name=result_name(context), limit=FailureLimit.of(self.max_failed)
         )
         policy, attempt = LedgerPolicy("always"), attempt_of(context, retries=self.retries)
-        found = self._log_estimate(desk, desk.begin(), policy, attempt, reads=_READS)
+        found = self._log_estimate(tracker, tracker.begin(), policy, attempt, reads=_READS)
         context["ti"].xcom_push("estimate", found)
 
     def _common(self) -> dict[str, Any]:

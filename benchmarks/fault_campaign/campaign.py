@@ -34,7 +34,7 @@ class Campaign:
 
     :param faults: at least; runs are added until so many have acted.
     :param clips: results at least.
-    :param lanes: processes at once.
+    :param processes: at once.
     :param limit_s: seconds after which it is given up.
     """
 
@@ -42,7 +42,7 @@ class Campaign:
     planner: Planner
     faults: int
     clips: int
-    lanes: int
+    processes: int
     limit_s: float
 
     def run(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Campaign:
                 rehearse()
                 stage.forget_bills()
                 warm.settle()
-                runner = Runner(stage, s3, self.planner, lanes=self.lanes, journal=journal, logs=logs)
+                runner = Runner(stage, s3, self.planner, processes=self.processes, journal=journal, logs=logs)
                 try:
                     runner.run(self.faults, runs=self.clips, limit_s=self.limit_s)
                     before = stage.bills()["requests"]

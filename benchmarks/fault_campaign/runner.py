@@ -41,19 +41,19 @@ class Runner:
     """Runs what it is given until all of it has landed.
 
     :param planner: says what happens to each process, and hears what came of it.
-    :param lanes: processes of workers and commands at once; most of them wait.
+    :param processes: of workers and commands at once; most of them wait.
     :param journal: where every process notes what it does.
     :param logs: folder for the tasks' logs.
     """
 
     def __init__(
-        self, stage: Stage, s3: S3Client, planner: Planner, *, lanes: int, journal: Journal, logs: Path
+        self, stage: Stage, s3: S3Client, planner: Planner, *, processes: int, journal: Journal, logs: Path
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.runs: list[Run] = []
         self._stage = stage
         self._planner = planner
-        self._lanes = lanes
+        self._processes = processes
         self._journal = journal
         self._logs = logs
         self._person = Person(stage, s3, journal)
@@ -75,7 +75,7 @@ class Runner:
         while True:
             is_enough = self._count_faults() >= faults and len(self.runs) >= runs
             self._planner.is_quiet = is_enough
-            while not is_enough and sum(run.state != "parked" for run in self._active) < self._lanes:
+            while not is_enough and sum(run.state != "parked" for run in self._active) < self._processes:
                 run = Run(self._planner.run(len(self.runs)))
                 self.runs.append(run)
                 self._active.append(run)
@@ -103,7 +103,7 @@ class Runner:
         working = sum(
             process.who.role != "trigger" and not process.stopped for run in self._active for process in run.running
         )
-        while self._queue and working < self._lanes:
+        while self._queue and working < self._processes:
             self._queue.popleft()()
             working += 1
         self._unpark()

@@ -41,7 +41,9 @@ class Stage:
         s3_server.go_wrong(self.s3, journal)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        arguments = f"--port {port} --engine echo --echo-seconds 0.05 --lanes 3 --admin --allow-request-faults".split()
+        arguments = (
+            f"--port {port} --engine echo --echo-seconds 0.05 --workers 3 --admin --allow-request-faults".split()
+        )
         arguments += ["--faults", json.dumps({"seed": seed, **BACKGROUND})]
         self.endpoint = Endpoint(folder / "endpoint", key=_KEY, arguments=arguments, url=self.url, journal=journal)
         self._session = requests.Session()

@@ -440,8 +440,8 @@ def test_other_administration(settings: Settings) -> None:
     engine = ScriptedEngine()
     with serving(settings, engine) as caller:
         details = caller.post(f"{VIDEO}/system_details").json()
-        lanes = [{"device": "ScriptedEngine", "jobs": 0}]
-        assert details == {"model_count": 1, "queue_time": 0, "status": "ok", "lanes": lanes}
+        workers = [{"device": "ScriptedEngine", "jobs": 0}]
+        assert details == {"model_count": 1, "queue_time": 0, "status": "ok", "workers": workers}
         assert caller.post(f"{VIDEO}/update_server").json() == {"message": "server updating", "status": "success"}
         cleared = caller.post(f"{VIDEO}/clear_cache").json()
         assert cleared == {"message": "Cache cleared successfully", "status": "success"}

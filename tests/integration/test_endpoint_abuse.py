@@ -39,7 +39,7 @@ WEBHOOKS = 300
 
 
 class Scene:
-    """The endpoint with one lane that reads clips, a clip, and two callers."""
+    """The endpoint with one worker that reads clips, a clip, and two callers."""
 
     def __init__(self, url: str, pid: int, clip: str) -> None:
         self.pid = pid

@@ -69,9 +69,9 @@ def test_the_command_with_the_real_engine_leaves_the_hub_alone(tmp_path: Path, m
         assert (meta["width"], meta["height"], meta["num_frames"], meta["seed"]) == (64, 64, 4, 3)
         assert requests.get(done["output"][0], timeout=60).content[4:8] == b"ftyp"
         details = caller.post(f"{VIDEO}/system_details").json()
-        (lane,) = details["lanes"]
-        assert (details["model_count"], lane["device"]) == (1, "cpu")
-        assert [model["model_id"] for model in lane["models"]] == ["tiny"]
+        (worker,) = details["workers"]
+        assert (details["model_count"], worker["device"]) == (1, "cpu")
+        assert [model["model_id"] for model in worker["models"]] == ["tiny"]
         refused = caller.submit(**{**wanted, "model_id": "no-such-model"})
         assert list(refused["message"]) == ["model_id"]
         missing = caller.submit(**{**wanted, "init_video": files.url("/none.gif")})

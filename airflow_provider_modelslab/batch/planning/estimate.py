@@ -100,7 +100,7 @@ class Estimate:
 
 
 def estimate(
-    desk: BatchTracker,
+    tracker: BatchTracker,
     todo: Sequence[ClipPlan],
     price_of: PriceOf,
     *,
@@ -110,7 +110,7 @@ def estimate(
 ) -> Estimate:
     """What a batch will do, from its listings, and from the ledgers that have entries.
 
-    :param desk: after :meth:`BatchTracker.begin`.
+    :param tracker: after :meth:`BatchTracker.begin`.
     :param todo: the clips that it returned.
     :param reads: ledgers that are read at most, where names alone do not tell; clips beyond count as to be submitted.
     :raises StorageConfigurationError: when S3 refuses.
@@ -118,23 +118,23 @@ def estimate(
     kinds: dict[int, Kind] = {}
     unclear: list[ClipPlan] = []
     for clip in todo:
-        names = desk.entry_names(clip)
+        names = tracker.entry_names(clip)
         if names is None or (names and last_live(names) is not None):
             unclear.append(clip)
         else:
             kinds[clip.index] = "submit"
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="modelslab-estimate") as pool:
-        found = pool.map(lambda clip: _kind_of(desk, clip, policy, attempt), unclear[:reads])
+        found = pool.map(lambda clip: _kind_of(tracker, clip, policy, attempt), unclear[:reads])
         kinds |= {clip.index: kind for clip, kind in zip(unclear, found, strict=False)}
     for clip in unclear[reads:]:
-        kinds[clip.index] = _kind_by_names(desk.entry_names(clip) or ())
+        kinds[clip.index] = _kind_by_names(tracker.entry_names(clip) or ())
     count = Counter(kinds.values())
     price_of = by_variant(price_of)
     prices = [price_of(clip) for clip in todo if kinds[clip.index] == "submit"]
     known = [price for price in prices if price is not None]
     return Estimate(
-        clips=len(desk.plan),
-        stored=len(desk.plan) - len(todo) + count["stored"],
+        clips=len(tracker.plan),
+        stored=len(tracker.plan) - len(todo) + count["stored"],
         waiting=count["waiting"],
         unknown=count["unknown"],
         refused=count["refused"],
@@ -142,7 +142,7 @@ def estimate(
         cost=sum((price.reserved for price in known), Decimal(0)) if len(known) == len(prices) and known else None,
         currency=known[0].currency if known else None,
         is_bound=len(unclear) > reads or not all(price.is_exact for price in known),
-        per_minute=rate_of(desk.landed_at()),
+        per_minute=rate_of(tracker.landed_at()),
     )
 
 
@@ -161,9 +161,9 @@ def rate_of(landed_at: Iterable[float]) -> float | None:
     return 60 * (len(last) - 1) / max(last[0] - last[-1], 1e-3)
 
 
-def _kind_of(desk: BatchTracker, clip: ClipPlan, policy: LedgerPolicy, attempt: AttemptId) -> Kind:
+def _kind_of(tracker: BatchTracker, clip: ClipPlan, policy: LedgerPolicy, attempt: AttemptId) -> Kind:
     try:
-        choice = desk.ledger(clip, claims=False).preview(clip.fingerprint, policy, attempt)
+        choice = tracker.ledger(clip, claims=False).preview(clip.fingerprint, policy, attempt)
     except SubmissionUnknownError:
         return "unknown"
     except (ChangedRequestError, ClipUnreadableError):

@@ -178,7 +178,7 @@ def create_app(
         return await asyncio.to_thread(rooms.calls.fetch, owner, request.path_params["job_id"], base_url(request))
 
     async def system_details(request: Request, owner: str, body: dict[str, Any]) -> ApiResponse:
-        return await asyncio.to_thread(lambda: rooms.calls.system_details(rooms.worker.lanes()))
+        return await asyncio.to_thread(lambda: rooms.calls.system_details(rooms.worker.workers()))
 
     async def restart_server(request: Request, owner: str, body: dict[str, Any]) -> ApiResponse:
         rooms.worker.restart(None if rooms.calls.is_operator(body) else owner)

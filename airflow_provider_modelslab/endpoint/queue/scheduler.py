@@ -1,17 +1,17 @@
-"""Whose turn it is: the one place where lanes take jobs from the queue, and jobs are read before their turn.
+"""Whose turn it is: the one place where workers take jobs from the queue, and jobs are read before their turn.
 
-Four rules, for one lane as for eight:
+Four rules, for one worker as for eight:
 
 1. Keys take turns: the one whose turn was longest ago comes first, with its oldest job. So a key that floods the queue
    delays the others by one of its jobs each time.
-2. A lane without a job takes one if there is any. It prefers a job whose model it has in memory, then one whose model
-   no lane has, then the first by the turns. A job is overtaken at most :data:`MOST_OVERTAKES` times; then it is the
+2. A worker without a job takes one if there is any. It prefers a job whose model it has in memory, then one whose model
+   no worker has, then the first by the turns. A job is overtaken at most :data:`MOST_OVERTAKES` times; then it is the
    next.
 3. A job on its last attempt (the process died during it before) runs alone: nothing is read, rendered or written
    beside it. So what brings the process down is found out, and its neighbours are not given up with it.
-4. While every lane is at work, the jobs that come next are read ahead, one for each lane. The queue does not know of
-   it: a job that was read is queued until a lane takes it. A job whose clip comes slowly is given back, and is nobody's
-   turn until the clip is there; a key with :data:`MOST_SLOW` of them waits for these.
+4. While every worker is busy, the clips of the next jobs are prefetched, one job for each worker. A prefetched job
+   stays in state ``queued`` until a worker takes it. A job whose clip comes slowly is given back and is passed over
+   until the clip is there; a key with :data:`MOST_SLOW` of them waits for these.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_OVERTAKES = 8
 """How often a job may be overtaken by younger ones whose model is in memory."""
 
 MOST_SLOW = 2
-"""How many jobs of one key may be read beside the lanes because their clips come slowly."""
+"""How many jobs of one key may be read beside the workers because their clips come slowly."""
 
 _MOST_SLOW_OF_ALL = 16
 _LOOK = 64  # queued jobs among which those of a warm model are looked for
@@ -41,7 +41,7 @@ _MOST_SERVED = 1024  # keys whose last turn is remembered
 
 @dataclass(frozen=True, slots=True)
 class ScheduledJob:
-    """A job that a lane took.
+    """A job that a worker took.
 
     :param alone: it is the job's last attempt: nothing may run beside it.
     :param reading: of its clip; ``None``: nobody has begun.
@@ -54,16 +54,16 @@ class ScheduledJob:
 
 @dataclass(frozen=True, slots=True)
 class _Hand:
-    lane: int
+    worker: int
     owner: str
     model_id: str
     alone: bool
 
 
 class Scheduler:
-    """Shared by the lanes. Every method may be called from any thread.
+    """Shared by the workers. Every method may be called from any thread.
 
-    :param engines: one for each lane, by its number; asked which models they have loaded.
+    :param engines: one for each worker, by its number; asked which models they have loaded.
     :param clock: seconds since the epoch.
     """
 
@@ -83,8 +83,8 @@ class Scheduler:
         self._stopped: list[Reading] = []
         self._held_up = False
 
-    def take(self, lane: int) -> ScheduledJob | None:
-        """Claim a job for a lane; ``None`` when there is none for it now."""
+    def take(self, worker: int) -> ScheduledJob | None:
+        """Claim a job for a worker; ``None`` when there is none for it now."""
         with self._lock:
             if self._closed or self._runs_alone():
                 return None
@@ -94,12 +94,12 @@ class Scheduler:
             if alone and not self._is_quiet():
                 self._held_up = True
                 return None
-            chosen = chosen or choose(self._ready(waiting), *self._warmth(lane), self._overtaken)
+            chosen = chosen or choose(self._ready(waiting), *self._warmth(worker), self._overtaken)
             job = self._store.claim(self._clock(), chosen.id) if chosen else None
             if chosen is None or job is None:
                 return None
             self._note_turn(chosen, waiting)
-            self._in_hand[job.id] = _Hand(lane, job.owner, chosen.model_id, alone)
+            self._in_hand[job.id] = _Hand(worker, job.owner, chosen.model_id, alone)
             self._held_up |= alone
             return ScheduledJob(job, alone, self._readings.pop(job.id, None))
 
@@ -112,24 +112,24 @@ class Scheduler:
             self._readings[reading.job_id] = reading
             self._in_hand.pop(reading.job_id, None)
             self._store.requeue(reading.job_id)
-            self._held_up = True  # lanes look again when it was read
+            self._held_up = True  # workers look again when it was read
             return True
 
     def interrupt(self, owner: str | None = None) -> set[int]:
         """Stop the readings of jobs that wait; they are read anew when their turn comes.
 
         :param owner: those of one key only.
-        :returns: the lanes that have a job of this key, or of any key, in hand.
+        :returns: the workers that have a job of this key, or of any key, in hand.
         """
         with self._lock:
             for reading in list(self._readings.values()):
                 if owner is None or reading.owner == owner:
                     reading.stop()
                     del self._readings[reading.job_id]
-            return {hand.lane for hand in self._in_hand.values() if owner is None or hand.owner == owner}
+            return {hand.worker for hand in self._in_hand.values() if owner is None or hand.owner == owner}
 
     def ended(self, job_id: int) -> bool:
-        """Say that a lane is done with a job; returns whether lanes that found nothing should look again."""
+        """Say that a worker is done with a job; returns whether workers that found nothing should look again."""
         with self._lock:
             self._in_hand.pop(job_id, None)
             return self._was_held_up()
@@ -142,7 +142,7 @@ class Scheduler:
     def read_ahead(self) -> Reading | None:
         """The reading, to be begun, of a job that is likely to come next and is not read yet."""
         with self._lock:
-            busy = {hand.lane for hand in self._in_hand.values()}
+            busy = {hand.worker for hand in self._in_hand.values()}
             if self._closed or len(busy) < len(self._engines) or self._runs_alone():
                 return None
             waiting = self._store.waiting(self._look, self._served)
@@ -151,7 +151,7 @@ class Scheduler:
             self._drop_readings({job.id for job in waiting})
             if sum(not reading.slow for reading in self._readings.values()) >= len(self._engines):
                 return None
-            warm = {model for lane in busy for model in self._models(lane)}
+            warm = {model for worker in busy for model in self._models(worker)}
             unread = [job for job in self._ready(waiting) if job.id not in self._readings]
             chosen = choose(unread, warm, (), self._overtaken)
             job = self._store.get(chosen.id) if chosen else None
@@ -160,10 +160,10 @@ class Scheduler:
             reading = self._readings[job.id] = Reading(job)
             return reading
 
-    def jobs_of(self, lane: int) -> int:
-        """How many jobs a lane has in hand: one that it renders, one that it writes."""
+    def jobs_of(self, worker: int) -> int:
+        """How many jobs a worker has in hand: one that it renders, one that it writes."""
         with self._lock:
-            return sum(hand.lane == lane for hand in self._in_hand.values())
+            return sum(hand.worker == worker for hand in self._in_hand.values())
 
     def close(self) -> None:
         """Give out no more jobs."""
@@ -216,26 +216,26 @@ class Scheduler:
         held_up, self._held_up = self._held_up, False
         return held_up
 
-    def _models(self, lane: int) -> set[str]:
-        """The models that a lane has, or is about to have; where no engine tells, none: first in, first out."""
+    def _models(self, worker: int) -> set[str]:
+        """The models that a worker has, or is about to have; where no engine tells, none: first in, first out."""
         if not self._tell:
             return set()
-        loaded = {str(model["model_id"]) for model in models_of(self._engines[lane]) or ()}
-        return loaded | {hand.model_id for hand in self._in_hand.values() if hand.lane == lane}
+        loaded = {str(model["model_id"]) for model in models_of(self._engines[worker]) or ()}
+        return loaded | {hand.model_id for hand in self._in_hand.values() if hand.worker == worker}
 
-    def _warmth(self, lane: int) -> tuple[set[str], set[str]]:
-        others = (self._models(other) for other in range(len(self._engines)) if other != lane)
-        return self._models(lane), set[str]().union(*others)
+    def _warmth(self, worker: int) -> tuple[set[str], set[str]]:
+        others = (self._models(other) for other in range(len(self._engines)) if other != worker)
+        return self._models(worker), set[str]().union(*others)
 
 
 def choose(
     waiting: Sequence[Waiting], warm: Collection[str], elsewhere: Collection[str], overtaken: Mapping[int, int]
 ) -> Waiting | None:
-    """The job that a lane takes, see the first rule above.
+    """The job that a worker takes, see the first rule above.
 
     :param waiting: the oldest first.
-    :param warm: models that the lane has in memory.
-    :param elsewhere: models that other lanes have.
+    :param warm: models that the worker has in memory.
+    :param elsewhere: models that other workers have.
     :param overtaken: how often jobs were overtaken, by their id.
     """
     ranks: tuple[Callable[[Waiting], bool], ...] = (

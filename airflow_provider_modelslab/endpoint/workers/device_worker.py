@@ -1,4 +1,4 @@
-"""A lane: one engine on one device, and the thread that takes jobs for it."""
+"""A worker: one engine on one device, and the thread that takes jobs for it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ log = logging.getLogger(__name__)
 _SWEEP_S = 300.0
 _AFTER_TROUBLE_S = 1.0
 _MOST_RELAUNCHES = 2  # one at work and one that waits: more would do nothing else
-_PATIENCE_S = 2.0  # how long a lane waits for a clip before it goes on with other jobs
+_PATIENCE_S = 2.0  # how long a worker waits for a clip before it goes on with other jobs
 
 
 class DeviceWorker:
     """Renders one job at a time. An engine with stages writes the last one's clip meanwhile, in a second thread.
 
-    :param number: of this lane, from 0.
-    :param desks: the folder for the jobs' own folders.
-    :param on_taken: called when the lane has begun a job.
-    :param on_free: called when lanes that found no job should look again.
-    :param on_read: called when a reading of a clip ended that this lane began.
+    :param number: of this worker, from 0.
+    :param folder: the folder for the jobs' own folders.
+    :param on_taken: called when the worker has begun a job.
+    :param on_free: called when workers that found no job should look again.
+    :param on_read: called when a reading of a clip ended that this worker began.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class DeviceWorker:
         number: int,
         engine: Engine,
         work: JobRunner,
-        turns: Scheduler,
-        desks: Path,
+        scheduler: Scheduler,
+        folder: Path,
         *,
         on_taken: Callable[[], None],
         on_free: Callable[[], None],
@@ -49,8 +49,8 @@ class DeviceWorker:
         self.number = number
         self._engine = engine
         self._work = work
-        self._turns = turns
-        self._desks = desks
+        self._scheduler = scheduler
+        self._folder = folder
         self._on_taken = on_taken
         self._on_free = on_free
         self._on_read = on_read
@@ -69,10 +69,10 @@ class DeviceWorker:
         return self._running() or any(thread.is_alive() for thread in self._relaunches)
 
     def details(self) -> dict[str, Any]:
-        """The lane for ``system_details``: its device, its jobs in hand and, where the engine tells, its models."""
+        """The worker for ``system_details``: its device, its jobs in hand and, where the engine tells, its models."""
         models = models_of(self._engine)
         told = {} if models is None else {"models": models}
-        return {"device": device_of(self._engine), "jobs": self._turns.jobs_of(self.number), **told}
+        return {"device": device_of(self._engine), "jobs": self._scheduler.jobs_of(self.number), **told}
 
     def start(self) -> None:
         """Start the thread."""
@@ -137,7 +137,7 @@ class DeviceWorker:
     def _launch(self) -> None:
         self._stop = threading.Event()
         # A daemon: an engine that hangs in a driver cannot keep the process alive, and the queue survives that.
-        name = f"modelslab-lane-{self.number}"
+        name = f"modelslab-worker-{self.number}"
         self._thread = threading.Thread(target=self._loop, args=(self._stop,), name=name, daemon=True)
         self._thread.start()
 
@@ -149,12 +149,12 @@ class DeviceWorker:
             try:
                 self._work.sweep()
                 self._drop_caches()
-                taken = self._turns.take(self.number)
+                taken = self._scheduler.take(self.number)
                 if taken is not None:
                     self._do(taken, stop)
                     continue
             except Exception:  # a full disk must not end the thread and leave a queue that nobody works on
-                log.exception("Lane %s met trouble outside a job; it goes on", self.number)
+                log.exception("Worker %s met trouble outside a job; it goes on", self.number)
                 stop.wait(_AFTER_TROUBLE_S)
                 continue
             self._wake.wait(_SWEEP_S)
@@ -163,17 +163,17 @@ class DeviceWorker:
     def _do(self, taken: ScheduledJob, stop: threading.Event) -> None:
         job, finish, is_mine = taken.job, None, True
         self._on_taken()
-        desk = self._desks / str(job.id)
+        job_folder = self._folder / str(job.id)
         try:
             reading = self._reading(taken)
             if reading is not None and not taken.alone and not reading.wait(stop.is_set, _PATIENCE_S):
-                is_mine = not self._turns.give_back(reading)
+                is_mine = not self._scheduler.give_back(reading)
             if is_mine:
-                desk.mkdir(parents=True, exist_ok=True)
-                finish = self._work.begin(job, self._engine, desk, stop, reading=reading, alone=taken.alone)
+                job_folder.mkdir(parents=True, exist_ok=True)
+                finish = self._work.begin(job, self._engine, job_folder, stop, reading=reading, alone=taken.alone)
         finally:
             if finish is None and is_mine:
-                self._put_away(job.id, desk)
+                self._put_away(job.id, job_folder)
         if finish is None:
             if not is_mine:
                 log.info("Job %s: its clip comes slowly; others go first until it is there", job.id)
@@ -181,9 +181,9 @@ class DeviceWorker:
             return
         self._wait_for_finish()  # one clip is rendered, one is written: no more are in memory
         if taken.alone or not isinstance(self._engine, StagedEngine):
-            self._finish(finish, job.id, desk)
+            self._finish(finish, job.id, job_folder)
             return
-        thread = threading.Thread(target=self._finish, args=(finish, job.id, desk), daemon=True)
+        thread = threading.Thread(target=self._finish, args=(finish, job.id, job_folder), daemon=True)
         self._finishing = thread
         thread.start()
 
@@ -195,9 +195,9 @@ class DeviceWorker:
         reading.start(self._engine, self._on_read)
         return reading
 
-    def _finish(self, finish: Finish, job_id: int, desk: Path) -> None:
+    def _finish(self, finish: Finish, job_id: int, job_folder: Path) -> None:
         try:
-            finish(lambda: self._put_away(job_id, desk))
+            finish(lambda: self._put_away(job_id, job_folder))
         except Exception:  # the job's row could not be written; the next start takes the job up
             log.exception("Job %s could not be ended", job_id)
 
@@ -206,9 +206,9 @@ class DeviceWorker:
             self._finishing.join()
             self._finishing = None
 
-    def _put_away(self, job_id: int, desk: Path) -> None:
-        shutil.rmtree(desk, ignore_errors=True)
-        if self._turns.ended(job_id):
+    def _put_away(self, job_id: int, job_folder: Path) -> None:
+        shutil.rmtree(job_folder, ignore_errors=True)
+        if self._scheduler.ended(job_id):
             self._on_free()
 
     def _drop_caches(self) -> None:

@@ -36,7 +36,7 @@ Finish = Callable[[Callable[[], None]], None]
 
 
 class JobRunner:
-    """What is done to each job, the same for all lanes. Every method may be called from any thread.
+    """What is done to each job, the same for all workers. Every method may be called from any thread.
 
     :param uploads: where results are stored that go to a caller's bucket.
     :param on_done: called with the id of each job that ended, in the thread in which it ended.
@@ -70,7 +70,7 @@ class JobRunner:
         self,
         job: QueuedJob,
         engine: Engine,
-        desk: Path,
+        job_folder: Path,
         stop: threading.Event,
         *,
         reading: Reading | None = None,
@@ -80,7 +80,7 @@ class JobRunner:
 
         What is left (writing the clip, publishing it, marking the job) may be done in another thread.
 
-        :param desk: the job's own folder.
+        :param job_folder: the job's own folder.
         :param stop: set when the job is to be interrupted; it goes back to the queue then.
         :param reading: of the job's clip, begun; for an engine that has stages.
         :param alone: finish the job in the thread that does what is left, wherever its result goes.
@@ -89,7 +89,7 @@ class JobRunner:
         try:
             if self._misbehaviour and (reason := self._misbehaviour.failure(job)) is not None:
                 raise JobFailedError(reason)
-            make = _device_work(job, engine, desk / f"clip.{job.body['output_type']}", stop, reading)
+            make = _device_work(job, engine, job_folder / f"clip.{job.body['output_type']}", stop, reading)
         except Exception as error:  # noqa: BLE001  # whatever it was, it is this job's; the next one is to run
             self._broken(job, error, stop)
             return None

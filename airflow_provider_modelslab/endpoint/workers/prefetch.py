@@ -1,4 +1,4 @@
-"""Reading clips before their turn, while every lane is at work."""
+"""Reading clips before their turn, while every worker is at work."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Prefetcher:
 
     What goes wrong is kept with the job, and told when its turn has come.
 
-    :param wake_lanes: called when lanes should look for a job again.
+    :param wake_workers: called when workers should look for a job again.
     """
 
-    def __init__(self, turns: Scheduler, engine: StagedEngine, *, wake_lanes: Callable[[], None]) -> None:
-        self._turns = turns
+    def __init__(self, scheduler: Scheduler, engine: StagedEngine, *, wake_workers: Callable[[], None]) -> None:
+        self._scheduler = scheduler
         self._engine = engine
-        self._wake_lanes = wake_lanes
+        self._wake_workers = wake_workers
         self._wake = threading.Event()
         self._stopped = False
 
@@ -44,8 +44,8 @@ class Prefetcher:
 
     def ended(self) -> None:
         """Say that a reading ended, of whoever began it."""
-        if self._turns.was_read():
-            self._wake_lanes()
+        if self._scheduler.was_read():
+            self._wake_workers()
         self.wake()
 
     def _loop(self) -> None:
@@ -53,7 +53,7 @@ class Prefetcher:
             self._wake.wait()
             self._wake.clear()
             try:
-                while not self._stopped and (reading := self._turns.read_ahead()) is not None:
+                while not self._stopped and (reading := self._scheduler.read_ahead()) is not None:
                     reading.start(self._engine, self.ended)
-            except Exception:  # it is only a matter of speed: lanes read what was not read ahead
+            except Exception:  # it is only a matter of speed: workers read what was not read ahead
                 log.exception("Reading ahead met trouble; it goes on")

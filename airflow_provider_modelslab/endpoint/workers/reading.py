@@ -23,7 +23,7 @@ _LOOK_S = 0.05
 class Reading:
     """What :meth:`.engine.StagedEngine.prepare` makes of a job, or is about to.
 
-    :ivar slow: whether a lane gave the job back because this took too long.
+    :ivar slow: whether a worker gave the job back because this took too long.
     """
 
     def __init__(self, job: QueuedJob) -> None:

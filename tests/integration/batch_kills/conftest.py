@@ -21,7 +21,7 @@ FRAMES = 2
 @pytest.fixture(scope="package")
 def vendor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendor]:
     """Jobs take 0.8 s, three at a time, so that they are queued and waited for."""
-    with Vendor(tmp_path_factory.mktemp("vendor"), seconds=0.8, lanes=3) as vendor:
+    with Vendor(tmp_path_factory.mktemp("vendor"), seconds=0.8, workers=3) as vendor:
         yield vendor
 
 

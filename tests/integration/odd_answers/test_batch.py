@@ -1,6 +1,6 @@
 """A batch among odd answers: each ends its own clip, the others land, and the results manifest is written.
 
-The runner, the paid jobs, the clients, the poller and the desk are real. The ledgers are in memory, as JSON, and no
+The runner, the paid jobs, the clients, the poller and the tracker are real. The ledgers are in memory, as JSON, and no
 result is downloaded: with S3 for these, 2,000 odd answers would take minutes.
 """
 
@@ -63,7 +63,7 @@ class Store(MemoryLedgerStore):
         return super().create(name, json.loads(json.dumps(entry, default=str)))
 
 
-class Desk(BatchTracker):
+class WatchedTracker(BatchTracker):
     """Keeps the ledgers in memory."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -125,28 +125,28 @@ RunBatch = Callable[[], tuple[str | None, list[dict[str, Any]]]]
 def run_batch(scripted: Scripted, triggerer: Triggerer, plan: BatchPlan, s3: S3Client, bucket: str) -> RunBatch:
     """Runs a batch; why it was given up, and the lines of its results manifest."""
 
-    async def work(desk: Desk, hook: Hook) -> str | None:
-        jobs = BatchJobs(hook, desk, LedgerPolicy(), AttemptId(), FakeCaller(), 3600.0, check_links=False)
+    async def work(tracker: WatchedTracker, hook: Hook) -> str | None:
+        jobs = BatchJobs(hook, tracker, LedgerPolicy(), AttemptId(), FakeCaller(), 3600.0, check_links=False)
         async with triggerer.poller.watch((), policy=PollPolicy(min_interval=0.0005)) as watch:
             waiter = PolledJobs(watch, {}, timeout=3600.0)
-            todo = desk.begin(reuse="never")
+            todo = tracker.begin(reuse="never")
             runner: BatchRunner[ClipPlan] = BatchRunner(
-                todo, jobs, waiter, desk, NoPause(ODD), refusal_timeout=math.inf
+                todo, jobs, waiter, tracker, NoPause(ODD), refusal_timeout=math.inf
             )
             assert await runner.run() == ()
             return runner.stopped
 
     def run() -> tuple[str | None, list[dict[str, Any]]]:
         hook = Hook(submit_policy=SubmitPolicy(attempts=1, max_wait=0.0))
-        desk = Desk(s3, S3Uri(bucket, "ledger"), plan, name="batch", limit=FailureLimit())
-        stopped = triggerer.run(work(desk, hook))
+        tracker = WatchedTracker(s3, S3Uri(bucket, "ledger"), plan, name="batch", limit=FailureLimit())
+        stopped = triggerer.run(work(tracker, hook))
         hook.get_conn().close()
         try:
-            assert is_written_well(desk.finish(stopped=stopped))
+            assert is_written_well(tracker.finish(stopped=stopped))
         except BatchFailedError as error:
             assert stopped is not None
             assert is_written_well(error.to_event())  # noqa: PT017 - either end is right
-        return stopped, lines_of(s3, str(desk.folder.child("batch.jsonl")))
+        return stopped, lines_of(s3, str(tracker.folder.child("batch.jsonl")))
 
     return run
 

@@ -42,7 +42,7 @@ WAITING = {"poll_interval": 0.05, "max_poll_interval": 0.2, "deferrable": False,
 
 @pytest.fixture(scope="module")
 def vendor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendor]:
-    with Vendor(tmp_path_factory.mktemp("vendor"), seconds=0.0, lanes=2) as vendor:
+    with Vendor(tmp_path_factory.mktemp("vendor"), seconds=0.0, workers=2) as vendor:
         yield vendor
 
 

@@ -20,11 +20,11 @@ class Vendor:
     """The endpoint, as its owner sees it: an engine that only paints, and bills that are kept.
 
     :param seconds: how long each job takes.
-    :param lanes: how many jobs run at the same time.
+    :param workers: how many jobs run at the same time.
     """
 
-    def __init__(self, folder: Path, *, seconds: float, lanes: int) -> None:
-        arguments = ("--engine", "echo", "--echo-seconds", str(seconds), "--lanes", str(lanes), "--admin")
+    def __init__(self, folder: Path, *, seconds: float, workers: int) -> None:
+        arguments = ("--engine", "echo", "--echo-seconds", str(seconds), "--workers", str(workers), "--admin")
         self._process = EndpointProcess(folder, key=KEY, arguments=(*arguments, "--log-level", "warning"))
 
     def __enter__(self) -> Self:

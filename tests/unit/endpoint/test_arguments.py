@@ -106,7 +106,7 @@ def test_the_defaults_change_no_result(tmp_path: Path) -> None:
 
 
 def test_the_echo_has_as_many_lanes_as_asked_for(tmp_path: Path) -> None:
-    made = engines(tmp_path, "--engine", "echo", "--lanes", "3")
+    made = engines(tmp_path, "--engine", "echo", "--workers", "3")
     assert [type(engine) for engine in made] == [EchoEngine] * 3
     assert len(set(map(id, made))) == 3
 
@@ -114,8 +114,8 @@ def test_the_echo_has_as_many_lanes_as_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--lanes", "0", "--engine", "echo"], "lanes must be at least 1; got 0"),
-        (["--lanes", "2", "--device", "cpu"], "the local one has a lane for each GPU"),
+        (["--workers", "0", "--engine", "echo"], "workers must be at least 1; got 0"),
+        (["--workers", "2", "--device", "cpu"], "the local one has a worker for each GPU"),
         (["--guidance-until", "2", "--device", "cpu"], "guidance_until must be a share"),
         (["--dtype", "int8", "--device", "cpu"], "dtype must be one of"),
         (["--catalog-file", "/no/such/file.json", "--device", "cpu"], "/no/such/file.json"),

@@ -33,7 +33,7 @@ def test_system_details_tell_of_the_lanes_and_their_models(tmp_path: Path) -> No
             assert engine.busy.acquire(timeout=60)
         details = caller.post(f"{VIDEO}/system_details").json()
         model = {"model_id": "dark-sushi-mix", "bytes": 1000, "last_used": 1.0}
-        assert details.pop("lanes") == [
+        assert details.pop("workers") == [
             {"device": "cuda:0", "jobs": 1, "models": [model]},
             {"device": "cuda:1", "jobs": 1, "models": [model]},
         ]
@@ -43,7 +43,7 @@ def test_system_details_tell_of_the_lanes_and_their_models(tmp_path: Path) -> No
         assert [caller.finished(job["id"])["status"] for job in jobs] == ["success"] * 4
 
 
-def test_clear_queue_and_restart_reach_all_lanes(tmp_path: Path) -> None:
+def test_clear_queue_and_restart_reach_all_workers(tmp_path: Path) -> None:
     gate = threading.Event()
     engines = [ScriptedEngine(gate), StagedEngine(gate)]
     with serving(Settings(state_dir=tmp_path, hold_s=120), engines) as caller:
@@ -87,8 +87,8 @@ def test_local_engines_side_by_side_make_the_same_clips_as_one_alone(tmp_path: P
             jobs = [caller.submit(**{**wanted, "seed": n % 3}) for n in range(6)]
             links = [caller.finished(job["id"])["output"][0] for job in jobs]
             clips = [requests.get(link, timeout=60).content for link in links]
-            lanes = _details(caller)["lanes"]
-    assert [[model["model_id"] for model in lane["models"]] for lane in lanes] == [["tiny"], ["tiny"]]
+            workers = _details(caller)["workers"]
+    assert [[model["model_id"] for model in worker["models"]] for worker in workers] == [["tiny"], ["tiny"]]
     assert clips[:3] == clips[3:]
     assert len(set(clips)) == 3
     files_gone = {"init_video": str(tmp_path / "in.gif"), "seed": 2, "prompt": "a fox"}
@@ -103,11 +103,11 @@ def test_kill_9_at_every_stage_of_a_job_loses_none_and_blames_only_those_that_ra
     with running([*command, str(ready), "2"], ready) as process:
         caller = Caller(ready.read_text())
         jobs = [caller.submit(**SMALL, prompt=f"{n}") for n in range(7)]
-        # Of each lane one clip waits to be written, one is rendered; two clips are read ahead.
+        # Of each worker one clip waits to be written, one is rendered; two clips are read ahead.
         expected = [("running", 1)] * 4 + [("queued", 0)] * 3
         while _jobs(state) != expected:
             time.sleep(0.02)
-        assert [lane["jobs"] for lane in _details(caller)["lanes"]] == [2, 2]
+        assert [worker["jobs"] for worker in _details(caller)["workers"]] == [2, 2]
         process.send_signal(signal.SIGKILL)
         assert process.wait(60) == -signal.SIGKILL
     assert _jobs(state) == expected

@@ -41,15 +41,15 @@ class Attempts:
     def end(self, attempt: AttemptId | None, *, failing: int = 0) -> dict[str, Any]:
         """The end of an attempt that found the first ``failing`` clips failed, and the others landed."""
         plan = planned(self.s3, self.bucket)
-        desk = BatchTracker(
+        tracker = BatchTracker(
             self.s3, S3Uri(self.bucket, "ledger"), plan, name=NAME, limit=FailureLimit(None), attempt=attempt
         )
         for clip in plan:
             if clip.index < failing:
-                desk.failed(clip, LandingError("the network is gone"), None)
+                tracker.failed(clip, LandingError("the network is gone"), None)
             else:
-                desk.landed(clip, {"bytes": 1, "etag": "e", "job_id": str(clip.index)})
-        return desk.finish()
+                tracker.landed(clip, {"bytes": 1, "etag": "e", "job_id": str(clip.index)})
+        return tracker.finish()
 
     def statuses(self) -> list[str]:
         return [line["status"] for line in self._lines(f"{NAME}.jsonl")]

@@ -88,7 +88,7 @@ def held(*gates: threading.Event) -> Iterator[None]:
             gate.set()
 
 
-def test_lanes_work_side_by_side_on_one_queue(bench: Make) -> None:
+def test_workers_work_side_by_side_on_one_queue(bench: Make) -> None:
     gate = threading.Event()
     engines = [ScriptedEngine(gate), ScriptedEngine(gate)]
     made = bench(*engines)
@@ -98,13 +98,13 @@ def test_lanes_work_side_by_side_on_one_queue(bench: Make) -> None:
         for engine in engines:
             assert engine.busy.acquire(timeout=60)  # both are at work, though neither can end
         assert [made.job(job).status for job in jobs] == ["running", "running", "queued", "queued", "queued"]
-        assert [device_worker["jobs"] for device_worker in made.worker.lanes()] == [1, 1]
+        assert [device_worker["jobs"] for device_worker in made.worker.workers()] == [1, 1]
     made.wait_for(*jobs)
     assert sorted(engines[0].finished + engines[1].finished) == list("abcde")
     assert {made.job(job).attempts for job in jobs} == {1}
 
 
-def test_a_lane_that_hangs_holds_nothing_up_but_its_own_job(bench: Make) -> None:
+def test_a_worker_that_hangs_holds_nothing_up_but_its_own_job(bench: Make) -> None:
     never, soon = threading.Event(), threading.Event()
     stuck, free = ScriptedEngine(never), ScriptedEngine(soon)
     made = bench(stuck, free)
@@ -120,7 +120,7 @@ def test_a_lane_that_hangs_holds_nothing_up_but_its_own_job(bench: Make) -> None
     made.wait_for(left)
 
 
-def test_restart_interrupts_every_lane_and_keeps_the_queue(bench: Make) -> None:
+def test_restart_interrupts_every_worker_and_keeps_the_queue(bench: Make) -> None:
     gate = threading.Event()
     engines = [ScriptedEngine(gate), ScriptedEngine(gate)]
     made = bench(*engines)
@@ -160,8 +160,8 @@ def test_clear_cache_reaches_every_engine(bench: Make) -> None:
     assert all(engine.cleared.wait(60) for engine in engines)
 
 
-def test_lanes_stay_with_their_models(bench: Make) -> None:
-    """Two models in turn on two lanes: each is loaded once, where first in, first out would load at every job."""
+def test_workers_stay_with_their_models(bench: Make) -> None:
+    """Two models in turn on two workers: each is loaded once, where first in, first out would load at every job."""
     engines = [StagedEngine(), StagedEngine()]
     made = bench(*engines)
     jobs = [job for n in range(MOST_OVERTAKES) for m in "ab" for job in made.add(f"{m}{n}", model=m)]
@@ -169,7 +169,7 @@ def test_lanes_stay_with_their_models(bench: Make) -> None:
     made.wait_for(*jobs)
     loads = engines[0].loads + engines[1].loads
     assert sorted(set(loads)) == ["a", "b"]
-    assert len(loads) <= 4  # a lane whose model has no more jobs takes over from the other at the end
+    assert len(loads) <= 4  # a worker whose model has no more jobs takes over from the other at the end
 
 
 def test_a_job_of_a_cold_model_is_not_starved(bench: Make) -> None:
@@ -184,9 +184,9 @@ def test_a_job_of_a_cold_model_is_not_starved(bench: Make) -> None:
     assert engine.loads == ["a", "b", "a"]
 
 
-def test_details_tell_of_each_lane(bench: Make) -> None:
+def test_details_tell_of_each_worker(bench: Make) -> None:
     made = bench(StagedEngine(device="cuda:0", models=["m"]), ScriptedEngine())
-    assert made.worker.lanes() == [
+    assert made.worker.workers() == [
         {"device": "cuda:0", "jobs": 0, "models": [{"model_id": "m", "bytes": 1000, "last_used": 1.0}]},
         {"device": "ScriptedEngine", "jobs": 0},
     ]
@@ -206,7 +206,7 @@ def test_the_next_clip_is_read_and_the_last_one_written_while_one_is_rendered(be
         assert engine.finished == ["first"]
         assert engine.written == []
         assert [made.job(job).status for job in (first, second, third)] == ["running", "running", "queued"]
-        assert made.worker.lanes()[0]["jobs"] == 2
+        assert made.worker.workers()[0]["jobs"] == 2
         writing.set()
         made.wait_for(first)
         assert made.job(first).status == "success"
@@ -349,7 +349,7 @@ def test_a_clip_that_comes_slowly_holds_up_nobody_else(bench: Make, monkeypatch:
         others = made.add(*"abc", owner="other")
         made.wait_for(*others)
         until(lambda: [made.job(job).status for job in dripping] == ["queued"] * 5)
-        assert len(set(engine.read)) <= 3 + 3  # two of the key are read beside the lane, one by it
+        assert len(set(engine.read)) <= 3 + 3  # two of the key are read beside the worker, one by it
     made.wait_for(*dripping)
     assert {(job.status, job.attempts) for job in map(made.job, (*dripping, *others))} == {("success", 1)}
 
@@ -395,7 +395,7 @@ def test_a_restart_of_one_key_leaves_others_alone(bench: Make) -> None:
     assert sum(engine.prompts.count("b") for engine in engines) == 1
 
 
-def test_a_bucket_that_does_not_answer_holds_no_lane(
+def test_a_bucket_that_does_not_answer_holds_no_worker(
     bench: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storing = threading.Event()

@@ -36,20 +36,20 @@ def test_a_batch_that_was_deferred_often_is_known_whole_from_a_few_reads(s3: S3C
     put(*(f"in/{number:02d}.mp4" for number in range(CLIPS)))
     plan = planned(s3, bucket)
 
-    def desk() -> BatchTracker:
+    def open_tracker() -> BatchTracker:
         return BatchTracker(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(0))
 
-    at_work = desk()
+    tracker = open_tracker()
     for clip in plan:
         body = clip.destination.key.encode()
         stored = s3.put_object(Bucket=bucket, Key=clip.destination.key, Body=body)
-        at_work.landed(clip, {"bytes": len(body), "etag": stored["ETag"].strip('"'), "job_id": str(clip.index)})
-        state, at_work = at_work.state(), desk()
-        at_work.restore(state)
+        tracker.landed(clip, {"bytes": len(body), "etag": stored["ETag"].strip('"'), "job_id": str(clip.index)})
+        state, tracker = tracker.state(), open_tracker()
+        tracker.restore(state)
     segments = [key for key in keys_of(s3, bucket) if key.startswith("ledger/index/")]
     assert len(segments) < CLIPS  # one each would be more than a rerun reads
-    assert at_work.finish()["landed"] == CLIPS
-    assert desk().begin() == []
+    assert tracker.finish()["landed"] == CLIPS
+    assert open_tracker().begin() == []
 
 
 def test_a_rerun_says_how_much_is_there_already(
@@ -58,20 +58,20 @@ def test_a_rerun_says_how_much_is_there_already(
     put(*(f"in/{number}.mp4" for number in range(3)))
     plan = planned(s3, bucket)
 
-    def desk() -> BatchTracker:
+    def open_tracker() -> BatchTracker:
         return BatchTracker(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(None))
 
     caplog.set_level("INFO", "airflow_provider_modelslab.batch.results.tracker")
-    first = desk()
+    first = open_tracker()
     assert first.begin() == list(plan)
     for clip in plan.clips[:2]:
         stored = s3.put_object(Bucket=bucket, Key=clip.destination.key, Body=b"result")
         first.landed(clip, {"bytes": 6, "etag": stored["ETag"].strip('"'), "job_id": str(clip.index)})
     first.state()
     assert "already" not in caplog.text
-    assert desk().begin() == [plan.clips[2]]
+    assert open_tracker().begin() == [plan.clips[2]]
     assert caplog.messages.count("2 of 3 results are there already") == 1
-    assert desk().begin(reuse="never") == list(plan)
+    assert open_tracker().begin(reuse="never") == list(plan)
     assert caplog.text.count("already") == 1
 
 
@@ -81,16 +81,16 @@ def test_results_that_cannot_be_landed_end_a_batch_though_it_is_deferred_between
     put(*(f"in/{number:02d}.mp4" for number in range(CLIPS)))
     plan = planned(s3, bucket)
 
-    def desk() -> BatchTracker:
+    def open_tracker() -> BatchTracker:
         return BatchTracker(s3, S3Uri(bucket, "ledger"), plan, name="dag/task/run", limit=FailureLimit(None))
 
-    at_work = desk()
+    tracker = open_tracker()
     told: list[str | None] = []
     for clip in plan:
-        at_work.failed(clip, LandingError("S3 refuses"), None)
-        told.append(at_work.too_many())
-        state, at_work = at_work.state(), desk()
-        at_work.restore(state)
+        tracker.failed(clip, LandingError("S3 refuses"), None)
+        told.append(tracker.too_many())
+        state, tracker = tracker.state(), open_tracker()
+        tracker.restore(state)
     assert told == [None] * 9 + [f"{count} results in a row could not be landed" for count in (10, 11, 12)]
 
 
@@ -116,10 +116,10 @@ def test_clips_that_fail_before_anything_is_sent_keep_no_others_back(
     s3: S3Client, bucket: str, put: Put, error: ModelsLabError
 ) -> None:
     """They fail again in each rerun, and would starve all that come after them."""
-    desk = many(s3, bucket, put)
-    for clip in desk.plan.clips[:MANY]:
-        desk.failed(clip, error, None)
-    assert desk.too_many() is None
+    open_tracker = many(s3, bucket, put)
+    for clip in open_tracker.plan.clips[:MANY]:
+        open_tracker.failed(clip, error, None)
+    assert open_tracker.too_many() is None
 
 
 def refused_by_the_endpoint() -> ModelsLabError:
@@ -139,18 +139,18 @@ def refused_by_the_endpoint() -> ModelsLabError:
 def test_clips_that_fail_at_the_endpoint_one_after_the_other_end_the_batch(
     s3: S3Client, bucket: str, put: Put, error: Exception, submission: Submission | None
 ) -> None:
-    desk = many(s3, bucket, put)
+    open_tracker = many(s3, bucket, put)
     told = []
-    for clip in desk.plan.clips[:MANY]:
-        desk.failed(clip, error, submission)
-        told.append(desk.too_many())
+    for clip in open_tracker.plan.clips[:MANY]:
+        open_tracker.failed(clip, error, submission)
+        told.append(open_tracker.too_many())
     assert told[18:20] == [None, "20 clips in a row failed"]
 
 
 def test_the_failure_of_a_batch_that_was_given_up_tells_the_reason(s3: S3Client, bucket: str, put: Put) -> None:
-    desk = many(s3, bucket, put)
+    open_tracker = many(s3, bucket, put)
     error = AuthenticationError("the key was refused")
-    desk.failed(desk.plan.clips[0], error, None)
+    open_tracker.failed(open_tracker.plan.clips[0], error, None)
     with pytest.raises(BatchFailedError) as raised:
-        desk.finish(stopped=f"{error.code}: {error}")
+        open_tracker.finish(stopped=f"{error.code}: {error}")
     assert raised.value.cause is error.code
