@@ -42,6 +42,8 @@ unit: $(STAMP) ## the tests that need no Airflow processes
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell --dictionary=- --dictionary=tools/vocabulary/words.txt
+	$(BIN)/codespell --dictionary=tools/vocabulary/phrases.txt --regex "$$(sed 's/->.*//' tools/vocabulary/phrases.txt | paste -sd '|')"
 
 types: $(STAMP)
 	$(BIN)/mypy

@@ -1,4 +1,4 @@
-"""What is told of a batch."""
+"""OpenLineage and asset events of the batch operators."""
 
 from __future__ import annotations
 

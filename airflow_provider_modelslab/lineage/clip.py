@@ -1,4 +1,4 @@
-"""What is told of one clip."""
+"""OpenLineage and asset events of the operators for one clip."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def base_path() -> str:
 
 
 class _Link(BaseOperatorLink):
-    """One of the links. Airflow asks it on the worker at the end of each stretch of work, and keeps the answer."""
+    """One of the links. Airflow asks it on the worker at the end of each run segment, and keeps the answer."""
 
     what: ClassVar[str]
     fact: ClassVar[str]

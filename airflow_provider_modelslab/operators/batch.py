@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelsLabVideo2VideoBatchOperator"]
 
-_LINGER_AFTER_FIRST = 30.0
+_DEFER_AFTER_FIRST = 30.0
 """Seconds that the triggerer goes on collecting once a job has ended: a resumed task costs a process of its own."""
 
 _LONGEST_WAIT = 4 * 3600.0
@@ -372,7 +372,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 jobs,
                 modelslab_conn_id=self.modelslab_conn_id,
                 wake_at=wake_at,
-                defer_after=_LINGER_AFTER_FIRST if more else _LONGEST_WAIT,
+                defer_after=_DEFER_AFTER_FIRST if more else _LONGEST_WAIT,
                 max_wait=longest,
                 poll_policy=self._poll_policy().to_dict(),
             ),

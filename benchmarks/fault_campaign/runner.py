@@ -61,7 +61,7 @@ class Runner:
         self._workers = Workers(self._loop, self, planner, journal, logs, self.counts)
         self._queue: deque[Callable[[], None]] = deque()
         self._active: list[Run] = []
-        self._noted = self._asked_for = 0
+        self._noted = self._endpoint_faults = 0
         self._bills_at = 0.0
         self._loop.watch(stage.endpoint.pid, self._endpoint_down)
 
@@ -119,11 +119,11 @@ class Runner:
                 self._planner.hit(fault["phase"])
         if time.monotonic() > self._bills_at + _BILLS_EVERY_S:
             try:
-                self._asked_for = sum(endpoint_faults(self._stage.bills()).values())
+                self._endpoint_faults = sum(endpoint_faults(self._stage.bills()).values())
                 self._bills_at = time.monotonic()
             except requests.RequestException:  # it is down; asked again at the next step
-                return self._noted + self._asked_for
-        return self._noted + self._asked_for
+                return self._noted + self._endpoint_faults
+        return self._noted + self._endpoint_faults
 
     def _endpoint_down(self) -> None:
         self._stage.endpoint.ended()

@@ -60,7 +60,7 @@ def single(outcome: str = "waiting") -> dict[str, Any]:
     return {
         "task": _task(state="deferred" if waits else "success", ended=not waits),
         "kind": "single",
-        "single": {**told, "facts": {}, "error": None, "notes": [], "borne_out": True},
+        "single": {**told, "facts": {}, "error": None, "notes": [], "verified": True},
     }
 
 

@@ -91,8 +91,8 @@ PENDING = Outcome(Status.PENDING)
 class Outcomes:
     """One outcome for each clip of a plan; safe to use from several threads.
 
-    A clip without one is pending. A result that is there outweighs a failure, whichever is told first; otherwise the
-    last word counts.
+    A clip without one is pending. A result that is there outweighs a failure, whichever comes first; otherwise
+    the last outcome counts.
     """
 
     def __init__(self, plan: BatchPlan) -> None:

@@ -38,7 +38,9 @@ _HOPELESS = 20
 
 
 class BatchTracker:
-    """The book of one batch in one process; its methods are called from one thread, :meth:`ledger` from any.
+    """Tracks the outcome of each clip and writes the batch report.
+
+    Call its methods from one thread, :meth:`ledger` from any.
 
     :param s3: a boto3 client.
     :param root: where ledgers are kept.

@@ -44,15 +44,15 @@ _LANDINGS_WAITING = 4 * THREADS  # beyond which nothing more is submitted: links
 
 
 class BatchRunner(Generic[Clip]):
-    """One stretch of a batch's work in one process.
+    """One segment of a batch's run, in one process.
 
     :param todo: the clips to be made, in order.
     :param window: how many jobs may be in flight.
-    :param defer_after: seconds of nothing but waiting after which the stretch ends, so that no worker is held;
+    :param defer_after: seconds of nothing but waiting after which the segment ends, so that no worker is held;
         ``None`` stays to the end.
     :param refusal_timeout: seconds of nothing but refusals, while no job runs, after which the batch is given up. An
         endpoint that cannot be reached counts as one that refuses.
-    :param stopped: why an earlier stretch gave the batch up: nothing more is submitted, what is paid for is landed.
+    :param stopped: why an earlier segment gave the batch up: nothing more is submitted, what is paid for is landed.
     :param on_change: called after each outcome; must be quick.
     """
 
@@ -95,9 +95,9 @@ class BatchRunner(Generic[Clip]):
         """Jobs that run, or are just being submitted."""
         return len(self.waiting) + len(self._acquiring)
 
-    def resume(self, flying: Iterable[InFlight[Clip]]) -> None:
-        """Take over jobs that an earlier stretch submitted."""
-        for item in flying:
+    def resume(self, in_flight: Iterable[InFlight[Clip]]) -> None:
+        """Take over jobs that an earlier segment of the run submitted."""
+        for item in in_flight:
             self._wait_for(item)
 
     def interrupt(self, error: BaseException) -> None:
@@ -115,7 +115,7 @@ class BatchRunner(Generic[Clip]):
     ) -> tuple[InFlight[Clip], ...]:
         """Work until all is done, or only waiting is left: then :attr:`suspended` is set, and what runs is returned.
 
-        :param ended: jobs of an earlier stretch that have ended meanwhile.
+        :param ended: jobs of an earlier segment that have ended meanwhile.
         """
         loop = asyncio.get_running_loop()
         self._interrupted = interrupted = loop.create_future()

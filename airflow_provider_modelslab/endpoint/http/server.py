@@ -1,4 +1,4 @@
-"""uvicorn, which says where it listens, bounds its connections, and lets held submits go when it is told to stop."""
+"""uvicorn, which says where it listens, bounds its connections, and releases held submits when it is asked to stop."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Components:
         return self._find("motion_loras", "motion_loras", name, self._own.motion_loras, builtin.MOTION_LORAS, LoraSpec)
 
     def adapter(self, name: str) -> LoraSpec:
-        """The domain adapter of this name; :data:`~.shelf.NO_ADAPTER` is none, and not asked for here.
+        """The domain adapter of this name; :data:`~.builtin.NO_ADAPTER` stands for none and is no name here.
 
         :raises InvalidRequestError: for ``adapter_lora``.
         """

@@ -132,7 +132,7 @@ def may_expose_source(
     uri = S3Uri.parse(source)
     if str(uri) == as_mapping(sidecar.get("request")).get("init_video") or task.declared.names_clip(str(uri)):
         return True
-    if is_below(store.profile, uri) and str(uri) in _asked_for(task):
+    if is_below(store.profile, uri) and str(uri) in _requested(task):
         return True
     ledger = read_ledger(task, store) if ledger is None else ledger
     jobs = _of_kind(ledger, Entry.JOB)
@@ -151,7 +151,7 @@ def is_below(profile: S3Profile, uri: S3Uri) -> bool:
     return profile.bucket is not None and str(uri).startswith(str(profile.uri()))
 
 
-def _asked_for(task: TaskResult) -> list[Any]:
+def _requested(task: TaskResult) -> list[Any]:
     """What the task's own arguments name, as they were rendered: a clip, or the list of a batch's clips."""
     handed_on = as_mapping(as_mapping(task.argument("job")).get("request")).get("init_video")
     return [task.argument("init_video"), task.argument("source"), handed_on]

@@ -79,7 +79,7 @@ def media_of(task: TaskResult, single: Mapping[str, Any]) -> dict[str, Media]:
     """
     found = {}
     result, source, hidden = (single.get("result") or {}).get("uri"), single.get("source"), single["source_hidden"]
-    if result and (is_http_link(result) or single["borne_out"]):
+    if result and (is_http_link(result) or single["verified"]):
         found["result"] = Media(result)
     if source and (hidden is None or source == task.argument("init_video")):
         found["source"] = Media(source, hidden)
@@ -90,7 +90,7 @@ def describe_single(task: TaskResult, store: GalleryStorage | None) -> dict[str,
     """Everything there is to show, as plain JSON without secrets.
 
     ``outcome`` (``landed``, ``finished``: not copied to S3, ``submitted``: nobody has waited for it, ``waiting``,
-    ``failed`` or ``nothing``), ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, ``borne_out``: the
+    ``failed`` or ``nothing``), ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, ``verified``: the
     result is where this task writes, and its sidecar tells of it; and ``source_hidden``: why the source has no link.
 
     :param store: of the connection; ``None`` where it cannot be read.
@@ -135,7 +135,7 @@ def describe_single(task: TaskResult, store: GalleryStorage | None) -> dict[str,
         "facts": {name: value for name, value in facts.items() if value is not None},
         "error": None if error is None else _error(error),
         "notes": notes,
-        "borne_out": bool(sidecar),
+        "verified": bool(sidecar),
         "source_hidden": _why_hidden(task, store, source, sidecar, entries),
     }
 

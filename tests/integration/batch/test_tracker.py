@@ -1,4 +1,4 @@
-"""What the book of a batch leaves in S3 while the batch is deferred again and again."""
+"""What a batch leaves in S3 while the batch is deferred again and again."""
 
 from __future__ import annotations
 

@@ -51,53 +51,53 @@ def task(**fields: Any) -> TaskResult:
     )
 
 
-def borne_out(store: GalleryStorage, what: What, uri: str, facts: dict[str, str] = FACTS, **fields: Any) -> bool:
+def verified(store: GalleryStorage, what: What, uri: str, facts: dict[str, str] = FACTS, **fields: Any) -> bool:
     return is_verified(what, S3Uri.parse(uri), task(**fields), facts, store)
 
 
 def test_a_result_is_where_the_task_writes_and_has_a_sidecar(store: GalleryStorage) -> None:
-    assert borne_out(store, "result", RESULT)
-    assert borne_out(store, "result", f"s3://{BUCKET}/out/other.mp4", destination="other.mp4")
-    assert not borne_out(store, "result", f"s3://{BUCKET}/out/other.mp4")  # another task's
-    assert not borne_out(store, "result", SOURCE)
-    assert not borne_out(store, "result", SOURCE, destination=SOURCE)  # nothing tells of it
+    assert verified(store, "result", RESULT)
+    assert verified(store, "result", f"s3://{BUCKET}/out/other.mp4", destination="other.mp4")
+    assert not verified(store, "result", f"s3://{BUCKET}/out/other.mp4")  # another task's
+    assert not verified(store, "result", SOURCE)
+    assert not verified(store, "result", SOURCE, destination=SOURCE)  # nothing tells of it
     for other in ("private/moved.mp4", "private/payroll.json"):
-        assert not borne_out(store, "result", f"s3://{BUCKET}/{other}", destination=f"s3://{BUCKET}/{other}")
+        assert not verified(store, "result", f"s3://{BUCKET}/{other}", destination=f"s3://{BUCKET}/{other}")
 
 
 def test_a_clip_is_in_the_sidecar_or_was_asked_for_below_the_prefix(store: GalleryStorage) -> None:
-    assert borne_out(store, "source", SOURCE)
+    assert verified(store, "source", SOURCE)
     waiting = {"result": f"s3://{BUCKET}/out/not-there-yet.mp4"}
     below = f"s3://{BUCKET}/out/in/clip.mp4"
-    assert borne_out(store, "source", below, waiting, init_video=below)
-    assert borne_out(store, "source", below, waiting, job={"request": {"init_video": below}})
-    assert not borne_out(store, "source", below, waiting, init_video=f"see {below}")
-    assert not borne_out(store, "source", below, waiting, prompt=below)
+    assert verified(store, "source", below, waiting, init_video=below)
+    assert verified(store, "source", below, waiting, job={"request": {"init_video": below}})
+    assert not verified(store, "source", below, waiting, init_video=f"see {below}")
+    assert not verified(store, "source", below, waiting, prompt=below)
     # What a run was told to read may be anything.
-    assert not borne_out(store, "source", SOURCE, waiting, init_video=SOURCE)
-    assert not borne_out(store, "source", SOURCE, waiting, job={"request": {"init_video": SOURCE}})
-    assert not borne_out(store, "source", SOURCE, {})
-    assert not borne_out(store, "source", f"s3://{BUCKET}/private/payroll.json", init_video=SOURCE)
+    assert not verified(store, "source", SOURCE, waiting, init_video=SOURCE)
+    assert not verified(store, "source", SOURCE, waiting, job={"request": {"init_video": SOURCE}})
+    assert not verified(store, "source", SOURCE, {})
+    assert not verified(store, "source", f"s3://{BUCKET}/private/payroll.json", init_video=SOURCE)
 
 
 @pytest.mark.parametrize("what", ["manifest", "sidecar"])
 def test_a_manifest_is_the_tasks_own_or_the_sidecar_of_its_result(store: GalleryStorage, what: What) -> None:
-    assert borne_out(store, what, MANIFEST)
-    assert borne_out(store, what, f"{RESULT}.json")
+    assert verified(store, what, MANIFEST)
+    assert verified(store, what, f"{RESULT}.json")
     for other in ("private/payroll.json", "private/list.json", "private/moved.mp4.json", "in/clip.mp4"):
-        assert not borne_out(store, what, f"s3://{BUCKET}/{other}")
-    assert not borne_out(store, what, f"s3://{BUCKET}/out/other.mp4.json")  # another task's
-    assert not borne_out(store, what, MANIFEST.replace("manual__1", "manual__2"))
-    assert not borne_out(store, what, MANIFEST.replace("_modelslab/batches/", ""))
+        assert not verified(store, what, f"s3://{BUCKET}/{other}")
+    assert not verified(store, what, f"s3://{BUCKET}/out/other.mp4.json")  # another task's
+    assert not verified(store, what, MANIFEST.replace("manual__1", "manual__2"))
+    assert not verified(store, what, MANIFEST.replace("_modelslab/batches/", ""))
 
 
 def test_a_bucket_in_which_somebody_else_writes_bears_nothing_out(store: GalleryStorage) -> None:
     """Who can edit XComs and write to any bucket that the connection reads could otherwise name every object."""
     result, manifest = (place.replace(BUCKET, THEIRS) for place in (RESULT, MANIFEST))
-    assert not borne_out(store, "result", result)
-    assert not borne_out(store, "source", SOURCE, FACTS | {"result": result})
-    assert not borne_out(store, "manifest", f"{result}.json")
-    assert not borne_out(store, "manifest", manifest)
+    assert not verified(store, "result", result)
+    assert not verified(store, "source", SOURCE, FACTS | {"result": result})
+    assert not verified(store, "manifest", f"{result}.json")
+    assert not verified(store, "manifest", manifest)
     # Unless the Dag itself says that this task writes there.
-    assert borne_out(store, "result", result, destination=f"s3://{THEIRS}/out/")
-    assert borne_out(store, "manifest", manifest, destination=f"s3://{THEIRS}/out/")
+    assert verified(store, "result", result, destination=f"s3://{THEIRS}/out/")
+    assert verified(store, "manifest", manifest, destination=f"s3://{THEIRS}/out/")

@@ -54,7 +54,7 @@ def land(job: Any, **changes: Any) -> dict[str, Any]:
     return manifest
 
 
-def see_through(job: Any, mode: str, gate: threading.Event | None = None, **changes: Any) -> Any:
+def wait_for(job: Any, mode: str, gate: threading.Event | None = None, **changes: Any) -> Any:
     """A sensor from its first look to its end; the gate opens once it has seen that the job is not done."""
 
     def make() -> ModelsLabVideo2VideoSensor:
@@ -98,7 +98,7 @@ def test_submit_then_wait_then_land(
     assert submitted["eta_s"] > 0
     assert engine.finished == []
 
-    waited = through_serde(see_through(submitted, mode, gate))
+    waited = through_serde(wait_for(submitted, mode, gate))
     assert (waited["status"], waited["job_id"], waited["seed"]) == ("finished", "1", 11)
     assert waited["request"]["prompt"] == "a fox"
     assert waited["links"][0].endswith(".gif")
@@ -157,9 +157,9 @@ def test_the_manifests_connection_goes_before_the_tasks(
 def test_a_wait_that_lasts_too_long(restyle: Restyle, mode: str) -> None:
     submitted = execute(restyle(wait_for_completion=False))
     with pytest.raises(AirflowSensorTimeout):
-        see_through(submitted, mode, timeout=0.1)
+        wait_for(submitted, mode, timeout=0.1)
     with pytest.raises(AirflowSkipException):
-        see_through(submitted, mode, timeout=0.1, soft_fail=True)
+        wait_for(submitted, mode, timeout=0.1, soft_fail=True)
 
 
 @EACH_MODE
@@ -168,7 +168,7 @@ def test_a_job_that_fails(mode: str, looks_before: int, monkeypatch: pytest.Monk
     def wait(**changes: Any) -> Any:
         with ScriptedServer(*[Answer(WAIT)] * looks_before, Answer(FAILED)) as server:
             set_modelslab(monkeypatch, server.url)
-            return see_through("7", mode, **changes) if looks_before else execute(sensor("7", mode, **changes))
+            return wait_for("7", mode, **changes) if looks_before else execute(sensor("7", mode, **changes))
 
     with pytest.raises(JobFailedError, match="the job ran into an error") as caught:
         wait()
@@ -205,5 +205,5 @@ def test_looks_that_fail_do_not_end_the_wait(mode: str, monkeypatch: pytest.Monk
     troubles = [Answer(limited), Answer("<html>", status=502), Answer(limited, status=429)]
     with ScriptedServer(*troubles, Answer(done)) as server:
         set_modelslab(monkeypatch, server.url)
-        assert see_through("7", mode)["links"] == done["output"]
+        assert wait_for("7", mode)["links"] == done["output"]
     assert server.posts == 4

@@ -105,7 +105,7 @@ def test_the_defaults_change_no_result(tmp_path: Path) -> None:
     assert made._speed == Optimizations()
 
 
-def test_the_echo_has_as_many_lanes_as_asked_for(tmp_path: Path) -> None:
+def test_the_echo_has_as_many_workers_as_asked_for(tmp_path: Path) -> None:
     made = engines(tmp_path, "--engine", "echo", "--workers", "3")
     assert [type(engine) for engine in made] == [EchoEngine] * 3
     assert len(set(map(id, made))) == 3
