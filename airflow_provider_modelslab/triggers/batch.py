@@ -14,7 +14,6 @@ from airflow_provider_modelslab.client.polling.poller import Submitted
 from airflow_provider_modelslab.client.polling.registry import shared_poller
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.triggers.connections import client_of
-from airflow_provider_modelslab.triggers.heap import held_out
 from airflow_provider_modelslab.triggers.minimum_wait import earliest_event, sleep_until
 
 if TYPE_CHECKING:
@@ -114,8 +113,7 @@ class ModelsLabBatchTrigger(BaseTrigger):
         policy = PollPolicy.from_dict(self.poll_policy)
         client = await client_of(self.modelslab_conn_id)
         async with shared_poller(client) as poller, poller.watch(jobs, policy=policy) as watch:
-            with held_out(len(self.jobs)):
-                return await watch.gather(min(self.wake_at, _MOST_ENDED), defer_after=self.defer_after, until=until)
+            return await watch.gather(min(self.wake_at, _MOST_ENDED), defer_after=self.defer_after, until=until)
 
     async def on_kill(self) -> None:
         """Say what a kill means (Airflow 3.3+); nothing is cancelled."""

@@ -20,7 +20,6 @@ from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.triggers.connections import client_of
-from airflow_provider_modelslab.triggers.heap import held_out
 from airflow_provider_modelslab.triggers.minimum_wait import earliest_event, sleep_until
 
 if TYPE_CHECKING:
@@ -135,14 +134,13 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         # self.log would keep 3 kB for as long as this waits; both end up in the task's log.
         logger.info("Waiting for job %s until %s UTC", self.job_id, time.strftime("%F %T", time.gmtime(self.deadline)))
         async with shared_poller(await client_of(self.modelslab_conn_id)) as poller:
-            with held_out():
-                return await poller.wait(
-                    self.job_id,
-                    submitted_at=self.submitted_at,
-                    deadline=self.deadline,
-                    eta=self.eta,
-                    policy=PollPolicy.from_dict(self.poll_policy),
-                )
+            return await poller.wait(
+                self.job_id,
+                submitted_at=self.submitted_at,
+                deadline=self.deadline,
+                eta=self.eta,
+                policy=PollPolicy.from_dict(self.poll_policy),
+            )
 
     async def on_kill(self) -> None:
         """Mark the job as abandoned when the wait is ended from outside (Airflow 3.3+); nothing is cancelled.

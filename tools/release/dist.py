@@ -5,6 +5,7 @@ The wheel is built from the sdist, as it is wherever pip finds no wheel; twine t
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -28,7 +29,10 @@ def build(folder: Path, *, check: bool = True) -> Distributions:
 
     :raises subprocess.CalledProcessError: when the build fails, or when twine finds fault with what came out.
     """
-    subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True, stdout=sys.stderr)
+    # With the hook that puts the bill of materials into the wheel.
+    environment = {**os.environ, "HATCH_BUILD_HOOK_ENABLE_CUSTOM": "true"}
+    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
     [sdist], [wheel] = folder.glob("*.tar.gz"), folder.glob("*.whl")
     if check:
         command = [sys.executable, "-m", "twine", "--no-color", "check", "--strict", str(sdist), str(wheel)]
