@@ -36,6 +36,9 @@ def _report(figures: Figures) -> str:
     lines.append(f"circles: {figures.circles} (groups of modules that import each other)")
     lines += [f"  {len(group)} modules: {', '.join(group)}" for group in figures.cycles]
     lines.append(f"widest_room: {figures.widest_room} modules in {', '.join(figures.widest_rooms)}")
+    lines.append(f"package_lines: {figures.package_lines}")
+    counts = ", ".join(f"{name} {len(files)}" for name, files in figures.files_per_change.items())
+    lines.append(f"files_per_change: {counts}")
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import airflow_provider_modelslab
+from tools.house.frequent_changes import frequent_changes
 from tools.house.modules import import_cycles, largest_folder
 from tools.house.submits import PACKAGE, SubmitPath, submit_paths
 
@@ -24,6 +25,8 @@ class Figures:
     :param cycles: groups of modules that import each other.
     :param widest_room: the largest number of modules in one folder.
     :param widest_rooms: the folders that have as many, relative to the package's parent.
+    :param package_lines: lines of the package's Python files.
+    :param files_per_change: the files of the package that each frequent change touches.
     """
 
     single: SubmitPath
@@ -31,6 +34,8 @@ class Figures:
     cycles: list[list[str]]
     widest_room: int
     widest_rooms: list[str]
+    package_lines: int
+    files_per_change: dict[str, list[str]]
 
     @property
     def frames_single(self) -> int:
@@ -62,6 +67,9 @@ class Figures:
             "circles_modules": self.cycles,
             "widest_room": self.widest_room,
             "widest_rooms": self.widest_rooms,
+            "package_lines": self.package_lines,
+            "files_per_change": {name: len(files) for name, files in self.files_per_change.items()},
+            "files_of_changes": self.files_per_change,
         }
 
 
@@ -75,7 +83,9 @@ def measure() -> Figures:
     single, batch = submit_paths()
     count, folders = largest_folder(root)
     names = [folder.relative_to(root.parent).as_posix() for folder in folders]
-    return Figures(single, batch, import_cycles(PACKAGE), count, names)
+    lines = sum(len(file.read_text().splitlines()) for file in root.rglob("*.py"))
+    changes = {change.name: change.package_files for change in frequent_changes()}
+    return Figures(single, batch, import_cycles(PACKAGE), count, names, lines, changes)
 
 
 def check(figures: Figures) -> list[str]:

@@ -143,5 +143,7 @@ def test_limits(single: int, batch: int, cycles: int, above: list[str]) -> None:
         [["a", "b"]] * cycles,
         99,
         ["p"],
+        1,
+        {},
     )
     assert check(figures) == above
