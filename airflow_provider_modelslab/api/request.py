@@ -44,8 +44,10 @@ def _strengths(value: object) -> object:
 
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Names = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
-_Strengths = Annotated[tuple[_Finite, ...], BeforeValidator(_strengths)]
+_Names = Annotated[tuple[str, ...] | None, BeforeValidator(_names, json_schema_input_type=str | tuple[str, ...] | None)]
+_Strengths = Annotated[
+    tuple[_Finite, ...], BeforeValidator(_strengths, json_schema_input_type=float | str | tuple[float, ...])
+]
 
 
 class Video2VideoRequest(EndpointRequest, frozen=True):
