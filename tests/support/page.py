@@ -7,6 +7,40 @@ from __future__ import annotations
 
 from typing import Any
 
+PAGE_ATTRIBUTES = (
+    "key",
+    "model_id",
+    "negative_prompt",
+    "seed",
+    "height",
+    "width",
+    "init_video",
+    "num_frames",
+    "num_inference_steps",
+    "guidance_scale",
+    "clip_skip",
+    "strength",
+    "output_type",
+    "fps",
+    "lora_models",
+    "lora_strength",
+    "motion_loras",
+    "motion_lora_strength",
+    "domain_lora_scale",
+    "adapter_lora",
+    "upscale_height",
+    "upscale_width",
+    "upscale_strength",
+    "upscale_guidance_scale",
+    "upscale_num_inference_steps",
+    "motion_module",
+    "instant_response",
+    "temp",
+    "webhook",
+    "track_id",
+)
+"""The table of the page, which lacks three attributes of its own example."""
+
 SAMPLE_REQUEST: dict[str, Any] = {
     "key": "",
     "model_id": "dark-sushi-mix",

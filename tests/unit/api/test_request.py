@@ -7,6 +7,7 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, MAX_SEED, Video2VideoRequest
+from tests.support.page import PAGE_ATTRIBUTES
 
 GIF = (
     "https://huggingface.co/datasets/huggingface/documentation-images/resolve/main/diffusers/"
@@ -48,38 +49,7 @@ def test_the_pages_example_body_comes_out_as_it_went_in() -> None:
 
 
 def test_attributes_are_those_of_the_page_and_its_example_without_the_key() -> None:
-    table = [
-        "model_id",
-        "negative_prompt",
-        "seed",
-        "height",
-        "width",
-        "init_video",
-        "num_frames",
-        "num_inference_steps",
-        "guidance_scale",
-        "clip_skip",
-        "strength",
-        "output_type",
-        "fps",
-        "lora_models",
-        "lora_strength",
-        "motion_loras",
-        "motion_lora_strength",
-        "domain_lora_scale",
-        "adapter_lora",
-        "upscale_height",
-        "upscale_width",
-        "upscale_strength",
-        "upscale_guidance_scale",
-        "upscale_num_inference_steps",
-        "motion_module",
-        "instant_response",
-        "temp",
-        "webhook",
-        "track_id",
-    ]
-    assert set(ATTRIBUTES) == {*table, "prompt", "use_improved_sampling", "base64"}
+    assert {"key", *ATTRIBUTES} == {*PAGE_ATTRIBUTES, *PAGE_EXAMPLE}
 
 
 def test_defaults_are_those_of_the_page() -> None:
