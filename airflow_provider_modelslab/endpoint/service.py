@@ -27,7 +27,7 @@ from airflow_provider_modelslab.endpoint.queue.billing import fingerprint
 from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
 from airflow_provider_modelslab.endpoint.queue.store import QueueFullError, QueueStore, TooManyDetailsError
 from airflow_provider_modelslab.endpoint.results.publish import Publisher
-from airflow_provider_modelslab.endpoint.results.s3_details import S3Details, deploy_type_of
+from airflow_provider_modelslab.endpoint.results.s3_details import S3Attributes, S3Details
 from airflow_provider_modelslab.endpoint.settings import Settings
 
 __all__ = ["EndpointService"]
@@ -70,20 +70,19 @@ class EndpointService:
         label = getattr(engines[0], "label", None)
         self._label = {"engine": str(label)} if label else {}
 
-    def owner(self, body: Mapping[str, Any]) -> str | None:
-        """Who sent this body, or ``None`` when its key is missing or not accepted."""
-        key = body.get("key")
-        if not isinstance(key, str) or not key.strip() or not key.isascii():
+    def owner(self, key: str) -> str | None:
+        """What stands for the key in the queue, or ``None`` when the key is not accepted."""
+        if not key.strip() or not key.isascii():
             return None
         accepted = self._settings.api_keys
         if accepted and not self._is_admin(key) and not any(hmac.compare_digest(key, known) for known in accepted):
             return None
         return self._store.owner(key)
 
-    def is_operator(self, body: Mapping[str, Any]) -> bool:
-        """Whether an accepted body has the operator's key: the admin key, without one the only key that there is."""
+    def is_operator(self, key: str) -> bool:
+        """Whether an accepted key is the operator's: the admin key, without one the only key that there is."""
         if self._settings.admin_key is not None:
-            return self._is_admin(str(body.get("key")))
+            return self._is_admin(key)
         return len(self._settings.api_keys) == 1
 
     @property
@@ -192,10 +191,11 @@ class EndpointService:
         log.info("The queue %sis cleared: %s jobs are forgotten", "of one key " if owner else "", len(cleared))
         return cleared
 
-    def update_s3(self, owner: str, body: Mapping[str, Any]) -> ApiResponse:
+    def update_s3(self, owner: str, attributes: S3Attributes) -> ApiResponse:
         """Remember where this key's results go."""
+        deploy_type = attributes.deploy_type
         try:
-            deploy_type, details = deploy_type_of(body), S3Details.from_body(body)
+            details = S3Details.of(attributes)
             if not self._settings.allow_private_addresses:
                 check_s3_host(details)
         except InvalidRequestError as error:
@@ -209,12 +209,8 @@ class EndpointService:
         log.info("S3 details for %s: bucket %s", deploy_type, details.bucket)
         return responses.ok(f"S3 details updated for {deploy_type}")
 
-    def reset_s3(self, owner: str, body: Mapping[str, Any]) -> ApiResponse:
+    def reset_s3(self, owner: str, deploy_type: str) -> ApiResponse:
         """Forget where this key's results go; later results stay on the endpoint's own storage."""
-        try:
-            deploy_type = deploy_type_of(body)
-        except InvalidRequestError as error:
-            return responses.invalid_fields(error.fields, self._settings.answers)
         self._store.reset_s3(owner, deploy_type)
         return responses.ok(f"S3 details reset for {deploy_type}")
 

@@ -1,31 +1,25 @@
-"""``/admin``: what was paid, and how often each call was made. For tests and load runs."""
+"""How often each call was made, for ``/admin``."""
 
 from __future__ import annotations
 
-import asyncio
-import hmac
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_modelslab.endpoint.http.responses import API_PREFIX
 from airflow_provider_modelslab.endpoint.results.publish import FOLDERS
 
-__all__ = ["RequestCounts", "add_admin"]
+__all__ = ["RequestCounts"]
 
-_UNCOUNTED = ("admin", "healthz")
+_UNCOUNTED = ("admin", "docs", "healthz", "openapi.json")
 
 
 class RequestCounts:
     """How many requests came for each route since the start, refused ones too.
 
-    Those of ``/admin`` and ``/healthz`` do not count.
+    Those of ``/admin``, ``/docs``, ``/openapi.json`` and ``/healthz`` do not count.
 
     :param calls: paths of the API below its prefix. One is counted by its name, the last part that is no parameter:
         ``video2video``, ``fetch``, ``system_details``... Reads of results are ``files``, what the endpoint does not
@@ -64,42 +58,6 @@ class RequestCounts:
         name = "files" if folder in FOLDERS else _name(path.removeprefix(f"{API_PREFIX}/"))
         with self._lock:
             self._counts[name if name == "files" or name in self._names else "other"] += 1
-
-
-def add_admin(
-    app: FastAPI,
-    counts: RequestCounts,
-    *,
-    key: str | None,
-    bills: Callable[[], dict[str, Any]],
-    reset: Callable[[], None],
-) -> None:
-    """Add the routes.
-
-    :param key: has to come as ``Authorization: Bearer <key>``, where there is one.
-    :param bills: what to answer, besides the counts of requests.
-    :param reset: forgets it.
-    """
-
-    def check_key(request: Request) -> None:
-        given = request.headers.get("authorization", "")
-        if key is not None and not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
-            raise HTTPException(401, "The admin key is needed as a Bearer token", {"WWW-Authenticate": "Bearer"})
-
-    guard = [Depends(check_key)]
-
-    @app.get("/admin/bills", response_model=None, dependencies=guard)
-    async def show() -> JSONResponse:
-        figures = await asyncio.to_thread(bills)
-        return JSONResponse({"accepted": len(figures["jobs"]), "requests": counts.figures(), **figures})
-
-    @app.post("/admin/reset", response_model=None, dependencies=guard)
-    async def forget() -> JSONResponse:
-        await asyncio.to_thread(reset)
-        counts.reset()
-        return JSONResponse({"message": "The bills and counts are reset", "status": "success"})
-
-    app.add_middleware(counts.around)
 
 
 def _name(path: str) -> str:

@@ -17,6 +17,7 @@ from airflow_provider_modelslab.endpoint.settings import AnswerStyle
 
 __all__ = [
     "API_PREFIX",
+    "ERRORS",
     "META_KEYS",
     "ApiResponse",
     "done",
@@ -40,6 +41,15 @@ __all__ = [
 ]
 
 API_PREFIX = "/api/v1/enterprise"
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "Refused. With `--answers legacy`, the default, the HTTP status is 200 and `message` may be a "
+        "dict of lists by attribute; with `--answers documented` it is 400, 401, 403 or 429.",
+        "content": {"application/json": {"example": {"status": "error", "message": "Invalid Api Key"}}},
+    }
+}
+"""For the OpenAPI page: what every call may answer."""
 
 META_KEYS = (
     "base64",

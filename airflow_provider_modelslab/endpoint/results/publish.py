@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
 from airflow_provider_modelslab.endpoint.queue.store import QueueStore
-from airflow_provider_modelslab.endpoint.results.s3_details import S3Details
+from airflow_provider_modelslab.endpoint.results.s3_details import S3Attributes, S3Details
 from airflow_provider_modelslab.endpoint.results.s3_upload import upload
 
 __all__ = ["FOLDERS", "MEDIA_TYPES", "Published", "Publisher", "file_name", "file_suffix"]
@@ -110,7 +110,7 @@ class Publisher:
         if body.get("temp"):
             return None
         stored = self._store.s3(owner, _DEPLOY_TYPE)
-        return S3Details.from_body(stored) if stored else None
+        return S3Details.of(S3Attributes(**stored)) if stored else None
 
 
 def _folder(body: Mapping[str, Any]) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
+
+from pydantic import BaseModel, Field, model_validator
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.storage.uri import check_bucket_name
 
-__all__ = ["DEFAULT_DEPLOY_TYPE", "DEPLOY_TYPES", "S3Details", "deploy_type_of"]
+__all__ = ["DeployTarget", "DeployType", "S3Attributes", "S3Details"]
 
-DEPLOY_TYPES = (
+DeployType = Literal[
     "text_to_image",
     "image_editing",
     "voice_cloning",
@@ -30,21 +32,44 @@ DEPLOY_TYPES = (
     "flux_kontext_dev",
     "image_to_video_ultra",
     "z_image_turbo",
-)
+]
 """The server types of the vendor's page; this endpoint serves ``video`` and remembers the others."""
 
-DEFAULT_DEPLOY_TYPE = "text_to_image"
-"""The vendor's default, so details for videos need ``deploy_type`` to be given."""
+# AWS's own bound for a URL; keys and names are shorter.
+_Text = Annotated[str, Field(min_length=1, max_length=2048)]
 
-_REQUIRED = (
-    "public_url",
-    "region_name",
-    "endpoint_url",
-    "aws_access_key_id",
-    "aws_secret_access_key",
-    "image_directory",
-)
-_MOST_CHARACTERS = 2048  # AWS's own bound for a URL; keys and names are shorter
+
+class DeployTarget(BaseModel, frozen=True):
+    """The server type that a call is about. ``None`` and ``""`` mean that an attribute is not given."""
+
+    deploy_type: DeployType = Field(
+        default="text_to_image", description="The server type; results of this endpoint need video."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_blanks(cls, data: Any) -> Any:
+        return {k: v for k, v in data.items() if v not in (None, "")} if isinstance(data, Mapping) else data
+
+
+class S3Attributes(DeployTarget, frozen=True, str_strip_whitespace=True, hide_input_in_errors=True):
+    """The attributes of ``update_s3``."""
+
+    public_url: _Text = Field(
+        description="Base of the links in answers, with or without the image_directory.",
+        examples=["https://cdn.example.com/generations/"],
+    )
+    region_name: _Text = Field(description="Region of the bucket.", examples=["eu-central-1"])
+    endpoint_url: _Text = Field(
+        description="https://<bucket>.s3.<region>.amazonaws.com or https://<host>/<bucket>.",
+        examples=["https://clips.s3.eu-central-1.amazonaws.com"],
+    )
+    aws_access_key_id: _Text = Field(description="Needs s3:PutObject and s3:PutObjectAcl.", repr=False)
+    aws_secret_access_key: _Text = Field(description="The secret of this access key.", repr=False)
+    image_directory: _Text = Field(description="Folder in the bucket.", examples=["generations"])
+
+
+_STORED = tuple(name for name in S3Attributes.model_fields if name != "deploy_type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,36 +91,25 @@ class S3Details:
     virtual_host: bool = False
 
     @classmethod
-    def from_body(cls, body: Mapping[str, Any]) -> Self:
-        """Read a call's body.
+    def of(cls, attributes: S3Attributes) -> Self:
+        """The bucket that the attributes name.
 
-        :raises InvalidRequestError: naming each attribute at fault; no value of a credential is repeated.
+        :raises InvalidRequestError: for an ``endpoint_url`` without a bucket, and a ``public_url`` that is no URL.
         """
-        fields: dict[str, list[str]] = {}
-        for name in _REQUIRED:
-            value = body.get(name)
-            if value is None or value == "":
-                fields[name] = ["is required"]
-            elif not isinstance(value, str):
-                fields[name] = ["must be text"]
-            elif len(value) > _MOST_CHARACTERS:
-                fields[name] = [f"must be at most {_MOST_CHARACTERS} characters"]
-        if fields:
-            raise InvalidRequestError.of_fields(fields)
-        bucket, endpoint, virtual_host = _bucket_of(body["endpoint_url"])
+        bucket, endpoint, virtual_host = _bucket_of(attributes.endpoint_url)
         try:
             check_bucket_name(bucket)
         except StorageConfigurationError as error:
             raise InvalidRequestError.of("endpoint_url", error.message) from None
-        public = urlsplit(body["public_url"])
+        public = urlsplit(attributes.public_url)
         if public.scheme not in {"http", "https"} or not public.hostname:
             raise InvalidRequestError.of("public_url", "must be an http(s) URL")
-        given = {name: body[name].strip() for name in _REQUIRED}
+        given = attributes.model_dump(include=set(_STORED))
         return cls(**given, bucket=bucket, endpoint=endpoint, virtual_host=virtual_host)
 
     def to_store(self) -> dict[str, str]:
-        """The attributes as :meth:`from_body` takes them, credentials included: for the state database alone."""
-        return {name: getattr(self, name) for name in _REQUIRED}
+        """What :class:`S3Attributes` is made of, credentials included: for the state database alone."""
+        return {name: getattr(self, name) for name in _STORED}
 
     def object_key(self, name: str) -> str:
         """The key of a file in the bucket."""
@@ -112,17 +126,6 @@ class S3Details:
         if directory and urlsplit(base).path.endswith(f"/{directory}"):
             return f"{base}/{quote(name)}"
         return f"{base}/{quote(self.object_key(name))}"
-
-
-def deploy_type_of(body: Mapping[str, Any]) -> str:
-    """The server type that a call is about.
-
-    :raises InvalidRequestError: for a type that the vendor's page does not have.
-    """
-    value = body.get("deploy_type") or DEFAULT_DEPLOY_TYPE
-    if value not in DEPLOY_TYPES:
-        raise InvalidRequestError.of("deploy_type", f"must be one of {', '.join(DEPLOY_TYPES)}")
-    return str(value)
 
 
 def _bucket_of(endpoint_url: str) -> tuple[str, str, bool]:

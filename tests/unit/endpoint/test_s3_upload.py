@@ -11,7 +11,7 @@ import trustme
 
 from airflow_provider_modelslab.api.errors import LandingError
 from airflow_provider_modelslab.endpoint.results import s3_upload
-from airflow_provider_modelslab.endpoint.results.s3_details import S3Details
+from airflow_provider_modelslab.endpoint.results.s3_details import S3Attributes, S3Details
 from airflow_provider_modelslab.endpoint.results.s3_upload import upload
 from airflow_provider_modelslab.net import addresses
 from tests.support.scripted_server import Answer, Drip, HangUp, ScriptedServer, Step
@@ -52,15 +52,15 @@ def put(tmp_path: Path) -> Put:
 
     def store(server: ScriptedServer, *, private: bool = False) -> None:
         scheme, host = server.url.partition(":")[0], "127.0.0.1" if private else "s3.invalid"
-        details = S3Details.from_body(
-            {
-                "public_url": "https://cdn.example",
-                "region_name": "eu-central-1",
-                "endpoint_url": f"{scheme}://{host}:{server.port}/clips",
-                "aws_access_key_id": "AKIA-OF-NOBODY",
-                "aws_secret_access_key": "very-secret",
-                "image_directory": "my clips",
-            }
+        details = S3Details.of(
+            S3Attributes(
+                public_url="https://cdn.example",
+                region_name="eu-central-1",
+                endpoint_url=f"{scheme}://{host}:{server.port}/clips",
+                aws_access_key_id="AKIA-OF-NOBODY",
+                aws_secret_access_key="very-secret",
+                image_directory="my clips",
+            )
         )
         upload(details, "a.mp4", clip, "video/mp4", allow_private_addresses=private)
 
