@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,24 @@ def test_the_open_api_document_has_every_call_and_says_which_key_it_takes(spec: 
     assert "video" in body_of(spec, f"{API}/reset_s3")["properties"]["deploy_type"]["enum"]
 
 
-@pytest.mark.parametrize("path", ["/openapi.json"])
+def test_docs_shows_the_attributes_and_loads_nothing(client: TestClient, spec: Any) -> None:
+    answer = client.get("/docs")
+    page = answer.text
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "<script" not in page
+    assert "src=" not in page
+    for name, attribute in body_of(spec, SUBMIT)["properties"].items():
+        assert f"<code>{name}</code>" in page
+        assert escape(attribute["description"]) in page
+    assert "<td>integer</td><td>16</td><td>at least 1, at most 25</td>" in page
+    assert "<td>string or list of string</td>" in page
+    assert "<td>mp4, gif</td>" in page
+    assert all(
+        f"<code>{method.upper()} {path}</code>" in page for path in spec["paths"] for method in spec["paths"][path]
+    )
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
 def test_the_pages_keep_to_the_allowed_hosts(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 200
     assert client.get(path, headers={"Host": "attacker.example"}).status_code == 400
