@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +35,9 @@ __all__ = [
     "clear_drops_task_state",
     "commands_need_connections",
     "create_session",
+    "decode_trigger_kwargs",
+    "deserialize_value",
+    "expanded_arguments",
     "find_task",
     "find_waiting",
     "has_one_connection",
@@ -43,10 +47,13 @@ __all__ = [
     "read_rendered_fields",
     "read_xcom",
     "recent_tasks",
+    "reschedule_exception",
     "run_later",
     "runs_triggers_inline",
     "send_event",
+    "serialize_value",
     "serialized_tasks",
+    "supervised_by",
     "tasks_of_run",
     "team_of",
 ]
@@ -100,6 +107,92 @@ def runs_triggers_inline() -> bool:
     runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
     supervisor = getattr(runner, "SUPERVISOR_COMMS", None)
     return supervisor is not None and not hasattr(supervisor, "asend")
+
+
+# -- tasks in a test's process, without Airflow's own -----------------------------------------------------------------
+
+
+def serialize_value(value: Any) -> Any:
+    """A value as a deferral carries it from the worker to the triggerer and back, ready for JSON.
+
+    :raises TypeError: for a value that Airflow cannot send.
+    """
+    if _has_sdk_serde():
+        from airflow.sdk.serde import serialize
+
+        return serialize(value)
+    from airflow.serialization.serialized_objects import BaseSerialization
+
+    return BaseSerialization.serialize(value)
+
+
+def deserialize_value(value: Any) -> Any:
+    """The inverse of :func:`serialize_value`."""
+    if _has_sdk_serde():
+        from airflow.sdk.serde import deserialize
+
+        return deserialize(value)
+    from airflow.serialization.serialized_objects import BaseSerialization
+
+    return BaseSerialization.deserialize(value)
+
+
+def decode_trigger_kwargs(value: Any) -> Any:
+    """One argument of a trigger as the triggerer decodes it."""
+    if _has_sdk_serde():
+        from airflow.serialization.decoders import smart_decode_trigger_kwargs
+
+        return smart_decode_trigger_kwargs(value)
+    from airflow.serialization import serialized_objects
+
+    return vars(serialized_objects)["smart_decode_trigger_kwargs"](value)
+
+
+def _has_sdk_serde() -> bool:
+    """Since 3.2."""
+    from importlib.util import find_spec
+
+    return find_spec("airflow.sdk.serde") is not None
+
+
+def reschedule_exception() -> type[Exception]:
+    """What a sensor in the mode ``reschedule`` raises to be poked again."""
+    if _has_sdk_serde():
+        from airflow.sdk.exceptions import AirflowRescheduleException
+    else:
+        from airflow.exceptions import AirflowRescheduleException
+    found: type[Exception] = AirflowRescheduleException
+    return found
+
+
+def expanded_arguments(task: Any) -> Any:
+    """What a mapped task is expanded over: a mapping of lists for ``expand``, a list for ``expand_kwargs``.
+
+    In the place of a list there may be the output of another task.
+    """
+    return task._get_specified_expand_input().value
+
+
+@contextmanager
+def supervised_by(supervisor: Any) -> Iterator[None]:
+    """Within the block, tasks of this process ask ``supervisor`` what they would ask Airflow's.
+
+    Airflow looks connections up in the environment first, in 3.1 only where there is a supervisor.
+
+    :param supervisor: has ``send`` and ``asend``, which answer Airflow's messages.
+    """
+    from airflow.sdk.execution_time import task_runner
+
+    names = vars(task_runner)
+    before = names.get("SUPERVISOR_COMMS")
+    names["SUPERVISOR_COMMS"] = supervisor
+    try:
+        yield
+    finally:
+        if before is None:
+            del names["SUPERVISOR_COMMS"]
+        else:
+            names["SUPERVISOR_COMMS"] = before
 
 
 # -- task instances ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ from tests.support.s3 import S3Server
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+pytest_plugins = ["airflow_provider_modelslab.testing"]
+
 # Airflow reads its settings when tests import it: here it finds none of the user's, and writes nothing to their home.
 for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
     del os.environ[_name]
@@ -66,10 +68,9 @@ def no_proxy_on_loopback() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def s3_server(modelslab_s3_server: S3Server) -> S3Server:
     """One S3 server over TLS for the whole run; buckets keep the tests apart."""
-    with S3Server(tmp_path_factory.mktemp("s3-server")) as server:
-        yield server
+    return modelslab_s3_server
 
 
 @pytest.fixture

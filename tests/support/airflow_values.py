@@ -12,7 +12,7 @@ from airflow.sdk.execution_time.comms import DeferTask, SetXCom, _RequestFrame
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import TypeAdapter
 
-from tests.support.airflow_versions import decode_trigger_kwargs, deserialize, serialize
+from airflow_provider_modelslab.compat import decode_trigger_kwargs, deserialize_value, serialize_value
 from tests.support.odd_answers import is_written_well
 
 __all__ = ["through_deferral", "through_trigger_event", "through_xcom"]
@@ -33,8 +33,8 @@ def through_trigger_event(event: TriggerEvent) -> Any:
 
 def through_xcom(value: Any) -> Any:
     """What a task returns, as another task pulls it."""
-    message = SetXCom(key="return_value", value=serialize(value), dag_id="d", run_id="r", task_id="t")
-    return deserialize(_stored(_through_frame(message.model_dump())["value"]))
+    message = SetXCom(key="return_value", value=serialize_value(value), dag_id="d", run_id="r", task_id="t")
+    return deserialize_value(_stored(_through_frame(message.model_dump())["value"]))
 
 
 def through_deferral(trigger: BaseTrigger, kwargs: dict[str, Any]) -> tuple[BaseTrigger, dict[str, Any]]:
@@ -42,13 +42,13 @@ def through_deferral(trigger: BaseTrigger, kwargs: dict[str, Any]) -> tuple[Base
     path, arguments = trigger.serialize()
     message = DeferTask(
         classpath=path,
-        trigger_kwargs=serialize(arguments),
+        trigger_kwargs=serialize_value(arguments),
         next_method="execute_complete",
-        next_kwargs=serialize(kwargs),
+        next_kwargs=serialize_value(kwargs),
     )
     sent = _through_frame(message.model_dump())
-    received: Any = deserialize(_stored(sent["trigger_kwargs"]))
-    resumed: Any = deserialize(_stored(sent["next_kwargs"]))
+    received: Any = deserialize_value(_stored(sent["trigger_kwargs"]))
+    resumed: Any = deserialize_value(_stored(sent["next_kwargs"]))
     decoded = {name: decode_trigger_kwargs(value) for name, value in received.items()}
     return type(trigger)(**decoded), resumed
 
@@ -61,7 +61,7 @@ def _through_frame(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _through_column(value: Any) -> Any:
-    return deserialize(_stored(serialize(value)))
+    return deserialize_value(_stored(serialize_value(value)))
 
 
 def _stored(value: Any) -> Any:

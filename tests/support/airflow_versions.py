@@ -12,10 +12,7 @@ __all__ = [
     "AIRFLOW",
     "AirflowRescheduleException",
     "DagSerialization",
-    "decode_trigger_kwargs",
-    "deserialize",
     "examples_bag",
-    "serialize",
 ]
 
 # Pre-releases of a version are of that version.
@@ -24,22 +21,14 @@ AIRFLOW = Version(version("apache-airflow-core")).release[:2]
 if TYPE_CHECKING or AIRFLOW >= (3, 2):
     from airflow.dag_processing.dagbag import DagBag
     from airflow.sdk.exceptions import AirflowRescheduleException
-    from airflow.sdk.serde import deserialize, serialize
-    from airflow.serialization.decoders import smart_decode_trigger_kwargs as decode_trigger_kwargs
     from airflow.serialization.serialized_objects import DagSerialization
 else:
     from airflow.exceptions import AirflowRescheduleException
     from airflow.models.dagbag import DagBag
-    from airflow.serialization.serialized_objects import BaseSerialization
-    from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
-    from airflow.serialization.serialized_objects import smart_decode_trigger_kwargs as decode_trigger_kwargs
-
-    # What a deferral was put through before Airflow had serde for it.
-    serialize, deserialize = BaseSerialization.serialize, BaseSerialization.deserialize
-
     from airflow.sdk.exceptions import ErrorType
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import ErrorResponse
+    from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
 
     class _NoSupervisor:
         """Outside a task, 3.1 looks a connection up in the environment only if it has someone to ask afterwards."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
+from airflow_provider_modelslab.testing.connections import connection_variable
+from airflow_provider_modelslab.testing.endpoint import API_KEY
 from tests.support import airflow_versions as _airflow_versions  # noqa: F401  # 3.1 reads the environment then
 from tests.support.s3 import S3Server
 
-KEY = "test-key-of-nobody"
+KEY = API_KEY
 
 
 def set_connection(patch: pytest.MonkeyPatch, conn_id: str, conn_type: str, **fields: Any) -> None:
     """Define a connection; ``extra`` is a dict."""
-    patch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps({"conn_type": conn_type, **fields}))
+    patch.setenv(*connection_variable(conn_id, conn_type, **fields))
 
 
 def set_modelslab(

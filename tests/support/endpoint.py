@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import queue
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,12 +16,11 @@ import requests
 from fastapi import FastAPI
 
 from airflow_provider_modelslab.endpoint.engine import Engine
-from airflow_provider_modelslab.endpoint.http.app import create_app
 from airflow_provider_modelslab.endpoint.http.connections import ConnectionLimits
-from airflow_provider_modelslab.endpoint.http.server import EndpointServer
 from airflow_provider_modelslab.endpoint.settings import Settings
+from airflow_provider_modelslab.testing.endpoint import API_KEY, serve_app
 
-KEY = "test-key-of-nobody"
+KEY = API_KEY
 VIDEO = "/api/v1/enterprise/video"
 ROOT = Path(__file__).parents[2]
 
@@ -80,18 +77,8 @@ def serving(
     :param prepare: adds to the app before it starts.
     :param limits: of connections.
     """
-    ready: queue.Queue[str] = queue.Queue()
-    app = create_app(settings, engine, clock=clock)
-    prepare(app)
-    server = EndpointServer(app, on_ready=ready.put, log_level="warning", limits=limits)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield Caller(ready.get(timeout=120))
-    finally:
-        server.should_exit = True
-        thread.join(120)
-        assert not thread.is_alive()
+    with serve_app(settings, engine, clock=clock, prepare=prepare, limits=limits) as url:
+        yield Caller(url)
 
 
 @contextmanager

@@ -5,47 +5,18 @@ from __future__ import annotations
 import functools
 import io
 import struct
-import tempfile
-from pathlib import Path
 
-import av
 import numpy as np
-from PIL import Image
+
+from airflow_provider_modelslab.testing.clips import gradient_frames, small_mp4
 
 __all__ = ["branded", "framed_mp4", "mp4_box", "small_gif", "small_mp4"]
-
-
-def _pictures(count: int, size: int) -> list[Image.Image]:
-    """A gradient that moves: neighbouring pictures differ, as in a real clip."""
-    row = np.arange(size, dtype=np.uint16)
-    pictures = []
-    for number in range(count):
-        plane = (row[None, :] * 3 + row[:, None] * 2 + number * 17) % 256
-        pictures.append(Image.fromarray(np.stack([plane, plane.T, 255 - plane], axis=-1).astype(np.uint8)))
-    return pictures
-
-
-@functools.cache
-def small_mp4(*, frames: int = 6, size: int = 64, faststart: bool = False) -> bytes:
-    """A clip of a few kB at 8 fps; with ``faststart`` its index comes before the media."""
-    options = {"movflags": "faststart"} if faststart else {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "clip.mp4")  # faststart reads its own output again, so it must be a file
-        with av.open(str(path), "w", format="mp4", options=options) as container:
-            stream = container.add_stream("mpeg4", rate=8)
-            stream.width = stream.height = size
-            stream.pix_fmt = "yuv420p"
-            for picture in _pictures(frames, size):
-                frame = av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-        return path.read_bytes()
 
 
 @functools.cache
 def small_gif(*, frames: int = 4, size: int = 32) -> bytes:
     """An endless animation of a few kB with local colour tables."""
-    first, *rest = _pictures(frames, size)
+    first, *rest = gradient_frames(frames, size)
     out = io.BytesIO()
     first.save(out, "GIF", save_all=True, append_images=rest, duration=125, loop=0)
     return out.getvalue()

@@ -1,52 +1,52 @@
-"""Running a task as Airflow's task runner, API server and triggerer do it, in one process and without a database."""
+"""Running a task in a test, with the defaults of this suite; see :mod:`airflow_provider_modelslab.testing.tasks`."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import importlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import TaskDeferred
-from airflow.sdk.bases.operator import ExecutorSafeguard
 
-from tests.support.airflow_versions import decode_trigger_kwargs, deserialize, serialize
+from airflow_provider_modelslab.testing import tasks
+from airflow_provider_modelslab.testing.tasks import make_trigger as in_the_triggerer
+from airflow_provider_modelslab.testing.tasks import through_serialization as through_serde
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
     from airflow.triggers.base import BaseTrigger
 
+__all__ = [
+    "RUN_ID",
+    "TaskInstance",
+    "aevent_of",
+    "context_of",
+    "deferral_of",
+    "event_of",
+    "execute",
+    "in_the_triggerer",
+    "resume",
+    "run",
+    "through_serde",
+    "to_the_end",
+]
+
 RUN_ID = "manual__2026-11-23T04:00:00+00:00"
 
 
 @dataclass
-class TaskInstance:
-    """As much of the runtime task instance as operators and sensors look at."""
+class TaskInstance(tasks.TaskInstance):
+    """The task instance of most tests; it reads XComs of its own only."""
 
     dag_id: str = "restyling"
     task_id: str = "restyle"
     run_id: str = RUN_ID
-    map_index: int = -1
-    try_number: int = 1
-    max_tries: int = 0
-    first_reschedule: datetime | None = None
-    dag_run: Any = field(default_factory=lambda: SimpleNamespace(conf={}))
-    xcoms: dict[str, Any] = field(default_factory=dict)
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcoms[key] = through_serde(value)
 
     def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
         assert (task_ids, map_indexes) == (self.task_id, self.map_index), "tasks here read XComs of their own"
         return self.xcoms.get(key)
-
-    def get_first_reschedule_date(self, context: object) -> datetime | None:
-        return self.first_reschedule
 
 
 def context_of(ti: TaskInstance | None = None, **params: Any) -> Context:
@@ -57,19 +57,12 @@ def context_of(ti: TaskInstance | None = None, **params: Any) -> Context:
 
 def execute(task: BaseOperator, context: Context | None = None) -> Any:
     """The worker's part of a task: templates, then ``execute``."""
-    context = context if context is not None else context_of()
-    task.render_template_fields(context)
-    return _as_the_task_runner(task, task.execute, context=context)
+    return tasks.execute(task, context if context is not None else context_of())
 
 
 def resume(task: BaseOperator, deferred: TaskDeferred, event: Mapping[str, Any], context: Context | None = None) -> Any:
     """The worker's part after the trigger; ``task`` is a new operator, as it is in a new process."""
-    context = context if context is not None else context_of()
-    task.render_template_fields(context)
-    kwargs = through_serde({**(deferred.kwargs or {}), "event": dict(event)})
-    return _as_the_task_runner(
-        task, task.resume_execution, next_method=deferred.method_name, next_kwargs=kwargs, context=context
-    )
+    return tasks.resume(task, deferred, event, context if context is not None else context_of())
 
 
 def deferral_of(task: BaseOperator, context: Context | None = None) -> TaskDeferred:
@@ -98,15 +91,6 @@ def to_the_end(make: Callable[[], BaseOperator], deferred: TaskDeferred, context
             deferred = again
 
 
-def in_the_triggerer(deferred: TaskDeferred) -> BaseTrigger:
-    """The trigger that the triggerer makes of what the worker sent."""
-    path, kwargs = deferred.trigger.serialize()
-    decoded = {name: decode_trigger_kwargs(value) for name, value in through_serde(kwargs).items()}
-    module, _, name = path.rpartition(".")
-    trigger: BaseTrigger = getattr(importlib.import_module(module), name)(**decoded)
-    return trigger
-
-
 def event_of(trigger: BaseTrigger) -> dict[str, Any]:
     """Run a trigger to its end; its one event, as the triggerer sends it on."""
     return asyncio.run(aevent_of(trigger))
@@ -118,15 +102,3 @@ async def aevent_of(trigger: BaseTrigger) -> dict[str, Any]:
     assert len(events) == 1
     payload: dict[str, Any] = json.loads(json.dumps(events[0], allow_nan=False))
     return payload
-
-
-def through_serde(value: Any) -> Any:
-    """A value as it comes out at the other end of an XCom, a deferral or a trigger's arguments."""
-    return deserialize(json.loads(json.dumps(serialize(value), allow_nan=False)))
-
-
-def _as_the_task_runner(task: BaseOperator, call: Callable[..., Any], **kwargs: Any) -> Any:
-    """Calls of ``execute`` from elsewhere are refused by a safeguard, which the task runner tells of its task."""
-    scope = contextvars.copy_context()
-    scope.run(ExecutorSafeguard.tracker.set, task)
-    return scope.run(call, **kwargs)
