@@ -6,6 +6,8 @@ import configparser
 import os
 import re
 import shlex
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from tests.support.tasks import context_of, run
 
 ROOT = Path(__file__).resolve().parents[3]
 DAY = "2026-11-23"
+_FILE = re.compile(r"# ((?:\w+/)*\w+\.py)\n")
 _RUNS = re.compile(r"^ *```(python|console|yaml|ini)$", re.MULTILINE)
 
 
@@ -70,10 +73,20 @@ class CodeBlocks:
                 example.evaluate()
             except SkipTest:
                 continue
+        if (self.folder / "conftest.py").exists():
+            run_project(self.folder)
 
     def python(self, example: Example) -> None:
-        """Run a block of Python; the tasks of the Dag that it makes are run as well."""
+        """Run a block of Python; the tasks of the Dag that it makes are run as well.
+
+        A block that begins with the name of a file is written to this file.
+        """
         if is_part_of_an_example(example):
+            return
+        if named := _FILE.match(example.parsed):
+            file = self.folder / named[1]
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(example.parsed)
             return
         code = compile(self._replaced(example.parsed), f"{example.path}:{example.line}", "exec", dont_inherit=True)
         namespace = dict(example.namespace)
@@ -124,6 +137,21 @@ class CodeBlocks:
         command = [*words[1:], "--port", "0", "--engine", "echo", "--ready-file", str(ready)]
         with running(command, ready):
             pass
+
+
+def run_project(folder: Path) -> None:
+    """Run the tests of a project, each of which has to pass."""
+    command = [sys.executable, "-W", "error::pytest.PytestWarning", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "--rootdir", str(folder), str(folder)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    tests = sum(len(re.findall(r"^def test_", file.read_text(), re.MULTILINE)) for file in folder.glob("test_*.py"))
+    assert re.search(rf"^{tests} passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
 def commands(block: str) -> Iterator[str]:

@@ -31,6 +31,7 @@ SKIPPED = {
     "docs/howto/executors.md": 3,
     "docs/howto/install.md": 1,
     "docs/howto/local.md": 1,
+    "docs/howto/testing.md": 1,
     "docs/howto/webhook.md": 1,
     "docs/tutorial.md": 3,
 }

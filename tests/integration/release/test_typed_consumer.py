@@ -21,6 +21,7 @@ from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
+from airflow_provider_modelslab.testing import Bucket, DagRunner, ServedEndpoint
 
 request = Video2VideoRequest(model_id="m", prompt="a fox", init_video="https://example.com/a.mp4", seed=3)
 seed: int | None = request.seed
@@ -28,6 +29,12 @@ body: dict[str, object] = request.wire()
 ModelsLabVideo2VideoOperator(task_id="a", model_id="m", prompt="p", init_video="u", seed="{{ params.seed }}")
 ModelsLabVideo2VideoSensor(task_id="b", job="7", deferrable=True)
 ModelsLabHook(modelslab_conn_id="mine")
+
+def test_a_dag(modelslab_dag_runner: DagRunner, modelslab_endpoint: ServedEndpoint, modelslab_bucket: Bucket) -> None:
+    modelslab_endpoint.inject("late_links", seconds=1)
+    run = modelslab_dag_runner.run(ModelsLabVideo2VideoSensor(task_id="c", job="7"), conf={"clip": "a.mp4"})
+    video: bytes = modelslab_bucket.read(run.result("c")["uri"])
+    paid: list[int] = [bill.job_id for bill in modelslab_endpoint.bills()]
 """
 
 # Each line with the code of the one error that mypy is to find in it.
@@ -35,6 +42,7 @@ WRONG = """
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
+from airflow_provider_modelslab.testing import DagRunner
 
 request = Video2VideoRequest(model_id="m", prompt="a fox", init_video="https://example.com/a.mp4")
 Video2VideoRequest(model_id="m", prompt=3, init_video="https://example.com/a.mp4")  # arg-type
@@ -45,6 +53,7 @@ request.seed = 4  # misc
 name: str = request.seed  # assignment
 ModelsLabVideo2VideoOperator(task_id="a", model_id="m", prompt="p", init_video="u", deferrable="yes")  # arg-type
 ModelsLabHook(modelslab_conn_id=7)  # arg-type
+DagRunner().run("restyle")  # arg-type
 """
 
 
