@@ -11,8 +11,8 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from types import CodeType
 from typing import Any
 from unittest import SkipTest
 
@@ -22,11 +22,11 @@ from airflow.sdk import DAG
 from sybil import Document, Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 
+from airflow_provider_modelslab.testing import DagRunner
 from tests.support.endpoint import running
-from tests.support.tasks import context_of, run
 
 ROOT = Path(__file__).resolve().parents[3]
-DAY = "2026-11-23"
+DAY = datetime(2026, 11, 23, tzinfo=UTC)
 _FILE = re.compile(r"# ((?:\w+/)*\w+\.py)\n")
 _RUNS = re.compile(r"^ *```(python|console|yaml|ini)$", re.MULTILINE)
 
@@ -91,9 +91,10 @@ class CodeBlocks:
         code = compile(self._replaced(example.parsed), f"{example.path}:{example.line}", "exec", dont_inherit=True)
         namespace = dict(example.namespace)
         exec(code, namespace)  # noqa: S102 - the project's own pages
-        dag = namespace.pop("dag", None)
-        for task_id in dag.task_ids if isinstance(dag, DAG) else []:
-            self._run_task(code, task_id)
+        dag = namespace.get("dag")
+        if isinstance(dag, DAG):
+            done = DagRunner().run(dag, logical_date=DAY)
+            assert all(done.result(task.task_id, task.map_index)["uri"].startswith("s3://") for task in done.tasks)
 
     def console(self, example: Example) -> None:
         """Run each command of a block; its exit code has to be 0."""
@@ -114,15 +115,6 @@ class CodeBlocks:
 
     def _read(self, value: object) -> None:
         assert value, "an empty block"
-
-    def _run_task(self, code: CodeType, task_id: str) -> None:
-        def make() -> Any:
-            namespace: dict[str, Any] = {}
-            exec(code, namespace)  # noqa: S102 - as each parse of the Dag does
-            return namespace["dag"].get_task(task_id)
-
-        context: Any = {**context_of(**make().dag.params), "ds": DAY}
-        assert run(make, context)["uri"].startswith("s3://")
 
     def _airflow(self, words: list[str]) -> None:
         with warnings.catch_warnings():

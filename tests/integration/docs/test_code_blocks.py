@@ -64,7 +64,7 @@ def bucket(s3_server: S3Server) -> str:
     """The bucket of the pages, with a clip."""
     s3 = s3_server.client()
     s3.create_bucket(Bucket=BUCKET)
-    s3.put_object(Bucket=BUCKET, Key=f"in/{DAY}.mp4", Body=small_mp4())
+    s3.put_object(Bucket=BUCKET, Key=f"in/{DAY:%Y-%m-%d}.mp4", Body=small_mp4())
     s3.close()
     return BUCKET
 

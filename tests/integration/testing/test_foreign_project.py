@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # the documentation's page "Test your own Dags" is such a project too, and runs always
+
 ROOT = Path(__file__).resolve().parents[3]
 
 # It imports from the plugin before pytest loads it, and has a fixture on top of one of the plugin's.
