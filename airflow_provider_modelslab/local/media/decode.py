@@ -50,13 +50,15 @@ CLOCK_FACTOR = 1.5
 
 
 def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) -> tuple[list[Image], float]:
-    """Exactly ``count`` frames of an mp4 or gif, spread evenly from its first frame to its last.
+    """Exactly ``count`` frames of an mp4 or gif, evenly spaced in time from its first frame to its last.
 
     A clip with fewer frames than that is played forwards and backwards in turn (0 1 2 3 2 1 0 1 ...) until there are
     enough; a single frame is repeated. So the motion never jumps, and nothing stands still that moved.
 
-    Transparent parts of a gif are shown on white. A video that says how it is to be turned (phones) is turned. Of a
-    damaged clip there is what players show of it, as long as one frame can be decoded.
+    Frames look as in players: turned and mirrored as the file asks for (phones), with square pixels, colours in
+    BT.709. HDR (PQ, HLG) and BT.2020 are mapped to it; HD that says nothing of its colours is BT.709, smaller video
+    BT.601. Transparent parts of a gif are shown on white. Of a damaged clip there is what players show of it, as long
+    as one frame can be decoded.
 
     :param count: frames wanted, at least 1.
     :param size: width and height in pixels that frames are stretched to, see :func:`resize_frames`; by default they
@@ -94,8 +96,8 @@ def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) 
         def keep(index: int, of_size: tuple[int, int], pixels: bytes) -> None:
             frames[index] = Image.frombytes("RGB", of_size, pixels)
 
-        total, fps = decode_clip(clip.fileno(), job, keep, seconds=seconds)
-    return [frames[index] for index in frame_order(total, count)], fps
+        order, fps = decode_clip(clip.fileno(), job, keep, seconds=seconds)
+    return [frames[index] for index in order], fps
 
 
 def resize_frames(frames: Sequence[Image], width: int, height: int) -> list[Image]:

@@ -6,8 +6,9 @@ nothing of this package but what is in this folder, so that it starts in a tenth
 
 File descriptor 0 is a Unix socket. A message is the length of its head (4 bytes, big-endian), the head in JSON, and
 ``bytes`` more if the head says so. A job comes with the descriptor of its clip, on one byte before its message. The
-answers are ``frame`` with its pixels, ``again`` (forget the frames so far), and in the end one of ``total``,
-``unreadable`` (the clip is at fault; ``spent`` if this process should read no other one) and ``failed`` (it is not).
+answers are ``frame`` with its pixels, ``again`` (forget the frames so far), and in the end one of ``order`` (of the
+frames to show), ``unreadable`` (the clip is at fault; ``spent`` if this process should read no other one) and
+``failed`` (it is not).
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def _answer(job: dict[str, Any], clip: IO[bytes], link: Link) -> dict[str, Any]:
     kind = job["kind"]
     try:
         frames = Frames(link, job)
-        total, fps = read_gif(clip, job, frames) if kind == "gif" else read_video(clip, job, frames, "mp4")
+        order, fps = read_gif(clip, job, frames) if kind == "gif" else read_video(clip, job, frames, "mp4")
     except UnreadableError as error:
         return {"unreadable": str(error)}
     except MemoryError:
@@ -95,7 +96,7 @@ def _answer(job: dict[str, Any], clip: IO[bytes], link: Link) -> dict[str, Any]:
     except Exception:  # noqa: BLE001, S110 - Pillow raises nearly everything for damaged files
         pass
     else:
-        return {"total": total, "fps": fps}
+        return {"order": order, "fps": fps}
     return {"unreadable": f"cannot be decoded as {kind}: it is damaged or cut off"}
 
 
@@ -141,6 +142,7 @@ def main(arguments: list[str]) -> None:
                 import_module(module.name)
         Image.preinit()
         import_module("airflow_provider_modelslab.local.media.decoder.gif")
+        import_module("airflow_provider_modelslab.local.media.decoder.colours").load_tables()
     except Exception as error:  # noqa: BLE001 - whatever it is, the other process tells it
         link.send({"failed": f"PyAV or Pillow cannot be imported ({type(error).__name__}: {error})"})
         return

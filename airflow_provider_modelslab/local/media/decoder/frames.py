@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["DamagedError", "Frames", "Sender", "UnreadableError", "flatten", "frame_order", "sample_indices"]
+__all__ = [
+    "DamagedError",
+    "Frames",
+    "Sender",
+    "UnreadableError",
+    "flatten",
+    "frame_order",
+    "frames_by_time",
+    "sample_indices",
+]
 
 
 class UnreadableError(Exception):
@@ -41,6 +54,27 @@ def frame_order(total: int, count: int) -> list[int]:
     return [min(i % period, period - i % period) for i in range(count)]
 
 
+def frames_by_time(starts: Sequence[int | None], end: int | None, count: int) -> list[int]:
+    """Which frames to show for a clip of ``count``, evenly spaced in time: of each instant the frame nearest to it.
+
+    With a constant frame rate that is :func:`frame_order`, which also decides where there are fewer than ``count``
+    frames or a time is unknown.
+
+    :param starts: when each frame is first shown, in any unit.
+    :param end: when the last one ends, which may be shown for long; ``None`` if unknown.
+    """
+    times = [start for start in starts if start is not None]
+    middles = [one + other for one, other in pairwise(times)]  # of neighbours, times two
+    in_order = all(one <= other for one, other in pairwise(times))
+    if len(times) < max(2, count) or len(times) < len(starts) or not in_order or count == 1:
+        return frame_order(len(starts), count)
+    first, last = times[0], times[-1]
+    span = Fraction(last - first)
+    if end is not None:
+        span = max(span, Fraction((end - first) * (count - 1), count))
+    return [bisect_right(middles, 2 * (first + span * i / (count - 1))) for i in range(count)]
+
+
 class Frames:
     """The pictures on their way to the other process."""
 
@@ -52,14 +86,16 @@ class Frames:
         self._max_frames: int = job["max_frames"]
         self._wanted: set[int] = set()
         self._sent: set[int] = set()
+        self.total = 0
         self.seen = 0
         self._pixels = 0
 
-    def begin(self, order: list[int]) -> None:
-        """Count from 0; these frames are wanted."""
+    def begin(self, order: list[int], total: int) -> None:
+        """Count from 0; these frames of so many are wanted."""
         if self._sent:
             self._link.send({"again": True})
         self._wanted, self._sent, self.seen, self._pixels = set(order), set(), 0, 0
+        self.total = total
 
     def is_next_wanted(self, width: int, height: int) -> bool:
         """Count the next frame and check its size; whether it is one to :meth:`send`."""

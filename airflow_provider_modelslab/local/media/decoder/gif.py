@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import accumulate
 from typing import IO, Any
 
 from airflow_provider_modelslab.local.media.decoder.frames import (
@@ -10,7 +11,7 @@ from airflow_provider_modelslab.local.media.decoder.frames import (
     Frames,
     UnreadableError,
     flatten,
-    frame_order,
+    frames_by_time,
 )
 from airflow_provider_modelslab.local.media.decoder.video import read_video
 
@@ -19,8 +20,8 @@ __all__ = ["read_gif"]
 _DEFAULT_DELAY = 100  # milliseconds: what browsers take for a delay of 0
 
 
-def read_gif(clip: IO[bytes], job: dict[str, Any], frames: Frames) -> tuple[int, float]:
-    """Send the frames; how many there are, and frames per second.
+def read_gif(clip: IO[bytes], job: dict[str, Any], frames: Frames) -> tuple[list[int], float]:
+    """Send the frames; the order in which to show them, and frames per second.
 
     One whose first frame is damaged is given to FFmpeg, which takes more; but a part of one frame is no clip.
     """
@@ -33,25 +34,27 @@ def read_gif(clip: IO[bytes], job: dict[str, Any], frames: Frames) -> tuple[int,
         raise
     except Exception as damage:  # Pillow raises nearly everything for damaged files
         try:
-            total, fps = read_video(clip, job, frames, "gif")
+            order, fps = read_video(clip, job, frames, "gif")
         except (UnreadableError, av.FFmpegError):
             raise damage from None
-        if total == 1:
+        if frames.total == 1:
             raise
-        return total, fps
+        return order, fps
 
 
-def _read_by_pillow(clip: IO[bytes], job: dict[str, Any], frames: Frames) -> tuple[int, float]:
-    """Send the frames by Pillow; how many there are, and frames per second."""
+def _read_by_pillow(clip: IO[bytes], job: dict[str, Any], frames: Frames) -> tuple[list[int], float]:
+    """Send the frames by Pillow; the order in which to show them, and frames per second."""
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = job["max_frame_pixels"]
     width, height = struct.unpack("<HH", clip.read(10)[6:].ljust(4, b"\0"))
-    frames.check(width, height, _count_pictures(clip, job["max_frames"] + 1))
+    delays = _delays(clip, job["max_frames"] + 1)
+    frames.check(width, height, max(1, len(delays)))
     total = _count_frames(clip)
     while True:
-        order = frame_order(total, job["count"])
-        frames.begin(order)
+        starts = [0, *accumulate(delays[:total])]
+        order = frames_by_time(starts[:-1] if len(starts) > total else [None] * total, starts[-1], job["count"])
+        frames.begin(order, total)
         clip.seek(0)
         milliseconds = 0.0
         with Image.open(clip, formats=["GIF"]) as gif:
@@ -73,26 +76,33 @@ def _read_by_pillow(clip: IO[bytes], job: dict[str, Any], frames: Frames) -> tup
                     raise
                 total = index  # it is shown as far as it goes, as in browsers
                 continue
-        return total, (index + 1) * 1000 / milliseconds
+        return order, (index + 1) * 1000 / milliseconds
 
 
-def _count_pictures(clip: IO[bytes], most: int) -> int:
-    """The pictures in a gif, as far as its blocks are in order; Pillow takes ten times as long, and knows no end."""
+def _delays(clip: IO[bytes], most: int) -> list[int]:
+    """How long each picture of a gif is shown in milliseconds, as far as its blocks are in order.
+
+    Pillow takes ten times as long to count them, and knows no end.
+    """
     clip.seek(0)
     read = clip.read
-    count = 0
+    delays: list[int] = []
+    delay = 0
     _skip_colours(clip, read(13)[10:11])
-    while count < most:
+    while len(delays) < most:
         kind = read(1)
         if kind == b",":
-            count += 1
+            delays.append(10 * delay or _DEFAULT_DELAY)
+            delay = 0
             _skip_colours(clip, read(9)[8:9])
         elif kind != b"!":
             break
-        read(1)
+        is_control = read(1) == b"\xf9" and kind == b"!"
         while (length := read(1)) and length != b"\0":
-            read(length[0])
-    return max(1, count)
+            block = read(length[0])
+            if is_control:
+                delay = int.from_bytes(block[1:3], "little")
+    return delays
 
 
 def _skip_colours(clip: IO[bytes], flags: bytes) -> None:

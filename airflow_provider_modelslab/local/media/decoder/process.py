@@ -25,7 +25,7 @@ __all__ = ["Decoder", "close_idle", "decode_clip", "unreadable"]
 _MEMORY_BYTES = 896 << 20
 """What a decoder may take beyond its libraries, which take 0.1 GB: less than 1 GiB together."""
 
-_MAX_HEAD_BYTES = 1 << 16
+_MAX_HEAD_BYTES = 1 << 20
 _MAX_JOBS = 200  # clips that one process reads, so that no leak grows
 _CONVERT = "Replace the clip, or convert it: ffmpeg -i CLIP -c:v libx264 -pix_fmt yuv420p NEW.mp4"
 
@@ -77,14 +77,16 @@ class Decoder:
         """Whether it can be given another clip."""
         return self._process.poll() is None and self.jobs < _MAX_JOBS
 
-    def decode(self, clip: int, job: Mapping[str, Any], on_frame: OnFrame, *, seconds: float) -> tuple[int, float]:
+    def decode(
+        self, clip: int, job: Mapping[str, Any], on_frame: OnFrame, *, seconds: float
+    ) -> tuple[list[int], float]:
         """Read a clip.
 
         :param clip: descriptor of the open file.
         :param job: what is wanted, and the limits.
         :param on_frame: called with the index, size and RGB pixels of each frame; a frame that comes again counts.
         :param seconds: until the process is killed, whatever it does.
-        :returns: how many frames the clip has, and its frames per second.
+        :returns: the order in which to show the frames, and the clip's frames per second.
         :raises ClipUnreadableError: when the clip is damaged, or over a limit.
         :raises JobFailedError: when something else went wrong; it may work another time.
         """
@@ -99,9 +101,9 @@ class Decoder:
                 head, body = self._receive(deadline, job["max_frame_pixels"] * 3)
                 if "frame" in head:
                     on_frame(head["frame"], tuple(head["size"]), body)
-                elif "total" in head:
+                elif "order" in head:
                     self.sound = True
-                    return head["total"], head["fps"]
+                    return head["order"], head["fps"]
                 elif "unreadable" in head:
                     self.sound = not head.get("spent")
                     raise unreadable(head["unreadable"])
@@ -174,7 +176,7 @@ _idle: list[Decoder] = []  # at most one: others are started where threads read 
 _lock = threading.Lock()
 
 
-def decode_clip(clip: int, job: Mapping[str, Any], on_frame: OnFrame, *, seconds: float) -> tuple[int, float]:
+def decode_clip(clip: int, job: Mapping[str, Any], on_frame: OnFrame, *, seconds: float) -> tuple[list[int], float]:
     """Read a clip with the decoder that is idle, else with a new one; arguments and errors as :meth:`Decoder.decode`.
 
     A clip that ends a decoder which had read others is given to a new one: perhaps one of the others is at fault.

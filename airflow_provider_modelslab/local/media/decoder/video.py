@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice, repeat
 from typing import IO, TYPE_CHECKING, Any
@@ -12,16 +12,15 @@ from airflow_provider_modelslab.local.media.decoder.frames import (
     DamagedError,
     Frames,
     UnreadableError,
-    flatten,
-    frame_order,
+    frames_by_time,
 )
+from airflow_provider_modelslab.local.media.decoder.view import View
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-    from PIL.Image import Image
 
 __all__ = ["DECODERS", "read_video"]
 
@@ -42,43 +41,46 @@ _PIXEL_SLACK = 1.1  # decoders count the padding of their rows
 _PROBE_PIXELS = 4  # times the limit: up to there, the size of frames that are too large is known and told
 
 
-def read_video(clip: IO[bytes], job: dict[str, Any], frames: Frames, form: str) -> tuple[int, float]:
-    """Send the frames by FFmpeg; how many there are, and frames per second (0 if unknown).
+def read_video(clip: IO[bytes], job: dict[str, Any], frames: Frames, form: str) -> tuple[list[int], float]:
+    """Send the frames by FFmpeg; the order in which to show them, and frames per second (0 if unknown).
 
     :param form: FFmpeg's name of the container. It is fixed, so that no content can choose one that opens other files.
     """
     with _opened(clip, job, form) as (container, stream):
-        total = stream.frames
-        if not 0 < total <= job["max_frames"]:  # the header does not say so, or lies
-            total = sum(1 for _ in islice(_packets(container, stream), job["max_frames"] + 1))
+        starts, end = _timeline(islice(_packets(container, stream), job["max_frames"] + 1))
         fps = float(stream.average_rate or stream.guessed_rate or 0)
-        frames.check(stream.width, stream.height, total)
+        frames.check(stream.width, stream.height, len(starts))
     careful = False
-    while total:
-        frames.begin(frame_order(total, job["count"]))
+    while starts:
+        order = frames_by_time(starts, end, job["count"])
+        frames.begin(order, len(starts))
+        decoded: list[int | None] = []
         with _opened(clip, job, form, threads=1 if careful else _MAX_THREADS) as (container, stream):
+            view = View(stream, job)
             try:
                 for frame in _decoded(container, stream, careful=careful):
+                    decoded.append(frame.pts)
                     if frames.is_next_wanted(frame.width, frame.height):
-                        frames.send(_upright(_picture(frame), frame.rotation))
+                        frames.send(view.picture(frame))
                         if frames.complete:
-                            return total, fps
+                            return order, fps
             except DamagedError:
                 careful = True
                 continue
-        total = frames.seen  # fewer came out than the header promised: damaged frames, edit lists
+        starts, end = decoded, None  # fewer came out than there are packets: some are damaged
     raise UnreadableError("has no frame that can be decoded")
 
 
-def _picture(frame: VideoFrame) -> Image:
-    """A frame as RGB; transparent parts of a gif on white."""
-    from PIL import Image
+def _timeline(packets: Iterable[Packet[VideoStream]]) -> tuple[list[int | None], int | None]:
+    """When each frame is first shown and when the last one ends, in units of the stream's time base.
 
-    if frame.format.name != "bgra":
-        return frame.to_image()  # type: ignore[no-untyped-call, no-any-return]
-    plane = frame.reformat(format="rgba").planes[0]
-    size = (frame.width, frame.height)
-    return flatten(Image.frombytes("RGBA", size, bytes(plane), "raw", "RGBA", plane.line_size))
+    Packets outside of the edit list are decoded and not shown.
+    """
+    shown = [(packet.pts, packet.duration or 0) for packet in packets if not packet.is_discard]
+    known = sorted((start, start + duration) for start, duration in shown if start is not None)
+    if not known or len(known) < len(shown):
+        return [None] * len(shown), None
+    return [start for start, _ in known], known[-1][1]
 
 
 @contextmanager
@@ -144,16 +146,3 @@ def _decoded(container: InputContainer, stream: VideoStream, *, careful: bool) -
         yield from frames
     if first_error is not None and not came:
         raise first_error
-
-
-def _upright(image: Image, degrees: int) -> Image:
-    """``image`` turned counterclockwise, as the file asks for; angles other than quarter turns are left alone."""
-    from PIL import Image
-
-    turns = {
-        90: Image.Transpose.ROTATE_90,
-        180: Image.Transpose.ROTATE_180,
-        270: Image.Transpose.ROTATE_270,
-    }
-    turn = turns.get(degrees % 360)
-    return image if turn is None else image.transpose(turn)
