@@ -14,6 +14,7 @@ frames to show), ``unreadable`` (the clip is at fault; ``spent`` if this process
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import math
 import os
@@ -146,6 +147,7 @@ def main(arguments: list[str]) -> None:
     except Exception as error:  # noqa: BLE001 - whatever it is, the other process tells it
         link.send({"failed": f"PyAV or Pillow cannot be imported ({type(error).__name__}: {error})"})
         return
+    gc.freeze()  # so that collecting is quick
     _confine(int(memory))
     while (received := link.job()) is not None:
         job, descriptor = received
@@ -153,6 +155,7 @@ def main(arguments: list[str]) -> None:
         with os.fdopen(descriptor, "rb", 1 << 16) as clip:
             answer = _answer(job, clip, link)
         link.send(answer)
+        gc.collect()  # PyAV's objects refer to each other, and hold frames and threads
 
 
 if __name__ == "__main__":

@@ -26,24 +26,33 @@ class View:
     """
 
     def __init__(self, stream: VideoStream, job: dict[str, Any]) -> None:
+        from av.video.reformatter import VideoReformatter
+
         self._context = stream.codec_context
         aspect = stream.sample_aspect_ratio
         self._aspect = aspect if aspect is not None and aspect > 0 and not job["size"] else 1
         self._max_pixels: int = job["max_frame_pixels"]
+        self._matrix: bytes | None = None
+        # One for all: a frame's own one starts threads for each frame.
+        self._reformatter = VideoReformatter()
 
     def picture(self, frame: VideoFrame) -> Image:
         """The frame as RGB; transparent parts of a gif on white."""
+        if self._matrix is None:
+            # Of the first frame alone: a frame whose side data were looked at lives until the garbage collector runs.
+            matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+            self._matrix = bytes(matrix or b"")
         if frame.format.name == "bgra":
-            picture = _on_white(frame)
+            picture = _on_white(self._reformatter.reformat(frame, format="rgba"))
         else:
             transfer = self._context.color_trc
             wide = is_wide(transfer, self._context.color_primaries)
             if frame.colorspace == _UNSPECIFIED and (wide or _is_hd(frame)):
                 frame.colorspace = _BT2020 if wide else _BT709
-            picture = frame.to_image()  # type: ignore[no-untyped-call]
+            picture = self._reformatter.reformat(frame, format="rgb24").to_image()  # type: ignore[no-untyped-call]
             if wide:
                 picture = to_bt709(picture, transfer)
-        return turn(self._square(picture), frame.side_data.get("DISPLAYMATRIX"))
+        return turn(self._square(picture), self._matrix)
 
     def _square(self, picture: Image) -> Image:
         """With square pixels, unless the aspect ratio makes no sense."""
@@ -55,16 +64,16 @@ class View:
         return picture.resize((width, picture.height), Image.Resampling.LANCZOS)
 
 
-def turn(picture: Image, matrix: Any) -> Image:
+def turn(picture: Image, matrix: bytes) -> Image:
     """Turned and mirrored by a display matrix; angles other than quarter turns are left alone.
 
-    :param matrix: the bytes of nine numbers; ``None`` for a frame that is upright.
+    :param matrix: the bytes of nine numbers; none for a frame that is upright.
     """
     from PIL import Image
 
-    if matrix is None:
+    if not matrix:
         return picture
-    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])  # x becomes ax + cy, and y becomes bx + dy
+    a, b, _, c, d = struct.unpack("=5i", matrix[:20])  # x becomes ax + cy, and y becomes bx + dy
     least = max(map(abs, (a, b, c, d))) / 256
     signs = tuple((value > least) - (value < -least) for value in (a, b, c, d))
     method = {
@@ -87,5 +96,5 @@ def _is_hd(frame: VideoFrame) -> bool:
 def _on_white(frame: VideoFrame) -> Image:
     from PIL import Image
 
-    plane = frame.reformat(format="rgba").planes[0]
+    plane = frame.planes[0]
     return flatten(Image.frombytes("RGBA", (frame.width, frame.height), bytes(plane), "raw", "RGBA", plane.line_size))
