@@ -1,1 +1,1 @@
-"""What shows in the Airflow UI, and what receives the endpoint's webhooks."""
+"""Airflow plugins: the gallery, the targets of task links, and the receiver of the endpoint's webhooks."""

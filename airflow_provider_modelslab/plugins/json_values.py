@@ -1,7 +1,7 @@
-"""JSON that anybody may have written, such as XComs, sidecars and manifests, as values that can always be sent on.
+"""Sanitizes untrusted JSON, such as XComs, sidecars and manifests, so that it can always be sent to a browser.
 
-The API server reads it for everybody. So a value in it is of a type that JSON has, has no depth at which recursion
-ends, no number that JSON or JavaScript lack, and no text that UTF-8 cannot encode.
+The API server reads it for all users. The result has JSON types only, a limited depth, no number that JSON or
+JavaScript lack, and no text that UTF-8 cannot encode.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "links": list,
     **dict.fromkeys(("request", "meta"), Mapping),
 }
-"""Of the fields of manifests, summaries, sidecars and results lines that are used, where they are there at all."""
+"""Expected types of the fields of manifests, summaries, sidecars and results lines; each field is optional."""
 
 
 def has_too_many_values(text: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""An application that costs the processes nothing that never answer a request."""
+"""An ASGI application that is built at its first request, so that processes that serve none do not pay for it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["LazyApp"]
 
 
 class LazyApp:
-    """An ASGI application that is made when it is called first: every process of Airflow loads its plugins.
+    """Builds the application at the first call: every process of Airflow loads the plugins.
 
-    :param make: makes it; what it needs is imported there.
+    :param make: builds the application; imports what it needs.
     """
 
     def __init__(self, make: Callable[[], ASGIApp]) -> None:
@@ -27,5 +27,5 @@ class LazyApp:
         return self._make()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one call."""
+        """Answer one request."""
         await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The names under which Airflow shows the tasks of this provider."""
+"""Operator names of this provider's tasks in Airflow."""
 
 from __future__ import annotations
 

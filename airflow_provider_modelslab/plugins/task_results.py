@@ -1,4 +1,4 @@
-"""What Airflow itself knows of a task instance's video work: its state, what it returned, what it was asked for."""
+"""A task instance's state, return value and arguments, read from Airflow's database."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class TaskResult:
     :param loop_index: the iteration of the task loop that it is in, from 0; ``None`` outside a loop.
     :param iterations: all iterations that there are of it.
     :param loop_id: the task group that is its loop.
-    :param facts: what it told its links lead to.
-    :param awaited_job: the job that it waits for while it is deferred, as the triggerer was told: a task without a
+    :param facts: the targets of its links, as it stored them.
+    :param awaited_job: the job that it waits for while it is deferred, from its trigger's arguments: a task without a
         bucket has no ledger.
     """
 
@@ -83,12 +83,12 @@ class TaskResult:
         return kind_of(self.operator, self.returned)
 
     def argument(self, name: str) -> Any:
-        """An argument, rendered; as the Dag has it where Airflow has forgotten how the task's fields were rendered."""
+        """An argument, rendered; as the Dag has it if Airflow no longer has the task's rendered fields."""
         return self.fields.get(name) if self.fields else self.declared.text(name)
 
     @property
     def destination(self) -> str | None:
-        """The argument ``destination``, rendered; a template where Airflow has forgotten how it was rendered."""
+        """The argument ``destination``, rendered; a template if Airflow no longer has the rendered value."""
         given = self.argument("destination")
         return None if given is None else str(given)
 
@@ -103,9 +103,9 @@ def read_task(
 ) -> TaskResult | None:
     """Read one task instance; ``None`` when there is none.
 
-    The caller has checked that the user may see the Dag's task instances and XComs. Of a task of others nothing is read
-    but its state: below Airflow 3.4 the tab is on all tasks, and what they return may be large, or lie elsewhere. A
-    task is ours by its operator's name, a subclass by what it has told its links.
+    The caller has checked that the user may see the Dag's task instances and XComs. Of another provider's task only the
+    state is read: below Airflow 3.4 the tab is on all tasks, and their return values may be large or stored elsewhere.
+    This provider's tasks are recognised by the operator's name, subclasses by the XCom with their link targets.
 
     :param loop_index: the iteration of the task's loop; the newest where it is not given.
     """
@@ -139,17 +139,17 @@ def read_task(
     )
 
 
-def _facts_in(told: Any) -> dict[str, str]:
-    """What the task told its links lead to; empty where it told nothing."""
-    if not isinstance(told, Mapping):
+def _facts_in(value: Any) -> dict[str, str]:
+    """The targets of the task's links from its XCom; empty if there are none."""
+    if not isinstance(value, Mapping):
         return {}
-    return {name: value for name, value in told.items() if isinstance(value, str)}
+    return {name: text for name, text in value.items() if isinstance(text, str)}
 
 
 def xcom_value(value: Any) -> Any:
     """A stored XCom as plain JSON: read by its custom backend where Airflow has one, else as it is or decoded.
 
-    ``None`` where the backend cannot read it (what it keeps elsewhere may be gone), and where it is nested too deep.
+    ``None`` if the backend cannot read it (the stored object may have been deleted), and if it is nested too deep.
     """
     from airflow.configuration import conf
 
@@ -173,14 +173,14 @@ def xcom_value(value: Any) -> Any:
 
 
 def manifest_in(returned: Any) -> dict[str, Any]:
-    """A manifest or a summary of this provider, without what has another type than there: people can edit XComs."""
+    """A manifest or a summary of this provider, without fields of unexpected types: people can edit XComs."""
     if not (_is_manifest(returned) or _is_summary(returned)):
         return {}
     return sound_fields(returned)
 
 
 def shown_fields(fields: Any) -> dict[str, Any]:
-    """Rendered template fields that say something: neither empty nor cut off by Airflow."""
+    """Rendered template fields that are neither empty nor truncated by Airflow."""
     try:
         shown = as_mapping(sound(fields))
     except ValueError:

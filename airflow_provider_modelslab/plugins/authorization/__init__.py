@@ -1,1 +1,1 @@
-"""What a task instance may expose: decided from its Dag and its records in S3, never from XCom."""
+"""Decides what a task instance may expose, from its Dag and its records in S3, never from XCom."""

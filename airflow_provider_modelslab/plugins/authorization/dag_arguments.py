@@ -1,4 +1,4 @@
-"""A task's arguments as its Dag has them: who runs the Dag, or edits an XCom, cannot change what its author wrote."""
+"""A task's arguments as the Dag's author wrote them: triggering the Dag or editing an XCom cannot change them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["UNKNOWN", "DagArguments", "is_cut", "read_declared"]
 
 UNKNOWN = "{{ unknown }}"
-"""Stands for an argument of which nothing is known any more: a template that could be rendered to anything."""
+"""Placeholder for an argument that is no longer known: a template that could be rendered to anything."""
 
 _CUT = "Truncated. You can change this behaviour in [core]max_templated_field_length"
 _CLIPS = ("init_video", "source", "op_args", "op_kwargs", "op_kwargs_expand_input")
@@ -29,7 +29,7 @@ class DagArguments:
 
     :param arguments: by name, templates as such.
     :param expanded: the arguments that a mapped task is expanded over, as Airflow stores them.
-    :param lost: that version of the Dag, or the task in it, is gone.
+    :param lost: that version of the Dag, or the task in it, was deleted.
     """
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -45,13 +45,13 @@ class DagArguments:
             return given
         return str(given) if isinstance(given, int) else UNKNOWN
 
-    def names_clip(self, place: str) -> bool:
+    def names_clip(self, uri: str) -> bool:
         """Whether the Dag itself names this very clip."""
         given = [self.arguments.get(name) for name in _CLIPS]
-        return is_literal(place) and place in _texts([*given, self.expanded])
+        return is_literal(uri) and uri in _texts([*given, self.expanded])
 
     def chooses_clips(self) -> bool:
-        """Whether the Dag itself says where a batch's clips are, so that nobody who runs it has a say in them."""
+        """Whether the Dag itself says where a batch's clips are, so that who triggers it cannot choose them."""
         given = self.arguments.get("source")
         return given is not None and is_literal(given) and not any(map(is_cut, _texts(given)))
 

@@ -1,8 +1,8 @@
-"""Where a task instance writes: told by its name, its arguments and its connection, by nothing that people can edit.
+"""The locations a task instance writes to, from its name, its arguments and its connection: nothing a user can edit.
 
-A task's XComs can be edited through Airflow's API by people who have no access to S3. An ``s3://`` URI in one is signed
-or read with the connection's credentials only where it is one of these places. What else is in S3 does not matter: a
-file there may have been put by the same person.
+A task's XComs can be edited through Airflow's API by people who have no access to S3. An ``s3://`` URI in an XCom is
+signed, or read with the connection's credentials, only if it is one of these locations. Other objects in S3 prove
+nothing: the same person may have put them there.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ _BATCHES = "_modelslab/batches"
 
 
 def is_result(task: TaskResult, profile: S3Profile, uri: S3Uri) -> bool:
-    """Whether a task of one clip lands its result there."""
+    """Whether a task of one clip lands its result at ``uri``."""
     name = f"{instance_name(task, task.loop_index)}{PurePosixPath(uri.key).suffix}"
     return _is_own(task, profile, uri, lambda destination: resolve_destination(destination, profile, name))
 
 
 def is_results_manifest(task: TaskResult, profile: S3Profile, uri: S3Uri) -> bool:
-    """Whether a batch writes its results manifest there."""
+    """Whether a batch writes its results manifest to ``uri``."""
     name = f"{_BATCHES}/{instance_name(task, task.loop_index)}.jsonl"
 
-    def place(destination: str | None) -> S3Uri | None:
+    def resolve(destination: str | None) -> S3Uri | None:
         output = resolve_output(destination, profile)
         return output and output.child(name)
 
-    return uri.key.endswith(name) and _is_own(task, profile, uri, place)
+    return uri.key.endswith(name) and _is_own(task, profile, uri, resolve)
 
 
 def manifest_folder(task: TaskResult, profile: S3Profile) -> S3Uri | None:
-    """Where a batch puts its manifests and saved states; ``None`` where that cannot be told any more."""
+    """Where a batch puts its manifests and checkpoints; ``None`` if that is no longer known."""
     output = resolve_output(task.destination, profile) if is_literal(task.destination) else None
     return output and output.child(_BATCHES)
 
 
-def _is_own(task: TaskResult, profile: S3Profile, uri: S3Uri, place: Callable[[str | None], S3Uri | None]) -> bool:
+def _is_own(task: TaskResult, profile: S3Profile, uri: S3Uri, resolve: Callable[[str | None], S3Uri | None]) -> bool:
     destination = task.destination
     if is_literal(destination):
         try:
-            return place(destination) == uri
+            return resolve(destination) == uri
         except StorageConfigurationError:
             return False
-    # Airflow has forgotten how this template was rendered; what stands before it, or the connection, bounds the place.
+    # Airflow no longer has the rendered value: the text before the template, or the connection's prefix, is the limit.
     head = (destination or "").partition("{")[0].lstrip()
     if head.startswith("s3://") and "/" in head.removeprefix("s3://"):
         return str(uri).startswith(head)

@@ -1,8 +1,8 @@
-"""What a task instance used, paid for and read: told by its arguments and its records in S3, never by an XCom alone.
+"""The connection, job and clips of a task instance, from its arguments and its records in S3, never from an XCom alone.
 
-A task's XComs can be edited through Airflow's API, and what a template makes of a run's conf is up to whoever triggers
-the Dag. So an XCom chooses neither the connection nor the job, and an object that a run was told to read is signed only
-once it was checked: a clip is looked at before a job is submitted with it, which the ledger then tells.
+A task's XComs can be edited through Airflow's API, and who triggers a Dag controls what its templates make of the run's
+conf. So an XCom chooses neither the connection nor the job. An object that a run's conf names is signed only after it
+was checked: a clip is checked before a job is submitted with it, and the ledger records the submission.
 """
 
 from __future__ import annotations
@@ -35,37 +35,36 @@ _MAX_PAGES = 20
 _MAX_ENTRIES = 1000
 
 NOT_SUBMITTED = (
-    "This clip is not shown before a job was submitted with it, or its result has landed: it was named when the task "
-    "ran, and neither the Dag itself nor the connection's bucket and prefix bear out that it may be looked at."
+    "This clip is shown once a job was submitted with it, or its result has landed. It was named at run time, and "
+    "neither the Dag's code nor the connection's bucket and prefix allow it to be shown before."
 )
 
 
 def connection_of(task: TaskResult, named: object = None) -> str:
     """The connection that a task instance uses, by its arguments.
 
-    :param named: what an XCom says it is; that is only compared.
-    :raises StorageConfigurationError: when the XCom says something else, or Airflow no longer knows the argument.
+    :param named: the connection that an XCom names; it is only compared.
+    :raises StorageConfigurationError: when the XCom names another one, or Airflow no longer has the argument.
     """
-    job = task.argument("job")  # of a task that awaits or fetches another's job, whose connection goes before its own
+    job = task.argument("job")  # of another task: the job's connection takes precedence over this task's own
     own = as_mapping(job).get("conn_id") or task.argument("modelslab_conn_id")
     own = str(own or DEFAULT_CONN_NAME)
     if not is_literal(own):
         raise StorageConfigurationError(
             "Airflow no longer knows which connection this task used: it keeps the rendered fields of a task's last "
-            "runs only, and the Dag gives the connection by a template, or that version of the Dag is gone"
+            "runs only, and the Dag sets the connection by a template, or that version of the Dag was deleted"
         )
     if named and named != own:
         raise StorageConfigurationError(
-            f"Only an XCom says that this task used the connection {named!r}; by its arguments it uses {own!r}. "
-            "Nothing was read"
+            f"Only an XCom names the connection {named!r}; by its arguments the task uses {own!r}. Nothing was read"
         )
     return own
 
 
 def read_ledger(task: TaskResult, store: GalleryStorage) -> Entries:
-    """The task's own entries in the ledger of its result; empty where it has none in S3, or it is not known where.
+    """The task's own entries in the ledger of its result; empty if there is none in S3 or its location is unknown.
 
-    A ledger is named after the destination, which other tasks may share: their submissions prove nothing for this one.
+    A ledger is named after the destination, which other tasks may share: their submissions do not count for this task.
 
     :raises StorageConfigurationError: when S3 refuses.
     """
@@ -79,14 +78,14 @@ def read_ledger(task: TaskResult, store: GalleryStorage) -> Entries:
 
 
 def _load(store: GalleryStorage, folder: S3Uri) -> dict[str, dict[str, Any]]:
-    """The newest entries of a ledger; what is no entry is passed over, since others may have put it there."""
+    """The newest entries of a ledger. Objects that are no entries are skipped: anyone may have put them there."""
     prefix = f"{folder.key}/"
     pages = islice(list_pages(store.s3, S3Uri(folder.bucket, prefix)), _MAX_PAGES)
     names = [match[1] for page in pages for item in page if (match := _ENTRY.fullmatch(item.key.removeprefix(prefix)))]
     entries = {}
     for name in sorted(names)[-_MAX_ENTRIES:]:
         try:
-            body = store.read_once(folder.child(f"{name}.json"))
+            body = store.read_uncached(folder.child(f"{name}.json"))
         except UnreadableError:
             continue
         if body is not None and (entry := read_json(body)):
@@ -95,7 +94,7 @@ def _load(store: GalleryStorage, folder: S3Uri) -> dict[str, dict[str, Any]]:
 
 
 def _is_mark_of(me: AttemptId, name: str, entry: Mapping[str, Any]) -> bool:
-    """Whether an entry says that this task submitted the job, or waits for it too."""
+    """Whether an entry records that this task submitted the job, or waits for it too."""
     by = AttemptId.from_claim(entry) if kind_of(name) in {Entry.CLAIM, Entry.ATTACHED} else None
     return by is not None and by.is_same_task(me)
 
@@ -120,12 +119,12 @@ def names_job(task: TaskResult, store: GalleryStorage, job_id: str, sidecar: Map
 def may_expose_source(
     task: TaskResult, store: GalleryStorage, source: str, sidecar: Mapping[str, Any], ledger: Entries | None = None
 ) -> bool:
-    """Whether a link to the clip may be given: more than an XCom, or a run's conf, names it.
+    """Whether a link to the clip may be shown: a source other than an XCom or a run's conf names it.
 
-    :param source: as it was recorded; of a link or a local file this says yes, for neither is signed.
-    :param sidecar: of the task's own result; empty where there is none.
-    :param ledger: where it was read already.
-    :raises StorageConfigurationError: for what is no place in S3, and when S3 refuses.
+    :param source: as it was recorded; ``True`` for an http(s) link or a local file, since neither is signed.
+    :param sidecar: of the task's own result; empty if there is none.
+    :param ledger: the ledger's entries, if they were read already.
+    :raises StorageConfigurationError: for an invalid S3 URI, and when S3 refuses.
     """
     if not is_in_s3(source):
         return True
@@ -142,7 +141,7 @@ def may_expose_source(
 
 
 def is_in_s3(source: str) -> bool:
-    """Whether it would be signed: links and local files are not."""
+    """Whether the source is an S3 object, which would be signed; links and local files are not."""
     return source.partition("://")[0].strip().lower() == "s3"
 
 
@@ -152,13 +151,13 @@ def is_below(profile: S3Profile, uri: S3Uri) -> bool:
 
 
 def _requested(task: TaskResult) -> list[Any]:
-    """What the task's own arguments name, as they were rendered: a clip, or the list of a batch's clips."""
-    handed_on = as_mapping(as_mapping(task.argument("job")).get("request")).get("init_video")
-    return [task.argument("init_video"), task.argument("source"), handed_on]
+    """The clip, or the list of a batch's clips, that the task's own rendered arguments name."""
+    job_clip = as_mapping(as_mapping(task.argument("job")).get("request")).get("init_video")
+    return [task.argument("init_video"), task.argument("source"), job_clip]
 
 
 def _is_claimed(ledger: Entries, uri: S3Uri, store: GalleryStorage) -> bool:
-    """Whether the clip, as it is now, was about to be submitted: it is checked before, and claims tell its digest."""
+    """Whether a claim records the digest of the clip as it is now. A clip is checked before its claim is written."""
     from airflow_provider_modelslab.storage.inputs import identify_input
 
     claimed = [entry["source"] for entry in _of_kind(ledger, Entry.CLAIM) if entry.get("source") is not None]
@@ -171,9 +170,10 @@ def _of_kind(ledger: Entries, kind: Entry) -> list[Mapping[str, Any]]:
 
 
 def _ledger_folders(task: TaskResult, profile: S3Profile) -> Iterator[S3Uri]:
-    """Where the ledger of the task's result may be.
+    """The folders in which the ledger of the task's result may be.
 
-    Airflow knows neither whether the task lands its result, nor what container a function of the Dag asked for.
+    Airflow records neither whether the task lands its result, nor the ``output_type`` that a decorated function
+    returned.
     """
     given, suffix = task.argument("destination"), task.argument("output_type")
     if is_literal(given):

@@ -1,4 +1,4 @@
-"""Who may see what in the gallery: Airflow's own login and its permissions on Dags, nothing else."""
+"""Authorization of the gallery: only Airflow's own login and its permissions on Dags."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["MAY_SEE_TASK", "User", "readable_dags", "visible"]
 
 MAY_SEE_TASK: list[Any] = [Depends(require_reader)]
-"""Dependencies of each route below ``{dag_id}``: what a task returned and what it was asked for are both shown."""
+"""Dependencies of each route below ``{dag_id}``: both the task's return value and its arguments are shown."""
 
 User = Annotated[BaseUser, Depends(user_of)]
 

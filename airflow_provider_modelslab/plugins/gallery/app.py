@@ -1,6 +1,6 @@
-"""The gallery's routes in Airflow's API server: a static page that holds no data, and data for those who are logged in.
+"""The gallery's routes in Airflow's API server: a static page without data, and data for users who are logged in.
 
-Each function runs in a thread of the server's pool, since database and S3 are read in a blocking way.
+Each function runs in a thread of the server's pool, since the reads from database and S3 block.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _FILES = FilePath(__file__).parent / "static"
 _MAX_LINKS = 200
 
 _HEADERS = {
-    # Clips come from wherever the bucket is, and the page is shown in a frame of Airflow's; nothing else is allowed.
+    # Clips may come from any host, and the page is shown in one of Airflow's frames; nothing else is allowed.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: http:; "
         "media-src https: http:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -62,25 +62,25 @@ task = APIRouter(prefix="/dags/{dag_id}/tasks/{task_id}/{map_index}", dependenci
 def show_task(
     dag_id: Id, task_id: Id, map_index: MapIndex, run_id: Id, version: str = "", loop_index: Loop = None
 ) -> dict[str, Any]:
-    """What there is to show of a task instance; of a batch only its head where the clips are still ``version``.
+    """A task instance's media; of a batch only the head if its clips are unchanged since ``version``.
 
-    Of a task of others: which tasks of its run have something to show.
+    For another provider's task: the tasks of its run that have videos.
     """
     found = _task(dag_id, run_id, task_id, map_index, loop_index)
-    told: dict[str, Any] = {"task": task_facts(found), "kind": found.kind}
+    answer: dict[str, Any] = {"task": task_facts(found), "kind": found.kind}
     if found.kind == "other":
         with create_session() as session:
-            return told | {"videos": tasks_with_videos(session, dag_id, run_id)}
+            return answer | {"videos": tasks_with_videos(session, dag_id, run_id)}
     store, problem = _store_if_any(found)
     if problem:
-        told["problem"] = problem
+        answer["problem"] = problem
     with _plainly():
         if found.kind == "single":
-            return told | {"single": describe_single(found, store)}
+            return answer | {"single": describe_single(found, store)}
         view = read_batch(found, store) if store else BatchView({}, {}, {}, None, "", None, False)
     if version and version == view.version:
-        return told | {"unchanged": True}
-    return told | {"batch": compact(view)}
+        return answer | {"unchanged": True}
+    return answer | {"batch": compact(view)}
 
 
 @task.get("/links")
@@ -91,14 +91,14 @@ def links(
     run_id: Id,
     clips: Clips = "",
     sample: int = 0,
-    fresh: bool = False,
+    renew: bool = False,
     loop_index: Loop = None,
 ) -> dict[str, Any]:
-    """Links to the results, and sources, that this task itself wrote down.
+    """Links to the results and sources that this task recorded.
 
     :param clips: of a batch, by their indices, 200 at most.
-    :param sample: so many of a batch's results instead, the first that are there.
-    :param fresh: make new links: those given before did not work.
+    :param sample: instead of ``clips``, so many of a batch's results, the first that landed.
+    :param renew: make new links, because the earlier ones did not work.
     """
     found = _task(dag_id, run_id, task_id, map_index, loop_index)
     with _plainly():
@@ -111,7 +111,7 @@ def links(
             chosen = done[: min(sample, _MAX_LINKS)] if sample > 0 else _indices(clips)[:_MAX_LINKS]
             media = {str(index): _media_of_row(found, store, rows[index]) for index in chosen if index in rows}
         found_links = {
-            index: {side: one.link(store, fresh=fresh) for side, one in sides.items()} for index, sides in media.items()
+            index: {side: one.link(store, renew=renew) for side, one in sides.items()} for index, sides in media.items()
         }
     return {"expires_in": LINK_SECONDS // 2, "links": found_links}
 
@@ -145,13 +145,13 @@ def retry(
 
 @data.get("/recent")
 def recent(user: User, after: Annotated[str | None, Query(max_length=80)] = None) -> Any:
-    """One page of what was made lately in the Dags that the user may read."""
+    """One page of the latest videos in the Dags that the user may read."""
     dag_ids = readable_dags(user)
     try:
         with create_session() as session:
             page = read_recent(session, dag_ids, after)
     except ValueError:
-        raise HTTPException(400, "'after' is not what an earlier page told") from None
+        raise HTTPException(400, "'after' must be the 'next' of an earlier page") from None
     seen = visible((item["dag_id"] for item in page["items"]), user)
     return {**page, "items": [item for item in page["items"] if item["dag_id"] in seen]}
 
@@ -180,7 +180,7 @@ def make_app() -> FastAPI:
     @app.get("/")
     @app.get("/{name}")
     def page(name: str = "index.html") -> Response:
-        """The page's own files: the same for everybody."""
+        """The page's static files, the same for all users."""
         if name not in files:
             raise HTTPException(404, "There is no such file")
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
@@ -225,7 +225,7 @@ def _indices(clips: str) -> list[int]:
 
 @contextmanager
 def _plainly() -> Iterator[None]:
-    """What cannot be read is told in words, with a status that says that this server is not at fault."""
+    """Turn a storage error into a message with a status that does not blame this server."""
     try:
         yield
     except InvalidRequestError:

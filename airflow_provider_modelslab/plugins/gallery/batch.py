@@ -1,7 +1,7 @@
-"""What the gallery shows of a batch: each clip's outcome from the results manifest, or from its state while it waits.
+"""The gallery's view of a batch: each clip's outcome from the results manifest, or from the checkpoint while it waits.
 
-Answers are compact: columns and rows, with what all places have in common said once, so that ten thousand clips are one
-call of some hundred kilobytes.
+Answers are compact: columns and rows, with the common prefix of all URIs sent once, so that ten thousand clips are one
+response of some hundred kilobytes.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class BatchView:
     """The clips of one batch as far as they are known.
 
     :param rows: results lines by their index.
-    :param source: where this was read; ``None`` when there is nothing to read yet.
+    :param source: the object that this was read from; ``None`` if there is none yet.
     :param version: changes when the rows do.
-    :param live: this is a state on the way, and the batch goes on.
+    :param live: the rows are from a checkpoint, and the batch is still running.
     """
 
     rows: dict[int, dict[str, Any]]
@@ -59,44 +59,44 @@ class BatchView:
 
 
 def read_batch(task: TaskResult, store: GalleryStorage) -> BatchView:
-    """Read what there is: the results manifest that the task named, that of its last try, or its saved state.
+    """Read the results manifest that the task returned, that of its last try, or its checkpoint.
 
-    :raises StorageConfigurationError: when S3 refuses, or what the task named is not where it writes.
+    :raises StorageConfigurationError: when S3 refuses, or the named manifest is not where this task writes.
     """
     common = attributes_of(task.fields)
     running = task.state not in ENDED
     named = task.manifest.get("manifest")
     folder = None if named else manifest_folder(task, store.profile)
-    places: list[tuple[S3Uri, bool]] = []
+    candidates: list[tuple[S3Uri, bool]] = []
     if named:
-        place = S3Uri.parse(named)
-        if not is_results_manifest(task, store.profile, place):
+        uri = S3Uri.parse(named)
+        if not is_results_manifest(task, store.profile, uri):
             raise StorageConfigurationError(
-                f"{place} is not where this task writes its results manifest, by its arguments and its connection; "
-                "only an XCom says so, and it is not shown"
+                f"{uri} is not where this task writes its results manifest, by its arguments and its connection; "
+                "only an XCom names it, so it is not shown"
             )
-        places.append((place, False))
+        candidates.append((uri, False))
     elif folder is not None:
         name = instance_name(task, task.loop_index)
         states = [(folder.child(f"{name}.try{task.try_number}.state.json.gz"), True)]
         results = [(folder.child(f"{name}.jsonl"), False)]
-        places = states + results if running else results + states
-    for place, is_state in places:
-        found = store.read(place, read_state if is_state else read_results)
+        candidates = states + results if running else results + states
+    for uri, is_state in candidates:
+        found = store.read(uri, read_state if is_state else read_results)
         if found is None:
             continue
         rows, stored = found.content
-        told = {key: task.manifest.get(key) for key in _SUMMARY}
-        summary: dict[str, Any] = {key: value for key, value in told.items() if value is not None}
-        summary |= _count(rows.values()) | ({} if is_state else {"manifest": str(place)})
+        returned = {key: task.manifest.get(key) for key in _SUMMARY}
+        summary: dict[str, Any] = {key: value for key, value in returned.items() if value is not None}
+        summary |= _count(rows.values()) | ({} if is_state else {"manifest": str(uri)})
         summary.pop("retry", None)
         if not is_state and any(summary[status] for status in ("failed", "pending")):
-            summary["retry"] = str(place).removesuffix(".jsonl") + ".retry.jsonl"
+            summary["retry"] = str(uri).removesuffix(".jsonl") + ".retry.jsonl"
         return BatchView(
             rows=rows,
             common=common | attributes_of(stored),
             summary=summary,
-            source=str(place),
+            source=str(uri),
             version=found.version.strip('"'),
             modified=found.modified.isoformat(timespec="seconds"),
             live=running and is_state,
@@ -105,7 +105,7 @@ def read_batch(task: TaskResult, store: GalleryStorage) -> BatchView:
 
 
 def compact(view: BatchView) -> dict[str, Any]:
-    """The batch as one JSON object: ``columns``, ``rows`` (lists), and the beginnings that all places share."""
+    """The batch as one JSON object: ``columns``, ``rows`` (lists), and ``heads``, the common prefixes of the URIs."""
     rows = view.rows.values()
     heads = {name: _head(row[name] for row in rows) for name in ("source", "uri")}
     cut = {name: len(head) for name, head in heads.items()}
@@ -125,11 +125,11 @@ def compact(view: BatchView) -> dict[str, Any]:
 def retry_lines(
     view: BatchView, store: GalleryStorage, chosen: Iterable[int] | None = None
 ) -> tuple[list[dict[str, Any]], int]:
-    """Lines of a manifest with which a batch makes clips again, its next ``source``; and how many were left out.
+    """Lines of an input manifest that retries clips, for use as a batch's ``source``; and how many clips were left out.
 
-    What the batch itself wrote down to be tried again is taken as it stands, with what was said for that clip alone; a
-    clip that is not there had a signed link, which nobody stores. A clip that landed is chosen by a person who wants
-    another: its whole request, from its sidecar.
+    Lines that the batch itself stored for a retry are returned unchanged, with each clip's own attributes. A clip
+    without a stored line had a signed link, which is never stored. For a clip that landed the line is its whole
+    request, from its sidecar.
 
     :param chosen: indices; ``None`` for all that failed or were not reached.
     :raises InvalidRequestError: for an index that does not exist, or too many that landed.
@@ -151,14 +151,14 @@ def retry_lines(
         if row["status"] not in _DONE:
             return stored.get(row["uri"])
         try:
-            place = S3Uri.parse(row["uri"])
+            uri = S3Uri.parse(row["uri"])
         except StorageConfigurationError:
             return None
-        request = store.sidecar(place).get("request")
+        request = store.sidecar(uri).get("request")
         if not request:
             return None
-        told = {name: value for name, value in request.items() if value not in (None, "", {}) and name != "track_id"}
-        return {**told, "init_video": row["source"], "destination": row["uri"]}
+        given = {name: value for name, value in request.items() if value not in (None, "", {}) and name != "track_id"}
+        return {**given, "init_video": row["source"], "destination": row["uri"]}
 
     with ThreadPoolExecutor(_READERS) as pool:
         lines = [found for found in pool.map(line, wanted) if found is not None]
@@ -166,10 +166,10 @@ def retry_lines(
 
 
 def why_source_is_hidden(task: TaskResult, profile: S3Profile, row: Mapping[str, Any]) -> str | None:
-    """Why a clip of a batch has no link, ``None`` where it has one: what was only planned may be no clip at all.
+    """Why a clip of a batch has no link; ``None`` if it has one. A clip that was only planned may be any object.
 
-    The Dag says where the clips are, or the clip was checked when its job was submitted, or it lies in the connection's
-    own bucket below its prefix.
+    A link is shown if the Dag names the clips, or the clip was checked when its job was submitted, or it lies in the
+    connection's own bucket below its prefix.
 
     :param row: its line of the results manifest.
     """
@@ -183,7 +183,7 @@ def why_source_is_hidden(task: TaskResult, profile: S3Profile, row: Mapping[str,
 
 
 def read_results(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
-    """The rows of a results manifest; what is no results line is passed over."""
+    """The rows of a results manifest; lines that are no results are skipped."""
     rows = {}
     for line in map(read_json, body.splitlines()):
         index, uri = line.get("index"), line.get("uri")
@@ -193,7 +193,7 @@ def read_results(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any]
 
 
 def read_state(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
-    """The rows, and the attributes, of a batch that is on its way (see ``batch.saved``)."""
+    """The rows, and the attributes, of a running batch from its checkpoint."""
     saved = read_json(body)
     outcomes = as_mapping(as_mapping(saved.get("state")).get("outcomes"))
     clips = saved.get("clips")
@@ -209,7 +209,7 @@ def read_state(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
 
 
 def _row(outcome: Mapping[str, Any], index: int, source: str, uri: str) -> dict[str, Any]:
-    """A clip as far as it is shown. A clip with no outcome yet is pending."""
+    """The row of a clip. A clip without an outcome is pending."""
     known = sound_fields({name: outcome[name] for name in _OF_OUTCOME if name in outcome})
     status = outcome["status"] if outcome.get("status") in _STATUSES else "pending"
     return {**known, "index": index, "status": status, "source": source, "uri": uri}
@@ -221,9 +221,9 @@ def read_lines(body: bytes) -> list[dict[str, Any]]:
 
 
 def _stored_retries(view: BatchView, store: GalleryStorage) -> dict[str, dict[str, Any]]:
-    """The lines that the batch wrote down, or would write, by the clips' destinations."""
-    place = view.summary.get("retry")
-    found = store.read(S3Uri.parse(place), read_lines) if place else None
+    """The retry lines that the batch stored, or would store, by the clips' destinations."""
+    uri = view.summary.get("retry")
+    found = store.read(S3Uri.parse(uri), read_lines) if uri else None
     lines = found.content if found else [row["again"] for row in view.rows.values() if "again" in row]
     return {str(line.get("destination")): line for line in lines}
 
@@ -239,7 +239,7 @@ def _count(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _head(texts: Iterable[str]) -> str:
-    """What all begin with, up to the last slash."""
+    """The common prefix of all texts, up to its last slash."""
     found = list(texts)
     if len(found) < 2:
         return ""

@@ -43,16 +43,16 @@ _RESULT = ("uri", "sidecar_uri", "bytes", "sha256", "content_type")
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A clip to look at.
+    """A clip that can be shown.
 
     :param where: as it was recorded: ``s3://bucket/key``, an http(s) link without its query, or a path.
-    :param why: there is no link to it.
+    :param why: the reason why there is no link to it.
     """
 
     where: str
     why: str | None = None
 
-    def link(self, store: GalleryStorage, *, fresh: bool = False) -> dict[str, Any]:
+    def link(self, store: GalleryStorage, *, renew: bool = False) -> dict[str, Any]:
         """``url`` and ``type`` (``video`` or ``image``), or ``why`` there is none."""
         if self.why:
             return {"why": self.why}
@@ -61,8 +61,8 @@ class Media:
         if scheme == "s3":
             try:
                 uri = S3Uri.parse(self.where)
-                public = None if fresh else store.profile.public_link(uri)
-                return {"url": public or store.link(uri, fresh=fresh), "type": kind}
+                public = None if renew else store.profile.public_link(uri)
+                return {"url": public or store.link(uri, renew=renew), "type": kind}
             except ModelsLabError as error:
                 return {"why": str(error)}
         if scheme in {"http", "https"}:
@@ -71,11 +71,11 @@ class Media:
 
 
 def media_of(task: TaskResult, single: Mapping[str, Any]) -> dict[str, Media]:
-    """``result`` and ``source`` of what :func:`describe_single` gave, as far as more than an XCom bears them out.
+    """``result`` and ``source`` of :func:`describe_single`, if a source other than an XCom confirms them.
 
-    An object is signed only as the result that lies where this task writes, and as a source that is its own (see
-    :func:`~airflow_provider_modelslab.plugins.authorization.records.may_expose_source`). One that only its arguments
-    name comes with the reason why there is no link.
+    An object is signed only if it is the result at a location that this task writes to, or the task's own source (see
+    :func:`~airflow_provider_modelslab.plugins.authorization.records.may_expose_source`). A source that only the task's
+    arguments name comes with the reason why there is no link.
     """
     found = {}
     result, source, hidden = (single.get("result") or {}).get("uri"), single.get("source"), single["source_hidden"]
@@ -87,11 +87,11 @@ def media_of(task: TaskResult, single: Mapping[str, Any]) -> dict[str, Media]:
 
 
 def describe_single(task: TaskResult, store: GalleryStorage | None) -> dict[str, Any]:
-    """Everything there is to show, as plain JSON without secrets.
+    """The task's media and facts, as plain JSON without secrets.
 
     ``outcome`` (``landed``, ``finished``: not copied to S3, ``submitted``: nobody has waited for it, ``waiting``,
     ``failed`` or ``nothing``), ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, ``verified``: the
-    result is where this task writes, and its sidecar tells of it; and ``source_hidden``: why the source has no link.
+    result is where this task writes, and its sidecar confirms it; and ``source_hidden``: why the source has no link.
 
     :param store: of the connection; ``None`` where it cannot be read.
     """
@@ -107,7 +107,7 @@ def describe_single(task: TaskResult, store: GalleryStorage | None) -> dict[str,
         result = {name: manifest.get(name) for name in _RESULT} if manifest.get("uri") else None
         sidecar = _own_sidecar(task, store, manifest.get("uri"), notes)
         request |= as_mapping(sidecar.get("request"))
-        facts |= _told(sidecar)
+        facts |= _sidecar_facts(sidecar)
     elif manifest:
         request |= as_mapping(manifest.get("request"))
         links = manifest.get("links") or []
@@ -125,8 +125,8 @@ def describe_single(task: TaskResult, store: GalleryStorage | None) -> dict[str,
         if task.state in {"failed", "upstream_failed"}:
             outcome = "failed"
     facts.setdefault("model_id", request.get("model_id"))
-    asked = request.get("init_video")
-    source = asked if isinstance(asked, str) else None
+    clip = request.get("init_video")
+    source = clip if isinstance(clip, str) else None
     return {
         "outcome": outcome,
         "request": request,
@@ -152,7 +152,7 @@ def describe_clip(store: GalleryStorage, row: Mapping[str, Any], common: Mapping
     result = {name: sidecar.get(name, row.get(name)) for name in _RESULT} if done else None
     if result:
         result |= {"uri": row["uri"], "sidecar_uri": str(sidecar_uri(S3Uri.parse(row["uri"])))}
-    facts = {name: row.get(name) for name in ("job_id", "seed", "seconds")} | _told(sidecar)
+    facts = {name: row.get(name) for name in ("job_id", "seed", "seconds")} | _sidecar_facts(sidecar)
     request = {**common, **as_mapping(sidecar.get("request")), "init_video": row["source"]}
     facts.setdefault("model_id", request.get("model_id"))
     return {
@@ -173,7 +173,7 @@ def attributes_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def task_facts(task: TaskResult) -> dict[str, Any]:
-    """Who and when, for the head of the page."""
+    """The task instance's names and times, for the head of the page."""
     until = task.ended_at or (datetime.now(UTC) if task.started_at else None)
     return {
         "dag_id": task.dag_id,
@@ -203,7 +203,7 @@ def _own_sidecar(task: TaskResult, store: GalleryStorage | None, where: str | No
         return {}
     if not is_result(task, store.profile, uri):
         notes.append(
-            "Only an XCom says that the result is there: by its arguments and its connection this task writes "
+            "Only an XCom names this result: by its arguments and its connection this task writes "
             "somewhere else. It is not shown."
         )
         return {}
@@ -214,14 +214,14 @@ def _sidecar(store: GalleryStorage, result: S3Uri, notes: list[str]) -> dict[str
     try:
         content = store.sidecar(result)
     except STORAGE_ERRORS as error:
-        notes.append(f"The file that says how it was made cannot be read. {error}")
+        notes.append(f"The sidecar of the result cannot be read. {error}")
         return {}
     if not content:
-        notes.append("The file that says how it was made, beside the result, is gone, or is no sidecar of this result.")
+        notes.append("The sidecar of the result is missing, or it is not the sidecar of this result.")
     return content
 
 
-def _told(sidecar: Mapping[str, Any]) -> dict[str, Any]:
+def _sidecar_facts(sidecar: Mapping[str, Any]) -> dict[str, Any]:
     meta = as_mapping(sidecar.get("meta"))
     names = ("job_id", "seed", "generation_time_s", "cost", "currency", "submitted_at", "landed_at")
     facts = {name: sidecar.get(name) for name in names}
@@ -230,7 +230,7 @@ def _told(sidecar: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ledger(task: TaskResult, store: GalleryStorage | None, notes: list[str]) -> Entries:
-    """What the task's own ledger tells of a job that has not landed."""
+    """The entries of the task's own ledger, for a job that has not landed."""
     try:
         return read_ledger(task, store) if store else {}
     except STORAGE_ERRORS as error:
@@ -267,5 +267,5 @@ def _job_facts(job: Mapping[str, Any], claim: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _error(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: told.get(name) for name in ("code", "message", "job_id", "http_status") if told.get(name)}
+def _error(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: record.get(name) for name in ("code", "message", "job_id", "http_status") if record.get(name)}

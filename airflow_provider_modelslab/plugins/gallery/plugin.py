@@ -43,7 +43,7 @@ def _make() -> FastAPI:
 
 
 class ModelsLabGalleryPlugin(AirflowPlugin):
-    """Source and result side by side on each task instance, a batch as a grid, and what was made lately."""
+    """Source and result side by side on each task instance, a batch as a grid, and the latest videos."""
 
     name = "modelslab_gallery"
     fastapi_apps: list[Any] = [  # noqa: RUF012 - as in the base class

@@ -1,4 +1,4 @@
-"""What was made lately, over all Dags that the user may read; newest runs first, page by page."""
+"""The latest videos of all Dags that the user may read; newest runs first, page by page."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _COUNTS = ("found", "landed", "skipped", "failed", "pending")
 def read_recent(session: Session, dag_ids: Collection[str], after: str | None = None) -> dict[str, Any]:
     """One page: ``items``, and ``next``, the ``after`` of the next one; ``None`` on the last.
 
-    :param dag_ids: the Dags that may be looked at.
-    :param after: as an earlier page told it.
-    :raises ValueError: when ``after`` is not what a page told.
+    :param dag_ids: the Dags that the user may read.
+    :param after: ``next`` of the page before.
+    :raises ValueError: when ``after`` is not the ``next`` of a page.
     """
     until, offset = _position(after) if after else (None, 0)
     rows = recent_tasks(
@@ -58,11 +58,11 @@ def tasks_with_videos(session: Session, dag_id: str, run_id: str) -> list[str]:
 
 
 def _position(after: str) -> tuple[datetime, int]:
-    """How far the earlier pages went: the time of a run, and how many tasks of runs of this time they had."""
+    """The position after the earlier pages: the time of a run, and how many tasks of runs at this time they had."""
     moment, _, passed = after.partition("/")
     until, offset = datetime.fromisoformat(moment), int(passed)
     if until.tzinfo is None or not 0 <= offset < _MAX_OFFSET:
-        raise ValueError(f"{after!r} is no time with an offset and a count")
+        raise ValueError(f"{after!r} is not a time with an offset and a count")
     try:
         return until.astimezone(UTC), offset
     except OverflowError as error:
@@ -71,10 +71,10 @@ def _position(after: str) -> tuple[datetime, int]:
 
 def _item(row: RecentTask) -> dict[str, Any]:
     returned = xcom_value(row.returned)
-    told = manifest_in(returned)
-    asked = attributes_of(shown_fields(row.fields))
+    manifest = manifest_in(returned)
+    arguments = attributes_of(shown_fields(row.fields))
     kind = kind_of(row.operator, returned)
-    counts = {name: told.get(name) for name in _COUNTS} if kind == "batch" else None
+    counts = {name: manifest.get(name) for name in _COUNTS} if kind == "batch" else None
     return {
         "dag_id": row.dag_id,
         "run_id": row.run_id,
@@ -85,8 +85,8 @@ def _item(row: RecentTask) -> dict[str, Any]:
         "ended_at": None if row.ended_at is None else row.ended_at.isoformat(),
         "kind": kind,
         "counts": counts,
-        "prompt": asked.get("prompt") or as_mapping(told.get("request")).get("prompt"),
-        "model_id": told.get("model_id") or asked.get("model_id"),
-        "seed": told.get("seed"),
-        "seconds": told.get("seconds") if counts else told.get("generation_time_s"),
+        "prompt": arguments.get("prompt") or as_mapping(manifest.get("request")).get("prompt"),
+        "model_id": manifest.get("model_id") or arguments.get("model_id"),
+        "seed": manifest.get("seed"),
+        "seconds": manifest.get("seconds") if counts else manifest.get("generation_time_s"),
     }

@@ -1,4 +1,4 @@
-"""S3 for the gallery: small files read with the connection's credentials, and links that let a browser read a clip."""
+"""S3 access of the gallery: reads small files with the connection's credentials, and signs links to clips."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ _MAX_SIDECAR_BYTES = 1024 * 1024
 
 
 class UnreadableError(StorageConfigurationError):
-    """An object is no file of this provider: it is too large, or should be a gzip and is none."""
+    """An object is not a file of this provider: it is too large, or its name ends in ``.gz`` and it is not gzip."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A small file as it was when it was last looked at.
+    """A small file as it was last read.
 
     :param version: changes when the content does.
-    :param content: what the reader made of it.
-    :param size: bytes, unpacked.
+    :param content: the parsed content.
+    :param size: bytes, decompressed.
     """
 
     version: str
@@ -69,18 +69,18 @@ class GalleryStorage:
         self._links: OrderedDict[S3Uri, tuple[str, float]] = OrderedDict()
         self._parsed: OrderedDict[tuple[S3Uri, str], Parsed] = OrderedDict()
 
-    def link(self, uri: S3Uri, *, fresh: bool = False) -> str:
-        """A presigned GET, good for half an hour at least. It is a secret: it must not be logged or stored.
+    def link(self, uri: S3Uri, *, renew: bool = False) -> str:
+        """A presigned GET, valid for half an hour at least. It is a secret: it must not be logged or stored.
 
-        It is given out again until then, so that a browser finds the clip in its cache.
+        The same link is returned until then, so that a browser finds the clip in its cache.
 
-        :param fresh: make a new one: the last did not work.
+        :param renew: make a new one, because the last did not work.
         :raises StorageConfigurationError: when there are no credentials to sign with.
         """
         now = time.monotonic()
         with self._lock:
             known = self._links.get(uri)
-        if known and not fresh and known[1] > now:
+        if known and not renew and known[1] > now:
             return known[0]
         params = {"Bucket": uri.bucket, "Key": uri.key}
         try:
@@ -130,8 +130,8 @@ class GalleryStorage:
                 self._parsed.popitem(last=False)
         return parsed
 
-    def read_once(self, uri: S3Uri, limit: int = _MAX_SIDECAR_BYTES) -> bytes | None:
-        """A small file as it is, which nobody is going to read again soon; ``None`` where there is none.
+    def read_uncached(self, uri: S3Uri, limit: int = _MAX_SIDECAR_BYTES) -> bytes | None:
+        """A small file, not cached; ``None`` if there is none.
 
         :param limit: bytes that the file may have.
         :raises StorageConfigurationError: when S3 refuses; :class:`UnreadableError` when the file is larger.
@@ -144,7 +144,7 @@ class GalleryStorage:
             raise storage_error(error, uri) from error
 
     def sidecar(self, result: S3Uri) -> dict[str, Any]:
-        """What the file beside a result tells of it; empty where there is none, or it is no sidecar of this object.
+        """The sidecar of a result; empty if there is none, or the file is not the sidecar of this object.
 
         :raises StorageConfigurationError: when S3 refuses.
         """
@@ -193,7 +193,7 @@ _stores_lock = threading.Lock()
 
 
 def open_store(conn_id: str) -> GalleryStorage:
-    """The store of a ModelsLab connection; a changed connection counts after five minutes.
+    """The storage of a ModelsLab connection; a change of the connection takes effect after five minutes.
 
     :raises StorageConfigurationError: when the connection is of another type, cannot be read, or leads to no S3 client.
     """
@@ -209,7 +209,7 @@ def open_store(conn_id: str) -> GalleryStorage:
     try:
         connection = hook.connection
     except Exception as error:
-        # What it says depends on Airflow's version and on the secrets backend.
+        # The exception's type depends on Airflow's version and on the secrets backend.
         raise StorageConfigurationError(f"The connection {conn_id!r} cannot be read: {type(error).__name__}") from error
     if connection.conn_type != ModelsLabHook.conn_type:
         raise StorageConfigurationError(f"The connection {conn_id!r} is no ModelsLab connection")

@@ -1,1 +1,1 @@
-"""The links on tasks: a fresh signed URL, a small file, or a page that says why there is none."""
+"""Targets of the links on tasks: a new signed URL, a small file, or a page that says why there is none."""

@@ -1,4 +1,4 @@
-"""Who is there, and may they see this task: Airflow's own login and permissions, in every version the same way."""
+"""Authentication and authorization with Airflow's own login and permissions, the same in every Airflow version."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _NEEDED = (DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM)
 
 
 async def user_of(request: Request) -> BaseUser:
-    """Who is there, by the header of a program or the cookie of a browser.
+    """The user, from the ``Authorization`` header of a program or the cookie of a browser.
 
-    Airflow's own dependencies are not used, because those of 3.1 look for the Dag in the path alone, and those of its
-    first releases ignore the cookie, with which a browser follows a link.
+    Airflow's own dependencies are not used: those of 3.1 search for the Dag in the path only, and those of its first
+    releases ignore the cookie, which is what a browser sends when it follows a link.
 
-    :raises HTTPException: 401 for nobody, 403 for a token that is not Airflow's.
+    :raises HTTPException: 401 without a user, 403 for a token that is not Airflow's.
     """
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     cookie = request.cookies.get(COOKIE_NAME_JWT_TOKEN)
@@ -39,7 +39,7 @@ async def user_of(request: Request) -> BaseUser:
 
 
 def may_read(dag_id: str, user: BaseUser) -> bool:
-    """Whether the user may read the Dag's task instances and XComs: what was asked for and what came of it."""
+    """Whether the user may read the Dag's task instances and XComs: its arguments and its results."""
     manager, details = get_auth_manager(), DagDetails(id=dag_id, team_name=team_of(dag_id))
     return all(
         manager.is_authorized_dag(method="GET", access_entity=entity, details=details, user=user) for entity in _NEEDED
@@ -47,12 +47,11 @@ def may_read(dag_id: str, user: BaseUser) -> bool:
 
 
 def require_reader(user: Annotated[BaseUser, Depends(user_of)], dag_id: Id) -> None:
-    """Let only those on who are logged in and may read the Dag's task instances and XComs.
+    """Require a user who may read the Dag's task instances and XComs.
 
-    It is no coroutine, so it runs in a thread: database and auth manager are asked in a blocking way.
+    It is no coroutine, so it runs in a thread: the calls to database and auth manager block.
 
-    :raises HTTPException: 401 for nobody, 403 for somebody else. They tell nothing of the Dag, not even whether it is
-        there.
+    :raises HTTPException: 401 without a user, 403 without the permission. Neither reveals whether the Dag exists.
     """
     if not may_read(dag_id, user):
         raise HTTPException(403, "Forbidden")

@@ -1,6 +1,6 @@
-"""The answers to the links on tasks: a fresh link to S3, a small file, or a page that says how things are.
+"""Answers the links on tasks: redirects to a signed S3 link, sends a small file, or shows a page with the state.
 
-The routes run in threads of the API server's pool, since database, S3 and endpoint are read in a blocking way.
+The routes run in threads of the API server's pool, since the reads from database, S3 and endpoint block.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 __all__ = ["make_app"]
 
 _SHOWN_AS_TEXT = 8 * 1024 * 1024
-_LOOK_AGAIN = 5
+_REFRESH_SECONDS = 5
 
 _NOT_ITS_JOB = (
-    "Nothing but an XCom says that this is the task's job: its ledger, the sidecar of its result and its arguments do "
-    "not name it, so the endpoint is not asked. A task that has no bucket keeps no ledger in S3; its job shows while "
-    "it is deferred."
+    "Only an XCom names this job as the task's: the task's ledger, the sidecar of its result and its arguments do "
+    "not, so the endpoint is not polled. A task without a bucket keeps no ledger in S3; its job is shown while "
+    "the task is deferred."
 )
-_NOT_ITS_PLACE = (
-    "Nothing but an XCom says that this is the task's {what}: by its arguments and its connection the task writes "
+_NOT_ITS_LOCATION = (
+    "Only an XCom names this as the task's {what}: by its arguments and its connection the task writes "
     "somewhere else. It is not shown."
 )
 
@@ -57,29 +57,29 @@ def show(
     map_index: Annotated[int, Query(ge=-1, le=MAX_INDEX)] = -1,
     loop_index: Annotated[int | None, Query(ge=0, le=MAX_INDEX)] = None,
 ) -> Response:
-    """Answer one click."""
+    """Answer one link."""
     with create_session() as session:
         task = read_task(session, dag_id, run_id, task_id, map_index, loop_index)
     if task is None:
         raise HTTPException(404, "There is no such task instance")
-    say, facts = _Speaker(request, task), task.facts
+    respond, facts = _Responder(request, task), task.facts
     fact = facts.get("job_id" if what == "job" else FILES[what])
     if not fact:
-        return say(404, "Nothing to show", f"This task has named no {what} so far.", again=task.state not in ENDED)
+        return respond(404, "Nothing to show", f"This task has named no {what} so far.", again=task.state not in ENDED)
     try:
         conn_id = connection_of(task, facts.get("conn_id"))
         store = open_store(conn_id)
         if what != "job":
-            return _file(say, what, fact, store, task, facts)
+            return _file(respond, what, fact, store, task, facts)
         if fact != task.awaited_job and not names_job(task, store, fact, verified_sidecar(task, facts, store)):
-            return say(404, "Not shown", _NOT_ITS_JOB, {"Job": fact})
-        return _job(say, conn_id, fact)
+            return respond(404, "Not shown", _NOT_ITS_JOB, {"Job": fact})
+        return _job(respond, conn_id, fact)
     except ModelsLabError as error:
-        return say(502, "That did not work", str(error), {"Connection": facts.get("conn_id")})
+        return respond(502, "Request failed", str(error), {"Connection": facts.get("conn_id")})
 
 
-class _Speaker:
-    """Says how things are: as a page to browsers, as JSON to programs."""
+class _Responder:
+    """Builds the response: a page for browsers, JSON for programs."""
 
     def __init__(self, request: Request, task: TaskResult) -> None:
         self._html = "text/html" in request.headers.get("Accept", "")
@@ -94,25 +94,25 @@ class _Speaker:
     ) -> Response:
         if not self._html:
             return JSONResponse({"title": title, "detail": text, **scrub(facts or {})}, status, headers=HEADERS)
-        refresh = _LOOK_AGAIN if again else None
+        refresh = _REFRESH_SECONDS if again else None
         return HTMLResponse(page(title, text, scrub(facts or {}), back=self._back, refresh=refresh), status, HEADERS)
 
 
 def _file(
-    say: _Speaker, what: What, fact: str, store: GalleryStorage, task: TaskResult, facts: dict[str, str]
+    respond: _Responder, what: What, fact: str, store: GalleryStorage, task: TaskResult, facts: dict[str, str]
 ) -> Response:
     from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, is_missing, storage_error
 
     if not fact.startswith("s3://"):
-        return say(200, "Elsewhere", f"This task's {what} is not in S3.", {what.title(): strip_query(fact)})
+        return respond(200, "Elsewhere", f"This task's {what} is not in S3.", {what.title(): strip_query(fact)})
     uri = S3Uri.parse(fact)
-    # Asked first: whether an object of others is there is nothing to tell either.
+    # Checked before S3 is read, so that the response does not reveal whether another task's object exists.
     if what == "source":
         refusal = None if is_verified(what, uri, task, facts, store) else NOT_SUBMITTED
     else:
-        refusal = None if is_task_location(what, uri, task, store.profile) else _NOT_ITS_PLACE.format(what=what)
+        refusal = None if is_task_location(what, uri, task, store.profile) else _NOT_ITS_LOCATION.format(what=what)
     if refusal:
-        return say(404, "Not shown", refusal, {"State of the task": task.state, "Place": str(uri)})
+        return respond(404, "Not shown", refusal, {"State of the task": task.state, "Location": str(uri)})
     try:
         size = store.s3.head_object(Bucket=uri.bucket, Key=uri.key)["ContentLength"]
     except S3_ERRORS as error:
@@ -120,43 +120,45 @@ def _file(
             raise storage_error(error, uri) from error
         size = None
     if size is None or (what != "source" and not is_verified(what, uri, task, facts, store)):
-        return _missing(say, what, uri, task, gone=size is None)
+        return _missing(respond, what, uri, task, exists=size is not None)
     if what in {"manifest", "sidecar"} and size <= _SHOWN_AS_TEXT:
-        body = store.read_once(uri, _SHOWN_AS_TEXT) or b""
+        body = store.read_uncached(uri, _SHOWN_AS_TEXT) or b""
         kind = "application/json" if uri.key.endswith(".json") else "text/plain; charset=utf-8"
         return Response(body, media_type=kind, headers=HEADERS)
     link = store.profile.public_link(uri) or store.link(uri)
     return RedirectResponse(link, 307, headers=HEADERS)
 
 
-def _missing(say: _Speaker, what: What, uri: S3Uri, task: TaskResult, *, gone: bool) -> Response:
-    facts = {"State of the task": task.state, "Place": str(uri)}
+def _missing(respond: _Responder, what: What, uri: S3Uri, task: TaskResult, *, exists: bool) -> Response:
+    facts = {"State of the task": task.state, "Location": str(uri)}
     if task.state not in ENDED and what != "source":
-        return say(404, "Not there yet", f"The {what} is written when the work is done.", facts, again=True)
-    if gone:
-        return say(404, "Not there", f"There is no {what} at this place: it was not written, or was deleted.", facts)
-    text = f"An object is there, and no sidecar beside it tells that it is this task's {what}. It is not shown."
-    return say(404, "Not shown", text, facts)
+        return respond(404, "Not there yet", f"The {what} is written when the job is done.", facts, again=True)
+    if not exists:
+        text = f"There is no {what} at this location: it was not written, or was deleted."
+        return respond(404, "Not there", text, facts)
+    text = f"An object exists, but no sidecar beside it confirms that it is this task's {what}. It is not shown."
+    return respond(404, "Not shown", text, facts)
 
 
-def _job(say: _Speaker, conn_id: str, job_id: str) -> Response:
+def _job(respond: _Responder, conn_id: str, job_id: str) -> Response:
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
     hook = ModelsLabHook(conn_id)
     answer: Answer = hook.fetch(job_id)
     facts: dict[str, Any] = {"Job": job_id, "Endpoint": hook.base_url, "Connection": conn_id}
     if isinstance(answer, Finished):
-        took = {} if answer.generation_time is None else {"Seconds of work": round(answer.generation_time, 2)}
+        seconds = answer.generation_time
+        timing = {} if seconds is None else {"Generation time": f"{seconds:.2f} s"}
         links = {f"Link {n}": strip_query(link) for n, link in enumerate(answer.links, 1)}
-        text = "The endpoint keeps these links for a day, unless it stores to a bucket of yours."
-        return say(200, "The job is done", text, facts | took | links)
+        text = "These links expire after 24 hours, unless the endpoint stores its results in your bucket."
+        return respond(200, "The job is done", text, facts | timing | links)
     if isinstance(answer, Failed):
         if answer.code is ErrorCode.JOB_LOST:
-            return say(200, "The endpoint does not know this job", answer.message, facts)
-        return say(200, "The job failed", answer.message, {**facts, "Code": answer.code.value})
+            return respond(200, "The endpoint does not know this job", answer.message, facts)
+        return respond(200, "The job failed", answer.message, {**facts, "Code": answer.code.value})
     eta = {"Expected in": f"{answer.eta:.0f} s"} if answer.eta else {}
-    return say(
-        200, "The job is in work", answer.message or "It has not ended.", {**facts, "State": answer.status, **eta},
+    return respond(
+        200, "The job is running", answer.message or "It has not ended.", {**facts, "State": answer.status, **eta},
         again=True,
     )  # fmt: skip
 

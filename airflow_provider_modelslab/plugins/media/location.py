@@ -1,8 +1,8 @@
-"""What a link leads to: only what this task wrote itself, and only where S3 or Airflow bears that out.
+"""Verifies the target of a link: it must be this task's own, by records in S3 or in Airflow.
 
-An ``s3://`` URI in an XCom is a claim, which is checked before it is signed: a result and a manifest lie where this
-task writes (see :mod:`~airflow_provider_modelslab.plugins.authorization.locations`), and a clip is the task's own (see
-:mod:`~airflow_provider_modelslab.plugins.authorization.records`). So is a job before the endpoint is asked about it.
+An ``s3://`` URI in an XCom is not trusted; it is checked before it is signed. A result or manifest must be where this
+task writes (see :mod:`~airflow_provider_modelslab.plugins.authorization.locations`), a clip must be the task's own (see
+:mod:`~airflow_provider_modelslab.plugins.authorization.records`). A job is checked before it is polled.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ FILES = {"result": "result", "source": "source", "manifest": "manifest", "sideca
 
 
 def is_task_location(what: What, uri: S3Uri, task: TaskResult, profile: S3Profile) -> bool:
-    """Whether this task writes its result or manifest there, whether anything is there or not."""
-    result = _result_told_of(what, uri)
+    """Whether this task writes its result or manifest to ``uri``; the object need not exist."""
+    result = _described_result(what, uri)
     return is_results_manifest(task, profile, uri) if result is None else is_result(task, profile, result)
 
 
 def is_verified(what: What, uri: S3Uri, task: TaskResult, facts: Mapping[str, str], store: GalleryStorage) -> bool:
-    """Whether more than an XCom says that this object is the task's.
+    """Whether a source other than an XCom confirms that this object is the task's.
 
     :raises StorageConfigurationError: when S3 refuses.
     """
@@ -42,12 +42,12 @@ def is_verified(what: What, uri: S3Uri, task: TaskResult, facts: Mapping[str, st
         return may_expose_source(task, store, str(uri), verified_sidecar(task, facts, store))
     if not is_task_location(what, uri, task, store.profile):
         return False
-    result = _result_told_of(what, uri)
+    result = _described_result(what, uri)
     return result is None or bool(store.sidecar(result))
 
 
 def verified_sidecar(task: TaskResult, facts: Mapping[str, str], store: GalleryStorage) -> dict[str, Any]:
-    """What the sidecar of the task's own result tells; empty where there is none.
+    """The sidecar of the task's own result; empty if there is none.
 
     :raises StorageConfigurationError: when S3 refuses.
     """
@@ -56,8 +56,8 @@ def verified_sidecar(task: TaskResult, facts: Mapping[str, str], store: GalleryS
     return store.sidecar(result) if result and is_result(task, store.profile, result) else {}
 
 
-def _result_told_of(what: What, uri: S3Uri) -> S3Uri | None:
-    """The result itself, or the one that this sidecar tells of; ``None`` for a batch's results manifest."""
+def _described_result(what: What, uri: S3Uri) -> S3Uri | None:
+    """The result itself, or the one that this sidecar describes; ``None`` for a batch's results manifest."""
     if what == "result":
         return uri
     return S3Uri(uri.bucket, uri.key.removesuffix(".json")) if uri.key.endswith(".json") else None

@@ -1,4 +1,4 @@
-"""Small pages without script, for what is not there yet, what went wrong, and how a job is."""
+"""Small HTML pages without scripts: result not ready, error, state of a job."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def page(title: str, text: str, facts: Mapping[str, object] | None = None, *, ba
     """
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{_cell(value)}</dd>" for name, value in (facts or {}).items() if value)
     again = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
-    note = f" <small>This page looks again every {refresh} seconds.</small>" if refresh else ""
+    note = f" <small>This page reloads every {refresh} seconds.</small>" if refresh else ""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{again}'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'

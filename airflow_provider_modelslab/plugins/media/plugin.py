@@ -1,6 +1,6 @@
-"""The plugin behind the links on tasks: what a task made, read with its connection by whoever may see the task.
+"""The plugin behind the links on tasks: serves a task's media to users who may read the task.
 
-Every process of Airflow loads this file, so it imports nothing: the application is made at the first call.
+Every process of Airflow loads this file, so it imports nothing: the application is made at the first request.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The HTTP side: one route, ``POST /<token>``. What goes wrong is told in a word; nothing of a call is repeated.
+"""The webhook's HTTP application: one route, ``POST /<token>``. Error responses repeat nothing of the request.
 
-The token is taken out of the path first, so no access log, error page or trace shows it.
+The token is removed from the path first, so no access log, error page or trace shows it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.hooks.webhook import WEBHOOK_PATH
 from airflow_provider_modelslab.plugins.webhook.payload import MAX_BODY_BYTES, BadClaimError, owner_of, read_claim
-from airflow_provider_modelslab.plugins.webhook.rate_limit import ClosedError
+from airflow_provider_modelslab.plugins.webhook.rate_limit import TooManyClaimsError
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -34,16 +34,16 @@ _BODY_TIMEOUT_S = 20.0
 class Receiver:
     """The application, to be mounted at :data:`WEBHOOK_PATH`.
 
-    :param served: whose tokens open it.
-    :param inbox: where claims go.
+    :param tokens: the accepted tokens.
+    :param service: handles the claims.
     """
 
-    def __init__(self, served: WebhookTokens, inbox: WebhookService) -> None:
-        self._served = served
-        self._inbox = inbox
+    def __init__(self, tokens: WebhookTokens, service: WebhookService) -> None:
+        self._tokens = tokens
+        self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one call. The token leaves the path before anything else sees it."""
+        """Answer one request. The token is removed from the path before anything else sees it."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         if scope["type"] != "http":
@@ -55,11 +55,11 @@ class Receiver:
         if scope["method"] != "POST":
             answer = _answer(405, "Method Not Allowed")
         else:
-            answer = await self._take(token, Request(scope, receive))
+            answer = await self._receive(token, Request(scope, receive))
         await answer(scope, receive, send)
 
-    async def _take(self, token: str, request: Request) -> JSONResponse:
-        conn_id = owner_of(token, await self._served.tokens())
+    async def _receive(self, token: str, request: Request) -> JSONResponse:
+        conn_id = owner_of(token, await self._tokens.tokens())
         if conn_id is None:
             return _answer(404, "Not Found")
         try:
@@ -74,17 +74,18 @@ class Receiver:
             log.info("A webhook of %s was refused: %s", conn_id, error)
             return _answer(400, "Bad Request")
         try:
-            await self._inbox.take(conn_id, claim)
-        except ClosedError as closed:
-            return _answer(429, "Too Many Requests", retry_after=closed.retry_after)
+            await self._service.handle(conn_id, claim)
+        except TooManyClaimsError as error:
+            return _answer(429, "Too Many Requests", retry_after=error.retry_after)
         except ModelsLabError:
             return _answer(503, "Service Unavailable", retry_after=30)
-        # The same words whatever came of it: who has only the token learns nothing about the account's jobs.
+        # The same response whatever the outcome: a caller that has only the token learns nothing about the account's
+        # jobs.
         return JSONResponse({"status": "received"})
 
 
 async def _body(request: Request) -> bytes | None:
-    """The body, read no further than it may be long; ``None`` where it is longer, announced or not."""
+    """The body; ``None`` if it exceeds the size limit, whether its length was announced or not."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > MAX_BODY_BYTES:
         return None
@@ -97,7 +98,7 @@ async def _body(request: Request) -> bytes | None:
 
 
 def _answer(status: int, detail: str, *, retry_after: float | None = None) -> JSONResponse:
-    # The rest of a body that was not read would have to be read before the next call on the same connection.
+    # Without this, the unread rest of the body would have to be read before the connection's next request.
     headers = {"Connection": "close"}
     if status == 405:
         headers["Allow"] = "POST"

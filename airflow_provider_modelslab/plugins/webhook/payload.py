@@ -1,4 +1,4 @@
-"""What a call to the webhook claims, and whether it knows the token. Pure: no I/O, no Airflow."""
+"""Parses the claim in a webhook's body and checks its token. Pure: no I/O, no Airflow."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class BadClaimError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a caller says, none of which is believed.
+    """What the caller states; none of it is trusted.
 
-    :param job_id: the job of which it says something; the endpoint is asked about it.
-    :param track_id: what the submit sent along; tells where to look first for the task that waits.
-    :param says_running: the claim itself says that the job is not done, so there is nothing to ask.
+    :param job_id: the job that the claim is about; its state is fetched from the endpoint.
+    :param track_id: sent with the submit; names the run in which to search first for the waiting task.
+    :param says_running: the claim itself says that the job is not done, so nothing is fetched.
     """
 
     job_id: str
@@ -64,7 +64,7 @@ def read_claim(body: bytes) -> Claim:
 
 
 def owner_of(token: str, served: Mapping[str, Iterable[str]]) -> str | None:
-    """The connection that a token belongs to; the time it takes says nothing about how near a guess was.
+    """The connection that a token belongs to, compared in constant time.
 
     :param served: the tokens of each connection.
     """

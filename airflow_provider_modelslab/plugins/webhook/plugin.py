@@ -1,6 +1,6 @@
-"""The plugin that takes the endpoint's webhooks at Airflow's API server. Off unless it is configured.
+"""The plugin that receives the endpoint's webhooks at Airflow's API server. Off unless it is configured.
 
-Every process of Airflow may load this file, so it imports nothing: the application is made at the first call.
+Every process of Airflow may load this file, so it imports nothing: the application is made at the first request.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ def served_conn_ids() -> list[str]:
 def make_receiver(conn_ids: list[str]) -> ASGIApp:
     """The application.
 
-    :param conn_ids: the connections for which calls are taken.
+    :param conn_ids: the connections whose webhooks are accepted.
     """
     from airflow_provider_modelslab.plugins.webhook.app import Receiver
-    from airflow_provider_modelslab.plugins.webhook.notify import tell, wake_waiting
+    from airflow_provider_modelslab.plugins.webhook.notify import report, wake_waiting
     from airflow_provider_modelslab.plugins.webhook.rate_limit import ClaimRateLimiter
     from airflow_provider_modelslab.plugins.webhook.service import WebhookService
     from airflow_provider_modelslab.plugins.webhook.tokens import WebhookTokens, fetch
     from airflow_provider_modelslab.triggers.minimum_wait import min_deferral
 
-    gate = ClaimRateLimiter(conf.getint(_SECTION, "webhook_confirmations_per_minute", fallback=_PER_MINUTE))
-    settled = min_deferral()
-    pauses = (settled + 1, 2 * settled + 1)
+    limiter = ClaimRateLimiter(conf.getint(_SECTION, "webhook_confirmations_per_minute", fallback=_PER_MINUTE))
+    shortest_wait = min_deferral()
+    pauses = (shortest_wait + 1, 2 * shortest_wait + 1)
     return Receiver(
-        WebhookTokens(conn_ids), WebhookService(fetch=fetch, tell=tell, wake=wake_waiting, gate=gate, pauses=pauses)
+        WebhookTokens(conn_ids),
+        WebhookService(fetch=fetch, report=report, wake=wake_waiting, limiter=limiter, pauses=pauses),
     )
 
 

@@ -1,4 +1,4 @@
-"""How many claims one process asks the endpoint about, so that a leaked token cannot be turned into a hammer."""
+"""Limits how many claims one process confirms at the endpoint, so that a leaked token cannot cause a flood of polls."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-__all__ = ["ClaimRateLimiter", "ClosedError"]
+__all__ = ["ClaimRateLimiter", "TooManyClaimsError"]
 
 
-class ClosedError(Exception):
-    """There is no room now.
+class TooManyClaimsError(Exception):
+    """The limit is reached.
 
-    :param retry_after: seconds after which there may be.
+    :param retry_after: seconds after which a new claim may be accepted.
     """
 
     def __init__(self, retry_after: float) -> None:
-        super().__init__(f"no room for {retry_after:.0f} s")
+        super().__init__(f"too many claims; try again in {retry_after:.0f} s")
         self.retry_after = retry_after
 
 
 class ClaimRateLimiter:
-    """Lets so many through at a time and within a minute; a few more wait in line, the rest is sent away.
+    """Limits concurrent claims and claims per minute. A few more are queued, the others are refused.
 
     :param per_minute: how many may begin within 60 seconds, 1 or more.
-    :param at_once: how many may be inside at the same time.
-    :param waiting: how many may stand in line.
+    :param at_once: how many may be handled at the same time.
+    :param waiting: how many may be queued.
     """
 
     def __init__(
         self, per_minute: int, *, at_once: int = 4, waiting: int = 60, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._per_minute = max(1, per_minute)
-        self._room = asyncio.Semaphore(at_once)
-        self._most = at_once + waiting
-        self._here = 0
+        self._slots = asyncio.Semaphore(at_once)
+        self._max_entered = at_once + waiting
+        self._entered = 0
         self._begun: deque[float] = deque()
         self._clock = clock
 
     @asynccontextmanager
     async def enter(self) -> AsyncIterator[None]:
-        """Wait for a place, and keep it for the length of the block.
+        """Wait for a slot, and hold it until the block ends.
 
-        :raises ClosedError: at once, when there is none to wait for.
+        :raises TooManyClaimsError: at once, when the queue is full.
         """
         now = self._clock()
         while self._begun and self._begun[0] <= now - 60.0:
             self._begun.popleft()
         if len(self._begun) >= self._per_minute:
-            raise ClosedError(self._begun[0] + 60.0 - now)
-        if self._here >= self._most:
-            raise ClosedError(5.0)
+            raise TooManyClaimsError(self._begun[0] + 60.0 - now)
+        if self._entered >= self._max_entered:
+            raise TooManyClaimsError(5.0)
         self._begun.append(now)
-        self._here += 1
+        self._entered += 1
         try:
-            async with self._room:
+            async with self._slots:
                 yield
         finally:
-            self._here -= 1
+            self._entered -= 1

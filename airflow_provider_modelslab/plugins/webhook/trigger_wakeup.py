@@ -1,10 +1,10 @@
-"""Waking the task that waits for a job: it gets the very event that its trigger would send, only earlier.
+"""Wakes the task that waits for a job with the same event that its trigger would send, only earlier.
 
-This uses what Airflow's triggerer uses itself (``Trigger.submit_event``). It touches deferred task instances alone, so
-whoever comes second, the triggerer or the webhook, changes nothing. The triggerer stops the trigger by itself within a
-second or so, since no task needs it any more.
+This uses the function of Airflow's triggerer (``Trigger.submit_event``), which changes deferred task instances only. So
+the second of the two, triggerer or webhook, has no effect. The triggerer stops the trigger within about a second, since
+no task needs it any more.
 
-A task is left alone for ``[modelslab] min_deferral`` after it has deferred; ``triggers.settling`` says why.
+A task is not woken within ``[modelslab] min_deferral`` after it has deferred; ``triggers.minimum_wait`` says why.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 _TRIGGER = "airflow_provider_modelslab.triggers.video2video.ModelsLabVideo2VideoTrigger"
 
-_MOST_LOOKED_AT = 500
-"""Waiting tasks whose triggers are read when the run is unknown; each is decrypted, at some 0.1 ms."""
+_MAX_WAITING = 500
+"""Waiting tasks, at most, whose triggers are read when the run is unknown; decrypting one takes some 0.1 ms."""
 
 
 def run_id_of(track_id: str | None) -> str | None:
-    """The run in a ``track_id`` of ours (``dag.task/run/submission1``); ``None`` for one that a Dag chose itself."""
+    """The run in a ``track_id`` of this provider (``dag.task/run/submission1``); ``None`` for one set in the Dag."""
     parts = (track_id or "").split("/")
     return parts[1] if len(parts) >= 3 and parts[-1].startswith("submission") else None
 
@@ -41,19 +41,19 @@ def wake(conn_id: str, job_id: str, answer: Answer, session: Session, *, run_id:
     """Resume the deferred tasks that wait for exactly this job with this connection.
 
     :param answer: what the endpoint says of the job.
-    :param run_id: the only run to look at; ``None`` for all.
-    :return: whether that is all: ``False`` when nobody waits yet, or somebody has only just begun to.
+    :param run_id: search this run only; ``None`` for all.
+    :return: whether no further try is needed: ``False`` when no task waits yet, or one has begun to wait just now.
     """
     before = datetime.now(UTC) - timedelta(seconds=min_deferral())
     waiting = [
         task
-        for task in find_waiting(session, _TRIGGER, run_id=run_id, limit=_MOST_LOOKED_AT)
+        for task in find_waiting(session, _TRIGGER, run_id=run_id, limit=_MAX_WAITING)
         if task.kwargs.get("job_id") == job_id and task.kwargs.get("modelslab_conn_id") == conn_id
     ]
-    settled = [task for task in waiting if task.since <= before]
-    for task in settled:
+    ready = [task for task in waiting if task.since <= before]
+    for task in ready:
         _wake_one(task, answer, session)
-    return bool(waiting) and len(settled) == len(waiting)
+    return bool(waiting) and len(ready) == len(waiting)
 
 
 def _wake_one(task: WaitingTask, answer: Answer, session: Session) -> None:

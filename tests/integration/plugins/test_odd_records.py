@@ -221,7 +221,7 @@ _AFTER = st.sampled_from(
 def test_odd_queries(site: Site, data: st.DataObject) -> None:
     draw = data.draw
     run_id, task_id, dag_id = draw(_IDS), draw(_IDS), draw(_IDS)
-    names = st.sampled_from(("clips", "sample", "fresh", "version", "loop_index", "map_index", "what"))
+    names = st.sampled_from(("clips", "sample", "renew", "version", "loop_index", "map_index", "what"))
     query = {**draw(st.dictionaries(names, _ODD, max_size=3)), "run_id": run_id}
     query = {name: value.encode("utf-8", "replace").decode() for name, value in query.items()}
     index = quote(draw(st.sampled_from(("-1", "0")) | _ODD).encode("utf-8", "replace").decode(), safe="")
@@ -267,7 +267,7 @@ def test_an_object_is_read_as_far_as_it_may_be_long(site: Site) -> None:
     store = GalleryStorage(site.s3, S3Profile(bucket=BUCKET))
     site.put("out/large.mp4.json", b" " * (2**20 + 1))
     site.put("out/small.mp4.json", b" " * 2**20)
-    for read in (store.read_once, lambda uri: store.read(uri, read_json, limit=2**20)):
+    for read in (store.read_uncached, lambda uri: store.read(uri, read_json, limit=2**20)):
         with pytest.raises(UnreadableError):
             read(S3Uri(BUCKET, "out/large.mp4.json"))
         assert read(S3Uri(BUCKET, "out/small.mp4.json")) is not None

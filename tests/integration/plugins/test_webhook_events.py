@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from airflow_provider_modelslab.plugins.webhook.asset_events import asset_uri, note_finished
+from airflow_provider_modelslab.plugins.webhook.asset_events import asset_uri, record_finished
 from tests.support.airflow_tables import AirflowTables
 
 SHARED = "x-videos://ready"
@@ -33,7 +33,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
 
 
 def note(session: Session, conn_id: str, job_id: str = "1") -> bool:
-    return note_finished(asset_uri(conn_id), {"job_id": job_id, "conn_id": conn_id}, session)
+    return record_finished(asset_uri(conn_id), {"job_id": job_id, "conn_id": conn_id}, session)
 
 
 def test_once_for_each_job_of_each_connection(session: Session) -> None:

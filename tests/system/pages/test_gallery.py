@@ -152,7 +152,7 @@ def test_one_clip_plays_beside_its_source(page: Page, made: dict[str, Made], sit
     known = frame.locator(".facts").inner_text()
     assert all(text in known for text in ("dark-sushi-mix", "Seed", "0.6", "192 \u00d7 128"))
     manifest = site.airflow.xcom(made["landed"].dag_id, made["landed"].run_id, "restyle")
-    places = frame.locator(".places").inner_text()
+    places = frame.locator(".locations").inner_text()
     keep_screenshot(page, f"airflow-{VERSION}-tab")
     assert manifest["uri"] in places
     assert manifest["sidecar_uri"] in places
@@ -247,11 +247,11 @@ def test_an_iteration_of_a_loop_is_chosen(page: Page, made: dict[str, Made]) -> 
     chooser = frame.get_by_role("navigation", name="Iterations of the loop")
     assert texts(chooser.get_by_role("link")) == ["0", "1"]
     assert chooser.locator("[aria-current=page]").inner_text() == "1"
-    assert "/loop1.mp4" in frame.locator(".places").inner_text()
+    assert "/loop1.mp4" in frame.locator(".locations").inner_text()
     chooser.get_by_role("link", name="0").click()
     frame.wait_for_function(PLAYING, arg=the(frame, "[data-side=result] video"))
     assert chooser.locator("[aria-current=page]").inner_text() == "0"
-    assert "/loop0.mp4" in frame.locator(".places").inner_text()
+    assert "/loop0.mp4" in frame.locator(".locations").inner_text()
     page.goto(first)
     frame = frame_of(page, "Video")
     frame.wait_for_function(PLAYING, arg=the(frame, "[data-side=result] video"))
@@ -267,11 +267,11 @@ def test_a_batch_is_looked_through(page: Page, made: dict[str, Made]) -> None:
     page.wait_for_function("() => document.querySelectorAll('.card.landed.filled video').length === 10")
     page.locator(".count.failed").click()
     assert sorted(texts(page.locator(".card .name"))) == [f"clip-{number:02}.mp4" for number in BROKEN]
-    assert "out of memory at clip 3" in page.locator(".card .told").first.inner_text()
+    assert "out of memory at clip 3" in page.locator(".card .detail").first.inner_text()
     page.locator(".count.all").click()
     page.get_by_label("Search clips").fill("memory 08")
     assert texts(page.locator(".card .name")) == ["clip-08.mp4"]
-    assert "1 of 12 clips" in page.locator("p.told").inner_text()
+    assert "1 of 12 clips" in page.locator("p.detail").inner_text()
 
 
 def test_a_clip_of_a_batch_is_opened_with_the_keyboard(page: Page, made: dict[str, Made], site: WholeStack) -> None:
@@ -286,7 +286,7 @@ def test_a_clip_of_a_batch_is_opened_with_the_keyboard(page: Page, made: dict[st
     assert dialog.get_by_role("heading", level=2).inner_text() == "clip-01.mp4"
     dialog.get_by_text("Prompt", exact=True).wait_for()
     assert dialog.locator(".prompt").inner_text() == MARKUP
-    assert f"s3://{site.bucket}/in/clip-01.mp4" in dialog.locator(".places").inner_text()
+    assert f"s3://{site.bucket}/in/clip-01.mp4" in dialog.locator(".locations").inner_text()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     dialog.get_by_text("out of memory at clip 3").wait_for()
@@ -324,8 +324,8 @@ def test_the_failed_clips_are_the_next_source(page: Page, made: dict[str, Made],
     stored = site.s3.client().get_object(Bucket=site.bucket, Key=S3Uri.parse(summary["retry"]).key)["Body"].read()
     assert [json.loads(line) for line in given.splitlines()] == [json.loads(line) for line in stored.splitlines()]
     assert summary["retry"] in page.locator(".again").inner_text()
-    page.get_by_label("Choose clip-00.mp4 to be made again").check(force=True)
-    page.get_by_label("Choose clip-03.mp4 to be made again").check(force=True)
+    page.get_by_label("Choose clip-00.mp4 for a retry").check(force=True)
+    page.get_by_label("Choose clip-03.mp4 for a retry").check(force=True)
     assert "2 chosen" in page.locator(".again").inner_text()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download JSONL").click()

@@ -97,7 +97,7 @@ def test_what_they_lead_to_while_it_waits(story: Story) -> None:
     source, job = story.answers["Source"], story.answers["Job at the endpoint"]
     assert source.status_code == 307
     assert story.follow(source).content == CLIP
-    assert (job.status_code, job.json()["title"]) == (200, "The job is in work")
+    assert (job.status_code, job.json()["title"]) == (200, "The job is running")
     assert job.json()["Connection"] == "modelslab_links"
     for name in ("Result", "Manifest"):
         assert (story.answers[name].status_code, story.answers[name].json()["title"]) == (404, "Not there yet")

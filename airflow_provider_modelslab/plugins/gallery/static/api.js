@@ -1,4 +1,4 @@
-// Calls to the routes behind this page, and links to clips: asked for together, kept while they work.
+// Requests to the routes behind this page. Links to clips are fetched together, and cached while they are valid.
 
 export class Refused extends Error {
   constructor(status, text) {
@@ -52,12 +52,12 @@ export class Task {
     return (await (await get(`${this.path}/links`, { ...this.named, ...query })).json()).links;
   }
 
-  /** The links of one clip; those that are asked for within a moment go in one call. */
-  links(index, { fresh = false } = {}) {
+  /** The links of one clip; those that are requested within a moment go in one request. */
+  links(index, { renew = false } = {}) {
     const known = this.known.get(index);
-    if (known && !fresh && known.until > performance.now()) return known.links;
-    if (fresh) {
-      const links = this.#ask([index], true).then((found) => found[index] ?? {});
+    if (known && !renew && known.until > performance.now()) return known.links;
+    if (renew) {
+      const links = this.#fetch([index], true).then((found) => found[index] ?? {});
       this.known.set(index, { links, until: performance.now() + 25 * 60_000 });
       return links;
     }
@@ -71,12 +71,12 @@ export class Task {
   }
 
   async #flush() {
-    const asked = [...this.waiting];
+    const waiting = [...this.waiting];
     this.waiting.clear();
-    for (let start = 0; start < asked.length; start += 100) {
-      const part = asked.slice(start, start + 100);
+    for (let start = 0; start < waiting.length; start += 100) {
+      const part = waiting.slice(start, start + 100);
       try {
-        const found = await this.#ask(part.map(([index]) => index), false);
+        const found = await this.#fetch(part.map(([index]) => index), false);
         for (const [index, { done }] of part) done(found[index] ?? {});
       } catch (error) {
         for (const [, { failed }] of part) failed(error);
@@ -84,8 +84,8 @@ export class Task {
     }
   }
 
-  #ask(indices, fresh) {
-    return this.#links({ clips: indices.join(","), fresh: fresh || undefined });
+  #fetch(indices, renew) {
+    return this.#links({ clips: indices.join(","), renew: renew || undefined });
   }
 }
 

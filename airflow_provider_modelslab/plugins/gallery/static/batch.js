@@ -1,6 +1,6 @@
-// The page of a batch: how it went, a grid to look through, and a list of what to make again.
+// The page of a batch: its outcome, a grid of its clips, and a list of clips to retry.
 
-import { copyButton, copyText, el, icon, lastPart, number, redraw, saveText, seconds, tell, bytes } from "./dom.js";
+import { copyButton, copyText, el, icon, lastPart, number, redraw, saveText, seconds, notify, bytes } from "./dom.js";
 import { badge } from "./details.js";
 import { openClip } from "./dialog.js";
 import { Grid } from "./grid.js";
@@ -29,8 +29,8 @@ export function readRows(batch) {
 }
 
 export class Batch {
-  constructor(place, task, answer) {
-    Object.assign(this, { place, task, outcome: "all", words: "", chosen: new Set() });
+  constructor(container, task, answer) {
+    Object.assign(this, { task, outcome: "all", words: "", chosen: new Set() });
     this.grid = new Grid({
       draw: (clip) => this.#card(clip),
       links: (clip, options) => task.links(clip.index, options),
@@ -39,19 +39,19 @@ export class Batch {
     this.counts = el("div.counts", { role: "group", "aria-label": "Filter by outcome" });
     this.search = el("input.search", { type: "search", placeholder: "Search source, file, job, error…", "aria-label": "Search clips", oninput: () => this.#filter() });
     this.playing = el("button.toggle", { type: "button", "aria-pressed": "false", onclick: () => this.#playAll() }, "Play all");
-    this.again = el("div.again", { role: "group", "aria-label": "Make again" });
-    this.told = el("p.quiet.told", { role: "status" });
+    this.again = el("div.again", { role: "group", "aria-label": "Retry" });
+    this.status = el("p.quiet.detail", { role: "status" });
     this.head = el("header.head");
     this.meter = el("div.meter", { role: "img" });
     this.summary = el("p.quiet.summary");
-    place.replaceChildren(
+    container.replaceChildren(
       this.head,
       this.meter,
       this.summary,
       el("div.bar", {}, this.counts, this.search, this.playing),
       this.again,
-      this.told,
-      this.grid.place,
+      this.status,
+      this.grid.element,
     );
     this.update(answer);
   }
@@ -70,7 +70,7 @@ export class Batch {
     for (const clip of this.clips) counts[clip.status] += 1;
     counts.all = this.clips.length;
     this.totals = counts;
-    const state = batch.live || !task.ended ? badge("waiting", batch.live ? "On its way" : "Running") : badge(task.state === "failed" ? "failed" : "landed", task.state === "failed" ? "Failed" : "Done");
+    const state = batch.live || !task.ended ? badge("waiting", "Running") : badge(task.state === "failed" ? "failed" : "landed", task.state === "failed" ? "Failed" : "Done");
     this.head.replaceChildren(el("h1", {}, task.task_id), state, el("span.quiet", {}, task.operator));
     this.#meter(counts);
     this.summary.replaceChildren(...this.#sentence(batch));
@@ -118,9 +118,9 @@ export class Batch {
   #filter() {
     const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     this.shown = this.clips.filter((clip) => (this.outcome === "all" || clip.status === this.outcome) && words.every((word) => clip.text.includes(word)));
-    this.told.textContent = this.shown.length === this.clips.length ? "" : `${number(this.shown.length)} of ${number(this.clips.length)} clips`;
+    this.status.textContent = this.shown.length === this.clips.length ? "" : `${number(this.shown.length)} of ${number(this.clips.length)} clips`;
     if (!this.clips.length) {
-      this.told.textContent = this.answer.task.ended ? "This batch left no results manifest." : "The clips are shown here as soon as the batch has written down how far it is.";
+      this.status.textContent = this.answer.task.ended ? "This batch left no results manifest." : "The clips are shown here as soon as the batch has written a checkpoint.";
     }
     this.grid.show(this.shown);
   }
@@ -131,7 +131,7 @@ export class Batch {
     this.grid.play(on);
   }
 
-  // -- making again ---------------------------------------------------------------------------------------------------
+  // -- retry -----------------------------------------------------------------------------------------------------------
 
   #again() {
     const open = this.totals.failed + this.totals.pending;
@@ -141,7 +141,7 @@ export class Batch {
     const what = picked ? `${number(picked)} chosen` : `${number(open)} failed or not reached`;
     redraw(
       this.again,
-      el("span", {}, el("strong", {}, "Make again: "), what),
+      el("span", {}, el("strong", {}, "Retry: "), what),
       el("button", { type: "button", onclick: () => this.#retry("copy") }, icon("copy"), "Copy list"),
       el("button", { type: "button", onclick: () => this.#retry("save") }, icon("save"), "Download JSONL"),
       picked ? el("button.bare", { type: "button", onclick: () => this.#forget() }, "Clear choice") : "",
@@ -152,18 +152,18 @@ export class Batch {
   #stored(picked) {
     const { retry } = this.answer.batch.summary;
     if (!retry || picked) return [];
-    return [el("span.stored", { title: "The same list in S3: the source of another run" }, el("code", {}, retry), copyButton(() => retry, "place of the list"))];
+    return [el("span.stored", { title: "The same list in S3: the source of another run" }, el("code", {}, retry), copyButton(() => retry, "location of the list"))];
   }
 
   async #retry(how) {
     try {
       const { text, leftOut } = await this.task.retry(this.chosen.size ? [...this.chosen].sort((a, b) => a - b) : null);
-      if (!text) tell("None of them can be listed: their links were signed, and are not stored");
+      if (!text) notify("None of them can be listed: their links were signed, and are not stored");
       else if (how === "copy") await copyText(text, "List");
       else saveText(text, `${this.task.task_id}.retry.jsonl`);
-      if (text && leftOut) tell(`${leftOut} left out: their links were signed, and are not stored`);
+      if (text && leftOut) notify(`${leftOut} left out: their links were signed, and are not stored`);
     } catch (error) {
-      tell(error.message);
+      notify(error.message);
     }
   }
 
@@ -183,8 +183,8 @@ export class Batch {
 
   #card(clip) {
     const name = lastPart(clip.tail) || clip.source;
-    const told = isDone(clip) ? [clip.seed !== null && clip.seed !== undefined ? `seed ${clip.seed}` : null, seconds(clip.seconds), bytes(clip.bytes)].filter(Boolean).join(" · ") : problem(clip) || (clip.status === "pending" ? (this.answer.batch.live ? "waiting" : "not reached") : clip.code);
-    const pick = el("input", { type: "checkbox", "aria-label": `Choose ${name} to be made again`, onchange: () => this.#pick(clip, pick.checked) });
+    const detail = isDone(clip) ? [clip.seed !== null && clip.seed !== undefined ? `seed ${clip.seed}` : null, seconds(clip.seconds), bytes(clip.bytes)].filter(Boolean).join(" · ") : problem(clip) || (clip.status === "pending" ? (this.answer.batch.live ? "waiting" : "not reached") : clip.code);
+    const pick = el("input", { type: "checkbox", "aria-label": `Choose ${name} for a retry`, onchange: () => this.#pick(clip, pick.checked) });
     pick.checked = this.chosen.has(clip.index);
     return el(
       `article.card.${clip.status}`,
@@ -194,8 +194,8 @@ export class Batch {
         { type: "button", "aria-label": `${name}: ${clip.status}. Open side by side`, onclick: () => this.open(clip), onkeydown: (event) => this.#key(event, clip) },
         clip.status === "landed" ? null : badge(clip.status, clip.status === "skipped" ? "Skipped" : undefined),
       ),
-      el("label.pick", { title: "Choose for a list of what to make again" }, pick),
-      el("div.caption", {}, el("span.name", { title: clip.source }, name), el("span.told", { title: told }, told || "\u00a0")),
+      el("label.pick", { title: "Choose for a retry" }, pick),
+      el("div.caption", {}, el("span.name", { title: clip.source }, name), el("span.detail", { title: detail }, detail || "\u00a0")),
     );
   }
 
@@ -216,7 +216,7 @@ export class Batch {
   }
 }
 
-/** What failed, in the few words that a card has room for. */
+/** The error in a few words that fit on a card. */
 function problem(clip) {
   return clip.code === "validation" ? clip.message?.replace(/^[^:]* is not valid:\s*/, "") : clip.message;
 }

@@ -1,10 +1,10 @@
-// What is known of one clip, in the order in which people ask: what was wanted, how, where it is.
+// The details of one clip: error, prompt, facts, locations, request.
 
 import { bytes, copyButton, el, seconds, when } from "./dom.js";
 
 const NAMES = {
   landed: "Landed",
-  skipped: "Was there before",
+  skipped: "Landed earlier",
   finished: "Done, not copied to S3",
   submitted: "Submitted; this task does not wait",
   waiting: "Waiting",
@@ -26,29 +26,29 @@ function size(request, facts) {
 }
 
 function facts(found) {
-  const { request, facts: told, result } = found;
+  const { request, facts: known, result } = found;
   const rows = [
-    ["Model", told.model_id],
-    ["Seed", told.seed ?? request.seed],
-    ["Made in", seconds(told.generation_time_s)],
-    ["Cost", told.cost && `${told.cost} ${told.currency ?? ""}`.trim()],
-    ["Until it landed", seconds(told.seconds)],
+    ["Model", known.model_id],
+    ["Seed", known.seed ?? request.seed],
+    ["Generation time", seconds(known.generation_time_s)],
+    ["Cost", known.cost && `${known.cost} ${known.currency ?? ""}`.trim()],
+    ["Time to land", seconds(known.seconds)],
     ["Strength", request.strength],
-    ["Size", size(request, told)],
-    ["Frames", told.num_frames ?? request.num_frames],
-    ["Frames a second", told.fps ?? request.fps],
+    ["Size", size(request, known)],
+    ["Frames", known.num_frames ?? request.num_frames],
+    ["FPS", known.fps ?? request.fps],
     ["Steps", request.num_inference_steps],
     ["Guidance", request.guidance_scale],
     ["Motion module", request.motion_module],
     ["LoRAs", list(request.lora_models)],
     ["Motion LoRAs", list(request.motion_loras)],
     ["File", bytes(result?.bytes)],
-    ["Submitted", told.submitted_at && when(told.submitted_at)],
-    ["Landed", told.landed_at && when(told.landed_at)],
-    ["Links end", found.outcome === "finished" && told.expires_at && when(told.expires_at)],
-    ["Expected after", told.eta_s && found.outcome === "waiting" && seconds(told.eta_s)],
-    ["Device", told.device],
-    ["Job", told.job_id, "wide"],
+    ["Submitted", known.submitted_at && when(known.submitted_at)],
+    ["Landed", known.landed_at && when(known.landed_at)],
+    ["Links expire", found.outcome === "finished" && known.expires_at && when(known.expires_at)],
+    ["Expected after", known.eta_s && found.outcome === "waiting" && seconds(known.eta_s)],
+    ["Device", known.device],
+    ["Job", known.job_id, "wide"],
   ];
   return el(
     "dl.facts",
@@ -63,25 +63,25 @@ function list(value) {
   return Array.isArray(value) ? value.join(", ") : value;
 }
 
-function places(found) {
+function locations(found) {
   const rows = [
     ["Source", found.source],
     ["Result", found.result?.uri],
-    ["How it was made", found.result?.sidecar_uri],
+    ["Sidecar", found.result?.sidecar_uri],
     ["SHA-256", found.result?.sha256],
   ].filter(([, value]) => value);
   if (!rows.length) return null;
   return el(
-    "dl.places",
+    "dl.locations",
     {},
     rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("code", {}, value), copyButton(() => value, name.toLowerCase())))),
   );
 }
 
-/** The request as it can be given again: without what nobody said. */
+/** The request as JSON to submit again, without empty attributes. */
 function requestText(request) {
-  const said = Object.entries(request).filter(([, value]) => value !== null && value !== "" && !(typeof value === "object" && !Object.keys(value).length));
-  return JSON.stringify(Object.fromEntries(said), null, 2);
+  const given = Object.entries(request).filter(([, value]) => value !== null && value !== "" && !(typeof value === "object" && !Object.keys(value).length));
+  return JSON.stringify(Object.fromEntries(given), null, 2);
 }
 
 export function details(found) {
@@ -95,7 +95,7 @@ export function details(found) {
     request.prompt && el("section.words", {}, el("h3", {}, "Prompt"), el("p.prompt", {}, String(request.prompt))),
     request.negative_prompt && el("section.words", {}, el("h3", {}, "Negative prompt"), el("p.prompt.quiet", {}, String(request.negative_prompt))),
     facts(found),
-    places(found),
+    locations(found),
     Object.keys(request).length > 0 &&
       el("details.request", {}, el("summary", {}, "Request"), el("div.code", {}, copyButton(() => text, "request"), el("pre", {}, text))),
   );

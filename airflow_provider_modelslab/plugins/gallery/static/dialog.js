@@ -26,7 +26,7 @@ export function openClip({ task, clip, neighbour, closed }) {
     mark.replaceChildren(badge(current.status));
     before.disabled = !neighbour(current, -1);
     after.disabled = !neighbour(current, 1);
-    stage = pair({ title: name, waiting: INSTEAD[current.status], links: (fresh) => task.links(current.index, { fresh }) });
+    stage = pair({ title: name, waiting: INSTEAD[current.status], links: (renew) => task.links(current.index, { renew }) });
     const more = el("div", {}, el("p.quiet", {}, "Loading…"));
     body.replaceChildren(stage.view, more);
     dialog.dataset.clip = String(current.index);

@@ -14,14 +14,14 @@ export function el(what, attributes = {}, ...children) {
   return element;
 }
 
-/** Put these in; nothing happens where the same is there, and what had the focus has it again: someone may be about to press it. */
-export function redraw(place, ...children) {
-  const next = place.cloneNode(false);
+/** Replace the children, unless they are the same. The focus stays at the same position: someone may be about to press it. */
+export function redraw(element, ...children) {
+  const next = element.cloneNode(false);
   next.append(...children);
-  if (next.isEqualNode(place)) return;
-  const at = [...place.children].indexOf(document.activeElement);
-  place.replaceChildren(...next.childNodes);
-  place.children[at]?.focus({ preventScroll: true });
+  if (next.isEqualNode(element)) return;
+  const at = [...element.children].indexOf(document.activeElement);
+  element.replaceChildren(...next.childNodes);
+  element.children[at]?.focus({ preventScroll: true });
 }
 
 /** An icon that is drawn here; names nothing to a screen reader. */
@@ -49,15 +49,15 @@ const SHAPES = {
 };
 
 /** Show a text to screen readers, and to everybody for a moment. */
-export function tell(text) {
-  let place = document.querySelector(".toast");
-  if (!place) {
-    place = el("div.toast", { role: "status" });
-    (document.querySelector("dialog[open]") || document.body).append(place);
+export function notify(text) {
+  let toast = document.querySelector(".toast");
+  if (!toast) {
+    toast = el("div.toast", { role: "status" });
+    (document.querySelector("dialog[open]") || document.body).append(toast);
   }
-  place.textContent = text;
-  clearTimeout(tell.timer);
-  tell.timer = setTimeout(() => place.remove(), 2500);
+  toast.textContent = text;
+  clearTimeout(notify.timer);
+  notify.timer = setTimeout(() => toast.remove(), 2500);
 }
 
 /** Put a text on the clipboard, also where the page has no secure context. */
@@ -71,9 +71,9 @@ export async function copyText(text, what) {
     area.select();
     const done = document.execCommand("copy");
     area.remove();
-    if (!done) return tell("The browser does not allow copying");
+    if (!done) return notify("The browser does not allow copying");
   }
-  tell(`${what} copied`);
+  notify(`${what} copied`);
 }
 
 export function copyButton(text, what) {
@@ -137,6 +137,6 @@ export function number(count) {
   return Number(count).toLocaleString("en").replaceAll(",", "\u202f");
 }
 
-export function lastPart(place) {
-  return place.split(/[?#]/)[0].replace(/\/+$/, "").split("/").pop() || place;
+export function lastPart(path) {
+  return path.split(/[?#]/)[0].replace(/\/+$/, "").split("/").pop() || path;
 }

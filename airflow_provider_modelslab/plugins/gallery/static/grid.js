@@ -7,7 +7,7 @@ const GAP = 14;
 const NARROWEST = 232;
 const TEXT = 62; // pixels below a picture
 const SPARE = 1; // rows drawn above and below what can be seen
-const SETTLED = 120; // milliseconds for which a clip must be seen before it is asked for
+const VISIBLE_MS = 120; // milliseconds for which a clip must be visible before its links are fetched
 
 /**
  * @param {object} options - draw(item): a card's element with a .frame; links(item): its links; side(item): which is shown.
@@ -18,13 +18,13 @@ export class Grid {
     this.items = [];
     this.cards = new Map();
     this.playAll = false;
-    this.place = el("div.grid", { role: "list" });
+    this.element = el("div.grid", { role: "list" });
     this.seen = new IntersectionObserver((entries) => entries.forEach((entry) => this.#see(entry)), { threshold: 0.15 });
     this.measure = new ResizeObserver(() => this.#layout());
-    this.measure.observe(this.place);
+    this.measure.observe(this.element);
     this.onscroll = () => {
-      this.asked ||= requestAnimationFrame(() => {
-        this.asked = 0;
+      this.frameRequest ||= requestAnimationFrame(() => {
+        this.frameRequest = 0;
         this.#render();
       });
     };
@@ -58,7 +58,7 @@ export class Grid {
   focus(at) {
     if (!this.items[at]) return;
     const top = Math.floor(at / this.columns) * this.row;
-    const box = this.place.getBoundingClientRect();
+    const box = this.element.getBoundingClientRect();
     if (box.top + top < 60 || box.top + top + this.row > window.innerHeight) {
       window.scrollTo({ top: window.scrollY + box.top + top - window.innerHeight / 3 });
     }
@@ -67,23 +67,23 @@ export class Grid {
   }
 
   #layout() {
-    const width = this.place.clientWidth;
+    const width = this.element.clientWidth;
     if (!width) return;
     this.columns = Math.max(1, Math.floor((width + GAP) / (NARROWEST + GAP)));
     this.width = (width - GAP * (this.columns - 1)) / this.columns;
     this.row = Math.round((this.width * 9) / 16) + TEXT + GAP;
     const height = Math.ceil(this.items.length / this.columns) * this.row;
-    this.place.style.height = `${height}px`;
+    this.element.style.height = `${height}px`;
     this.#render();
   }
 
   #render() {
     if (!this.columns) return;
-    const top = this.place.getBoundingClientRect().top;
+    const top = this.element.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(-top / this.row) - SPARE) * this.columns;
     const last = Math.min(this.items.length, (Math.ceil((window.innerHeight - top) / this.row) + SPARE) * this.columns);
     const wanted = new Set();
-    const fresh = new Set();
+    const added = new Set();
     for (let at = first; at < last; at += 1) {
       const item = this.items[at];
       wanted.add(item.key);
@@ -96,7 +96,7 @@ export class Grid {
         for (const event of ["pointerenter", "focus"]) frame.addEventListener(event, () => this.#hold(card, true));
         for (const event of ["pointerleave", "blur"]) frame.addEventListener(event, () => this.#hold(card, false));
         this.cards.set(item.key, card);
-        fresh.add(card);
+        added.add(card);
       }
       card.at = at;
       card.element.setAttribute("aria-setsize", String(this.items.length));
@@ -106,12 +106,12 @@ export class Grid {
       style.transform = `translate(${(at % this.columns) * (this.width + GAP)}px, ${Math.floor(at / this.columns) * this.row}px)`;
     }
     for (const key of [...this.cards.keys()]) if (!wanted.has(key)) this.#drop(key);
-    // Read and tabbed through as they are seen. Only fresh ones are put in: one that is moved loses the focus.
+    // Cards are in the order in which they are read and tabbed through. Only new ones are inserted: a moved one loses the focus.
     let after = null;
-    for (let at = last - 1; fresh.size && at >= first; at -= 1) {
+    for (let at = last - 1; added.size && at >= first; at -= 1) {
       const card = this.cards.get(this.items[at].key);
-      if (fresh.delete(card)) {
-        this.place.insertBefore(card.element, after);
+      if (added.delete(card)) {
+        this.element.insertBefore(card.element, after);
         this.seen.observe(card.element);
       }
       after = card.element;
@@ -130,16 +130,16 @@ export class Grid {
     const { card } = target;
     card.shown = isIntersecting;
     clearTimeout(card.timer);
-    if (isIntersecting) card.timer = setTimeout(() => this.#fill(card), SETTLED);
+    if (isIntersecting) card.timer = setTimeout(() => this.#fill(card), VISIBLE_MS);
     else this.#hide(card);
   }
 
-  async #fill(card, fresh = false) {
+  async #fill(card, added = false) {
     const side = this.side(card.item);
-    if ((card.media && !fresh) || !side) return;
+    if ((card.media && !added) || !side) return;
     let link;
     try {
-      link = (await this.links(card.item, { fresh }))[side];
+      link = (await this.links(card.item, { added }))[side];
     } catch {
       return; // the page tells what is wrong with its data; a picture that is missing says enough here
     }
@@ -148,7 +148,7 @@ export class Grid {
     const image = link.type === "image";
     card.media = image ? new Gif() : Object.assign(el("video", { "aria-hidden": "true", preload: "metadata", playsinline: true }), { muted: true, loop: true });
     card.media.addEventListener(image ? "load" : "loadeddata", () => card.element.classList.add("filled"), { once: true });
-    card.media.addEventListener("error", () => (fresh ? card.element.classList.add("broken") : this.#fill(card, true)), { once: true });
+    card.media.addEventListener("error", () => (added ? card.element.classList.add("broken") : this.#fill(card, true)), { once: true });
     card.media.src = image ? link.url : `${link.url}#t=0.001`; // the fragment makes browsers draw the first picture
     card.element.querySelector(".frame").prepend(card.media);
     this.#move(card);

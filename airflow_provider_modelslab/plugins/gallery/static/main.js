@@ -1,18 +1,18 @@
-// Which page this is, by its address; and looking again while a task goes on.
+// Chooses the page by its address, and refreshes it while the task is running.
 
 import { Refused, Task } from "./api.js";
 import { Batch } from "./batch.js";
-import { airflowLink, el, icon, tell } from "./dom.js";
+import { airflowLink, el, icon, notify } from "./dom.js";
 import { showRecent } from "./recent.js";
 import { showSingle, taskPath } from "./single.js";
 
-const LOOK_AGAIN = 4000;
-const ENDS = [401, 403, 404]; // another look would be answered the same
+const REFRESH_MS = 4000;
+const ENDS = [401, 403, 404]; // the next request would get the same answer
 const page = document.getElementById("page");
-const asked = new URLSearchParams(location.search);
+const params = new URLSearchParams(location.search);
 const iterations = el("nav.iterations", { "aria-label": "Iterations of the loop", hidden: true });
 
-/** What is wrong, as children of an element. */
+/** The error, as children of an element. */
 function words(error) {
   const status = error instanceof Refused ? error.status : 0;
   if (status === 401) return [el("p", {}, "You are not logged in to Airflow."), airflowLink("/", "Log in", icon("out"))];
@@ -23,17 +23,17 @@ function problem(error) {
   page.replaceChildren(el("div.empty", { role: "alert" }, ...words(error)));
 }
 
-function place(task) {
+function frame(task) {
   const inner = el("div.inner");
   const bar = el("nav.trail", {}, el("a", { href: "./" }, "All videos"), el("span.gap"), airflowLink(taskPath(task), "Task in Airflow", icon("out")));
-  page.replaceChildren(...(asked.get("from") ? [bar] : []), iterations, inner);
+  page.replaceChildren(...(params.get("from") ? [bar] : []), iterations, inner);
   return inner;
 }
 
 /** The iterations of a task in a loop, to choose one. */
 function showIterations({ iterations: all = [], loop_index: shown }) {
   const link = (index) => {
-    const query = new URLSearchParams(asked);
+    const query = new URLSearchParams(params);
     query.set("loop_index", index);
     return el("a", { href: `?${query}`, "aria-current": index === shown ? "page" : null }, String(index));
   };
@@ -66,14 +66,14 @@ function iterationAround() {
   }
 }
 
-const iteration = [asked.get("loop_index"), iterationAround()].find(isNumber);
+const iteration = [params.get("loop_index"), iterationAround()].find(isNumber);
 
 const task = new Task({
-  dag_id: asked.get("dag_id"),
-  run_id: asked.get("run_id"),
-  task_id: asked.get("task_id"),
+  dag_id: params.get("dag_id"),
+  run_id: params.get("run_id"),
+  task_id: params.get("task_id"),
   // Airflow leaves the placeholder as it is where a task is not mapped.
-  map_index: isNumber(asked.get("map_index")) ? Number(asked.get("map_index")) : -1,
+  map_index: isNumber(params.get("map_index")) ? Number(params.get("map_index")) : -1,
   loop_index: iteration === undefined ? null : Number(iteration), // else the newest
 });
 
@@ -81,10 +81,10 @@ let end = () => {};
 let batch = null;
 let drawn = "";
 let goesOn = false;
-let lastLook; // when what is shown was so
+let lastRefresh; // time of the data that is shown
 let note = null; // above a page that is not up to date
 
-async function look() {
+async function refresh() {
   const answer = await task.show(batch?.answer.batch.version);
   if (answer.kind === "other") {
     end();
@@ -96,47 +96,47 @@ async function look() {
     if (answer.unchanged) batch.update({ ...batch.answer, task: answer.task });
     else if (batch) batch.update(answer);
     else {
-      const inner = place(answer.task);
+      const inner = frame(answer.task);
       batch = new Batch(inner, task, answer);
       if (answer.problem) inner.prepend(el("p.note", { role: "alert" }, answer.problem));
       end = () => batch.close();
     }
   } else {
-    // What plays is not disturbed for a clock that moved on.
+    // The playback is not interrupted when only a time has changed.
     const now = JSON.stringify([answer.single, answer.problem, answer.task.state]);
     if (now !== drawn) {
       end();
-      end = showSingle(place(answer.task), task, answer);
+      end = showSingle(frame(answer.task), task, answer);
       drawn = now;
     }
   }
-  if (goesOn && answer.task.ended) tell(`${answer.task.task_id}: ${answer.task.state === "failed" ? "failed" : "done"}`);
+  if (goesOn && answer.task.ended) notify(`${answer.task.task_id}: ${answer.task.state === "failed" ? "failed" : "done"}`);
   return !answer.task.ended;
 }
 
-/** Above what was shown, which stays: it is not up to date any more. */
+/** Show above the page that its data is out of date. */
 function stale(error, ends) {
   if (note && !ends) return; // said once
   note?.remove();
   note = el(ends ? "div.problem" : "div.note", { role: ends ? "alert" : "status" });
   page.prepend(note);
-  note.append(el("p", {}, `Not up to date since ${lastLook.toLocaleTimeString()}`), ...words(error));
+  note.append(el("p", {}, `Not up to date since ${lastRefresh.toLocaleTimeString()}`), ...words(error));
 }
 
 async function watch() {
   try {
     if (!document.hidden) {
-      goesOn = await look();
-      lastLook = new Date();
+      goesOn = await refresh();
+      lastRefresh = new Date();
       note?.remove();
       note = null;
     }
-    if (goesOn || !lastLook) setTimeout(watch, LOOK_AGAIN);
+    if (goesOn || !lastRefresh) setTimeout(watch, REFRESH_MS);
   } catch (error) {
-    if (!lastLook) return problem(error);
+    if (!lastRefresh) return problem(error);
     const ends = ENDS.includes(error.status);
     stale(error, ends);
-    if (!ends) setTimeout(watch, LOOK_AGAIN * 4);
+    if (!ends) setTimeout(watch, REFRESH_MS * 4);
   } finally {
     page.removeAttribute("aria-busy");
   }

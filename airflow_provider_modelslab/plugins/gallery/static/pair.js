@@ -18,7 +18,7 @@ function say(target, text) {
 
 /**
  * The stage with its controls.
- * @param {object} options - links: a function(fresh) that gives {source, result}; waiting: what stands for the result.
+ * @param {object} options - links: a function(renew) that gives {source, result}; waiting: what stands for the result.
  */
 export function pair({ links, waiting, title }) {
   const source = clip("source", "Source");
@@ -26,7 +26,7 @@ export function pair({ links, waiting, title }) {
   const both = [source, result];
   const play = el("button.round", { type: "button", "aria-label": "Play", title: "Play or pause (space)" }, icon("play"));
   const line = el("input.line", { type: "range", min: 0, max: 1000, value: 0, "aria-label": "Position", disabled: true });
-  // Many times a second: a screen reader is told where the position is when someone changes it, see tellPosition.
+  // Many times a second: a screen reader announces the position only when someone changes it, see announcePosition.
   const clock = el("span.clock", { "aria-hidden": "true" });
   const over = el("button.toggle", { type: "button", "aria-pressed": "false", disabled: true, title: "Lay the result over the source" }, "Compare");
   const wipe = el("input.wipe", { type: "range", min: 0, max: 100, value: 50, "aria-label": "How much of the source to show", hidden: true });
@@ -61,7 +61,7 @@ export function pair({ links, waiting, title }) {
     clock.textContent = `${lead.currentTime.toFixed(1)} / ${lead.duration.toFixed(1)} s`;
   }
 
-  function tellPosition() {
+  function announcePosition() {
     const lead = leader();
     if (lead && Number.isFinite(lead.duration)) line.setAttribute("aria-valuetext", `${lead.currentTime.toFixed(1)} of ${lead.duration.toFixed(1)} s`);
   }
@@ -121,16 +121,16 @@ export function pair({ links, waiting, title }) {
     });
   }
 
-  async function load(fresh) {
+  async function load(renew) {
     let found;
     try {
-      found = await links(fresh);
+      found = await links(renew);
     } catch (error) {
       for (const target of both) say(target, error.message);
       return;
     }
     if (gone) return;
-    let renewed = fresh;
+    let renewed = renew;
     await Promise.all(
       both.map((target) =>
         put(target, found[target.side], () => {
@@ -148,7 +148,7 @@ export function pair({ links, waiting, title }) {
     leader()?.addEventListener("ended", () => (wanted ? again() : draw()));
     if (wanted) start();
     else draw();
-    tellPosition();
+    announcePosition();
   }
 
   play.addEventListener("click", () => (playing() ? stop() : start()));
@@ -156,9 +156,9 @@ export function pair({ links, waiting, title }) {
     const lead = leader();
     if (lead && Number.isFinite(lead.duration)) seek((Number(line.value) / 1000) * lead.duration);
     draw();
-    tellPosition();
+    announcePosition();
   });
-  line.addEventListener("focus", tellPosition);
+  line.addEventListener("focus", announcePosition);
   over.addEventListener("click", () => {
     const on = stage.classList.toggle("over");
     over.setAttribute("aria-pressed", String(on));

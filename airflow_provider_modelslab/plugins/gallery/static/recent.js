@@ -1,7 +1,7 @@
-// What was made lately, over all Dags that one may read.
+// The latest videos of all Dags that the user may read.
 
 import { Task, recent } from "./api.js";
-import { calm, el, number, seconds, tell, when } from "./dom.js";
+import { calm, el, number, seconds, notify, when } from "./dom.js";
 import { Gif } from "./gif.js";
 
 const SAMPLE = 4;
@@ -28,7 +28,7 @@ async function fill(frame, item) {
     frame.append(...links.map(media));
     if (links.length > 1) frame.classList.add("many", ["two", "three", "four"][links.length - 2]);
   } catch {
-    // its own page tells why
+    // the task's own page shows the reason
   }
 }
 
@@ -45,8 +45,8 @@ function card(item, seen) {
       "span.caption",
       {},
       el("span.name", {}, item.prompt ? String(item.prompt) : item.task_id),
-      el("span.told", {}, facts.join(" · ")),
-      el("span.told", {}, `${item.dag_id} · ${item.task_id}${item.map_index >= 0 ? `[${item.map_index}]` : ""}${item.loop_index == null ? "" : ` · iteration ${item.loop_index}`} · ${when(item.ended_at)}`),
+      el("span.detail", {}, facts.join(" · ")),
+      el("span.detail", {}, `${item.dag_id} · ${item.task_id}${item.map_index >= 0 ? `[${item.map_index}]` : ""}${item.loop_index == null ? "" : ` · iteration ${item.loop_index}`} · ${when(item.ended_at)}`),
     ),
   );
   const play = (on) => [...frame.children].forEach((one) => (on && !calm.matches ? one.play()?.catch(() => {}) : one.pause()));
@@ -57,7 +57,7 @@ function card(item, seen) {
   return link;
 }
 
-export async function showRecent(place) {
+export async function showRecent(container) {
   const seen = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
@@ -81,7 +81,7 @@ export async function showRecent(place) {
     try {
       await page();
     } catch (error) {
-      tell(`No more came: ${error.message}`);
+      notify(`No more came: ${error.message}`);
     } finally {
       more.disabled = false;
       more.focus({ preventScroll: true }); // which it lost when it was disabled
@@ -89,7 +89,7 @@ export async function showRecent(place) {
   }
 
   await page();
-  place.replaceChildren(
+  container.replaceChildren(
     el("header.head", {}, el("h1", {}, "Videos"), el("span.quiet", {}, "what landed last, over all Dags that you may read")),
     list.children.length || after ? list : el("p.empty", {}, "No task of the ModelsLab provider has landed a video yet."),
     el("div.more", {}, more),

@@ -18,24 +18,24 @@ export function taskPath(task, tab = "") {
   return `/dags/${encodeURIComponent(task.dag_id)}/runs/${encodeURIComponent(task.run_id)}/tasks/${encodeURIComponent(task.task_id)}${mapped}${tab}${iteration}`;
 }
 
-/** Draws it; gives a function that ends what plays. */
-export function showSingle(place, task, answer) {
+/** Draws the page; returns a function that stops the playback. */
+export function showSingle(container, task, answer) {
   const found = answer.single;
   const stage = pair({
     title: `${task.task_id}`,
     waiting: INSTEAD[found.outcome],
-    links: async (fresh) => (found.result || found.source ? await task.links(0, { fresh }) : {}),
+    links: async (renew) => (found.result || found.source ? await task.links(0, { renew }) : {}),
   });
-  place.replaceChildren(
+  container.replaceChildren(
     el("header.head", {}, el("h1", {}, task.task_id), badge(found.outcome), el("span.quiet", {}, answer.task.operator)),
     answer.problem ? el("p.note", { role: "alert" }, answer.problem) : "",
     stage.view,
     found.outcome === "failed" && !found.error
-      ? el("p.note", {}, "The task came to no job, or its job told nothing. ", airflowLink(taskPath(answer.task), "Its log says why", icon("out")))
+      ? el("p.note", {}, "The task has no job, or its job returned no error. ", airflowLink(taskPath(answer.task), "See its log", icon("out")))
       : "",
     details(found),
   );
-  place.dataset.outcome = found.outcome;
+  container.dataset.outcome = found.outcome;
   const key = (event) => {
     if (event.key === " " && !event.target.closest("button,input,summary,a,textarea")) {
       event.preventDefault();

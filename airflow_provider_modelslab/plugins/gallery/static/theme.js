@@ -1,4 +1,4 @@
-// Light or dark as Airflow is. Airflow tells its frames nothing, so the page around is looked at where that is allowed.
+// Light or dark as in Airflow. Airflow does not pass its theme to frames, so it is read from the page around, if allowed.
 // Loaded before anything is drawn, so that nothing flashes.
 "use strict";
 (() => {

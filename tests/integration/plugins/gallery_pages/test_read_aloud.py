@@ -1,4 +1,4 @@
-"""What a screen reader and the Tab key meet: little is told unasked, and cards come as they are seen."""
+"""What a screen reader and the Tab key meet: few announcements, and cards in the order in which they are seen."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tests.support.gallery_site import MadeUpGallery, batch, single, task_page
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-# Counts the changes that a screen reader would tell unasked.
+# Records the changes that a screen reader would announce by itself.
 _LISTEN = """() => {
     const live = "[aria-live]:not([aria-live=off]), output, [role=status], [role=alert], [role=log]";
-    window.told = [];
+    window.announced = [];
     new MutationObserver((changes) => {
         for (const { target } of changes) {
             const place = (target.nodeType === Node.TEXT_NODE ? target.parentElement : target)?.closest(live);
-            if (place) window.told.push(place.tagName + "." + place.className);
+            if (place) window.announced.push(place.tagName + "." + place.className);
         }
     }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
 }"""
@@ -32,20 +32,20 @@ def _scroll(page: Page, *tops: int) -> None:
         page.evaluate(_FRAMES)
 
 
-def test_scrolling_is_not_told(page: Page, gallery: MadeUpGallery) -> None:
+def test_scrolling_is_not_announced(page: Page, gallery: MadeUpGallery) -> None:
     gallery.answer = batch(400)
     page.goto(task_page())
     page.wait_for_selector(".card")
     page.evaluate(_LISTEN)
     _scroll(page, 1000, 3000, 6000, 0)
-    assert page.evaluate("window.told") == []
+    assert page.evaluate("window.announced") == []
     page.get_by_label("Search clips").fill("00007")
     page.evaluate(_FRAMES)
-    assert set(page.evaluate("window.told")) == {"P.quiet told"}
+    assert set(page.evaluate("window.announced")) == {"P.quiet detail"}
     assert page.get_by_role("status").inner_text() == "1 of 400 clips"
 
 
-def test_the_clock_is_not_told(page: Page, gallery: MadeUpGallery) -> None:
+def test_the_clock_is_not_announced(page: Page, gallery: MadeUpGallery) -> None:
     gallery.answer = single("landed")
     gallery.links = {"source": "a.mp4", "result": "b.mp4"}
     page.add_init_script(f"addEventListener('DOMContentLoaded', {_LISTEN})")
@@ -53,10 +53,10 @@ def test_the_clock_is_not_told(page: Page, gallery: MadeUpGallery) -> None:
     page.wait_for_function(_PLAYS, arg=page.wait_for_selector("[data-side=result] video"))
     shown = page.locator(".clock").inner_text()
     page.wait_for_function("shown => document.querySelector('.clock').textContent !== shown", arg=shown)
-    assert page.evaluate("window.told") == []
+    assert page.evaluate("window.announced") == []
 
 
-def test_the_position_is_told_when_someone_changes_it(page: Page, gallery: MadeUpGallery) -> None:
+def test_the_position_is_announced_when_someone_changes_it(page: Page, gallery: MadeUpGallery) -> None:
     gallery.answer = single("landed")
     gallery.links = {"source": "a.mp4", "result": "b.mp4"}
     page.goto(task_page())
@@ -75,7 +75,7 @@ def test_the_position_is_told_when_someone_changes_it(page: Page, gallery: MadeU
     assert not (line.get_attribute("aria-valuetext") or "").startswith("0.0 of ")
 
 
-def test_what_a_task_came_to_is_told_once(page: Page, gallery: MadeUpGallery) -> None:
+def test_the_end_of_a_task_is_announced_once(page: Page, gallery: MadeUpGallery) -> None:
     page.clock.install()
     page.goto(task_page())
     page.get_by_text("Waiting", exact=True).wait_for()
