@@ -201,6 +201,9 @@ _PLAN = _command(
     _CONN_ID,
     _OUTPUT,
     Arg(("--pattern",), metavar="GLOB", help="Which objects below the prefix: *.mp4, cam1/** (default: all videos)"),
+    Arg(("--limit",), metavar="N", help="Only so many clips, the first ones (default: all)"),
+    Arg(("--sample",), metavar="N", help="Only so many clips, spread evenly over all of them"),
+    Arg(("--sample-seed",), metavar="TEXT", help="Choose the sample by this text instead"),
     Arg(("--key-template",), metavar="TEXT", help="Names the results, as in the Dag (default: as their clips)"),
     Arg(
         ("--reuse",),

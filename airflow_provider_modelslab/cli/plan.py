@@ -8,6 +8,7 @@ from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.batch.planning.estimate import estimate
 from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
 from airflow_provider_modelslab.batch.planning.plan import make_plan
+from airflow_provider_modelslab.batch.planning.selection import Selection
 from airflow_provider_modelslab.batch.results.tracker import BatchTracker
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.batch.sources.discovery import find_clips
@@ -34,6 +35,7 @@ def plan(args: Namespace) -> None:
         raise StorageConfigurationError(
             f"--to: say where results land, s3://bucket/prefix/; the connection {args.conn_id!r} names no bucket either"
         )
+    selection = Selection.of(args.limit, args.sample, args.sample_seed)
     clips = find_clips(args.source, hook.get_s3_client, pattern=args.pattern, output=output)
     batch = make_plan(
         clips,
@@ -42,6 +44,7 @@ def plan(args: Namespace) -> None:
         conn_id=hook.modelslab_conn_id,
         s3_factory=hook.get_s3_client,
         template=KeyTemplate(args.key_template) if args.key_template else None,
+        selection=selection,
     )
     root = hook.s3_profile.ledger_root(output)
     assert root is not None  # noqa: S101 - there is an output

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.batch import DEFAULT_TEMPLATE
+from airflow_provider_modelslab.batch.planning.selection import Selection
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.lineage.batch import BatchReport
 from airflow_provider_modelslab.links.media import push_links
@@ -38,6 +39,12 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
     :param pattern: which objects below a prefix (templated): a glob such as ``*.mp4`` or ``cam1/**``, or a list of
         them; all videos by default.
     :param recursive: look below the prefix at any depth.
+    :param limit: do only so many clips (templated), the first ones, 1 or more; all by default. The others are checked
+        and named as well. Which clips are selected is no part of their identity: a later run with all of them finds
+        what was made, and pays only for the rest.
+    :param sample: do only so many clips (templated), spread evenly over all of them, 1 or more; not with ``limit``.
+    :param sample_seed: choose the sample by this text or number (templated) instead. A larger sample with the same seed
+        contains the smaller one.
     :param key_template: names the results below ``destination`` (templated): ``{stem}``, ``{name}``, ``{path}``,
         ``{ext}``, ``{seed}``, ``{model_id}``, ``{hash}``, ``{index}``.
     :param max_failed: how many clips may fail before the task does: a number, or a share such as ``0.05`` or ``"5%"``;
@@ -47,7 +54,15 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
     :param attributes: see :class:`~airflow_provider_modelslab.operators.arguments.RequestArguments`.
     """
 
-    batch_fields: Sequence[str] = ("source", "pattern", "key_template", "max_failed")
+    batch_fields: Sequence[str] = (
+        "source",
+        "pattern",
+        "limit",
+        "sample",
+        "sample_seed",
+        "key_template",
+        "max_failed",
+    )
 
     def __init__(
         self,
@@ -55,6 +70,9 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         source: Any,
         pattern: str | Sequence[str] | None = None,
         recursive: bool = True,
+        limit: int | str | None = None,
+        sample: int | str | None = None,
+        sample_seed: int | str | None = None,
         key_template: str = DEFAULT_TEMPLATE,
         max_failed: float | str | None = 0,
         asset_per_clip: bool = False,
@@ -64,6 +82,9 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         self.source = source
         self.pattern = pattern
         self.recursive = recursive
+        self.limit = limit
+        self.sample = sample
+        self.sample_seed = sample_seed
         self.key_template = key_template
         self.max_failed = max_failed
         self.asset_per_clip = asset_per_clip
@@ -73,6 +94,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
 
             KeyTemplate(key_template)
+        Selection.of(limit if is_literal(limit) else None, sample if is_literal(sample) else None)
         if is_literal(max_failed):
             FailureLimit.of(max_failed)
 
@@ -85,7 +107,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         from airflow_provider_modelslab.batch.planning.plan import make_plan
         from airflow_provider_modelslab.batch.sources.discovery import find_clips
 
-        output = self._output()
+        output, selection = self._output(), Selection.of(self.limit, self.sample, self.sample_seed)
         clips = find_clips(
             self.source, self.hook.get_s3_client, pattern=self.pattern, recursive=self.recursive, output=output
         )
@@ -97,7 +119,10 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             conn_id=conn_id,
             s3_factory=self.hook.get_s3_client,
             template=KeyTemplate(self.key_template),
+            selection=selection,
         )
+        if (left_out := plan.ignored.get(selection.left_out)) is not None:
+            self.log.info("Doing %d of them: %d are %s", len(plan), left_out, selection.left_out)
         if plan.duplicate_count:
             self.log.warning("%d clips are named twice: %s", plan.duplicate_count, "; ".join(plan.duplicates))
         for note in plan.notes:

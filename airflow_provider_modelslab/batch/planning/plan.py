@@ -16,6 +16,7 @@ from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.batch.planning.destinations import Destinations
 from airflow_provider_modelslab.batch.planning.naming import KeyTemplate, Names, stem_and_name
+from airflow_provider_modelslab.batch.planning.selection import ALL, Selection
 from airflow_provider_modelslab.batch.planning.validation import Problems
 from airflow_provider_modelslab.batch.sources.clips import Clip, Clips, safe_source
 from airflow_provider_modelslab.batch.sources.content_ids import identify, link_identity
@@ -108,6 +109,7 @@ def make_plan(
     conn_id: str,
     s3_factory: S3Factory,
     template: KeyTemplate | None = None,
+    selection: Selection = ALL,
     workers: int = 16,
 ) -> BatchPlan:
     """Plan a batch, or tell everything that is wrong with it.
@@ -119,6 +121,7 @@ def make_plan(
     :param output: the prefix that all results lie below.
     :param conn_id: as the operator gives it to :meth:`Fingerprint.of`.
     :param template: for the keys below ``output``; ``{path}/{stem}.{ext}`` by default.
+    :param selection: which clips are done now. All are checked and named, so that a clip has the same name in a sample.
     :param workers: how many objects are looked at a time, where they were not listed.
     :raises InvalidRequestError: naming, for the first 20 problems, the clip, the attribute, what was given and what
         is allowed; also for two clips with the same destination, and for a result in the place of a clip.
@@ -150,6 +153,10 @@ def make_plan(
         if destination is not None:
             drafts.append(_Draft(clip, variant, destination))
     problems.raise_if_any()
+    found, ignored = len(drafts), dict(clips.ignored)
+    drafts = [drafts[index] for index in selection.pick([str(draft.destination) for draft in drafts])]
+    if len(drafts) < found:
+        ignored[selection.left_out] = found - len(drafts)
     identities = identify([draft.clip for draft in drafts], s3_factory, workers)
     notes = []
     if "index" in template.fields and drafts:
@@ -175,7 +182,7 @@ def make_plan(
         conn_id=conn_id,
         output=output,
         where=clips.where,
-        ignored=clips.ignored,
+        ignored=ignored,
         duplicate_count=duplicate_count,
         duplicates=tuple(duplicates),
         notes=tuple(notes),

@@ -109,6 +109,27 @@ def test_a_rerun_does_only_what_is_missing(
     assert len(engine.submitted) == CLIPS + 2  # the deleted result is copied once more from the job that was paid for
 
 
+def test_after_a_sample_the_whole_batch_pays_for_the_rest(
+    batch: Make, clips: list[str], engine: WatchedEngine, s3: S3Client
+) -> None:
+    sample = execute(batch(sample="3", key_template="{index}-{stem}.{ext}"))
+    assert (sample["found"], sample["landed"], sample["ignored"]["not in the sample"]) == (3, 3, CLIPS - 3)
+    first = execute(batch(limit=1, key_template="{index}-{stem}.{ext}"), run_id("2"))
+    assert (first["landed"], first["skipped"], first["ignored"]["beyond the limit"]) == (1, 0, CLIPS - 1)
+    whole = execute(batch(key_template="{index}-{stem}.{ext}"), run_id("3"))
+    assert (whole["landed"], whole["skipped"]) == (CLIPS - 4, 4)
+    assert len(engine.submitted) == CLIPS
+    jobs = {line["uri"]: line["job_id"] for line in lines_of(s3, whole["manifest"])}
+    made = {line["uri"]: line["job_id"] for line in lines_of(s3, sample["manifest"])}
+    assert made.items() <= jobs.items()
+
+
+@pytest.mark.parametrize("wrong", [{"sample": 0}, {"limit": "many"}, {"sample": 2, "limit": 2}])
+def test_a_sample_that_makes_no_sense_is_refused_while_the_dag_is_parsed(batch: Make, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError):
+        batch(**wrong)
+
+
 def test_another_prompt_is_another_result(batch: Make, clips: list[str], engine: WatchedEngine) -> None:
     execute(batch())
     assert execute(batch(prompt="a wolf"), run_id("2"))["landed"] == CLIPS

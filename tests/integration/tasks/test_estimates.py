@@ -60,6 +60,13 @@ def test_the_estimate_before_is_the_bill_after_and_a_rerun_is_free(
     assert (again["jobs"], again["cost"], again["saved"]) == (0, "0", "0.9")
 
 
+def test_the_command_knows_samples(dag: Dag, airflow: Shell, bucket: str) -> None:
+    for words in (("--limit", "2"), ("--sample", "2"), ("--sample", "2", "--sample-seed", "a")):
+        found = plan_command(airflow, bucket, *words)
+        assert (found["clips"], found["jobs"], found["cost"]) == (2, 2, "0.3")
+    assert plan_command(airflow, bucket, "--sample", "60")["jobs"] == 6
+
+
 def test_the_ledger_tells_what_is_free(dag: Dag, restyle: Restyle, airflow: Shell, bucket: str, s3: S3Client) -> None:
     """One result of another task, which is in no index, and one job that is paid for and has not landed."""
     common = {"num_frames": FRAMES, "seed": None}

@@ -105,6 +105,14 @@ def test_a_rerun_makes_only_what_is_missing(batch: Make, rendered: list[Any], s3
     assert len(rendered) == 2
 
 
+def test_after_a_sample_the_whole_batch_makes_the_rest(batch: Make, rendered: list[Any]) -> None:
+    sample = execute(batch(sample=1, sample_seed="a"))
+    assert (sample["found"], sample["landed"], sample["ignored"]) == (1, 1, {"not in the sample": CLIPS - 1})
+    whole = execute(batch(), context_of(TaskInstance(run_id="approved")))
+    assert (whole["landed"], whole["skipped"]) == (CLIPS - 1, 1)
+    assert len(rendered) == CLIPS
+
+
 def test_it_goes_on_after_a_kill_in_the_middle(
     batch: Make, rendered: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

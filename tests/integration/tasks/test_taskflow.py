@@ -150,6 +150,15 @@ def test_a_batch_of_what_the_function_names(clips: list[str], engine: WatchedEng
     assert {request.seed for request in engine.submitted} == {3}
 
 
+def test_a_sample_of_what_the_function_names(clips: list[str], engine: WatchedEngine, bucket: str) -> None:
+    decorator = modelslab_video2video_batch_task(
+        model_id="m", prompt="a fox", destination=f"s3://{bucket}/out/", sample="{{ 1 + 1 }}", **QUICK
+    )
+    summary = execute(task_of(decorator, Function(lambda prefix, ti: clips)))
+    assert (summary["found"], summary["landed"], summary["ignored"]) == (2, 2, {"not in the sample": 1})
+    assert len(engine.submitted) == 2
+
+
 def test_a_deferred_batch_calls_the_function_again_only_for_signed_links(
     clips: list[str], s3: S3Client, bucket: str, engine: WatchedEngine, gate: threading.Event
 ) -> None:

@@ -12,6 +12,7 @@ from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
 from airflow_provider_modelslab.batch.planning.plan import BatchPlan, make_plan
+from airflow_provider_modelslab.batch.planning.selection import Selection
 from airflow_provider_modelslab.batch.sources.clips import Clip, Clips
 from airflow_provider_modelslab.batch.sources.discovery import clips_from
 from airflow_provider_modelslab.batch.sources.parsing import folder_in
@@ -197,6 +198,31 @@ def test_the_hash_tells_requests_apart_and_not_connections() -> None:
 def test_a_key_that_is_too_long_is_told() -> None:
     text = problems_of(listed("a" * 1010 + ".mp4"), output=S3Uri("results", "styled/" * 3))
     assert "S3 allows 1024" in text
+
+
+@pytest.mark.parametrize("template", [None, "{index:04}-{hash}.{ext}"])
+@pytest.mark.parametrize("arguments", [(3, None), (None, 3), (None, 3, "seed")])
+def test_a_selected_clip_is_what_it_is_in_the_whole_batch(template: str | None, arguments: tuple[Any, ...]) -> None:
+    """Else the whole batch, later, would pay for it again."""
+    clips = clips_from([{"uri": f"https://host/{number}.mp4", "seed": number} for number in range(10)])
+    whole = {clip.source: clip for clip in plan_of(clips, template)}
+    selection = Selection.of(*arguments)
+    plan = plan_of(clips, template, selection=selection)
+    assert [clip.index for clip in plan] == [0, 1, 2]
+    assert [replace(clip, index=0) for clip in plan] == [replace(whole[clip.source], index=0) for clip in plan]
+    assert plan.ignored == {selection.left_out: 7}
+
+
+def test_only_selected_objects_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    clips = clips_from([str(tmp_path / "a.mp4"), "s3://src/b.mp4"])  # S3 would be asked which one that is
+    (clip,) = plan_of(clips, selection=Selection.of(1, None))
+    assert clip.source == str(tmp_path / "a.mp4")
+
+
+def test_what_is_wrong_with_other_clips_ends_a_sample_too() -> None:
+    clips = clips_from([{"uri": f"https://host/{number}.mp4", "strength": number} for number in range(10)])
+    assert "8 problems" in problems_of(clips, selection=Selection.of(1, None))
 
 
 KEYS = st.lists(
