@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import av
 import pytest
 
-from tests.support.dag_runs import content, run
+from tests.support.dag_runs import content, require_success, run, start
 from tests.support.samples import small_mp4
 from tests.system.conftest import BLOCKING_DAG
 from tools.stack.process import wait_until
@@ -75,6 +78,55 @@ def test_a_batch_lands_a_prefix_before_the_next_task(stack: WholeStack) -> None:
     used = stack.airflow.xcom("modelslab_batch", run_id, "use")
     assert used == [f"s3://system-tests/landed/batch/clip{i}.mp4" for i in range(5)]
     assert frames_of(content(stack, used[0])) == [(64, 64)] * 4
+
+
+def uris_of(stack: WholeStack, summary: dict[str, Any]) -> dict[str, str]:
+    lines = [json.loads(line) for line in content(stack, summary["manifest"]).splitlines()]
+    return {line["uri"]: line["job_id"] for line in lines}
+
+
+@pytest.fixture(scope="module")
+def sampled(stack: WholeStack) -> dict[str, str]:
+    """The runs that make a sample and ask a person, by the answer they are going to get."""
+    conf = {**BATCH, "sample": 2}
+    return {
+        answer: start(
+            stack,
+            "modelslab_sample_then_approve",
+            {**conf, "source": put_clips(stack, f"in/{answer}/", 4), "destination": f"approved/{answer}/"},
+        )
+        for answer in ("Approve", "Reject")
+    }
+
+
+@pytest.mark.parametrize("answer", ["Approve", "Reject"])
+def test_a_sample_is_made_before_a_person_is_asked_about_the_rest(
+    stack: WholeStack, sampled: dict[str, str], answer: str
+) -> None:
+    dag_id, run_id = "modelslab_sample_then_approve", sampled[answer]
+    question = stack.airflow.wait_for_question(dag_id, run_id, "approve")
+    sample = stack.airflow.xcom(dag_id, run_id, "sample")
+    assert (sample["found"], sample["landed"], sample["jobs"], sample["ignored"]) == (2, 2, 2, {"not in the sample": 2})
+    made = uris_of(stack, sample)
+    assert list(made) == [f"s3://system-tests/landed/approved/{answer}/clip{number}.mp4" for number in (1, 3)]
+    page = re.search(r"\]\((modelslab/gallery/)\?(\S+)\)", question["body"])
+    assert page is not None
+    named = dict(parse_qsl(page[2]))
+    assert named == {"dag_id": dag_id, "run_id": run_id, "task_id": "sample", "map_index": "-1"}
+    assert stack.airflow.get(f"/{page[1]}").status_code == 200
+    shown = stack.airflow.get(f"/{page[1]}api/dags/{dag_id}/tasks/sample/-1?{urlencode({'run_id': run_id})}").json()
+    assert shown["batch"]["summary"]["landed"] == len(shown["batch"]["rows"]) == 2
+
+    stack.airflow.answer(dag_id, run_id, "approve", answer)
+    require_success(stack, dag_id, run_id)
+    if answer == "Reject":
+        assert stack.airflow.task(dag_id, run_id, "rest")["state"] == "skipped"
+        landed = stack.s3.client().list_objects_v2(Bucket="system-tests", Prefix="landed/approved/Reject/clip")
+        assert len([item for item in landed["Contents"] if item["Key"].endswith(".mp4")]) == 2
+        return
+    rest = stack.airflow.xcom(dag_id, run_id, "rest")
+    assert (rest["found"], rest["landed"], rest["skipped"], rest["jobs"]) == (4, 2, 2, 2)
+    assert made.items() <= uris_of(stack, rest).items()  # the sample's own jobs
 
 
 def test_a_mapped_batch_lands_every_chunk(stack: WholeStack) -> None:

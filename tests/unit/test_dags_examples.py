@@ -15,6 +15,7 @@ from airflow.sdk import DAG, AssetAll
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.models.catalog import Catalog
+from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from tests.support.airflow_versions import AIRFLOW, DagSerialization, examples_bag
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"
@@ -85,6 +86,17 @@ def test_the_dags_of_batches(dags: dict[str, DAG]) -> None:
     assert (type(local).__name__, local.pool, local.queue) == ("LocalVideo2VideoBatchOperator", "gpus", "gpu")
 
 
+def test_the_dag_that_asks_a_person(dags: dict[str, DAG]) -> None:
+    dag = dags["modelslab_sample_then_approve"]
+    assert order(dag) == ["sample", "approve", "rest"]
+    assert operators(dag)["approve"] == "ApprovalOperator"
+    sample, rest = (vars(dag.get_task(name)) for name in ("sample", "rest"))
+    selection = ("limit", "sample", "sample_seed")
+    assert [rest[name] for name in selection] == [None, None, None]
+    named = {name for name in ModelsLabVideo2VideoBatchOperator.template_fields if name not in selection}
+    assert {name: sample[name] for name in named} == {name: rest[name] for name in named}
+
+
 def test_the_dag_with_pools(dags: dict[str, DAG]) -> None:
     dag = dags["modelslab_gpu_pool"]
     assert operators(dag) == {"own_gpu": "LocalVideo2VideoOperator", "endpoint": "ModelsLabVideo2VideoOperator"}
@@ -139,7 +151,7 @@ def test_what_pays_or_lands_is_tried_again(dags: dict[str, DAG]) -> None:
     # A worker that is lost fails its task; the next try goes on with what is paid for.
     tasks = {(dag.dag_id, task.task_id): task for dag in dags.values() for task in dag.tasks}
     ours = {name: task for name, task in tasks.items() if "Video2Video" in task.operator_class.__name__}
-    assert len(ours) == (15 if AIRFLOW >= (3, 4) else 14)
+    assert len(ours) == (17 if AIRFLOW >= (3, 4) else 16)
     assert {name: task.retries for name, task in ours.items() if task.retries != 2} == {}
 
 

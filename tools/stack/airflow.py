@@ -271,6 +271,25 @@ class AirflowStack(AirflowApi):
             log = self.task_log(dag_id, run_id, task_id)[-3000:]
             raise PartFailedError(what, f"{error}\nThe task is {state}; its log ends with:\n{log}") from error
 
+    def wait_for_question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """Wait until a human-in-the-loop task may be answered; what it asks.
+
+        Airflow fails a task that goes on before its executor has reported the end of the process that asked. Only the
+        scheduler's log tells when it has.
+        """
+        self.wait_for_task(dag_id, run_id, task_id, "awaiting_input", "deferred")
+        log, ended = (
+            self.parts["scheduler"].log,
+            f"TaskInstance Finished: dag_id={dag_id}, task_id={task_id}, run_id={run_id},",
+        )
+        wait_until(
+            lambda: ended in log.read_text(errors="replace"),
+            list(self.parts.values()),
+            what=f"the executor's report of {task_id} in {run_id} of {dag_id}",
+            interval=0.5,
+        )
+        return self.question(dag_id, run_id, task_id)
+
     def asset_events(self, query: str, *, timeout: float = WAIT_TIMEOUT_S) -> list[dict[str, Any]]:
         """The asset events that a query of the API finds, oldest first.
 

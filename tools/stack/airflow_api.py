@@ -133,6 +133,19 @@ class AirflowApi:
         body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_instance_ids": list(instance_ids)}
         self.call("POST", f"dags/{dag_id}/clearTaskInstances", body)
 
+    def question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """What a human-in-the-loop task asks: ``subject``, ``body``, ``options``."""
+        found: dict[str, Any] = self.call("GET", self._question(dag_id, run_id, task_id))
+        return found
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        """Answer a human-in-the-loop task that waits; see :meth:`AirflowStack.wait_for_question`."""
+        self.call("PATCH", self._question(dag_id, run_id, task_id), {"chosen_options": [option]})
+
+    @staticmethod
+    def _question(dag_id: str, run_id: str, task_id: str) -> str:
+        return f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+
     def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
         """Mark a task ``failed``, ``success`` or ``skipped``."""
         self.call("PATCH", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}", {"new_state": state})
