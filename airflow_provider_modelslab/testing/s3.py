@@ -45,7 +45,7 @@ class S3Server:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._port = port or free_port()
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)]
-        command += ["-c", str(self._folder / "server.pem"), "-k", str(self._folder / "server.key")]
+        command += ["-c", str(self.certificate_path), "-k", str(self.key_path)]
         self.process = ServerProcess("the S3 server", command, log=self.log_path)
         self.access_key = "AKIAEXAMPLEFORTESTS"
         self.secret_key = "secret-of-the-local-s3-server"  # noqa: S105 - moto takes any
@@ -59,6 +59,16 @@ class S3Server:
     def ca_path(self) -> Path:
         """The certificate authority to trust, as a PEM file: for ``verify``, ``AWS_CA_BUNDLE`` and the like."""
         return self._folder / "ca.pem"
+
+    @property
+    def certificate_path(self) -> Path:
+        """The server's certificate, as a PEM file."""
+        return self._folder / "server.pem"
+
+    @property
+    def key_path(self) -> Path:
+        """The key of the certificate, as a PEM file."""
+        return self._folder / "server.key"
 
     @property
     def log_path(self) -> Path:
@@ -112,9 +122,9 @@ class S3Server:
         authority = trustme.CA(organization_name="throw-away CA of the local S3 server")
         certificate = authority.issue_cert("127.0.0.1", "localhost")
         authority.cert_pem.write_to_path(str(self.ca_path))
-        certificate.private_key_pem.write_to_path(str(self._folder / "server.key"))
+        certificate.private_key_pem.write_to_path(str(self.key_path))
         for number, pem in enumerate(certificate.cert_chain_pems):
-            pem.write_to_path(str(self._folder / "server.pem"), append=number > 0)
+            pem.write_to_path(str(self.certificate_path), append=number > 0)
 
     def _answers(self) -> bool:
         context = ssl.create_default_context(cafile=str(self.ca_path))

@@ -139,7 +139,7 @@ class StagedEngine(ScriptedEngine):
         self, request: Video2VideoRequest, *, should_stop: Callable[[], bool] | None = None
     ) -> Video2VideoRequest:
         self.read.append(request.prompt)
-        _pass(self.reading if "slow" in request.prompt or not self.only_slow else None, should_stop)
+        pass_gate(self.reading if "slow" in request.prompt or not self.only_slow else None, should_stop)
         if "unreadable" in request.prompt:
             raise InvalidRequestError.of("init_video", f"is no clip; got {request.init_video!r}")
         return request
@@ -159,7 +159,7 @@ class StagedEngine(ScriptedEngine):
         return prepared
 
     def encode(self, rendered: Video2VideoRequest, output: Path) -> Clip:
-        _pass(self.writing)
+        pass_gate(self.writing)
         if "unwritable" in rendered.prompt:
             raise OSError("no space left")
         self.written.append(rendered.prompt)
@@ -169,7 +169,11 @@ class StagedEngine(ScriptedEngine):
         return [{"model_id": name, "bytes": 1000, "last_used": 1.0} for name in self.models]
 
 
-def _pass(gate: Gate | None, should_stop: Callable[[], bool] | None = None) -> None:
+def pass_gate(gate: Gate | None, should_stop: Callable[[], bool] | None = None) -> None:
+    """Return when the gate is open.
+
+    :raises InterruptedError: when ``should_stop`` said so.
+    """
     while gate is not None and not gate.wait(0.01):
         if should_stop is not None and should_stop():
             raise InterruptedError("told to stop reading")

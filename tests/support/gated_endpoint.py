@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,16 +21,19 @@ class GatedEndpoint:
     """Real clips of plain colours, real webhooks and bills; any key is accepted, and sees its own jobs alone.
 
     :param folder: its state and log.
+    :param is_reading: whether it reads the clips, once a test lets it.
+    :param env: more environment variables.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_reading: bool = False, env: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self._gate = folder / "gate"
         self._ready = folder / "ready"
         self.log = folder / "endpoint.log"
         command = [sys.executable, "-m", "tests.support.endpoint_process"]
         command += [str(folder / "state"), str(self._gate), str(self._ready)]
-        env = {**os.environ, "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
+        command += ["reading"] if is_reading else []
+        env = {**os.environ, "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1", **(env or {})}
         self._process = ServerProcess("the endpoint with a gate", command, log=self.log, env=env, cwd=_ROOT)
 
     def start(self) -> Self:

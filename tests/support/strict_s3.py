@@ -15,18 +15,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import trustme
 import urllib3
 
 from airflow_provider_modelslab.storage.s3_profile import S3Profile
+from tests.support.s3 import keys_of
 from tools.stack.s3 import S3Server
 
-__all__ = ["KMS", "Policy", "SeenCall", "StrictS3"]
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["KMS", "Policy", "SeenCall", "StrictS3", "unencrypted"]
 
 KMS_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 KMS = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": KMS_KEY}
@@ -62,6 +64,17 @@ class Policy:
     broken: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
+def unencrypted(s3: S3Client, bucket: str, *, but: str) -> list[str]:
+    """The objects of a bucket that were written without the key of :data:`KMS`.
+
+    :param but: the prefix of objects that the test has put there; beside them there have to be some.
+    """
+    written = [key for key in keys_of(s3, bucket) if not key.startswith(but)]
+    assert written
+    heads = {key: s3.head_object(Bucket=bucket, Key=key) for key in written}
+    return [key for key, head in heads.items() if head.get("SSEKMSKeyId") != KMS["SSEKMSKeyId"]]
+
+
 @dataclass(frozen=True)
 class SeenCall:
     """A call, and the code with which it was refused; empty where it was passed on."""
@@ -77,14 +90,13 @@ class SeenCall:
 class StrictS3:
     """Use as a context manager; then as an :class:`~tools.stack.s3.S3Server`.
 
-    :param server: what stands behind the proxy.
-    :param folder: for the certificate.
+    :param server: what stands behind the proxy, which has its certificate.
     :param session_s: how long the sessions of AssumeRole last.
     """
 
     secret_key = "secret-of-the-strict-s3"
 
-    def __init__(self, server: S3Server, folder: Path, policy: Policy, *, session_s: float = 3600.0) -> None:
+    def __init__(self, server: S3Server, policy: Policy, *, session_s: float = 3600.0) -> None:
         self.region = server.region
         self.policy = policy
         self.session_s = session_s
@@ -94,11 +106,9 @@ class StrictS3:
         self._ids = itertools.count(1)
         self._server = server
         self._pool = urllib3.PoolManager(ca_certs=str(server.ca_path), maxsize=32)
-        authority = trustme.CA()
-        self.ca_path = folder / "strict-ca.pem"
-        authority.cert_pem.write_to_path(str(self.ca_path))
+        self.ca_path = server.ca_path
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(context)
+        context.load_cert_chain(server.certificate_path, server.key_path)
         owner = self
 
         class Handler(_Handler):

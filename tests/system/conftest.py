@@ -31,6 +31,7 @@ def dags_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # A part that was killed is noticed within half a minute. Sooner, and one that is slow on a busy machine loses tasks.
 QUICK = {
+    "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
     "AIRFLOW__CORE__PARALLELISM": "8",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
@@ -47,5 +48,11 @@ def stack(dags_folder: Path) -> Iterator[WholeStack]:
     with WholeStack(dags_folder.parent, dags_folder=dags_folder, bucket="system-tests", airflow_env=QUICK) as whole:
         whole.start_s3()
         whole.start_endpoint()
-        whole.start_airflow(prefix="landed", public_url=f"{whole.s3.endpoint_url}/system-tests")
+        whole.airflow.start()
+        connect(whole)
         yield whole
+
+
+def connect(stack: WholeStack) -> None:
+    """Make the connections with which the examples run."""
+    stack.connect(prefix="landed", public_url=f"{stack.s3.endpoint_url}/system-tests")

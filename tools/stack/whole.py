@@ -77,6 +77,10 @@ class WholeStack:
         :param key: ModelsLab's API key; by default the local endpoint is used, with its own.
         """
         self.airflow.start()
+        self.connect(key=key, prefix=prefix, public_url=public_url)
+
+    def connect(self, *, key: str | None = None, prefix: str = "", public_url: str | None = None) -> None:
+        """Make the two connections of Airflow, also in place of others; see :meth:`start_airflow`."""
         self.airflow.set_connection(
             "aws_default",
             conn_type="aws",

@@ -24,7 +24,6 @@ from airflow_provider_modelslab.api.errors import (
     JobFailedError,
     StorageConfigurationError,
 )
-from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
 from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
@@ -39,11 +38,11 @@ from tests.integration.tasks.conftest import FRAMES, Restyle
 from tests.support.connections import set_connection, set_modelslab
 from tests.support.endpoint import Caller
 from tests.support.files_server import FilesServer, ServedFile
-from tests.support.reading_engine import ReadingEngine
+from tests.support.reading_engine import GatedReadingEngine
 from tests.support.s3 import S3Server, keys_of
 from tests.support.samples import framed_mp4, small_mp4
 from tests.support.shell import Shell
-from tests.support.strict_s3 import KMS, Policy, StrictS3
+from tests.support.strict_s3 import KMS, Policy, StrictS3, unencrypted
 from tests.support.tasks import TaskInstance, context_of, deferral_of, execute, in_the_triggerer, run, to_the_end
 
 if TYPE_CHECKING:
@@ -53,17 +52,14 @@ SESSION_S = 2.5
 MIB = 1024 * 1024
 
 
-class WaitingReader(ReadingEngine):
+class WaitingReader(GatedReadingEngine):
     """Reads a clip when its job leaves the queue, which a test decides."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = threading.Event()
-        self.gate.set()
+    gate: threading.Event
 
-    def prepare(self, request: Video2VideoRequest, **options: Any) -> Any:
-        assert self.gate.wait(120)
-        return super().prepare(request, **options)
+    def __init__(self) -> None:
+        super().__init__(threading.Event())
+        self.gate.set()
 
 
 @dataclass
@@ -106,11 +102,7 @@ class Company:
         return Dag(self.s3, self.bucket, **{**places, "width": 64, "height": 64, "deferrable": False, **arguments})
 
     def unencrypted(self) -> list[str]:
-        """What the package has written without the key that is demanded."""
-        written = [key for key in keys_of(self.s3, self.bucket) if not key.startswith("team/in/")]
-        heads = {key: self.s3.head_object(Bucket=self.bucket, Key=key) for key in written}
-        assert heads
-        return [key for key, head in heads.items() if head.get("SSEKMSKeyId") != KMS["SSEKMSKeyId"]]
+        return unencrypted(self.s3, self.bucket, but="team/in/")
 
 
 @pytest.fixture
@@ -120,9 +112,9 @@ def engine() -> WaitingReader:
 
 @pytest.fixture
 def company(
-    s3_server: S3Server, s3: S3Client, bucket: str, endpoint: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3_server: S3Server, s3: S3Client, bucket: str, endpoint: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Company]:
-    with StrictS3(s3_server, tmp_path, Policy(bucket, "team/")) as strict:
+    with StrictS3(s3_server, Policy(bucket, "team/")) as strict:
         for name in ("REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"):  # for the endpoint's reads of links, and for STS
             monkeypatch.setenv(name, str(strict.ca_path))
         found = Company(strict, bucket, s3, monkeypatch, endpoint.url)
