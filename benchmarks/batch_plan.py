@@ -11,6 +11,7 @@ Each row is a fresh process that talks over TLS to an S3 server (moto) in anothe
   each request is validated, and the objects are looked at once more;
 - ``first run``: ``plan``, then one listing that tells which ledgers have entries;
 - ``estimate``: ``first run``, then how many jobs and what they cost, as ``airflow modelslab plan`` prints it;
+- ``command``: ``airflow modelslab plan`` as a person types it, with all that Airflow loads first;
 - ``rerun``: ``plan``, then the index of what has landed, when all clips have: all that a second run does.
 
 Memory is the peak of the whole process, interpreter and imports included. Linux only: it is read from ``/proc``.
@@ -20,6 +21,7 @@ The server shares the machine, so the seconds hold its work too.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
@@ -28,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +44,12 @@ if TYPE_CHECKING:
 
 ALLOWED_SECONDS = 10
 ALLOWED_MIB = 200
-COMMON = {"model_id": "dark-sushi-mix", "prompt": "a watercolour", "output_type": "mp4", "instant_response": True}
+COMMON: dict[str, Any] = {
+    "model_id": "dark-sushi-mix",
+    "prompt": "a watercolour",
+    "output_type": "mp4",
+    "instant_response": True,
+}
 
 
 class FullServer(S3Server):
@@ -82,20 +90,26 @@ def main() -> int:
         [[work, *(float(values[name]) for name in columns)] for work, values in figures.items()],
     )
     write_json(arguments.json, {**about("batch_plan"), **figures})
-    plan = figures["plan"]
-    if plan["seconds"] > ALLOWED_SECONDS or plan["peak_mib"] > ALLOWED_MIB:
-        print(f"\nplan: more than {ALLOWED_SECONDS} s or {ALLOWED_MIB} MiB", file=sys.stderr)
-        return 1
-    return 0
+    over = [
+        work
+        for work in ("plan", "command")
+        if figures[work]["seconds"] > ALLOWED_SECONDS or figures[work]["peak_mib"] > ALLOWED_MIB
+    ]
+    for work in over:
+        print(f"\n{work}: more than {ALLOWED_SECONDS} s or {ALLOWED_MIB} MiB", file=sys.stderr)
+    return 1 if over else 0
 
 
 def _client(access: dict[str, Any]) -> S3Client:
     import boto3
 
+    from airflow_provider_modelslab.storage.dates import parse_dates_quickly
     from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
     profile = S3Profile(endpoint_url=access["endpoint_url"], region="us-east-1")
-    return boto3.session.Session("a", "b", region_name="us-east-1").client(
+    session = boto3.session.Session("a", "b", region_name="us-east-1")
+    parse_dates_quickly(session)
+    return session.client(
         "s3", endpoint_url=access["endpoint_url"], verify=access["verify"], config=profile.client_config()
     )
 
@@ -160,6 +174,27 @@ def _estimate(s3: S3Client, access: dict[str, Any]) -> int:
     return found.jobs
 
 
+def _command(s3: S3Client, access: dict[str, Any]) -> int:
+    os.environ["AIRFLOW_HOME"] = access["folder"]
+    aws = {"login": "a", "password": "any-secret-key", "extra": {"verify": access["verify"]}}
+    extra = {"bucket": BUCKET, "prefix": "new", "region": "us-east-1", "endpoint_url": access["endpoint_url"]}
+    extra["prices"] = {"currency": "EUR", "per_job": "0.10"}
+    modelslab = {"host": "http://127.0.0.1:9", "password": "any-api-key", "extra": extra}
+    for kind, connection in (("aws", aws), ("modelslab", modelslab)):
+        os.environ[f"AIRFLOW_CONN_{kind.upper()}_DEFAULT"] = json.dumps({"conn_type": kind, **connection})
+    from airflow.cli.cli_parser import get_parser
+
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+
+    # The client whose requests are counted.
+    ModelsLabHook.new_s3_client = lambda hook, **options: s3  # type: ignore[method-assign]
+    words = ["modelslab", "plan", f"s3://{BUCKET}/in/", "--to", f"s3://{BUCKET}/new/", "--json"]
+    args = get_parser().parse_args([*words, "--model-id", COMMON["model_id"], "--prompt", COMMON["prompt"]])
+    with redirect_stdout(io.StringIO()) as out:
+        args.func(args)
+    return int(json.loads(out.getvalue())["jobs"])
+
+
 def _index(s3: S3Client) -> Any:
     from airflow_provider_modelslab.batch.results.index import LandedIndex
     from airflow_provider_modelslab.storage.uri import S3Uri
@@ -177,6 +212,7 @@ WORK: dict[str, Callable[[S3Client, dict[str, Any]], int]] = {
     "plan, own prompts": _own_prompts,
     "first run": _first_run,
     "estimate": _estimate,
+    "command": _command,
     "rerun": _rerun,
 }
 
