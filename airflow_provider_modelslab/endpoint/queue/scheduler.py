@@ -86,7 +86,10 @@ class Scheduler:
     def take(self, worker: int) -> ScheduledJob | None:
         """Claim a job for a worker; ``None`` when there is none for it now."""
         with self._lock:
-            if self._closed or self._runs_alone():
+            if self._closed:
+                return None
+            if self._runs_alone():
+                self._held_up = True
                 return None
             waiting = self._store.waiting(self._look, self._served)
             chosen = next((job for job in waiting if job.last_chance), None)
@@ -97,6 +100,7 @@ class Scheduler:
             chosen = chosen or choose(self._ready(waiting), *self._warmth(worker), self._overtaken)
             job = self._store.claim(self._clock(), chosen.id) if chosen else None
             if chosen is None or job is None:
+                self._held_up |= bool(waiting)  # for their clips: the worker looks again when one was read
                 return None
             self._note_turn(chosen, waiting)
             self._in_hand[job.id] = _Hand(worker, job.owner, chosen.model_id, alone)

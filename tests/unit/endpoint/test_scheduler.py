@@ -276,6 +276,33 @@ def test_a_job_whose_clip_comes_slowly_is_given_back_and_taken_when_it_is_there(
     assert taken(scheduler).job.id == third
 
 
+def test_a_worker_that_found_only_slow_clips_looks_again_when_one_is_there(store: QueueStore) -> None:
+    """The end of another job woke the worker once, and nobody woke it when the clip was read."""
+    first, second = add(store, "a", "a")
+    scheduler = scheduler_of(store, warm("a"))
+    assert slow(scheduler) == first
+    assert taken(scheduler).job.id == second
+    assert scheduler.ended(second)
+    assert scheduler.take(0) is None
+    scheduler._readings[first]._future.set_result("read")
+    assert scheduler.was_read()
+    assert taken(scheduler).job.id == first
+    assert not scheduler.ended(first)
+    assert scheduler.take(0) is None
+    assert not scheduler.was_read()  # nothing waits
+
+
+def test_workers_look_again_after_a_job_that_ran_alone_whatever_was_read_meanwhile(store: QueueStore) -> None:
+    blamed, other = add(store, "a", "a")
+    died(store, blamed, MAX_ATTEMPTS - 1)
+    scheduler = scheduler_of(store, warm("a"), warm("a"))
+    assert taken(scheduler, 0).alone
+    assert scheduler.was_read()
+    assert scheduler.take(1) is None
+    assert scheduler.ended(blamed)
+    assert taken(scheduler, 1).job.id == other
+
+
 def test_a_key_with_slow_clips_waits_for_them_while_others_go_on(store: QueueStore) -> None:
     dripping = add(store, *"aaaa", owner="dripping")
     scheduler = scheduler_of(store, warm("a"))
