@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import socket
 import threading
@@ -25,13 +26,22 @@ LARGE = 50_000_000  # bytes, more than all buffers hold
 SHORT = ConnectionLimits(request_s=0.5)
 
 
+def _is_whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head.lower())
+    return bool(end) and (length is None or len(body) >= int(length[1]))
+
+
 class Client(socket.socket):
     """A TCP connection to the endpoint."""
 
     def ask(self, data: bytes) -> bytes:
-        """Send, and read a whole answer without a body of more than one piece."""
+        """Send, and read one answer; less of it when the other side closes before."""
         self.sendall(data)
-        return self.recv(65536)
+        answer = b""
+        while not _is_whole(answer) and (piece := self.recv(65536)):
+            answer += piece
+        return answer
 
     def send_until_closed(self, piece: bytes, *, every: float = 0.0) -> None:
         """Send it again and again, until the other side has closed; pytest's timeout is the limit."""
