@@ -10,7 +10,7 @@ from functools import cache
 
 from benchmarks.hostile_clips.boxes import FTYP, box, full_box, movie, sample_table, track
 
-__all__ = ["BOMBS", "picture_movie", "png"]
+__all__ = ["BOMBS", "growing_clip", "heavy_gif", "many_samples", "picture_movie", "png"]
 
 
 @cache
@@ -41,17 +41,38 @@ def picture_movie(codec: bytes, pictures: Sequence[bytes], width: int, height: i
     return made(len(made(0)) - sum(sizes))
 
 
-def _same_picture(picture: bytes, times: int, width: int, height: int) -> bytes:
-    """One picture in the file, and many samples that are all this one."""
+def _same_picture(picture: bytes, times: int, width: int, height: int, *, first: bytes = b"") -> bytes:
+    """One picture in the file, and many samples that are all this one.
+
+    :param first: another picture, which is the first sample.
+    """
+    sizes = [len(first), *[len(picture)] * times] if first else []
+    sample_size, samples = (0 if first else len(picture)), len(sizes) or times
 
     def made(offset: int) -> bytes:
-        head = sample_table(b"png ", width=width, height=height, samples=times, sample_size=len(picture))
+        head = sample_table(b"png ", width=width, height=height, samples=samples, sample_size=len(picture))
+        offsets = [*([offset] if first else []), *[offset + len(first)] * times]
         table = head[8 : head.index(b"stsc") - 4] + full_box(b"stsc", struct.pack(">IIII", 1, 1, 1, 1))
-        table += full_box(b"stsz", struct.pack(">II", len(picture), times))
-        table += full_box(b"stco", struct.pack(">I", times) + struct.pack(">I", offset) * times)
-        return movie(track(box(b"stbl", table), width=width, height=height), media=picture)
+        table += full_box(b"stsz", struct.pack(f">II{len(sizes)}I", sample_size, samples, *sizes))
+        table += full_box(b"stco", struct.pack(f">I{samples}I", samples, *offsets))
+        return movie(track(box(b"stbl", table), width=width, height=height), media=first + picture)
 
-    return made(len(made(0)) - len(picture))
+    return made(len(made(0)) - len(first + picture))
+
+
+def many_samples(tracks: int = 1) -> bytes:
+    """A file of a few hundred bytes whose tracks promise 50 million samples each."""
+    return movie(*[track(sample_table(b"avc1", samples=50_000_000, sample_size=1))] * tracks)
+
+
+def growing_clip(frames: int = 2000) -> bytes:
+    """A small first frame, then frames of 4096x2304, in 0.1 MB: as many pixels as a clip may have."""
+    return _same_picture(png(4096, 2304), frames, 64, 48, first=png(64, 48))
+
+
+def heavy_gif() -> bytes:
+    """A gif with as many pixels as a gif may have, in 0.8 MB."""
+    return _gif(1000, 1000, 490, _packed(1_000_000))
 
 
 def _samples(rng: random.Random) -> bytes:

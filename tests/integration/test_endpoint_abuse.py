@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 import requests
 
+from airflow_provider_modelslab.api.errors import ErrorCode
+from airflow_provider_modelslab.api.response import Failed, read_answer
+from benchmarks.hostile_clips.bombs import growing_clip, heavy_gif, many_samples, picture_movie, png
 from tests.support.endpoint import KEY, VIDEO, Caller, running
 from tests.support.endpoint_engine import write_clip
 from tests.support.files_server import FilesServer, ServedFile
@@ -62,6 +65,11 @@ class Scene:
     def threads(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
 
+    def peak(self) -> int:
+        """The most bytes of memory that the endpoint itself has taken so far; decoders are processes of their own."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
     def resident(self) -> int:
         """Bytes of memory."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
@@ -69,14 +77,20 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def files() -> Iterator[FilesServer]:
+    with FilesServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, files: FilesServer) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("abuse")
     write_clip(folder / "in.gif", frames=3, side=32, fps=7, seed=1)
     ready = folder / "ready.json"
     command = ["-c", PROGRAM, "--state-dir", str(folder / "state"), "--port", "0"]
     command += ["--ready-file", str(ready), "--engine", "echo", "--echo-fetch", "--allow-private-addresses", "--admin"]
     command += ["--api-key", ABUSER, "--admin-key", "operator", "--log-level", "error", "--hold-s", "120"]
-    with FilesServer() as files, running(command, ready) as process:
+    with running(command, ready) as process:
         clip = files.add("/in.gif", ServedFile((folder / "in.gif").read_bytes(), content_type="image/gif"))
         made = Scene(json.loads(ready.read_text())["url"], process.pid, clip)
         made.serves_others()
@@ -166,6 +180,33 @@ def test_bodies_that_are_bombs_are_refused(scene: Scene) -> None:
     assert next(endless, None) is not None  # the endpoint has closed the connection before it was sent
     scene.serves_others()
     assert scene.resident() < before + 200_000_000
+
+
+def test_clips_that_are_bombs_fail_for_whoever_sent_them_and_delay_others_by_one(
+    scene: Scene, files: FilesServer
+) -> None:
+    bombs = {
+        "50 million samples": many_samples(),
+        "3 times 50 million samples": many_samples(3),
+        "a picture of 16,000 x 16,000": picture_movie(b"png ", [png(16_000, 16_000, rows=50)], 64, 48),
+        "frames that grow": growing_clip(),
+    }
+    links = {name: files.add(f"/{number}.mp4", ServedFile(clip)) for number, (name, clip) in enumerate(bombs.items())}
+    links["a heavy gif"] = files.add("/heavy.gif", ServedFile(heavy_gif()))
+    before = scene.peak()
+    jobs = {name: scene.abuse(init_video=link, prompt=name)["id"] for name, link in links.items()}
+    scene.serves_others()
+    assert scene.abuser.fetch(jobs["frames that grow"])["status"] == "processing"  # for 7 s of processor time
+    scene.serves_others(1)
+    ended = {name: json.dumps(scene.abuser.finished(job)) for name, job in jobs.items()}
+    read = {name: read_answer(200, answer, polling=True) for name, answer in ended.items()}
+    codes = {name: answer.to_error().code for name, answer in read.items() if isinstance(answer, Failed)}
+    slow = {name: codes.pop(name, None) for name in ("frames that grow", "a heavy gif")}
+    assert codes == dict.fromkeys(bombs.keys() - slow.keys(), ErrorCode.CLIP_UNREADABLE)
+    # On a busy machine the time by the clock ends first, and the error says that another try may help.
+    assert slow["frames that grow"] in {ErrorCode.CLIP_UNREADABLE, ErrorCode.JOB_FAILED}
+    scene.serves_others(2)
+    assert scene.peak() < before + 200_000_000
 
 
 def test_callers_that_restart_all_the_time_stop_nobody_else(scene: Scene) -> None:
