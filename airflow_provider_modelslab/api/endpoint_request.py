@@ -65,6 +65,9 @@ class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespa
     """The vendor page's defaults as of :data:`IDENTITY_VERSION`, frozen. A value equal to its default counts as not
     given when two requests are compared. A later default, or one of a local model, never enters this table."""
 
+    vendor_limits: ClassVar[Mapping[str, int]] = MappingProxyType({})
+    """The highest values on the vendor's page. They hold at the vendor only, see :meth:`check_vendor_limits`."""
+
     webhook: str | None = Field(default=None, description="URL that gets a POST when the job is done.")
     track_id: str | None = Field(default=None, coerce_numbers_to_str=True, description="Echoed in the webhook's body.")
     extra_parameters: dict[str, Any] = Field(
@@ -104,6 +107,20 @@ class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespa
         if known:
             raise ValueError(f"{', '.join(known)}: must be given by its own argument (the key: in the connection)")
         return value
+
+    def check_vendor_limits(self) -> None:
+        """Refuse values above the limits of the vendor's page.
+
+        :raises InvalidRequestError: naming each attribute at fault, what was given and what is allowed.
+        """
+        given = {name: getattr(self, name) for name in self.vendor_limits}
+        fields = {
+            name: [f"must be at most {self.vendor_limits[name]}; got {value!r}"]
+            for name, value in given.items()
+            if value is not None and value > self.vendor_limits[name]
+        }
+        if fields:
+            raise InvalidRequestError.of_fields(fields)
 
     @property
     def clip(self) -> str | None:

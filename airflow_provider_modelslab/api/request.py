@@ -1,8 +1,9 @@
 """The job: every attribute of the Enterprise video-to-video endpoint, with its range, default and wire form.
 
-Ranges and defaults are those of the vendor's page. Only what the vendor's sources agree on is checked; names of models
-and LoRAs stay open, because the vendor does not list them all. An attribute that was not given is not sent, so the
-endpoint's own default holds (``seed`` is the exception: the page asks for an explicit ``null``).
+The request checks types, and ranges that hold wherever a job runs. The highest values of the vendor's page are in
+``vendor_limits`` and are checked where a request goes to the vendor; a family of local models has limits of its own.
+Names of models and LoRAs stay open, because the vendor does not list them all. An attribute that was not given is not
+sent, so the endpoint's own default holds (``seed`` is the exception: the page asks for an explicit ``null``).
 """
 
 from __future__ import annotations
@@ -78,6 +79,17 @@ class Video2VideoRequest(EndpointRequest, frozen=True):
         }
     )
 
+    vendor_limits: ClassVar[Mapping[str, int]] = MappingProxyType(
+        {
+            "height": 768,
+            "width": 768,
+            "num_frames": 25,
+            "num_inference_steps": 50,
+            "upscale_height": 1024,
+            "upscale_width": 1024,
+        }
+    )
+
     # `default=` by its name: type checkers without pydantic's plugin take a field for required otherwise.
     model_id: str = Field(
         min_length=1,
@@ -92,10 +104,10 @@ class Video2VideoRequest(EndpointRequest, frozen=True):
         le=MAX_SEED,
         description="Same seed, same result; null draws one, which the result's meta tells.",
     )
-    height: int | None = Field(default=None, ge=1, le=768, description="Height of the result in pixels, at most 768.")
-    width: int | None = Field(default=None, ge=1, le=768, description="Width of the result in pixels, at most 768.")
-    num_frames: int = Field(default=16, ge=1, le=25, description="Frames in the result, at most 25.")
-    num_inference_steps: int = Field(default=20, ge=1, le=50, description="Denoising steps, at most 50.")
+    height: int | None = Field(default=None, ge=1, description="Height of the result in pixels.")
+    width: int | None = Field(default=None, ge=1, description="Width of the result in pixels.")
+    num_frames: int = Field(default=16, ge=1, description="Frames in the result.")
+    num_inference_steps: int = Field(default=20, ge=1, description="Denoising steps.")
     guidance_scale: _Finite | None = Field(
         default=None, ge=0, description="Scale of classifier-free guidance; no documented default."
     )
@@ -120,12 +132,8 @@ class Video2VideoRequest(EndpointRequest, frozen=True):
         min_length=1,
         description="The motion module: v2_sd15_mm, animatelcm, animateDiff-lightning.",
     )
-    upscale_height: int | None = Field(
-        default=None, ge=1, le=1024, description="Height after upscaling in pixels, at most 1024."
-    )
-    upscale_width: int | None = Field(
-        default=None, ge=1, le=1024, description="Width after upscaling in pixels, at most 1024."
-    )
+    upscale_height: int | None = Field(default=None, ge=1, description="Height after upscaling in pixels.")
+    upscale_width: int | None = Field(default=None, ge=1, description="Width after upscaling in pixels.")
     upscale_strength: _Finite = Field(default=0.6, ge=0, le=1, description="Strength of the upscaling pass, 0 to 1.")
     upscale_guidance_scale: _Finite = Field(default=15.0, ge=0, description="Guidance scale of the upscaling pass.")
     upscale_num_inference_steps: int = Field(default=20, ge=1, description="Denoising steps of the upscaling pass.")

@@ -79,7 +79,9 @@ def _description_of(name: str) -> Callable[[], str]:
     def description() -> str:
         from airflow_provider_modelslab.api.request import Video2VideoRequest
 
-        return (Video2VideoRequest.model_fields[name].description or name).replace("%", "%%")
+        text = Video2VideoRequest.model_fields[name].description or name
+        limit = Video2VideoRequest.vendor_limits.get(name)
+        return (text if limit is None else f"{text} At ModelsLab at most {limit}.").replace("%", "%%")
 
     return description
 

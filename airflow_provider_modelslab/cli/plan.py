@@ -43,6 +43,7 @@ def plan(args: Namespace) -> None:
         output=output,
         conn_id=hook.modelslab_conn_id,
         s3_factory=hook.get_s3_client,
+        check=hook.check_request,
         template=KeyTemplate(args.key_template) if args.key_template else None,
         selection=selection,
     )

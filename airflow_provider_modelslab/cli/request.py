@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from airflow_provider_modelslab.cli.definition import FLAGS
 if TYPE_CHECKING:
     from argparse import Namespace
 
-__all__ = ["attributes_of", "request_of"]
+__all__ = ["attributes_of", "fields_as_typed", "request_of"]
 
 # As the operators ask: the wait is this program's, and the container is known beforehand.
 _DEFAULTS = {"output_type": "mp4", "instant_response": True}
@@ -28,12 +30,17 @@ def request_of(args: Namespace) -> Video2VideoRequest:
     given = attributes_of(args)
     if args.clip is not None:
         given["init_video"] = args.clip
-    try:
+    with fields_as_typed():
         return Video2VideoRequest(**given)
+
+
+@contextmanager
+def fields_as_typed() -> Iterator[None]:
+    """Name the fields of an :class:`InvalidRequestError` as a command line does: flags, and ``CLIP``."""
+    try:
+        yield
     except InvalidRequestError as error:
-        # On a command line the clip is an argument, and attributes are flags.
-        names = {name: _as_typed(name) for name in error.fields}
-        fields = {names[name]: texts for name, texts in error.fields.items()}
+        fields = {_as_typed(name): texts for name, texts in error.fields.items()}
         raise InvalidRequestError.of_fields(fields) from None
 
 

@@ -38,7 +38,7 @@ from airflow_provider_modelslab.cli.destinations import (
 )
 from airflow_provider_modelslab.cli.interrupts import HeldInterrupts
 from airflow_provider_modelslab.cli.progress import watch
-from airflow_provider_modelslab.cli.request import request_of
+from airflow_provider_modelslab.cli.request import fields_as_typed, request_of
 from airflow_provider_modelslab.jobs.budgets import open_spending
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
 from airflow_provider_modelslab.jobs.timing import deadline_of
@@ -69,6 +69,8 @@ def submit(args: Namespace) -> int | None:
     request = request_of(args)
     hook = open_hook(args.conn_id)
     hook.get_conn()  # a connection without a key ends the command here
+    with fields_as_typed():
+        hook.check_request(request)
     target = destination_of(hook, args.to, request.init_video, request.output_type or "mp4")
     if str(target) == request.init_video:
         raise InvalidRequestError.of("--to", "is the clip itself; choose another place for the result")

@@ -27,6 +27,7 @@ __all__ = [
     "Timeouts",
     "check_verify",
     "is_redirect",
+    "is_vendor",
     "longest_submit",
     "normalise_base_url",
 ]
@@ -147,6 +148,12 @@ Outcome = HttpResponse | NoResponse
 def is_redirect(status: int) -> bool:
     """Whether an HTTP status is one of redirects; none of these is followed, since each call carries the key."""
     return 300 <= status < 400
+
+
+def is_vendor(base_url: str) -> bool:
+    """Whether a base URL is the vendor's own, so that the limits of the vendor's page hold there."""
+    host, vendor = urlsplit(base_url).hostname or "", urlsplit(DEFAULT_BASE_URL).hostname or ""
+    return host == vendor or host.endswith(f".{vendor}")
 
 
 def normalise_base_url(text: str) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
 from airflow_provider_modelslab.api.errors import AuthenticationError, InvalidRequestError
-from airflow_provider_modelslab.client.config import DEFAULT_BASE_URL, normalise_base_url
+from airflow_provider_modelslab.client.config import DEFAULT_BASE_URL, is_vendor, normalise_base_url
 
 __all__ = ["S3_SETTINGS", "ApiRequest", "RequestFactory"]
 
@@ -64,7 +64,12 @@ class RequestFactory:
         return f"Calls(base_url={self.base_url!r})"
 
     def submit(self, request: EndpointRequest) -> ApiRequest:
-        """``POST`` to the request's own path, for example ``enterprise/video/video2video``."""
+        """``POST`` to the request's own path, for example ``enterprise/video/video2video``.
+
+        :raises InvalidRequestError: for a value above the vendor's limits, where the base URL is the vendor's.
+        """
+        if is_vendor(self.base_url):
+            request.check_vendor_limits()
         webhook = request.webhook or ""
         # Its last part alone too: an answer may repeat the URL in another spelling. A short one is a word, no secret.
         last = urlsplit(webhook).path.rpartition("/")[2]

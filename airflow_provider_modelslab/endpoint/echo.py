@@ -72,7 +72,11 @@ class EchoEngine:
         self._seconds = seconds
 
     def check(self, request: Video2VideoRequest) -> None:
-        """Take every request that the contract takes."""
+        """Take what the vendor takes, for which this engine stands in.
+
+        :raises InvalidRequestError: for a value above the vendor's limits.
+        """
+        request.check_vendor_limits()
 
     def generate(
         self, request: Video2VideoRequest, output: Path, *, should_stop: Callable[[], bool] | None = None

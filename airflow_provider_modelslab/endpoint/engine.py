@@ -40,6 +40,7 @@ class Engine(Protocol):
         """Refuse a request that this engine cannot do, quickly and without loading anything.
 
         :raises InvalidRequestError: naming each attribute at fault.
+        :raises JobFailedError: when that cannot be found out now.
         """
 
     def generate(

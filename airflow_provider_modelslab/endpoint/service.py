@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_modelslab.api.errors import InvalidRequestError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, MAX_SEED, Video2VideoRequest
 from airflow_provider_modelslab.endpoint.engine import Engine
 from airflow_provider_modelslab.endpoint.faults.injector import ATTRIBUTE, Broken, BrokenFile, FaultInjector
@@ -113,6 +113,8 @@ class EndpointService:
                     return refusal
         except InvalidRequestError as error:
             return responses.invalid_fields(error.fields or {"request": [error.message]}, style)
+        except JobFailedError as error:  # the engine could not find out, so nothing is taken in
+            return responses.too_many(error.message, style)
         file_prefix = str(uuid.uuid4())
         try:
             job = self._store.add(

@@ -6,7 +6,6 @@ It costs nothing at the endpoint, writes nothing to S3, and is done within about
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
@@ -20,7 +19,7 @@ from airflow_provider_modelslab.api.errors import (
     StorageConfigurationError,
     TransportError,
 )
-from airflow_provider_modelslab.client.config import DEFAULT_BASE_URL, Timeouts
+from airflow_provider_modelslab.client.config import Timeouts, is_vendor
 from airflow_provider_modelslab.compat import has_one_connection
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["check_connection", "s3_problem"]
 
 _TIMEOUTS = Timeouts(connect=5.0, read=20.0, total=30.0)
-_VENDOR = urlsplit(DEFAULT_BASE_URL).hostname
 _KEYS_PAGE = "https://modelslab.com/dashboard/api-keys"
 
 
@@ -131,7 +129,7 @@ def _credentials(hook: ModelsLabHook) -> tuple[str, str]:
 
 def _at_vendor(hook: ModelsLabHook) -> bool:
     try:
-        return urlsplit(hook.base_url).hostname == _VENDOR
+        return is_vendor(hook.base_url)
     except InvalidRequestError:
         return False
 

@@ -20,6 +20,7 @@ from airflow_provider_modelslab.client.config import (
     DEFAULT_BASE_URL,
     SubmitPolicy,
     Timeouts,
+    is_vendor,
     longest_submit,
     normalise_base_url,
 )
@@ -156,6 +157,15 @@ class ModelsLabHook(BaseHook):
                 f"The Airflow connection {self.modelslab_conn_id!r} has no API key; put it in the password field"
             )
         return key
+
+    def check_request(self, request: EndpointRequest) -> None:
+        """Refuse what this connection's endpoint is known to refuse; nothing is sent.
+
+        :raises InvalidRequestError: for a value above the vendor's limits, where the connection leads to the vendor.
+            Other servers of the endpoint have the limits of their models, and check a submit themselves.
+        """
+        if is_vendor(self.base_url):
+            request.check_vendor_limits()
 
     def submit(
         self, request: EndpointRequest, *, source: str | None = None, lease_ends: float = math.inf

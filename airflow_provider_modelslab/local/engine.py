@@ -130,7 +130,11 @@ class LocalEngine:
     def check(self, request: Video2VideoRequest) -> None:
         """Refuse what cannot be done as asked, before any work. ``init_video`` is not opened.
 
+        The limits are those of the model's family. Of a repository on the Hub a few kB are downloaded, see
+        :meth:`.catalog.Catalog.lookup`.
+
         :raises InvalidRequestError: naming every attribute at fault.
+        :raises JobFailedError: when the Hub does not answer.
         """
         self._plan(request, ready=False)
 
@@ -296,7 +300,7 @@ class LocalEngine:
             return estimate_bytes(self.catalog.prepare(spec), dtype, allow_pickle=self.catalog.allow_pickle)
 
         def load() -> LoadedModel:
-            ready = self.catalog.prepare(spec)
+            ready = self.catalog.prepare(spec)  # the tiny model is built here; others were downloaded before
             with GATE.loading():
                 model = family_of(spec).load(ready, self.catalog, device, dtype, self._speed)
             model.make_room = lambda: self._models.drop_others(spec)

@@ -12,20 +12,17 @@ from airflow_provider_modelslab.local.models.builtin import NO_ADAPTER
 from airflow_provider_modelslab.local.models.specs import LoraSpec, ModelSpec, MotionSpec
 
 __all__ = [
-    "MAX_SIDE",
     "UNSET_SEED",
     "DenoisingPass",
     "LoraUse",
     "Plan",
     "denoising_steps",
+    "frames_of",
     "plan_passes",
     "upscaled_size",
 ]
 
 log = logging.getLogger(__name__)
-
-MAX_SIDE = 1024
-"""The longest side in pixels that upscaling gives, as on the vendor's page."""
 
 UNSET_SEED = -1
 """Stands for a seed that is drawn when the work begins."""
@@ -146,13 +143,20 @@ def denoising_steps(steps: int, strength: float) -> int:
     return max(1, int(steps * strength + 1e-9)) if strength > 0 else 0
 
 
+def frames_of(request: Video2VideoRequest, spec: ModelSpec) -> int:
+    """Frames of the clip: the request's, else the model's."""
+    return request.num_frames if "num_frames" in request.model_fields_set else spec.frames
+
+
 def plan_passes(
-    request: Video2VideoRequest, spec: ModelSpec, motion: MotionSpec | None = None
+    request: Video2VideoRequest, spec: ModelSpec, max_side: int, motion: MotionSpec | None = None
 ) -> tuple[DenoisingPass, ...]:
     """The passes of a request.
 
     Steps and guidance that the request does not set are the motion module's, else the model's. Those that it sets hold,
     with a warning where the module was made for others.
+
+    :param max_side: see :func:`upscaled_size`.
     """
     main = DenoisingPass(
         prompt=request.prompt,
@@ -170,7 +174,7 @@ def plan_passes(
         all_steps=motion.all_steps if motion else False,
         iterations=ITERATIONS if request.use_improved_sampling else 1,
     )
-    size = upscaled_size(request, main.width, main.height)
+    size = upscaled_size(request, main.width, main.height, max_side)
     if size is None:
         return (main,)
     # FreeInit is for the first pass: the second one starts from a clip that is steady already.
@@ -198,11 +202,13 @@ def plan_passes(
     return (main, upscale)
 
 
-def upscaled_size(request: Video2VideoRequest, width: int, height: int) -> tuple[int, int] | None:
+def upscaled_size(request: Video2VideoRequest, width: int, height: int, max_side: int) -> tuple[int, int] | None:
     """Width and height after upscaling, ``None`` without it.
 
-    A side that is not given keeps the aspect ratio, in multiples of 8, up to :data:`MAX_SIDE`; when that is not enough
-    the clip is stretched, with a warning.
+    A side that is not given keeps the aspect ratio, in multiples of 8; when it would be too long the clip is stretched,
+    with a warning.
+
+    :param max_side: the longest side in pixels that the model's family can run.
     """
     wide, high = request.upscale_width, request.upscale_height
     if wide is None and high is None:
@@ -211,11 +217,11 @@ def upscaled_size(request: Video2VideoRequest, width: int, height: int) -> tuple
         return wide, high
     exact = width * high / height if high is not None else height * (wide or 0) / width
     side = max(_MULTIPLE, round(exact / _MULTIPLE) * _MULTIPLE)
-    if side > MAX_SIDE:
+    if side > max_side:
         log.warning(
-            "Upscaling %dx%d with its aspect ratio needs a side of %d: it is cut to %d", width, height, side, MAX_SIDE
+            "Upscaling %dx%d with its aspect ratio needs a side of %d: it is cut to %d", width, height, side, max_side
         )
-        side = MAX_SIDE
+        side = max_side
     return (side, high) if high is not None else (wide or 0, side)
 
 

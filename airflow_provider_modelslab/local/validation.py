@@ -6,11 +6,11 @@ from collections.abc import Collection
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.models.builtin import NO_ADAPTER
-from airflow_provider_modelslab.local.models.specs import ModelSpec
 
-__all__ = ["merge", "requested_attributes", "unsupported", "unsupported_by_model"]
+__all__ = ["Fields", "merge", "requested_attributes", "unsupported", "unsupported_by_endpoint"]
 
 Fields = dict[str, list[str]]
+"""What is wrong, by attribute."""
 
 
 def requested_attributes(request: Video2VideoRequest) -> dict[str, str]:
@@ -52,22 +52,6 @@ def unsupported_by_endpoint(request: Video2VideoRequest) -> Fields:
         return {}
     names = ", ".join(sorted(request.extra_parameters))
     return {"extra_parameters": [f"attributes outside the vendor's page are not known locally; got {names}"]}
-
-
-def unsupported_by_model(request: Video2VideoRequest, spec: ModelSpec, max_frames: int, frames: int) -> Fields:
-    """The attributes that go beyond what the chosen model has.
-
-    :param max_frames: the most frames that it knows with its motion module.
-    :param frames: the frames that the clip would have.
-    """
-    fields: Fields = {}
-    if request.clip_skip is not None and request.clip_skip > spec.text_layers:
-        fields["clip_skip"] = [
-            f"must be at most {spec.text_layers}, the layers of {spec.id}'s text encoder; got {request.clip_skip}"
-        ]
-    if frames > max_frames:
-        fields["num_frames"] = [f"must be at most {max_frames}, which {spec.id}'s motion modules know; got {frames}"]
-    return fields
 
 
 def merge(*parts: Fields) -> Fields:

@@ -50,18 +50,20 @@ _OWN_RUN_ID = re.compile(
 class RequestArguments(BaseOperator):
     """The attributes of video-to-video jobs as keyword arguments, without the clip; all are templated.
 
-    An attribute left at ``None`` is not sent, so the endpoint's own default holds. Ranges, and the defaults that the
-    vendor documents, are those of :class:`~airflow_provider_modelslab.api.request.Video2VideoRequest`. Values that are
-    no templates are checked when the Dag is parsed, templates when the task runs; both before anything is sent.
+    An attribute left at ``None`` is not sent, so the endpoint's own default holds. Types, ranges and the defaults that
+    the vendor documents are those of :class:`~airflow_provider_modelslab.api.request.Video2VideoRequest`. Values that
+    are no templates are checked when the Dag is parsed, templates when the task runs. The task also checks the limits
+    of the place where the job runs: the vendor's, where the connection leads to the vendor, or those of a local model's
+    family. All of this is before anything is sent.
 
     :param model_id: the checkpoint, for example ``dark-sushi-mix``.
     :param prompt: what the video should show.
     :param negative_prompt: what should not be in the video.
     :param seed: same seed, same result (0 to 2**32 - 1).
-    :param height: pixels, at most 768.
-    :param width: pixels, at most 768.
-    :param num_frames: at most 25; 16 by default.
-    :param num_inference_steps: denoising steps, at most 50; 20 by default.
+    :param height: pixels; at ModelsLab at most 768.
+    :param width: pixels; at ModelsLab at most 768.
+    :param num_frames: 16 by default; at ModelsLab at most 25.
+    :param num_inference_steps: denoising steps, 20 by default; at ModelsLab at most 50.
     :param guidance_scale: scale of classifier-free guidance.
     :param clip_skip: CLIP layers to skip.
     :param strength: 0 to 1, 0.7 by default; higher moves further from the clip.
@@ -74,8 +76,8 @@ class RequestArguments(BaseOperator):
     :param domain_lora_scale: weight of the AnimateDiff v3 domain adapter.
     :param adapter_lora: name of the domain adapter; ``v2_sd15_adapter`` by default.
     :param motion_module: ``v2_sd15_mm`` (default), ``animatelcm``, ``animateDiff-lightning``.
-    :param upscale_height: pixels, at most 1024.
-    :param upscale_width: pixels, at most 1024.
+    :param upscale_height: pixels; at ModelsLab at most 1024.
+    :param upscale_width: pixels; at ModelsLab at most 1024.
     :param upscale_strength: 0 to 1; 0.6 by default.
     :param upscale_guidance_scale: 15.0 by default.
     :param upscale_num_inference_steps: 20 by default.

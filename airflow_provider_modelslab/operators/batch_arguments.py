@@ -19,6 +19,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri, source_problem
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
     from airflow_provider_modelslab.batch.results.bill import PriceOf
     from airflow_provider_modelslab.batch.results.tracker import BatchTracker
@@ -118,6 +119,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             output=output,
             conn_id=conn_id,
             s3_factory=self.hook.get_s3_client,
+            check=self._check_request,
             template=KeyTemplate(self.key_template),
             selection=selection,
         )
@@ -128,6 +130,13 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         for note in plan.notes:
             self.log.warning("%s", note)
         return plan
+
+    def _check_request(self, request: Video2VideoRequest) -> None:
+        """Refuse, before anything is paid for, what the clips' jobs are known to be refused for.
+
+        :raises InvalidRequestError: naming each attribute at fault.
+        """
+        self.hook.check_request(request)
 
     def _log_estimate(
         self,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_provider_modelslab.api.errors import InvalidRequestError, JobTimeoutError
+from airflow_provider_modelslab.api.errors import JobTimeoutError
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
@@ -80,7 +80,6 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         from airflow_provider_modelslab.storage.s3_objects import is_gone
 
         plan = self._plan(self._made_by())
-        self._check_all(plan)
         tracker = self._open_tracker(context, plan)
         policy = policy_in_force(self._ledger_policy(), context)
         todo = tracker.begin(reuse=policy.reuse)
@@ -141,26 +140,9 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
 
         return sorted(todo, key=key)
 
-    def _check_all(self, plan: BatchPlan) -> None:
-        """Ask the engine about each distinct set of attributes.
-
-        :raises InvalidRequestError: with all that it cannot honour.
-        """
-        from airflow_provider_modelslab.batch.planning.plan import variant_of
-        from airflow_provider_modelslab.batch.planning.validation import Problems
-
-        problems, seen = Problems("The batch"), set()
-        for clip in plan:
-            variant = variant_of(clip.overrides)
-            if variant in seen:
-                continue
-            seen.add(variant)
-            try:
-                self._check_local(plan.request(clip))
-            except InvalidRequestError as error:
-                for name, texts in error.fields.items():
-                    problems.add(clip.safe_source if clip.overrides else "all clips", name, "; ".join(texts))
-        problems.raise_if_any()
+    def _check_request(self, request: Video2VideoRequest) -> None:
+        """Ask the engine: the limits are those of the model's family."""
+        self._check_local(request)
 
 
 @dataclass

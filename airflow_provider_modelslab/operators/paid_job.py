@@ -238,6 +238,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
 
         request = self.build_request()
         self.hook.get_conn()  # a connection without a key ends the task here
+        self.hook.check_request(request)
         destination = self._destination_for(context, getattr(request, "output_type", None) or "mp4")
         if destination is not None:
             sidecar_uri(destination)  # a longer key, which would be refused when the job is paid for

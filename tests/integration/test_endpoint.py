@@ -8,12 +8,15 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError
+from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint.settings import Settings, UnknownAttributes
 from tests.support.endpoint import KEY, VIDEO, Caller, serving
 from tests.support.endpoint_engine import ScriptedEngine
@@ -185,6 +188,33 @@ def test_validation_in_both_styles(settings: Settings, attributes: Any, field: s
     assert (legacy.status_code, documented.status_code) == (200, 400)
     assert legacy.json() == {"status": "error", "message": {field: [f"The {field} field {text}."]}}
     assert documented.json() == {"status": "error", "message": f"{field} {text}"}
+
+
+def test_the_limits_are_those_of_the_engine(settings: Settings) -> None:
+    """The endpoint refused width 832 and 33 frames for every model, those of Wan among them."""
+
+    class Wide(ScriptedEngine):
+        def check(self, request: Video2VideoRequest) -> None:
+            if (request.width or 0) > 1280:
+                raise InvalidRequestError.of("width", "must be at most 1280")
+
+    with serving(settings, Wide()) as caller:
+        assert caller.submit(width=832, height=480, num_frames=33)["status"] == "success"
+        assert "width" in caller.submit(width=1281)["message"]
+
+
+def test_a_model_of_which_nothing_can_be_found_out_is_not_accepted(settings: Settings) -> None:
+    """The Hub is down, for example: nothing is queued or counted, and the client may try again."""
+
+    class Unsure(ScriptedEngine):
+        def check(self, request: Video2VideoRequest) -> None:
+            raise JobFailedError("org/name could not be downloaded from the Hub")
+
+    with serving(replace(settings, admin=True, answers="documented"), Unsure()) as caller:
+        answer = caller.post(f"{VIDEO}/video2video", model_id="org/name", prompt="p", init_video="https://h/a.gif")
+        assert answer.status_code == 429
+        assert "could not be downloaded" in answer.json()["message"]
+        assert caller.bills()["accepted"] == 0
 
 
 def test_unknown_attributes_are_ignored_and_named_in_the_log_and_the_answer(

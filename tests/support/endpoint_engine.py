@@ -66,6 +66,7 @@ class ScriptedEngine:
     model_count: int = 1
 
     def check(self, request: Video2VideoRequest) -> None:
+        request.check_vendor_limits()
         if request.extra_parameters:
             raise InvalidRequestError.of_fields({name: ["is unknown"] for name in request.extra_parameters})
         if request.model_id == "unknown":

@@ -1,4 +1,4 @@
-"""Motion modules, LoRAs and a Wan model that fit the tiny models: real files of a few kB, with random weights."""
+"""Motion modules and LoRAs for the tiny models and a Wan model: real files of a few kB, random weights."""
 
 from __future__ import annotations
 
@@ -172,21 +172,26 @@ def unet_weights(model: Path) -> Tensors:
     return dict(load_file(str(model / "unet" / "diffusion_pytorch_model.safetensors")))
 
 
-def wan_model(folder: Path) -> Path:
-    """A Wan 2.1 pipeline of a few hundred kB, with the sizes of diffusers' own fast tests."""
-    diffusers, transformers = load_diffusers(), load_transformers()
+def _letters() -> Any:
+    """A tokenizer like T5's whose tokens are letters."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     words = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {chr(code): code for code in range(32, 127)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return load_transformers().PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def wan_model(folder: Path) -> Path:
+    """A Wan 2.1 pipeline of a few hundred kB, with the sizes of diffusers' own fast tests."""
+    diffusers, transformers = load_diffusers(), load_transformers()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         pipeline = diffusers.WanVideoToVideoPipeline(
-            tokenizer=transformers.PreTrainedTokenizerFast(
-                tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-            ),
+            tokenizer=_letters(),
             text_encoder=transformers.UMT5EncoderModel(
                 transformers.UMT5Config(
                     vocab_size=128,

@@ -54,6 +54,6 @@ def write_card(folder: Folder, out: Path, seed: int, size: int) -> None:
         command=folder.command(),
         remark=folder.remark(),
         stages="\n".join(f"  {line}" for line in stages),
-        guidance=DEMO_MODEL.guidance_scale,
+        guidance=DEMO_MODEL.settings["guidance_scale"],
     )
     (out / "README.md").write_text(text, encoding="utf-8")

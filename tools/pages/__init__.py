@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tools.pages import attributes, commands, connection, errors, examples, faults, figures, task_metadata
+from tools.pages import attributes, commands, connection, errors, examples, families, faults, figures, task_metadata
 from tools.pages.markdown import DOCS
 
 __all__ = ["GENERATORS", "expand", "outdated", "pages"]
@@ -29,6 +29,8 @@ GENERATORS: dict[str, Callable[..., str]] = {
     "example": examples.block,
     "examples": examples.overview,
     "exceptions": errors.table,
+    "family-defaults": families.defaults,
+    "family-limits": families.limits,
     "faults": faults.table,
     "performance": figures.pages,
     "run-facet": task_metadata.run_facet,

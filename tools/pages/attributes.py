@@ -85,9 +85,11 @@ def _bare(annotation: Any) -> Any:
 
 
 def allowed(name: str, field: FieldInfo) -> str:
-    """The range in words: the field's limits, else the message of its check."""
+    """The range in words: the field's limits and the vendor's, else the message of its check."""
     low = next((rule.ge for rule in field.metadata if isinstance(rule, Ge)), None)
-    high = next((rule.le for rule in field.metadata if isinstance(rule, Le)), None)
+    high = next(
+        (rule.le for rule in field.metadata if isinstance(rule, Le)), Video2VideoRequest.vendor_limits.get(name)
+    )
     if low is not None and high is not None:
         return f"{low} to {high}"
     if low is not None:
@@ -117,8 +119,7 @@ def default(field: FieldInfo) -> str:
 
 def families(name: str) -> str:
     """Which families of local models honour an attribute."""
-    from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
-    from airflow_provider_modelslab.local.families.wan import Wan
+    from airflow_provider_modelslab.local.families.registry import FAMILIES
     from airflow_provider_modelslab.local.validation import unsupported_by_endpoint
 
     sample = {"model_id": "x", "prompt": "x", "init_video": "x"}
@@ -126,10 +127,10 @@ def families(name: str) -> str:
         return "refused by all"
     base = {"lora_strength": "lora_models", "motion_lora_strength": "motion_loras", "domain_lora_scale": "adapter_lora"}
     part = "upscale_height" if name.startswith("upscale_") else base.get(name, name)
-    only_some = AnimateDiff.honours | Wan.honours
-    if part not in only_some:
+    if not any(part in family.honours for family in FAMILIES.values()):
         return "all"
-    return ", ".join(family.name for family in (AnimateDiff, Wan) if part in family.honours)
+    honouring = [family.name for family in FAMILIES.values() if part in family.honours]
+    return "all" if len(honouring) == len(FAMILIES) else ", ".join(honouring)
 
 
 @cache

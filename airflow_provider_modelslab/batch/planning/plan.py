@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -111,6 +111,7 @@ def make_plan(
     template: KeyTemplate | None = None,
     selection: Selection = ALL,
     workers: int = 16,
+    check: Callable[[Video2VideoRequest], None] | None = None,
 ) -> BatchPlan:
     """Plan a batch, or tell everything that is wrong with it.
 
@@ -123,6 +124,8 @@ def make_plan(
     :param template: for the keys below ``output``; ``{path}/{stem}.{ext}`` by default.
     :param selection: which clips are done now. All are checked and named, so that a clip has the same name in a sample.
     :param workers: how many objects are looked at a time, where they were not listed.
+    :param check: raises :class:`InvalidRequestError` for what cannot be done where the jobs run. Called once for each
+        distinct set of attributes, with a stand-in for the clip.
     :raises InvalidRequestError: naming, for the first 20 problems, the clip, the attribute, what was given and what
         is allowed; also for two clips with the same destination, and for a result in the place of a clip.
     :raises StorageConfigurationError: when S3 refuses to tell about a clip.
@@ -130,7 +133,7 @@ def make_plan(
     shared = {name: value for name, value in common.items() if name != "init_video"}
     problems = Problems("The batch" + (f" over {clips.where}" if clips.where else ""))
     template = template or KeyTemplate()
-    variants = _Variants(shared, conn_id)
+    variants = _Variants(shared, conn_id, check)
     places = Destinations(clips, output, problems)
     drafts: list[_Draft] = []
     seen: dict[tuple[str, str, str | None, str | None], str] = {}
@@ -213,9 +216,12 @@ class _Draft(NamedTuple):
 class _Variants:
     """Validates each distinct set of overrides once."""
 
-    def __init__(self, common: Mapping[str, Any], conn_id: str) -> None:
+    def __init__(
+        self, common: Mapping[str, Any], conn_id: str, check: Callable[[Video2VideoRequest], None] | None
+    ) -> None:
         self._common = common
         self._conn_id = conn_id
+        self._check = check
         self._known: dict[str, _Variant | None] = {}
 
     def get(self, key: str, overrides: Mapping[str, Any], place: str, problems: Problems) -> _Variant | None:
@@ -228,6 +234,8 @@ class _Variants:
         try:
             # The clip itself is no part of what is compared, so a stand-in serves for all that share the overrides.
             request = Video2VideoRequest(**_merged(self._common, overrides), init_video="https://clip.invalid/")
+            if self._check is not None:
+                self._check(request)
         except InvalidRequestError as error:
             for name, texts in error.fields.items():
                 problems.add(place if overrides else "all clips", name, "; ".join(texts))

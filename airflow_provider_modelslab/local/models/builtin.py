@@ -1,4 +1,4 @@
-"""The models, motion modules and LoRAs that are known without being told, with the names of the vendor's page.
+"""The models of Stable Diffusion 1.5, motion modules and LoRAs that are built in, with the names of the vendor's page.
 
 Each is a reference to the Hub, but for :mod:`~.demo_model`, which ships. A folder or file of the same name under
 ``model_dir`` goes first, see :class:`~.catalog.Catalog`.
@@ -7,7 +7,14 @@ Each is a reference to the Hub, but for :mod:`~.demo_model`, which ships. A fold
 from __future__ import annotations
 
 from airflow_provider_modelslab.local.models.demo_model import DEMO_LORA, DEMO_MODEL
-from airflow_provider_modelslab.local.models.specs import SD15, WAN, LoraSpec, ModelSpec, MotionSpec, Source
+from airflow_provider_modelslab.local.models.specs import (
+    ANIMATEDIFF,
+    SD15,
+    LoraSpec,
+    ModelEntry,
+    MotionSpec,
+    Source,
+)
 
 __all__ = ["ADAPTERS", "LIGHTNING_STEPS", "LORAS", "MODELS", "MOTION_LORAS", "MOTION_MODULES", "NO_ADAPTER"]
 
@@ -24,31 +31,28 @@ LIGHTNING_STEPS = (1, 2, 4, 8)
 _OPENRAIL = "CreativeML OpenRAIL-M"
 _APACHE = "Apache-2.0"
 
-MODELS = {
-    spec.id: spec
-    for spec in (
-        ModelSpec("dark-sushi-mix", Source("stablediffusionapi/dark-sushi-mix", pickled=True), license=_OPENRAIL),
-        ModelSpec("epicrealismnaturalsi", Source("Justin-Choo/epiCRealism-Natural_Sin_RC1_VAE"), license=_OPENRAIL),
-        ModelSpec("hellonijicute25d", Source("stablediffusionapi/hellonijicute25d", pickled=True), license=_OPENRAIL),
-        ModelSpec(
-            "wan2.1-t2v-1.3b",
-            Source("Wan-AI/Wan2.1-T2V-1.3B-Diffusers"),
-            family=WAN,
-            base=None,
-            text_layers=24,
-            max_frames=81,
-            scheduler="own",
-            guidance_scale=5.0,
-            frames=17,
-            width=832,
-            height=480,
-            fps=16,
-            license=_APACHE,
-        ),
-        DEMO_MODEL,
-    )
-}
-"""Checkpoints by id."""
+MODELS = (
+    ModelEntry(
+        "dark-sushi-mix",
+        Source("stablediffusionapi/dark-sushi-mix", pickled=True),
+        ANIMATEDIFF,
+        {"license": _OPENRAIL},
+    ),
+    ModelEntry(
+        "epicrealismnaturalsi",
+        Source("Justin-Choo/epiCRealism-Natural_Sin_RC1_VAE"),
+        ANIMATEDIFF,
+        {"license": _OPENRAIL},
+    ),
+    ModelEntry(
+        "hellonijicute25d",
+        Source("stablediffusionapi/hellonijicute25d", pickled=True),
+        ANIMATEDIFF,
+        {"license": _OPENRAIL},
+    ),
+    DEMO_MODEL,
+)
+"""Checkpoints of Stable Diffusion 1.5; the other families name their own."""
 
 LORAS = {DEMO_LORA.id: DEMO_LORA}
 """Style LoRAs by name. The page's own are its users' uploads, which no list can know."""

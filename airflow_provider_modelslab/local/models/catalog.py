@@ -5,7 +5,8 @@ A name is looked up in this order; the first that knows it wins:
 1. the user's catalog file (:mod:`~.catalog_file`); ``catalog.json``, ``.yaml`` or ``.yml`` in ``model_dir`` by default,
 2. ``model_dir``: ``<model_dir>/<model id>/`` as diffusers saves it; ``motion_modules/<name>``, ``loras/<name>``,
    ``motion_loras/<name>`` and ``adapters/<name>`` there as a folder or ``<name>.safetensors``,
-3. what is built in (:mod:`~.builtin`; of it ``demo`` and its LoRA ship with this package; and the ``tiny`` model),
+3. what is built in (:mod:`~.builtin`, and each family's own models; ``demo`` and its LoRA ship with this package; and
+   the ``tiny`` model),
 4. ``org/name`` (or ``org/name/file.safetensors``) on the Hugging Face Hub.
 
 Files under ``model_dir`` that bear a built-in name replace its weights; its settings stay. Nothing is loaded in a way
@@ -14,36 +15,28 @@ that could run code which came with it: no classes of a repository's own, and pi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
-from airflow_provider_modelslab.local.models import builtin, hub
-from airflow_provider_modelslab.local.models.catalog_file import (
-    CatalogFile,
-    hub_source,
-    read_catalog,
-    read_catalog_file,
-)
+from airflow_provider_modelslab.local.cache_dir import default_cache_dir
+from airflow_provider_modelslab.local.families.registry import BUILTIN_MODELS, FAMILIES, read_model
+from airflow_provider_modelslab.local.models import hub
+from airflow_provider_modelslab.local.models.catalog_file import CatalogFile, read_catalog, read_catalog_file
 from airflow_provider_modelslab.local.models.components import ID, Components
 from airflow_provider_modelslab.local.models.demo_model import DEMO_MODEL
-from airflow_provider_modelslab.local.models.inspection import HOW_TO_ADD, HOW_TO_SPLIT, read_model
-from airflow_provider_modelslab.local.models.specs import ModelSpec, Source
+from airflow_provider_modelslab.local.models.hub import hub_source
+from airflow_provider_modelslab.local.models.inspection import HOW_TO_ADD, HOW_TO_SPLIT
+from airflow_provider_modelslab.local.models.specs import ANIMATEDIFF, ModelEntry, ModelSpec, Source
 from airflow_provider_modelslab.local.models.suggestions import hint
 from airflow_provider_modelslab.local.models.tiny import TINY_MAX_FRAMES, TINY_TEXT_LAYERS, build_tiny
 
-__all__ = ["Catalog", "default_cache_dir"]
+__all__ = ["Catalog"]
 
 _TINY = "tiny"
 _TINY_VERSION = 1  # part of the cached folder's name: raise it when tiny.py makes another model
-
-
-def default_cache_dir() -> Path:
-    """``$XDG_CACHE_HOME/airflow-provider-modelslab``, by default under ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-provider-modelslab"
 
 
 class Catalog:
@@ -73,6 +66,7 @@ class Catalog:
         self.allow_pickle = allow_pickle
         self.own = self._read_own(catalog_file)
         self._fetched: dict[Source, Path] = {}
+        self._configs: dict[Source, Path] = {}
         self.parts = Components(model_dir, self.own, offline=offline, allow_pickle=allow_pickle)
 
     def available(self) -> list[str]:
@@ -81,35 +75,29 @@ class Catalog:
         if self.model_dir is not None and self.model_dir.is_dir():
             saved = [entry.name for entry in self.model_dir.iterdir() if self._is_model(entry.name)]
         first = [DEMO_MODEL.id, _TINY]
-        return [*first, *sorted({*saved, *self.own.models, *builtin.MODELS}.difference(first))]
+        return [*first, *sorted({*saved, *self.own.models, *BUILTIN_MODELS}.difference(first))]
 
     def lookup(self, model_id: str) -> ModelSpec:
-        """The model of this id. No weights are read, and nothing is built or downloaded.
+        """The model of this id, with the defaults and limits of its family. No weights are read or downloaded.
+
+        Of a repository on the Hub that is not built in, the configuration files (a few kB) are downloaded, once: they
+        say which family runs it.
 
         :raises InvalidRequestError: for ``model_id``, when there is none, or it cannot be used.
+        :raises JobFailedError: when the Hub does not answer.
         """
         if model_id == _TINY:
-            source = Source(path=self.cache_dir / f"{_TINY}-{_TINY_VERSION}")
-            # 512 x 512 would take minutes on a CPU, and show nothing more.
-            return ModelSpec(
-                _TINY, source, base=None, text_layers=TINY_TEXT_LAYERS, max_frames=TINY_MAX_FRAMES,
-                own_motion="v2_sd15_mm", has_motion=True, width=128, height=128,
-            )  # fmt: skip
-        spec = self.own.models.get(model_id)
-        if spec is None and self.model_dir is not None and self._is_model(model_id):
-            known = builtin.MODELS.get(model_id) or ModelSpec(model_id, Source(), family=None)
-            spec = replace(known, source=Source(path=self.model_dir / model_id))
-        if spec is None:
-            spec = builtin.MODELS.get(model_id)
-        if spec is None:
-            source_ = hub_source(model_id)
-            if source_ is None or source_.file:
-                raise self._unknown_model(model_id)
-            spec = ModelSpec(model_id, source_, family=None)
-        if spec.source.path is not None:
-            return read_model(spec, allow_pickle=self.allow_pickle)
-        self.parts.check_hub(spec.source, "model_id", model_id)
-        return spec
+            return FAMILIES[ANIMATEDIFF].spec(self._tiny())
+        entry = self._entry(model_id)
+        if entry.source.path is not None:
+            return read_model(entry, allow_pickle=self.allow_pickle)
+        self.parts.check_hub(entry.source, "model_id", model_id)
+        if entry.family is not None and entry is BUILTIN_MODELS.get(model_id):
+            return FAMILIES[entry.family].spec(entry)
+        if entry.source not in self._configs:
+            self._configs[entry.source] = hub.fetch_configs(entry.source, offline=self.offline)
+        folder = self._configs[entry.source]
+        return replace(self._read(entry, folder, weights=False), source=entry.source)
 
     def prepare(self, spec: ModelSpec) -> ModelSpec:
         """The same model with its files on this machine, and with what they say of it.
@@ -125,14 +113,42 @@ class Catalog:
             return spec
         if spec.source.path is not None:
             return spec
-        folder = self.fetch(spec.source, "model_id")
-        return read_model(replace(spec, source=replace(spec.source, path=folder)), allow_pickle=self.allow_pickle)
+        return self._read(self._entry(spec.id), self.fetch(spec.source, "model_id"))
 
     def fetch(self, source: Source, field: str) -> Path:
         """The files of a source on this machine; see :func:`~.hub.fetch`. The Hub is asked once for each."""
         if source not in self._fetched:
             self._fetched[source] = hub.fetch(source, field, offline=self.offline, allow_pickle=self.allow_pickle)
         return self._fetched[source]
+
+    def _entry(self, model_id: str) -> ModelEntry:
+        """What the catalog says of a model.
+
+        :raises InvalidRequestError: for ``model_id``, when there is none of this id.
+        """
+        if model_id in self.own.models:
+            return self.own.models[model_id]
+        if self.model_dir is not None and self._is_model(model_id):
+            known = BUILTIN_MODELS.get(model_id) or ModelEntry(model_id, Source())
+            return replace(known, source=Source(path=self.model_dir / model_id))
+        if model_id in BUILTIN_MODELS:
+            return BUILTIN_MODELS[model_id]
+        source = hub_source(model_id)
+        if source is None or source.file:
+            raise self._unknown_model(model_id)
+        return ModelEntry(model_id, source)
+
+    def _tiny(self) -> ModelEntry:
+        # 512 x 512 would take minutes on a CPU, and show nothing more.
+        settings = {
+            "base": None, "text_layers": TINY_TEXT_LAYERS, "max_frames": TINY_MAX_FRAMES, "own_motion": "v2_sd15_mm",
+            "has_motion": True, "width": 128, "height": 128,
+        }  # fmt: skip
+        return ModelEntry(_TINY, Source(path=self.cache_dir / f"{_TINY}-{_TINY_VERSION}"), ANIMATEDIFF, settings)
+
+    def _read(self, entry: ModelEntry, folder: Path, *, weights: bool = True) -> ModelSpec:
+        here = replace(entry, source=replace(entry.source, path=folder))
+        return read_model(here, allow_pickle=self.allow_pickle, weights=weights)
 
     def _is_model(self, model_id: str) -> bool:
         # The pattern has no separator and no leading dot, so the folder cannot lie outside of model_dir.

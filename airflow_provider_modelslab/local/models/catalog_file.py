@@ -17,31 +17,24 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow_provider_modelslab.local.families.animatediff.schedulers import PRESETS
-from airflow_provider_modelslab.local.models.specs import FAMILIES, LoraSpec, ModelSpec, MotionSpec, Source
+from airflow_provider_modelslab.local.families.registry import FAMILIES
+from airflow_provider_modelslab.local.models.hub import hub_source
+from airflow_provider_modelslab.local.models.specs import LoraSpec, ModelEntry, MotionSpec, Source
 
-__all__ = ["HUB_FILE", "HUB_REPO", "CatalogFile", "hub_source", "read_catalog", "read_catalog_file"]
+__all__ = ["CatalogFile", "read_catalog", "read_catalog_file"]
 
-HUB_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-"""``org/name``."""
-
-HUB_FILE = re.compile(
-    r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)/((?:[\w.-]+/)*[\w.-]+\.(?:safetensors|bin|ckpt|pt))", re.ASCII
-)
-"""``org/name/path/of/a/file.safetensors``."""
-
-Spec = TypeVar("Spec", ModelSpec, MotionSpec, LoraSpec)
+Part = TypeVar("Part", MotionSpec, LoraSpec)
 
 _KINDS = ("models", "motion_modules", "loras", "motion_loras", "adapters")
-# What an entry may say; the rest of a spec is read from the files themselves.
+# What an entry may say. Its family has the defaults, and the rest is read from the files themselves.
 _MODEL = {
-    "family": FAMILIES, "scheduler": tuple(PRESETS), "own_motion": str, "motion_modules": tuple, "steps": int,
+    "family": tuple(FAMILIES), "scheduler": tuple(PRESETS), "own_motion": str, "motion_modules": tuple, "steps": int,
     "guidance_scale": float, "frames": int, "width": int, "height": int, "fps": int, "license": str,
 }  # fmt: skip
 _MOTION = {
@@ -55,7 +48,7 @@ _LORA = {"aliases": tuple, "license": str}
 class CatalogFile:
     """What a file says, by kind and name."""
 
-    models: Mapping[str, ModelSpec] = field(default_factory=dict)
+    models: Mapping[str, ModelEntry] = field(default_factory=dict)
     motion_modules: Mapping[str, MotionSpec] = field(default_factory=dict)
     loras: Mapping[str, LoraSpec] = field(default_factory=dict)
     motion_loras: Mapping[str, LoraSpec] = field(default_factory=dict)
@@ -91,20 +84,12 @@ def read_catalog(data: Any, *, where: str, folder: Path | None = None) -> Catalo
     reader = _Reader(where, folder)
     kinds = reader.mapping(data, "it" if folder is None else "the file", _KINDS)
     return CatalogFile(
-        models=reader.specs(kinds, "models", ModelSpec, _MODEL),
-        motion_modules=reader.specs(kinds, "motion_modules", MotionSpec, _MOTION),
-        loras=reader.specs(kinds, "loras", LoraSpec, _LORA),
-        motion_loras=reader.specs(kinds, "motion_loras", LoraSpec, _LORA),
-        adapters=reader.specs(kinds, "adapters", LoraSpec, _LORA),
+        models=reader.models(kinds),
+        motion_modules=reader.parts(kinds, "motion_modules", MotionSpec, _MOTION),
+        loras=reader.parts(kinds, "loras", LoraSpec, _LORA),
+        motion_loras=reader.parts(kinds, "motion_loras", LoraSpec, _LORA),
+        adapters=reader.parts(kinds, "adapters", LoraSpec, _LORA),
     )
-
-
-def hub_source(name: str) -> Source | None:
-    """The source for ``org/name`` or ``org/name/file.safetensors``, if it is one."""
-    if HUB_REPO.fullmatch(name):
-        return Source(repo=name)
-    found = HUB_FILE.fullmatch(name)
-    return Source(repo=found[1], file=found[2]) if found and ".." not in name else None
 
 
 @dataclass(frozen=True)
@@ -123,19 +108,31 @@ class _Reader:
             raise self.problem(where, f"has no {', '.join(unknown)}; it can have {', '.join(allowed)}")
         return value
 
-    def specs(self, kinds: Mapping[str, Any], kind: str, make: Callable[..., Spec], known: Any) -> dict[str, Spec]:
-        entries = self.mapping({} if kinds.get(kind) is None else kinds[kind], kind)
-        return {name: self.spec(f"{kind}.{name}", name, entry, make, known) for name, entry in entries.items()}
+    def models(self, kinds: Mapping[str, Any]) -> dict[str, ModelEntry]:
+        read = self.entries(kinds, "models", _MODEL)
+        return {
+            name: ModelEntry(name, source, values.pop("family", None), values)
+            for name, (source, values) in read.items()
+        }
 
-    def spec(self, where: str, name: str, entry: Any, make: Callable[..., Spec], known: Mapping[str, Any]) -> Spec:
+    def parts(
+        self, kinds: Mapping[str, Any], kind: str, make: Callable[..., Part], known: Mapping[str, Any]
+    ) -> dict[str, Part]:
+        read = self.entries(kinds, kind, known)
+        return {name: make(name, source, **values) for name, (source, values) in read.items()}
+
+    def entries(
+        self, kinds: Mapping[str, Any], kind: str, known: Mapping[str, Any]
+    ) -> dict[str, tuple[Source, dict[str, Any]]]:
+        """The source and the settings of each entry of a kind."""
+        given = self.mapping({} if kinds.get(kind) is None else kinds[kind], kind)
+        return {name: self.entry(f"{kind}.{name}", value, known) for name, value in given.items()}
+
+    def entry(self, where: str, entry: Any, known: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
         entry = {"source": entry} if isinstance(entry, str) else entry
         entry = self.mapping(entry, where, ("source", "revision", *known))
         source = self.source(where, entry.get("source"), entry.get("revision"))
-        values = {key: self.value(f"{where}.{key}", entry[key], known[key]) for key in known if key in entry}
-        if make is ModelSpec:  # the files say which family and sizes it has
-            values = {"family": None, "base": None, **values}
-        assert {f.name for f in fields(make(name, source))} >= set(values)  # noqa: S101
-        return make(name, source, **values)
+        return source, {key: self.value(f"{where}.{key}", entry[key], known[key]) for key in known if key in entry}
 
     def source(self, where: str, given: Any, revision: Any) -> Source:
         if not isinstance(given, str) or not given:

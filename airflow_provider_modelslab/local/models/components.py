@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.models import builtin, hub
-from airflow_provider_modelslab.local.models.catalog_file import CatalogFile, hub_source
+from airflow_provider_modelslab.local.models.catalog_file import CatalogFile
+from airflow_provider_modelslab.local.models.hub import hub_source
 from airflow_provider_modelslab.local.models.specs import LoraSpec, MotionSpec, Source
 from airflow_provider_modelslab.local.models.suggestions import hint
 from airflow_provider_modelslab.local.models.weights import PICKLES
@@ -163,7 +164,7 @@ class Components:
 
 def _others(field: str) -> str:
     """The models of the same kind that can be taken as they are."""
-    ready = [spec.id for spec in builtin.MODELS.values() if spec.base and spec.source.repo and not spec.source.pickled]
+    ready = [entry.id for entry in builtin.MODELS if entry.source.repo and not entry.source.pickled]
     return f"choose a model that is published as safetensors ({', '.join(ready)}), " if field == "model_id" else ""
 
 

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_provider_modelslab.local.models.specs import LoraSpec, ModelSpec, Source
+from airflow_provider_modelslab.local.models.specs import ANIMATEDIFF, LoraSpec, ModelEntry, Source
 
 __all__ = ["DEMO_LORA", "DEMO_MODEL"]
 
 _FOLDER = Path(__file__).parent.parent / "demo"
 _LICENSE = "Apache-2.0"
 
-DEMO_MODEL = ModelSpec(
+DEMO_MODEL = ModelEntry(
     "demo",
     Source(path=_FOLDER / "model"),
-    base=None,
-    text_layers=3,
-    max_frames=32,
-    own_motion="v2_sd15_mm",
-    has_motion=True,
-    steps=20,
-    guidance_scale=2.0,
-    width=288,  # 512 x 512 takes a CPU minutes, and shows no more
-    height=192,
-    fps=8,
-    license=_LICENSE,
+    ANIMATEDIFF,
+    {
+        "own_motion": "v2_sd15_mm",
+        "guidance_scale": 2.0,
+        "width": 288,  # 512 x 512 takes a CPU minutes, and shows no more
+        "height": 192,
+        "license": _LICENSE,
+    },
 )
 """The model: its motion modules go by the page's default name, so a request needs no ``motion_module``."""
 

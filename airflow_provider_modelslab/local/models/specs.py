@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-__all__ = ["ANIMATEDIFF", "FAMILIES", "SD15", "WAN", "LoraSpec", "ModelSpec", "MotionSpec", "Source"]
+__all__ = ["ANIMATEDIFF", "SD15", "TRAIN_STEPS", "LoraSpec", "ModelEntry", "ModelSpec", "MotionSpec", "Source"]
+
+TRAIN_STEPS = 1000
+"""The length of every model's training schedule: no schedule can have more steps."""
 
 ANIMATEDIFF = "animatediff-sd15"
 """The family of Stable Diffusion 1.5 with AnimateDiff's motion modules."""
-
-WAN = "wan-v2v"
-"""The family of Wan 2.1 text-to-video models, run as video-to-video."""
-
-FAMILIES = (ANIMATEDIFF, WAN)
 
 SD15 = "sd15"
 """The sizes of Stable Diffusion 1.5: what a motion module or LoRA with this base fits to."""
@@ -43,10 +43,24 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """A model that can be run here.
+class ModelEntry:
+    """A model as a catalog names it.
 
-    :param family: which code runs it, one of :data:`FAMILIES`; ``None`` before a repository was seen.
+    :param family: name of its family; ``None`` leaves it to the files.
+    :param settings: fields of :class:`ModelSpec` that differ from the defaults of the family.
+    """
+
+    id: str
+    source: Source
+    family: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A model that can be run here. Its family fills in what the catalog does not say.
+
+    :param family: name of the family that runs it.
     :param base: :data:`SD15`, or ``None`` for any other sizes.
     :param text_layers: layers of the text encoder: the most that ``clip_skip`` can skip.
     :param max_frames: the most frames that it knows.
@@ -61,20 +75,20 @@ class ModelSpec:
 
     id: str
     source: Source
-    family: str | None = ANIMATEDIFF
-    base: str | None = SD15
-    text_layers: int = 12
-    max_frames: int = 32
+    family: str
+    text_layers: int
+    max_frames: int
+    scheduler: str
+    steps: int
+    guidance_scale: float
+    frames: int
+    width: int
+    height: int
+    fps: int
+    base: str | None = None
     own_motion: str | None = None
     has_motion: bool = False
     motion_modules: tuple[str, ...] | None = None
-    scheduler: str = "ddim"
-    steps: int = 20
-    guidance_scale: float = 7.5
-    frames: int = 16
-    width: int = 512
-    height: int = 512
-    fps: int = 8
     license: str = ""
 
     @property

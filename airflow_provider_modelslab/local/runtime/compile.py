@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from airflow_provider_modelslab.local.models.catalog import default_cache_dir
+from airflow_provider_modelslab.local.cache_dir import default_cache_dir
 from airflow_provider_modelslab.local.runtime.memory import is_out_of_memory
 
 __all__ = ["compile_forward", "keep_on_disk"]

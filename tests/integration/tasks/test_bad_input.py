@@ -15,6 +15,10 @@ from airflow_provider_modelslab.api.errors import (
     StorageConfigurationError,
     StorageUnavailableError,
 )
+from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
+from airflow_provider_modelslab.operators.plan_clips import ModelsLabPlanClipsOperator
 from tests.integration.tasks.conftest import Restyle
 from tests.support.connections import set_modelslab
 from tests.support.files_server import FilesServer, ServedFile
@@ -47,14 +51,8 @@ ATTRIBUTES = [
     ({"strength": "1.5"}, "strength: must be at most 1; got '1.5'"),
     ({"strength": "-0.1"}, "strength: must be at least 0; got '-0.1'"),
     ({"strength": "strong"}, "strength: must be a number; got 'strong'"),
-    ({"width": "769"}, "width: must be at most 768; got '769'"),
-    ({"height": "2000"}, "height: must be at most 768; got '2000'"),
     ({"width": "0"}, "width: must be at least 1; got '0'"),
     ({"height": "-8"}, "height: must be at least 1; got '-8'"),
-    ({"num_frames": "26"}, "num_frames: must be at most 25; got '26'"),
-    ({"num_inference_steps": "51"}, "num_inference_steps: must be at most 50; got '51'"),
-    ({"upscale_width": "1025"}, "upscale_width: must be at most 1024; got '1025'"),
-    ({"upscale_height": "1025"}, "upscale_height: must be at most 1024; got '1025'"),
     ({"output_type": "webm"}, "output_type: must be one of 'mp4' or 'gif'; got 'webm'"),
     ({"lora_models": "a,b,c", "lora_strength": "0.5,0.5"}, "lora_strength: has 2 values for 3 lora_models"),
     ({"motion_loras": "a", "motion_lora_strength": "1,1"}, "motion_lora_strength: has 2 values for 1 motion_loras"),
@@ -67,6 +65,57 @@ def test_an_attribute_that_is_not_allowed(restyle: Restyle, rendered: dict[str, 
     with pytest.raises(InvalidRequestError, match=re.escape(message)) as caught:
         execute(restyle(**templates), context_of(**rendered))
     assert set(caught.value.fields) <= set(rendered)
+
+
+@pytest.fixture
+def at_the_vendor(paid_endpoint: ScriptedServer, s3_extra: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection to the vendor, through a proxy that counts: what is not refused here is seen there."""
+    monkeypatch.setenv("HTTPS_PROXY", paid_endpoint.url)
+    set_modelslab(monkeypatch, **s3_extra)
+
+
+BEYOND = [
+    ("width", 769),
+    ("height", 2000),
+    ("num_frames", 26),
+    ("num_inference_steps", 51),
+    ("upscale_width", 1025),
+    ("upscale_height", 1025),
+]
+
+
+@pytest.mark.usefixtures("at_the_vendor")
+@pytest.mark.parametrize(("name", "value"), BEYOND)
+def test_a_limit_of_the_vendor(restyle: Restyle, s3: S3Client, bucket: str, name: str, value: int) -> None:
+    params: dict[str, Any] = {name: str(value)}
+    for given in (value, f"{{{{ params.{name} }}}}"):
+        with pytest.raises(InvalidRequestError) as caught:
+            execute(restyle(**{name: given}), context_of(**params))
+        assert set(caught.value.fields) == {name}
+    assert keys_of(s3, bucket) == []
+
+
+@pytest.mark.usefixtures("at_the_vendor")
+@pytest.mark.parametrize("kind", [ModelsLabVideo2VideoBatchOperator, ModelsLabPlanClipsOperator])
+def test_the_limits_of_the_vendor_in_a_batch(kind: Any, s3: S3Client, bucket: str) -> None:
+    """Each clip's own attributes count, and all that is wrong is named before the first one is submitted."""
+    source = [{"uri": "https://h/a.mp4"}, {"uri": "https://h/b.mp4", "width": 832}]
+    task = kind(
+        task_id="restyle", source=source, destination=f"s3://{bucket}/out/", model_id="m", prompt="p", num_frames=33
+    )
+    with pytest.raises(InvalidRequestError) as caught:
+        execute(task)
+    assert set(caught.value.fields) == {"num_frames", "width"}
+    assert keys_of(s3, bucket) == []
+
+
+@pytest.mark.usefixtures("at_the_vendor")
+def test_the_limits_of_the_vendor_in_the_hook() -> None:
+    wide = Video2VideoRequest(model_id="m", prompt="p", init_video="https://h/a.mp4", width=832)
+    for refuse in (ModelsLabHook().check_request, ModelsLabHook().submit):
+        with pytest.raises(InvalidRequestError) as caught:
+            refuse(wide)
+        assert set(caught.value.fields) == {"width"}
 
 
 @BOTH

@@ -117,7 +117,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--num-frames", "99"), "--num-frames: must be at most 25; got '99'"),
+        (("--num-frames", "0"), "--num-frames: must be at least 1; got '0'"),
         (("--strength", "much"), "--strength: must be a number; got 'much'"),
         (("--extra-parameters", '{"key": "x"}'), "--extra-parameters: key: must be given by its own argument"),
         (("--to", "gs://bucket/out.mp4"), "--to: gs:// is not supported"),
@@ -135,6 +135,22 @@ def test_bad_input_is_one_line_and_costs_nothing(
     assert "Traceback" not in message
     assert engine.submitted == []
     assert [key for key in keys_of(s3, bucket) if "claim" in key] == []
+
+
+@pytest.mark.parametrize("command", ["submit", "plan"])
+def test_a_limit_of_the_vendor_is_checked_for_free(
+    command: str, airflow: Shell, clip: str, bucket: str, s3: S3Client, s3_extra: dict[str, Any],
+    engine: WatchedEngine, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    set_modelslab(monkeypatch, **s3_extra)  # at the vendor
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # where nobody listens
+    s3.put_object(Bucket=bucket, Key="in/a.mp4", Body=b"not read")
+    source, name = (clip, "--num-frames") if command == "submit" else (f"s3://{bucket}/in/", "num_frames")
+    given = ["--model-id", "x", "--prompt", "a fox", "--num-frames", "99", "--to", f"s3://{bucket}/out/"]
+    assert airflow(command, source, *given, *(["--yes"] if command == "submit" else [])) == 1
+    assert f"{name}: must be at most 25; got 99" in airflow.err
+    assert keys_of(s3, bucket) == ["in/a.mp4"]
+    assert engine.submitted == []
 
 
 def test_a_request_comes_from_a_file_or_a_pipe_and_flags_go_before_it(

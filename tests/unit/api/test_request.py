@@ -80,16 +80,16 @@ def test_what_was_not_given_is_not_sent_but_the_seed() -> None:
 
 RANGES: list[tuple[str, float | None, float | None]] = [
     ("seed", 0, MAX_SEED),
-    ("height", 1, 768),
-    ("width", 1, 768),
-    ("num_frames", 1, 25),
-    ("num_inference_steps", 1, 50),
+    ("height", 1, None),
+    ("width", 1, None),
+    ("num_frames", 1, None),
+    ("num_inference_steps", 1, None),
     ("guidance_scale", 0, None),
     ("clip_skip", 0, None),
     ("strength", 0, 1),
     ("fps", 1, None),
-    ("upscale_height", 1, 1024),
-    ("upscale_width", 1, 1024),
+    ("upscale_height", 1, None),
+    ("upscale_width", 1, None),
     ("upscale_strength", 0, 1),
     ("upscale_guidance_scale", 0, None),
     ("upscale_num_inference_steps", 1, None),
@@ -103,6 +103,35 @@ def test_ranges_name_what_was_given_and_what_is_allowed(name: str, lowest: float
     if highest is not None:
         assert Video2VideoRequest(**NEEDED, **{name: highest}).wire()[name] == highest
         assert problems(**{name: highest + 1}) == {name: [f"must be at most {highest:.10g}; got {highest + 1!r}"]}
+
+
+VENDOR_LIMITS = [
+    ("height", 768),
+    ("width", 768),
+    ("num_frames", 25),
+    ("num_inference_steps", 50),
+    ("upscale_height", 1024),
+    ("upscale_width", 1024),
+]
+
+
+@pytest.mark.parametrize(("name", "highest"), VENDOR_LIMITS)
+def test_a_limit_of_the_vendor_is_no_limit_of_the_request(name: str, highest: int) -> None:
+    """A family of local models may go beyond it: Wan's own width is 832."""
+    Video2VideoRequest(**NEEDED, **{name: highest}).check_vendor_limits()
+    beyond = Video2VideoRequest(**NEEDED, **{name: highest + 1})
+    assert beyond.wire()[name] == highest + 1
+    with pytest.raises(InvalidRequestError) as caught:
+        beyond.check_vendor_limits()
+    assert caught.value.fields == {name: [f"must be at most {highest}; got {highest + 1}"]}
+
+
+def test_the_limits_of_the_vendor_are_named_together() -> None:
+    assert dict(VENDOR_LIMITS) == Video2VideoRequest.vendor_limits
+    with pytest.raises(InvalidRequestError) as caught:
+        Video2VideoRequest(**NEEDED, **{name: highest + 1 for name, highest in VENDOR_LIMITS}).check_vendor_limits()
+    assert set(caught.value.fields) == set(Video2VideoRequest.vendor_limits)
+    Video2VideoRequest(**NEEDED).check_vendor_limits()
 
 
 NUMBERS = ["guidance_scale", "strength", "domain_lora_scale", "upscale_strength", "upscale_guidance_scale"]
@@ -181,7 +210,7 @@ def test_unknown_attributes_get_a_hint() -> None:
 
 
 def test_all_problems_are_told_at_once() -> None:
-    found = problems(height=1000, strength=2, output_type="webm")
+    found = problems(height=0, strength=2, output_type="webm")
     assert set(found) == {"height", "strength", "output_type"}
 
 

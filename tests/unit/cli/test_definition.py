@@ -102,7 +102,7 @@ def test_help_tells_what_the_request_says_of_each_flag(capsys: pytest.CaptureFix
     for run in (main, lambda words: get_parser().parse_args(["modelslab", *words])):
         with pytest.raises(SystemExit):
             run(["submit", "--help"])
-        assert "Denoising steps, at most 50." in capsys.readouterr().out
+        assert "Denoising steps. At ModelsLab at most 50." in capsys.readouterr().out
 
 
 def test_every_exit_code_is_documented() -> None:

@@ -50,6 +50,21 @@ def test_every_call_has_its_path_and_the_key_in_its_body(calls: RequestFactory) 
     assert KEY not in repr(calls)
 
 
+WIDE = Video2VideoRequest(model_id="m", prompt="p", init_video="https://example.com/a.mp4", width=832)
+
+
+@pytest.mark.parametrize("base_url", [BASE, "https://MODELSLAB.com", "https://eu.modelslab.com/api/v7"])
+def test_the_limits_of_the_vendor_hold_at_the_vendor(base_url: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        RequestFactory(KEY, base_url).submit(WIDE)
+    assert set(caught.value.fields) == {"width"}
+
+
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:8188", "https://gpu-box", "https://notmodelslab.com"])
+def test_the_limits_of_the_vendor_do_not_hold_elsewhere(base_url: str) -> None:
+    assert body(RequestFactory(KEY, base_url).submit(WIDE))["width"] == 832
+
+
 @pytest.mark.parametrize(
     ("job_id", "quoted"),
     [(147, "147"), (" 147 ", "147"), ("../a?b#c", "..%2Fa%3Fb%23c"), ("ü", "%C3%BC"), ("0a-1b", "0a-1b")],

@@ -36,6 +36,13 @@ def test_a_whole_clip_of_the_shape_asked_for(tmp_path: Path, kind: str, size: tu
     assert (meta["engine"], meta["output_type"], meta["seed"]) == ("echo", kind, 1)
 
 
+def test_the_limits_are_those_of_the_vendor() -> None:
+    EchoEngine().check(request(width=768, num_frames=25))
+    with pytest.raises(InvalidRequestError) as caught:
+        EchoEngine().check(request(width=832, num_frames=33))
+    assert set(caught.value.fields) == {"width", "num_frames"}
+
+
 @pytest.mark.parametrize("kind", ["mp4", "gif"])
 def test_bytes_differ_by_request_and_by_nothing_else(tmp_path: Path, kind: str) -> None:
     def clip(**changes: Any) -> bytes:

@@ -23,6 +23,7 @@ from airflow_provider_modelslab.api.errors import (
     TransportError,
 )
 from airflow_provider_modelslab.api.polling import Decision, Done, GiveUp, PollPolicy, Wait
+from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.s3_profile import S3Profile
@@ -40,6 +41,17 @@ def no_aws_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 VENDOR = "https://modelslab.com/api/v1"
+
+
+def test_the_limits_of_the_vendor_hold_for_a_connection_to_the_vendor(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = Video2VideoRequest(model_id="m", prompt="p", init_video="https://h/a.mp4", width=832, num_frames=33)
+    for host in (None, "", "modelslab.com", "https://modelslab.com/api/v6"):
+        set_modelslab(monkeypatch, host)
+        with pytest.raises(InvalidRequestError) as caught:
+            ModelsLabHook().check_request(wide)
+        assert set(caught.value.fields) == {"width", "num_frames"}
+    set_modelslab(monkeypatch, "http://gpu-box:8188")  # where the model's family has limits of its own
+    ModelsLabHook().check_request(wide)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.local.models.catalog import Catalog
-from airflow_provider_modelslab.local.models.catalog_file import hub_source, read_catalog_file
+from airflow_provider_modelslab.local.models.catalog_file import read_catalog_file
+from airflow_provider_modelslab.local.models.hub import hub_source
 from airflow_provider_modelslab.local.models.specs import Source
 from airflow_provider_modelslab.local.models.tiny import build_tiny
 
@@ -26,11 +27,7 @@ def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
     read = read_catalog_file(tmp_path / "a.json")
     assert read == read_catalog_file(tmp_path / "a.yaml")
     assert read.models["mine"].source == Source("org/name", revision="1a2b")
-    assert (read.models["mine"].guidance_scale, read.models["mine"].width, read.models["mine"].family) == (
-        6.0,
-        640,
-        None,
-    )
+    assert (read.models["mine"].settings, read.models["mine"].family) == ({"guidance_scale": 6.0, "width": 640}, None)
     assert read.loras["ink"].source == Source("org/loras", file="ink.safetensors")
     fast = read.motion_modules["fast"]
     assert (fast.scheduler, fast.steps, fast.all_steps, fast.guidance_scale) == ("lcm", 8, True, None)

@@ -7,6 +7,7 @@ sizes and few steps; results are kept for all tests of this file.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.engine import LocalEngine
+from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
 from airflow_provider_modelslab.local.media.decode import read_frames, resize_frames
 from airflow_provider_modelslab.local.models import demo_model
 from tests.support.moving import distance
@@ -89,7 +91,8 @@ def test_it_ships_small_with_its_card() -> None:
 
 def test_what_the_catalog_says_of_it_is_what_its_files_say(tmp_path: Path) -> None:
     catalog = LocalEngine(cache_dir=tmp_path, offline=True).catalog
-    assert catalog.lookup("demo") == demo_model.DEMO_MODEL
+    built_in = AnimateDiff().spec(demo_model.DEMO_MODEL)
+    assert catalog.lookup("demo") == replace(built_in, base=None, text_layers=3, has_motion=True)
     assert catalog.parts.lora("demo-mosaic") == demo_model.DEMO_LORA
     assert list(tmp_path.iterdir()) == []
 

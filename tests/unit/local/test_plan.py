@@ -6,10 +6,14 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.local.models.builtin import MODELS, MOTION_MODULES
+from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
+from airflow_provider_modelslab.local.families.registry import BUILTIN_MODELS
+from airflow_provider_modelslab.local.models.builtin import MOTION_MODULES
 from airflow_provider_modelslab.local.plan import DenoisingPass, denoising_steps, plan_passes, upscaled_size
 
-SPEC = MODELS["epicrealismnaturalsi"]
+FAMILY = AnimateDiff()
+SPEC = FAMILY.spec(BUILTIN_MODELS["epicrealismnaturalsi"])
+MAX_SIDE = FAMILY.max_side
 
 
 def request(**changes: Any) -> Video2VideoRequest:
@@ -36,14 +40,14 @@ def test_steps_that_are_run(steps: int, strength: float, run: int) -> None:
 def test_a_motion_module_brings_its_settings(
     module: str, steps: int, guidance: float, scheduler: str, run: int
 ) -> None:
-    (job,) = plan_passes(request(), SPEC, MOTION_MODULES[module])
+    (job,) = plan_passes(request(), SPEC, MAX_SIDE, MOTION_MODULES[module])
     assert (job.steps, job.guidance_scale, job.scheduler, job.calls) == (steps, guidance, scheduler, run)
 
 
 def test_what_the_request_sets_holds_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    job = plan_passes(request(num_inference_steps=20, guidance_scale=7), SPEC, MOTION_MODULES["animateDiff-lightning"])[
-        0
-    ]
+    job = plan_passes(
+        request(num_inference_steps=20, guidance_scale=7), SPEC, MAX_SIDE, MOTION_MODULES["animateDiff-lightning"]
+    )[0]
     assert (job.steps, job.guidance_scale, job.calls) == (20, 7, 20)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
     assert "made for num_inference_steps 4; the request's 20 is used" in caplog.text
@@ -51,7 +55,7 @@ def test_what_the_request_sets_holds_with_a_warning(caplog: pytest.LogCaptureFix
 
 
 def test_a_number_of_steps_with_a_file_of_its_own_is_no_cause_for_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    plan_passes(request(num_inference_steps=8), SPEC, MOTION_MODULES["animateDiff-lightning"])
+    plan_passes(request(num_inference_steps=8), SPEC, MAX_SIDE, MOTION_MODULES["animateDiff-lightning"])
     assert caplog.records == []
 
 
@@ -67,11 +71,11 @@ def test_a_number_of_steps_with_a_file_of_its_own_is_no_cause_for_a_warning(capl
 )
 def test_a_missing_side_keeps_the_aspect_ratio(given: dict[str, int], size: tuple[int, int] | None) -> None:
     expected = size and (min(size[0], 1024), size[1])
-    assert upscaled_size(request(**given), 512, 288) == expected
+    assert upscaled_size(request(**given), 512, 288, MAX_SIDE) == expected
 
 
 def test_a_side_that_would_be_too_long_is_cut_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    assert upscaled_size(request(upscale_width=1024), 256, 512) == (1024, 1024)
+    assert upscaled_size(request(upscale_width=1024), 256, 512, MAX_SIDE) == (1024, 1024)
     assert "needs a side of 2048: it is cut to 1024" in caplog.text
 
 
@@ -82,18 +86,20 @@ def test_the_upscaling_pass_has_its_own_settings() -> None:
         "upscale_guidance_scale": 9,
         "upscale_num_inference_steps": 10,
     }
-    main, upscale = plan_passes(request(**given, use_improved_sampling=True), SPEC, MOTION_MODULES["v2_sd15_mm"])
+    main, upscale = plan_passes(
+        request(**given, use_improved_sampling=True), SPEC, MAX_SIDE, MOTION_MODULES["v2_sd15_mm"]
+    )
     assert (main.width, main.height, main.calls, main.iterations) == (512, 512, 42, 3)
     assert (upscale.width, upscale.height, upscale.calls, upscale.guidance_scale) == (768, 768, 5, 9)
 
 
 def test_the_upscaling_pass_has_the_pages_defaults() -> None:
-    _main, upscale = plan_passes(request(upscale_width=768), SPEC, MOTION_MODULES["v2_sd15_mm"])
+    _main, upscale = plan_passes(request(upscale_width=768), SPEC, MAX_SIDE, MOTION_MODULES["v2_sd15_mm"])
     assert (upscale.steps, upscale.strength, upscale.guidance_scale) == (20, 0.6, 15)
 
 
 def test_a_motion_module_brings_its_settings_for_upscaling_too() -> None:
-    _main, upscale = plan_passes(request(upscale_width=768), SPEC, MOTION_MODULES["animateDiff-lightning"])
+    _main, upscale = plan_passes(request(upscale_width=768), SPEC, MAX_SIDE, MOTION_MODULES["animateDiff-lightning"])
     assert (upscale.steps, upscale.guidance_scale, upscale.calls) == (4, 1.0, 4)
 
 

@@ -82,10 +82,20 @@ def test_an_interrupt_ends_the_work(engine: LocalEngine, job: Any, tmp_path: Pat
 def test_frames_are_4k_plus_1(engine: LocalEngine, job: Any, source: Path) -> None:
     with pytest.raises(InvalidRequestError, match=r"num_frames: must be 4k . 1 with wan, such as 13 or 17; got 16"):
         engine.check(job(num_frames=16))
-    for frames in (1, 5, 13, 25):
+    for frames in (1, 5, 13, 25, 33, 81):
         engine.check(job(num_frames=frames))
     unset = Video2VideoRequest(model_id="wan", prompt="a", init_video=str(source))
     assert engine._plan(unset, ready=False).frames == 17
+
+
+def test_the_sizes_that_wan_is_made_for_are_allowed(engine: LocalEngine, job: Any) -> None:
+    """The limits of the vendor's page, 768 pixels and 25 frames, are not Wan's."""
+    engine.check(job(width=832, height=480, num_frames=81, num_inference_steps=60))
+    engine.check(job(width=1280, height=1280, upscale_width=1280, upscale_height=1280))
+    beyond = {"width": 1281, "height": 1281, "upscale_width": 1281, "upscale_height": 1281, "num_frames": 85}
+    with pytest.raises(InvalidRequestError) as caught:
+        engine.check(job(**beyond, num_inference_steps=1001))
+    assert set(caught.value.fields) == {*beyond, "num_inference_steps"}
 
 
 def test_what_the_family_cannot_honour_is_named(engine: LocalEngine, job: Any) -> None:

@@ -66,7 +66,7 @@ def test_what_is_not_for_this_family_is_left_out_with_a_warning(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         model = load(catalog, Optimizations(tiny_vae="org/vae", reuse_deep=2), [])
-    assert "wan: tiny_vae and reuse_deep are for AnimateDiff models, and are left out" in caplog.text
+    assert "wan: its family does not have tiny_vae, reuse_deep, which is left out" in caplog.text
     run(model, steps=1)
     assert model.notes() == {}
 
@@ -74,7 +74,7 @@ def test_what_is_not_for_this_family_is_left_out_with_a_warning(
 def test_the_transformer_is_compiled(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[tuple[Any, str]] = []
     monkeypatch.setattr(
-        "airflow_provider_modelslab.local.families.wan.compile_forward",
+        "airflow_provider_modelslab.local.families.pipeline_model.compile_forward",
         lambda part, name: compiled.append((part, name)),
     )
     model = load(catalog, Optimizations(compile=True), [])

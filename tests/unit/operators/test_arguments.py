@@ -143,15 +143,11 @@ BAD = [
     ({"strength": 1.1}, "strength"),
     ({"strength": -0.1}, "strength"),
     ({"strength": float("nan")}, "strength"),
-    ({"width": 769}, "width"),
-    ({"height": 1024}, "height"),
     ({"width": 0}, "width"),
     ({"height": -8}, "height"),
-    ({"num_frames": 26}, "num_frames"),
     ({"num_frames": 0}, "num_frames"),
-    ({"num_inference_steps": 51}, "num_inference_steps"),
-    ({"upscale_width": 1025}, "upscale_width"),
-    ({"upscale_height": 2048}, "upscale_height"),
+    ({"num_inference_steps": 0}, "num_inference_steps"),
+    ({"upscale_width": 0}, "upscale_width"),
     ({"output_type": "webm"}, "output_type"),
     ({"lora_models": "a,b,c", "lora_strength": [0.5, 0.5]}, "lora_strength"),
     ({"motion_loras": ["a"], "motion_lora_strength": "0.5,0.5"}, "motion_lora_strength"),
@@ -195,7 +191,7 @@ def test_a_required_argument_that_is_missing(name: str) -> None:
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        operator(strength=2, width=1000, num_frames=99)
+        operator(strength=2, width=0, num_frames=0)
     assert set(caught.value.fields) == {"strength", "width", "num_frames"}
 
 

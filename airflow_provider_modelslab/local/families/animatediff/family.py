@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.families.animatediff.model import AnimateDiffModel
 from airflow_provider_modelslab.local.families.animatediff.schedulers import max_steps
-from airflow_provider_modelslab.local.families.base import Family
-from airflow_provider_modelslab.local.models.catalog import Catalog
-from airflow_provider_modelslab.local.models.specs import ANIMATEDIFF, LoraSpec, ModelSpec, MotionSpec
-from airflow_provider_modelslab.local.plan import LoraUse, Plan, plan_passes
+from airflow_provider_modelslab.local.families.animatediff.tiny_vae import tiny_vae_folder
+from airflow_provider_modelslab.local.families.base import OPTIONAL_SETTINGS, Family
+from airflow_provider_modelslab.local.models import builtin
+from airflow_provider_modelslab.local.models.inspection import read_json, read_number
+from airflow_provider_modelslab.local.models.specs import ANIMATEDIFF, SD15, LoraSpec, ModelSpec, MotionSpec
+from airflow_provider_modelslab.local.plan import DenoisingPass, LoraUse, Plan, frames_of, plan_passes
 from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
-from airflow_provider_modelslab.local.validation import (
-    Fields,
-    merge,
-    requested_attributes,
-    unsupported,
-    unsupported_by_model,
-)
+from airflow_provider_modelslab.local.validation import Fields, merge, requested_attributes, unsupported
+
+if TYPE_CHECKING:
+    from airflow_provider_modelslab.local.models.catalog import Catalog
 
 __all__ = ["AnimateDiff"]
+
+_SD15_SIZES = ([320, 640, 1280, 1280], 768)
+_MAX_FRAMES = 32  # what AnimateDiff's own motion modules know
 
 Part = TypeVar("Part", LoraSpec, MotionSpec)
 
@@ -32,6 +35,24 @@ class AnimateDiff(Family):
     """Honours every attribute of the page."""
 
     name = ANIMATEDIFF
+    pipelines = ("StableDiffusionPipeline", "AnimateDiffPipeline", "AnimateDiffVideoToVideoPipeline")
+    defaults = MappingProxyType(
+        {
+            "base": SD15,
+            "text_layers": 12,
+            "max_frames": _MAX_FRAMES,
+            "scheduler": "ddim",
+            "steps": 20,
+            "guidance_scale": 7.5,
+            "frames": 16,
+            "width": 512,
+            "height": 512,
+            "fps": 8,
+        }
+    )
+    max_side = 1024
+    settings = OPTIONAL_SETTINGS
+    models = builtin.MODELS
     honours = frozenset(
         {
             "lora_models",
@@ -50,17 +71,53 @@ class AnimateDiff(Family):
         finds = _Finds(spec, unsupported(request, self.name, self.honours))
         motion = self._motion(request, spec, catalog, finds)
         loras = self._loras(request, catalog, finds)
-        passes = plan_passes(request, spec, motion or self._settings_of_own(spec, catalog))
-        names = ("num_inference_steps", "upscale_num_inference_steps")
-        for job, name in zip(passes, names, strict=False):
-            most = max_steps(job.scheduler)
-            if job.steps > most:
-                finds.add(name, f"must be at most {most} with the schedule {job.scheduler}; got {job.steps}")
-        finds.fields = merge(finds.fields, unsupported_by_model(request, spec, spec.max_frames, request.num_frames))
+        frames = frames_of(request, spec)
+        passes = plan_passes(request, spec, self.max_side, motion or self._settings_of_own(spec, catalog))
+        finds.fields = merge(finds.fields, self.beyond_limits(request, spec, frames, passes))
         if finds.fields:
             raise InvalidRequestError.of_fields(finds.fields)
         motion = motion and _with_step_file(motion, passes[0].steps)
-        return Plan(spec, passes, request.num_frames, request.fps or spec.fps, motion, loras)
+        return Plan(spec, passes, frames, request.fps or spec.fps, motion, loras)
+
+    def max_steps(self, job: DenoisingPass) -> int:
+        """See :meth:`~.families.Family.max_steps`: it depends on the schedule."""
+        return max_steps(job.scheduler)
+
+    def parts(self, index: Mapping[str, Any]) -> tuple[str, ...]:
+        """See :meth:`~.families.Family.parts`."""
+        return ("unet", "vae", "text_encoder", _motion_part(index) or "unet")
+
+    def read(self, spec: ModelSpec, index: Mapping[str, Any]) -> ModelSpec:
+        """See :meth:`~.families.Family.read`."""
+        folder, motion = spec.folder, _motion_part(index)
+        unet = read_json(folder / "unet" / "config.json")
+        sizes = (unet.get("block_out_channels"), unet.get("cross_attention_dim"))
+        return replace(
+            spec,
+            base=SD15 if sizes == _SD15_SIZES else None,
+            text_layers=read_number(folder / "text_encoder" / "config.json", "num_hidden_layers"),
+            max_frames=(
+                read_number(folder / motion / "config.json", "motion_max_seq_length") if motion else _MAX_FRAMES
+            ),
+            has_motion=motion == "unet",
+            own_motion=(spec.own_motion or "v2_sd15_mm") if motion else None,
+        )
+
+    def fetch(self, plan: Plan, catalog: Catalog, speed: Optimizations) -> Plan:
+        """See :meth:`~.families.Family.fetch`: the motion module, LoRAs, and the small VAE."""
+
+        def here(lora: LoraSpec, field: str) -> LoraSpec:
+            return replace(lora, source=replace(lora.source, path=catalog.fetch(lora.source, field)))
+
+        motion = plan.motion
+        if motion is not None:
+            path = catalog.fetch(motion.source, "motion_module")
+            loras = tuple((here(lora, "motion_module"), strength) for lora, strength in motion.loras)
+            motion = replace(motion, source=replace(motion.source, path=path), loras=loras)
+        if speed.tiny_vae is not None:
+            tiny_vae_folder(speed.tiny_vae, catalog)
+        uses = tuple(replace(use, spec=here(use.spec, use.field)) for use in plan.loras)
+        return replace(plan, motion=motion, loras=uses)
 
     def load(
         self, spec: ModelSpec, catalog: Catalog, device: str, dtype: Any, speed: Optimizations | None = None
@@ -102,6 +159,13 @@ class AnimateDiff(Family):
         return tuple(LoraUse(found, strength, field) for found, strength, field in uses if found)
 
 
+def _motion_part(index: Mapping[str, Any]) -> str | None:
+    """The folder with the model's own motion modules, if it has some."""
+    if index.get("unet") == ["diffusers", "UNetMotionModel"]:
+        return "unet"
+    return "motion_adapter" if (index.get("motion_adapter") or [None])[0] else None
+
+
 class _Finds:
     """Collects what is wrong, so that all of it is said at once."""
 
@@ -118,7 +182,7 @@ class _Finds:
         except InvalidRequestError as error:
             self.fields = merge(self.fields, {key: list(texts) for key, texts in error.fields.items()})
             return None
-        if found.base is not None and found.base != self._spec.base and self._spec.family is not None:
+        if found.base is not None and found.base != self._spec.base:
             self.add(
                 field,
                 f"{name!r} is made for Stable Diffusion 1.5, whose sizes {self._spec.id} does not have; put a file of "

@@ -30,7 +30,6 @@ from airflow_provider_modelslab.local.families.animatediff.prompt_embeddings imp
 from airflow_provider_modelslab.local.families.animatediff.schedulers import build_scheduler
 from airflow_provider_modelslab.local.families.animatediff.tiny_vae import load_tiny_vae
 from airflow_provider_modelslab.local.families.base import LoadedModel, run_padded
-from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.models.inspection import read_json, weights_in
 from airflow_provider_modelslab.local.models.specs import ModelSpec
 from airflow_provider_modelslab.local.models.weights import Tensors, read_tensors, weight_files
@@ -43,6 +42,8 @@ from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from airflow_provider_modelslab.local.models.catalog import Catalog
 
 __all__ = ["AnimateDiffModel"]
 

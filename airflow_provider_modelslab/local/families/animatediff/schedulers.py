@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_modelslab.local.models.specs import TRAIN_STEPS
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 
-__all__ = ["PRESETS", "TRAIN_STEPS", "build_scheduler", "max_steps"]
-
-TRAIN_STEPS = 1000
-"""The length of every model's training schedule: no schedule can have more steps."""
+__all__ = ["PRESETS", "build_scheduler", "max_steps"]
 
 _LCM_STEPS = 50
 
