@@ -164,7 +164,9 @@ class LocalEngine:
         return self.encode(self.render(prepared, on_step=on_step, should_stop=should_stop), output)
 
     def prepare(self, request: Video2VideoRequest, *, should_stop: Callable[[], bool] | None = None) -> Prepared:
-        """The first stage: decide every setting, draw the seed, fetch and decode the clip. Any thread, no model.
+        """The first stage: decide every setting, draw the seed, fetch the model's files and the clip, and decode that.
+
+        Any thread; no model is loaded. Later stages download nothing.
 
         :param should_stop: asked while the clip is downloaded.
         :raises InvalidRequestError: when the request cannot be done, or ``init_video`` is no clip.
@@ -174,6 +176,7 @@ class LocalEngine:
         """
         started = time.monotonic()
         plan = self._plan(request, ready=True).with_seed(secrets.randbits(32) if request.seed is None else request.seed)
+        plan = self._fetch(plan)
         size = (plan.passes[0].width, plan.passes[0].height)
         frames, source_fps = self._source(request.init_video, plan.frames, size, should_stop)
         return Prepared(request, plan, tuple(frames), source_fps, time.monotonic() - started)
@@ -192,7 +195,7 @@ class LocalEngine:
         :raises JobFailedError: when the model fails, for example for want of memory.
         :raises GenerationInterruptedError: when ``should_stop`` said so.
         """
-        plan, frames = prepared.plan, list(prepared.frames)
+        plan, frames = self._fetch(prepared.plan), list(prepared.frames)
         device = pick_device(self._device)
         dtype = pick_dtype(self._dtype, device)
         progress = StepProgress(plan.calls, on_step, should_stop)
@@ -251,6 +254,20 @@ class LocalEngine:
         if fields:
             raise InvalidRequestError.of_fields(fields)
         return plan
+
+    def _fetch(self, plan: Plan) -> Plan:
+        """The plan with all its files here: no download may hold up those who wait for the device, or to load.
+
+        Another engine may have prepared the plan, so :meth:`render` asks once more, for nothing as a rule.
+        """
+        if not plan.calls:
+            return plan
+        try:
+            return family_of(plan.model).fetch(plan, self.catalog, self._speed)
+        except ModelsLabError:
+            raise
+        except ValueError as error:  # a setting of the engine that cannot work
+            raise JobFailedError(str(error)) from error
 
     def _source(
         self, link: str, count: int, size: tuple[int, int], should_stop: Callable[[], bool] | None

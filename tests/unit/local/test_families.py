@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,11 @@ from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.local.families.registry import BUILTIN_MODELS, FAMILIES
 from airflow_provider_modelslab.local.models import hub
+from airflow_provider_modelslab.local.models.load_lock import GATE
 from airflow_provider_modelslab.local.models.specs import Source
+from airflow_provider_modelslab.local.models.tiny import build_tiny
+from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
+from tests.support.tiny_parts import wan_model
 
 SD15_UNET = {"block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 768}
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -167,6 +172,83 @@ def test_configuration_files_alone_are_no_model_for_an_offline_engine(fake_hub: 
         hub.fetch(Source("org/wan-v2v"), "model_id", offline=True, allow_pickle=False)
     offline = LocalEngine(cache_dir=tmp_path, device="cpu", offline=True)
     assert fields_of(offline, request("org/wan-v2v")) == {"model_id"}
+
+
+@pytest.fixture
+def downloads(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """What the engine fetches from the Hub, and whether something was locked; the files come from a folder."""
+    seen: list[tuple[str, bool]] = []
+    wan_model(tmp_path / "org" / "wan")
+    build_tiny(tmp_path / "org" / "sd")
+
+    def fetch(source: Source, field: str, **_: Any) -> Path:
+        if source.path is not None:
+            return source.path
+        seen.append((field, is_locked()))
+        return model_dir / source.file if source.file else tmp_path / str(source.repo)
+
+    def is_locked() -> bool:
+        return bool(GATE._working) or GATE._loader is not None or any(engine._lock.locked() for engine in engines)
+
+    engines: list[LocalEngine] = []
+    build = LocalEngine.__init__
+
+    def keep(self: LocalEngine, *values: Any, **options: Any) -> None:
+        build(self, *values, **options)
+        engines.append(self)
+
+    monkeypatch.setattr(LocalEngine, "__init__", keep)
+    monkeypatch.setattr(hub, "fetch", fetch)
+    monkeypatch.setattr(hub, "fetch_configs", lambda source, **_: tmp_path / str(source.repo))
+    shutil.copytree(model_dir / "motion_modules" / "v2_sd15_mm", tmp_path / "org" / "motion")
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"model_id": "org/wan", "num_frames": 5}, ["model_id"]),
+        (
+            {
+                "model_id": "org/sd", "num_frames": 6, "motion_module": "org/motion",
+                "lora_models": "org/loras/loras/style.safetensors",
+                "motion_loras": "org/loras/motion_loras/zoom-in.safetensors",
+                "adapter_lora": "org/loras/adapters/v3_sd15_adapter.safetensors",
+            },
+            ["adapter_lora", "lora_models", "model_id", "motion_loras", "motion_module"],
+        ),
+    ],
+    ids=["wan", "parts of AnimateDiff"],
+)  # fmt: skip
+def test_everything_is_downloaded_before_anything_is_locked(
+    downloads: list[tuple[str, bool]], source: Path, tmp_path: Path, changes: dict[str, Any], fields: list[str]
+) -> None:
+    asked = request(**{"init_video": str(source), "width": 32, "height": 32, "num_inference_steps": 1, **changes})
+    first, second = (LocalEngine(cache_dir=tmp_path, device="cpu", dtype="float32") for _ in range(2))
+    prepared = first.prepare(asked)
+    assert sorted(downloads) == [(name, False) for name in fields]
+    downloads.clear()
+    for engine in (first, second):  # what one engine of an endpoint prepares, another one may render
+        engine.encode(engine.render(prepared), tmp_path / "made")
+    assert downloads == []
+
+
+def test_the_small_vae_is_downloaded_before_anything_is_locked(
+    downloads: list[tuple[str, bool]], source: Path, tmp_path: Path
+) -> None:
+    speed = Optimizations(tiny_vae="org/vae")
+    first, second = (LocalEngine(cache_dir=tmp_path, device="cpu", speed=speed) for _ in range(2))
+    prepared = first.prepare(request("tiny", init_video=str(source), num_frames=2))
+    assert downloads == [("tiny_vae", False)]
+    second._fetch(prepared.plan)
+    second._fetch(prepared.plan)
+    assert downloads == [("tiny_vae", False)] * 2
+
+
+def test_a_small_vae_that_cannot_be_is_a_failed_job(source: Path, cache_dir: Path) -> None:
+    engine = LocalEngine(cache_dir=cache_dir, device="cpu", offline=True, speed=Optimizations(tiny_vae="nowhere"))
+    with pytest.raises(JobFailedError, match="tiny_vae must be a folder that exists"):
+        engine.prepare(request("tiny", init_video=str(source), num_frames=2))
 
 
 FAMILY_MODULES = ["families.wan", "families.animatediff.family", "families.animatediff.model"]
