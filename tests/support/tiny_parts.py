@@ -1,4 +1,4 @@
-"""Motion modules and LoRAs for the tiny models and a Wan model: real files of a few kB, random weights."""
+"""Motion modules and LoRAs for the tiny models, a Wan and a CogVideoX model: real files of a few kB, random weights."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from airflow_provider_modelslab.local.models.tiny import build_tiny
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers, load_transformers
 
 __all__ = [
+    "cogvideox_model",
     "kohya",
     "motion_adapter",
     "original_motion_names",
@@ -183,6 +184,46 @@ def _letters() -> Any:
     return load_transformers().PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     )
+
+
+def cogvideox_model(folder: Path) -> Path:
+    """A CogVideoX pipeline of some 100 kB, with the sizes of diffusers' own fast tests."""
+    diffusers, transformers = load_diffusers(), load_transformers()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pipeline = diffusers.CogVideoXVideoToVideoPipeline(
+            tokenizer=_letters(),
+            text_encoder=transformers.T5EncoderModel(
+                transformers.T5Config(vocab_size=128, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
+            ).eval(),
+            transformer=diffusers.CogVideoXTransformer3DModel(
+                num_attention_heads=4,
+                attention_head_dim=8,
+                in_channels=4,
+                out_channels=4,
+                time_embed_dim=2,
+                text_embed_dim=32,
+                num_layers=1,
+                sample_width=4,
+                sample_height=4,
+                sample_frames=9,
+                patch_size=2,
+                temporal_compression_ratio=4,
+                max_text_seq_length=226,
+            ),
+            vae=diffusers.AutoencoderKLCogVideoX(
+                down_block_types=("CogVideoXDownBlock3D",) * 4,
+                up_block_types=("CogVideoXUpBlock3D",) * 4,
+                block_out_channels=(8, 8, 8, 8),
+                latent_channels=4,
+                layers_per_block=1,
+                norm_num_groups=2,
+                temporal_compression_ratio=4,
+            ),
+            scheduler=diffusers.CogVideoXDDIMScheduler(),
+        )
+    pipeline.save_pretrained(str(folder), safe_serialization=True)
+    return folder
 
 
 def wan_model(folder: Path) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
 from airflow_provider_modelslab.local.families.base import Family
+from airflow_provider_modelslab.local.families.cogvideox import CogVideoX
 from airflow_provider_modelslab.local.families.wan import Wan
 from airflow_provider_modelslab.local.models.inspection import (
     HOW_TO_ADD,
@@ -19,7 +20,7 @@ from airflow_provider_modelslab.local.models.specs import ModelEntry, ModelSpec
 
 __all__ = ["BUILTIN_MODELS", "FAMILIES", "family_of", "read_model"]
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (AnimateDiff(), Wan())}
+FAMILIES: Mapping[str, Family] = {family.name: family for family in (AnimateDiff(), Wan(), CogVideoX())}
 """The families by name."""
 
 BUILTIN_MODELS: Mapping[str, ModelEntry] = {entry.id: entry for family in FAMILIES.values() for entry in family.models}

@@ -32,6 +32,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "text_encoder/config.json": {"num_hidden_layers": 12},
     },
     "wan-v2v": {"model_index.json": {"_class_name": "WanPipeline"}},
+    "cogvideox-v2v": {"model_index.json": {"_class_name": "CogVideoXPipeline"}, "transformer/config.json": {}},
 }
 SETTINGS = ("width", "height", "frames", "fps", "steps", "guidance_scale", "max_frames")
 
@@ -138,7 +139,7 @@ def test_an_unknown_repository_is_asked_what_it_is_before_it_is_planned(fake_hub
 
 
 def test_a_family_that_the_catalog_claims_is_checked(fake_hub: Hub, tmp_path: Path) -> None:
-    engine = engine_with(tmp_path, mine={"source": "org/wan-v2v", "family": "animatediff-sd15"})
+    engine = engine_with(tmp_path, mine={"source": "org/wan-v2v", "family": "cogvideox-v2v"})
     assert fields_of(engine, request("mine")) == {"model_id"}
 
 
@@ -251,7 +252,7 @@ def test_a_small_vae_that_cannot_be_is_a_failed_job(source: Path, cache_dir: Pat
         engine.prepare(request("tiny", init_video=str(source), num_frames=2))
 
 
-FAMILY_MODULES = ["families.wan", "families.animatediff.family", "families.animatediff.model"]
+FAMILY_MODULES = ["families.wan", "families.cogvideox", "families.animatediff.family", "families.animatediff.model"]
 
 
 @pytest.mark.parametrize("module", FAMILY_MODULES)
