@@ -143,7 +143,7 @@ def main(arguments: list[str]) -> None:
                 import_module(module.name)
         Image.preinit()
         import_module("airflow_provider_modelslab.local.media.decoder.gif")
-        import_module("airflow_provider_modelslab.local.media.decoder.colours").load_tables()
+        import_module("airflow_provider_modelslab.local.media.decoder.colours").read_tables()
     except Exception as error:  # noqa: BLE001 - whatever it is, the other process tells it
         link.send({"failed": f"PyAV or Pillow cannot be imported ({type(error).__name__}: {error})"})
         return

@@ -10,11 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL.ImageFilter import Color3DLUT  # here, since a confined decoder can import nothing more
+
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageFilter import Color3DLUT
 
-__all__ = ["PATH", "SIDE", "TRANSFERS", "is_wide", "load_tables", "to_bt709"]
+__all__ = ["PATH", "SIDE", "TRANSFERS", "is_wide", "read_tables", "to_bt709"]
 
 PATH = Path(__file__).with_name("tone_maps.png")
 """The tables, one below the other."""
@@ -40,19 +41,20 @@ def to_bt709(picture: Image, transfer: int) -> Image:
     :param picture: RGB, coded by the transfer function.
     :param transfer: H.273's number; any but those of PQ and HLG is taken for SDR.
     """
-    return picture.filter(load_tables()[transfer if transfer in TRANSFERS else _SDR])
+    return picture.filter(_table(transfer if transfer in TRANSFERS else _SDR))
 
 
 @cache
-def load_tables() -> dict[int, Color3DLUT]:
-    """Read the tables. A decoder calls this before it confines itself."""
+def read_tables() -> bytes:
+    """The content of :data:`PATH`. A decoder calls this before it confines itself."""
     from PIL import Image
-    from PIL.ImageFilter import Color3DLUT
 
     with Image.open(PATH) as tables:
-        values = [value / 255 for value in tables.tobytes()]
+        return tables.tobytes()
+
+
+@cache
+def _table(transfer: int) -> Color3DLUT:
     length = 3 * SIDE**3
-    return {
-        transfer: Color3DLUT(SIDE, values[number * length : (number + 1) * length], copy=False)
-        for number, transfer in enumerate(TRANSFERS)
-    }
+    start = length * list(TRANSFERS).index(transfer)
+    return Color3DLUT(SIDE, [value / 255 for value in read_tables()[start : start + length]])
