@@ -1,4 +1,4 @@
-"""The client for an event loop, on aiohttp. It only polls: jobs are submitted from workers, by the blocking client."""
+"""The client for an event loop, on aiohttp. It only polls: workers submit jobs with the blocking client."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["AsyncModelsLabClient", "Connection"]
 
 _MAX_HEADER_BYTES = 65536
 
-# aiohttp raises these from its connector alone, that is before a byte of the request is written.
+# aiohttp raises these from its connector only, that is, before a byte of the request is written.
 _NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
 
 
@@ -51,7 +51,7 @@ class Connection:
 
 
 class AsyncModelsLabClient:
-    """One key at one base URL, for one event loop; its methods may run concurrently.
+    """Client for one API key at one base URL, in one event loop; its methods may run concurrently.
 
     Proxies and CA files come from the same environment variables as with the blocking client, credentials from none:
     ``.netrc`` is not read. Redirects are not followed, since each request carries the key.
@@ -87,7 +87,7 @@ class AsyncModelsLabClient:
 
     @property
     def connection(self) -> Connection:
-        """Equal for clients that can replace one another."""
+        """Equal for clients with the same settings."""
         return self._connection
 
     def clone(self) -> AsyncModelsLabClient:
@@ -147,7 +147,7 @@ class AsyncModelsLabClient:
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last for a host name that is none
             total = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError)
             return no_response(
-                CallLimitError(f"no whole answer within {timeouts.total:g} s") if total else error,
+                CallLimitError(f"no complete response within {timeouts.total:g} s") if total else error,
                 sent=not isinstance(error, (*_NOT_CONNECTED, aiohttp.InvalidURL, UnicodeError)),
                 retriable=isinstance(error, _NOT_CONNECTED),
                 timed_out=isinstance(error, TimeoutError),
@@ -155,7 +155,7 @@ class AsyncModelsLabClient:
             )
 
     async def _find_route(self) -> _Route:
-        """Proxy and TLS settings, found once: all calls go to one base URL, and both cost more than the call itself."""
+        """Proxy and TLS settings, resolved once: all requests go to one base URL, and both cost more than a request."""
         async with self._finding_route:
             if self._route is None:
                 base_url, verify = self._connection.base_url, self._connection.verify
@@ -177,7 +177,7 @@ class _Route:
 
 
 def _new_session() -> aiohttp.ClientSession:
-    # trust_env would read .netrc for the endpoint's host; proxies are looked up here, and given with each call.
+    # trust_env would read .netrc for the endpoint's host, so the proxy is resolved here and passed with each request.
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
         cookie_jar=aiohttp.DummyCookieJar(),

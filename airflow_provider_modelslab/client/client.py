@@ -43,10 +43,10 @@ logger = logging.getLogger(__name__)
 
 
 class ModelsLabClient:
-    """One key at one base URL; for one thread at a time.
+    """Client for one API key at one base URL; for one thread at a time.
 
     Proxies and CA files come from the environment (``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``), credentials
-    never do: ``.netrc`` is not read. Redirects are not followed, since each call carries the key.
+    never do: ``.netrc`` is not read. Redirects are not followed, since each request contains the key.
 
     :param base_url: see :func:`~airflow_provider_modelslab.client.config.normalise_base_url`.
     :param verify: ``False`` to accept any TLS certificate, or the path of a CA file.
@@ -83,23 +83,23 @@ class ModelsLabClient:
         self._session.close()
 
     def submit(self, request: EndpointRequest, *, ends_by: float = math.inf) -> Finished | Processing:
-        """Send a job; it is sent again only while it surely did not arrive or was refused.
+        """Submit a job. The request is repeated only if it certainly did not arrive or was refused.
 
-        It lasts :func:`~airflow_provider_modelslab.client.config.longest_submit` at most.
+        This takes :func:`~airflow_provider_modelslab.client.config.longest_submit` seconds at most.
 
         :param ends_by: seconds since the epoch after which nothing may be sent any more.
         :raises InvalidRequestError: before anything is sent, or when the endpoint refuses an attribute.
         :raises SubmissionUnknownError: when the job may be running although no usable answer came.
-        :raises RateLimitError: when it was refused as often as the submit policy allows.
-        :raises TransportError: when it did not arrive as often as the submit policy allows.
-        :raises ModelsLabError: of the kind that the answer tells: key, credits, plan, a job that failed at once.
+        :raises RateLimitError: when all attempts that the submit policy allows were refused.
+        :raises TransportError: when none of the attempts that the submit policy allows arrived.
+        :raises ModelsLabError: the subclass for the response: key, credits, plan, a job that failed at once.
         """
         call = self._calls.submit(request)
         ends_by = min(ends_by, time.time() + longest_submit(self._submit_policy, self._timeouts))
         max_wait = max(0.0, min(self._submit_policy.max_wait, ends_by - time.time()))
         attempts = SubmitAttempts(call, replace(self._submit_policy, max_wait=max_wait), track_id=request.track_id)
         while True:
-            # A kept connection that the server has just closed would leave open whether the job arrived.
+            # With a reused connection that the server has just closed, it would be unknown whether the job arrived.
             with _new_session() as session:
                 outcome = self._post(session, call, self._timeouts, ends_by)
             step = attempts.after(outcome)
@@ -115,10 +115,10 @@ class ModelsLabClient:
         :raises TransportError: when no answer came.
         """
         call = self._calls.fetch(job_id)
-        return read(self._ask(call), call, polling=True)
+        return read(self._call(call), call, polling=True)
 
     def poll(self, poller: JobPoller) -> Decision:
-        """Fetch a job's state once and decide what to do next; an error is not raised, but decided on."""
+        """Fetch a job's state once and decide what to do next. Errors are part of the decision, not raised."""
         try:
             answer = self.fetch(poller.job_id)
         except ModelsLabError as error:
@@ -144,10 +144,10 @@ class ModelsLabClient:
         :param eta: seconds, from the answer to the submit.
         :param poll_now: do not pause before the first poll, for a job that may have ended long ago.
         :param sleep: called with the seconds of each pause.
-        :param on_wait: called before each pause, with the decision that made it; by default its note is logged.
+        :param on_wait: called before each pause with the decision to wait; by default its note is logged.
         :raises InvalidRequestError: for an empty id.
         :raises JobTimeoutError: when the deadline passed.
-        :raises ModelsLabError: of the kind that the endpoint tells, as soon as waiting on is of no use.
+        :raises ModelsLabError: the subclass for the response, as soon as waiting longer cannot help.
         """
         self._calls.fetch(job_id)
         poller = JobPoller(job_id, submitted_at=submitted_at, deadline=deadline, eta=eta, policy=policy)
@@ -162,12 +162,12 @@ class ModelsLabClient:
         return decision.answer
 
     def system_details(self) -> dict[str, Any]:
-        """What the video server tells of itself, such as ``model_count`` and ``queue_time``.
+        """The video server's own report of its state, such as ``model_count`` and ``queue_time``.
 
-        :raises ModelsLabError: of the kind that the answer tells; :class:`TransportError` when none came.
+        :raises ModelsLabError: the subclass for the response; :class:`TransportError` when there was none.
         """
         call = self._calls.video_server("system_details")
-        return read_admin(self._ask(call), call)
+        return read_admin(self._call(call), call)
 
     def restart_server(self) -> str:
         """Restart the video server; the answer's message. Errors as in :meth:`system_details`."""
@@ -186,23 +186,23 @@ class ModelsLabClient:
         return self._administer(self._calls.video_server("clear_queue"))
 
     def update_s3(self, settings: Mapping[str, str], *, deploy_type: str = "video") -> str:
-        """Have the server put its results in a bucket; the answer's message.
+        """Set the bucket in which the server stores its results; returns the response's message.
 
         :param settings: exactly :data:`~airflow_provider_modelslab.client.requests.S3_SETTINGS`.
-        :param deploy_type: which kind of server gets them.
+        :param deploy_type: the kind of server that gets the settings.
         :raises InvalidRequestError: naming each setting that is missing, empty or unknown.
         :raises ModelsLabError: as in :meth:`system_details`.
         """
         return self._administer(self._calls.update_s3(settings, deploy_type=deploy_type))
 
     def reset_s3(self, *, deploy_type: str = "video") -> str:
-        """Have the server forget its bucket; the answer's message. Errors as in :meth:`system_details`."""
+        """Remove the server's bucket settings; returns the response's message. Errors as in :meth:`system_details`."""
         return self._administer(self._calls.reset_s3(deploy_type=deploy_type))
 
     def _administer(self, call: ApiRequest) -> str:
-        return read_message(self._ask(call), call)
+        return read_message(self._call(call), call)
 
-    def _ask(self, call: ApiRequest) -> Outcome:
+    def _call(self, call: ApiRequest) -> Outcome:
         return self._post(self._session, call, self._timeouts.for_reading())
 
     def _post(
@@ -249,11 +249,11 @@ def _log_note(job_id: str, wait: Wait) -> None:
 
 
 class _Body:
-    """A request body that tells whether sending it has begun.
+    """A request body that records whether sending it has begun.
 
-    The libraries' exceptions do not: a TLS fault or a time-out can come before or after the body. Until its first byte
-    is taken, the server has headers at most and cannot have started a job. It is not given out when the call's time is
-    over, by the system's clock too: the other one may have stood still with the machine.
+    The libraries' exceptions do not say so: a TLS fault or a time-out can come before or after the body. Until its
+    first byte is read, the server has the headers at most and cannot have started a job. The body is withheld when the
+    time for the call is over, by the wall clock too: the monotonic clock may stop while the machine is suspended.
     """
 
     def __init__(self, content: bytes, limit: CallLimit, ends_by: float) -> None:

@@ -1,8 +1,8 @@
-"""What both transports share, without I/O: where to call, how long to wait, and the two ways in which a call can end.
+"""Shared by both clients, without I/O: base URL, time-outs, and the two possible outcomes of a request.
 
-A transport turns every end of a call into a value, :class:`HttpResponse` or :class:`NoResponse`, and raises nothing of
-its own. The exceptions are raised from those values, outside any ``except`` block, so that none drags a library's
-exception (with its URLs, proxies and buffers) along as its context.
+A transport turns every outcome into a value, :class:`HttpResponse` or :class:`NoResponse`, and raises nothing itself.
+Exceptions are raised from those values, outside any ``except`` block, so that none has a library's exception (with its
+URLs, proxies and buffers) as its context.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ HEADERS = {
 }
 
 MAX_ANSWER_BYTES = 16 * 2**20
-"""An answer is a few kB of JSON; a longer one than this is not read to its end and counts as no answer."""
+"""A response is a few kB of JSON. A longer one than this is not read to its end and counts as no response."""
 
 
 MAX_CONNECTIONS = 200
@@ -53,10 +53,10 @@ class Timeouts:
     """Seconds, all above 0.
 
     :param connect: to connect, TLS handshake included; for each address of the host.
-    :param read: of silence before and within an answer. Without ``instant_response`` the server holds a submit for a
-        fixed time whose length the vendor does not tell, so this is long: a time-out here loses the job's id.
-    :param total: from the start of a call to the last byte of its answer, however steadily that comes; at least
-        ``read``. Nothing is sent after it.
+    :param read: without a byte, before and within a response. Without ``instant_response`` the server holds a submit
+        for a fixed time that the vendor does not document, so this is long: a time-out here loses the job's id.
+    :param total: from the start of a request to the last byte of its response; at least ``read``. Nothing is sent
+        after it.
     """
 
     connect: float = 10.0
@@ -73,21 +73,21 @@ class Timeouts:
             )
 
     def for_reading(self) -> Timeouts:
-        """For calls that the server answers at once, so that a hung poll does not use up a deadline.
+        """For requests that the server answers at once, so that a hung poll does not use up a deadline.
 
-        At most 30 s of silence and 60 s in all.
+        At most 30 s without a byte and 60 s in all.
         """
         return Timeouts(self.connect, min(self.read, 30.0), min(self.total, 60.0))
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitPolicy:
-    """How often a submit that was refused, or surely did not arrive, is sent.
+    """How often a submit is sent that was refused or certainly did not arrive.
 
     :param attempts: how often at most in all, the first time included; 1 or more.
     :param max_wait: seconds after the first attempt, beyond which none is begun; 0 or more.
     :param base_wait: seconds before the second attempt, doubled each time and lengthened at random by up to as much
-        again; above 0. A longer wait that the endpoint asks for goes before it.
+        again; above 0. A longer ``Retry-After`` of the endpoint takes precedence.
     """
 
     attempts: int = 5
@@ -107,15 +107,15 @@ class SubmitPolicy:
 
 
 def longest_submit(policy: SubmitPolicy, timeouts: Timeouts) -> float:
-    """Seconds after which a submit, repeats included, sends nothing any more."""
+    """Seconds after which a submit, including repeats, sends nothing more."""
     return policy.max_wait + timeouts.total
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An HTTP answer, whatever it says.
+    """An HTTP response with any status.
 
-    :param body: nothing for a redirect, which is not followed.
+    :param body: empty for a redirect, which is not followed.
     :param retry_after: the ``Retry-After`` header.
     :param location: the ``Location`` header.
     :param server: the ``Server`` header.
@@ -130,11 +130,11 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class NoResponse:
-    """No whole HTTP answer came.
+    """There was no complete HTTP response.
 
-    :param text: what happened, without anything secret.
-    :param sent: whether the call may have reached the server; ``False`` only if it surely did not.
-    :param permanent: whether repeating is of no use until somebody changes a setting (TLS, CA file, proxy).
+    :param text: what happened, without secrets.
+    :param sent: whether the request may have reached the server; ``False`` only if it certainly did not.
+    :param permanent: whether a repeat cannot help until a setting is changed (TLS, CA file, proxy).
     """
 
     text: str
@@ -146,7 +146,7 @@ Outcome = HttpResponse | NoResponse
 
 
 def is_redirect(status: int) -> bool:
-    """Whether an HTTP status is one of redirects; none of these is followed, since each call carries the key."""
+    """Whether an HTTP status is a redirect; redirects are not followed, since each request contains the key."""
     return 300 <= status < 400
 
 
@@ -157,7 +157,7 @@ def is_vendor(base_url: str) -> bool:
 
 
 def normalise_base_url(text: str) -> str:
-    """A base URL as people type it, made whole: ``https://`` where no scheme is given, ``/api/v1`` where no path is.
+    """Complete a base URL: add ``https://`` if it has no scheme, and ``/api/v1`` if it has no path.
 
     :raises InvalidRequestError: for another scheme, a missing host, a user or password, a query, blanks.
     """
@@ -168,7 +168,7 @@ def normalise_base_url(text: str) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError:
         parts, host = urlsplit(""), None
-    # A password may stand before an @, and a token in a query: neither is repeated in the message.
+    # A password may be before an @, and a token in a query: neither is repeated in the message.
     shown = repr(strip_query(whole)[:200]) if "@" not in given else "a URL with an @"
     problem = ""
     if "@" in parts.netloc or (not host and "@" in given):
@@ -188,7 +188,7 @@ def normalise_base_url(text: str) -> str:
 def check_verify(verify: bool | str) -> bool | str:
     """``True``, ``False``, or the path of a CA file or folder.
 
-    :raises InvalidRequestError: when nothing is at the path.
+    :raises InvalidRequestError: when the path does not exist.
     """
     if isinstance(verify, str) and not Path(verify).exists():
         raise InvalidRequestError.of("verify", f"must be true, false or the path of a CA file; got {verify!r}")

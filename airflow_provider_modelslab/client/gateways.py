@@ -1,12 +1,12 @@
-"""Errors of gateways that prove that a request was not passed on, by what the gateways' makers document.
+"""Errors of gateways which prove that a request was not forwarded, according to the gateways' documentation.
 
-A submit is paid, so this list is short and its matching strict: the status, the whole text, and for Cloudflare its
+A submit is paid, so this list is short and its matching is strict: the status, the whole text, and for Cloudflare its
 ``Server`` header too. Everything else counts as an unknown outcome: 500, 502 and 504 of any server, the 503 of nginx
 and of AWS load balancers (it does not say whether a server was reached), Cloudflare's 520, 522 and 524 (a connection
-may have been made), and each text below with another status, or quoted within another one.
+may have been made), and each text below with another status, or quoted within another text.
 
-A gateway that is configured to repeat POSTs by itself may have delivered an earlier one. Envoy says so ("retried and
-the latest reset reason"), and that text is not taken for evidence.
+A gateway that is configured to repeat POSTs may have delivered an earlier one. Envoy says so ("retried and the latest
+reset reason"), and that text does not count as evidence.
 
 =========== ============================================================== ============================================
 gateway     answer                                                         documented at
@@ -44,15 +44,15 @@ _HAPROXY = re.compile(
     r"<html><body><h1>503 Service Unavailable</h1>\s+No server is available to handle this request\.\s+</body></html>"
 )
 _CLOUDFLARE = {521: {521}, 523: {523}, 525: {525}, 526: {526}, 530: {1016, 1033}}
-"""The codes of Cloudflare's own errors that are evidence, by HTTP status."""
+"""The codes of Cloudflare's own errors that count as evidence, by HTTP status."""
 
 _CLOUDFLARE_CODE = re.compile(r"error code:? (\d{3,4})", re.IGNORECASE)  # plain text, or within its HTML page
 _CLOUDFLARE_PAGE = 'id="cf-error-details"'
-_MAX_BYTES = 64 * 1024  # Cloudflare's page has 10 kB; what is longer is somebody else's
+_MAX_BYTES = 64 * 1024  # Cloudflare's page has 10 kB; a longer one is not Cloudflare's
 
 
 def refused_by_gateway(reply: HttpResponse) -> str | None:
-    """What a gateway said, if it proves that the request did not reach the server behind it; else ``None``."""
+    """The gateway's error, if it proves that the request did not reach the server behind it; else ``None``."""
     if reply.status < 500 or len(reply.body) > _MAX_BYTES:
         return None
     text = reply.body.decode("utf-8", "replace").strip()
@@ -66,18 +66,18 @@ def refused_by_gateway(reply: HttpResponse) -> str | None:
 
 
 def _cloudflare_code(text: str) -> int | None:
-    """The code of an error that Cloudflare itself answered with: as plain text, as JSON, or as its page.
+    """The code of Cloudflare's own error response: in plain text, JSON, or its HTML page.
 
-    Cloudflare puts its header on the origin's own answers too, so the header alone says nothing.
+    Cloudflare adds its header to the origin's responses too, so the header alone proves nothing.
     """
     if found := _CLOUDFLARE_CODE.fullmatch(text):
         return int(found[1])
     if text.startswith("{"):
         try:
-            told = json.loads(text)
+            error = json.loads(text)
         except ValueError:
             return None
-        code = told.get("error_code")
-        return code if told.get("cloudflare_error") is True and isinstance(code, int) else None
+        code = error.get("error_code")
+        return code if error.get("cloudflare_error") is True and isinstance(code, int) else None
     codes = {int(code) for code in _CLOUDFLARE_CODE.findall(text)} if _CLOUDFLARE_PAGE in text else set()
     return codes.pop() if len(codes) == 1 else None

@@ -1,6 +1,7 @@
-"""Reading answers: the contract's reader, with every secret of the call taken out of what it says.
+"""Parses responses and redacts the secrets of their requests.
 
-A server may repeat a request in its answer, so no text of an answer reaches a log, an exception or a caller unredacted.
+A server may repeat a request in its response, so no text of a response reaches a log, an exception or a caller
+unredacted.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ _MIN_SECRET = 8  # characters; a shorter one may be in an id or a link by chance
 
 
 def clean(text: str, call: ApiRequest) -> str:
-    """``text`` as it may be shown: without the call's secrets and the queries of links, at most 2000 characters."""
-    # In this order: a secret may itself be a link, and be known by its whole text alone.
+    """``text`` without the request's secrets and the queries of links, at most 2000 characters."""
+    # In this order: a secret may itself be a link, and is recognised by its whole text only.
     text = hide_queries(_redacted(text, call))
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "..."
 
 
 def read(outcome: Outcome, call: ApiRequest, *, polling: bool = False) -> Answer:
-    """The answer to a submit or a fetch; refusals and failures are answers too.
+    """Parse the response to a submit or a fetch; refusals and failures are answers too.
 
-    :param polling: whether it answers a fetch, see :func:`~airflow_provider_modelslab.api.response.read_answer`.
-    :raises TransportError: when no answer came, or a redirect.
+    :param polling: whether the request was a fetch, see :func:`~airflow_provider_modelslab.api.response.read_answer`.
+    :raises TransportError: when there was no response, or a redirect.
     """
     reply = _reply(outcome, call)
     data = _json(reply)
@@ -52,16 +53,16 @@ def read(outcome: Outcome, call: ApiRequest, *, polling: bool = False) -> Answer
             is_usable=partial(_is_usable, call=call),
         )
     else:
-        # Cleaned before it is read: the reader cuts such text, and half a key would no longer be recognised.
+        # Redacted before it is parsed: the parser truncates such text, and half a key would not be recognised.
         text = clean(reply.body.decode("utf-8", "replace"), call)
         answer = read_answer(reply.status, text, retry_after_header=reply.retry_after, polling=polling)
     return _clean_answer(answer, call)
 
 
 def read_admin(outcome: Outcome, call: ApiRequest) -> dict[str, Any]:
-    """The answer to a call that administers the server or asks for its state, as the endpoint gave it.
+    """The JSON of a response to a request that administers the server or reads its state.
 
-    :raises ModelsLabError: of the kind that the answer tells; :class:`TransportError` when it tells none.
+    :raises ModelsLabError: the subclass for the response; :class:`TransportError` when it is unknown.
     """
     answer = read(outcome, call)
     if isinstance(answer, Failed):
@@ -71,7 +72,7 @@ def read_admin(outcome: Outcome, call: ApiRequest) -> dict[str, Any]:
     if status not in {"ok", "success"}:
         raise TransportError(
             f"{call.host} answered {clean(f'status {status!r}', call) if status else 'without a status'} where ok or "
-            "success was expected, so whether it did what was asked is unknown; asking again does no harm",
+            "success was expected, so the outcome is unknown; it is safe to repeat the request",
             http_status=outcome.status if isinstance(outcome, HttpResponse) else None,
         )
     cleaned: dict[str, Any] = _clean_value(data, call)
@@ -79,14 +80,14 @@ def read_admin(outcome: Outcome, call: ApiRequest) -> dict[str, Any]:
 
 
 def read_message(outcome: Outcome, call: ApiRequest) -> str:
-    """The message of an answer; the documents leave that of some calls open, then it is ``"ok"`` or ``"success"``."""
+    """The message of a response; ``"ok"`` or ``"success"`` for requests without a documented message."""
     data = read_admin(outcome, call)
     return str(data.get("message") or data.get("messege") or data["status"])
 
 
 def _reply(outcome: Outcome, call: ApiRequest) -> HttpResponse:
     if isinstance(outcome, NoResponse):
-        raise TransportError(clean(f"No answer from {call.host}: {outcome.text}", call))
+        raise TransportError(clean(f"No response from {call.host}: {outcome.text}", call))
     if is_redirect(outcome.status):
         raise EndpointSettingsError(
             clean(
@@ -104,7 +105,7 @@ def _target(location: str | None) -> str:
     """Scheme and host of a ``Location`` header: its path and query may hold the request's secrets."""
     try:
         parts = urlsplit(location or "")
-        # As it is written: in lower case a secret would not be recognised.
+        # Not in lower case: a secret would not be recognised.
         host = parts.hostname and parts.netloc.rpartition("@")[2].removesuffix(f":{parts.port}")
     except ValueError:
         host = None
@@ -136,13 +137,13 @@ def _clean_value(value: Any, call: ApiRequest) -> Any:
 
 
 def _is_usable(text: str, call: ApiRequest) -> bool:
-    """Whether an id or a link of an answer holds no secret. It is of no use without a part, so it is not redacted."""
+    """Whether an id or link of a response contains no secret. With a part redacted it would be useless."""
     forms = [form.casefold() for form in _forms(call.secrets) if len(form) >= _MIN_SECRET]
     return not any(form in spelling.casefold() for spelling in _spellings(text) for form in forms)
 
 
 def _redacted(text: str, call: ApiRequest) -> str:
-    """Without the secrets in any form in which a server may write them; lone surrogates cannot be logged and go too."""
+    """Without the secrets in any encoding that a server may use, and without lone surrogates: they cannot be logged."""
     forms = _forms(call.secrets)
     text = redact(text, forms)
     if any(form in spelling for spelling in _spellings(text) for form in forms if len(form) >= _MIN_SECRET):
@@ -151,7 +152,7 @@ def _redacted(text: str, call: ApiRequest) -> str:
 
 
 def _spellings(text: str) -> set[str]:
-    """A text and what it may stand for where it is encoded as in URLs, JSON or HTML."""
+    """A text and its decoded forms, if it is encoded as in URLs, JSON or HTML."""
     if not any(mark in text for mark in "%&+\\"):
         return {text}
     found = {text}

@@ -1,4 +1,4 @@
-"""The calls of the API as values: a URL, a body with the key in it, and what must stay out of sight."""
+"""The API's requests as values: a URL, a body that contains the key, and the secrets to redact."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ S3_SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """One POST: the only method that this API has, for reading too.
+    """One POST request: this API has no other method, for reads neither.
 
-    :param body: the JSON text; it holds the key.
-    :param secrets: what must not appear in anything that is written down about this call.
+    :param body: the JSON text; it contains the key.
+    :param secrets: texts that must not appear in any log or message about this request.
     """
 
     url: str
@@ -45,9 +45,9 @@ class ApiRequest:
 
 
 class RequestFactory:
-    """Builds the calls of one key at one base URL.
+    """Builds the requests for one API key at one base URL.
 
-    :param key: the API key; it travels in the body of each call, since the API has no other place for it.
+    :param key: the API key; it is sent in the body of each request, as the API demands.
     :raises AuthenticationError: for an empty key.
     :raises InvalidRequestError: for a base URL that cannot work.
     """
@@ -71,7 +71,7 @@ class RequestFactory:
         if is_vendor(self.base_url):
             request.check_vendor_limits()
         webhook = request.webhook or ""
-        # Its last part alone too: an answer may repeat the URL in another spelling. A short one is a word, no secret.
+        # Its last part alone, too: a response may repeat the URL in another spelling. A short part is no secret.
         last = urlsplit(webhook).path.rpartition("/")[2]
         secrets = filter(None, (webhook, last if len(last) >= 16 else ""))
         return self._call(request.path, request.wire(), secrets=secrets, field_name="extra_parameters")
@@ -79,13 +79,13 @@ class RequestFactory:
     def fetch(self, job_id: str) -> ApiRequest:
         """``POST enterprise/video/fetch/{id}``, always at the base URL.
 
-        An answer's ``fetch_result`` may name another server, and following it would hand the key to that one.
+        The URL in a response's ``fetch_result`` may name another server, and calling it would send the key there.
 
         :raises InvalidRequestError: for an empty id.
         """
         text = str(job_id if job_id is not None else "").strip()
         if text in {"", ".", ".."}:
-            raise InvalidRequestError.of("job_id", f"must be the id that the submit answered; got {job_id!r}")
+            raise InvalidRequestError.of("job_id", f"must be the id that the submit returned; got {job_id!r}")
         return self._call(f"enterprise/video/fetch/{quote(text, safe='')}")
 
     def video_server(self, action: str) -> ApiRequest:
@@ -99,7 +99,7 @@ class RequestFactory:
         """``POST enterprise/update_s3``.
 
         :param settings: exactly :data:`S3_SETTINGS`.
-        :param deploy_type: the server that gets them; the endpoint's own default would be ``text_to_image``.
+        :param deploy_type: the kind of server that gets them; the endpoint's own default would be ``text_to_image``.
         :raises InvalidRequestError: naming each setting that is missing, empty or unknown.
         """
         problems = {name: _setting_problem(settings.get(name)) for name in S3_SETTINGS}
@@ -107,7 +107,7 @@ class RequestFactory:
             if name not in S3_SETTINGS:
                 near = difflib.get_close_matches(str(name), S3_SETTINGS, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(S3_SETTINGS)}"
-                problems[str(name)] = f"is no S3 setting; {hint}"
+                problems[str(name)] = f"is not an S3 setting; {hint}"
         problems["deploy_type"] = _setting_problem(deploy_type)
         found = {name: [text] for name, text in problems.items() if text}
         if found:

@@ -1,7 +1,7 @@
-"""How often a paid submit may be sent: the decision that both transports share, without I/O.
+"""Retry policy of the paid submit, without I/O.
 
-The endpoint has no idempotency key, so a submit that arrived twice is paid twice. It is repeated only when it surely
-did not arrive or was refused; when its outcome is unknown it is never sent again.
+The endpoint has no idempotency key, so a submit that arrives twice is paid twice. It is repeated only if it certainly
+did not arrive or was refused; if its outcome is unknown, it is never sent again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Repeat", "SubmitAttempts"]
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Send the same call again after ``seconds``; ``note`` says why, for the log."""
+    """Send the same request again after ``seconds``; ``note`` is the reason, for the log."""
 
     seconds: float
     note: str
@@ -39,7 +39,7 @@ class Repeat:
 class SubmitAttempts:
     """Decides after each attempt at one submit.
 
-    :param track_id: the request's own, for the message when the job's id never came.
+    :param track_id: of the request, for the message if the job's id is unknown.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class SubmitAttempts:
         self._tries = 0
 
     def after(self, outcome: Outcome) -> Finished | Processing | Repeat:
-        """The job, or when to send the call again.
+        """The job, or when to send the request again.
 
         :raises SubmissionUnknownError: when the job may be running although no usable answer came.
-        :raises RateLimitError: when it was refused as often as the policy allows.
-        :raises EndpointUnreachableError: when it did not arrive as often as the policy allows.
+        :raises RateLimitError: when all attempts that the policy allows were refused.
+        :raises EndpointUnreachableError: when none of the attempts that the policy allows arrived.
         :raises EndpointSettingsError: when the base URL is wrong, or no connection can be made with these settings.
-        :raises ModelsLabError: of the kind that the answer tells.
+        :raises ModelsLabError: the subclass for the response.
         """
         self._tries += 1
         if isinstance(outcome, NoResponse):
@@ -85,7 +85,7 @@ class SubmitAttempts:
                     f"The submit did not reach the server behind {self._call.host} (HTTP {outcome.status}: {refused})"
                 )
                 return self._repeat(EndpointUnreachableError(clean(text, self._call), http_status=outcome.status))
-            # A gateway answers so while the server behind it works on.
+            # A gateway may answer like this while the server behind it is still working on the request.
             text = answer.message if isinstance(answer, Failed) else ""
             raise self._unknown(f"HTTP {outcome.status}: {text}", outcome.status, answer.job_id)
         if isinstance(answer, Failed):
@@ -105,8 +105,9 @@ class SubmitAttempts:
         raise error
 
     def _repeat(self, error: ModelsLabError) -> Repeat:
-        asked = error.retry_after or 0.0 if isinstance(error, RateLimitError) else 0.0
-        pause = max(asked, self._policy.base_wait * 2 ** (self._tries - 1)) + self._uniform(0, self._policy.base_wait)
+        retry_after = error.retry_after or 0.0 if isinstance(error, RateLimitError) else 0.0
+        base = self._policy.base_wait
+        pause = max(retry_after, base * 2 ** (self._tries - 1)) + self._uniform(0, base)
         spent = self._clock() - self._began
         if self._tries >= self._policy.attempts or spent + pause > self._policy.max_wait:
             message = (
@@ -120,7 +121,7 @@ class SubmitAttempts:
                     http_status=error.http_status,
                 )
             raise EndpointUnreachableError(message, http_status=error.http_status)
-        return Repeat(pause, f"submit number {self._tries} was not taken ({error.code}): {error.message}")
+        return Repeat(pause, f"submit attempt {self._tries} was not accepted ({error.code}): {error.message}")
 
     def _unknown(self, what: str, http_status: int | None = None, job_id: str | None = None) -> SubmissionUnknownError:
         mark = f"track_id {self._track_id}" if self._track_id else "this prompt"
@@ -128,8 +129,8 @@ class SubmitAttempts:
         known = "and the answer has its id" if job_id else "under an id that is not known here"
         return SubmissionUnknownError(
             clean(
-                f"The job was sent to {self._call.host} and no usable answer came ({seen}). It may be "
-                f"running and billed, {known}, so it was not sent again. Look in the "
+                f"The job was sent to {self._call.host} and no usable response came ({seen}). It may be "
+                f"running and billed, {known}, so it was not sent again. Search the "
                 f"ModelsLab dashboard for a job with {mark}, and submit again only if there is none",
                 self._call,
             ),

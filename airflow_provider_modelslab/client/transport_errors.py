@@ -1,4 +1,4 @@
-"""What a transport library's exception means for a call: did it leave, and is repeating it of any use."""
+"""Classifies an HTTP library's exception: whether the request was sent, and whether a repeat can help."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["no_response"]
 def no_response(
     error: BaseException, *, sent: bool, retriable: bool, timed_out: bool, timeouts: Timeouts
 ) -> NoResponse:
-    """What a library's exception means.
+    """Translate a library's exception.
 
-    :param sent: whether the body may have left.
-    :param retriable: whether the exception is one of the library's for connections and proxies.
+    :param sent: whether the body may have been sent.
+    :param retriable: whether it is one of the library's exceptions for connections and proxies.
     :param timed_out: whether it is one for time-outs.
     """
     chain = list(_causes(error))
-    # A handshake that the other side cut short is a lost connection; any other TLS fault is a matter of settings.
+    # A handshake that the peer aborted is a lost connection; any other TLS error needs a change of settings.
     tls = any(
         isinstance(e, ssl.SSLError) and not isinstance(e, ssl.SSLEOFError | ssl.SSLZeroReturnError) for e in chain
     )
@@ -36,7 +36,7 @@ def no_response(
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it wraps; ``__context__`` is left out, since it may be the caller's own trouble."""
+    """The error and its causes. ``__context__`` is left out, since it may be the caller's own error."""
     seen: set[int] = set()
     todo = [error]
     while todo:
@@ -49,11 +49,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _explain(chain: list[BaseException]) -> str:
-    """The innermost cause by its name and the operating system's words; never ``str(error)``, which may hold URLs."""
-    told = chain[-1]
-    words = ""
+    """The innermost cause: its class and the operating system's text; never ``str(error)``, which may contain URLs."""
+    cause = chain[-1]
+    reason = ""
     for error in chain:
         text = getattr(error, "verify_message", None) or (error.strerror if isinstance(error, OSError) else None)
         if isinstance(text, str) and text:
-            told, words = error, text
-    return f"{type(told).__name__}: {words}" if words else type(told).__name__
+            cause, reason = error, text
+    return f"{type(cause).__name__}: {reason}" if reason else type(cause).__name__

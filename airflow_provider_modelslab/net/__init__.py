@@ -1,1 +1,1 @@
-"""What every blocking HTTP call to another host keeps to: no stored credentials, no redirects, limits on its time."""
+"""Blocking HTTP calls to other hosts: without stored credentials, without redirects, with limits on time and size."""

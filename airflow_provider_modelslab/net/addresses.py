@@ -1,4 +1,4 @@
-"""Which hosts a stranger's link may reach, and calling them at just the address that was checked."""
+"""Outbound policy: which hosts a caller's link may name, and requests to exactly the address that was checked."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class AddressError(ValueError):
-    """A link that is not to be followed. The text says why, without the link."""
+    """A link that is refused. The text gives the reason without the link."""
 
 
 class PrivateAddressError(AddressError):
-    """The host has an address that is not of the public internet."""
+    """The host has an address outside the public internet."""
 
 
 class UnknownHostError(AddressError):
@@ -46,7 +46,7 @@ class UnknownHostError(AddressError):
 def resolve(host: str, port: int) -> list[str]:
     """Every address of a host, in the order in which the system would try them.
 
-    :raises OSError: when there is none. The time for it is the system resolver's; Python cannot limit it.
+    :raises OSError: when there is none. The system resolver's time-out applies; Python cannot shorten it.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -56,7 +56,7 @@ def is_public(address: str) -> bool:
     """Whether an IP address is of the public internet: not private, loopback, link-local, multicast or reserved."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
-        # These reach the IPv4 host that is written inside of them.
+        # These addresses contain the IPv4 address that they lead to.
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
         if ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
@@ -66,9 +66,9 @@ def is_public(address: str) -> bool:
 
 
 class PinnedAdapter(LimitedAdapter):
-    """Connects to ``address``, while TLS still asks for the certificate of ``host``.
+    """Connects to ``address``, while TLS still verifies the certificate of ``host``.
 
-    The caller sends the ``Host`` header itself: urllib3 would name the address.
+    The caller sets the ``Host`` header: urllib3 would send the address.
     """
 
     def __init__(self, host: str, address: str) -> None:
@@ -76,9 +76,9 @@ class PinnedAdapter(LimitedAdapter):
         self._address = address
         super().__init__()
 
-    # Any: requests' own types differ between its versions, and name none of the keys that urllib3 takes.
+    # Any: requests' own types differ between its versions, and lack the keys that urllib3 accepts.
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
-        """The place where requests lets a subclass choose the connection."""
+        """Overrides the hook by which requests lets a subclass choose the connection."""
         host_params, pool_kwargs = super().build_connection_pool_key_attributes(request, verify, cert)
         names = {"server_hostname": self._host, "assert_hostname": self._host}  # urllib3 drops them for plain http
         return {**host_params, "host": self._address}, {**pool_kwargs, **names}
@@ -87,10 +87,10 @@ class PinnedAdapter(LimitedAdapter):
 def check_host(url: str, *, allow_private: bool) -> list[str]:
     """Every address of a link's host, in the order in which the system would try them, all of them checked.
 
-    :param allow_private: take addresses that are not of the public internet, too.
+    :param allow_private: also accept addresses outside the public internet.
     :raises UnknownHostError: when there is none.
-    :raises PrivateAddressError: when one of them is closed.
-    :raises AddressError: for what is no http(s) link.
+    :raises PrivateAddressError: when one of them is private.
+    :raises AddressError: when ``url`` is not an http(s) link.
     """
     host, port = _host_and_port(url)
     try:
@@ -103,7 +103,7 @@ def check_host(url: str, *, allow_private: bool) -> list[str]:
 
 
 def check_written_host(url: str) -> None:
-    """Refuse what the link alone shows to be closed, without a look-up: addresses in any notation, and localhost.
+    """Refuse private IP addresses in any notation and localhost, without a DNS look-up.
 
     :raises AddressError: as :func:`check_host`.
     """
@@ -131,19 +131,19 @@ def checked_call(
     data: Any = None,
     ca_bundle: str | None = None,
 ) -> Iterator[requests.Response]:
-    """One call to the very address that was checked, so a name that changes its address in between gains nothing.
+    """One request to exactly the address that was checked, which prevents DNS rebinding.
 
-    Redirects are not followed and the body of the answer is not read yet. There are no credentials and no cookies, and
-    no proxies of the environment, since a proxy would resolve the host once more.
+    Redirects are not followed, and the body of the response is not read yet. No credentials or cookies are sent, and no
+    proxies of the environment are used, since a proxy would resolve the host again.
 
-    The addresses of the host are tried in turn. Whatever is not a GET goes to the next one only while none was reached,
-    so that nothing arrives twice.
+    The addresses of the host are tried in turn. A request other than GET goes to the next address only if no connection
+    was made, so that nothing arrives twice.
 
-    :param limit: for the whole call with the reading of its answer, however slowly the host sends.
-    :param timeout: seconds to connect, for each address, and those without a byte.
+    :param limit: for the whole call, including reading the response.
+    :param timeout: seconds to connect to each address, and seconds without a byte.
     :param ca_bundle: by default that of ``REQUESTS_CA_BUNDLE`` or ``CURL_CA_BUNDLE``, else certifi's.
     :raises AddressError: as :func:`check_host`.
-    :raises requests.RequestException: when no answer came.
+    :raises requests.RequestException: when there was no response.
     """
     addresses = check_host(url, allow_private=allow_private)
     with LimitedSession() as session, limit.applied():
@@ -200,7 +200,7 @@ def _never_connected(error: requests.RequestException) -> bool:
 def _refuse_private(host: str, addresses: list[str]) -> None:
     for address in addresses:
         if not is_public(address):
-            problem = f"the host {host} has the address {address}, which is not of the public internet"
+            problem = f"the host {host} has the address {address}, which is outside the public internet"
             raise PrivateAddressError(problem)
 
 

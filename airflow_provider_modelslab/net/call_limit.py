@@ -1,8 +1,8 @@
-"""Blocking HTTP calls that end in time, however slowly the answer comes.
+"""A time limit for a whole blocking HTTP call, however slowly the response arrives.
 
-The time-outs of requests bound each read alone, so a server that sends a byte now and then holds a call for ever, and
-many of these reads happen within one line of a header or one chunk of a body. So the limit is checked where the
-socket is read and written: before each time the socket's time-out is lowered to the time that is left.
+The time-outs of requests apply to each read alone, so a server that sends a byte now and then can hold a call for ever;
+one header line or one chunk of a body may take many reads. So the limit is applied at the socket: before each read and
+write the socket's time-out is lowered to the remaining time.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from requests.auth import AuthBase
 __all__ = ["CallLimit", "CallLimitError", "LimitedAdapter", "LimitedSession"]
 
 _MAX_HEAD_BYTES = 256 * 1024  # http.client allows 100 lines of 64 KiB, and any number of interim answers before them
-_STOP_INTERVAL = 0.1  # seconds after which a stop is seen
+_STOP_INTERVAL = 0.1  # seconds between two checks of should_stop
 
 
 class CallLimitError(TimeoutError):
-    """A call took longer than it may, was stopped, or its answer came too slowly or had too many bytes.
+    """A call exceeded its time limit, was stopped, or its response was too slow or too large.
 
     ``strerror`` says which.
     """
@@ -40,18 +40,18 @@ class CallLimitError(TimeoutError):
 
 
 class CallLimit:
-    """How long one call may take, and how slowly its answer may come.
+    """The limits of one call: its time, and the speed and size of its response.
 
-    It holds for the calls that a :class:`LimitedSession` makes within :meth:`applied`, and for reading their answers,
-    then or later. The look-up of a host's name is the one thing that it cannot cut short.
+    They apply to the calls that a :class:`LimitedSession` makes within :meth:`applied`, and to reading the responses,
+    then or later. They cannot interrupt the DNS look-up of a host.
 
     :param seconds: from now to the last byte of the answer.
     :param min_speed: bytes per second. The time between the caller's reads does not count, nor does the wait for the
         first byte.
     :param speed_time: seconds of waiting over which the speed is measured.
     :param max_bytes: of the whole answer as it is sent: interim answers, headers, framing and body.
-    :param should_stop: asked before each step of the call and every 0.1 seconds while it waits for bytes; once it says
-        so, the call ends. A connection that is being made is given up only after its own time-out.
+    :param should_stop: called before each step of the call and every 0.1 seconds while it waits for bytes. The call
+        ends once it returns ``True``; a connection attempt ends only with its own time-out.
     :ivar problem: which limit the call broke, as :attr:`CallLimitError.strerror`.
     """
 
@@ -80,17 +80,17 @@ class CallLimit:
 
     @property
     def left(self) -> float:
-        """Seconds that are left, 0 or less when the time is over."""
+        """Seconds that remain; 0 or less when the time is over."""
         return self._ends_at - self._clock()
 
     def timeouts(self, connect: float, read: float) -> tuple[float, float]:
-        """The time-outs for requests, each address of the host and each read: no longer than what is left."""
+        """The time-outs for requests (for each address of the host, and each read), at most the remaining time."""
         left = max(self.left, 0.001)  # urllib3 refuses 0
         return min(connect, left), min(read, left)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Apply it to the calls of this thread."""
+        """Apply the limits to the calls of this thread."""
         token = _limit.set(self)
         try:
             yield
@@ -98,19 +98,19 @@ class CallLimit:
             _limit.reset(token)
 
     def check(self) -> float:
-        """Seconds that are left.
+        """Seconds that remain.
 
-        :raises CallLimitError: when there are none, or the call is to stop.
+        :raises CallLimitError: when none remain, or the call is to stop.
         """
         if self._should_stop is not None and self._should_stop():
             raise self.broken("the call was stopped")
         left = self.left
         if left <= 0:
-            raise self.broken(f"no whole answer within {max(self._seconds, 0):g} s")
+            raise self.broken(f"no complete response within {max(self._seconds, 0):g} s")
         return left
 
     def before_send(self, sock: Any) -> None:
-        """Lower the socket's time-out to what is left.
+        """Lower the socket's time-out to the remaining time.
 
         :raises CallLimitError: as :meth:`check`.
         """
@@ -121,10 +121,9 @@ class CallLimit:
     def read(self, receive: Callable[[], int | None], sock: Any) -> int | None:
         """Receive bytes within the limit.
 
-        :param receive: reads from ``sock``, whose time-out is that for silence; returns how many bytes came, 0 at the
-            end. It is called again after a time-out of the socket while there is time left.
-        :raises CallLimitError: when the time is over, the call is to stop, or the bytes come too slowly or are too
-            many.
+        :param receive: reads from ``sock``, whose time-out is the longest silence; returns how many bytes were read, 0
+            at the end. It is called again after a time-out of the socket while time remains.
+        :raises CallLimitError: when the time is over, the call is to stop, or the bytes are too slow or too many.
         """
         began, silence = self._clock(), sock.gettimeout()
         longest = _STOP_INTERVAL if self._should_stop else math.inf
@@ -151,7 +150,7 @@ class CallLimit:
         return size
 
     def broken(self, text: str) -> CallLimitError:
-        """The error for a call that broke its limit, noted as its :attr:`problem`."""
+        """The error for a call that exceeded a limit; also stored as :attr:`problem`."""
         self.problem = text
         return CallLimitError(text)
 
@@ -169,9 +168,9 @@ _limit: ContextVar[CallLimit | None] = ContextVar("call_limit", default=None)
 
 
 class LimitedSession(requests.Session):
-    """A session whose calls keep to a :class:`CallLimit`, without ``.netrc``, authorization and cookies.
+    """A session that applies a :class:`CallLimit`, without ``.netrc``, authorization and cookies.
 
-    Proxies and CA bundles of the environment are honoured. Redirects are left to the caller.
+    Proxies and CA bundles of the environment are used. Redirects are not followed.
     """
 
     def __init__(self) -> None:
@@ -182,22 +181,22 @@ class LimitedSession(requests.Session):
             self.mount(scheme, LimitedAdapter())
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere: even with ``allow_redirects=False`` requests reads a redirect's whole body and parses its target."""
+        """None: even with ``allow_redirects=False`` requests reads a redirect's whole body and parses its target."""
 
 
 class _NoAuth(AuthBase):
-    """Being set, it keeps requests from looking into ``~/.netrc`` and into ``user:password@`` of a link."""
+    """Keeps requests from reading credentials from ``~/.netrc`` and from ``user:password@`` of a link."""
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
         return r
 
 
 class LimitedAdapter(HTTPAdapter):
-    """The adapter of a :class:`LimitedSession`, to be mounted by what needs another one."""
+    """The adapter of a :class:`LimitedSession`, and the base class of other adapters for it."""
 
     # Any: requests' own types differ between its versions.
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
-        """The place where requests lets a subclass choose the connection."""
+        """Overrides the hook by which requests lets a subclass choose the connection."""
         pool: Any = super().get_connection_with_tls_context(*args, **options)
         pool.ConnectionCls = _limited(pool.ConnectionCls)
         return pool
@@ -205,7 +204,7 @@ class LimitedAdapter(HTTPAdapter):
 
 @cache
 def _limited(connection_class: Any) -> Any:
-    """A class of connections, of whatever kind the proxy needs, that keep to the limit of their call."""
+    """A subclass of the proxy's connection class that applies the limit of the call."""
     if connection_class.response_class is _Response:
         return connection_class
 
@@ -240,9 +239,9 @@ class _Response(http.client.HTTPResponse):
 
 
 class _LimitedReader(io.RawIOBase):
-    """Reads the socket itself: Python's own reader refuses to go on after a time-out.
+    """Reads the socket directly: Python's own reader cannot continue after a time-out.
 
-    :ivar max_bytes: that may still come, with at most one buffer more.
+    :ivar max_bytes: that may still be read, plus at most one buffer.
     """
 
     def __init__(self, raw: Any, sock: Any, limit: CallLimit) -> None:

@@ -484,7 +484,7 @@ def test_fetch_hands_back_failures_as_answers(fetch: Fetcher, step: Step, code: 
 def test_fetch_raises_when_no_answer_came(fetch: Fetcher, step: Step, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with ScriptedServer(step) as server:
-        with pytest.raises(TransportError, match="No answer from 127") as caught:
+        with pytest.raises(TransportError, match="No response from 127") as caught:
             fetch(server.url, "7", timeouts=timeouts_for(step))
         server.wait_for_requests(1)
     assert server.posts == 1

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 UPDATE = "/api/v1/enterprise/update_s3"
 CLOSED = (
-    "which is not of the public internet (only an endpoint started with --allow-private-addresses connects to others)"
+    "which is outside the public internet (only an endpoint started with --allow-private-addresses connects to others)"
 )
 
 
@@ -160,7 +160,7 @@ def test_details_of_a_time_when_it_was_allowed_are_not_used(
     with serving(Settings(settings.state_dir, hold_s=120, allow_private_addresses=True), ScriptedEngine()) as caller:
         assert caller.post(UPDATE, **details).json()["status"] == "success"
     with serving(settings, ScriptedEngine()) as caller:
-        assert "which is not of the public internet" in caller.submit()["message"]
+        assert "which is outside the public internet" in caller.submit()["message"]
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 

@@ -68,13 +68,13 @@ def test_a_poll_ends_though_bytes_keep_coming(fetch: Fetcher, drip: Drip) -> Non
         fetch(server.url, "7", timeouts=SHORT)
     assert server.posts == 1
     if drip.start:  # aiohttp skips the lines of interim answers, and may see one of them half read
-        assert "no whole answer within 1 s" in str(caught.value)
+        assert "no complete response within 1 s" in str(caught.value)
 
 
 @pytest.mark.parametrize("drip", DRIPS.values(), ids=DRIPS)
 def test_a_submit_ends_with_an_unknown_outcome_though_bytes_keep_coming(drip: Drip) -> None:
     with ScriptedServer(drip) as server, ends_soon(), blocking_client(server.url, timeouts=SHORT) as client:
-        with pytest.raises(SubmissionUnknownError, match="no whole answer within 1 s"):
+        with pytest.raises(SubmissionUnknownError, match="no complete response within 1 s"):
             client.submit(REQUEST)
         assert server.posts == 1
 
@@ -96,7 +96,7 @@ def test_bytes_that_keep_coming_over_tls(tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     options = {"timeouts": SHORT, "verify": str(tmp_path / "ca.pem")}
     with ScriptedServer(DRIPS["body"], tls=context) as server, ends_soon():
-        with pytest.raises(TransportError, match="no whole answer within 1 s"):
+        with pytest.raises(TransportError, match="no complete response within 1 s"):
             Fetcher("requests")(server.url, "7", **options)
         with blocking_client(server.url, **options) as client, pytest.raises(SubmissionUnknownError):
             client.submit(REQUEST)

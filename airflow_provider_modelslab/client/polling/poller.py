@@ -1,7 +1,7 @@
-"""One poll schedule for all jobs that wait at one connection in one event loop.
+"""One poll schedule for all jobs of one connection in one event loop.
 
-Thousands of jobs cost a heap of due polls and one task per poll in flight, not a task, a timer and an HTTP session
-each. What to do after a poll is still each job's own :class:`~airflow_provider_modelslab.api.polling.JobPoller`.
+Thousands of jobs need one heap of due polls and one task per poll in flight, not a task, a timer and an HTTP session
+each. Each job's own :class:`~airflow_provider_modelslab.api.polling.JobPoller` still decides what to do after a poll.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GRACE = 30.0
 """Seconds after its deadline at which a job is ended even if no last poll could be made."""
 
 SLICE = 200
-"""Jobs handled between two turns of the loop: a few milliseconds."""
+"""Jobs handled before control returns to the event loop: a few milliseconds."""
 
 _TICK = 0.005  # seconds within which due polls are begun together
 _SWEEP = 5.0  # seconds between two searches for jobs far past their deadline
@@ -62,8 +62,8 @@ class Submitted:
 class Ended:
     """A job that is no longer waited for.
 
-    :param outcome: the result, or why there is none: a :class:`ModelsLabError`, or what a fault of this program, or a
-        signal, raised.
+    :param outcome: the result, or why there is none: a :class:`ModelsLabError`, or an exception of a defect or a
+        signal.
     """
 
     job_id: str
@@ -73,11 +73,11 @@ class Ended:
 class SharedPoller:
     """Polls every job of one connection, on one schedule, through one client and one rate limiter.
 
-    Polls begin in the order in which they are due, as many at once and per second as the limiter allows. A pause of
-    the limiter delays every job except one at its deadline, whose last poll may bring a result that is paid for.
-    Made by :func:`~airflow_provider_modelslab.client.polling.registry.shared_poller`, in the loop in which it is used.
+    Polls begin in the order in which they are due, within the limiter's concurrency and rate. A pause of the limiter
+    delays every job except one at its deadline, whose last poll may return a result that is paid for. Created by
+    :func:`~airflow_provider_modelslab.client.polling.registry.shared_poller`, in the loop in which it is used.
 
-    :param client: used by this object alone, and closed with it.
+    :param client: used by this object only, and closed with it.
     """
 
     def __init__(self, client: AsyncModelsLabClient, *, limiter: RateLimiter | None = None) -> None:
@@ -122,7 +122,7 @@ class SharedPoller:
         :param eta: seconds, from the answer to the submit.
         :raises InvalidRequestError: for an empty id.
         :raises JobTimeoutError: when the deadline passed.
-        :raises ModelsLabError: of the kind that the endpoint tells, as soon as waiting on is of no use.
+        :raises ModelsLabError: the subclass for the response, as soon as waiting longer cannot help.
         """
         waiter = _SingleJobWaiter(self.loop)
         self.add(Submitted(job_id, submitted_at, deadline, eta), waiter, policy)
@@ -261,7 +261,7 @@ class SharedPoller:
         if pause is not None:
             logger.warning(
                 "%r: the endpoint refuses polls because of load, or fails for most jobs. No poll for %.1f s, then at "
-                "most %.1f a second and %d at once, recovering with good answers. Fewer jobs at once (an Airflow pool) "
+                "most %.1f per second and %d at once, more with good responses. Fewer jobs at once (an Airflow pool) "
                 "avoid a rate limit",
                 self._client,
                 pause,
@@ -298,7 +298,7 @@ class _SingleJobWaiter:
 
 
 class Watch:
-    """The jobs that one caller waits for; for one reader at a time.
+    """The jobs that one caller waits for; only one coroutine may read it.
 
     Entering it schedules the jobs, and leaving it drops those that have not ended.
     """
@@ -344,11 +344,11 @@ class Watch:
         self.closed = True
 
     async def gather(self, at_least: int = 1, *, defer_after: float = 0.0, until: float = math.inf) -> list[Ended]:
-        """What has ended since the last call, once it is worth reporting.
+        """Wait for ended jobs, and return those since the last call.
 
-        :param at_least: so many ended jobs are enough.
-        :param defer_after: seconds after the first one, after which fewer are enough.
-        :param until: when to return in any case, perhaps with nothing, in seconds since the epoch.
+        :param at_least: return once so many jobs have ended.
+        :param defer_after: seconds after the first ended job, after which fewer are enough.
+        :param until: when to return in any case, perhaps without a job, in seconds since the epoch.
         """
         loop = self._poller.loop
         while self.waiting and len(self._ended) < at_least:
@@ -364,7 +364,7 @@ class Watch:
         return found
 
     async def _changed(self, stop: float) -> None:
-        """Until a job ends, or the loop's clock reaches ``stop``."""
+        """Wait until a job ends, or the loop's clock reaches ``stop``."""
         loop = self._poller.loop
         self._reader = reader = loop.create_future()
         timer = loop.call_at(stop, _wake_reader, reader) if stop < math.inf else None
@@ -403,11 +403,11 @@ class _Job:
 
     @property
     def waiting(self) -> bool:
-        """Whether anybody still waits for it."""
+        """Whether a caller still waits for it."""
         return not (self.ended or self.owner.closed)
 
     def end(self, outcome: Finished | BaseException) -> None:
-        """Hand the outcome to whoever waits, if somebody still does."""
+        """Pass the outcome to the caller, if it still waits."""
         if self.waiting:
             self.ended = True
             self.owner.put(self.poller.job_id, outcome)

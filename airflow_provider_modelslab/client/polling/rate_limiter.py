@@ -1,8 +1,8 @@
 """Rate limiter of the polls with one key, shared by all jobs of an event loop; without I/O.
 
-An endpoint that refuses one poll because of load would refuse the next one too, whichever job it is about. So a refusal
-slows all of them down, and the rate recovers little by little while answers are good. A server error is about load only
-when many jobs get one: a job whose polls always fail is polled less and less often by its own
+An endpoint that refuses one poll because of load would refuse the next job's poll too. So a refusal slows down all
+jobs, and the rate recovers gradually with good responses. A server error counts as load only if many jobs get one: a
+job whose polls always fail is polled less and less often by its own
 :class:`~airflow_provider_modelslab.api.polling.JobPoller`, and delays no other.
 """
 
@@ -27,27 +27,27 @@ _SLOWEST = 1.0
 _GROWTH = 1.1
 _MEMORY = 10.0
 _BURST = 0.02
-_RECENT_JOBS = 40  # the last jobs that were answered, of which more than half have to meet a server error
-_LEAST_JOBS = 10  # and at least so many; fewer jobs make so few polls that each one's own pauses are enough
-_MOST_FAILING = 10_000  # jobs whose failures are remembered
+_RECENT_JOBS = 40  # a server error is an overload if more than half of the last so many jobs got one
+_MIN_FAILED_JOBS = 10  # and at least so many; fewer jobs make so few polls that each one's own pauses suffice
+_MAX_FAILING = 10_000  # jobs whose failures are remembered
 
 
 class RateLimiter:
-    """Three limits: calls at once, calls per second, and a pause in which none begins.
+    """Three limits: concurrent polls, polls per second, and a pause in which none begins.
 
-    A refusal halves the first two, to no less than one call at once and one a second, and pauses all calls: as long as
-    ``Retry-After`` says, 10 minutes at most, else 1 s, doubled with each refusal in a row up to a minute. Of calls that
-    were in flight by then only the ``Retry-After`` counts. Good answers raise the rate by 10 % a second, and the calls
-    at once by one for each round of answers.
+    A refusal halves the first two, down to one concurrent poll and one per second, and pauses all polls: for
+    ``Retry-After``, 10 minutes at most, else 1 s, doubled with each consecutive refusal up to a minute. For polls that
+    were already in flight only the ``Retry-After`` counts. Good responses raise the rate by 10 % per second, and the
+    concurrency by one for each round of responses.
 
     A rate limit (HTTP 429, or a text that says the same) is always a refusal. A server error (HTTP 408 or 5xx, a text
-    that says the same, or no answer at all) is one when more than half of the last 40 different jobs, and at least 10,
-    got one. A job's further server errors do not count while other jobs are answered well between its polls.
+    that says the same, or no response) is one if more than half of the last 40 different jobs, and at least 10, got
+    one. A job's further server errors do not count while other jobs get good responses between its polls.
 
     :param max_concurrent: calls at once, 1 or more.
     :param max_rate: calls per second, above 1.
     :param clock: seconds, monotonic.
-    :param uniform: lengthens a pause by up to a quarter, so that several triggerers do not come back in step.
+    :param uniform: lengthens a pause by up to a quarter, so that several triggerers do not resume at the same moment.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RateLimiter:
 
     @property
     def concurrency(self) -> int:
-        """Calls that may be in flight at once now."""
+        """Polls that may be in flight now."""
         return int(self._concurrent)
 
     @property
@@ -86,19 +86,19 @@ class RateLimiter:
         return self.rate < self._max_rate or self.concurrency < self._max_concurrent
 
     def started(self) -> None:
-        """Count a call that begins; :attr:`next_start` says from when on the next one may."""
+        """Count a poll that begins; :attr:`next_start` is the earliest time of the next one."""
         now = self._clock()
         self.next_start = max(self.next_start, now - _BURST) + 1 / self.rate
-        self._count = self._calls_of_late(now) + 1
+        self._count = self._recent_calls(now) + 1
         self._counted_at = now
 
     def answered(self, job_id: str, answer: Answer | None, *, began: float, in_flight: int) -> float | None:
-        """Learn from an answer.
+        """Adapt the limits to a response.
 
-        :param answer: ``None`` where none came.
-        :param began: when its call began, on this clock.
-        :param in_flight: calls at once when the answer came, its own included.
-        :return: the seconds of the pause, when this answer was a refusal that started one.
+        :param answer: ``None`` if there was none.
+        :param began: when its poll began, on this clock.
+        :param in_flight: concurrent polls when the response arrived, including its own.
+        :return: the seconds of the pause, if this response was a refusal that started one.
         """
         now = self._clock()
         is_new = began > self._slowed_at
@@ -112,34 +112,34 @@ class RateLimiter:
                 self._recover(now)
             return None
         retry_after = answer.retry_after if isinstance(answer, Failed) else None
-        asked = min(retry_after, _LONGEST_RETRY_AFTER) if retry_after is not None else None
+        delay = min(retry_after, _LONGEST_RETRY_AFTER) if retry_after is not None else None
         if not is_new:
-            self.resume_at = max(self.resume_at, now + (asked or 0.0))
+            self.resume_at = max(self.resume_at, now + (delay or 0.0))
             return None
         # A few jobs need far less than the maximum, so the first cut starts from the recent rate.
-        rate = self.rate if self.slowed else min(self.rate, self._calls_of_late(now) / _MEMORY)
+        rate = self.rate if self.slowed else min(self.rate, self._recent_calls(now) / _MEMORY)
         self.rate = max(_SLOWEST, rate / 2)
         self._concurrent = max(1.0, min(self._concurrent, in_flight) / 2)
-        pause = asked if asked is not None else min(_FIRST_PAUSE * 2**self._refusals, _LONGEST_PAUSE)
+        pause = delay if delay is not None else min(_FIRST_PAUSE * 2**self._refusals, _LONGEST_PAUSE)
         pause *= self._uniform(1.0, 1.25)
         self._refusals += 1
         self._slowed_at = self._grown_at = now
         self.resume_at = max(self.resume_at, now + pause)
-        self._recent_jobs.clear()  # what comes after the pause says whether the overload goes on
+        self._recent_jobs.clear()  # the responses after the pause show whether the overload continues
         return pause
 
     def _is_overload(self, job_id: str) -> bool:
-        """Note a server error; whether enough jobs got one."""
+        """Record a server error; whether enough jobs got one to call it an overload."""
         before = self._failing.pop(job_id, self._good)
         self._failing[job_id] = self._good
-        if len(self._failing) > _MOST_FAILING:
+        if len(self._failing) > _MAX_FAILING:
             self._failing.popitem(last=False)
         if self._good > before:
-            self._recent_jobs.pop(job_id, None)  # the others are fine: it is this job's own trouble
+            self._recent_jobs.pop(job_id, None)  # other jobs get good responses: only this job fails
             return False
         self._note(job_id, failed=True)
         failed = sum(self._recent_jobs.values())
-        return failed >= _LEAST_JOBS and 2 * failed > len(self._recent_jobs)
+        return failed >= _MIN_FAILED_JOBS and 2 * failed > len(self._recent_jobs)
 
     def _note_good(self, job_id: str) -> None:
         self._good += 1
@@ -157,13 +157,13 @@ class RateLimiter:
         self._grown_at = now
         self._concurrent = min(float(self._max_concurrent), self._concurrent + 1 / self._concurrent)
 
-    def _calls_of_late(self, now: float) -> float:
-        """Calls of the last seconds, with exponential decay."""
+    def _recent_calls(self, now: float) -> float:
+        """Polls of the last seconds, with exponential decay."""
         return self._count * math.exp((self._counted_at - now) / _MEMORY) if self._count else 0.0
 
 
 def _is_server_error(answer: Answer) -> bool:
-    """Whether an answer is about the server's state; other answers with HTTP 4xx are about the request."""
+    """Whether a response is about the server's state; other HTTP 4xx responses are about the request."""
     if not isinstance(answer, Failed) or answer.code is not ErrorCode.TRANSPORT:
         return False
     status = answer.http_status or 200

@@ -40,7 +40,7 @@ _closing: set[asyncio.Task[None]] = set()
 
 
 def of_this_loop(registry: dict[asyncio.AbstractEventLoop, dict[K, V]]) -> dict[K, V]:
-    """The running loop's part of a registry; the parts of closed loops are dropped."""
+    """The running loop's part of a registry; those of closed loops are removed."""
     for loop in list(registry):
         if loop.is_closed():
             registry.pop(loop, None)
@@ -48,15 +48,15 @@ def of_this_loop(registry: dict[asyncio.AbstractEventLoop, dict[K, V]]) -> dict[
 
 
 def shared_poller(client: AsyncModelsLabClient) -> _Lease:
-    """The poller of everybody in this loop whose client has the same settings; an asynchronous context manager.
+    """The poller shared by all clients with the same settings in this loop; an asynchronous context manager.
 
-    :param client: names the settings. It is not used itself, so it need not be open, nor be closed.
+    :param client: provides the settings only; it need not be open.
     """
     return _Lease(client)
 
 
 class _Lease:
-    """One user's hold on a shared poller."""
+    """One user's lease of a shared poller."""
 
     __slots__ = ("_client", "_entry")
 

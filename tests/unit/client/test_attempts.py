@@ -135,8 +135,9 @@ def test_the_unknown_message() -> None:
     with pytest.raises(SubmissionUnknownError) as caught:
         attempts().after(reply({"status": "error", "message": f"Oops {KEY}" + "x" * 3000}, 500))
     assert caught.value.http_status == 500
-    assert str(caught.value).startswith("The job was sent to api.example and no usable answer came (HTTP 500: Oops ***")
-    assert str(caught.value).endswith("a job with track_id dag-1, and submit again only if there is none")
+    assert "(HTTP 500: Oops ***" in str(caught.value)
+    assert KEY not in str(caught.value)
+    assert "track_id dag-1" in str(caught.value)
 
 
 @pytest.mark.parametrize(

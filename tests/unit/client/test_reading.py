@@ -168,7 +168,7 @@ def test_text_that_cannot_be_encoded_can_still_be_logged() -> None:
 
 
 def test_no_reply() -> None:
-    with pytest.raises(TransportError, match=r"No answer from api\.example: ConnectionResetError"):
+    with pytest.raises(TransportError, match=r"No response from api\.example: ConnectionResetError"):
         read(NoResponse("ConnectionResetError", sent=True), CALL)
 
 

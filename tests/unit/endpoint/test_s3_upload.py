@@ -159,7 +159,7 @@ def test_a_service_that_drips_is_left_at_the_deadline(
     look_ups: list[list[str]], put: Put, drip: Drip, private: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_upload, "_TOTAL_S", 0.4)
-    with ScriptedServer(drip) as server, pytest.raises(LandingError, match="no whole answer within"):
+    with ScriptedServer(drip) as server, pytest.raises(LandingError, match="no complete response within"):
         put(server, private=private)
 
 

@@ -46,7 +46,7 @@ def resolves_to(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 )
 def test_hosts_that_are_seen_to_be_closed_without_a_look_up(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "resolve", lambda *_: pytest.fail("looked up"))
-    with pytest.raises(PrivateAddressError, match="which is not of the public internet"):
+    with pytest.raises(PrivateAddressError, match="which is outside the public internet"):
         check_written_host(f"https://{host}:8443/hook")
 
 

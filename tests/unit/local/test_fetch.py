@@ -98,7 +98,7 @@ def test_links_that_are_refused(tmp_path: Path, link: str, problem: str) -> None
 def test_the_own_machine_is_refused(files: FilesServer, tmp_path: Path, host: str) -> None:
     files.add("/clip.mp4", ServedFile(MP4))
     port = files.address.rpartition(":")[2]
-    assert "which is not of the public internet" in refusal(f"http://{host}:{port}/clip.mp4", tmp_path, FetchLimits())
+    assert "which is outside the public internet" in refusal(f"http://{host}:{port}/clip.mp4", tmp_path, FetchLimits())
     assert files.seen == []
 
 
@@ -214,7 +214,7 @@ def test_a_server_that_stops_sending(files: FilesServer, tmp_path: Path) -> None
 def test_the_whole_download_has_a_deadline(files: FilesServer, tmp_path: Path) -> None:
     link = files.add("/clip.mp4", ServedFile(MP4))
     limits = FetchLimits(allow_private_addresses=True, total_timeout=0)
-    assert "no whole answer within 0 s" in refusal(link, tmp_path, limits)
+    assert "no complete response within 0 s" in refusal(link, tmp_path, limits)
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -235,7 +235,7 @@ def test_a_host_that_drips_is_left_at_the_deadline(drip: Drip, tmp_path: Path) -
     """Without a limit on the whole, each of these would go on for ever."""
     with ScriptedServer(drip) as server:
         limits = replace(OPEN, total_timeout=0.4)
-        assert "no whole answer within 0.4 s" in refusal(f"{server.url}/clip.mp4", tmp_path, limits)
+        assert "no complete response within 0.4 s" in refusal(f"{server.url}/clip.mp4", tmp_path, limits)
 
 
 @pytest.mark.parametrize("drip", [DRIPS["headers"], DRIPS["body"]], ids=["headers", "body"])

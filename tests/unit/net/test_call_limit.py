@@ -47,7 +47,7 @@ def test_bytes_that_keep_coming_do_not_prolong_a_call() -> None:
     with pytest.raises(CallLimitError) as caught:
         wire.receive_all(limit, 1, 100)
     assert wire.now == 110
-    assert caught.value.strerror == "no whole answer within 10 s"
+    assert caught.value.strerror == "no complete response within 10 s"
 
 
 @pytest.mark.parametrize("timeout", [60.0, None])
