@@ -119,8 +119,8 @@ def get_provider_info() -> dict[str, object]:
                         "default": "True",
                     },
                     "webhook_conn_ids": {
-                        "description": "The connections, joined by commas, for which the API server takes the "
-                        "endpoint's webhooks. Each needs a webhook_token in its extra. Empty: nothing is exposed.",
+                        "description": "The connections, joined by commas, whose webhooks the API server accepts. "
+                        "Each needs a webhook_token in its extra. Empty: nothing is exposed.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "modelslab_default",
@@ -136,7 +136,7 @@ def get_provider_info() -> dict[str, object]:
                     },
                     "webhook_confirmations_per_minute": {
                         "description": "How many webhooks one process of the API server checks with the endpoint "
-                        "within a minute; the others are turned away.",
+                        "within a minute; the others are refused.",
                         "version_added": "0.1.0",
                         "type": "integer",
                         "example": None,

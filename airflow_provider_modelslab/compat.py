@@ -1,11 +1,11 @@
-"""What differs between the versions of Airflow: the only module that names versions, tables and private attributes.
+"""Differences between Airflow versions: the only module that uses versions, tables and private attributes.
 
-Everything else asks here. Airflow is imported inside the functions, since tables cost seconds to import and most
-processes need none. It was tried with Airflow 3.1, 3.2, 3.3 and 3.4.
+Airflow is imported inside the functions, since its tables take seconds to import and most processes need none. Tested
+with Airflow 3.1, 3.2, 3.3 and 3.4.
 
 Airflow 3.4 has *task loops*: each iteration is a task instance of its own, and all have the same Dag, task, run and map
-index. What tells them apart is the index of the iteration, ``loop_index`` here. It stays the same when an iteration is
-cleared or retried; the ids of Airflow's rows do not.
+index. They differ in the index of the iteration, ``loop_index`` here. It stays the same when an iteration is cleared or
+retried; the ids of Airflow's rows do not.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def loop_index(context: Mapping[str, Any]) -> int | None:
 def run_later(delay: timedelta, timeout: timedelta, reason: str) -> RetryDecision:
     """The decision of a retry policy to run a task again, on Airflow 3.4 and later without spending a retry.
 
-    :param timeout: how long after the first such decision of a try a retry is spent all the same.
+    :param timeout: how long after the first such decision of a try another one counts as a retry.
     """
     from airflow.sdk.definitions.retry_policy import RetryDecision
 
@@ -82,7 +82,7 @@ def run_later(delay: timedelta, timeout: timedelta, reason: str) -> RetryDecisio
 
 
 def clear_drops_task_state() -> bool:
-    """Whether Airflow forgets what a task has put into its task state when the task is cleared: since 3.4."""
+    """Whether Airflow deletes a task's task state when the task is cleared: since 3.4."""
     from airflow.sdk import __version__
     from packaging.version import Version
 
@@ -90,9 +90,9 @@ def clear_drops_task_state() -> bool:
 
 
 def has_one_connection() -> bool:
-    """Whether this is Airflow 3.3's test on a worker, which is given one connection and has no way to ask for others.
+    """Whether this is Airflow 3.3's connection test on a worker, which gets one connection and cannot read others.
 
-    It is like a task, for which Airflow's supervisor would look connections up, and there is no supervisor.
+    It runs like a task, for which Airflow's supervisor reads connections, but there is no supervisor.
     """
     runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
     return os.environ.get("_AIRFLOW_PROCESS_CONTEXT") == "client" and not hasattr(runner, "SUPERVISOR_COMMS")
@@ -101,7 +101,7 @@ def has_one_connection() -> bool:
 def runs_triggers_inline() -> bool:
     """Whether this is ``airflow dags test`` or ``dag.test()``, which run a trigger in the task's process.
 
-    Their stand-in for Airflow's supervisor has blocking calls only, so an asynchronous look-up of a connection fails:
+    Their substitute for Airflow's supervisor has blocking calls only, so an asynchronous read of a connection fails:
     Airflow 3.3.2 and later report that there is no such connection.
     """
     runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
@@ -205,7 +205,7 @@ class TaskRow:
     :param id: of its row.
     :param map_index: -1 where the task is not mapped.
     :param loop_index: see :func:`loop_index`.
-    :param iterations: the indices of all iterations of its loop that there are; empty outside a loop.
+    :param iterations: the indices of all existing iterations of its loop; empty outside a loop.
     :param loop_id: the task group that is its loop; ``None`` outside a loop.
     """
 
@@ -238,11 +238,11 @@ def find_task(
 
     query = select(TaskInstance).options(lazyload("*"))
     query = query.where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.task_id == task_id)
-    places = _positions(session)
+    positions = _positions(session)
     found = []
-    for task in session.scalars(query.where(places.has_map_index(map_index))):
-        place = places.of(task)
-        found.append((-1 if place.loop_index is None else place.loop_index, place.loop_id, task))
+    for task in session.scalars(query.where(positions.has_map_index(map_index))):
+        position = positions.of(task)
+        found.append((-1 if position.loop_index is None else position.loop_index, position.loop_id, task))
     found.sort(key=lambda one: one[0])
     chosen = [one for one in found if loop_index is None or one[0] == loop_index]
     if not chosen:
@@ -291,7 +291,7 @@ def read_rendered_fields(session: Session, task: TaskRow) -> Any:
 
 
 def awaited_job(session: Session, task: TaskRow) -> str | None:
-    """The job that a deferred task waits for, as its trigger was told; ``None`` where it waits for none."""
+    """The job that a deferred task waits for, from its trigger's arguments; ``None`` if it waits for none."""
     from airflow.models.taskinstance import TaskInstance
 
     trigger = session.scalars(_awaited_triggers().where(TaskInstance.id == task.id)).first()
@@ -300,7 +300,7 @@ def awaited_job(session: Session, task: TaskRow) -> str | None:
 
 
 class RecentTask(NamedTuple):
-    """A task instance that has succeeded, with what it returned and was asked for, as stored."""
+    """A task instance that has succeeded, with its stored return value and arguments."""
 
     run_after: datetime
     dag_id: str
@@ -326,7 +326,7 @@ def recent_tasks(
 ) -> list[RecentTask]:
     """Tasks that have succeeded and returned something, newest run first.
 
-    It goes down the index of the runs' times, so a database with many other tasks does not make it slow.
+    It reads by the index of the runs' times, so other tasks in the database do not slow it down.
 
     :param operators: names of operator classes.
     :param decorated: patterns for ``LIKE`` on the names of decorated tasks.
@@ -354,22 +354,22 @@ def recent_tasks(
     )
     if until is not None:
         query = query.where(DagRun.run_after <= until)
-    places = _positions(session)
+    positions = _positions(session)
     return [
         RecentTask(
             run_after,
             task.dag_id,
             task.run_id,
             task.task_id,
-            place.map_index,
-            place.loop_index,
+            position.map_index,
+            position.loop_index,
             task.custom_operator_name or task.operator or "",
             task.end_date,
             _parsed(returned),
             _parsed(fields),
         )
         for run_after, task, returned, fields in session.execute(query.offset(offset).limit(limit))
-        for place in [places.of(task)]
+        for position in [positions.of(task)]
     ]
 
 
@@ -386,7 +386,7 @@ def tasks_of_run(
 
 
 def serialized_tasks(session: Session, dag_version_id: Any) -> list[Mapping[str, Any]]:
-    """The tasks of a version of a Dag, as Airflow serialises them; empty where that version is gone."""
+    """The tasks of a version of a Dag, as Airflow serialises them; empty if that version was deleted."""
     from airflow.models.serialized_dag import SerializedDagModel
     from sqlalchemy import select
 
@@ -409,7 +409,7 @@ _MAX_CHARACTERS = 1_000_000
 def _small(column: Any) -> Any:
     """A JSON column as text; nothing where it is longer than a million characters.
 
-    The database driver would parse each row of an answer, so one that cannot be parsed would cost all others too.
+    The database driver would parse each row of a result, so one invalid row would make the whole query fail.
     """
     from sqlalchemy import Text, case, cast, func
 
@@ -454,7 +454,7 @@ class WaitingTask(NamedTuple):
 def find_waiting(session: Session, classpath: str, *, run_id: str | None, limit: int) -> list[WaitingTask]:
     """The triggers of one class that deferred tasks wait for, newest first.
 
-    :param run_id: the only run to look at; ``None`` for all.
+    :param run_id: search this run only; ``None`` for all.
     """
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.trigger import Trigger
@@ -466,9 +466,9 @@ def find_waiting(session: Session, classpath: str, *, run_id: str | None, limit:
 
 
 def send_event(session: Session, trigger_id: int, payload: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Resume the deferred tasks that wait for a trigger, as the triggerer does; theirs are Dag, task and run.
+    """Resume the deferred tasks that wait for a trigger, as the triggerer does; returns their Dag, task and run.
 
-    :raises ImportError, AttributeError, TypeError: where this Airflow does it in another way: it is no public
+    :raises ImportError, AttributeError, TypeError: if this Airflow version does it differently: it is no public
         interface.
     """
     from airflow.models.taskinstance import TaskInstance
@@ -476,7 +476,7 @@ def send_event(session: Session, trigger_id: int, payload: Mapping[str, Any]) ->
     from airflow.triggers.base import TriggerEvent
     from sqlalchemy import select
 
-    # Locked first, so that no other process changes it between our look and our write. SQLite locks as a whole.
+    # Locked first, so that no other process changes it between our read and our write. SQLite locks as a whole.
     still = (
         select(TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.run_id)
         .where(TaskInstance.trigger_id == trigger_id, TaskInstance.state == "deferred")
@@ -499,7 +499,7 @@ def create_session() -> AbstractContextManager[Session]:
 
 
 def in_transaction(work: Callable[[Session], bool]) -> bool:
-    """Do it in one transaction, and once more where the database was locked or lost."""
+    """Run a function in one transaction, and repeat it once if the database was locked or the connection lost."""
     import structlog
     from airflow.utils.retries import run_with_db_retries
 
@@ -511,14 +511,14 @@ def in_transaction(work: Callable[[Session], bool]) -> bool:
 
 
 def add_asset_event(session: Session, uri: str, extra: dict[str, Any], *, same: Sequence[str], since: datetime) -> int:
-    """Add an event to the asset, unless a recent one tells the same; Airflow then starts what is scheduled on it.
+    """Add an event to the asset, unless there is a recent duplicate; Airflow then starts what is scheduled on it.
 
-    The asset's row is locked until the session's transaction ends, so of two API servers that got the same call one
+    The asset's row is locked until the session's transaction ends, so of two API servers that got the same webhook one
     finds the other's event.
 
-    :param same: the names in ``extra`` by which an earlier event is known.
-    :param since: how far back an event is looked for.
-    :return: how many were added; -1 where no active Dag knows the asset.
+    :param same: the names in ``extra`` that identify a duplicate.
+    :param since: earlier events do not count as duplicates.
+    :return: how many were added; -1 if no active Dag knows the asset.
     """
     import sqlalchemy as sa
     from airflow.assets.manager import asset_manager
@@ -535,12 +535,12 @@ def add_asset_event(session: Session, uri: str, extra: dict[str, Any], *, same: 
             .execution_options(synchronize_session=False)
         )
         stored = sa.type_coerce(AssetEvent.extra, sa.JSON())
-        told = sa.select(AssetEvent.id).where(
+        duplicates = sa.select(AssetEvent.id).where(
             AssetEvent.asset_id == asset.id,
             AssetEvent.timestamp > since,
             *(stored[name].as_string() == extra[name] for name in same),
         )
-        if session.scalar(told.limit(1)) is None:
+        if session.scalar(duplicates.limit(1)) is None:
             asset_manager.register_asset_change(asset=asset, extra=extra, source_is_api=True, session=session)
             added += 1
     return added if assets else -1
@@ -557,7 +557,7 @@ def read_connection(conn_id: str) -> Any:
 
 
 def team_of(dag_id: str) -> str | None:
-    """The team that owns a Dag, where Airflow has teams."""
+    """The team that owns a Dag, if Airflow has teams."""
     from airflow.models.dag import DagModel
 
     found: str | None = DagModel.get_team_name(dag_id)
@@ -565,14 +565,14 @@ def team_of(dag_id: str) -> str | None:
 
 
 def commands_need_connections() -> bool:
-    """Make hooks in a command find connections in Airflow's database; whether they need to be handed over all the same.
+    """Make hooks in a command read connections from Airflow's database; whether connections must still be passed.
 
-    They do in Airflow 3.1, where hooks outside a task know no database.
+    They must in Airflow 3.1, where hooks outside a task do not read the database.
     """
     from airflow import __version__
     from packaging.version import Version
 
-    # Airflow's own commands say so too. Without it hooks look in the environment and the secrets backends alone.
+    # Airflow's own commands set it too. Without it hooks search the environment and the secrets backends only.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     return Version(__version__).release < (3, 2)
 
@@ -581,7 +581,7 @@ def commands_need_connections() -> bool:
 
 
 class _Position(NamedTuple):
-    """Where a row is among those of its task and run."""
+    """The position of a row among those of its task and run."""
 
     map_index: int
     loop_index: int | None = None
@@ -589,7 +589,7 @@ class _Position(NamedTuple):
 
 
 class _Positions:
-    """Below Airflow 3.4 the map index tells everything."""
+    """Below Airflow 3.4 the map index alone identifies a row."""
 
     def has_map_index(self, map_index: int) -> Any:
         """The condition that a row has this map index."""
@@ -598,7 +598,7 @@ class _Positions:
         return TaskInstance.map_index == map_index
 
     def of(self, task: Any) -> _Position:
-        """The place of a row."""
+        """The position of a row."""
         return _Position(task.map_index)
 
 

@@ -1,4 +1,4 @@
-"""The connection form, said once: Airflow 3.2 and later read it from the provider's metadata, 3.1 asks the hook.
+"""The connection form, defined once: Airflow 3.2 and later read it from the provider's metadata, 3.1 from the hook.
 
 Every Airflow process loads the metadata, so nothing is imported here.
 """
@@ -26,8 +26,8 @@ PLACEHOLDERS = {
 FIELDS: dict[str, dict[str, Any]] = {
     "bucket": {
         "label": "S3 bucket",
-        "description": "Where results land when a task names no bucket of its own. What was paid for is noted there: "
-        "after a change of bucket or prefix, what was made before is paid for again when it is asked for.",
+        "description": "Where results land if a task names no bucket of its own. The ledger of paid jobs is stored "
+        "there: after a change of bucket or prefix, earlier results are not found and are paid for again.",
         "schema": {
             "type": ["string", "null"],
             "minLength": 3,
@@ -42,8 +42,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "aws_conn_id": {
         "label": "AWS connection",
-        "description": "The Airflow connection with the S3 credentials. If there is none of that name, boto looks for "
-        "credentials itself: environment, profile, role of the machine.",
+        "description": "The Airflow connection with the S3 credentials. If it does not exist, boto's default "
+        "credentials are used: environment, profile, role of the machine.",
         "schema": {"type": ["string", "null"], "default": "aws_default", "maxLength": 250},
     },
     "region": {
@@ -74,7 +74,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "public_url": {
         "label": "Public URL",
-        "description": "Where anyone can read the bucket's objects, if anyone can. Links to results lead there, and "
+        "description": "The public URL of the bucket's objects, if they are public. Links to results use it, and "
         "update_s3 needs it for S3-compatible stores.",
         "schema": {"type": ["string", "null"], "format": "url", "pattern": r"^https?://[^\s?#@]+$"},
     },
@@ -82,7 +82,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "label": "S3 put arguments",
         "description": "For buckets whose policy demands them: JSON with arguments of put_object that every write "
         "carries, ledger and sidecars included, such as ServerSideEncryption, SSEKMSKeyId, ACL, Tagging, StorageClass. "
-        "RequestPayer goes with reads as well.",
+        "RequestPayer is also sent with reads.",
         "schema": {
             "type": ["string", "null"],
             "examples": [
@@ -101,14 +101,14 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "webhook_url": {
         "label": "Webhook URL",
-        "description": "To be told when a job is done: this Airflow's API server as the endpoint sees it, for example "
-        "https://airflow.example.com. Empty: tasks ask.",
+        "description": "For webhooks when a job is done: this Airflow's API server as reached from the endpoint, for "
+        "example https://airflow.example.com. Empty: tasks poll.",
         "schema": {"type": ["string", "null"], "format": "url", "pattern": r"^https?://[^\s?#@]+$"},
     },
     "webhook_token": {
         "label": "Webhook token",
-        "description": "A random text of 32 to 128 letters and digits that the endpoint has to know to be heard. Two, "
-        "joined by a comma, while one is exchanged: the first is sent, both are accepted.",
+        "description": "A random text of 32 to 128 letters and digits that a webhook must carry to be accepted. Two, "
+        "joined by a comma, while one is replaced: the first is sent, both are accepted.",
         "schema": {"type": ["string", "null"], "format": "password"},
     },
 }
@@ -116,16 +116,16 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 
 def field_behaviour() -> dict[str, Any]:
-    """How the standard fields look, in the words that a hook uses (Airflow 3.1)."""
+    """The appearance of the standard fields, in the format of a hook (Airflow 3.1)."""
     return {"hidden_fields": [*HIDDEN], "relabeling": {**RELABELING}, "placeholders": {**PLACEHOLDERS}}
 
 
 def form_widgets() -> dict[str, Any]:
     """The fields of the extra as WTForms fields (Airflow 3.1).
 
-    :raises ImportError: where WTForms is missing; Airflow then shows the extra as JSON only.
+    :raises ImportError: if WTForms is missing; Airflow then shows the extra as JSON only.
     """
-    # Late, and from here, because Airflow's API server puts stand-ins in their place.
+    # Imported late and from here, because Airflow's API server replaces these classes with mocks.
     import wtforms  # type: ignore[import-untyped]
 
     kinds = {"password": "PasswordField"}

@@ -1,4 +1,4 @@
-"""A retry policy for Airflow 3.3 and later that knows this provider's failures."""
+"""A retry policy for Airflow 3.3 and later that handles this provider's errors."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["ModelsLabRetryPolicy"]
 
 
 class ModelsLabRetryPolicy(RetryPolicy):
-    """``retry_policy=ModelsLabRetryPolicy()``: fail at once what no retry cures, wait as long as a rate limit asks.
+    """``retry_policy=ModelsLabRetryPolicy()``: fail at once if no retry can help, wait for a rate limit to pass.
 
-    Everything else, such as trouble of the network, is retried as the task says. The number of tries is the task's
-    ``retries`` in any case. On Airflow 3.4 and later a rate limit spends none of them, for as long as
-    ``rate_limit_timeout`` says: the submit was refused, so nothing was paid for.
+    Other errors, such as network errors, are retried with the task's own settings. The number of tries is always the
+    task's ``retries``. On Airflow 3.4 and later a rate limit does not count as a retry for ``rate_limit_timeout``: the
+    submit was refused, so nothing was paid for.
 
-    To decide about other exceptions too, put it first into Airflow's ``ChainRetryPolicy``: the next policy is asked
-    about what this one leaves to the task.
+    To handle other exceptions as well, put it first into Airflow's ``ChainRetryPolicy``: exceptions that this policy
+    leaves to the task go to the next policy.
 
-    :param rate_limit_delay: the pause after a rate limit that names none.
-    :param rate_limit_timeout: how long after the first rate limit of a try another one spends a retry; above 0.
+    :param rate_limit_delay: the pause after a rate limit without ``Retry-After``.
+    :param rate_limit_timeout: how long after the first rate limit of a try another one counts as a retry; above 0.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class ModelsLabRetryPolicy(RetryPolicy):
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        """Decide by the exception's kind; a batch's, by what it was given up for.
+        """Decide by the exception's class; for an aborted batch, by the error that aborted it.
 
-        Foreign exceptions are left to the task's own settings.
+        Exceptions of other packages are left to the task's own settings.
         """
         if not isinstance(exception, ModelsLabError):
             return RetryDecision.default()
         if isinstance(exception, RateLimitError):
-            asked = timedelta(seconds=exception.retry_after) if exception.retry_after else self.rate_limit_delay
-            return run_later(asked, self.rate_limit_timeout, "rate limit")
+            delay = timedelta(seconds=exception.retry_after) if exception.retry_after else self.rate_limit_delay
+            return run_later(delay, self.rate_limit_timeout, "rate limit")
         kind = type(exception)
         if isinstance(exception, BatchFailedError) and exception.cause is not None:
             kind = error_class(exception.cause)

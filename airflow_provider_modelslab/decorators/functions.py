@@ -1,4 +1,4 @@
-"""What the operators behind ``@task.modelslab_...`` share: a function, called when the task starts, says what to do."""
+"""Shared base of the operators behind ``@task.modelslab_...``: a function, called at the task's start."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ _RENDERERS = {**DecoratedOperator.template_fields_renderers, **RequestArguments.
 
 
 class _FunctionTask(DecoratedOperator):
-    """A function and its arguments, which are templated; it may take names of the context, as with ``@task``."""
+    """A function and its templated arguments; parameters may be names of the context, as with ``@task``."""
 
     template_fields_renderers: ClassVar[dict[str, str]] = _RENDERERS
 
     def __init__(self, *, python_callable: Callable[..., Any], **arguments: Any) -> None:
         if inspect.iscoroutinefunction(python_callable):
             raise TypeError(
-                f"{python_callable.__name__}: must be a plain function; async def is not taken, since it only says "
-                "what is to be made, and the wait is the task's"
+                f"{python_callable.__name__}: must be a plain function, not async def: it only returns "
+                "the request, and the task itself does the waiting"
             )
         super().__init__(python_callable=python_callable, **arguments)
 
     def execute(self, context: Context) -> Any:
-        """Call the function, and do what it says."""
+        """Call the function, and execute the operator with what it returned."""
         self._fill_in(context)
         return super().execute(context)
 
     def _fill_in(self, context: Context) -> None:
-        """Take over what the function returns."""
+        """Apply what the function returned to the operator."""
         raise NotImplementedError
 
     def _called(self, context: Context) -> Any:
         known: Mapping[str, Any] = {**context, **self.op_kwargs}
         return self.python_callable(*self.op_args, **determine_kwargs(self.python_callable, self.op_args, known))
 
-    def _take(self, attributes: Mapping[str, Any]) -> None:
+    def _apply(self, attributes: Mapping[str, Any]) -> None:
         for name, value in attributes.items():
             setattr(self, name, value)
 
 
 class ClipTask(_FunctionTask):
-    """The function returns attributes, which go before the decorator's own."""
+    """The function returns attributes, which override the decorator's own."""
 
     _may_come_with_the_clip = RequestArguments._may_come_with_the_clip
 
@@ -61,21 +61,21 @@ class ClipTask(_FunctionTask):
         super().__init__(model_id=model_id, prompt=prompt, init_video=init_video, **arguments)
 
     def _fill_in(self, context: Context) -> None:
-        self._take(attributes_in(self._called(context), vars(self)))
+        self._apply(attributes_in(self._called(context), vars(self)))
 
 
 class BatchTask(_FunctionTask):
-    """The function returns the source, and perhaps attributes for all clips, which go before the decorator's own."""
+    """The function returns the source, and optionally attributes for all clips, which override the decorator's own."""
 
     _filled = False
 
     def __init__(self, **arguments: Any) -> None:
         if "source" in arguments:
-            raise TypeError("source: is what the function returns, and no argument of the decorator")
+            raise TypeError("source: is returned by the function, and cannot be an argument of the decorator")
         super().__init__(source=None, **arguments)
 
     def _fill_in(self, context: Context) -> None:
         stored = bool(getattr(self, "deferrable", False))
         self.source, attributes = source_in(self._called(context), vars(self), stored=stored)
-        self._take(attributes)
+        self._apply(attributes)
         self._filled = True

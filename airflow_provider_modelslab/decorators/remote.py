@@ -22,8 +22,8 @@ __all__ = ["Video2VideoBatchDecoratedOperator", "Video2VideoDecoratedOperator"]
 class Video2VideoDecoratedOperator(ClipTask, ModelsLabVideo2VideoOperator):
     """``@task.modelslab_video2video``.
 
-    After a deferral the function is not called again, unless the job that an earlier try had paid for came to nothing
-    and another is submitted.
+    After a deferral the function is not called again, unless the job that an earlier try had paid for failed and
+    another is submitted.
     """
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *ModelsLabVideo2VideoOperator.template_fields)
@@ -34,7 +34,7 @@ class Video2VideoBatchDecoratedOperator(BatchTask, ModelsLabVideo2VideoBatchOper
     """``@task.modelslab_video2video_batch``.
 
     After a deferral the function is called again only if it had returned links with a query: they may be signed, so
-    they are stored nowhere.
+    they are never stored.
     """
 
     template_fields: Sequence[str] = (

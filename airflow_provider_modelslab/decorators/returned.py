@@ -1,4 +1,4 @@
-"""Reading what a decorated function returned, with an error that names the field where it is not understood."""
+"""Parses the return value of a decorated function; errors name the invalid field."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CLIP_VERSION = "clip_version"
 
 
 def attributes_in(returned: object, arguments: Collection[str]) -> dict[str, Any]:
-    """What a function returned; the values are checked with the rest of the request.
+    """The attributes that a function returned; their values are checked with the rest of the request.
 
-    :param returned: a mapping of attributes, perhaps with ``clip_version``, or a request.
+    :param returned: a mapping of attributes, optionally with ``clip_version``, or a request.
     :param arguments: names of the decorator's arguments, for the advice in an error.
-    :raises InvalidRequestError: for something else, and for names that are no attributes.
+    :raises InvalidRequestError: for another type, and for unknown attribute names.
     """
     from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
 
@@ -40,7 +40,7 @@ def attributes_in(returned: object, arguments: Collection[str]) -> dict[str, Any
         if name in known:
             continue
         if name in arguments:
-            advice = "is an argument of the decorator, and no attribute of the request; give it there"
+            advice = "is an argument of the decorator, not an attribute of the request; pass it to the decorator"
         elif near := difflib.get_close_matches(str(name), known, n=1):
             advice = f"is not an attribute of the endpoint; did you mean {near[0]}?"
         else:
@@ -56,8 +56,8 @@ def source_in(returned: object, arguments: Collection[str], *, stored: bool) -> 
 
     :param returned: what the operator takes as ``source`` (in a list, requests as well), or a mapping with ``source``
         and attributes for all clips.
-    :param stored: whether the batch may be deferred; its plan is stored then, without what may be a secret.
-    :raises InvalidRequestError: for something else.
+    :param stored: whether the batch may be deferred; its plan is then stored, without possible secrets.
+    :raises InvalidRequestError: for another type.
     """
     attributes: dict[str, Any] = {}
     if isinstance(returned, Mapping) and "source" in returned:
@@ -77,7 +77,7 @@ def source_in(returned: object, arguments: Collection[str], *, stored: bool) -> 
 
         fields = {
             name: [
-                "has a query, which may be a secret and is not stored while the batch waits; give it to the decorator"
+                "has a query, which may be a secret and is not stored while the batch waits; pass it to the decorator"
             ]
             for name, value in attributes.items()
             if holds_secret(value)

@@ -1,6 +1,6 @@
-"""``@task.modelslab_video2video`` and its kin: the decorators, which Airflow finds by the provider's metadata.
+"""``@task.modelslab_video2video`` and the other decorators, which Airflow finds by the provider's metadata.
 
-They can be imported from here as well, which type checkers prefer.
+They can also be imported from here, which type checkers understand better.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def modelslab_video2video_task(
 ) -> TaskDecorator:
     """Make a task of a function that returns a request.
 
-    The function returns a mapping of the endpoint's attributes, perhaps with ``clip_version``, or a
-    :class:`~airflow_provider_modelslab.api.request.Video2VideoRequest`. What it returns goes before the attributes that
-    the decorator was given; ``None`` takes one back. It is checked before anything is sent. The function is called once
-    when the task starts, also where the task is deferrable.
+    The function returns a mapping of the endpoint's attributes, optionally with ``clip_version``, or a
+    :class:`~airflow_provider_modelslab.api.request.Video2VideoRequest`. Its values override the attributes of the
+    decorator; ``None`` unsets one. They are checked before anything is sent. The function is called once when the task
+    starts, even if the task is deferrable.
 
     :param python_callable: the function. Its arguments are templated, may come from other tasks, be mapped with
         ``.expand()``, or be names of the context.
     :param multiple_outputs: push each entry of the manifest as an XCom of its own.
     :param arguments: those of :class:`~airflow_provider_modelslab.operators.video2video.ModelsLabVideo2VideoOperator`;
-        attributes are what holds where the function says nothing.
+        attributes are defaults for those that the function does not return.
     :raises InvalidRequestError: when the task runs, naming each field at fault.
     """
     from airflow_provider_modelslab.decorators.remote import Video2VideoDecoratedOperator
@@ -49,8 +49,8 @@ def modelslab_video2video_batch_task(
     """Make a task of a function that returns the source of a batch.
 
     The function returns what :class:`~airflow_provider_modelslab.operators.batch.ModelsLabVideo2VideoBatchOperator`
-    takes as ``source``: a prefix, a manifest file, a list of clips (texts, mappings, requests), the summary of another
-    batch; or a mapping with ``source`` and attributes for all clips, which go before the decorator's own.
+    accepts as ``source``: a prefix, a manifest file, a list of clips (texts, mappings, requests), the summary of
+    another batch; or a mapping with ``source`` and attributes for all clips, which override the decorator's own.
 
     :param python_callable: see :func:`modelslab_video2video_task`.
     :param multiple_outputs: push each entry of the summary as an XCom of its own.

@@ -5,4 +5,4 @@ from __future__ import annotations
 __all__ = ["DEFAULT_CONN_NAME"]
 
 DEFAULT_CONN_NAME = "modelslab_default"
-"""The Airflow connection that is used where none is named; here, so that a Dag's operators need not load the hook."""
+"""The default Airflow connection; defined here, so that a Dag's operators need not load the hook."""

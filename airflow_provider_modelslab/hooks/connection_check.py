@@ -1,6 +1,6 @@
-"""What "Test connection" finds out, in words that say what to do next: the endpoint first, then the bucket.
+"""The connection test: checks the endpoint, then the bucket, and says what to do about a problem.
 
-It costs nothing at the endpoint, writes nothing to S3, and is done within about a minute whatever does not answer.
+It costs nothing at the endpoint, writes nothing to S3, and ends within about a minute even if a host does not answer.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _KEYS_PAGE = "https://modelslab.com/dashboard/api-keys"
 
 
 def check_connection(hook: ModelsLabHook) -> tuple[bool, str]:
-    """Ask the server for its state, and S3 for the bucket that the connection names.
+    """Read the server's state, and check the bucket that the connection names.
 
-    :return: whether tasks can use the connection as it is, and a text for people. It holds no secret.
+    :return: whether tasks can use the connection as it is, and a message without secrets for the user.
     """
     works, endpoint = _endpoint(hook)
     if not works:
@@ -45,7 +45,7 @@ def check_connection(hook: ModelsLabHook) -> tuple[bool, str]:
 
 def _endpoint(hook: ModelsLabHook) -> tuple[bool, str]:
     if not (hook.connection.password or "").strip():
-        where = f"yours is on {_KEYS_PAGE}" if _at_vendor(hook) else "the one that your endpoint was started with"
+        where = f"yours is on {_KEYS_PAGE}" if _at_vendor(hook) else "the one with which your endpoint was started"
         return False, f"The connection has no API key. Put it in the field API key (the password): {where}"
     hook.timeouts = _TIMEOUTS
     try:
@@ -60,19 +60,19 @@ def _endpoint(hook: ModelsLabHook) -> tuple[bool, str]:
 
 
 def _advice(hook: ModelsLabHook, error: ModelsLabError) -> str:
-    """What to do about an endpoint that does not answer as it should."""
+    """Advice for an error of the endpoint."""
     if isinstance(error, AuthenticationError):
         where = f"on {_KEYS_PAGE}" if _at_vendor(hook) else f"with which {hook.base_url} was started"
         return f"Compare it with the one {where}."
     if isinstance(error, PermissionDeniedError):
-        return "The key is known and its plan does not include this server: video to video needs the Enterprise plan."
+        return "The key is valid, but its plan does not include this server: video to video needs the Enterprise plan."
     if isinstance(error, PaymentRequiredError):
-        return "The key is known and its account has no credits: top it up, or renew the plan."
+        return "The key is valid, but its account has no credits: top it up, or renew the plan."
     if isinstance(error, RateLimitError):
-        return "The key is known, and asks too often at present: test again in a minute."
+        return "The key is valid, but its rate limit is exceeded now: test again in a minute."
     if isinstance(error, TransportError) and error.http_status is not None:
         return (
-            f"Something answers at {hook.base_url}, and it is not the video API. Correct the base URL (host); for the "
+            f"The server at {hook.base_url} is not the video API. Correct the base URL (host); for the "
             "vendor leave it empty."
         )
     return (
@@ -89,11 +89,11 @@ def _bucket(hook: ModelsLabHook) -> tuple[bool, str]:
     except StorageConfigurationError as error:
         return False, f"The S3 settings cannot work: {_sentence(error.message)}"
     if profile.bucket is None:
-        return True, "The connection names no S3 bucket, so each task has to name its destination."
+        return True, "The connection has no S3 bucket, so each task needs its own destination."
     credentials, missing = _credentials(hook)
     if missing and has_one_connection():
         return True, (
-            f"The bucket {profile.bucket} was not looked at: a test on a worker cannot read the AWS connection "
+            f"The bucket {profile.bucket} was not checked: a test on a worker cannot read the AWS connection "
             f"{profile.aws_conn_id}. Test it at the API server, or with `airflow connections test`."
         )
     try:
@@ -105,9 +105,9 @@ def _bucket(hook: ModelsLabHook) -> tuple[bool, str]:
 
 
 def s3_problem(hook: ModelsLabHook, error: Exception) -> str:
-    """Why S3 cannot be used with the connection, in words.
+    """The message for an S3 client that cannot be made with the connection.
 
-    :param error: of this package, or what the Amazon provider says of its connection: a role, a profile...
+    :param error: of this package, or of the Amazon provider about its connection: a role, a profile...
     """
     credentials, missing = _credentials(hook)
     if isinstance(error, ModelsLabError):
@@ -117,13 +117,13 @@ def s3_problem(hook: ModelsLabHook, error: Exception) -> str:
 
 
 def _credentials(hook: ModelsLabHook) -> tuple[str, str]:
-    """Where S3 credentials come from, and what to do where the connection for them is missing."""
+    """The source of the S3 credentials, and advice if their connection is missing."""
     aws_conn_id = hook.s3_profile.aws_conn_id
     try:
         hook.get_connection(aws_conn_id)
     except AirflowNotFoundException:
         advice = f"There is no AWS connection {aws_conn_id!r}: create it, or correct the field AWS connection."
-        return "the credentials that boto found by itself", advice
+        return "boto's default credentials", advice
     return f"the AWS connection {aws_conn_id}", ""
 
 

@@ -54,20 +54,20 @@ _LEASE_RESERVE = 60.0
 
 
 class ModelsLabHook(BaseHook):
-    """Talks to ModelsLab's Enterprise video server, or to the same endpoint served elsewhere, and to S3.
+    """Access to ModelsLab's Enterprise video server, or to the same endpoint served elsewhere, and to S3.
 
     Connection fields: the API key is the password; host (optionally with port and path) replaces the base URL
-    ``https://modelslab.com/api/v1``. The extra holds the S3 profile: ``bucket``, ``prefix``, ``aws_conn_id`` (the
+    ``https://modelslab.com/api/v1``. The extra contains the S3 profile: ``bucket``, ``prefix``, ``aws_conn_id`` (the
     Amazon provider's connection with the credentials, ``aws_default``), ``region`` (the bucket's; by default that of
     the AWS connection), ``endpoint_url`` (for S3-compatible stores; may also be in the AWS connection) and
-    ``public_url`` (where anyone can read the bucket; links to results then lead there, and ``update_s3`` needs it for
-    S3-compatible stores). With ``webhook_url`` and ``webhook_token`` there, submits carry a webhook, unless the
-    request has its own. ``extra_args`` there are arguments of ``put_object`` that every write to S3 carries.
+    ``public_url`` (where anyone can read the bucket; links to results then use it, and ``update_s3`` needs it for
+    S3-compatible stores). With ``webhook_url`` and ``webhook_token`` in the extra, submits carry a webhook, unless the
+    request has its own. ``extra_args`` in the extra are arguments of ``put_object`` for every write to S3.
 
     :param modelslab_conn_id: the Airflow connection.
     :param timeouts: seconds to connect, to read and in all; without ``instant_response`` the server holds a submit.
-    :param submit_policy: how often a *refused* submit is repeated. One whose outcome is unknown never is.
-    :param extra_args: go before those of the connection, each by its name; ``None`` as a value leaves one out.
+    :param submit_policy: how often a *refused* submit is repeated. One whose outcome is unknown is never repeated.
+    :param extra_args: override those of the connection by name; the value ``None`` removes one.
     """
 
     conn_name_attr = "modelslab_conn_id"
@@ -108,7 +108,7 @@ class ModelsLabHook(BaseHook):
 
     @property
     def base_url(self) -> str:
-        """Where calls go: the connection's host, else the vendor's URL."""
+        """The base URL: the connection's host, else the vendor's URL."""
         return _base_url(self.connection)
 
     def get_conn(self) -> ModelsLabClient:
@@ -139,7 +139,7 @@ class ModelsLabHook(BaseHook):
         return self._async_client(await get_async_connection(self.modelslab_conn_id, hook=self))
 
     def new_async_client(self) -> AsyncModelsLabClient:
-        """The same for a worker, where reading the connection may block.
+        """Like :meth:`get_async_client`, but in a worker, where reading the connection may block.
 
         :raises AuthenticationError: when the connection has no key.
         """
@@ -172,24 +172,24 @@ class ModelsLabHook(BaseHook):
     ) -> tuple[Job, Finished | None]:
         """Submit a job once; from here on it may be billed.
 
-        :param source: what the link to the clip stands for, recorded in its place: the ``s3://`` object or file.
-        :param lease_ends: when a lease of :meth:`submit_lease` ends, in seconds since the epoch. From a minute before
-            that on nothing is sent, and no answer is waited for.
+        :param source: recorded instead of the link to the clip: its ``s3://`` object or file.
+        :param lease_ends: when a lease of :meth:`submit_lease` ends, in seconds since the epoch. In the minute before
+            that nothing is sent, and no response is waited for.
         :return: the job, and its result's links if the job was finished at once.
-        :raises SubmissionUnknownError: when the request left and no usable answer came back.
-        :raises ModelsLabError: of the kind of the refusal otherwise.
+        :raises SubmissionUnknownError: when the request was sent and no usable response came back.
+        :raises ModelsLabError: the subclass for the refusal otherwise.
         """
         from airflow_provider_modelslab.hooks.webhook import with_webhook
 
-        # The webhook's URL holds a secret, so it is on the wire alone and not in the request that is recorded.
+        # The webhook's URL contains a secret, so it is only sent, and not in the request that is recorded.
         sent = with_webhook(request, self.connection.extra_dejson)
         submitted_at = time.time()
         answer = self.get_conn().submit(sent, ends_by=lease_ends - _LEASE_RESERVE)
         if answer.job_id is None and not isinstance(answer, Finished):
-            # Nothing to ask for by id, but the answer said where the result will be: landing waits for those links.
+            # The job cannot be fetched without an id, but the response has the result's links: landing waits for them.
             answer = Finished(None, answer.future_links, answer.meta)
         job = Job(
-            # A synchronous answer with links and no id is still a finished job; it just cannot be fetched again.
+            # A synchronous response with links and no id is a finished job, too; it cannot be fetched again.
             job_id=answer.job_id or "",
             conn_id=self.modelslab_conn_id,
             submitted_at=submitted_at,
@@ -200,7 +200,7 @@ class ModelsLabHook(BaseHook):
         return job, answer if isinstance(answer, Finished) else None
 
     def submit_lease(self) -> float:
-        """Seconds that one :meth:`submit` can last at most, repeats of refused ones included, and a minute to spare."""
+        """The longest time of one :meth:`submit` in seconds, including repeats of refused ones, plus a minute."""
         return longest_submit(self.submit_policy, self.timeouts) + _LEASE_RESERVE
 
     def fetch(self, job_id: str) -> Answer:
@@ -211,8 +211,8 @@ class ModelsLabHook(BaseHook):
         """Fetch the answer of a job that is done.
 
         :raises JobNotFinishedError: while it runs.
-        :raises TransportError: when no answer came.
-        :raises ModelsLabError: of the kind that the answer tells.
+        :raises TransportError: when there was no response.
+        :raises ModelsLabError: the subclass for the response.
         """
         answer = self.fetch(job_id)
         if isinstance(answer, Finished):
@@ -277,11 +277,11 @@ class ModelsLabHook(BaseHook):
         return self.get_conn().clear_cache()
 
     def clear_queue(self) -> str:
-        """Drop every queued job of the dedicated server, whoever submitted it, and restart it; never done unasked."""
+        """Drop all queued jobs of the dedicated server, of any user, and restart it. Never called automatically."""
         return self.get_conn().clear_queue()
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the server for its state, and S3 for the bucket, which costs nothing; say in words what is wrong."""
+        """Read the server's state and check the bucket, at no cost; returns success and a message."""
         from airflow_provider_modelslab.hooks.connection_check import check_connection
 
         return check_connection(self)
@@ -307,7 +307,7 @@ class ModelsLabHook(BaseHook):
 
     @cached_property
     def _store(self) -> S3Profile:
-        """The profile with the endpoint in force: its own, else that of the AWS connection."""
+        """The profile with the effective endpoint URL: its own, else that of the AWS connection."""
         profile = self.s3_profile
         endpoint_url = profile.endpoint_url or self._aws_hook.conn_config.get_service_endpoint_url("s3")
         return replace(profile, endpoint_url=endpoint_url, region=profile.region or self._aws_hook.region_name)
@@ -317,9 +317,9 @@ class ModelsLabHook(BaseHook):
         return self.new_s3_client()
 
     def new_s3_client(self, **options: Any) -> S3Client:
-        """A client of its own.
+        """A new S3 client.
 
-        :param options: of botocore's ``Config``, before those of the AWS connection and the provider's own.
+        :param options: of botocore's ``Config``; they override those of the AWS connection and of the provider.
         """
         from botocore.config import Config
 
@@ -333,7 +333,7 @@ class ModelsLabHook(BaseHook):
         client = session.client(
             "s3",
             endpoint_url=store.endpoint_url,
-            # What the AWS connection says goes before our defaults.
+            # The AWS connection's settings override our defaults.
             config=(config.merge(given) if given else config).merge(Config(**options)),
             verify=aws.verify,
         )
@@ -347,7 +347,7 @@ class ModelsLabHook(BaseHook):
 
     @cached_property
     def link_signer(self) -> LinkSigner:
-        """Signs links to clips, with a session of the AWS connection that was begun a moment ago."""
+        """Signs links to clips, with a new session of the AWS connection."""
         from airflow_provider_modelslab.storage.signing import LinkSigner
 
         return LinkSigner(self.get_s3_client, self.new_s3_client)
@@ -368,7 +368,7 @@ class ModelsLabHook(BaseHook):
             job_id=job.job_id,
             submitted_at=job.submitted_at,
             on_retry=lambda tries, pause, why: self.log.info(
-                "No link can be read yet after %d downloads tried, again in %.1f s: %s", tries, pause, why
+                "No link can be read yet after %d download attempts; again in %.1f s: %s", tries, pause, why
             ),
         )
         return self.describe_landed(job, finished, landed)
@@ -392,7 +392,7 @@ class ModelsLabHook(BaseHook):
         return landed_manifest(job, finished, landed, write_sidecar(self.get_s3_client(), landed, record))
 
     def check_bucket(self) -> list[str]:
-        """Check that the profile's bucket takes a put, a public ACL and a public read, as the vendor's server needs.
+        """Check that the profile's bucket allows a put, a public ACL and a public read, as the vendor's server needs.
 
         :return: the steps that passed.
         :raises StorageConfigurationError: naming the permission or setting to change.
@@ -402,9 +402,9 @@ class ModelsLabHook(BaseHook):
         return check_public_bucket(self.get_s3_client(), self._store)
 
     def update_s3(self, *, deploy_type: str = "video", check: bool = True) -> str:
-        """Tell the vendor's server where to store results: the profile's bucket, with its AWS connection's keys.
+        """Set the bucket of the vendor's server to the profile's, with the keys of its AWS connection.
 
-        :param deploy_type: which kind of server; the vendor's own default is ``text_to_image``, ours ``video``.
+        :param deploy_type: the kind of server; the vendor's own default is ``text_to_image``, ours ``video``.
         :param check: try the bucket first (see :meth:`check_bucket`).
         :return: the server's message.
         """
@@ -424,12 +424,12 @@ class ModelsLabHook(BaseHook):
         return self.get_conn().update_s3(settings, deploy_type=deploy_type)
 
     def reset_s3(self, *, deploy_type: str = "video") -> str:
-        """Make the vendor's server forget its S3 details; results then live for 24 hours."""
+        """Remove the S3 settings of the vendor's server; its results then expire after 24 hours."""
         return self.get_conn().reset_s3(deploy_type=deploy_type)
 
 
 def _submission_time(job: Job) -> float:
-    """When the job was submitted, in seconds since the epoch; now, where only its id is known."""
+    """When the job was submitted, in seconds since the epoch; now, if only its id is known."""
     return job.submitted_at if job.submitted_at is not None else time.time()
 
 

@@ -1,6 +1,6 @@
-"""Where the endpoint calls when a job is done: two fields of a connection's extra, which both sides read.
+"""Webhook settings: two fields of a connection's extra, read by the submitting task and by the receiving API server.
 
-The URL holds a secret, so it is put together at the last moment before a submit and is in nothing that is kept.
+The URL contains a secret, so it is built immediately before a submit and never stored.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["WEBHOOK_PATH", "WebhookSettings", "with_webhook"]
 
 WEBHOOK_PATH = "/modelslab/webhook"
-"""Where the API server listens, below its base URL; the token follows."""
+"""Path of the webhook below the API server's base URL; the token follows."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookSettings:
-    """Push instead of poll for one connection. Off where both fields are empty.
+    """Push instead of poll for one connection. Disabled if both fields are empty.
 
-    :param base_url: the API server as the endpoint sees it, for example ``https://airflow.example.com``.
-    :param tokens: the secrets that a call must know one of. The first is the one that submits send; the others are
-        still accepted, so that a token can be exchanged while jobs run.
+    :param base_url: the API server's URL as reached from the endpoint, for example ``https://airflow.example.com``.
+    :param tokens: the accepted secrets; a webhook must carry one of them. Submits send the first; the others are still
+        accepted, so that a token can be replaced while jobs run.
     """
 
     base_url: str | None = None
@@ -41,8 +41,8 @@ class WebhookSettings:
     def from_extra(cls, extra: Mapping[str, Any] | None) -> Self:
         """Read ``webhook_url`` and ``webhook_token`` (several are joined by commas) of a connection's extra.
 
-        :raises InvalidRequestError: for a URL that is none, a URL without a token, or a token that can be guessed;
-            a token is never shown.
+        :raises InvalidRequestError: for an invalid URL, a URL without a token, or a token that can be guessed; a token
+            is never shown.
         """
         given = {name: str((extra or {}).get(name) or "").strip() for name in ("webhook_url", "webhook_token")}
         tokens = tuple(part.strip() for part in given["webhook_token"].split(",") if part.strip())
@@ -51,24 +51,24 @@ class WebhookSettings:
             raise InvalidRequestError.of(
                 "webhook_token",
                 "must be 32 to 128 letters, digits, - and _, drawn at random, for example by `openssl rand -hex 32`; "
-                "several are joined by commas. What is in the connection's extra is something else",
+                "several are joined by commas. The value in the connection's extra is none",
             )
         if url is not None:
             _check_url(url)
             if not tokens:
                 raise InvalidRequestError.of(
-                    "webhook_token", "is required in the connection's extra where webhook_url is given"
+                    "webhook_token", "is required in the connection's extra if webhook_url is given"
                 )
         return cls(url, tokens)
 
     @property
     def target(self) -> str | None:
-        """What the endpoint calls, the secret included; ``None`` where it shall call nothing."""
+        """The URL that the endpoint calls, including the secret; ``None`` if webhooks are disabled."""
         return f"{self.base_url}{WEBHOOK_PATH}/{self.tokens[0]}" if self.base_url and self.tokens else None
 
 
 def with_webhook(request: EndpointRequest, extra: Mapping[str, Any] | None) -> EndpointRequest:
-    """The request as it is sent: with the connection's webhook, unless it has one of its own.
+    """The request with the connection's webhook, unless it has its own.
 
     :raises InvalidRequestError: see :meth:`WebhookSettings.from_extra`.
     """
@@ -88,8 +88,8 @@ def _check_url(url: str) -> None:
     if not fine:
         raise InvalidRequestError.of(
             "webhook_url",
-            "must be the http(s) URL of Airflow's API server as the endpoint sees it, without user, password and "
+            "must be the http(s) URL of Airflow's API server as reached from the endpoint, without user, password and "
             f"query; got one that begins {url[:8]!r}",
         )
     if parts.path.endswith(WEBHOOK_PATH):
-        raise InvalidRequestError.of("webhook_url", f"must end before {WEBHOOK_PATH}, which is added to it")
+        raise InvalidRequestError.of("webhook_url", f"must not contain {WEBHOOK_PATH}, which is added to it")

@@ -1,1 +1,1 @@
-"""What a task read and made, told to OpenLineage and to Airflow's assets."""
+"""Reports the inputs and outputs of a task to OpenLineage and to Airflow's assets."""

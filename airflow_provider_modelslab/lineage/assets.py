@@ -22,11 +22,11 @@ def emit_assets(
     extra: Mapping[str, Any],
     landed: Iterable[tuple[str, Mapping[str, Any]]],
 ) -> None:
-    """Say in a task's asset events what it made.
+    """Add what a task has landed to its asset events.
 
-    An ``Asset`` among the outlets gets ``extra`` with its event; what the Dag's author has put there stays. An
-    ``AssetAlias`` gets one asset for each entry of ``landed``. Nothing is raised: what has landed is paid for, and a
-    task does not fail for the news of it.
+    An ``Asset`` among the outlets gets ``extra`` with its event; the Dag author's own keys are kept. An ``AssetAlias``
+    gets one asset for each entry of ``landed``. Nothing is raised: the result is paid for, and a failed event must not
+    fail the task.
 
     :param outlets: of the task.
     :param extra: plain JSON without secrets.
@@ -47,4 +47,4 @@ def emit_assets(
                 noted = events[outlet].extra  # type: ignore[index]  # an Asset, or a reference to one
                 noted.update({name: value for name, value in extra.items() if name not in noted})
         except Exception as error:  # noqa: BLE001 - see above
-            log.warning("The event of %r does not tell what landed: %s: %s", outlet, type(error).__name__, error)
+            log.warning("The event of %r does not contain what landed: %s: %s", outlet, type(error).__name__, error)

@@ -19,21 +19,21 @@ __all__ = ["MAX_ASSETS", "MAX_INPUTS", "BatchReport"]
 log = logging.getLogger(__name__)
 
 MAX_ASSETS = 100
-"""Clips of a batch that become assets of their own.
+"""Clips of a batch, at most, that become assets of their own.
 
-Airflow takes all events of a task in one call, and a worker waits for 5 seconds (``[workers] execution_api_timeout``).
-On a busy machine with two cores and SQLite 50 took 0.4 s and 200 took 2.9 s; with 1,000, 11 s, the task failed.
+A task sends all its events in one API call with a time-out of 5 seconds (``[workers] execution_api_timeout``). On a
+busy machine with two cores and SQLite 50 took 0.4 s and 200 took 2.9 s; with 1,000, 11 s, the task failed.
 """
 
 MAX_INPUTS = 100
-"""Clips that a lineage event names, where they do not lie below one prefix."""
+"""Clips, at most, that a lineage event names if they are not below one prefix."""
 
-_BILL = ("jobs", "cost", "currency", "saved")
+_COSTS = ("jobs", "cost", "currency", "saved")
 _COUNTS = ("found", "landed", "skipped", "failed", "pending")
 
 
 class BatchReport(Report):
-    """Of an operator that restyles many clips, and returns a summary."""
+    """Report of an operator that restyles many clips and returns a summary."""
 
     source: Any
     modelslab_conn_id: str
@@ -45,7 +45,7 @@ class BatchReport(Report):
         return self._clips()[0]
 
     def _clips(self) -> tuple[list[str], int]:
-        """What the event names, and how many clips it does not."""
+        """The inputs that the event names, and the number of clips that it leaves out."""
         plan = self._tracker.plan if self._tracker else None
         if plan is not None and plan.where:
             return [plan.where], 0
@@ -54,7 +54,7 @@ class BatchReport(Report):
         source = self.source.get("manifest") if isinstance(self.source, Mapping) else self.source
         if isinstance(source, str):
             return [source], 0
-        # Before the clips are planned nothing else is known for certain.
+        # Before the clips are planned only the source is known.
         items = [item for item in source if isinstance(item, str)] if isinstance(source, list | tuple) else []
         return items[:MAX_INPUTS], max(0, len(items) - MAX_INPUTS)
 
@@ -67,7 +67,7 @@ class BatchReport(Report):
 
     def _facts(self) -> dict[str, Any]:
         result = self._result or {}
-        # As it was planned, which a task that is resumed goes on with.
+        # As planned: a resumed task continues with its plan.
         request = request_of(self._tracker.plan.common if self._tracker else self)
         return {
             "conn_id": self.modelslab_conn_id,
@@ -76,7 +76,7 @@ class BatchReport(Report):
             "request": request,
             "bytes": self._bytes() if self._tracker else None,
             "counts": self._counts(),
-            **self._bill(),
+            **self._billing(),
             "reused": self._is_reused() if result else None,
             "manifest": result.get("manifest"),
             "retry": result.get("retry"),
@@ -91,7 +91,7 @@ class BatchReport(Report):
             "model_id": common.get("model_id"),
             "seed": common.get("seed"),
             "conn_id": self.modelslab_conn_id,
-            **{name: result.get(name) for name in (*_COUNTS, *_BILL, "bytes", "seconds", "manifest", "retry")},
+            **{name: result.get(name) for name in (*_COUNTS, *_COSTS, "bytes", "seconds", "manifest", "retry")},
             "reused": self._is_reused(),
         }
 
@@ -104,7 +104,11 @@ class BatchReport(Report):
         began = getattr(context.get("dag_run"), "start_date", None)
         new = self._tracker.landed_since(began.timestamp() if began else None)
         if len(new) > MAX_ASSETS:
-            log.warning("%d clips landed, more than the %d that become assets; the prefix does", len(new), MAX_ASSETS)
+            log.warning(
+                "%d clips landed, more than the %d that become assets; the prefix becomes one asset instead",
+                len(new),
+                MAX_ASSETS,
+            )
             return whole
         common = self._tracker.plan.common
         return [
@@ -132,11 +136,11 @@ class BatchReport(Report):
     def _counts(self) -> dict[str, int]:
         return self._tracker.outcomes.counts() if self._tracker else {}
 
-    def _bill(self) -> dict[str, Any]:
-        """What it did cost; the generation time stands under the name that one clip's has."""
-        bill = self._tracker.bill() if self._tracker else {}
-        seconds = bill.get("generation_s") or None
-        return {**{name: bill.get(name) for name in _BILL}, "generation_time_s": seconds}
+    def _billing(self) -> dict[str, Any]:
+        """The cost; the generation time has the same name as for one clip."""
+        billing = self._tracker.bill() if self._tracker else {}
+        seconds = billing.get("generation_s") or None
+        return {**{name: billing.get(name) for name in _COSTS}, "generation_time_s": seconds}
 
     def _bytes(self) -> int:
         return sum(outcome.bytes or 0 for _, outcome in self._tracker.outcomes) if self._tracker else 0

@@ -23,7 +23,7 @@ _OF_THE_RUN = ("status", "job_id", "seed", "generation_time_s", "bytes", "cost",
 
 
 class ClipReport(Report):
-    """Of an operator that makes one video, and returns its manifest."""
+    """Report of an operator that makes one video and returns its manifest."""
 
     modelslab_conn_id: str
     request_class: ClassVar[type[EndpointRequest] | None] = None
@@ -31,7 +31,7 @@ class ClipReport(Report):
 
     def _read(self) -> list[str]:
         job = self._job()
-        # Its job knows what a function returned, whatever the decorator has.
+        # The job has the clip that a decorated function returned, the operator's attributes may not.
         clip = (job.request.get("init_video") if job else None) or getattr(self, "init_video", None)
         return [clip] if clip else []
 
@@ -43,7 +43,7 @@ class ClipReport(Report):
 
     def _facts(self) -> dict[str, Any]:
         job, result = self._job(), self._result or {}
-        # After a deferral a request that a function returned is known by its job alone.
+        # After a deferral only the job has the request that a decorated function returned.
         request = request_of(job.request if job and job.request else self, self.request_class)
         facts = {
             "conn_id": self.modelslab_conn_id,
@@ -63,14 +63,14 @@ class ClipReport(Report):
         return [(output.uri, self._extra()) for output in self._made()]
 
     def _job(self) -> Job | None:
-        """The job that is paid for, where there is one."""
+        """The job that is paid for, if there is one."""
         running = getattr(self, "_running", None)
         job: Job | None = running[1].job if running else None
         return job
 
 
 class JobReport(ClipReport):
-    """Of an operator that lands the result of a job which an earlier task submitted."""
+    """Report of an operator that lands the result of a job which an earlier task submitted."""
 
     job: Any
 

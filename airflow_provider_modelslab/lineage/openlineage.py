@@ -1,4 +1,4 @@
-"""OpenLineage's own types. Imported only where its provider is, by whoever asks an operator for facets."""
+"""OpenLineage's own types. Imported only if its provider is installed, when it calls an operator for facets."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ FACET = "modelslab"
 
 @attr.define
 class ModelsLabRunFacet(RunFacet):
-    """How a video was made; the words are those of the manifest that the task returns. What is not known is left out.
+    """How a video was made, with the field names of the task's manifest. Unknown fields are left out.
 
     :param conn_id: the Airflow connection.
     :param model_id: the checkpoint.
     :param request: the attributes that were given.
     :param status: ``landed``, ``finished``, ``submitted``; nothing before the task's end.
     :param job_id: the endpoint's id of the job, or ``local-...``.
-    :param seed: in force.
-    :param generation_time_s: seconds that the model worked, as the endpoint tells.
-    :param bytes: of the results that are there.
-    :param reused: whether all of it had landed before, so that nothing was made.
+    :param seed: the effective seed.
+    :param generation_time_s: seconds of generation, as reported by the endpoint.
+    :param bytes: of the results that have landed.
+    :param reused: whether all results had landed before, so that nothing was generated.
     :param cost: of the jobs that made it, as text.
     :param currency: of the cost.
     :param jobs: of a batch: jobs that were paid for.
-    :param saved: of a batch: what the results that were there already would cost now, as text.
+    :param saved: of a batch: what the results that had landed before would cost now, as text.
     :param counts: of a batch: ``found``, ``landed``, ``skipped``, ``failed``, ``pending``.
     :param manifest: of a batch: the object with one line for each clip.
     :param retry: of a batch: the object that names the clips to try again.
@@ -68,19 +68,19 @@ class ModelsLabRunFacet(RunFacet):
 def operator_lineage(
     inputs: Iterable[str], outputs: Iterable[Output], facts: Mapping[str, Any]
 ) -> OperatorLineage[Dataset, RunFacet]:
-    """What an operator's OpenLineage methods return."""
+    """The return value of an operator's OpenLineage methods."""
     known = {name: value for name, value in facts.items() if value is not None and value != {}}
     return OperatorLineage(
-        inputs=[InputDataset(place.namespace, place.name) for place in map(uri_of, inputs) if place],
+        inputs=[InputDataset(uri.namespace, uri.name) for uri in map(uri_of, inputs) if uri],
         outputs=[_output(output) for output in outputs],
         run_facets={FACET: ModelsLabRunFacet(**known)},
     )
 
 
 def _output(output: Output) -> OutputDataset:
-    place = uri_of(output.uri)
-    assert place is not None  # noqa: S101 - an S3 URI always is
+    uri = uri_of(output.uri)
+    assert uri is not None  # noqa: S101 - an S3 URI always is
     if output.bytes is None:
-        return OutputDataset(place.namespace, place.name)
+        return OutputDataset(uri.namespace, uri.name)
     counted = OutputStatisticsOutputDatasetFacet(size=output.bytes, fileCount=output.files)
-    return OutputDataset(place.namespace, place.name, outputFacets={"outputStatistics": counted})
+    return OutputDataset(uri.namespace, uri.name, outputFacets={"outputStatistics": counted})

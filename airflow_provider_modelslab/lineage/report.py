@@ -1,4 +1,4 @@
-"""What every operator of this package tells of its work, from what it read and what it returned."""
+"""Lineage and asset events of this package's operators, from their arguments and their return values."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 _Method = TypeVar("_Method", bound=Callable[..., dict[str, Any]])
 
 _UNTOLD = frozenset({"init_video", "webhook", "track_id"})
-"""Attributes that are no part of how a video was made: the clip is an input, and a webhook may have a secret."""
+"""Attributes that are left out of the request facet: the clip is an input, and a webhook may contain a secret."""
 
 
 class Report:
-    """A base of operators: lineage and asset events of what a task returns.
+    """Base class of operators: lineage and asset events for a task's return value.
 
-    OpenLineage, where it is installed, asks the instance of the process in which the task ends, which is a new one
-    after a deferral; so what it tells comes from what that process knows.
+    OpenLineage, if installed, calls the operator instance of the process in which the task ends. After a deferral that
+    is a new instance, so the events use only what that process knows.
     """
 
     outlets: Any
@@ -36,15 +36,15 @@ class Report:
     _reused: bool = False
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any] | None:
-        """The clips, and how they are asked for."""
+        """The input clips, and the request."""
         return self._lineage()
 
     def get_openlineage_facets_on_complete(self, task_instance: object) -> OperatorLineage[Any, Any] | None:
-        """The clips, what landed, and how it was made."""
+        """The input clips, the landed results, and the request."""
         return self._lineage()
 
     def get_openlineage_facets_on_failure(self, task_instance: object) -> OperatorLineage[Any, Any] | None:
-        """What is known: the job that is paid for, and of a batch what landed all the same."""
+        """The known facts: the job that is paid for, and the results of a batch that landed before the failure."""
         return self._lineage()
 
     def _lineage(self) -> OperatorLineage[Any, Any] | None:
@@ -55,7 +55,7 @@ class Report:
         return operator_lineage(self._read(), self._made(), self._facts())
 
     def _report(self, context: Context, result: Mapping[str, Any]) -> None:
-        """Tell of a task's result, once, also when one of the task's methods calls another."""
+        """Emit the events of a task's result, once, even if one of the task's methods calls another."""
         if result is self._result:
             return
         self._result = result
@@ -64,20 +64,20 @@ class Report:
         try:
             extra, landed = self._extra(), self._landed(context)
         except Exception as error:  # noqa: BLE001 - what has landed is paid for: the news of it must not fail the task
-            log.warning("The asset events do not tell what landed: %s: %s", type(error).__name__, error)
+            log.warning("The asset events do not contain what landed: %s: %s", type(error).__name__, error)
         else:
             from airflow_provider_modelslab.lineage.assets import emit_assets
 
             emit_assets(self.outlets, context, extra, landed)
 
-    # -- what the kinds of operators know -------------------------------------------------------------------------
+    # -- defined by each kind of operator -------------------------------------------------------------------------
 
     def _read(self) -> list[str]:
-        """The clips: places, which may hold secrets yet."""
+        """The input clips: URIs, which may still contain secrets."""
         raise NotImplementedError
 
     def _made(self) -> list[Output]:
-        """What is in S3."""
+        """The outputs in S3."""
         raise NotImplementedError
 
     def _facts(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Report:
 
 
 def reported(method: _Method) -> _Method:
-    """A method that ends a task: what it returns is told, see :class:`Report`."""
+    """Decorator of a method that ends a task: its return value is reported, see :class:`Report`."""
 
     @wraps(method)
     def reporting(self: Report, context: Context, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def reported(method: _Method) -> _Method:
 
 
 def request_of(given: object, model: type[EndpointRequest] | None = None) -> dict[str, Any]:
-    """The attributes that were given, as the endpoint gets them; without the clip and without secrets.
+    """The given attributes as sent to the endpoint, without the clip and without secrets.
 
     :param given: a mapping, or an operator.
     :param model: the endpoint's request; video2video by default.
@@ -118,10 +118,10 @@ def request_of(given: object, model: type[EndpointRequest] | None = None) -> dic
     model = model or Video2VideoRequest
     names = [name for name in model.attributes() if name not in _UNTOLD]
     values = given if isinstance(given, Mapping) else {name: getattr(given, name, None) for name in names}
-    told = {name: values[name] for name in names if values.get(name) is not None}
+    attributes = {name: values[name] for name in names if values.get(name) is not None}
     required = {name: "-" for name, field in model.model_fields.items() if field.is_required()}
-    try:  # templates render to text, and here "512" is a number
-        record = model(**required | told).record()
+    try:  # templates render to text: "512" has to become a number
+        record = model(**required | attributes).record()
     except InvalidRequestError:
-        record = scrub(told)
-    return {name: record[name] for name in told}
+        record = scrub(attributes)
+    return {name: record[name] for name in attributes}

@@ -1,4 +1,4 @@
-"""How a place is named as an OpenLineage dataset and as an Airflow asset."""
+"""Names of inputs and outputs as OpenLineage datasets and as Airflow assets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEGAL_IN_PATHS = "/!$&'()*+,;=:@-._~"
 
 @dataclass(frozen=True, slots=True)
 class DatasetUri:
-    """A dataset's name, as the naming rules of OpenLineage and Airflow's own converters have it.
+    """A dataset's name according to the rules of OpenLineage and of Airflow's own converters.
 
     :param namespace: ``s3://bucket``, ``https://host:port`` or ``file``.
     :param name: the key, or the path.
@@ -25,10 +25,10 @@ class DatasetUri:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Something in S3.
+    """An output in S3.
 
     :param uri: the object, or the prefix.
-    :param bytes: the size of what is there; ``None`` before it is.
+    :param bytes: its size; ``None`` before it has landed.
     :param files: how many objects.
     """
 
@@ -38,7 +38,7 @@ class Output:
 
 
 def uri_of(text: object) -> DatasetUri | None:
-    """Where a clip or a result is; ``None`` for what is no place. User, password and query of a link are left out.
+    """The dataset URI of a clip or a result; ``None`` if it has none. A link loses its user, password and query.
 
     :param text: ``s3://bucket/key``, an http(s) link, ``file://`` or a path.
     """
@@ -63,10 +63,10 @@ def uri_of(text: object) -> DatasetUri | None:
 
 
 def asset_uri(uri: str) -> str:
-    """An S3 URI as Airflow takes it for an asset: characters that are illegal in URIs are percent-encoded.
+    """An S3 URI as the URI of an asset: characters that are illegal in URIs are percent-encoded.
 
-    Airflow would cut a key at ``#``, sort what follows ``?``, and, on MySQL, refuse what is not ASCII. The event's
-    ``extra["uri"]`` has the URI as it is.
+    Airflow would truncate a key at ``#``, sort the text after ``?``, and, on MySQL, refuse non-ASCII characters. The
+    event's ``extra["uri"]`` has the unencoded URI.
     """
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}{separator}{quote(rest, safe=_LEGAL_IN_PATHS)}"

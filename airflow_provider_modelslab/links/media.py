@@ -1,9 +1,9 @@
-"""The links that a task shows, and what it tells for them: while it waits, and when it is done.
+"""The links on a task, and the XCom with their targets, which the task updates while it waits and when it is done.
 
-A link holds no secret. What is in S3 is reached through the API server
-(``airflow_provider_modelslab.plugins.media.plugin``), which asks who is there and signs a fresh URL at each click: one
-that a task had stored would have expired within days, and would have opened the clip to whoever can read an XCom.
-Public http(s) links lead straight to where they point.
+A link contains no secret. Objects in S3 are opened through the API server
+(``airflow_provider_modelslab.plugins.media.plugin``), which checks the user's permissions and signs a new URL at each
+click: a stored URL would expire within days, and would open the clip to everyone who can read an XCom. Public http(s)
+links are used as they are.
 
 Every Dag imports this module, so it imports nothing that an operator has not imported already.
 """
@@ -40,17 +40,17 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 MEDIA_PREFIX = "/modelslab/media"
-"""Where the API server answers to the links."""
+"""Path of the links on the API server."""
 
 FACTS_KEY = "modelslab_links"
-"""The XCom with what a task's links lead to: ``source``, ``result``, ``manifest``, ``job_id``, ``conn_id``."""
+"""The XCom with the targets of a task's links: ``source``, ``result``, ``manifest``, ``job_id``, ``conn_id``."""
 
 _FACTS = ("source", "result", "manifest", "job_id", "conn_id", "loop_index")
-_HELD = "_modelslab_link_facts"
+_TARGETS = "_modelslab_link_facts"
 
 
 class TaskLocation(Protocol):
-    """What names a task instance."""
+    """The ids of a task instance."""
 
     @property
     def dag_id(self) -> str: ...  # noqa: D102
@@ -62,14 +62,14 @@ class TaskLocation(Protocol):
     def map_index(self) -> int | None: ...  # noqa: D102
 
 
-def media_url(place: TaskLocation, what: str, loop_index: str | None = None) -> str:
+def media_url(task: TaskLocation, what: str, loop_index: str | None = None) -> str:
     """The link's path on Airflow's own host, below the path of ``[api] base_url`` where it has one.
 
     :param what: ``result``, ``source``, ``manifest`` or ``job``.
     :param loop_index: the iteration of a task in a loop.
     """
-    index = -1 if place.map_index is None else place.map_index
-    query = {"dag_id": place.dag_id, "run_id": place.run_id, "task_id": place.task_id, "map_index": index, "what": what}
+    index = -1 if task.map_index is None else task.map_index
+    query = {"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "map_index": index, "what": what}
     if loop_index is not None:
         query["loop_index"] = loop_index
     return f"{base_path()}{MEDIA_PREFIX}/?{urlencode(query)}"
@@ -81,30 +81,30 @@ def base_path() -> str:
 
 
 class _Link(BaseOperatorLink):
-    """One of the links. Airflow asks it on the worker at the end of each run segment, and keeps the answer."""
+    """One of the links. Airflow calls it on the worker at the end of each run segment, and stores the result."""
 
     what: ClassVar[str]
     fact: ClassVar[str]
 
     @property
     def xcom_key(self) -> str:
-        """Where Airflow keeps the link."""
+        """The XCom in which Airflow stores the link."""
         return f"_link_{type(self).__name__}"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """The link, or an empty text while there is nothing to show."""
-        return self.url(_told(operator, ti_key), ti_key)
+        """The link; an empty text while it has no target."""
+        return self.url(_stored(operator, ti_key), ti_key)
 
-    def url(self, told: Mapping[str, str], place: TaskLocation) -> str:
-        """The link for what a task told."""
-        fact = told.get(self.fact)
-        if not fact:
+    def url(self, targets: Mapping[str, str], task: TaskLocation) -> str:
+        """The link for the targets that a task has stored."""
+        target = targets.get(self.fact)
+        if not target:
             return ""
-        return str(fact) if is_http_link(str(fact)) else media_url(place, self.what, told.get("loop_index"))
+        return str(target) if is_http_link(str(target)) else media_url(task, self.what, targets.get("loop_index"))
 
 
 class ModelsLabResultLink(_Link):
-    """To the video: plays in the browser; a page that reloads itself until it is there."""
+    """To the video, which plays in the browser; until it has landed, to a page that reloads itself."""
 
     name = "Result"
     what = fact = "result"
@@ -118,14 +118,14 @@ class ModelsLabSourceLink(_Link):
 
 
 class ModelsLabManifestLink(_Link):
-    """To the JSON that says how it was made: a clip's sidecar, a batch's results manifest."""
+    """To the JSON with the request and the result: a clip's sidecar, a batch's results manifest."""
 
     name = "Manifest"
     what = fact = "manifest"
 
 
 class ModelsLabJobLink(_Link):
-    """To a page that asks the endpoint for the job's state at each look."""
+    """To a page with the job's state, fetched from the endpoint each time it is opened."""
 
     name = "Job at the endpoint"
     what = "job"
@@ -133,35 +133,35 @@ class ModelsLabJobLink(_Link):
 
 
 def push_links(context: Context, operator: BaseOperator, **facts: object) -> None:
-    """Store what the operator's links lead to. Never raises: a link is not worth a paid task.
+    """Store the targets of the operator's links. Never raises: a failed link must not fail a paid task.
 
-    Call it before waiting, so that the links show meanwhile, and again when there is more to tell.
+    Call it before waiting, so that the links are shown meanwhile, and again when there are more targets.
 
     :param facts: any of ``source``, ``result``, ``manifest`` (``s3://`` URIs, or http(s) links, which are left out when
-        they have a query, since it may be a signature), ``job_id`` and ``conn_id``. ``None`` says nothing.
+        they have a query, since it may be a signature), ``job_id`` and ``conn_id``. ``None`` changes nothing.
     """
     if not getattr(operator, "do_xcom_push", True):
         return
     try:
         ti = context["ti"]
-        before = _told(operator, ti)
+        before = _stored(operator, ti)
         index = loop_index(context)
         facts["loop_index"] = None if index is None else str(index)
-        told = {**before, **{name: text for name in _FACTS if (text := _shown(name, facts.get(name)))}}
-        setattr(operator, _HELD, told)
-        if told == before:
+        targets = {**before, **{name: text for name in _FACTS if (text := _shown(name, facts.get(name)))}}
+        setattr(operator, _TARGETS, targets)
+        if targets == before:
             return
-        ti.xcom_push(key=FACTS_KEY, value=told)
+        ti.xcom_push(key=FACTS_KEY, value=targets)
         links: Collection[Any] = operator.operator_extra_links
         for link in links:
-            if isinstance(link, _Link) and told.get(link.fact) and told.get(link.fact) != before.get(link.fact):
-                ti.xcom_push(key=link.xcom_key, value=link.url(told, ti))
+            if isinstance(link, _Link) and targets.get(link.fact) not in {None, before.get(link.fact)}:
+                ti.xcom_push(key=link.xcom_key, value=link.url(targets, ti))
     except Exception as error:  # noqa: BLE001 - see above
         log.warning("The task's links are not stored: %s: %s", type(error).__name__, error)
 
 
 def push_manifest_links(context: Context, operator: BaseOperator, manifest: Mapping[str, Any]) -> None:
-    """The same from what a task of one clip returns."""
+    """:func:`push_links` with the targets in the manifest that a task of one clip returns."""
     job_id = str(manifest.get("job_id") or "")
     push_links(
         context,
@@ -173,17 +173,17 @@ def push_manifest_links(context: Context, operator: BaseOperator, manifest: Mapp
     )
 
 
-def _told(operator: BaseOperator, ti: Any) -> dict[str, str]:
-    """What this task has told so far: in this process, else before it was deferred."""
-    held: dict[str, str] | None = getattr(operator, _HELD, None)
-    if held is None and hasattr(ti, "xcom_pull"):
+def _stored(operator: BaseOperator, ti: Any) -> dict[str, str]:
+    """The targets that this task has stored so far: in this process, else before it was deferred."""
+    targets: dict[str, str] | None = getattr(operator, _TARGETS, None)
+    if targets is None and hasattr(ti, "xcom_pull"):
         index = -1 if ti.map_index is None else ti.map_index
-        held = ti.xcom_pull(task_ids=ti.task_id, key=FACTS_KEY, map_indexes=index)
-    return dict(held) if isinstance(held, Mapping) else {}
+        targets = ti.xcom_pull(task_ids=ti.task_id, key=FACTS_KEY, map_indexes=index)
+    return dict(targets) if isinstance(targets, Mapping) else {}
 
 
 def _shown(name: str, fact: object) -> str | None:
-    """A fact as it may be stored; ``None`` for what no link can lead to: local files, prefixes, signed links."""
+    """A target as it may be stored; ``None`` for targets without a link: local files, prefixes, signed links."""
     if not isinstance(fact, str) or not fact.strip():
         return None
     if name in {"job_id", "conn_id", "loop_index"}:

@@ -30,11 +30,11 @@ __all__ = ["ModelsLabVideo2VideoSensor"]
 class ModelsLabVideo2VideoSensor(BaseSensorOperator):
     """Wait until a job is done, in ``poke`` or ``reschedule`` mode or in the triggerer, and return its manifest.
 
-    A failed poll (network error, HTTP 5xx, rate limit) never ends the wait; a refused key, a failed job and a job that
-    the endpoint does not know do. The sensor only reads, so it can be cleared and retried at no cost.
+    A failed poll (network error, HTTP 5xx, rate limit) never ends the wait. A refused key, a failed job and a job that
+    the endpoint does not know end it. The sensor only reads, so it can be cleared and retried at no cost.
 
     :param job: the job (templated): its id, or the manifest of the task that submitted it.
-    :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection goes before it.
+    :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection takes precedence.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
     :param poke_interval: seconds between two polls; in the triggerer the longest pause. In ``reschedule`` mode keep it
         at 15 or more: an executor may report the end of a poke up to 5 seconds late, and Airflow fails a sensor that is
@@ -103,7 +103,7 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
                 poll_policy=policy.to_dict(),
             ),
             method_name="execute_complete",
-            # Later than the trigger's own deadline, whose event says more than Airflow's time-out.
+            # Later than the trigger's own deadline, whose event has more details than Airflow's time-out.
             timeout=timedelta(seconds=self.timeout + policy.max_interval + 60),
         )
 
@@ -122,7 +122,7 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=False)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Resume after the trigger: raise what it found, or return the manifest."""
+        """Resume after the trigger: raise the error in its event, or return the manifest."""
         from airflow_provider_modelslab.api.response import Finished
         from airflow_provider_modelslab.storage.result_manifest import finished_manifest
 
@@ -130,7 +130,7 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
         if event.get("status") != "success":
             error = error_from_event(event)
             if isinstance(error, JobTimeoutError):
-                raise AirflowSensorTimeout(str(error))  # which soft_fail and never_fail know
+                raise AirflowSensorTimeout(str(error))  # which soft_fail and never_fail handle
             self._fail(error)
         links = tuple(event["links"])
         return finished_manifest(
@@ -144,7 +144,7 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
         raise error
 
     def _since(self, context: Context) -> float:
-        """When the job was submitted, or the sensor began: from here "Request not found" counts as "not there yet"."""
+        """When the job was submitted, or the sensor began: for a while after it "Request not found" means "not yet"."""
         if self._submitted.submitted_at is not None:
             return self._submitted.submitted_at
         first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None

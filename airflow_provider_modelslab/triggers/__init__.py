@@ -1,1 +1,1 @@
-"""Waiting in the triggerer: thin over the polling decisions and the asynchronous client. A trigger only reads."""
+"""Triggers: a thin layer over the job poller and the asynchronous client. A trigger only reads."""

@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelsLabBatchTrigger"]
 
-_MOST_ENDED = 1000
-"""Jobs that one event reports at most, some 300 kB; the others are found ended at the first poll of the next wait."""
+_MAX_ENDED = 1000
+"""Jobs that one event reports at most, some 300 kB. The next wait reports the others at its first poll."""
 
 
 class ModelsLabBatchTrigger(BaseTrigger):
-    """Waits until enough of many jobs have ended to be worth a worker, and then sends one event.
+    """Waits until enough of many jobs have ended to justify a worker, and then sends one event.
 
-    The event is ``{"status": "success", "ended": [...], "waiting": n}``: each ended job as the single trigger's event
-    tells it, a failure among them too, and how many have not ended or are not reported yet. It is
-    ``{"status": "error", ...}`` when nothing could be polled, for want of a usable connection. All times are of the
-    wall clock, so a trigger that is started again elsewhere waits until the same moments.
+    The event is ``{"status": "success", "ended": [...], "waiting": n}``: each ended job as in the single trigger's
+    event, failures included, and the number of jobs that have not ended or are not reported yet. It is
+    ``{"status": "error", ...}`` when nothing could be polled because the connection is unusable. All times are of the
+    wall clock, so a trigger that is restarted in another triggerer waits until the same moments.
 
     :param jobs: for each job ``job_id``, ``submitted_at`` and ``deadline`` (seconds since the epoch), and ``eta``
         (seconds, or ``None``). A job past its deadline ends with the code ``timeout``.
@@ -41,7 +41,7 @@ class ModelsLabBatchTrigger(BaseTrigger):
     :param wake_at: how many ended jobs are enough, 1 or more.
     :param defer_after: seconds after the first one, after which fewer are enough; 0 or more.
     :param max_wait: seconds after ``started_at`` at which the event is sent in any case; ``None`` for no such limit.
-        Without jobs it is a pause, for a batch that is refused everything.
+        Without jobs it is a pause, for a batch whose submits are all refused.
     :param started_at: seconds since the epoch; now, when it is not given.
     :param poll_policy: a :class:`PollPolicy` as a dict.
     """
@@ -94,7 +94,7 @@ class ModelsLabBatchTrigger(BaseTrigger):
         """Yield exactly one event."""
         earliest = earliest_event()
         try:
-            reported = [_told(job) for job in (await self._wait())[:_MOST_ENDED]]
+            reported = [_ended_record(job) for job in (await self._wait())[:_MAX_ENDED]]
             event = {"status": "success", "ended": reported, "waiting": len(self.jobs) - len(reported)}
         except ModelsLabError as error:
             event = error.to_event()
@@ -113,19 +113,19 @@ class ModelsLabBatchTrigger(BaseTrigger):
         policy = PollPolicy.from_dict(self.poll_policy)
         client = await client_of(self.modelslab_conn_id)
         async with shared_poller(client) as poller, poller.watch(jobs, policy=policy) as watch:
-            return await watch.gather(min(self.wake_at, _MOST_ENDED), defer_after=self.defer_after, until=until)
+            return await watch.gather(min(self.wake_at, _MAX_ENDED), defer_after=self.defer_after, until=until)
 
     async def on_kill(self) -> None:
-        """Say what a kill means (Airflow 3.3+); nothing is cancelled."""
+        """Log what a kill means (Airflow 3.3+); nothing is cancelled."""
         self.log.warning(
             "The wait for %d jobs was ended: the task was marked or cleared, or another triggerer took over. The jobs "
-            "go on, and are billed, at ModelsLab, which has no cancel; a cleared task picks them up",
+            "continue, and are billed, at ModelsLab, which has no cancel; a cleared task resumes them",
             len(self.jobs),
         )
 
 
 def _plain(job: Mapping[str, Any]) -> dict[str, Any]:
-    """A job's part of the arguments; whatever else a caller knows of it stays behind."""
+    """A job's part of the arguments, without other fields."""
     return {
         "job_id": str(job["job_id"]),
         "submitted_at": job["submitted_at"],
@@ -134,8 +134,8 @@ def _plain(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _told(job: Ended) -> dict[str, Any]:
-    """An ended job in the event, short: links to land and the seed; what else was echoed came with the submit."""
+def _ended_record(job: Ended) -> dict[str, Any]:
+    """The short form of an ended job in the event: the links to land and the seed. The rest came with the submit."""
     if isinstance(job.outcome, ModelsLabError):
         return job.outcome.to_event()
     if isinstance(job.outcome, BaseException):

@@ -1,10 +1,9 @@
-"""How long a wait lasts at least: Airflow fails a task that is resumed before its executor has told of the first half.
+"""The shortest wait: Airflow fails a task that is resumed before its executor has reported the end of the first part.
 
 The executor reports the end of the process that deferred with a delay: LocalExecutor's supervisor sleeps up to
-``[workers] min_heartbeat_interval`` (5 s), and the scheduler takes reports once in each of its loops. When such a
-report finds the task queued or running again, Airflow 3.1 to 3.3 take the task for killed and fail it
-(apache/airflow#71580 and #72716, open in November 2026). So no event is sent earlier than ``[modelslab] min_deferral``
-after the wait began.
+``[workers] min_heartbeat_interval`` (5 s), and the scheduler reads reports once in each of its loops. If the task is
+queued or running again by then, Airflow 3.1 to 3.3 assume that it was killed and fail it (apache/airflow#71580 and
+#72716, open in November 2026). So no event is sent earlier than ``[modelslab] min_deferral`` after the wait began.
 """
 
 from __future__ import annotations

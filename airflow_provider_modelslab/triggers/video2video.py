@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 class ModelsLabVideo2VideoTrigger(BaseTrigger):
     """Waits until a job is done, failed or past its deadline, and then sends one event.
 
-    All triggers of a triggerer that wait with one connection share their HTTP session, their limits and their schedule.
-    Its arguments hold no secret, only the connection's id. The deadline is a wall-clock time, so a trigger that is
-    started again elsewhere, or runs in two places, waits until the same moment.
+    All triggers of a triggerer that use one connection share an HTTP session, rate limits and a poll schedule. The
+    arguments contain no secret, only the connection's id. The deadline is a wall-clock time, so a trigger that is
+    restarted in another triggerer, or runs in two of them, waits until the same moment.
 
     :param job_id: the job.
     :param modelslab_conn_id: the Airflow connection whose key submitted it.
@@ -47,7 +47,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
     :param poll_policy: a :class:`PollPolicy` as a dict.
     :param ledger: ``s3://`` folder of the result's ledger, where there is one in S3.
     :param submission: the job's number in that ledger.
-    :param job: the job as a dict, handed on in the event, where no ledger in S3 has it.
+    :param job: the job as a dict, passed on in the event, if no ledger in S3 has it.
     :param extra_args: of the task, for what :meth:`on_kill` writes to that ledger.
     """
 
@@ -107,9 +107,9 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         yield TriggerEvent(self._with_job(event))
 
     def event_for(self, answer: Answer) -> dict[str, Any] | None:
-        """The payload that :meth:`run` would send after this answer; ``None`` where it would wait on.
+        """The payload that :meth:`run` would send after this answer; ``None`` if it would keep waiting.
 
-        For the webhook, which learns that the job has ended before the next poll does.
+        For the webhook, which arrives before the next poll.
         """
         policy = PollPolicy.from_dict(self.poll_policy)
         poller = JobPoller(self.job_id, submitted_at=self.submitted_at, deadline=self.deadline, policy=policy)
@@ -131,7 +131,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         }
 
     async def _wait(self) -> Finished:
-        # self.log would keep 3 kB for as long as this waits; both end up in the task's log.
+        # self.log would use 3 kB for the whole wait; both write to the task's log.
         logger.info("Waiting for job %s until %s UTC", self.job_id, time.strftime("%F %T", time.gmtime(self.deadline)))
         async with shared_poller(await client_of(self.modelslab_conn_id)) as poller:
             return await poller.wait(
@@ -143,10 +143,10 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
             )
 
     async def on_kill(self) -> None:
-        """Mark the job as abandoned when the wait is ended from outside (Airflow 3.3+); nothing is cancelled.
+        """Record the job as abandoned when the wait is ended from outside (Airflow 3.3+); nothing is cancelled.
 
-        A person did it who marked or cleared the task. Airflow 3.3 also calls this in a triggerer that was frozen for
-        so long that another one has taken over; the mark then says too much, and does no harm.
+        This happens when a user marks or clears the task. Airflow 3.3 also calls it in a triggerer that was suspended
+        for so long that another one has taken over; the record is then wrong, but harmless.
         """
         if await self._is_done():
             self.log.info(
@@ -157,7 +157,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
             return
         self.log.warning(
             "The wait for job %s was ended: the task was marked or cleared, or another triggerer took over. "
-            "The job goes on, and is billed, at ModelsLab, which has no cancel; a cleared task picks it up",
+            "The job continues, and is billed, at ModelsLab, which has no cancel; a cleared task resumes it",
             self.job_id,
         )
         if self.ledger is not None:

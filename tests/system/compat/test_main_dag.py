@@ -83,6 +83,6 @@ def test_a_dag_that_is_tried_in_one_process_pays_once(stack: WholeStack, runs: d
     done = subprocess.run(command, env=stack.airflow.env, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "execute_complete() missing" not in done.stdout + done.stderr  # Airflow 3.1 to 3.3 lose arguments
-    assert "could not be looked up" not in done.stdout + done.stderr  # Airflow 3.3.2 and later find no connection
+    assert "could not be read" not in done.stdout + done.stderr  # Airflow 3.3.2 and later find no connection
     paid = [job["track_id"] for job in bills(stack) if job["track_id"].startswith(f"{dag_id}.restyle/")]
     assert len([name for name in paid if f"/{runs[dag_id]}/" not in name]) == 1

@@ -145,7 +145,7 @@ def test_a_worker_tests_it_as_well(site: WholeStack) -> None:
             break
     assert answer["state"] == "success", answer["result_message"]
     assert f"The video server at {site.endpoint.url}/api/v1 answers" in answer["result_message"]
-    assert f"The bucket {site.bucket} was not looked at" in answer["result_message"]
+    assert f"The bucket {site.bucket} was not checked" in answer["result_message"]
 
 
 def _tested_on_a_worker(site: WholeStack, body: dict[str, Any]) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def test_a_waiting_task_is_woken(pushed: WholeStack, endpoint: GatedEndpoint) ->
     wait_until(lambda: told in pushed.airflow.task_log("webhook_wait", run_id, "restyle"), [], what="the trigger's end")
     log = pushed.airflow.task_log("webhook_wait", run_id, "restyle")
     assert "The wait for job" in log
-    assert "goes on, and is billed" not in log
+    assert "continues, and is billed" not in log
     # Once: not by the endpoint's call, and by the trigger too.
     assert log.count("Landed s3://") == 1
     assert [extra["claimed_track_id"] for extra in events_of(pushed, job_id)] == [

@@ -94,7 +94,7 @@ def test_what_cannot_be_decorated() -> None:
     async def later() -> dict[str, Any]:
         return request_for()
 
-    with pytest.raises(TypeError, match="later: must be a plain function"):
+    with pytest.raises(TypeError, match=r"^later: "):
         modelslab_video2video_task(later)()
-    with pytest.raises(TypeError, match="source: is what the function returns"):
+    with pytest.raises(TypeError, match=r"^source: "):
         modelslab_video2video_batch_task(task_id="restyle", source="s3://clips/in/")(request_for)()

@@ -122,7 +122,7 @@ async def test_the_longest_wait_is_a_time_of_day(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_an_event_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "_MOST_ENDED", 20)
+    monkeypatch.setattr(batch, "_MAX_ENDED", 20)
     ids = [str(number) for number in range(50)]
     found = await event(lambda job_id, poll: done(job_id), trigger(*ids, wake_at=50, defer_after=60), monkeypatch)
     assert len(found["ended"]) == 20

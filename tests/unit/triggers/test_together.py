@@ -65,7 +65,7 @@ def look_ups(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def test_five_hundred_triggers_and_a_batch_share_one_session(
     connectors: list[aiohttp.TCPConnector], look_ups: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "_KEPT", 3600)
+    monkeypatch.setattr(connections, "_CACHE_SECONDS", 3600)
     ids = [str(number) for number in range(500)]
     now = time.time()
     batch = ModelsLabBatchTrigger(
@@ -89,7 +89,7 @@ async def test_five_hundred_triggers_and_a_batch_share_one_session(
 async def test_a_changed_connection_is_noticed_and_makes_a_group_of_its_own(
     connectors: list[aiohttp.TCPConnector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "_KEPT", 0)
+    monkeypatch.setattr(connections, "_CACHE_SECONDS", 0)
     ended = asyncio.Event()
     async with job_server(lambda job_id, poll: done(job_id) if ended.is_set() else RUNNING) as server:
         set_modelslab(monkeypatch, server.url, key="old-key")
@@ -107,12 +107,12 @@ async def test_a_changed_connection_is_noticed_and_makes_a_group_of_its_own(
 async def test_a_looked_up_connection_is_kept_for_a_moment_alone(
     look_ups: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "_KEPT", 0.01)
+    monkeypatch.setattr(connections, "_CACHE_SECONDS", 0.01)
     set_modelslab(monkeypatch)
     set_modelslab(monkeypatch, conn_id="other")
     await asyncio.gather(*(client_of(conn_id) for conn_id in ("modelslab_default", "other") * 20))
     assert sorted(look_ups) == ["modelslab_default", "other"]
-    kept = connections._look_ups[asyncio.get_running_loop()]
+    kept = connections._caches[asyncio.get_running_loop()]
     await until(lambda: not kept)
     await client_of("other")
     assert look_ups[2:] == ["other"]
