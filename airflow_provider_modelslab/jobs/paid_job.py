@@ -242,7 +242,10 @@ class PaidJob:
         if answer is None or number is None or number in resolved:
             raise self._with_advice(error) from error
         resolved[number] = answer
-        if answer != "resubmit":
+        if answer == "resubmit":
+            # Into the ledger, by which a budget finds out that no job has taken the reservation.
+            self.ledger.resolve(number, by="a person", why=f"{self._name(number)} is to be submitted again")
+        else:
             # Without effect where another attempt has just done the same, so the ledger is read again.
             self.ledger.adopt(
                 answer,

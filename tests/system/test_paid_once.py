@@ -83,7 +83,7 @@ def test_killed_before_the_request_left_a_person_says_so(stack: WholeStack, clip
 
     stack.airflow.set_variable("modelslab_submissions", {clip.submission: "resubmit"})
     clip.clear()
-    clip.require_landed("0001-claim", "0002-claim", "0002-job", "0002-landed")
+    clip.require_landed("0001-claim", "0001-resolved", "0002-claim", "0002-job", "0002-landed")
 
 
 def test_a_cleared_deferred_task_waits_for_the_same_job(clips: dict[str, Clip]) -> None:

@@ -26,6 +26,7 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.planning.known_jobs import KnownJobs
+from airflow_provider_modelslab.budget.model import Change, Slot, outcome_of
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import Fingerprint, LedgerPolicy, Stored, Submission
@@ -279,6 +280,27 @@ def test_a_submission_that_a_person_said_to_submit_again(bench: Bench) -> None:
     lose(bench, 1)
     bench.caller.resolutions = {"submission1": "resubmit"}
     assert bench.acquire().number == 2
+    assert bench.names >= {"0001-resolved", "0002-claim", "0002-job"}
+
+
+def test_a_budget_is_told_by_the_ledger_that_a_person_said_to_submit_again(bench: Bench) -> None:
+    """A reservation whose submit was lost is free again; before, it was held for ever."""
+    lose(bench, 1)
+    bench.store.entries["0001-claim"] |= {"budget": ["slot"]}
+    slot = Slot("s3://b/ledger", "films.restyle", bench.now + 900)
+    assert outcome_of("slot", slot, bench.store.load(), is_held=True, now=bench.now) is None
+    bench.caller.resolutions = {"submission1": "resubmit"}
+    bench.acquire()
+    assert outcome_of("slot", slot, bench.store.load(), is_held=True, now=bench.now) == Change("slot", "released")
+
+
+def test_a_job_that_a_person_found_keeps_its_reservation(bench: Bench) -> None:
+    lose(bench, 1)
+    bench.store.entries["0001-claim"] |= {"budget": ["slot"]}
+    bench.caller.resolutions = {"submission1": "7"}
+    bench.acquire()
+    slot = Slot("s3://b/ledger", "films.restyle", bench.now + 900)
+    assert outcome_of("slot", slot, bench.store.load(), is_held=True, now=bench.now) == Change("slot", "spent")
 
 
 def test_the_answer_does_not_hold_for_the_next_submission(bench: Bench) -> None:
