@@ -21,6 +21,10 @@ A submission of which nobody knows whether it was accepted is given to a person 
 looks for it in the bills and answers; or, in a quarter of the runs, it is submitted again (``"resubmit"``), which may
 pay twice, and then each second payment has to be explained by an answer or a process that was lost at that moment.
 
+All jobs are of one budget (``--budget``). Whenever a run has met its cap, a person raises it and clears the task. In
+the end each job that was paid for has a reservation, each other reservation was given back or is held for a submission
+of unknown outcome, and at no time were more jobs accepted than the cap allowed: ``overspent`` is 0.
+
 The exit status is 1 for a result that was lost, for a second payment that nothing explains, for any with ``fail`` but
 after a job that the endpoint failed or lost, and for anything else that is not as it should be. A seed draws the same
 runs each time. What happens to a process is drawn from the seed too, with more weight on the phases that were hit least
@@ -53,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--seed", type=int, default=1, help="of the plan (default 1)")
     add("--faults", type=int, default=300, help="faults and kills at least; runs are added until then (default 300)")
     add("--runs", type=int, default=1, help="tasks and commands at least (default 1)")
+    add("--budget", type=int, default=20, help="jobs that all may submit, and at each raise as many more (default 20)")
     add("--processes", type=int, default=16, help="processes of workers and commands at once (default 16)")
     add("--on-unknown-submission", choices=tuple(_RESUBMIT), default="both", help="(default both, a quarter resubmit)")
     add("--skip", nargs="*", default=[], metavar="FAULT", help="faults of jobs to leave out, such as never_ending")
@@ -69,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warm.load(folder)
         from benchmarks.fault_campaign.campaign import Campaign  # loads the package, so not before
 
-        found = Campaign(folder, planner, given.faults, given.runs, given.processes, given.limit_s).run()
+        found = Campaign(folder, planner, given.faults, given.runs, given.processes, given.limit_s, given.budget).run()
     _print(found)
     problems = _problems(found)
     for problem in problems:
@@ -77,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
     again = ["--faults", str(given.faults), "--seed", str(given.seed)]
     again += ["--on-unknown-submission", given.on_unknown_submission] if given.on_unknown_submission != "both" else []
+    again += ["--budget", str(given.budget)] if given.budget != parser.get_default("budget") else []
     again += ["--skip", *given.skip] if given.skip else []
     head = {**about("faults", again), "seed": given.seed, "versions": versions, "passed": not problems}
     write_json(given.json, {**head, **found})

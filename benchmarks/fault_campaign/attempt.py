@@ -25,7 +25,7 @@ from airflow_provider_modelslab.api.errors import ModelsLabError, SubmissionUnkn
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from benchmarks.fault_campaign.probe import Probe
-from benchmarks.fault_campaign.run import BUCKET, DAG_ID, PREFIX, RETRIES, Outcome, Try
+from benchmarks.fault_campaign.run import BUCKET, BUDGET, DAG_ID, PREFIX, RETRIES, Outcome, Try
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -90,6 +90,7 @@ def _operator(task: Try) -> BaseOperator:
         "prompt": f"{{{{ run_id }}}} of the campaign, {plan.name}",
         "deferrable": plan.deferrable,
         "on_unknown_submission": plan.unknown,
+        "budget": BUDGET if plan.has_budget else None,
     }
     if plan.kind == "single":
         source = f"s3://{BUCKET}/inputs/clip.mp4" if plan.from_s3 else _LINK
@@ -149,6 +150,7 @@ def _command(task: Try, probe: Probe) -> Outcome:
     flags = [word for name, value in attributes.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     always = ("--resubmit", "any", "--overwrite") if plan.unknown == "resubmit" else ()
     words = ["modelslab", "submit", f"s3://{BUCKET}/inputs/clip.mp4", "--to", f"s3://{BUCKET}/{result.key}"]
+    words += ["--budget", BUDGET] if plan.has_budget else []
     args = get_parser().parse_args([*words, "--yes", "--output", "json", *flags, *always, *task.options])
     out, err = io.StringIO(), io.StringIO()
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_modelslab.ledger.model import Entry, kind_of
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from benchmarks.fault_campaign import warm
+from benchmarks.fault_campaign.allowance import Allowance
 from benchmarks.fault_campaign.journal import Journal
 from benchmarks.fault_campaign.plan import Planner
 from benchmarks.fault_campaign.rehearsal import rehearse
@@ -36,6 +37,7 @@ class Campaign:
     :param clips: results at least.
     :param processes: at once.
     :param limit_s: seconds after which it is given up.
+    :param budget: jobs that all runs may submit together, and that a person adds whenever one has met the cap.
     """
 
     folder: Path
@@ -44,6 +46,7 @@ class Campaign:
     clips: int
     processes: int
     limit_s: float
+    budget: int
 
     def run(self) -> dict[str, Any]:
         """Its figures."""
@@ -58,7 +61,17 @@ class Campaign:
                 rehearse()
                 stage.forget_bills()
                 warm.settle()
-                runner = Runner(stage, s3, self.planner, processes=self.processes, journal=journal, logs=logs)
+                allowance = Allowance(s3, self.budget, journal)
+                allowance.allow()
+                runner = Runner(
+                    stage,
+                    s3,
+                    self.planner,
+                    allowance=allowance,
+                    processes=self.processes,
+                    journal=journal,
+                    logs=logs,
+                )
                 try:
                     runner.run(self.faults, runs=self.clips, limit_s=self.limit_s)
                     before = stage.bills()["requests"]
@@ -68,12 +81,14 @@ class Campaign:
                     runner.close()
                 events = journal.read()
                 findings = verify(runner.runs, bills, s3, events, stage.made)
+                budget, wrong = allowance.audit(runner.runs, bills["jobs"])
+                findings.wrong += wrong
         finally:
             stage.stop()
         if bills["requests"] != before:
             findings.wrong.append(f"landed tasks that were cleared called the endpoint: {before}, {bills['requests']}")
         seconds, cpu_s = time.monotonic() - started, _cpu_s() - cpu
-        return figures(findings, runner.runs, bills, events, runner.counts, seconds=seconds, cpu_s=cpu_s)
+        return figures(findings, runner.runs, bills, events, runner.counts, budget, seconds=seconds, cpu_s=cpu_s)
 
 
 def _cpu_s() -> float:

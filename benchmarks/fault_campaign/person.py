@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import requests
 
 from airflow_provider_modelslab.storage.uri import S3Uri
+from benchmarks.fault_campaign.allowance import Allowance, cap_in
 from benchmarks.fault_campaign.journal import Journal
 from benchmarks.fault_campaign.run import Outcome, Result, Run
 from benchmarks.fault_campaign.stage import Stage
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Person"]
 
-Done = Literal["later", "park", "gave a job's id", "said resubmit", "cleared after the last retry"]
+Done = Literal[
+    "later", "park", "gave a job's id", "said resubmit", "cleared after a cap", "cleared after the last retry"
+]
 
 _REPORT = re.compile(r"All of it is in (s3://\S+\.jsonl)")
 _ADVICE = re.compile(r'modelslab_submissions to \{"([^"]+)": "<the job\'s id>"\}')
@@ -31,8 +34,9 @@ class Person:
     A person does not answer while a worker of the run is frozen, since that one may yet submit.
     """
 
-    def __init__(self, stage: Stage, s3: S3Client, journal: Journal) -> None:
+    def __init__(self, stage: Stage, s3: S3Client, journal: Journal, allowance: Allowance) -> None:
         self._stage = stage
+        self._allowance = allowance
         self._s3 = s3
         self._journal = journal
 
@@ -47,7 +51,12 @@ class Person:
             jobs = self._stage.bills()["jobs"]
         except requests.RequestException:
             return "later"
+        cap = cap_in(outcome["text"])
+        if cap is not None:
+            self._allowance.reached(cap)
         unknown = self._unknown(run, outcome)
+        if not unknown and cap is not None:
+            return "cleared after a cap"
         if not unknown:
             stuck = [job for job in jobs if job["status"] == "stuck" and _is_of(job, run.results)]
             return "park" if stuck else "cleared after the last retry"

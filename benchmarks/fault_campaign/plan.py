@@ -155,6 +155,7 @@ class RunPlan:
     :param from_s3: reads its input from S3, or names a link; a batch lists a prefix.
     :param unknown: what it does about a submission of unknown outcome.
     :param clears: how often it is cleared, or run again, when it has landed.
+    :param has_budget: whether its jobs are of the campaign's budget.
     :param has_clocks: whether clocks go wrong. Jobs that never end do not go with it: with a clock that was ten minutes
         ahead at the submit they are waited for so much longer.
     """
@@ -165,6 +166,7 @@ class RunPlan:
     from_s3: bool = False
     unknown: UnknownPolicy = "fail"
     clears: int = 0
+    has_budget: bool = False
     has_clocks: bool = False
     skip: tuple[str, ...] = ()
 
@@ -194,6 +196,7 @@ class Planner:
             from_s3=rng.random() < 0.3,
             unknown="resubmit" if rng.random() < self.resubmit else "fail",
             clears=int(rng.random() < 0.2),
+            has_budget=True,
             has_clocks=rng.random() < 0.5,
             skip=tuple(self.skip),
         )

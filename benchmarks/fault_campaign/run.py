@@ -7,13 +7,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from airflow_provider_modelslab.storage.uri import S3Uri
 from benchmarks.fault_campaign.journal import Who
 from benchmarks.fault_campaign.phases import Role
 from benchmarks.fault_campaign.plan import Adversity, Planner, RunPlan
 
-__all__ = ["BATCH_CLIPS", "BUCKET", "DAG_ID", "PREFIX", "RETRIES", "Outcome", "Process", "Result", "Run", "Try"]
+__all__ = ["BATCH_CLIPS", "BUCKET", "BUDGET", "DAG_ID", "LEDGERS", "PREFIX", "RETRIES"]
+__all__ += ["Outcome", "Process", "Result", "Run", "Try"]
 
 BUCKET, PREFIX = "clips", "landed"
+LEDGERS = S3Uri(BUCKET, f"{PREFIX}/_modelslab/ledger")
+BUDGET = "campaign"
 DAG_ID = "campaign"
 BATCH_CLIPS = ("a", "b", "c")
 RETRIES = 2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import requests
 
+from benchmarks.fault_campaign.allowance import Allowance
 from benchmarks.fault_campaign.journal import Journal
 from benchmarks.fault_campaign.loop import Loop
 from benchmarks.fault_campaign.person import Person
@@ -41,13 +42,22 @@ class Runner:
     """Runs what it is given until all of it has landed.
 
     :param planner: says what happens to each process, and hears what came of it.
+    :param allowance: the budget of all jobs.
     :param processes: of workers and commands at once; most of them wait.
     :param journal: where every process notes what it does.
     :param logs: folder for the tasks' logs.
     """
 
     def __init__(
-        self, stage: Stage, s3: S3Client, planner: Planner, *, processes: int, journal: Journal, logs: Path
+        self,
+        stage: Stage,
+        s3: S3Client,
+        planner: Planner,
+        *,
+        allowance: Allowance,
+        processes: int,
+        journal: Journal,
+        logs: Path,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.runs: list[Run] = []
@@ -56,7 +66,7 @@ class Runner:
         self._processes = processes
         self._journal = journal
         self._logs = logs
-        self._person = Person(stage, s3, journal)
+        self._person = Person(stage, s3, journal, allowance)
         self._loop = Loop()
         self._workers = Workers(self._loop, self, planner, journal, logs, self.counts)
         self._queue: deque[Callable[[], None]] = deque()

@@ -13,7 +13,7 @@ from airflow_provider_modelslab.ledger.model import Entry, entry_name
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
 from airflow_provider_modelslab.storage.uri import S3Uri
 from benchmarks.fault_campaign.evidence import Evidence
-from benchmarks.fault_campaign.run import BUCKET, DAG_ID, PREFIX, Result, Run
+from benchmarks.fault_campaign.run import BUCKET, DAG_ID, LEDGERS, PREFIX, Result, Run
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -92,7 +92,7 @@ def verify(
 
 def ledger_of(result: Result) -> S3Uri:
     """Where the ledger of a result is."""
-    return result_folder(S3Uri(BUCKET, f"{PREFIX}/_modelslab/ledger"), S3Uri(BUCKET, result.key))
+    return result_folder(LEDGERS, S3Uri(BUCKET, result.key))
 
 
 def _objects(s3: S3Client) -> list[str]:

@@ -15,7 +15,7 @@ def test_nothing_is_paid_twice_or_lost(tmp_path: Path) -> None:
     report = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks.faults", "--seed", "13", "--faults", str(FAULTS)]
     # A job that never ends shows only after the time-out of its task.
-    command += ["--skip", "never_ending", "--json", str(report)]
+    command += ["--skip", "never_ending", "--budget", "8", "--json", str(report)]
     ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert ended.returncode == 0, ended.stdout[-6000:]
     figures = json.loads(report.read_text())
@@ -25,4 +25,5 @@ def test_nothing_is_paid_twice_or_lost(tmp_path: Path) -> None:
     assert figures["landed"] == figures["clips"] > 0
     assert (figures["duplicates"], figures["lost"], figures["wrong"]) == (0, 0, [])
     assert figures["paid"] == figures["clips"] + sum(figures["second_payments"].values())
+    assert (figures["overspent"], figures["budget"]["raised"] > 0) == (0, True)
     assert figures["least_hit_phase"]["hits"] == min(figures["hits"].values())

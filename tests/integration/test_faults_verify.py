@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore
+from airflow_provider_modelslab.storage.uri import S3Uri
+from benchmarks.fault_campaign import allowance as budget
+from benchmarks.fault_campaign import clock
 from benchmarks.fault_campaign import verify as judge
+from benchmarks.fault_campaign.allowance import Allowance, cap_in
+from benchmarks.fault_campaign.journal import Journal
 from benchmarks.fault_campaign.phases import PHASES
 from benchmarks.fault_campaign.plan import Planner, RunPlan
-from benchmarks.fault_campaign.run import Run
+from benchmarks.fault_campaign.run import LEDGERS, Run
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -41,18 +48,19 @@ class Case:
 
     def __init__(self, s3: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(judge, "BUCKET", bucket)
-        self._s3, self._bucket = s3, bucket
+        monkeypatch.setattr(judge, "LEDGERS", S3Uri(bucket, LEDGERS.key))
+        self.s3, self.bucket = s3, bucket
         self.run = run_of("resubmit")
         self.journal: list[dict[str, Any]] = []
 
     def land(self, job_id: int, body: bytes = BODY) -> None:
         sidecar = {"sha256": DIGEST, "bytes": len(BODY), "job_id": str(job_id)}
-        self._s3.put_object(Bucket=self._bucket, Key=RESULT.key, Body=body)
-        self._s3.put_object(Bucket=self._bucket, Key=f"{RESULT.key}.json", Body=json.dumps(sidecar).encode())
+        self.s3.put_object(Bucket=self.bucket, Key=RESULT.key, Body=body)
+        self.s3.put_object(Bucket=self.bucket, Key=f"{RESULT.key}.json", Body=json.dumps(sidecar).encode())
 
     def entries(self, **entries: dict[str, Any]) -> None:
         for name, entry in entries.items():
-            S3LedgerStore(self._s3, judge.ledger_of(RESULT)).create(name.removeprefix("_").replace("_", "-"), entry)
+            S3LedgerStore(self.s3, judge.ledger_of(RESULT)).create(name.removeprefix("_").replace("_", "-"), entry)
 
     def happened(self, *events: str, status: int = 0, **more: Any) -> None:
         by = {"run": NAME, "pid": PID, "at": NOW, "ledger": judge.ledger_of(RESULT).key, "submission": 1}
@@ -60,7 +68,7 @@ class Case:
         self.journal.append({"event": "ended", "run": NAME, "pid": PID, "at": NOW, "status": status})
 
     def findings(self, *jobs: dict[str, Any]) -> judge.Findings:
-        return judge.verify([self.run], {"jobs": list(jobs)}, self._s3, self.journal, lambda _: BODY)
+        return judge.verify([self.run], {"jobs": list(jobs)}, self.s3, self.journal, lambda _: BODY)
 
     def reason(self, *jobs: dict[str, Any]) -> str | None:
         """Why the last job was paid for; ``None`` when nothing explains it."""
@@ -182,3 +190,43 @@ def test_the_phase_that_was_hit_least_is_hit_next() -> None:
     drawn = [planner.process(RunPlan(f"run{number}"), "execute", 0, paid=False).strike for number in range(100)]
     strikes = [strike.phase for strike in drawn if strike is not None]
     assert strikes.count("job put") > len(strikes) / 2
+
+
+def budget_of(s3: S3Client, tmp_path: Path, step: int) -> Allowance:
+    return Allowance(s3, step, Journal(tmp_path / "journal.jsonl"))
+
+
+def test_a_cap_is_raised_once_however_many_runs_meet_it(
+    s3: S3Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_MODELSLAB_BUDGETS", "{}")
+    allowance = budget_of(s3, tmp_path, 8)
+    for _ in range(3):
+        allowance.reached(8)
+    assert (allowance.cap, os.environ["AIRFLOW_VAR_MODELSLAB_BUDGETS"]) == (16, '{"campaign": {"max_jobs": 16}}')
+
+
+@pytest.mark.parametrize(("late", "over"), [(0, 2), (1, 1), (2, 0)])
+def test_jobs_beyond_a_cap_count_until_it_is_raised(
+    s3: S3Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: int, over: int
+) -> None:
+    """Of ten jobs with a cap of eight, those that were accepted after the raise are none too many."""
+    monkeypatch.setenv("AIRFLOW_VAR_MODELSLAB_BUDGETS", "{}")
+    allowance = budget_of(s3, tmp_path, 8)
+    allowance.reached(8)
+    then = clock.now()
+    assert allowance._overspent([then - 60] * (10 - late) + [then + 60] * late) == over
+
+
+def test_the_cap_that_a_message_names() -> None:
+    text = "budget: Budget 'campaign' (max_jobs 40 in total) has no room for another job (1 job); nothing was submitted"
+    assert (cap_in(text), cap_in("the job has failed")) == (40, None)
+
+
+def test_a_job_without_a_reservation_is_wrong(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "LEDGERS", S3Uri(case.bucket, "ledgers"))
+    case.land(7)
+    case.entries(_0001_claim=CLAIM, _0001_job={"job_id": "7"})
+    figures, wrong = budget_of(case.s3, tmp_path, 8).audit([case.run], [job(7)])
+    assert (figures["spent"], figures["held"], figures["overspent"]) == (0, 0, 0)
+    assert len(wrong) == 2  # it has none, and the sums differ
