@@ -41,6 +41,7 @@ from airflow_provider_modelslab.cli.progress import watch
 from airflow_provider_modelslab.cli.request import fields_as_typed, request_of
 from airflow_provider_modelslab.jobs.budgets import open_spending
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
+from airflow_provider_modelslab.jobs.places import RunHere
 from airflow_provider_modelslab.jobs.timing import deadline_of
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import result_folder
@@ -217,6 +218,7 @@ class _CommandLine:
         """What is stored or paid for already, else one submit; Ctrl-C takes effect once the job's id is known."""
         try:
             found = job.acquire()
+            assert not isinstance(found, RunHere)  # noqa: S101 - a command has no other places
             self.running = None if isinstance(found, Stored) else found.job
         finally:
             job.spending.close()

@@ -388,7 +388,10 @@ class ModelsLabHook(BaseHook):
             "seed": seed_of(job, finished),
             "generation_time_s": finished.generation_time,
             **job.cost(finished.generation_time),
+            **(job.chain or {}),
         }
+        if job.chain:  # what made it is in made_by; the connection of a stored result is the one that leads to it
+            job = replace(job, conn_id=self.modelslab_conn_id)
         return landed_manifest(job, finished, landed, write_sidecar(self.get_s3_client(), landed, record))
 
     def check_bucket(self) -> list[str]:

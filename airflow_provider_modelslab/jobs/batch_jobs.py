@@ -22,6 +22,7 @@ from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.budget.service import MAX_BLOCK
 from airflow_provider_modelslab.budget.spending import FREE, Spending
 from airflow_provider_modelslab.jobs.paid_job import PaidJob, close, land
+from airflow_provider_modelslab.jobs.places import RunHere
 from airflow_provider_modelslab.jobs.timing import deadline_of
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class BatchJobs:
                 self.spending.forget(clip.destination)
             raise
         self.spending.forget(clip.destination)
+        assert not isinstance(found, RunHere)  # noqa: S101 - the clips of a batch have no other places
         return found
 
     def _paid_job(self, clip: ClipPlan) -> PaidJob:

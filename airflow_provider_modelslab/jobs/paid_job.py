@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_modelslab.api.errors import (
     STORAGE_ERRORS,
+    ChangedRequestError,
     ClipUnreadableError,
     JobFailedError,
     JobLostError,
@@ -27,7 +29,9 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.budget.spending import FREE, Spending, Upcoming
 from airflow_provider_modelslab.jobs import metrics
+from airflow_provider_modelslab.jobs.places import Place, RunHere
 from airflow_provider_modelslab.jobs.timing import has_outlived_its_result
+from airflow_provider_modelslab.ledger.chain import is_fallback_cause
 from airflow_provider_modelslab.ledger.listing import LedgerRoot, result_folder
 from airflow_provider_modelslab.ledger.model import (
     Entry,
@@ -94,6 +98,8 @@ class PaidJob:
     :param known_jobs: of the other clips, where there are others.
     :param spending: the prices, and the budgets that the submit is reserved from.
     :param upcoming: what the same process is likely to submit next.
+    :param places: where it is submitted, the first one included, if there are others to fall back to.
+    :param hooks: of their connections, by connection id. The S3 profile is that of ``hook`` in any case.
     """
 
     request: EndpointRequest
@@ -111,6 +117,8 @@ class PaidJob:
     known_jobs: KnownJobs | None = None
     spending: Spending = FREE
     upcoming: Upcoming = tuple
+    places: Sequence[Place] = ()
+    hooks: Mapping[str, ModelsLabHook] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -124,8 +132,11 @@ class PaidJob:
         source = None if clip is None else identify_input(clip, self.hook.get_s3_client, version=self.clip_version)
         return Fingerprint.of(self.request, conn_id=self.hook.modelslab_conn_id, source=source)
 
-    def acquire(self) -> Stored | Submission:
-        """What is stored or paid for already, else one submit.
+    def acquire(self) -> Stored | Submission | RunHere:
+        """What is stored or paid for already, else one submit; :class:`RunHere` where the next place is this worker.
+
+        Where there are several places, one that refuses the job for a cause that calls for another one is followed by
+        the next; never one of which the outcome is unknown.
 
         :raises SubmissionUnknownError: when something may have been paid for and a person has to decide; the text says
             what to set where.
@@ -147,6 +158,7 @@ class PaidJob:
                 self._resolve(error, resolved)
                 continue
             if isinstance(found, Submission):
+                self._refuse_another_place(found)
                 try:
                     self._claim_job(found.job)
                 except SubmissionUnknownError as error:
@@ -166,12 +178,19 @@ class PaidJob:
                 self.caller.confirm(self, clip)
                 is_checked = True
                 continue  # that may have taken minutes, so the ledger is read again
+            index, failures = self._next_place()
+            place = self.places[index] if self.places else None
+            chain = {"made_by": place.record(), "fallback_from": failures} if place else None
+            if place is not None and chain is not None and place.run_on == "local":
+                return RunHere(place, chain)
+            request = place.adapt(self.request) if place else self.request
+            hook = self.hooks.get(place.conn_id, self.hook) if place else self.hook
             name = self._name(found.number)
-            track_id = self.request.track_id or name
-            with self.spending.reserve(self.request, self.destination, self.upcoming) as reservation:
+            track_id = request.track_id or name
+            with self.spending.reserve(request, self.destination, self.upcoming) as reservation:
                 link = self._signed(clip)  # as late as nothing has been claimed: it dies with the session that signs it
                 self.caller.before_claim(track_id)
-                lease = self.hook.submit_lease()
+                lease = hook.submit_lease()
                 lease_ends = time.time() + lease  # the claim says the same or a later time
                 if not self.ledger.claim(
                     found.number,
@@ -181,30 +200,62 @@ class PaidJob:
                     name=name,
                     track_id=track_id,
                     budget=reservation.record(),
+                    place=place.record() if place else None,
                 ):
                     continue  # another process was quicker
-                log.info("Submitting %s as %s: %s", clip.source if clip else self.request.path, track_id, found.why)
+                log.info("Submitting %s as %s: %s", clip.source if clip else request.path, track_id, found.why)
                 try:
                     # Nothing is logged until the job is recorded: in a process that lost its supervisor Airflow's
                     # logger raises, and the id would be lost.
-                    sent = self.request.with_delivery(clip=link.url if link else None, track_id=track_id)
+                    sent = request.with_delivery(clip=link.url if link else None, track_id=track_id)
                     source = clip.source if clip else None
                     reservation.begin_submit()
                     began = time.monotonic()
-                    job, finished = self.hook.submit(sent, source=source, lease_ends=lease_ends)
+                    job, finished = hook.submit(sent, source=source, lease_ends=lease_ends)
                     self._claim_job(job)  # before it is recorded: what is recorded is landed by the next attempt
                 except BaseException as error:
                     reservation.end_submit(self.ledger.record_error(found.number, error))
-                    metrics.refused(self.hook.modelslab_conn_id, error)
+                    metrics.refused(hook.modelslab_conn_id, error)
+                    if self.has_place_after(place, error):
+                        log.warning("%s refused submission %d: %s. The next place is tried", place, found.number, error)
+                        continue
                     if isinstance(error, SubmissionUnknownError) and self.policy.on_unknown_submission == "fail":
                         raise self._with_advice(error) from error
                     raise
                 reservation.end_submit(Entry.JOB)
                 price = None if reservation.price is None else reservation.price.record()
-                submission = self.ledger.record(found.number, replace(job, price=price), finished)
-                metrics.submitted(self.hook.modelslab_conn_id, time.monotonic() - began)
+                submission = self.ledger.record(found.number, replace(job, price=price, chain=chain), finished)
+                metrics.submitted(hook.modelslab_conn_id, time.monotonic() - began)
                 _warn_of_short_link(job, link)
                 return submission
+
+    def has_place_after(self, place: Place | None, error: BaseException) -> bool:
+        """Whether another place is tried after an error at this one.
+
+        :param error: whose outcome is recorded: a refused submit, or a failed job.
+        """
+        if place is None or place not in self.places[:-1] or isinstance(error, SubmissionUnknownError):
+            return False
+        return isinstance(error, ModelsLabError) and is_fallback_cause(error)
+
+    def _next_place(self) -> tuple[int, list[dict[str, Any]]]:
+        if not self.places:
+            return 0, []
+        return self.ledger.next_place(self.fingerprint, [place.record() for place in self.places])
+
+    def _refuse_another_place(self, found: Submission) -> None:
+        """Only a task with places to fall back to can wait for a job at another connection.
+
+        :raises ChangedRequestError: when the job was submitted there; nothing is paid for.
+        """
+        conn_id = found.job.conn_id
+        if found.job.chain and conn_id != self.hook.modelslab_conn_id and not self.places:
+            raise ChangedRequestError(
+                f"Nothing was submitted: another task has fallen back to the connection {conn_id!r} for this result "
+                f"(submission {found.number}), and its job has not landed. Run this again when it has, or let that "
+                "task go on",
+                job_id=found.job.job_id,
+            )
 
     def land(self, submission: Submission, finished: Finished) -> dict[str, Any]:
         """See :func:`land`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +26,7 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.ledger.attempt import AttemptId, describe_process, is_provably_dead
+from airflow_provider_modelslab.ledger.chain import next_place
 from airflow_provider_modelslab.ledger.model import (
     FORMAT_VERSION,
     Attach,
@@ -142,6 +143,15 @@ class Ledger:
         """
         return decide(self._store.load(), fingerprint, policy, attempt, now=self._clock(), is_dead=self._is_dead)
 
+    def next_place(
+        self, fingerprint: Fingerprint, places: Sequence[Mapping[str, Any]]
+    ) -> tuple[int, list[dict[str, Any]]]:
+        """Where the next submission of a chain goes, see :func:`~airflow_provider_modelslab.ledger.chain.next_place`.
+
+        :raises StorageConfigurationError: when the store cannot be read.
+        """
+        return next_place(self._store.load(), fingerprint, places)
+
     def _attach(
         self, number: int, entries: Mapping[str, Mapping[str, Any]], fingerprint: Fingerprint, attempt: AttemptId
     ) -> None:
@@ -166,6 +176,7 @@ class Ledger:
         name: str,
         track_id: str,
         budget: Collection[str] | None = None,
+        place: Mapping[str, Any] | None = None,
     ) -> bool:
         """Claim a submission; ``False`` when another process was quicker.
 
@@ -174,12 +185,13 @@ class Ledger:
         :param name: under which people say what became of it.
         :param track_id: of the request, so that people can find the job.
         :param budget: the slots that are reserved for it, so that others can tell whether they were used.
+        :param place: where it is submitted, if there are other places to fall back to.
         :raises TransportError: when the store was too slow to submit safely; the claim is released.
         :raises StorageConfigurationError: when the store cannot be written.
         """
         began = self._clock()
         if not self._create_claim(
-            number, fingerprint, attempt, lease=lease, name=name, track_id=track_id, budget=budget
+            number, fingerprint, attempt, lease=lease, name=name, track_id=track_id, budget=budget, place=place
         ):
             return False
         if self._clock() - began > min(_SLOW_CLAIM, lease / 10):
@@ -202,6 +214,7 @@ class Ledger:
         track_id: str,
         billed: bool = True,
         budget: Collection[str] | None = None,
+        place: Mapping[str, Any] | None = None,
     ) -> bool:
         now = self._clock()
         claim = {
@@ -217,6 +230,7 @@ class Ledger:
             "track_id": track_id,
             "billed": billed,
             **({"budget": list(budget)} if budget else {}),
+            **({"place": dict(place)} if place else {}),
         }
         if self._store.create(entry_name(number, Entry.CLAIM), claim):
             return True
@@ -323,11 +337,17 @@ class Ledger:
             return False
         claim = entries.get(entry_name(number, Entry.CLAIM), {})
         claimed = claim.get("claimed_at")
+        place = claim.get("place")
+        record = dict(request) if fingerprint.matches(claim) else {}
+        if place is not None:  # the person has found it in the account of that place
+            conn_id = place["modelslab_conn_id"]
+            record |= {"model_id": place["model_id"]} if record and place["model_id"] else {}
         job = Job(
             job_id=job_id,
             conn_id=conn_id,
             submitted_at=datetime.fromisoformat(claimed).timestamp() if claimed else None,
-            request=dict(request) if fingerprint.matches(claim) else {},
+            request=record,
+            chain=None if place is None else {"made_by": dict(place)},
         )
         entry = {"version": FORMAT_VERSION, **job.to_dict(), "adopted": True}
         return self._store.create(entry_name(number, Entry.JOB), entry)
@@ -369,13 +389,30 @@ class Ledger:
         )
         return Stored(choice.number, choice.manifest) if isinstance(choice, Reuse) else None
 
-    def record_stored(self, fingerprint: Fingerprint, attempt: AttemptId, manifest: Mapping[str, Any]) -> None:
-        """Record a result that was made locally and has landed."""
+    def record_stored(
+        self,
+        fingerprint: Fingerprint,
+        attempt: AttemptId,
+        manifest: Mapping[str, Any],
+        *,
+        place: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record a result that was made locally and has landed.
+
+        :param place: where it was made, if it is one of a chain.
+        """
         for _ in range(_MAX_CLAIMS):
             number = next_submission(self._store.load())
             made_as = str(manifest.get("job_id"))
             if self._create_claim(
-                number, fingerprint, attempt, lease=_LOCAL_LEASE, name=made_as, track_id=made_as, billed=False
+                number,
+                fingerprint,
+                attempt,
+                lease=_LOCAL_LEASE,
+                name=made_as,
+                track_id=made_as,
+                billed=False,
+                place=place,
             ):
                 self.landed(number, manifest)
                 return

@@ -162,14 +162,15 @@ def push_links(context: Context, operator: BaseOperator, **facts: object) -> Non
 
 def push_manifest_links(context: Context, operator: BaseOperator, manifest: Mapping[str, Any]) -> None:
     """:func:`push_links` with the targets in the manifest that a task of one clip returns."""
-    job_id = str(manifest.get("job_id") or "")
+    job_id, conn_id = str(manifest.get("job_id") or ""), manifest.get("conn_id")
+    place = (manifest.get("made_by") or {}).get("modelslab_conn_id", conn_id)
     push_links(
         context,
         operator,
         result=manifest.get("uri") or next(iter(manifest.get("links") or ()), None),
         manifest=manifest.get("sidecar_uri"),
-        job_id=None if job_id.startswith("local-") else job_id,
-        conn_id=manifest.get("conn_id"),
+        job_id=None if job_id.startswith("local-") or place != conn_id else job_id,
+        conn_id=conn_id,
     )
 
 

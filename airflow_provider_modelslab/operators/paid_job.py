@@ -22,21 +22,25 @@ from airflow_provider_modelslab.api.errors import (
     error_from_event,
 )
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
+from airflow_provider_modelslab.jobs.places import RunHere, check_fallback, place_of, places_of
 from airflow_provider_modelslab.jobs.timing import deadline_of, deferral_timeout, has_outlived_its_result, poll_policy
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import push_links, push_manifest_links
-from airflow_provider_modelslab.operators.arguments import link_suffix, resolve_destination, result_name
+from airflow_provider_modelslab.operators.arguments import is_literal, link_suffix, resolve_destination, result_name
 from airflow_provider_modelslab.operators.rendered import clip_version_of
 from airflow_provider_modelslab.operators.spending_arguments import SpendingArguments
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
     from airflow_provider_modelslab.api.polling import PollPolicy
     from airflow_provider_modelslab.api.response import Finished
+    from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.jobs.paid_job import PaidJob
     from airflow_provider_modelslab.ledger.model import Submission
     from airflow_provider_modelslab.ledger.service import Ledger
@@ -73,6 +77,10 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     :param on_changed_request: when a result for another request would have served: ``resubmit`` or ``fail``.
     :param on_unknown_submission: when an earlier submission may or may not have been accepted: ``fail``, and ask a
         person, or ``resubmit``, and perhaps pay twice.
+    :param fallback: other places (templated) for a clip whose job failed, whose model is not there or whose account has
+        no credits, in order: mappings with ``modelslab_conn_id``, ``model_id`` and ``run_on`` (``"endpoint"`` or, for
+        the last one, ``"local"``); what is left out is as in the task. A place is tried once, and never after an
+        unknown outcome.
     :raises InvalidRequestError: for an attribute that is not allowed, or an input that cannot be read.
     :raises StorageConfigurationError: for a destination without a bucket, or a bucket that does not exist.
     """
@@ -94,9 +102,11 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         reuse: Literal["run", "always", "never"] = "run",
         on_changed_request: Literal["resubmit", "fail"] = "resubmit",
         on_unknown_submission: Literal["fail", "resubmit"] = "fail",
+        fallback: Sequence[Mapping[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(destination=destination, modelslab_conn_id=modelslab_conn_id, **kwargs)
+        self.fallback = fallback
         self.land_result = land_result
         self.timeout = timeout
         self.poll_interval = poll_interval
@@ -111,6 +121,10 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         self._running: tuple[Ledger, Submission] | None = None
         if timeout <= 0:
             raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
+        if fallback is not None and not wait_for_completion:
+            raise ValueError("fallback: needs wait_for_completion, since only a task that waits sees its job fail")
+        if fallback is not None and is_literal(fallback):
+            check_fallback(fallback)
         self._poll_policy()  # these two refuse what makes no sense while the Dag is parsed
         self._ledger_policy()
 
@@ -125,6 +139,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     def execute(self, context: Context) -> dict[str, Any]:
         """Return what is stored, wait for what is paid for, or check what costs nothing and submit once."""
         from airflow_provider_modelslab.ledger.model import Stored
+        from airflow_provider_modelslab.operators.fallback import run_here
 
         job = self._prepare(context)
         while True:
@@ -138,6 +153,11 @@ class PaidJobOperator(ClipReport, SpendingArguments):
                 raise AirflowFailException(str(error)) from error
             finally:
                 job.spending.close()
+            if isinstance(found, RunHere):
+                self.log.info("Making it on this worker, after %s", found.chain["fallback_from"])
+                manifest = run_here(job, found, should_stop=lambda: self.is_killed)
+                push_manifest_links(context, self, manifest)
+                return manifest
             if isinstance(found, Stored):
                 self._reused = True
                 self.log.info("Submission %d has landed before; nothing is submitted", found.number)
@@ -152,7 +172,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
                     return self._submitted(found)
                 manifest = self._finish(context, job.ledger, found, finished, job.destination)
             except (JobFailedError, JobLostError) as error:
-                self._close(job.ledger, found, error)
+                self._close(job.ledger, found, error, has_other_place=job.has_place_after(place_of(found.job), error))
                 continue
             job.spending.settle(job.destination, manifest.get("generation_time_s"))
             job.spending.close()
@@ -196,7 +216,10 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         error = error_from_event({"job_id": found.job.job_id, **event})
         if not isinstance(error, JobFailedError | JobLostError):
             raise error
-        self._close(ledger, found, error)
+        has_other_place = self.fallback is not None and self._prepare(context).has_place_after(
+            place_of(found.job), error
+        )
+        self._close(ledger, found, error, has_other_place=has_other_place)
         return self.execute(context)
 
     def _resume_with_event(
@@ -234,6 +257,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         """The job, after the checks that need neither the clip nor the ledger."""
         from airflow_provider_modelslab.jobs.paid_job import PaidJob
         from airflow_provider_modelslab.jobs.task_ledger import TaskCaller, attempt_of, open_ledger, policy_in_force
+        from airflow_provider_modelslab.operators.fallback import hooks_of
         from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 
         request = self.build_request()
@@ -242,6 +266,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         destination = self._destination_for(context, getattr(request, "output_type", None) or "mp4")
         if destination is not None:
             sidecar_uri(destination)  # a longer key, which would be refused when the job is paid for
+        places = places_of(request, self.modelslab_conn_id, self.fallback) if self.fallback is not None else ()
         return PaidJob(
             request=request,
             hook=self.hook,
@@ -254,6 +279,8 @@ class PaidJobOperator(ClipReport, SpendingArguments):
             check_links=self.check_input,
             clip_version=clip_version_of(getattr(self, "clip_version", None)),
             spending=self._open_spending(context, destination, self.timeout),
+            places=places,
+            hooks=hooks_of(places, self.hook, request, destination),
         )
 
     def _wait(self, context: Context, job: PaidJob, found: Submission) -> Finished | None:
@@ -269,13 +296,18 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         deadline = deadline_of(found.job, self.timeout)
         if self.deferrable:
             self._defer(context, job, found, deadline)
-        return self.hook.wait(found.job, deadline=deadline, policy=self._poll_policy())
+        return self._hook_of(found).wait(found.job, deadline=deadline, policy=self._poll_policy())
+
+    def _hook_of(self, found: Submission) -> ModelsLabHook:
+        """The hook of the connection whose key submitted a job: of another one, if the task has fallen back to it."""
+        place = place_of(found.job)
+        return self.hook if place is None or place.conn_id == self.modelslab_conn_id else type(self.hook)(place.conn_id)
 
     def _poll_once(self, found: Submission) -> Finished | None:
         """The result of an earlier try's job if it is done; ``None`` while it runs."""
         from airflow_provider_modelslab.api.polling import Done, GiveUp
 
-        decision = self.hook.poll(found.job, policy=self._poll_policy())
+        decision = self._hook_of(found).poll(found.job, policy=self._poll_policy())
         if isinstance(decision, GiveUp):
             raise decision.error
         return decision.answer if isinstance(decision, Done) else None
@@ -299,6 +331,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
                 submission=found.number,
                 job=None if folder else found.job.to_dict(),
                 extra_args=self.hook.extra_args or None,
+                ledger_conn_id=None if found.job.conn_id == self.modelslab_conn_id else self.modelslab_conn_id,
             ),
             method_name="execute_complete",
             kwargs={
@@ -346,9 +379,12 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         self.log.info("Not waiting for job %s: wait_for_completion is off", found.job.job_id)
         return submitted_manifest(found.job)
 
-    def _close(self, ledger: Ledger, found: Submission, error: ModelsLabError) -> None:
+    def _close(
+        self, ledger: Ledger, found: Submission, error: ModelsLabError, *, has_other_place: bool = False
+    ) -> None:
         """Record that a job came to nothing; returns when this attempt may pay for another one.
 
+        :param has_other_place: whether another place is tried.
         :raises ModelsLabError: when it was this attempt's own job: a retry decides about the next.
         """
         from airflow_provider_modelslab.jobs.paid_job import close
@@ -356,6 +392,10 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         if close(ledger, found, error):
             self._running = None
             self.log.warning("Submission %d, of an earlier try, came to nothing: %s", found.number, error)
+            return
+        if has_other_place:
+            self._running = None
+            self.log.warning("Submission %d came to nothing: %s. The next place is tried", found.number, error)
             return
         if has_outlived_its_result(found.job, error):
             age = time.time() - (found.job.submitted_at or 0)
@@ -382,8 +422,8 @@ class PaidJobOperator(ClipReport, SpendingArguments):
             source=getattr(self, "init_video", None),
             result=str(target) if target else None,
             manifest=f"{target}.json" if target else None,
-            job_id=found.job.job_id,
-            conn_id=found.job.conn_id,
+            job_id=found.job.job_id if found.job.conn_id == self.modelslab_conn_id else None,
+            conn_id=self.modelslab_conn_id,
         )
 
     def _destination_for(self, context: Context, suffix: str) -> S3Uri | None:

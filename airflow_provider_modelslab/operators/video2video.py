@@ -36,5 +36,6 @@ class ModelsLabVideo2VideoOperator(PaidJobOperator, Video2VideoArguments):
         *Video2VideoArguments.template_fields,
         *PaidJobOperator.destination_fields,
         *PaidJobOperator.spending_fields,
+        "fallback",
     )
     operator_extra_links = (ModelsLabResultLink(), ModelsLabSourceLink(), ModelsLabManifestLink(), ModelsLabJobLink())

@@ -40,6 +40,8 @@ class Job:
     :param request: the request's record, without secrets.
     :param meta: what the endpoint echoed at submission, without secrets; fetch answers have no meta.
     :param price: as it was at the submission, see :meth:`JobPrice.record`; ``None`` without prices.
+    :param chain: of a job with other places to fall back to: ``made_by``, its place, and ``fallback_from``, the places
+        before it with ``code``, ``message`` and ``job_id`` of what happened there.
     """
 
     job_id: str
@@ -49,10 +51,12 @@ class Job:
     request: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     price: dict[str, str] | None = None
+    chain: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, for the arguments of a resumed task."""
-        return {name: value for name, value in asdict(self).items() if name != "price" or value is not None}
+        optional = ("price", "chain")
+        return {name: value for name, value in asdict(self).items() if name not in optional or value is not None}
 
     def cost(self, seconds: float | None) -> dict[str, str]:
         """``cost`` and ``currency``, as texts; nothing where that is not known.
@@ -110,6 +114,7 @@ def _common(job: Job, status: str) -> dict[str, Any]:
         "model_id": job.request.get("model_id") or job.meta.get("model_id"),
         "submitted_at": at.isoformat() if at else None,
         "expires_at": (at + LINK_LIFETIME).isoformat() if at else None,
+        **scrub(job.chain or {}),
     }
 
 

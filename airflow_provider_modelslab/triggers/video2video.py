@@ -49,6 +49,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
     :param submission: the job's number in that ledger.
     :param job: the job as a dict, passed on in the event, if no ledger in S3 has it.
     :param extra_args: of the task, for what :meth:`on_kill` writes to that ledger.
+    :param ledger_conn_id: the Airflow connection that leads to the ledger, where it is another one.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         submission: int = 1,
         job: dict[str, Any] | None = None,
         extra_args: dict[str, Any] | None = None,
+        ledger_conn_id: str | None = None,
         **_: Any,  # arguments of a newer version, during a rolling upgrade
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # core's base class has no annotations
@@ -77,6 +79,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         self.submission = submission
         self.job = job
         self.extra_args = extra_args
+        self.ledger_conn_id = ledger_conn_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, all plain JSON."""
@@ -93,6 +96,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
                 "submission": self.submission,
                 "job": self.job,
                 "extra_args": self.extra_args,
+                **({"ledger_conn_id": self.ledger_conn_id} if self.ledger_conn_id else {}),
             },
         )
 
@@ -172,5 +176,6 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
             return False
 
     def _abandon(self, folder: S3Uri) -> None:
-        s3 = ModelsLabHook(self.modelslab_conn_id, extra_args=self.extra_args).get_s3_client()
+        conn_id = self.ledger_conn_id or self.modelslab_conn_id
+        s3 = ModelsLabHook(conn_id, extra_args=self.extra_args).get_s3_client()
         Ledger(S3LedgerStore(s3, folder)).abandoned(self.submission, "the wait in the triggerer was ended from outside")

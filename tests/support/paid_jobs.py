@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.batch.planning.known_jobs import KnownJobs
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.jobs.places import Place
 
 __all__ = ["DESTINATION", "WANTED", "FakeCaller", "FakeHook", "FakeRequest", "Submit", "paid_job"]
 
@@ -132,6 +133,8 @@ def paid_job(
     fingerprint: Fingerprint = WANTED,
     request: EndpointRequest | None = None,
     known_jobs: KnownJobs | None = None,
+    places: Sequence[Place] = (),
+    hooks: Mapping[str, FakeHook] | None = None,
 ) -> PaidJob:
     """A paid job of these parts.
 
@@ -147,4 +150,6 @@ def paid_job(
         caller=caller or FakeCaller(),
         known_fingerprint=fingerprint,
         known_jobs=known_jobs,
+        places=places,
+        hooks=cast("Mapping[str, ModelsLabHook]", hooks or {}),
     )

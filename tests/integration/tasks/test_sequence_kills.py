@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,6 +52,25 @@ def processes(vendor: Vendor, s3_server: S3Server, tmp_path_factory: pytest.Temp
         yield running
 
 
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendor]:
+    """A vendor that takes every job, and does none."""
+    faults = json.dumps({"rates": {"job_failed": 1.0}})
+    folder = tmp_path_factory.mktemp("broken")
+    with Vendor(folder, seconds=0.0, workers=2, more=("--faults", faults)) as vendor:
+        yield vendor
+
+
+@pytest.fixture(scope="module")
+def processes_with_two(
+    broken: Vendor, vendor: Vendor, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Processes]:
+    """Their connection leads to the broken vendor, another one to the other."""
+    environment = {**broken.environment(s3_server), "AIRFLOW_CONN_SPARE": vendor.connection()}
+    with Processes(tmp_path_factory.mktemp("processes"), environment) as running:
+        yield running
+
+
 @dataclass(frozen=True)
 class Case:
     """A process that makes ``out/clip.mp4`` of ``in/clip.mp4`` and is killed, and one that follows it.
@@ -65,6 +84,7 @@ class Case:
     bucket: str
     s3: S3Client
     processes: Processes
+    more: dict[str, Any] = field(default_factory=dict)
 
     def start(self, strike: Strike) -> Process:
         """The one that is killed."""
@@ -92,7 +112,7 @@ class Case:
         return self.processes.start(
             "execute",
             operator=kind,
-            task={**ATTRIBUTES, **WAITING, **places, **more},
+            task={**ATTRIBUTES, **WAITING, **places, **self.more, **more},
             run_id=self.bucket,
             try_number=try_number,
             max_tries=1,
@@ -150,3 +170,64 @@ def test_a_kill_between_two_steps_is_paid_for_once_and_landed_once(
         else:
             assert case.asks_a_person(outcome), outcome
             assert (len(paid(case)), case.results()) == (paid_before, [])
+
+
+CHAIN = {  # of each place: the moments, and whether the next process can know what is paid for there by then
+    0: {
+        "claiming": True,
+        "claimed": False,
+        "answered": False,
+        "submitted": False,
+        "recorded": True,
+        "recording a failure": True,
+        "failure recorded": True,
+    },
+    1: {
+        "claiming": True,
+        "claimed": False,
+        "answered": False,
+        "submitted": False,
+        "recorded": True,
+        "landing": True,
+        "object written": True,
+        "landed": True,
+        "landing recorded": True,
+    },
+}
+
+
+@pytest.mark.parametrize("place", CHAIN)
+def test_a_kill_in_a_chain_of_two_places_pays_each_place_at_most_once(
+    place: int, processes_with_two: Processes, broken: Vendor, vendor: Vendor, s3: S3Client
+) -> None:
+    """All moments at the same time; each killed task is tried again. An unknown outcome ends the chain."""
+    processes, fallback = processes_with_two, {"fallback": [{"modelslab_conn_id": "spare"}]}
+
+    def paid(case: Case) -> list[list[str]]:
+        return [
+            [str(job["id"]) for job in one.jobs() if case.bucket in str(job["track_id"])] for one in (broken, vendor)
+        ]
+
+    cases = {
+        moment: Case("single", "single", f"test-{secrets.token_hex(6)}", s3, processes, fallback)
+        for moment in CHAIN[place]
+    }
+    of_both = {"claiming", "claimed", "answered", "submitted", "recorded"}  # passed once for each place
+    strikes = {moment: Strike(moment, nth=1 + place * (moment in of_both)) for moment in cases}
+    for process in [case.start(strikes[moment]) for moment, case in cases.items()]:
+        assert processes.wait(process) is None, "it was not killed"
+    before = {moment: paid(case) for moment, case in cases.items()}
+
+    for moment, process in [(moment, case.start_next()) for moment, case in cases.items()]:
+        case, outcome = cases[moment], processes.wait(process)
+        assert outcome is not None
+        if CHAIN[place][moment]:
+            [_], [job_id] = paid(case)  # each place once, whenever it was
+            case.require_landed(outcome, job_id)
+            assert outcome["result"]["made_by"]["modelslab_conn_id"] == "spare"
+            assert [(one["modelslab_conn_id"], one["code"]) for one in outcome["result"]["fallback_from"]] == [
+                ("modelslab_default", "job_failed")
+            ]
+        else:
+            assert case.asks_a_person(outcome), outcome
+            assert (paid(case), case.results()) == (before[moment], [])

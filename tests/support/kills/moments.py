@@ -93,6 +93,7 @@ class Probe:
         self._note_around(ModelsLabHook, "submit", "submitting", "submitted")
         self._note_answers()
         self._note_around(Ledger, "record", "recording", "recorded")
+        self._note_around(Ledger, "failed", "recording a failure", "failure recorded")
         self._note_around(PolledJobs, "next", "waiting")
         self._note_around(ModelsLabHook, "land", "landing", "landed")
         self._note_around(sidecar, "write_sidecar", "object written")

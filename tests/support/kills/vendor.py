@@ -21,11 +21,12 @@ class Vendor:
 
     :param seconds: how long each job takes.
     :param workers: how many jobs run at the same time.
+    :param more: other arguments of its command line.
     """
 
-    def __init__(self, folder: Path, *, seconds: float, workers: int) -> None:
+    def __init__(self, folder: Path, *, seconds: float, workers: int, more: tuple[str, ...] = ()) -> None:
         arguments = ("--engine", "echo", "--echo-seconds", str(seconds), "--workers", str(workers), "--admin")
-        self._process = EndpointProcess(folder, key=KEY, arguments=(*arguments, "--log-level", "warning"))
+        self._process = EndpointProcess(folder, key=KEY, arguments=(*arguments, *more, "--log-level", "warning"))
 
     def __enter__(self) -> Self:
         self._process.start()
@@ -42,6 +43,10 @@ class Vendor:
         """One for each job that was accepted, and so paid for."""
         return list(self._admin()["jobs"])
 
+    def connection(self, **extra: Any) -> str:
+        """An Airflow connection that leads here, as the value of an environment variable."""
+        return json.dumps({"conn_type": "modelslab", "host": self._process.url, "password": KEY, "extra": extra})
+
     def environment(self, s3: S3Server) -> dict[str, str]:
         """The environment of a process whose Airflow connections lead here and to an S3 server."""
         aws = {
@@ -50,12 +55,10 @@ class Vendor:
             "password": s3.secret_key,
             "extra": {"verify": str(s3.ca_path)},
         }
-        extra = {"region": s3.region, "endpoint_url": s3.endpoint_url}
-        modelslab = {"conn_type": "modelslab", "host": self._process.url, "password": KEY, "extra": extra}
         return {
             **os.environ,
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
-            "AIRFLOW_CONN_MODELSLAB_DEFAULT": json.dumps(modelslab),
+            "AIRFLOW_CONN_MODELSLAB_DEFAULT": self.connection(region=s3.region, endpoint_url=s3.endpoint_url),
             "OMP_NUM_THREADS": "1",
         }
 

@@ -18,6 +18,7 @@ from airflow_provider_modelslab.api.errors import (
     JobTimeoutError,
     LandingError,
     ModelsLabError,
+    PaymentRequiredError,
     RateLimitError,
     ResultExpiredError,
     StorageConfigurationError,
@@ -28,13 +29,14 @@ from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.planning.known_jobs import KnownJobs
 from airflow_provider_modelslab.budget.model import Change, Slot, outcome_of
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
+from airflow_provider_modelslab.jobs.places import Place, place_of
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import Fingerprint, LedgerPolicy, Stored, Submission
 from airflow_provider_modelslab.ledger.service import Ledger
 from airflow_provider_modelslab.ledger.stores import MemoryLedgerStore
 from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
-from tests.support.paid_jobs import DESTINATION, WANTED, FakeCaller, FakeHook, FakeRequest, paid_job
+from tests.support.paid_jobs import DESTINATION, WANTED, FakeCaller, FakeHook, FakeRequest, Submit, paid_job
 from tests.support.task_ids import made_at
 
 OTHER = Fingerprint("another request", "source")
@@ -509,3 +511,127 @@ def test_a_landing_that_another_one_ended_is_made_once_more(bench: Bench, times:
     with pytest.raises(LandingError):
         job.land(submission, FINISHED)
     assert bench.names == {"0001-claim", "0001-job"}
+
+
+# -- a chain of places ------------------------------------------------------------------------------------------------
+
+NO_CREDITS = PaymentRequiredError("no credits")
+CHAIN = (Place("conn", None), Place("other", None), Place("third", None))
+
+
+class ChainBench(Bench):
+    """The same with three places, each of which answers as told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: dict[str, BaseException | None] = {}
+        self.sent_to: list[str] = []
+        self.hooks = {place.conn_id: FakeHook(self._submit_to(place.conn_id)) for place in CHAIN}
+        for conn_id, hook in self.hooks.items():
+            hook.modelslab_conn_id = conn_id
+        self.hook = self.hooks["conn"]
+
+    def _submit_to(self, conn_id: str) -> Submit:
+        def submit(number: int) -> tuple[Job, Finished | None]:
+            self.sent_to.append(conn_id)
+            if (error := self.answers.get(conn_id)) is not None:
+                raise error
+            return Job(f"job{number}", conn_id, submitted_at=self.now), None
+
+        return submit
+
+    def acquire(self, policy: LedgerPolicy | None = None, **options: Any) -> Submission:
+        return super().acquire(policy, places=CHAIN, hooks=self.hooks, **options)
+
+
+@pytest.fixture
+def chain() -> ChainBench:
+    return ChainBench()
+
+
+def test_places_that_refuse_are_followed_by_the_next(chain: ChainBench) -> None:
+    chain.answers = {"conn": NO_CREDITS, "other": JobFailedError("at once", job_id="9")}
+    found = chain.acquire()
+    assert chain.sent_to == ["conn", "other", "third"]
+    assert (found.number, found.job.conn_id) == (3, "third")
+    assert found.job.chain is not None
+    assert found.job.chain["made_by"] == CHAIN[2].record()
+    assert [(one["modelslab_conn_id"], one["code"]) for one in found.job.chain["fallback_from"]] == [
+        ("conn", "payment"),
+        ("other", "job_failed"),
+    ]
+    claims = [chain.store.entries[f"{number:04d}-claim"] for number in (1, 2, 3)]
+    assert [claim["place"] for claim in claims] == [place.record() for place in CHAIN]
+    assert {(claim["request"], claim["source"]) for claim in claims} == {(WANTED.request, WANTED.source)}
+    again = chain.acquire()
+    assert (again.number, again.resumed, again.job.chain) == (3, True, found.job.chain)
+    assert len(chain.sent_to) == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SubmissionUnknownError("no answer"),
+        RateLimitError("slow down"),
+        TransportError("no route"),
+        ClipUnreadableError("no video", job_id="9"),
+        KeyboardInterrupt(),
+    ],
+)
+def test_other_errors_are_followed_by_no_other_place(chain: ChainBench, error: BaseException) -> None:
+    chain.answers = {"conn": error}
+    with pytest.raises(type(error)):
+        chain.acquire()
+    assert chain.sent_to == ["conn"]
+
+
+def test_an_unknown_outcome_at_a_later_place_ends_the_chain(chain: ChainBench) -> None:
+    chain.answers = {"conn": NO_CREDITS, "other": SubmissionUnknownError("no answer")}
+    for _ in range(2):
+        with pytest.raises(SubmissionUnknownError):
+            chain.acquire()
+    assert chain.sent_to == ["conn", "other"]
+    chain.caller.resolutions = {"submission2": "resubmit"}
+    chain.answers = {}
+    assert chain.acquire().job.conn_id == "other"  # never the first one again
+
+
+def test_the_job_that_a_person_found_belongs_to_the_place_of_its_claim(chain: ChainBench) -> None:
+    chain.answers = {"conn": NO_CREDITS, "other": SubmissionUnknownError("no answer")}
+    with pytest.raises(SubmissionUnknownError):
+        chain.acquire()
+    chain.caller.resolutions = {"submission2": "77"}
+    found = chain.acquire()
+    assert (found.job.job_id, found.job.conn_id) == ("77", "other")
+    assert place_of(found.job) == CHAIN[1]
+
+
+def test_a_refusal_for_a_moment_is_repeated_at_the_same_place(chain: ChainBench) -> None:
+    chain.answers = {"conn": NO_CREDITS, "other": RateLimitError("slow down")}
+    with pytest.raises(RateLimitError):
+        chain.acquire()
+    chain.answers = {}
+    assert chain.acquire().job.conn_id == "other"
+    assert chain.sent_to == ["conn", "other", "other"]
+
+
+def test_the_last_refusal_is_raised(chain: ChainBench) -> None:
+    chain.answers = dict.fromkeys(("conn", "other", "third"), NO_CREDITS)
+    with pytest.raises(PaymentRequiredError):
+        chain.acquire()
+    assert chain.sent_to == ["conn", "other", "third"]
+
+
+def test_one_without_other_places_leaves_a_job_at_another_one_alone(chain: ChainBench) -> None:
+    chain.answers = {"conn": NO_CREDITS}
+    chain.acquire()
+    with pytest.raises(ChangedRequestError):
+        chain.job().acquire()
+    assert chain.sent_to == ["conn", "other"]
+
+
+def test_a_failed_job_of_the_last_place_has_no_other(chain: ChainBench) -> None:
+    job = chain.job(places=CHAIN, hooks=chain.hooks)
+    failed = JobFailedError("no", job_id="1")
+    assert [job.has_place_after(place, failed) for place in (*CHAIN, None)] == [True, True, False, False]
+    assert not job.has_place_after(CHAIN[0], JobLostError("gone", job_id="1"))
