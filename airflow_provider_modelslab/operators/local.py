@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
 
     :param land_result: the remote operator's; only ``True``, since no endpoint keeps the result.
     :param wait_for_completion: the remote operator's; accepted, and without a meaning here.
+    :param fallback: see ``wait_for_completion``.
     :raises InvalidRequestError: naming each attribute that is not allowed, or that the model cannot honour.
     :raises StorageConfigurationError: when there is no bucket to land in.
     :raises ValueError: for ``land_result=False``.
@@ -51,7 +52,14 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
     template_fields: Sequence[str] = (*Video2VideoArguments.template_fields, *LocalArguments.machine_fields)
     operator_extra_links = (ModelsLabResultLink(), ModelsLabSourceLink(), ModelsLabManifestLink())
 
-    def __init__(self, *, land_result: bool = True, wait_for_completion: bool = True, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        land_result: bool = True,
+        wait_for_completion: bool = True,
+        fallback: Sequence[Mapping[str, Any]] | None = None,
+        **arguments: Any,
+    ) -> None:
         if not land_result:
             raise ValueError(
                 "land_result: a local result always lands in S3, since no endpoint keeps it; leave the argument out, "

@@ -96,7 +96,7 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
                 "submission": self.submission,
                 "job": self.job,
                 "extra_args": self.extra_args,
-                **({"ledger_conn_id": self.ledger_conn_id} if self.ledger_conn_id else {}),
+                "ledger_conn_id": self.ledger_conn_id,
             },
         )
 

@@ -26,6 +26,7 @@ from airflow_provider_modelslab.ledger.model import (
     Entry,
     LedgerPolicy,
     Stored,
+    Submission,
     entry_name,
     last_submission,
     number_of,
@@ -131,6 +132,7 @@ class World:
             found = job.acquire()
             if isinstance(found, Stored):
                 return str(found.manifest["job_id"])
+            assert isinstance(found, Submission)
             job_id = found.job.job_id
             end = self.stage.effect(f"poll {job_id}", partial(self._outcome, job_id))
             if end == "done":
