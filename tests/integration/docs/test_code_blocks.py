@@ -37,7 +37,7 @@ SKIPPED = {
 }
 """How many blocks of each page are not run; each says why."""
 
-EXAMPLES = 19
+EXAMPLES = 20
 """Blocks that are parts of the example Dags, which ``tests/system/test_examples.py`` runs."""
 
 
