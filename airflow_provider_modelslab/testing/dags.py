@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-import random
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, cast
-from uuid import UUID
 
 from airflow_provider_modelslab import compat
 from airflow_provider_modelslab.testing import tasks
-from airflow_provider_modelslab.testing.xcoms import Supervisor, XComs
+from airflow_provider_modelslab.testing.task_context import RunTaskInstance, context_of, params_of
+from airflow_provider_modelslab.testing.xcoms import RETURNED, Supervisor, XComs
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, BaseOperator, Context
@@ -25,7 +22,6 @@ __all__ = ["DagRun", "DagRunner", "TaskRun"]
 log = logging.getLogger(__name__)
 
 State = Literal["success", "failed", "skipped", "upstream_failed"]
-RETURNED = "return_value"
 
 
 @dataclass
@@ -154,9 +150,9 @@ class DagRunner:
         for number in range(before + 1, before + task.retries + 2):
             self._tries[known] = number
             done.tries += 1
-            ti = _TaskInstance.of(run, done, number, before + task.retries)
+            ti = RunTaskInstance.of(run, done, number, before + task.retries)
             try:
-                context = _context(task, run, ti)
+                context = context_of(task, run, ti)
                 returned = self._try(task, context, done)
                 _push(cast("BaseOperator", context["task"]), ti, returned)
             except AirflowSkipException:
@@ -197,71 +193,6 @@ class DagRunner:
                 setattr(task, name, min(given, self.poll_interval))
 
 
-@dataclass
-class _TaskInstance(tasks.TaskInstance):
-    """A task instance that shares the XComs of its run."""
-
-    id: UUID = field(default_factory=lambda: _uuid7())
-    run_xcoms: XComs = field(default_factory=XComs)
-    task: Any = None
-
-    @classmethod
-    def of(cls, run: DagRun, done: TaskRun, try_number: int, max_tries: int) -> _TaskInstance:
-        """The one of a try."""
-        dag_run = SimpleNamespace(
-            dag_id=run.dag_id,
-            run_id=run.run_id,
-            conf=run.conf,
-            logical_date=run.logical_date,
-            run_after=run.logical_date,
-            start_date=run.logical_date,
-            run_type="manual",
-        )
-        ids = (run.dag_id, done.task_id, run.run_id)
-        return cls(*ids, done.map_index, try_number, max_tries, dag_run=dag_run, run_xcoms=run.xcoms)
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        """Store an XCom of this task instance."""
-        self.run_xcoms.push(self.task_id, self.map_index, key, value)
-
-    def xcom_pull(
-        self,
-        task_ids: str | Sequence[str] | None = None,
-        dag_id: str | None = None,
-        key: str = RETURNED,
-        include_prior_dates: bool = False,
-        *,
-        map_indexes: Any = None,
-        default: Any = None,
-        run_id: str | None = None,
-    ) -> Any:
-        """The XCom of a task of this run; a list for several tasks, and for a mapped task without ``map_indexes``.
-
-        :raises ValueError: for another Dag or another run, which a test does not have.
-        """
-        if dag_id not in (None, self.dag_id) or run_id not in (None, self.run_id):
-            raise ValueError(f"The test has run {self.run_id} of {self.dag_id} only; got {run_id} of {dag_id}")
-        if task_ids is not None and not isinstance(task_ids, str):
-            return [self._pull(task_id, key, map_indexes, default) for task_id in task_ids]
-        return self._pull(task_ids or self.task_id, key, map_indexes, default)
-
-    def _pull(self, task_id: str, key: str, map_indexes: Any, default: Any) -> Any:
-        if isinstance(map_indexes, int):
-            wanted: Sequence[int] = [map_indexes]
-        elif isinstance(map_indexes, Sequence):
-            wanted = map_indexes
-        else:
-            wanted = self.run_xcoms.indexes(task_id, key)
-            if not wanted:
-                return default
-        values = [value if there else default for there, value in (self._one(task_id, key, at) for at in wanted)]
-        single = isinstance(map_indexes, int) or list(wanted) == [-1]
-        return values[0] if single else values
-
-    def _one(self, task_id: str, key: str, map_index: int) -> tuple[bool, Any]:
-        return self.run_xcoms.pull(task_id, key, map_index)
-
-
 _RULES = ("all_success", "all_done", "none_failed")
 
 
@@ -271,7 +202,7 @@ def _check(task: Any, run: DagRun) -> None:
     :raises airflow.sdk.exceptions.ParamValidationError: for the first.
     :raises ValueError: naming the task.
     """
-    _params(task, run)
+    params_of(task, run)
     if task.trigger_rule not in _RULES:
         raise ValueError(f"{task.task_id}: the trigger rule {task.trigger_rule} is not supported here: use dag.test()")
     if task.get_closest_mapped_task_group() is not None:
@@ -292,7 +223,7 @@ def _indexes(task: Any, run: DagRun, kept_from: State | None) -> Sequence[int]:
     """The map indexes of a task. A mapped task of length 0, which Airflow skips, has none."""
     if not task.is_mapped or kept_from:
         return [-1]
-    context = _context(task, run, _TaskInstance.of(run, TaskRun(task.task_id), 1, 0))
+    context = context_of(task, run, RunTaskInstance.of(run, TaskRun(task.task_id), 1, 0))
     given = compat.expanded_arguments(task)
     if isinstance(given, Mapping):
         return range(math.prod(len(_resolved(value, context)) for value in given.values()))
@@ -303,49 +234,7 @@ def _resolved(value: Any, context: Context) -> Any:
     return value.resolve(context) if hasattr(value, "resolve") else value
 
 
-def _context(task: Any, run: DagRun, ti: _TaskInstance) -> Context:
-    """The names that templates and operators know."""
-    from airflow.sdk.execution_time import context as accessors
-
-    stamp = run.logical_date.astimezone(UTC)
-    day, moment = stamp.strftime("%Y-%m-%d"), stamp.isoformat()
-    context = {
-        "conn": accessors.ConnectionAccessor(),
-        "dag": task.get_dag(),
-        "dag_run": ti.dag_run,
-        "data_interval_end": run.logical_date,
-        "data_interval_start": run.logical_date,
-        "ds": day,
-        "ds_nodash": day.replace("-", ""),
-        "inlets": task.inlets,
-        "logical_date": run.logical_date,
-        "macros": accessors.MacrosAccessor(),
-        "outlet_events": accessors.OutletEventAccessors(),
-        "outlets": task.outlets,
-        "params": _params(task, run),
-        "run_id": run.run_id,
-        "task": task,
-        "task_instance": ti,
-        "task_instance_key_str": f"{run.dag_id}__{task.task_id}__{day.replace('-', '')}",
-        "ti": ti,
-        "ts": moment,
-        "ts_nodash": stamp.strftime("%Y%m%dT%H%M%S"),
-        "var": {
-            "json": accessors.VariableAccessor(deserialize_json=True),
-            "value": accessors.VariableAccessor(deserialize_json=False),
-        },
-    }
-    return cast("Context", context)
-
-
-def _params(task: Any, run: DagRun) -> Mapping[str, Any]:
-    from airflow.sdk.definitions.param import process_params
-
-    dag = task.get_dag()
-    return process_params(dag, task, dict(run.conf), suppress_exception=False) if dag else {}
-
-
-def _push(task: BaseOperator, ti: _TaskInstance, returned: Any) -> None:
+def _push(task: BaseOperator, ti: RunTaskInstance, returned: Any) -> None:
     """Store what a task returned, as Airflow's task runner does."""
     if returned is None or not task.do_xcom_push:
         return
@@ -353,8 +242,3 @@ def _push(task: BaseOperator, ti: _TaskInstance, returned: Any) -> None:
         for key, value in returned.items():
             ti.xcom_push(key, value)
     ti.xcom_push(RETURNED, returned)
-
-
-def _uuid7() -> UUID:
-    """An id as Airflow makes them for task instances: it begins with the time."""
-    return UUID(int=(time.time_ns() // 1_000_000 << 80) | (7 << 76) | (2 << 62) | random.getrandbits(62))

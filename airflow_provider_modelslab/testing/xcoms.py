@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-__all__ = ["Supervisor", "XComs"]
+__all__ = ["RETURNED", "Supervisor", "XComs"]
+
+RETURNED = "return_value"
+"""The key of what a task returned."""
 
 
 @dataclass

@@ -44,7 +44,7 @@ export AIRFLOW_HOME="$temporary/airflow" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # Operators, triggers, pages and Dags. What imports no Airflow is tested with the versions of constraints.txt, and with
 # the oldest of each requirement.
 tests=(
-  tests/unit/{decorators,hooks,jobs,lineage,links,operators,plugins,sensors,triggers}
+  tests/unit/{decorators,hooks,jobs,lineage,links,operators,plugins,sensors,testing,triggers}
   tests/unit/test_{compat,dags_examples,loops,provider}.py
   tests/integration/plugins/test_{access,gallery_recent,own_records,webhook_events}.py
   tests/system/compat

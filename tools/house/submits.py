@@ -79,7 +79,8 @@ def _path_of(task: BaseOperator) -> SubmitPath:
         depth = next((number for number, frame in enumerate(path) if frame.code is code), None)
         if depth is None:
             raise LookupError(f"{task.task_id}: execute does not lead to the submit: {' > '.join(map(str, path))}")
-        paths.append(SubmitPath(tuple(map(str, path[:depth])), tuple(map(str, path[depth:]))))
+        wrappers = tuple(str(frame) for frame in path[:depth] if not frame.module.startswith(f"{PACKAGE}.testing."))
+        paths.append(SubmitPath(wrappers, tuple(map(str, path[depth:]))))
     if not paths:
         raise LookupError(f"{task.task_id}: the task has ended without a submit")
     return max(paths, key=lambda path: len(path.frames))
