@@ -93,6 +93,32 @@ FIELDS: dict[str, dict[str, Any]] = {
             ],
         },
     },
+    "prices": {
+        "label": "Prices",
+        "description": "For estimates, caps on cost and bills: JSON with the currency and what is paid per_job, "
+        "per_frame, per_second of generation or per_gpu_second; under models, the rates of single models. Empty: jobs "
+        "are counted.",
+        "schema": {
+            "type": ["string", "null"],
+            "examples": [
+                '{"currency": "EUR", "per_job": "0.10"}',
+                '{"currency": "EUR", "per_job": "0.10", "per_frame": "0.005"}',
+                '{"currency": "EUR", "per_second": "0.02", "max_seconds": 120}',
+            ],
+        },
+    },
+    "budgets": {
+        "label": "Budgets",
+        "description": "Caps that tasks share by name, as JSON: max_jobs, max_cost or both, per run, day or total. The "
+        "Airflow Variable modelslab_budgets defines those that no connection has.",
+        "schema": {
+            "type": ["string", "null"],
+            "examples": [
+                '{"restyle-daily": {"max_jobs": 500, "per": "day", "timezone": "UTC"}}',
+                '{"restyle-run": {"max_cost": "50", "per": "run"}}',
+            ],
+        },
+    },
     "catalog": {
         "label": "Model catalog",
         "description": "For tasks on your own GPU: a JSON or YAML file, on the worker, with your names of models, "

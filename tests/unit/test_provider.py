@@ -24,13 +24,15 @@ import airflow_provider_modelslab
 from airflow_provider_modelslab import get_provider_info
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+from airflow_provider_modelslab.jobs.budgets import _find, prices_of
 from airflow_provider_modelslab.operators.paid_job import PaidJobOperator
 from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from tests.support.airflow_versions import AIRFLOW
+from tests.support.connections import set_connection
 
 DIST = "airflow-provider-modelslab"
 PARTS = ("hooks", "operators", "sensors", "triggers")
-READ = {*S3Profile.__dataclass_fields__, "catalog", "webhook_url", "webhook_token"}
+READ = {*S3Profile.__dataclass_fields__, "prices", "budgets", "catalog", "webhook_url", "webhook_token"}
 """What is read of a connection's extra."""
 
 
@@ -178,6 +180,25 @@ def test_what_the_form_allows_the_profile_takes(
         assert not jsonschema.Draft7Validator(schema).is_valid(value)
         with pytest.raises(StorageConfigurationError):
             S3Profile.from_extra({name: value})
+
+
+def test_prices_and_budgets_are_as_the_form_proposes_them(
+    info: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the form stores them, which is text."""
+    fields = info["connection-types"][0]["conn-fields"]
+    for text in fields["prices"]["schema"]["examples"]:
+        set_connection(monkeypatch, "modelslab_default", "modelslab", extra={"prices": text})
+        prices = prices_of(ModelsLabHook())
+        assert prices is not None
+        assert prices.currency == "EUR"
+    for text in fields["budgets"]["schema"]["examples"]:
+        set_connection(monkeypatch, "modelslab_default", "modelslab", extra={"budgets": text})
+        ((name, given),) = json.loads(text).items()
+        rule, _ = _find(ModelsLabHook(), name)
+        assert (rule.name, rule.per) == (name, given["per"])
+    set_connection(monkeypatch, "modelslab_default", "modelslab", extra={"prices": None, "budgets": ""})
+    assert prices_of(ModelsLabHook()) is None
 
 
 def test_the_hook_says_the_same_in_its_own_words(info: dict[str, Any]) -> None:
