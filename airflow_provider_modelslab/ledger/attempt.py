@@ -1,7 +1,7 @@
-"""Who asks for a result: one attempt at a task instance, and the process it runs in.
+"""Identifies one attempt at a task instance, and the process it runs in.
 
-An attempt is written into each claim, so that a later reader knows whose submission it was, and into the metadata of
-a batch's objects, so that a stale worker does not overwrite newer output:
+An attempt is written into each claim, which identifies the owner of the submission, and into the metadata of a batch's
+objects, so that a stale worker does not overwrite newer output:
 
 =============================== ======================================================================================
 metadata                        meaning
@@ -12,8 +12,8 @@ metadata                        meaning
                                 time when it was made, by clocks that may differ by seconds
 =============================== ======================================================================================
 
-A process is known by host, boot, process id and start time, so that a claim whose process has ended can be taken over
-at once on the same machine. On another machine only the claim's lease tells.
+A process is identified by host, boot, process id and start time, so that a claim whose process has ended can be taken
+over at once on the same machine. On another machine only the claim's lease counts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from uuid import UUID
 __all__ = ["AttemptId", "describe_process", "is_provably_dead"]
 
 _TRY, _TASK_INSTANCE = "modelslab-try", "modelslab-task-instance"
-_PLACE = ("host", "boot_id", "pid_namespace")
+_MACHINE = ("host", "boot_id", "pid_namespace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class AttemptId:
     """One attempt at a task instance, or one run of a command.
 
     :param dag_id: of the task; ``airflow modelslab`` for the command line.
-    :param run_id: of the Dag run; for the command line a text that no other command has.
+    :param run_id: of the Dag run; for the command line a text that is unique to the command.
     :param map_index: of the task instance, -1 when it is not mapped.
     :param try_number: of the task instance, from 1.
     :param first_try: the first try since the task was last cleared.
@@ -59,7 +59,7 @@ class AttemptId:
     def of_task(
         cls, ti: Any, *, map_index: int | None = None, first_try: int = 1, loop_index: int | None = None
     ) -> Self:
-        """The attempt that runs.
+        """The running attempt.
 
         :param ti: Airflow's task instance.
         """
@@ -77,7 +77,7 @@ class AttemptId:
 
     @classmethod
     def from_claim(cls, claim: Mapping[str, Any]) -> Self | None:
-        """The attempt that wrote a ledger entry; ``None`` when the entry does not say."""
+        """The attempt that wrote a ledger entry; ``None`` if the entry does not contain it."""
         recorded = claim.get("attempt")
         if not isinstance(recorded, Mapping):
             return None
@@ -93,7 +93,7 @@ class AttemptId:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Self | None:
-        """The attempt that wrote an S3 object; ``None`` when its metadata does not say."""
+        """The attempt that wrote an S3 object; ``None`` if its metadata does not contain it."""
         lowered = {name.lower(): value for name, value in metadata.items()}  # some stores capitalise the names
         number = lowered.get(_TRY, "")
         if not number.isdecimal():
@@ -124,7 +124,7 @@ class AttemptId:
     def is_same_run(self, other: AttemptId) -> bool:
         """Whether both belong to one Dag run (or one command), and in a task loop to one iteration.
 
-        Who loops wants another result each time, so an iteration counts as a run.
+        Each iteration of a loop is meant to make another result, so it counts as a run.
         """
         return (self.dag_id, self.run_id, self.loop_index) == (other.dag_id, other.run_id, other.loop_index)
 
@@ -137,29 +137,29 @@ class AttemptId:
         return self.is_same_task(other) and other.try_number >= self.first_try
 
     def is_before(self, other: AttemptId) -> bool:
-        """Whether this attempt surely began before the other one at the same task.
+        """Whether this attempt certainly began before the other one at the same task.
 
-        Try number and id must both say so, where both ids are known: neither is certain alone, and refusing the right
-        attempt would be worse than letting a late one pass.
+        If both ids are known, try number and id must agree: neither is certain alone, and refusing the current attempt
+        would be worse than accepting a late one.
         """
-        mine, others = self.task_instance_id, other.task_instance_id
-        if mine is not None and others is not None and mine.version == others.version == 7 and mine >= others:
+        this_id, other_id = self.task_instance_id, other.task_instance_id
+        if this_id and other_id and this_id.version == other_id.version == 7 and this_id >= other_id:
             return False
         return self.try_number < other.try_number
 
 
 def describe_process() -> dict[str, Any]:
-    """The running process, with a random token: enough to recognise it, and nothing secret."""
+    """Identifies the running process, with a random token; it contains nothing secret."""
     return {**_here(), "pid": os.getpid(), "started": _start_time(_stat(os.getpid())), "token": uuid.uuid4().hex}
 
 
 def is_provably_dead(process: Mapping[str, Any]) -> bool:
     """Whether the process that ``process`` describes ran on this machine, in this container, and has ended.
 
-    ``False`` when it runs, and when nothing can be known: another machine or container, no process table.
+    ``False`` if it runs, or if that is unknown: another machine or container, no process table.
     """
     here = _here()
-    if not here["boot_id"] or any(process.get(name) != here[name] for name in _PLACE):
+    if not here["boot_id"] or any(process.get(name) != here[name] for name in _MACHINE):
         return False
     pid, started = process.get("pid"), process.get("started")
     if not isinstance(pid, int) or pid <= 0 or started is None:
@@ -167,7 +167,7 @@ def is_provably_dead(process: Mapping[str, Any]) -> bool:
     stat = _stat(pid)
     if not stat:
         return not _exists(pid)  # some systems hide the processes of other users from /proc
-    return bool(_start_time(stat) != started)  # a process id may have been given away again
+    return bool(_start_time(stat) != started)  # a process id may have been reused
 
 
 def _here() -> dict[str, Any]:
@@ -193,10 +193,10 @@ def _exists(pid: int) -> bool:
 
 
 def _start_time(stat: str) -> int | None:
-    """Clock ticks after the boot at which a process started; ``None`` when there is none, or it is a zombie."""
+    """Clock ticks after the boot at which a process started; ``None`` if it does not exist or is a zombie."""
     if not stat:
         return None
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
+    fields = stat.rpartition(")")[2].split()  # the process name before it may contain blanks and brackets
     return None if fields[0] in {"Z", "X"} else int(fields[19])
 
 

@@ -1,10 +1,11 @@
-"""Where the ledger of a result is, and one listing that tells which of many ledgers have entries.
+"""The folder of a result's ledger, and a listing that shows which of many ledgers have entries.
 
-The ledger of a result is named after its destination, so whatever run, Dag, task, batch or command wants the same
-object finds the same ledger and it is paid for once. Its folder is ``<root>/results/<digest of the bucket>/<digest of
-each folder of the key>/.../<digest of the URI>/``: a tree like that of the results, with names of one length. So one
-listing covers all ledgers below a prefix, and a result whose ledger is empty needs no read of its own before it is
-claimed. A result without a destination has a ledger named after its task instance: ``<root>/tasks/<digest>/``.
+The ledger of a result is named after its destination, so every run, Dag, task, batch or command with the same
+destination uses the same ledger and the result is paid for once. Its folder is
+``<root>/results/<digest of the bucket>/<digest of each folder of the key>/.../<digest of the URI>/``: a tree like that
+of the results, with names of equal length. So one listing covers all ledgers below a prefix, and a result whose ledger
+is empty needs no read of its own before it is claimed. A result without a destination has a ledger named after its task
+instance: ``<root>/tasks/<digest>/``.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 __all__ = ["LedgerListing", "LedgerRoot", "result_folder", "task_folder"]
 
 _RESULTS, _TASKS = "results", "tasks"
-_DEPTH = 16  # folders that are kept apart; those below share the last one
+_DEPTH = 16  # levels of folders that get their own digest; deeper ones share the last one
 
 
 def result_folder(root: S3Uri, destination: S3Uri) -> S3Uri:
-    """Where the ledger of a result is.
+    """The folder of a result's ledger.
 
-    :param root: where ledgers are kept, see ``S3Profile.ledger_root``.
+    :param root: the folder of all ledgers, see ``S3Profile.ledger_root``.
     """
     folders = [destination.bucket, *destination.key.split("/")[:-1]][:_DEPTH]
     steps = [_RESULTS, *(_digest(folder)[:8] for folder in folders), _digest(str(destination))]
@@ -44,41 +45,41 @@ def result_folder(root: S3Uri, destination: S3Uri) -> S3Uri:
 
 
 def task_folder(root: S3Uri, task: TaskKey) -> S3Uri:
-    """Where the ledger of a task instance is whose result has no destination."""
+    """The folder of the ledger of a task instance whose result has no destination."""
     return root.child(f"{_TASKS}/{task.digest()}")
 
 
 class LedgerListing:
-    """Which ledgers had entries when they were listed.
+    """The entries of ledgers at the time of a listing.
 
-    :param names: the entries of each ledger that was seen, by the result's URI.
-    :param unseen: results whose ledgers the listing did not reach.
-    :param asked: all results that were asked for.
+    :param names: the entries of each listed ledger, by the result's URI.
+    :param unlisted: results whose ledgers were not listed.
+    :param requested: all results whose ledgers were requested.
     """
 
-    _TRUSTED = 60.0  # seconds
+    _VALID = 60.0  # seconds
 
     def __init__(
-        self, names: Mapping[S3Uri, frozenset[str]], unseen: frozenset[S3Uri], asked: frozenset[S3Uri]
+        self, names: Mapping[S3Uri, frozenset[str]], unlisted: frozenset[S3Uri], requested: frozenset[S3Uri]
     ) -> None:
         self._names = names
-        self._unseen = unseen
-        self._asked = asked
-        self._trusted_until = time.monotonic() + self._TRUSTED
+        self._unlisted = unlisted
+        self._requested = requested
+        self._valid_until = time.monotonic() + self._VALID
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the listing is so young that it still holds."""
-        return time.monotonic() < self._trusted_until
+        """Whether the listing is recent enough to be used."""
+        return time.monotonic() < self._valid_until
 
     def names(self, destination: S3Uri) -> frozenset[str] | None:
-        """The entries' names, such as ``0001-claim``; empty where nothing was written yet, ``None`` where unknown."""
-        if destination in self._unseen or destination not in self._asked:
+        """The entries' names, such as ``0001-claim``; empty if nothing was written yet, ``None`` if unknown."""
+        if destination in self._unlisted or destination not in self._requested:
             return None
         return self._names.get(destination, frozenset())
 
     def is_new(self, destination: S3Uri) -> bool:
-        """Whether surely nothing had been written when the ledgers were listed."""
+        """Whether the ledger was certainly empty at the time of the listing."""
         return self.names(destination) == frozenset()
 
 
@@ -86,8 +87,8 @@ class LedgerRoot:
     """The ledgers below a root. Safe to use from several threads.
 
     :param s3: a boto3 client.
-    :param root: where ledgers are kept, see ``S3Profile.ledger_root``. Whether the store honours conditional puts is
-        found out there once, when the first ledger is opened.
+    :param root: the folder of all ledgers, see ``S3Profile.ledger_root``. When the first ledger is opened, conditional
+        puts are tested there once.
     """
 
     def __init__(self, s3: S3Client, root: S3Uri) -> None:
@@ -108,7 +109,7 @@ class LedgerRoot:
             return self._conditional
 
     def folder(self, destination: S3Uri) -> S3Uri:
-        """Where the ledger of a result is."""
+        """The folder of a result's ledger."""
         return result_folder(self._root, destination)
 
     def store(self, folder: S3Uri) -> S3LedgerStore:
@@ -130,11 +131,10 @@ class LedgerRoot:
     ) -> Ledger:
         """The ledger of a result.
 
-        :param listing: for a minute after it was made, no ledger is listed again, and one that was empty then is not
-            read again.
-        :param claims: whether a submission is claimed before anything is done. The claim is created, never overwritten,
-            so somebody who was quicker is seen by it, and a ledger that was empty is not read before, however long ago
-            it was listed.
+        :param listing: for a minute after it was made, no ledger is listed again, and an empty one is not read again.
+        :param claims: whether the caller claims a submission before it does anything else. A claim is created, never
+            overwritten, so it detects another process that was faster. An empty ledger is then not read, however old
+            the listing is.
         """
         store: LedgerStore = self.store(self.folder(destination))
         if listing is not None and (names := listing.names(destination)) is not None:
@@ -142,10 +142,10 @@ class LedgerRoot:
         return Ledger(store, clock=clock, sleep=sleep, is_dead=is_dead)
 
     def list(self, destinations: Iterable[S3Uri]) -> LedgerListing:
-        """Tell with one listing, of the folder that they share, which of these results have ledger entries.
+        """List the ledger entries of these results with one listing of their common folder.
 
-        Where that folder holds far more ledgers than are asked for, it is not listed to its end; what was not reached
-        is unknown, and its ledgers are read one by one when they are opened.
+        If that folder contains far more ledgers than requested, it is not listed to its end; the entries of the others
+        are unknown, and their ledgers are read one by one when they are opened.
 
         :raises StorageConfigurationError: when the store refuses.
         """
@@ -153,11 +153,11 @@ class LedgerRoot:
         if not wanted:
             return LedgerListing({}, frozenset(), frozenset())
         common = os.path.commonprefix(list(wanted))  # noqa: RUF071 - of texts, which is what a key prefix is
-        place = S3Uri(self._root.bucket, common[: common.rfind("/") + 1])
+        folder = S3Uri(self._root.bucket, common[: common.rfind("/") + 1])
         entries: dict[S3Uri, set[str]] = defaultdict(set)
         left = listing_budget(len(wanted))
         last: str | None = None
-        for page in list_pages(self._s3, place):
+        for page in list_pages(self._s3, folder):
             for item in page:
                 folder, slash, name = item.key.rpartition("/")
                 uri = wanted.get(folder + slash)
@@ -168,13 +168,13 @@ class LedgerRoot:
                 last = page[-1].key
                 break
         # The page may have ended within a ledger.
-        unseen = {uri for folder, uri in wanted.items() if last and (folder > last or last.startswith(folder))}
+        unlisted = {uri for folder, uri in wanted.items() if last and (folder > last or last.startswith(folder))}
         names = {uri: frozenset(found) for uri, found in entries.items()}
-        return LedgerListing(names, frozenset(unseen), frozenset(wanted.values()))
+        return LedgerListing(names, frozenset(unlisted), frozenset(wanted.values()))
 
 
 class _ListedStore:
-    """A store whose names were listed: while the listing is fresh, and nothing is created, they are not asked for."""
+    """A store with listed names: they are not read again while the listing is recent and nothing is created."""
 
     def __init__(self, store: LedgerStore, listing: LedgerListing, names: frozenset[str], *, claims: bool) -> None:
         self._store = store

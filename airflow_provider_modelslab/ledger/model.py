@@ -1,4 +1,4 @@
-"""The memory of what was paid for: one ledger for each result, and the pure decision of what an attempt may do.
+"""The record of paid jobs: one ledger for each result, and the pure decision of what an attempt may do.
 
 The endpoint has no idempotency key, so this record keeps a retry, a cleared task, a batch or a command from paying
 again for the same result. A ledger is a set of small entries that are only created, never changed, so that the order in
@@ -17,10 +17,10 @@ unknown    when the outcome of the submit is not known: something may have been 
 resolved   when a person said that a submission of unknown outcome may be submitted again; a job that is known by then
            outweighs it
 abandoned  when a person killed the task while the job ran: it still runs, and is billed, at the vendor
-attached   when a Dag run other than the one that claimed waits for the result too; one entry for each such run
+attached   when a Dag run other than the one that claimed also waits for the result; one entry for each such run
 ========== =========================================================================================================
 
-This is version 1 of the stored format. Entries that exist stay readable: what they know must never be paid for again.
+This is version 1 of the stored format. Existing entries stay readable, so that a recorded job is never paid for again.
 """
 
 from __future__ import annotations
@@ -101,28 +101,28 @@ class Entry(StrEnum):
 
 
 class LedgerStore(Protocol):
-    """Where entries are kept."""
+    """Storage of entries."""
 
     def load(self) -> dict[str, dict[str, Any]]:
-        """All entries. An error is raised, never taken for "no entries"."""
+        """All entries. An error is raised; it never counts as "no entries"."""
 
     def names(self) -> Collection[str]:
         """The names of all entries, which may cost less than :meth:`load`; errors are raised likewise."""
 
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
-        """Write an entry that nobody has written; ``False`` when somebody has, ``True`` for exactly one caller."""
+        """Write an entry that does not exist yet. ``True`` for exactly one caller, ``False`` if the entry exists."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerPolicy:
-    """What a person may choose. Operators check it while a Dag is parsed.
+    """The options of a user. Operators check them while a Dag is parsed.
 
-    :param reuse: which stored results serve instead of a new one, when request and clip are the same: ``"run"`` those
-        that were made for this Dag run, ``"always"`` any, ``"never"`` only those that this task made, or waited for,
-        since it was last cleared (so that its retries pay for nothing twice). A job that still runs serves in any case.
-    :param on_changed_request: when a result for another request would have served: ``resubmit`` pays for the new
-        request, ``fail`` raises.
-    :param on_unknown_submission: ``fail`` asks a person, ``resubmit`` may pay twice.
+    :param reuse: which stored results are reused if request and clip are the same: ``"run"`` those that were made for
+        this Dag run, ``"always"`` any, ``"never"`` only those that this task made, or waited for, since it was last
+        cleared (so that its retries pay for nothing twice). A job that is still running is always reused.
+    :param on_changed_request: if the stored result is for another request: ``resubmit`` pays for the new request,
+        ``fail`` raises.
+    :param on_unknown_submission: ``fail`` leaves the decision to a person, ``resubmit`` may pay twice.
     :raises ValueError: for any other value.
     """
 
@@ -164,10 +164,10 @@ class TaskKey:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What was asked for, in a form that can be compared and reveals nothing.
+    """Digests of a request and its clip, which can be compared and reveal nothing.
 
     :param request: digest of the endpoint's path, the connection and the request's identity.
-    :param source: digest of the clip's identity; ``None`` when the clip is gone, which is no change.
+    :param source: digest of the clip's identity; ``None`` if the clip was deleted, which counts as unchanged.
     :param version: of the rules, see :data:`~airflow_provider_modelslab.api.endpoint_request.IDENTITY_VERSION`.
     """
 
@@ -179,11 +179,11 @@ class Fingerprint:
     def of(cls, request: EndpointRequest, *, conn_id: str, source: str | None) -> Self:
         """The fingerprint of a request.
 
-        :param conn_id: the connection, or what stands for it where the work is done locally.
-        :param source: the clip's identity as text; ``None`` when the clip is gone.
+        :param conn_id: the connection, or a name in its place for local generation.
+        :param source: the clip's identity as text; ``None`` if the clip was deleted.
         """
-        asked = {"attributes": request.identity(), "connection": conn_id, "endpoint": request.path}
-        text = json.dumps(asked, sort_keys=True, separators=(",", ":"), default=str)
+        content = {"attributes": request.identity(), "connection": conn_id, "endpoint": request.path}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
         return cls(_digest(text), None if source is None else cls.source_digest(source))
 
     @staticmethod
@@ -192,15 +192,15 @@ class Fingerprint:
         return _digest(identity)
 
     def equals(self, claim: Mapping[str, Any]) -> bool:
-        """Whether a claim was surely for the same request and the same content of the clip."""
+        """Whether a claim was certainly for the same request and the same content of the clip."""
         known = (claim.get("identity_version", IDENTITY_VERSION), claim.get("request"), claim.get("source"))
         return self.source is not None and known == (self.version, self.request, self.source)
 
     def matches(self, claim: Mapping[str, Any]) -> bool:
         """Whether a claim was for the same request and clip.
 
-        A claim that cannot be compared (it was lost, or a later version wrote it) counts as the same: in doubt nothing
-        is paid.
+        A claim that cannot be compared (it was lost, or a later version wrote it) counts as the same: if in doubt,
+        nothing is paid.
         """
         if claim.get("identity_version", self.version) != self.version:
             return True
@@ -215,10 +215,10 @@ class Submission:
 
     :param number: of the submission in its ledger, from 1.
     :param job: the job.
-    :param finished: the result's links, when the submit itself was answered with them.
+    :param finished: the result's links, if the response to the submit contained them.
     :param resumed: whether an earlier attempt paid for it.
-    :param known_at: when the ledger was seen to have no later submission, in seconds since the epoch; ``None`` for
-        unknown.
+    :param known_at: when the ledger was last known to have no later submission, in seconds since the epoch; ``None``
+        if unknown.
     """
 
     number: int
@@ -238,7 +238,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class SubmitNew:
-    """Nothing usable is paid for: claim ``number`` and submit. ``why`` is for the log."""
+    """No usable job is paid for: claim ``number`` and submit. ``why`` is the reason, for the log."""
 
     number: int
     why: str
@@ -254,7 +254,7 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """Submission ``number`` has landed and serves."""
+    """Submission ``number`` has landed and is reused."""
 
     number: int
     manifest: Mapping[str, Any]
@@ -284,7 +284,7 @@ def entry_name(number: int, kind: Entry, attempt: AttemptId | None = None) -> st
 
 
 def is_entry_name(name: str) -> bool:
-    """Whether an object of this name is an entry. What people or tools put beside entries is none."""
+    """Whether an object of this name is an entry. Other objects in the folder are not."""
     return _ENTRY_NAME.fullmatch(name) is not None
 
 
@@ -299,7 +299,7 @@ def kind_of(name: str) -> str:
 
 
 def last_submission(entries: Collection[str]) -> int | None:
-    """The submission that counts. A refused one paid for nothing, so what was paid for before it still counts.
+    """The submission that counts. A refused one paid for nothing, so the one before it still counts.
 
     :param entries: their names are enough.
     """
@@ -307,14 +307,14 @@ def last_submission(entries: Collection[str]) -> int | None:
 
 
 def last_live_submission(entries: Collection[str]) -> int | None:
-    """The last submission that did not come to nothing: neither refused nor failed.
+    """The last submission that was neither refused nor failed.
 
     :param entries: their names are enough.
     """
-    return max((n for n in _numbers(entries) if not _came_to_nothing(entries, n)), default=None)
+    return max((n for n in _numbers(entries) if not _is_void(entries, n)), default=None)
 
 
-def _came_to_nothing(entries: Collection[str], number: int) -> bool:
+def _is_void(entries: Collection[str], number: int) -> bool:
     if entry_name(number, Entry.RELEASED) in entries:
         return True
     return entry_name(number, Entry.FAILED) in entries and entry_name(number, Entry.LANDED) not in entries
@@ -328,9 +328,9 @@ def next_submission(entries: Collection[str]) -> int:
 def stale_submission(
     entries: Entries, *, now: float, is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead
 ) -> int | None:
-    """The submission whose claim has no outcome and whose process writes none any more: its lease is over, or it died.
+    """The submission whose claim has no outcome and will get none: its lease has expired, or its process died.
 
-    The process may have written the outcome after ``entries`` were read, so read them again before this counts.
+    The process may have written the outcome after ``entries`` were read, so read them again before you rely on this.
     """
     number = last_submission(entries)
     if number is None or any(entry_name(number, kind) in entries for kind in _OUTCOMES):
@@ -342,9 +342,9 @@ def stale_submission(
 def unresolved_submission(
     entries: Entries, *, now: float, is_dead: Callable[[Mapping[str, Any]], bool] = is_provably_dead
 ) -> int | None:
-    """The submission about which a person has to decide: its outcome is unknown, it may be billed, and nobody has said.
+    """The submission on which a person has to decide: its outcome is unknown, it may be billed, and it is unresolved.
 
-    A claim whose process may still be submitting is none.
+    A claim whose process may still be submitting does not count.
     """
     number = last_submission(entries)
     if number is None or any(entry_name(number, kind) in entries for kind in _DECIDED):
@@ -372,15 +372,16 @@ def decide(
 ) -> Decision:
     """What an attempt may do, from the entries alone.
 
-    :param attempt: who asks.
+    :param attempt: the attempt that wants the result.
     :param now: seconds since the epoch.
     :param gone: submissions that have landed and whose result is no longer in S3.
-    :param resubmit: submissions of unknown outcome that a person said to submit again; the policy holds for all others.
-    :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
-    :raises ChangedRequestError: when the request is another one and the policy says ``fail``, or a later attempt has
-        asked for that other one.
+    :param resubmit: submissions of unknown outcome that a person released for another submit; the policy applies to
+        all others.
+    :raises SubmissionUnknownError: when a job may have been paid for and a person has to decide.
+    :raises ChangedRequestError: when the request has changed and the policy is ``fail``, or a later attempt has
+        submitted the other request.
     :raises ClipUnreadableError: when the last job for this request and clip failed because the clip cannot be read;
-        with ``reuse="never"``, when this task has seen that since it was last cleared.
+        with ``reuse="never"``, only if that happened to this task since it was last cleared.
     """
     choice = _decide(entries, fingerprint, policy, attempt, now=now, gone=gone, resubmit=resubmit, is_dead=is_dead)
     if isinstance(choice, SubmitNew):
@@ -408,8 +409,8 @@ def _decide(
         if Entry.UNKNOWN not in found and stale_submission(entries, now=now, is_dead=is_dead) is None:
             return Hold(number, float(claim["expires_at"]), claim.get("process") or {})
         before = _stored_before(entries, fingerprint, policy, attempt, gone)
-        said = {*resubmit, number} if Entry.RESOLVED in found else resubmit
-        return before or _after_unknown(number, new, claim, policy, said)
+        released = {*resubmit, number} if Entry.RESOLVED in found else resubmit
+        return before or _after_unknown(number, new, claim, policy, released)
     if Entry.FAILED in found and (Entry.LANDED not in found or number in gone):
         return (
             _stored_before(entries, fingerprint, policy, attempt, gone)
@@ -430,7 +431,7 @@ def _decide(
 
 
 def _refuse_if_unreadable(entries: Entries, fingerprint: Fingerprint, policy: LedgerPolicy, attempt: AttemptId) -> None:
-    """A clip that the endpoint could not read is not paid for again while it and the request stay as they are."""
+    """A clip that the endpoint could not read is not paid for again while clip and request are unchanged."""
     ended = [
         n for n in _numbers(entries) if fingerprint.equals(entries.get(_claim_of(n), {})) and _has_ended(entries, n)
     ]
@@ -453,7 +454,7 @@ def _has_ended(entries: Entries, number: int) -> bool:
 
 
 def _running_before(entries: Entries, fingerprint: Fingerprint) -> Attach | None:
-    """The job of this request that still runs, if all submissions after it came to nothing."""
+    """The job of this request that is still running, if all submissions after it were refused or failed."""
     number = last_live_submission(entries)
     if number is None or entry_name(number, Entry.LANDED) in entries:
         return None
@@ -464,7 +465,7 @@ def _running_before(entries: Entries, fingerprint: Fingerprint) -> Attach | None
 def _stored_before(
     entries: Entries, fingerprint: Fingerprint, policy: LedgerPolicy, attempt: AttemptId, gone: Collection[int]
 ) -> Reuse | None:
-    """The result that landed last, if it serves: it is still there when the submissions after it came to nothing."""
+    """The result that landed last, if it can be reused: it remains when the submissions after it were void."""
     number = max(_landed(entries), default=None)
     if number is None or number in gone or not fingerprint.matches(entries.get(_claim_of(number), {})):
         return None
@@ -481,14 +482,14 @@ def _same_results(entries: Entries, number: int, fingerprint: Fingerprint) -> li
 def _serves(policy: LedgerPolicy, entries: Entries, numbers: Collection[int], attempt: AttemptId) -> bool:
     """Whether a stored result may be returned to ``attempt``.
 
-    :param numbers: the submissions with this result, or one that was asked for in the same words.
+    :param numbers: the submissions with this result, or with the same fingerprint.
     """
     if policy.reuse == "always":
         return bool(numbers)
     for number in numbers:
         claimed_by = AttemptId.from_claim(entries.get(_claim_of(number), {}))
         if claimed_by is None:
-            return True  # nobody knows for whom it was made: in doubt nothing is paid
+            return True  # the claim is lost, so its attempt is unknown: if in doubt, nothing is paid
         if policy.reuse == "never":
             if _is_own(entries, number, attempt):
                 return True
@@ -498,7 +499,7 @@ def _serves(policy: LedgerPolicy, entries: Entries, numbers: Collection[int], at
 
 
 def _is_own(entries: Entries, number: int, attempt: AttemptId) -> bool:
-    """Whether this task has claimed a submission, or waited for it, since it was last cleared."""
+    """Whether this task has claimed a submission, or waited for it, since the task was last cleared."""
     names = (_claim_of(number), entry_name(number, Entry.ATTACHED, attempt))
     known = (AttemptId.from_claim(entries.get(name, {})) for name in names)
     return any(by is not None and attempt.is_since_clear(by) for by in known)
@@ -507,7 +508,7 @@ def _is_own(entries: Entries, number: int, attempt: AttemptId) -> bool:
 def _after_unknown(
     number: int, new: int, claim: Mapping[str, Any], policy: LedgerPolicy, resubmit: Collection[int]
 ) -> SubmitNew:
-    """A claim without a job id, whose process writes none any more."""
+    """The decision for a claim without a job id whose process can no longer write one."""
     if claim.get("billed") is False:
         return SubmitNew(new, "a local result was about to be recorded and was not")
     if number in resubmit:
@@ -525,7 +526,7 @@ def _after_unknown(
 
 
 def _refuse_if_late(number: int, claim: Mapping[str, Any], attempt: AttemptId) -> None:
-    """A process that Airflow has given up, and that still runs, must not pay for what nobody wants any more."""
+    """A stale worker, which Airflow declared dead, must not pay for an outdated request."""
     later = AttemptId.from_claim(claim)
     if later is not None and attempt.is_same_task(later) and attempt.is_before(later):
         raise ChangedRequestError(
@@ -536,15 +537,15 @@ def _refuse_if_late(number: int, claim: Mapping[str, Any], attempt: AttemptId) -
 
 
 def _refuse_if_displaced(entries: Entries, last: int, fingerprint: Fingerprint, attempt: AttemptId) -> None:
-    """Two tasks that want different results in one place must not pay in turn, for as long as they have retries."""
+    """Two tasks with different requests for one destination must not pay in turn until their retries are used up."""
     other = AttemptId.from_claim(entries.get(_claim_of(last), {}))
     if other is None or attempt.is_same_task(other):
         return
     for number in sorted(_numbers(entries) - {last}):
         claim = entries.get(_claim_of(number), {})
-        mine = AttemptId.from_claim(claim)
+        own = AttemptId.from_claim(claim)
         paid = {entry_name(number, Entry.JOB), entry_name(number, Entry.LANDED)} & entries.keys()
-        if mine is None or not attempt.is_since_clear(mine) or not paid or not fingerprint.matches(claim):
+        if own is None or not attempt.is_since_clear(own) or not paid or not fingerprint.matches(claim):
             continue
         if entry_name(number, Entry.FAILED) not in entries:
             raise ChangedRequestError(

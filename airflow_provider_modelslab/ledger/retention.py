@@ -1,8 +1,8 @@
-"""Which ledgers may be deleted: those that keep nobody from paying, because the next run pays, or pays nothing, anyway.
+"""Which ledgers may be deleted: those that do not change what the next run pays.
 
-A ledger stays for good while one of its submissions may be running, is of unknown outcome, or has landed with its
-result still in S3. So does one with entries of a kind that a later version writes, and one which says that the clip
-cannot be read: it keeps every later run from paying for that clip.
+A ledger is kept while one of its submissions may be running, is of unknown outcome, or has landed with its result still
+in S3. A ledger with entries of a kind that a later version writes is kept, and one that records an unreadable clip: it
+keeps every later run from paying for that clip.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KINDS = frozenset(kind.value for kind in Entry)
 
 
 class State(StrEnum):
-    """What became of the last submission of a closed ledger."""
+    """The outcome of the last submission of a closed ledger."""
 
     LANDED = "landed"
     FAILED = "failed"
@@ -32,7 +32,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A ledger that stays.
+    """A ledger that is kept.
 
     :param numbers: the submissions whose jobs may be running.
     """
@@ -45,7 +45,7 @@ class Closed:
     """A ledger that may be deleted once none of its results is in S3 any more.
 
     :param landed: the submissions that have landed.
-    :param failed: the submissions that have failed; it stays if :func:`forbids_payment` says so of one of them.
+    :param failed: the submissions that have failed; the ledger is kept if :func:`forbids_payment` is true for one.
     """
 
     state: State
@@ -54,7 +54,7 @@ class Closed:
 
 
 def state_of(names: Collection[str]) -> Open | Closed:
-    """What a ledger's entries say, by their names alone."""
+    """The state of a ledger, by the names of its entries."""
     kinds: dict[int, set[str]] = defaultdict(set)
     for name in names:
         kinds[number_of(name)].add(kind_of(name))
@@ -75,13 +75,13 @@ def state_of(names: Collection[str]) -> Open | Closed:
 
 
 def forbids_payment(failed: Mapping[str, Any] | None) -> bool:
-    """Whether a ``failed`` entry keeps later runs from paying: it says that the clip cannot be read."""
+    """Whether a ``failed`` entry keeps later runs from paying, because the clip cannot be read."""
     error = (failed or {}).get("error")
     return isinstance(error, Mapping) and error.get("code") == ErrorCode.CLIP_UNREADABLE
 
 
 def _may_run(kinds: set[str]) -> bool:
-    """Whether the job of a submission may be running, or nobody knows."""
+    """Whether the job of a submission is running or its outcome is unknown."""
     if kinds - _KINDS:
         return True
     if kinds & {Entry.LANDED, Entry.FAILED}:

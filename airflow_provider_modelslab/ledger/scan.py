@@ -1,4 +1,4 @@
-"""All ledgers below a root, page by page, for commands that look at many of them."""
+"""All ledgers below a root, page by page, for commands that read many of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENTRY = re.compile(
 class ListedLedger(NamedTuple):
     """One ledger, as it was listed.
 
-    :param folder: where it is.
+    :param folder: its folder.
     :param entries: its objects by the entries' names, such as ``0001-claim``.
     """
 
@@ -34,9 +34,9 @@ class ListedLedger(NamedTuple):
 
 
 def list_ledgers(s3: S3Client, root: S3Uri) -> Iterator[ListedLedger]:
-    """Each ledger below ``root``; what does not look like an entry is passed over. Holds one page in memory.
+    """Each ledger below ``root``; objects that are no entries are skipped. Keeps one page in memory.
 
-    :param root: where ledgers are kept, see ``S3Profile.ledger_root``.
+    :param root: the folder of all ledgers, see ``S3Profile.ledger_root``.
     :raises StorageConfigurationError: when the store refuses.
     """
     head = f"{root.key}/"

@@ -1,8 +1,7 @@
-"""The ledger of one result: what is paid for, the claim before a submit, and the record of its outcome.
+"""The ledger of one result: finds paid jobs, claims a submission before its submit, and records the outcome.
 
-Whatever runs this at the same time, is killed in the middle of it, or runs it again: at most one submit leaves for a
-claim, and a new claim is made only when the submission before it is known to be of no use (or the policy accepts the
-risk).
+With concurrent processes, kills and retries: at most one submit is sent for a claim, and a new claim is made only when
+the submission before it is known to be useless (or the policy accepts the risk).
 """
 
 from __future__ import annotations
@@ -55,8 +54,8 @@ __all__ = ["Ledger"]
 log = logging.getLogger(__name__)
 
 _HOLD_POLL = 2.0  # seconds between reads of a claim that another process holds
-_LOST_CLAIM = 0.1  # seconds before the entries are read again after another process was quicker
-_TRUSTED = 60.0  # seconds for which a submission counts as the last one without another listing
+_LOST_CLAIM = 0.1  # seconds before the entries are read again after another process won the claim
+_LISTING_VALID = 60.0  # seconds for which a submission counts as the last one without another listing
 _MAX_CLAIMS = 20  # attempts to claim a number for a result that is stored already
 _LOCAL_LEASE = 60.0  # seconds between the claim for a local result and the record that it has landed
 _SLOW_CLAIM = 20.0  # seconds to write a claim; beyond it the rest of the lease may be too short for the submit
@@ -93,11 +92,11 @@ class Ledger:
         gone: Collection[int] = (),
         resubmit: Collection[int] = (),
     ) -> Stored | Submission | SubmitNew:
-        """What is stored or paid for already, else the submission to claim. Waits while another process submits.
+        """The stored result or the paid job, else the submission to claim. Waits while another process submits.
 
         :param gone: submissions that have landed and whose result is no longer in S3.
-        :param resubmit: submissions of unknown outcome that a person said to submit again.
-        :raises SubmissionUnknownError: when something may have been paid for and a person has to decide.
+        :param resubmit: submissions of unknown outcome that a person released for another submit.
+        :raises SubmissionUnknownError: when a job may have been paid for and a person has to decide.
         :raises ChangedRequestError: when another request was paid for and this one must not be.
         :raises ClipUnreadableError: when the job of an earlier submission failed because the clip cannot be read.
         :raises StorageConfigurationError: when the store cannot be read.
@@ -111,7 +110,7 @@ class Ledger:
                 self._attach(last, entries, fingerprint, attempt)
             stale = stale_submission(entries, now=now, is_dead=self._is_dead)
             if stale is not None and stale != reread:
-                # The job's id may have been written after this was read, or be on its way; from now on none is sent.
+                # The job's id may be written after this read; no submit can be sent any more, so read again.
                 reread = stale
                 self._sleep(_HOLD_POLL)
                 continue
@@ -130,11 +129,11 @@ class Ledger:
             if not reported:
                 reported = True
                 host, pid = choice.process.get("host"), choice.process.get("pid")
-                log.info("Another process (%s, pid %s) makes submission %d; waiting", host, pid, choice.number)
+                log.info("Another process (%s, pid %s) is submitting submission %d; waiting", host, pid, choice.number)
             self._sleep(min(_HOLD_POLL, max(choice.until - self._clock(), 0.1)))
 
     def preview(self, fingerprint: Fingerprint, policy: LedgerPolicy, attempt: AttemptId) -> Decision:
-        """What :meth:`find` would come to now; nothing is written, and nobody is waited for.
+        """The decision that :meth:`find` would make now, without writing or waiting.
 
         :raises SubmissionUnknownError: as :meth:`find` does, which also goes for the next two.
         :raises ChangedRequestError:
@@ -155,9 +154,9 @@ class Ledger:
     def _attach(
         self, number: int, entries: Mapping[str, Mapping[str, Any]], fingerprint: Fingerprint, attempt: AttemptId
     ) -> None:
-        """Record that another Dag run than the one that claimed a submission waits for it too.
+        """Record that a Dag run other than the one that claimed a submission also waits for it.
 
-        So it is this run's own result once it has landed, however quickly that is, and for a clear of this run.
+        The result then counts as this run's own once it has landed, also after the run is cleared.
         """
         claim = entries.get(entry_name(number, Entry.CLAIM), {})
         by, mark = AttemptId.from_claim(claim), entry_name(number, Entry.ATTACHED, attempt)
@@ -178,13 +177,13 @@ class Ledger:
         budget: Collection[str] | None = None,
         place: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Claim a submission; ``False`` when another process was quicker.
+        """Claim a submission; ``False`` if another process won.
 
-        :param lease: seconds after which the claim counts as given up. It must cover a submit with all its repeats, and
-            a minute more for writing the claim before it and the job after it.
-        :param name: under which people say what became of it.
-        :param track_id: of the request, so that people can find the job.
-        :param budget: the slots that are reserved for it, so that others can tell whether they were used.
+        :param lease: seconds after which the claim expires. It must cover a submit with all its repeats, and a minute
+            more for writing the claim before it and the job after it.
+        :param name: by which a person resolves the submission if its outcome is unknown.
+        :param track_id: of the request, so that a person can find the job.
+        :param budget: the slots that are reserved for it, so that others can see whether they were used.
         :param place: where it is submitted, if there are other places to fall back to.
         :raises TransportError: when the store was too slow to submit safely; the claim is released.
         :raises StorageConfigurationError: when the store cannot be written.
@@ -195,7 +194,7 @@ class Ledger:
         ):
             return False
         if self._clock() - began > min(_SLOW_CLAIM, lease / 10):
-            # The store was so slow that the submit might outlast the claim, and another attempt take it for dead.
+            # The store was so slow that the lease might expire during the submit, and another attempt submit again.
             error = TransportError(
                 "The ledger's store is too slow to submit safely; nothing was submitted. Try again later"
             )
@@ -242,9 +241,9 @@ class Ledger:
     def record(self, number: int, job: Job, finished: Finished | None = None) -> Submission:
         """Record the job of a submit that was accepted.
 
-        A store that refuses is no error: the job is paid for and can be waited for. A job that was finished at once and
-        has no id cannot be polled again: its links are all that a later attempt has to land it by, so they are recorded
-        as they are. They may be signed, and live for 24 hours.
+        A failed write is no error: the job is paid for and can be waited for. A job that was finished at once and has
+        no id cannot be polled again: a later attempt can land it only by its links, so they are recorded with their
+        queries. They may be signed, and expire after 24 hours.
         """
         entry = {**job.to_dict(), "submitted_at_iso": _iso(job.submitted_at or self._clock())}
         if finished is not None and not job.job_id:
@@ -252,7 +251,7 @@ class Ledger:
         try:
             self._note(number, Entry.JOB, entry)
         except BaseException:
-            # The task's time-out can strike here too, and the id is worth more than a prompt end.
+            # The task's time-out may be raised here; recording the id is more important than a prompt end.
             self._note(number, Entry.JOB, entry)
             raise
         return Submission(number, job, finished, known_at=job.submitted_at)
@@ -263,7 +262,7 @@ class Ledger:
         :return: the kind of the entry.
         """
         if not isinstance(error, ModelsLabError):
-            # A time-out of the task, a kill, a defect: the request may have left.
+            # A time-out of the task, a kill, a defect: the request may have been sent.
             self._note(number, Entry.UNKNOWN, {"error": {"code": type(error).__name__}})
             return Entry.UNKNOWN
         error.sent = True
@@ -276,20 +275,20 @@ class Ledger:
         return kind
 
     def refuse_if_superseded(self, submission: Submission) -> None:
-        """Make sure, before a result is landed, that no later submission was made at the same destination.
+        """Check, before a result is landed, that no later submission was made at the same destination.
 
-        The process may be one that Airflow has declared dead, or the job one that took longer than all that came after
-        it. It costs a listing, unless the ledger was read within the last minute. A ledger that cannot be read is no
-        reason not to land what is paid for.
+        This process may be a stale worker, or the job may have taken longer than later ones. The check costs a listing,
+        unless the ledger was read within the last minute. If the ledger cannot be read, the result is landed, since it
+        is paid for.
 
         :raises ChangedRequestError: when there is a later submission.
         """
-        if submission.known_at is not None and 0 <= self._clock() - submission.known_at < _TRUSTED:
+        if submission.known_at is not None and 0 <= self._clock() - submission.known_at < _LISTING_VALID:
             return
         try:
             last = last_live_submission(self._store.names())
         except STORAGE_ERRORS as error:
-            log.warning("Cannot tell whether submission %d is still the last one: %s", submission.number, error)
+            log.warning("Cannot check whether submission %d is still the last one: %s", submission.number, error)
             return
         if last is not None and last > submission.number:
             raise ChangedRequestError(
@@ -306,11 +305,11 @@ class Ledger:
         self._note(number, Entry.LANDED, {"manifest": dict(manifest)})
 
     def failed(self, number: int, error: ModelsLabError) -> None:
-        """Record that the job came to nothing: a later attempt may pay for another one."""
+        """Record that the job failed: a later attempt may pay for another one."""
         self._note(number, Entry.FAILED, {"error": error.to_event()})
 
     def abandoned(self, number: int, why: str) -> None:
-        """Record that nobody waits for the job any more; a later attempt still picks it up."""
+        """Record that no task waits for the job any more; a later attempt still resumes it."""
         self._note(number, Entry.ABANDONED, {"why": why, "at": _iso(self._clock())})
 
     def adopt(
@@ -324,8 +323,8 @@ class Ledger:
     ) -> bool:
         """Record the job id that a person found for a submission; ``False`` when it has one already.
 
-        The job counts as submitted when the submission was claimed, which was just before: deadlines, and whether the
-        vendor has lost or expired it, are counted from that time.
+        The time of the claim, shortly before the submit, counts as the time of submission: deadlines, and whether the
+        vendor has lost or expired the job, are counted from it.
 
         :param number: of the submission; by default the last that was not refused.
         :param fingerprint: of the request as it is now.
@@ -353,9 +352,10 @@ class Ledger:
         return self._store.create(entry_name(number, Entry.JOB), entry)
 
     def resolve(self, number: int, *, by: str, why: str) -> bool:
-        """Record that a person lets the next attempt submit again.
+        """Record that a person allows the next attempt to submit again.
 
-        ``False`` when the outcome is known by now, somebody has said so before, or a process may still be submitting.
+        ``False`` if the outcome is known by now, the submission is resolved already, or a process may still be
+        submitting.
 
         :param number: of a submission of unknown outcome, see
             :func:`~airflow_provider_modelslab.ledger.model.unresolved_submission`.
@@ -369,19 +369,19 @@ class Ledger:
         entry = {"version": FORMAT_VERSION, "decision": "resubmit", "by": by, "why": why, "at": _iso(now)}
         return self._store.create(entry_name(number, Entry.RESOLVED), entry)
 
-    # -- work that nobody is billed for ---------------------------------------------------------------------------
+    # -- local generation, which is not billed --------------------------------------------------------------------
 
     def find_stored(
         self, fingerprint: Fingerprint, policy: LedgerPolicy, attempt: AttemptId, *, gone: Collection[int] = ()
     ) -> Stored | None:
-        """The stored result that serves, for work done locally; ``None`` when there is none.
+        """The stored result that can be reused, for local generation; ``None`` if there is none.
 
         :raises ChangedRequestError: when another request has landed and this one must not replace it.
         """
         choice = decide(
             self._store.load(),
             fingerprint,
-            replace(policy, on_unknown_submission="resubmit"),  # a submission whose process died before it was whole
+            replace(policy, on_unknown_submission="resubmit"),  # a submission whose process died before it was complete
             attempt,
             now=self._clock(),
             gone=gone,
@@ -416,7 +416,7 @@ class Ledger:
             ):
                 self.landed(number, manifest)
                 return
-        log.error("No submission could be claimed for this result, so a rerun makes it again: %s", scrub(manifest))
+        log.error("No submission could be claimed for this result, so a rerun generates it again: %s", scrub(manifest))
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -434,7 +434,7 @@ class Ledger:
                     self._sleep(pause)
             else:
                 return
-        log.error("The ledger entry %s is missing; a retry of this task may not know of it: %s", name, scrub(entry))
+        log.error("The ledger entry %s is missing; a retry of this task may not find it: %s", name, scrub(entry))
 
 
 def _found(choice: SubmitNew | Attach | Reuse, now: float) -> Stored | Submission | SubmitNew:

@@ -1,4 +1,4 @@
-"""Where a ledger is kept: in S3 beside the results, copied to Airflow's task state, or in memory."""
+"""Storage of ledgers: in S3 beside the results, copied to Airflow's task state, or in memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TOKEN = "entry_token"  # noqa: S105 - marks who wrote an entry, opens nothing
 
 
 class MemoryLedgerStore:
-    """For one process: no memory between tries."""
+    """A ledger in the memory of one process; it is lost between tries."""
 
     def __init__(self) -> None:
         self.entries: dict[str, dict[str, Any]] = {}
@@ -64,14 +64,14 @@ class MemoryLedgerStore:
 
 
 class TaskStateLedgerStore:
-    """A ledger in Airflow's task state (3.3 and later), which outlives retries.
+    """A ledger in Airflow's task state (3.3 and later), which persists across retries.
 
-    It has no conditional write, so it does not decide between two attempts in the same instant. Airflow keeps it for 30
-    days by default, and from 3.4 on drops it when a task is cleared. A trigger has no task state, and a task reads and
-    writes its ledger outside of event loops, so the asynchronous calls that the state has since 3.4 are of no use here.
+    It has no conditional write, so it does not decide between two simultaneous attempts. Airflow keeps it for 30 days
+    by default, and from 3.4 on deletes it when a task is cleared. A trigger has no task state, and a task reads and
+    writes its ledger outside of event loops, so the asynchronous calls that the state has since 3.4 are not needed.
 
     :param accessor: Airflow's ``context["task_state_store"]``.
-    :param key: the state's name; ledgers with different keys are kept apart.
+    :param key: the state's name; ledgers with different keys are separate.
     """
 
     def __init__(self, accessor: Any, key: str = "modelslab_ledger") -> None:
@@ -101,7 +101,7 @@ class S3LedgerStore:
     :param s3: a boto3 client.
     :param folder: the ledger's own prefix.
     :param conditional: whether the store honours conditional puts (see :func:`honours_conditional_puts`); without
-        them two attempts in the same instant may both win, which nothing on the client's side can rule out.
+        them two simultaneous attempts may both win, and no client can prevent that.
     """
 
     def __init__(self, s3: S3Client, folder: S3Uri, *, conditional: bool = True) -> None:
@@ -121,8 +121,8 @@ class S3LedgerStore:
             raise self._unusable("read", error) from error
         missing = [name for name, entry in found.items() if entry is None]
         if missing:
-            raise self._unusable("read", f"{', '.join(missing)}: listed, and not there")
-        # The token says who wrote an entry and is nobody else's business: manifests go on to XCom.
+            raise self._unusable("read", f"{', '.join(missing)}: listed, but missing")
+        # The token identifies the writer of an entry. It is removed, since manifests are copied to XCom.
         return {
             name: {key: value for key, value in entry.items() if key != _TOKEN}
             for name, entry in found.items()
@@ -130,7 +130,7 @@ class S3LedgerStore:
         }
 
     def names(self) -> Collection[str]:
-        """The names of all entries: one listing. What else lies in the folder is passed over, with a warning.
+        """The names of all entries: one listing. Other objects in the folder are skipped, with a warning.
 
         :raises StorageConfigurationError: when the store cannot be read.
         """
@@ -145,17 +145,17 @@ class S3LedgerStore:
         if len(entries) < len(names):
             strays = ", ".join(sorted({*names}.difference(entries)))
             log.warning(
-                "The ledger %s holds objects that are no entries; they are passed over: %s", self._folder, strays
+                "The ledger %s contains objects that are no entries; they are skipped: %s", self._folder, strays
             )
         return entries
 
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
         """Write an entry; ``True`` for exactly one caller.
 
-        A claim whose put failed is read back, since the store may have taken it before the answer was lost: a claim
-        that nobody knows to be theirs would need a person, though nothing was submitted.
+        A claim whose put failed is read back, since the store may have written it before the response was lost. A claim
+        without a known owner would have to be resolved by a person, though nothing was submitted.
 
-        :raises StorageConfigurationError: when the store refuses; :class:`StorageUnavailableError` when it has trouble.
+        :raises StorageConfigurationError: when the store refuses; :class:`StorageUnavailableError` when it fails.
         """
         token = uuid.uuid4().hex
         body = json.dumps({**entry, _TOKEN: token}, indent=1, default=str).encode()
@@ -177,7 +177,7 @@ class S3LedgerStore:
                         break
                     if kind_of(error) is not S3ErrorKind.CONFLICT or pause is None:
                         raise
-                    time.sleep(pause)  # AWS: another put of this key is under way, and may yet fail
+                    time.sleep(pause)  # AWS: another put of this key is in progress, and may still fail
             # Read even when refused: botocore repeats a put whose answer was lost, and then meets its own object. A
             # claim is read even when it was not: it is what a payment hangs on, and the store may be wrong.
             written = self._read_back(name) if name.endswith(_CLAIM) else self._read(name)
@@ -188,7 +188,7 @@ class S3LedgerStore:
             raise self._unusable("written", error) from error
 
     def load_one(self, name: str) -> dict[str, Any] | None:
-        """One entry, ``None`` when there is none.
+        """One entry; ``None`` if there is none.
 
         :raises StorageConfigurationError: when the store cannot be read.
         """
@@ -198,11 +198,11 @@ class S3LedgerStore:
             raise self._unusable("read", error) from error
 
     def remove(self, name: str) -> None:
-        """Delete one entry, where that is allowed; only for what is no record of a payment."""
+        """Delete one entry, if that is allowed; only for entries that record no payment."""
         try:
             self._s3.delete_object(Bucket=self._folder.bucket, Key=self._key(name))
         except S3_ERRORS as error:
-            log.debug("%s/%s stays: %s", self._folder, name, error)
+            log.debug("%s/%s could not be deleted: %s", self._folder, name, error)
 
     def _put(self, name: str, body: bytes) -> None:
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if self._conditional else {}
@@ -219,11 +219,11 @@ class S3LedgerStore:
             raise
         entry: dict[str, Any] = json.loads(body)
         if not isinstance(entry, dict):
-            raise ValueError(f"{name}.json holds no JSON object")  # noqa: TRY004 - as for what is no JSON at all
+            raise ValueError(f"{name}.json is not a JSON object")  # noqa: TRY004 - as for what is no JSON at all
         return entry
 
     def _read_back(self, name: str) -> dict[str, Any] | None:
-        """Read an entry that this process may have written, through a short outage of the store."""
+        """Read an entry that this process may have written; a short outage of the store is tolerated."""
         for pause in (0.2, 1.0, 3.0):
             try:
                 return self._read(name)
@@ -239,17 +239,17 @@ class S3LedgerStore:
     def _unusable(self, what: str, error: Exception | str) -> StorageConfigurationError | StorageUnavailableError:
         head = f"The ledger {self._folder} could not be {what}, so it is not known what was paid for"
         if isinstance(error, S3_ERRORS):
-            told = storage_error(error, self._folder)
-            return type(told)(f"{head}. {told.message}", http_status=told.http_status)
+            known = storage_error(error, self._folder)
+            return type(known)(f"{head}. {known.message}", http_status=known.http_status)
         return StorageConfigurationError(
-            f"{head} ({error}). Remove or restore what somebody has put there or taken away"
+            f"{head} ({error}). Remove foreign objects from this folder, or restore deleted entries"
         )
 
 
 class MirroredLedgerStore:
-    """A first store that decides, and a second one that remembers too.
+    """A primary store that decides, and a second one that keeps a copy.
 
-    An entry counts as known when either has it, so a job's id survives the loss of one of the two. Only the first
+    An entry is known if either store has it, so a job's id survives the loss of one of them. Only the primary store
     decides who wins a claim.
     """
 
@@ -271,7 +271,7 @@ class MirroredLedgerStore:
         return self.load().keys()
 
     def create(self, name: str, entry: Mapping[str, Any]) -> bool:
-        """Write to both; a claim is decided by the first alone, other entries survive if one of the two takes them."""
+        """Write to both. The primary store alone decides a claim; other entries are written if either store accepts."""
         problem: Exception | None = None
         try:
             if not self._first.create(name, entry):
@@ -287,15 +287,15 @@ class MirroredLedgerStore:
                 raise problem from error
             log.warning("The ledger's copy of %s could not be written: %s", name, error)
         if problem is not None:
-            log.warning("The ledger's entry %s is in its copy alone: %s", name, problem)
+            log.warning("The ledger's entry %s is in its copy only: %s", name, problem)
         return True
 
 
 def honours_conditional_puts(s3: S3Client, root: S3Uri) -> bool:
-    """Whether the store refuses a second ``If-None-Match: *`` put; tried once per place, then read from there.
+    """Whether the store refuses a second ``If-None-Match: *`` put; tested once per root, then read from there.
 
-    :param root: where ledgers are kept; the finding is written to ``conditional-puts.json`` below it.
-    :raises StorageConfigurationError: when the place cannot be read or written.
+    :param root: the folder of all ledgers; the result is written to ``conditional-puts.json`` below it.
+    :raises StorageConfigurationError: when the root cannot be read or written.
     """
     finding = S3LedgerStore(s3, root, conditional=False)
     known = finding.load_one("conditional-puts")
@@ -305,8 +305,7 @@ def honours_conditional_puts(s3: S3Client, root: S3Uri) -> bool:
     try:
         honoured = probe.create("entry", {}) and not probe.create("entry", {})
     except StorageConfigurationError as error:
-        # A store that does not know the header answers 501 or 400. So it does for other reasons, and then the finding
-        # below is refused as well.
+        # A store without this header answers 501 or 400. If these have another cause, the write below fails as well.
         cause = error.__cause__
         if not isinstance(cause, S3_ERRORS) or kind_of(cause) not in NO_CONDITIONS:
             raise

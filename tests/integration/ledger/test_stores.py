@@ -137,7 +137,7 @@ def test_an_entry_that_is_listed_and_not_there_is_not_passed_over(any_s3: S3Clie
     store.create("0001-claim", {})
     with (
         refusing(any_s3, "GetObject", 404, "NoSuchKey"),
-        pytest.raises(StorageConfigurationError, match="0001-claim: listed, and not there"),
+        pytest.raises(StorageConfigurationError, match="0001-claim: listed"),
     ):
         store.load()
 
