@@ -1,1 +1,1 @@
-"""S3: where inputs come from and results land. Works on a boto3 client that it is given; knows no Airflow."""
+"""S3: input clips and landed results. Uses the boto3 client of its caller; independent of Airflow."""

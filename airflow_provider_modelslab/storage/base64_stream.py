@@ -1,7 +1,7 @@
-"""From what a link sends to the bytes of the video: as they are, or decoded from base64 on the fly.
+"""Decodes the body of a link into the bytes of the video: unchanged, or from base64 while streaming.
 
-With the request's attribute ``base64`` the endpoint may hand out a text file: plain base64, or a ``data:`` URI. The
-content type of such links says nothing reliable, so the first bytes decide.
+With the request's attribute ``base64`` the endpoint may send a text file: plain base64, or a ``data:`` URI. The content
+type of such links is not reliable, so the first bytes decide.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from airflow_provider_modelslab.storage.media import (
 __all__ = ["VideoStream"]
 
 _HEAD_BYTES = 256
-"""How much of a text is looked at before it is called base64; a data URI's header fits in."""
+"""How much of a text is read before it counts as base64; the header of a data URI fits in."""
 
 _PROBE_CHARACTERS = 16
-"""So much base64 text holds the 8 bytes that tell the container."""
+"""So much base64 text contains the 8 bytes that identify the container."""
 
 _SPACE = b" \t\r\n"
 _STANDARD_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
 
 class VideoStream:
-    """Raw chunks in, the video's bytes out, verified on the way.
+    """Converts raw chunks into the video's bytes, and verifies them.
 
-    Until the kind is known, :meth:`feed` gives back nothing; so the first bytes it gives come with a known
-    :attr:`kind`.
+    :meth:`feed` returns nothing until :attr:`kind` is known.
     """
 
     def __init__(self) -> None:
@@ -69,9 +68,9 @@ class VideoStream:
         return self._checked(self._decoder.feed(chunk) if self._decoder else chunk)
 
     def finish(self) -> bytes:
-        """The stream is at its end: the last bytes of the video, if some were held back.
+        """End the stream: the last bytes of the video, if some were held back.
 
-        :raises ContainerError: when the video is cut, or was none.
+        :raises ContainerError: when the video is truncated, or is not a video.
         """
         rest = b""
         if not self._decided:

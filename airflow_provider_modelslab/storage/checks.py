@@ -1,4 +1,4 @@
-"""Can this bucket do what is asked of it? Found out before anything is paid for, with the setting to change."""
+"""Checks of a bucket before anything is paid for; errors name the setting to change."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ __all__ = ["check_public_bucket", "require_listing", "require_writable"]
 _TIMEOUT = (10.0, 30.0)
 
 
-def require_listing(s3: S3Client, place: S3Uri) -> str | None:
-    """Make sure that what lies below a place can be listed, as ledgers are; returns the bucket's region if S3 says it.
+def require_listing(s3: S3Client, prefix: S3Uri) -> str | None:
+    """Make sure that the objects below a prefix can be listed, as ledgers are; returns the bucket's region if known.
 
-    ``HeadBucket`` would need a right to the whole bucket.
+    ``HeadBucket`` would need a permission for the whole bucket.
 
     :raises StorageConfigurationError: when the bucket does not exist, or may not be listed there.
     :raises StorageUnavailableError: when S3 cannot be reached.
     """
     try:
-        answer = s3.list_objects_v2(Bucket=place.bucket, Prefix=place.key, MaxKeys=1)
+        answer = s3.list_objects_v2(Bucket=prefix.bucket, Prefix=prefix.key, MaxKeys=1)
     except S3_ERRORS as error:
-        raise storage_error(error, place) from error
+        raise storage_error(error, prefix) from error
     return answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
 
 
 def require_writable(s3: S3Client, target: S3Uri) -> None:
-    """Make sure that a result can be put there: begin an upload, with all that the put will carry, and drop it.
+    """Make sure that a result can be put there: begin an upload with all arguments of the put, and abort it.
 
-    Nothing becomes visible, and nothing is billed. A policy for the prefix, the encryption key, ACLs, tags and the
-    storage class are tried by this as the put of the result would. Where that is denied, an empty
-    ``_modelslab/check.txt`` beside the result is put: Ceph tells policies of the encryption of puts alone.
+    Nothing becomes visible, and nothing is billed. This tests a policy for the prefix, the encryption key, ACLs, tags
+    and the storage class as the put of the result would. If it is denied, an empty ``_modelslab/check.txt`` beside the
+    result is put: Ceph passes the encryption of a put only, not of an upload, to policies.
 
     :raises StorageConfigurationError: when S3 refuses, or the bucket does not exist.
     :raises StorageUnavailableError: when S3 has trouble.
@@ -55,7 +55,7 @@ def require_writable(s3: S3Client, target: S3Uri) -> None:
         begun = s3.create_multipart_upload(Bucket=target.bucket, Key=target.key)
     except S3_ERRORS as error:
         if kind_of(error) is S3ErrorKind.NOT_IMPLEMENTED:
-            return  # a store without multipart uploads: the put of the result tells
+            return  # a store without multipart uploads: only the put of the result can show it
         if kind_of(error) is S3ErrorKind.ACCESS_DENIED and _may_put_beside(s3, target):
             return
         raise storage_error(error, target) from error
@@ -74,18 +74,18 @@ def _may_put_beside(s3: S3Client, target: S3Uri) -> bool:
 
 
 def check_public_bucket(s3: S3Client, profile: S3Profile, session: requests.Session | None = None) -> list[str]:
-    """Do once what ModelsLab's own server will do: put a file, make it public, and let anyone read it.
+    """Do once what ModelsLab's own server will do: put a file, make it public, and read it anonymously.
 
     :param profile: with ``bucket``; the file goes to its directory and is removed in any case.
-    :return: the steps taken, for the log.
+    :return: the steps that were done, for the log.
     :raises StorageConfigurationError: naming the permission or the setting to change.
     """
-    place = profile.uri() if profile.prefix else profile.uri(f"{profile.directory}/")
-    target = place.child(f"modelslab-check-{secrets.token_hex(8)}.txt")
+    folder = profile.uri() if profile.prefix else profile.uri(f"{profile.directory}/")
+    target = folder.child(f"modelslab-check-{secrets.token_hex(8)}.txt")
     where: dict[str, Any] = {"Bucket": target.bucket, "Key": target.key}
     public_url = profile.public_base() + target.key.rpartition("/")[2]
     content = secrets.token_hex(16).encode()
-    steps = [_check_region(s3, place)]
+    steps = [_check_region(s3, folder)]
     _call(target, lambda: s3.put_object(**where, Body=content, ContentType="text/plain"))
     try:
         steps.append(f"put {target}")
@@ -103,20 +103,20 @@ def check_public_bucket(s3: S3Client, profile: S3Profile, session: requests.Sess
     return steps
 
 
-def _check_region(s3: S3Client, place: S3Uri) -> str:
-    # boto follows AWS to the right region silently. ModelsLab's server does not.
+def _check_region(s3: S3Client, prefix: S3Uri) -> str:
+    # boto follows AWS's redirect to the right region silently. ModelsLab's server does not.
     try:
-        region = require_listing(s3, place)
+        region = require_listing(s3, prefix)
     except StorageConfigurationError as error:
         if error.http_status != 403:
             raise
-        return f"{place} may not be listed, which the server does not need"
+        return f"{prefix} may not be listed, which the server does not need"
     if region and region != s3.meta.region_name and "amazonaws.com" in s3.meta.endpoint_url:
         raise StorageConfigurationError(
-            f"The bucket {place.bucket!r} lies in region {region}, and the connection names {s3.meta.region_name}: set "
-            f"region to {region}"
+            f"The bucket {prefix.bucket!r} lies in region {region}, and the connection names {s3.meta.region_name}: "
+            f"set region to {region}"
         )
-    return f"listed {place}"
+    return f"listed {prefix}"
 
 
 def _make_public(s3: S3Client, target: S3Uri) -> str:
@@ -124,7 +124,7 @@ def _make_public(s3: S3Client, target: S3Uri) -> str:
         s3.put_object_acl(Bucket=target.bucket, Key=target.key, ACL="public-read")
     except S3_ERRORS as error:
         if kind_of(error) is S3ErrorKind.NOT_IMPLEMENTED:
-            # R2 and others have no ACL per object and leave the public read to the bucket; the read tells.
+            # R2 and others have no ACL per object, only public buckets; the read below checks it.
             return "the store has no ACLs for objects, so the bucket itself must be public"
         raise storage_error(error, target) from error
     return "made it public with PutObjectAcl"
@@ -154,8 +154,8 @@ def _read_anonymously(url: str, content: bytes, session: requests.Session | None
         )
     if read != content:
         raise StorageConfigurationError(
-            f"{url} gives something else than was put there: correct public_url, which must lead to the directory that "
-            "ModelsLab's server writes to, without a cache or a page in between"
+            f"{url} returns other content than was put there: correct public_url, which must lead to the directory "
+            "that ModelsLab's server writes to, without a cache or a page in between"
         )
 
 

@@ -1,4 +1,4 @@
-"""Reading links that are not ours: no credentials go out, and no reason that comes back shows a signature."""
+"""Reads links of other hosts: without sending credentials, and without signatures in error messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_modelslab.net.call_limit import CallLimit, CallLimitError,
 __all__ = ["LinkFailure", "credential_free_session", "open_link", "plain_reason", "read_start", "shown"]
 
 NOT_READY = frozenset({403, 404, 408, 425, 429})
-"""Answers of a link that is listed but cannot be read yet; storage says 403 or 404 until the upload is done."""
+"""Status codes of a link that is listed but cannot be read yet: 403 or 404 until the upload is complete."""
 
 _FINAL_ERRORS = (
     requests.exceptions.InvalidURL,
@@ -34,13 +34,13 @@ _SHORT_READ = 60.0  # seconds
 _MAX_SHOWN = 300  # characters
 
 
-class LinkFailure(Exception):  # noqa: N818 - it is caught and told by the callers, never raised at a user
-    """A link did not give its file.
+class LinkFailure(Exception):  # noqa: N818 - callers catch and report it, a user never sees it
+    """A link could not be read.
 
-    :param reason: why, without the link and without any query.
-    :param status: the HTTP status, when there was an answer.
-    :param retry_after: seconds after which the host wants to be asked again, when it said so.
-    :param final: asking again cannot help.
+    :param reason: without the link and without any query.
+    :param status: the HTTP status, if there was a response.
+    :param retry_after: seconds of the ``Retry-After`` header, if there was one.
+    :param final: a retry cannot help.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LinkFailure(Exception):  # noqa: N818 - it is caught and told by the calle
 def credential_free_session(*, max_redirects: int = 5) -> requests.Session:
     """A session for links on other people's hosts: no netrc, no authorization, no cookies.
 
-    Proxies and CA bundles from the environment are honoured. Redirects go to http(s) alone.
+    Proxies and CA bundles from the environment are used. Redirects are followed to http(s) only.
     """
     session = LimitedSession()
     session.max_redirects = max_redirects
@@ -64,7 +64,7 @@ def credential_free_session(*, max_redirects: int = 5) -> requests.Session:
         {
             "User-Agent": f"airflow-provider-modelslab/{__version__}",
             "Accept": "*/*",
-            # A compressed answer has a Content-Length that says nothing about the file.
+            # The Content-Length of a compressed response is not the size of the file.
             "Accept-Encoding": "identity",
         }
     )
@@ -80,14 +80,14 @@ def open_link(
     byte_range: str | None = None,
     limit: CallLimit | None = None,
 ) -> Iterator[requests.Response]:
-    """GET a link and stream its answer; the connection is given up at the end of the block.
+    """GET a link and stream the response; the connection is closed at the end of the block.
 
     :param session: of :func:`credential_free_session`.
     :param timeout: seconds to connect, and seconds between two pieces of the body.
     :param byte_range: the value of a ``Range`` header.
-    :param limit: for the whole block; 60 s without one, for a block that reads a few kB.
-    :raises LinkFailure: when there is no answer, or one other than 200 (or 206 for a range); also when the body breaks
-        off within the block, or is not read within the limit.
+    :param limit: for the whole block; 60 s by default, for a block that reads a few kB.
+    :raises LinkFailure: when there is no response, or a status other than 200 (or 206 for a range); also when the body
+        is truncated within the block, or is not read within the limit.
     """
     headers = {"Range": byte_range} if byte_range else {}
     failure: LinkFailure | None = None
@@ -99,16 +99,16 @@ def open_link(
     except requests.RequestException as error:
         failure = LinkFailure(plain_reason(error))
     if failure:
-        # The text of requests' error shows the whole link, so it must not be printed along.
+        # The text of requests' error contains the whole link, so it must not become part of the traceback.
         raise failure from None
 
 
 def _get(
     session: requests.Session, url: str, timeout: tuple[float, float], headers: dict[str, str], limit: CallLimit
 ) -> requests.Response:
-    """The answer at the end of all redirects, whose bodies are not read.
+    """The response after all redirects, whose bodies are not read.
 
-    :raises LinkFailure: when a link is none, redirects lead nowhere, or there is no answer.
+    :raises LinkFailure: for an invalid link or redirect, and when there is no response.
     """
     for _ in range(session.max_redirects + 1):
         _check(url)
@@ -120,7 +120,7 @@ def _get(
                 )
         except OSError as error:  # RequestException is one; so is a CA bundle that is not there
             failure = LinkFailure(plain_reason(error), final=isinstance(error, _FINAL_ERRORS))
-        except (ValueError, urllib3.exceptions.HTTPError):  # requests does not wrap all that it stumbles over
+        except (ValueError, urllib3.exceptions.HTTPError):  # requests does not wrap all errors
             failure = LinkFailure(_NO_LINK, final=True)
         else:
             location = response.headers.get("Location")
@@ -135,7 +135,7 @@ def _get(
 
 def _redirected(url: str, location: str) -> str:
     if not location.strip():
-        raise LinkFailure("a redirect to nowhere", final=True)
+        raise LinkFailure("a redirect without a target", final=True)
     # http.client gives the header's bytes as latin-1; those that no URL may hold are sent on as they came, quoted.
     quoted = quote(location.encode("latin-1", "replace"), safe=string.punctuation)
     try:
@@ -145,9 +145,9 @@ def _redirected(url: str, location: str) -> str:
 
 
 def _check(url: str) -> None:
-    """Refuse what is no http(s) link: libraries fail at it in many ways, some only when they look up the host.
+    """Refuse invalid http(s) links: libraries fail on them in many ways, some only when they resolve the host.
 
-    :raises LinkFailure: saying so.
+    :raises LinkFailure: for an invalid link.
     """
     if url.strip() and not is_http_link(url.strip()):
         raise LinkFailure("not an http(s) link", final=True)
@@ -165,7 +165,7 @@ def _check(url: str) -> None:
 
 
 def read_start(response: requests.Response, size: int) -> bytes:
-    """The first ``size`` bytes of the body, or all of it where it is shorter; call it inside :func:`open_link`."""
+    """The first ``size`` bytes of the body, or all of it if it is shorter; call it inside :func:`open_link`."""
     start = b""
     for chunk in response.iter_content(size):
         start += chunk
@@ -176,7 +176,7 @@ def read_start(response: requests.Response, size: int) -> bytes:
 
 def _refusal(response: requests.Response) -> LinkFailure:
     status = response.status_code
-    # The phrase of the standard: the server's own may hold anything.
+    # The phrase of the standard: the server's own may contain anything.
     phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
     return LinkFailure(
         f"HTTP {status} {phrase}".rstrip(),
@@ -193,7 +193,7 @@ def shown(link: str) -> str:
 
 
 def plain_reason(error: BaseException) -> str:
-    """An error of requests in words without the link, which the errors' own text repeats with its query."""
+    """The message for an error of requests, without the link, which the error's own text contains with its query."""
     deepest = ""
     link: BaseException | None = error
     while link is not None:
@@ -206,7 +206,7 @@ def plain_reason(error: BaseException) -> str:
     name = {
         "ConnectTimeout": "no connection in time",
         "ReadTimeout": "no data in time",
-        "ChunkedEncodingError": "the body broke off",
+        "ChunkedEncodingError": "the body was truncated",
         "SSLError": "the TLS handshake failed",
         "InvalidURL": _NO_LINK,
     }.get(type(error).__name__, type(error).__name__)

@@ -1,7 +1,7 @@
-"""Arguments that every write to S3 carries, for buckets whose policy demands encryption, an ACL, tags and the like.
+"""Arguments of every write to S3, for buckets whose policy demands encryption, an ACL, tags and the like.
 
-They belong to the client: once :func:`send_extra_args` has seen it, no call of the client that creates an object lacks
-them, whichever part of the package makes it.
+:func:`send_extra_args` registers them with a client. Every call of that client that creates an object then has them,
+from any part of the package.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _CHANGES = frozenset(
 )
 
 _MORE = frozenset({"BucketKeyEnabled"})
-"""What ``put_object`` and ``create_multipart_upload`` take and boto3's transfers do not."""
+"""Arguments of ``put_object`` and ``create_multipart_upload`` that boto3's transfers do not support."""
 
 _PER_OBJECT = frozenset({"ChecksumType", "ContentEncoding", "ContentType", "MpuObjectSize"})
 _OWN_METADATA = ("sha256", "modelslab-")
-"""Metadata by which the package tells results and attempts apart."""
+"""Metadata keys by which the package tells results and attempts apart."""
 
 
 def checked_extra_args(given: object) -> dict[str, Any]:
-    """``extra_args`` of a connection or an operator, when all of them can go with every write.
+    """``extra_args`` of a connection or an operator, if all of them are valid for every write.
 
-    :param given: a mapping, or the same as JSON text. A value of ``None`` means: not this one.
+    :param given: a mapping, or the same as JSON text. The value ``None`` removes an argument.
     :raises StorageConfigurationError: naming the key at fault.
     """
     if isinstance(given, str):
@@ -64,11 +64,11 @@ def checked_extra_args(given: object) -> dict[str, Any]:
 
 
 def send_extra_args(s3: S3Client, extra_args: Mapping[str, Any]) -> None:
-    """Have a client send them.
+    """Make a client send them.
 
-    What creates an object carries all that the call knows. What changes one carries ``ExpectedBucketOwner`` too, and
-    all calls that know it, reads and listings included, carry ``RequestPayer``; a presigned link has it in its query,
-    since whoever reads by the link sends no headers.
+    Calls that create an object get all arguments that they support. Calls that change one get ``ExpectedBucketOwner``,
+    and all calls that support it, including reads and listings, get ``RequestPayer``. A presigned link has it in its
+    query, since the reader of a link sends no headers.
 
     :param extra_args: see :func:`checked_extra_args`.
     """
@@ -122,17 +122,17 @@ def _refused(problem: str) -> StorageConfigurationError:
 def _add(extra_args: Mapping[str, Any], params: dict[str, Any], model: Any, context: Any = None, **_: Any) -> None:
     operation, known = model.name, model.input_shape.members
     for name, value in extra_args.items():
-        if name not in known or not _goes_with(name, operation):
+        if name not in known or not _is_sent_with(name, operation):
             continue
         if name == "RequestPayer" and (context or {}).get("is_presign_request"):
-            continue  # as a header it would be signed, and whoever reads by the link would have to send it
+            continue  # as a header it would be signed, and the reader of the link would have to send it
         if name == "Metadata":
             params[name] = {**value, **params.get(name, {})}
         else:
             params.setdefault(name, value)
 
 
-def _goes_with(name: str, operation: str) -> bool:
+def _is_sent_with(name: str, operation: str) -> bool:
     if name == "RequestPayer":
         return True
     if name == "ExpectedBucketOwner":

@@ -1,7 +1,7 @@
-"""The request's ``init_video`` as something that the endpoint can read: a link, an S3 object or a local file.
+"""Prepares the request's ``init_video`` for the endpoint: a link, an S3 object or a local file.
 
-Each is looked at before anything is paid for: is it there, and does it begin like a video (mp4) or GIF? Objects get
-their link later, right before the submit (see :mod:`~airflow_provider_modelslab.storage.signing`).
+Each is checked before anything is paid for: it must exist and begin like a video (mp4) or GIF. Objects are signed
+later, immediately before the submit (see :mod:`~airflow_provider_modelslab.storage.signing`).
 """
 
 from __future__ import annotations
@@ -67,17 +67,17 @@ _BESIDE_A_SIGNATURE = re.compile(
     r"|saoid|s[du]uoid|scid)",
     re.IGNORECASE,
 )
-"""Query parameters that say how long and for whom a signed link works; without a signature they count as any other."""
+"""Query parameters with the validity and the user of a signed link; without a signature they count like others."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PreparedInput:
-    """The request's ``init_video``, looked at.
+    """The request's ``init_video`` after its check.
 
-    :param clip: the link that was given, which may be signed, so it is not shown in the repr and must not be logged; or
-        the object in S3, which :meth:`link` makes a link of.
-    :param source: what was given, without a query: safe to log.
-    :param kind: ``"mp4"`` or ``"gif"``; ``None`` for a link that was not looked at.
+    :param clip: the given link, which may be signed, so it is not in the repr and must not be logged; or the object in
+        S3, which :meth:`link` signs.
+    :param source: the given text without a query: safe to log.
+    :param kind: ``"mp4"`` or ``"gif"``; ``None`` for a link that was not checked.
     """
 
     clip: str | S3Uri
@@ -85,9 +85,9 @@ class PreparedInput:
     kind: ContainerKind | None
 
     def link(self, signer: LinkSigner, seconds: float) -> SignedLink:
-        """A link for the endpoint: the one that was given, or one that is signed now.
+        """A link for the endpoint: the given one, or one that is signed now.
 
-        :param seconds: that it must live: queue wait included.
+        :param seconds: its validity, which must include the wait in the queue.
         :raises StorageConfigurationError: when it cannot be signed, see :meth:`LinkSigner.sign`.
         """
         return signer.sign(self.clip, seconds) if isinstance(self.clip, S3Uri) else SignedLink(self.clip, None)
@@ -106,17 +106,17 @@ def prepare_input(
 ) -> PreparedInput:
     """Make sure that the endpoint will be able to read ``init_video``.
 
-    :param init_video: ``http(s)://...`` goes through as it is; ``s3://bucket/key`` is to be presigned; ``file://...``
-        or a path is uploaded to ``staging`` under its SHA-256 (once for the same content), to be presigned too.
+    :param init_video: ``http(s)://...`` is used unchanged; ``s3://bucket/key`` will be presigned; ``file://...`` or a
+        path is uploaded to ``staging`` under its SHA-256 (once for the same content), and will be presigned, too.
     :param s3_factory: makes the S3 client; called only for the last two.
-    :param staging: the place for local files.
-    :param check_links: whether to look at http(s) links from here; ``False`` for those that only the endpoint reaches.
-    :raises InvalidRequestError: for ``init_video``: what is wrong with it.
+    :param staging: the folder for local files.
+    :param check_links: whether to check http(s) links from here; ``False`` for links that only the endpoint can reach.
+    :raises InvalidRequestError: for ``init_video``, with the problem.
     :raises InputRefusedError: when S3 refuses this object.
-    :raises StorageConfigurationError: for a missing staging place, when the upload of a local file is refused, and for
+    :raises StorageConfigurationError: without a staging folder, when the upload of a local file is refused, and for
         credentials that are refused.
-    :raises StorageUnavailableError: when S3 has trouble with the upload of a local file.
-    :raises TransportError: when S3 or the link's host has trouble with this clip that may pass.
+    :raises StorageUnavailableError: when S3 fails during the upload of a local file.
+    :raises TransportError: for a temporary failure of S3 or the link's host.
     """
     given = init_video.strip()
     problem = location_problem(
@@ -141,13 +141,13 @@ def prepare_input(
 
 
 def identify_input(init_video: str, s3_factory: S3Factory, *, version: str | None = None) -> str | None:
-    """What names the clip's content, to see whether a request has changed; ``None`` when the clip is gone.
+    """The identity of the clip's content, to detect a changed request; ``None`` if the clip was deleted.
 
-    A link is taken without the parts of a signature, which differ each time it is signed; an object with its ETag; a
-    file by its SHA-256.
+    For a link: the URL without its signature, which differs each time it is signed; for an object: its URI and ETag;
+    for a file: its SHA-256.
 
-    :param version: what the user says instead: the same text is the same clip, and nothing is looked at.
-    :raises StorageConfigurationError: when S3 refuses to tell; :class:`TransportError` when it has trouble.
+    :param version: given by the user instead: the same text is the same clip, and nothing is read.
+    :raises StorageConfigurationError: when S3 refuses; :class:`TransportError` when it fails temporarily.
     """
     if version is not None:
         return f"version:{version}"
@@ -179,7 +179,7 @@ def identify_input(init_video: str, s3_factory: S3Factory, *, version: str | Non
 
 
 def _without_signature(query: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What of a link's query says which clip it is: signing it anew must not make another clip of it."""
+    """A link's query without its signature, so that a newly signed link is the same clip."""
     kept = [(name, value) for name, value in query if not _SIGNATURE.fullmatch(name)]
     if len(kept) == len(query):
         return query
@@ -206,7 +206,7 @@ def _link_kind(url: str, session: requests.Session | None) -> ContainerKind:
                 ) from None
             if tries == _LINK_TRIES:
                 raise TransportError(
-                    f"init_video: the host of {name} has trouble ({last.reason}); nothing was sent. Try again later",
+                    f"init_video: the host of {name} failed ({last.reason}); nothing was sent. Try again later",
                     http_status=last.status,
                 ) from None
             time.sleep(min(last.retry_after or 0.5 * tries, 5.0))
@@ -240,7 +240,7 @@ def _file_kind(path: Path) -> ContainerKind:
 
 
 def _staged(s3: S3Client, path: Path, kind: ContainerKind, staging: S3Uri) -> S3Uri:
-    """The file's place in S3; it is uploaded when its content is not there already."""
+    """The file's URI in S3; it is uploaded if its content is not there already."""
     digest = hashlib.sha256()
     for chunk in _chunks(path):
         digest.update(chunk)
@@ -250,7 +250,7 @@ def _staged(s3: S3Client, path: Path, kind: ContainerKind, staging: S3Uri) -> S3
         if s3.head_object(Bucket=uri.bucket, Key=uri.key)["ContentLength"] == size:
             return uri
     except S3_ERRORS as error:
-        # Without s3:ListBucket a missing key answers 403; the upload tells whether anything is really forbidden.
+        # Without s3:ListBucket a missing key answers 403; the upload shows whether access is really forbidden.
         if kind_of(error) not in {S3ErrorKind.NO_OBJECT, S3ErrorKind.ACCESS_DENIED}:
             raise storage_error(error, uri) from error
     # Tasks with the same clip upload the same bytes at the same time.
@@ -265,7 +265,7 @@ def _staged(s3: S3Client, path: Path, kind: ContainerKind, staging: S3Uri) -> S3
         for chunk in _chunks(path):
             upload.write(chunk)
         if upload.sha256 != digest.hexdigest():
-            raise invalid_input(f"{path} changes while it is read; let its writer finish first")
+            raise invalid_input(f"{path} changed while it was read; let its writer finish first")
         upload.complete()
     return uri
 

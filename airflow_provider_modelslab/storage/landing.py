@@ -1,8 +1,8 @@
-"""From the endpoint's links into S3: stream, verify, and only then make it visible.
+"""Lands a result: streams it from the endpoint's links into S3, verifies it, and only then makes it visible.
 
-Links live for 24 hours and may be listed before they can be read, so landing waits for them a little, tries each in
-turn, and never publishes a file that is cut or is no video. A result that was not landed is paid for: running the task
-again lands it for nothing.
+Links expire after 24 hours and may be listed before they can be read, so landing waits for them for a while, tries each
+in turn, and never publishes a file that is truncated or is not a video. A result that was not landed is paid for:
+running the task again lands it for free.
 """
 
 from __future__ import annotations
@@ -42,28 +42,28 @@ _MAX_LENGTH_DIGITS = 18
 _GONE = frozenset({403, 404, 410})
 
 OnRetry = Callable[[int, float, str], None]
-"""Called before each pause: downloads tried so far, seconds of the pause, why (safe to log)."""
+"""Called before each pause: download attempts so far, seconds of the pause, reason (safe to log)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LandingPolicy:
-    """How to land. Times are seconds, sizes bytes.
+    """Settings of landing. Times are in seconds, sizes in bytes.
 
     :param part_size: of each multipart part, at least 5 MiB (S3's own limit); up to ``parts_in_flight + 1`` parts are
         in memory. Grows by itself for files that would need more than 10,000 parts.
     :param parts_in_flight: how many parts are sent at the same time.
-    :param ready_timeout: how long links that cannot be read yet are asked again.
+    :param ready_timeout: how long links that cannot be read yet are retried.
     :param min_backoff: the first pause between two rounds over the links.
-    :param max_backoff: the longest pause; a host's ``Retry-After`` goes before it.
+    :param max_backoff: the longest pause; a host's ``Retry-After`` takes precedence.
     :param backoff: each pause is this many times the one before.
     :param jitter: share of a pause by which it is randomly shortened, 0 to 1.
     :param connect_timeout: for the connection to a link's host.
     :param read_timeout: between two pieces of the body.
     :param min_speed: bytes per second, 0 or more. A download that was slower over ``min_speed_time`` seconds of waiting
-        is broken off, and the next link is tried. Time in which S3 is slow does not count.
+        is aborted, and the next link is tried. Time in which S3 is slow does not count.
     :param min_speed_time: above 0.
-    :param total_timeout: for one landing, all links, pauses and the upload of what was read included; above 0. By
-        default a download of 100 kB/s has time for 720 MB.
+    :param total_timeout: for one landing, including all links, pauses and the upload; above 0. By default a download
+        of 100 kB/s has time for 720 MB.
     """
 
     part_size: int = 8 * MIB
@@ -101,14 +101,14 @@ class LandingPolicy:
 class LandedObject:
     """A result that is in S3 and was verified.
 
-    :param uri: where it is.
+    :param uri: the object.
     :param bytes: its size.
     :param sha256: of its bytes, in hex.
-    :param content_type: ``video/mp4`` or ``image/gif``, told from the bytes.
+    :param content_type: ``video/mp4`` or ``image/gif``, detected from the bytes.
     :param etag: as S3 gives it, without quotes.
     :param source_url: the link it came from, without query.
-    :param attempts: downloads tried, the good one included.
-    :param seconds: how long it took, pauses included.
+    :param attempts: download attempts, including the successful one.
+    :param seconds: how long it took, including pauses.
     """
 
     uri: S3Uri
@@ -135,14 +135,15 @@ def land(
     clock: Callable[[], float] = time.time,
     session: requests.Session | None = None,
 ) -> LandedObject:
-    """Copy the first of ``links`` that can be read to ``target``, and return what is there then.
+    """Copy the first of ``links`` that can be read to ``target``, and return the landed object.
 
     :param links: best first, as :class:`~airflow_provider_modelslab.api.response.Finished` has them.
-    :param expected_type: the ``output_type`` that was asked for, ``mp4`` or ``gif``; ``None`` takes what comes.
+    :param expected_type: the requested ``output_type``, ``mp4`` or ``gif``; ``None`` accepts either.
     :param job_id: for messages.
-    :param submitted_at: when the job was submitted (seconds since the epoch); tells dead links from late ones.
+    :param submitted_at: when the job was submitted (seconds since the epoch); distinguishes expired links from late
+        ones.
     :param session: for the downloads; without one, a session that sends no credentials.
-    :raises ResultExpiredError: when the links are gone and the job is older than 24 hours.
+    :raises ResultExpiredError: when the links are dead and the job is older than 24 hours.
     :raises LandingError: when no link gave a whole video in time, when it was of the wrong type, or when S3 refused.
     :raises StorageConfigurationError: when ``target`` names no key.
     """
@@ -200,7 +201,7 @@ class _Landing:
             jittered = pause * (1 - self.policy.jitter * random.random())
             wait = min(max(jittered, earliest - now), deadline - now)
             if self.on_retry:
-                self.on_retry(self.attempts, wait, _told(failures))
+                self.on_retry(self.attempts, wait, _describe(failures))
             self.sleep(wait)
             pause = min(pause * self.policy.backoff, self.policy.max_backoff)
         raise self._given_up(failures, submitted_at)
@@ -209,7 +210,7 @@ class _Landing:
         """One download into one upload.
 
         :raises LinkFailure: when the link is at fault.
-        :raises LandingError: when S3 is, or the type is not the one that was asked for.
+        :raises LandingError: when S3 is, or the type is not the requested one.
         """
         self.attempts += 1
         timeout = (self.policy.connect_timeout, self.policy.read_timeout)
@@ -222,8 +223,8 @@ class _Landing:
             with open_link(session, link, timeout=timeout, limit=limit) as response:
                 return self._transfer(link, response, started)
         except ContainerError as error:
-            told = str(error)
-        raise LinkFailure(told)
+            reason = str(error)
+        raise LinkFailure(reason)
 
     def _transfer(self, link: str, response: requests.Response, started: float) -> LandedObject:
         announced = _announced_length(response)
@@ -243,7 +244,7 @@ class _Landing:
                 received += len(chunk)
                 pass_on(stream.feed(chunk))
             if announced is not None and received != announced:
-                raise LinkFailure(f"the body broke off: {received} of {announced} bytes came")
+                raise LinkFailure(f"the body was truncated: {received} of {announced} bytes arrived")
             pass_on(stream.finish())
             if upload is None:  # pragma: no cover - a verified stream has bytes
                 raise LinkFailure("the body was empty")
@@ -262,7 +263,7 @@ class _Landing:
 
     def _open_upload(self, stream: VideoStream, announced: int | None) -> ObjectUpload:
         if self.expected_type is not None and stream.kind != self.expected_type:
-            raise LandingError(self._told_wrong_type(str(stream.kind)))
+            raise LandingError(self._wrong_type_error(str(stream.kind)))
         return ObjectUpload(
             self.s3,
             self.target,
@@ -271,7 +272,7 @@ class _Landing:
             parts_in_flight=self.policy.parts_in_flight,
         )
 
-    def _told_wrong_type(self, kind: str) -> str:
+    def _wrong_type_error(self, kind: str) -> str:
         other = self.target.key.removesuffix(f".{self.expected_type}")
         copy = (
             f"Copy it for free, within 24 hours of the submission: `airflow modelslab land {self.job_id} --to "
@@ -280,7 +281,7 @@ class _Landing:
             else ""
         )
         return (
-            f"The result is a {kind}, and output_type {self.expected_type} was asked for; nothing was written. It is "
+            f"The result is a {kind}, but output_type {self.expected_type} was requested; nothing was written. It is "
             f"paid for. {copy}A retry ends like this again; another output_type is another request, and is paid for too"
         )
 
@@ -291,21 +292,21 @@ class _Landing:
         if age > LINK_LIFETIME.total_seconds() and all(failure.status in _GONE for failure in failures.values()):
             return ResultExpiredError(
                 f"The links are dead: the job was submitted {age / 3600:.0f} hours ago, and without S3 details on its "
-                f"server the vendor deletes results after 24 hours. {_told(failures)}. Only a new job makes it again, "
-                "and that is paid for"
+                f"server the vendor deletes results after 24 hours. {_describe(failures)}. Only a new job makes it "
+                "again, and that is paid for"
             )
         return LandingError(
             f"No link gave the video within {self.policy.ready_timeout:g} s. The result is paid for and stays for 24 "
-            f"hours: until then a retry of the task lands it for free. {_told(failures)}"
+            f"hours: until then a retry of the task lands it for free. {_describe(failures)}"
         )
 
 
-def _told(failures: dict[str, LinkFailure]) -> str:
+def _describe(failures: dict[str, LinkFailure]) -> str:
     return "; ".join(f"{shown(link)}: {failure.reason}" for link, failure in failures.items())
 
 
 def _announced_length(response: requests.Response) -> int | None:
-    """The body's length in bytes as announced; none where the body is encoded, because then it counts other bytes."""
+    """The announced length of the body in bytes; ``None`` if the body is compressed: the length is not the file's."""
     text = response.headers.get("Content-Length", "")
     encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
     return int(text) if text.isdecimal() and len(text) <= _MAX_LENGTH_DIGITS and not encoded else None

@@ -1,4 +1,4 @@
-"""Clips on this machine's disk: an object fetched to work on, a result put into S3 with the same checks as a link's."""
+"""Clips on the local disk: downloads an object for local generation, and uploads a result with the same checks."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = ["fetch_object", "land_file"]
 
 
 def fetch_object(init_video: str, s3_factory: S3Factory, folder: Path) -> str:
-    """``init_video`` as something that needs no S3 to read: an object is downloaded, anything else stays as it is.
+    """Download ``init_video`` if it is an S3 object; any other value is returned unchanged.
 
-    :param folder: where an object's file goes.
+    :param folder: the folder for the downloaded file.
     :raises ModelsLabError: of the classes that :func:`~airflow_provider_modelslab.storage.s3_errors.input_error` names.
     """
     given = init_video.strip()
@@ -45,15 +45,15 @@ def fetch_object(init_video: str, s3_factory: S3Factory, folder: Path) -> str:
     except S3_ERRORS as error:
         raise input_error(error, uri, s3) from error
     except RetriesExceededError as error:
-        raise TransportError(f"init_video: the download of {uri} broke off ({error}): try again later") from error
+        raise TransportError(f"init_video: the download of {uri} was interrupted ({error}): try again later") from error
     return str(path)
 
 
 def land_file(path: Path, target: S3Uri, s3: S3Client, *, expected_type: str | None = None) -> LandedObject:
-    """Put a video file into S3: container verified and SHA-256 taken before the object becomes visible.
+    """Upload a video file to S3. The container is verified and hashed before the object becomes visible.
 
-    :param expected_type: ``mp4`` or ``gif``; ``None`` takes what it is.
-    :raises LandingError: when the file is no whole video or another kind, or S3 refuses.
+    :param expected_type: ``mp4`` or ``gif``; ``None`` accepts either.
+    :raises LandingError: when the file is not a complete video or of another type, or S3 refuses.
     """
     started = time.time()
     stream = VideoStream()
@@ -63,18 +63,18 @@ def land_file(path: Path, target: S3Uri, s3: S3Client, *, expected_type: str | N
         with path.open("rb") as file:
             head = stream.feed(file.read(MIB))
             if expected_type is not None and stream.kind is not None and stream.kind != expected_type:
-                raise LandingError(f"{path} is a {stream.kind}, and output_type {expected_type} was asked for")
+                raise LandingError(f"{path} is a {stream.kind}, but output_type {expected_type} was requested")
             with ObjectUpload(s3, target, content_type=stream.content_type, sha256=known) as upload:
                 upload.write(head)
                 while chunk := file.read(MIB):
                     upload.write(stream.feed(chunk))
                 upload.write(stream.finish())
                 if upload.sha256 != known:
-                    raise LandingError(f"{path} changes while it is read")
+                    raise LandingError(f"{path} changed while it was read")
                 stored = upload.complete()
                 sha256 = upload.sha256
     except ContainerError as error:
-        raise LandingError(f"{path} is no whole video: {error}") from error
+        raise LandingError(f"{path} is not a complete video: {error}") from error
     return LandedObject(
         uri=target,
         bytes=stored.bytes,

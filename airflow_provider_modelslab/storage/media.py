@@ -1,8 +1,8 @@
-"""Is this stream a whole mp4 or GIF? Told while it flows by, chunk by chunk, without keeping it.
+"""Verifies that a stream is a complete mp4 or GIF, chunk by chunk, without storing it.
 
-A download that was cut is a prefix of the file, and without ``Content-Length`` nothing in HTTP says so. Both containers
-say themselves where they end: an mp4 is a row of boxes with sizes (ISO/IEC 14496-12), a GIF a row of blocks up to a
-trailer (GIF89a specification). So both are walked along, over headers alone.
+A truncated download is a prefix of the file, and without ``Content-Length`` HTTP does not reveal it. Both containers
+define where they end: an mp4 is a sequence of boxes with sizes (ISO/IEC 14496-12), a GIF a sequence of blocks up to a
+trailer (GIF89a specification). So a parser follows their headers.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _STARTS = (
 
 
 class ContainerError(ValueError):
-    """The stream is no mp4 or GIF, or is not whole. The text says what came instead."""
+    """The stream is not an mp4 or GIF, or is not complete. The text says what it is instead."""
 
 
 def sniff(start: bytes) -> ContainerKind | None:
-    """The container that the first 8 bytes announce, or ``None``; what an mp4 holds is told by its brands."""
+    """The container that the first 8 bytes indicate, or ``None``; the brands say what an mp4 contains."""
     if start[4:8] == b"ftyp":
         return "mp4"
     return "gif" if start[:6] in {b"GIF87a", b"GIF89a"} else None
 
 
 def describe_start(start: bytes) -> str:
-    """What the first bytes look like, in words; nothing of the content is repeated."""
+    """A description of the first bytes as a file type; nothing of the content is repeated."""
     if not start:
         return "nothing (0 bytes)"
     if (instead := describe_non_video(start)) is not None:
@@ -62,12 +62,12 @@ def describe_start(start: bytes) -> str:
 
 
 class _Step(NamedTuple):
-    """What the walk wants next.
+    """The next bytes that the parser needs.
 
     :param size: so many bytes; ``None`` is everything up to the end.
-    :param where: the place, for the message about a cut file.
-    :param keep: hand the bytes to the walk, rather than skip them.
-    :param may_end: the file may be whole where this step begins.
+    :param where: the position, for the message about a truncated file.
+    :param keep: pass the bytes to the parser, rather than skip them.
+    :param may_end: the file may be complete where this step begins.
     """
 
     size: int | None
@@ -76,11 +76,11 @@ class _Step(NamedTuple):
     may_end: bool = False
 
 
-_Walk = Generator[_Step, bytes, None]
+_Parser = Generator[_Step, bytes, None]
 
 
 class ContainerVerifier:
-    """Feed it the file in chunks of any size, then ask :meth:`finish`.
+    """Verifies a file. Call :meth:`feed` with chunks of any size, then :meth:`finish`.
 
     A box of size 0 ("up to the end of the file") cannot show a cut inside itself; everything else can.
     """
@@ -88,7 +88,7 @@ class ContainerVerifier:
     def __init__(self) -> None:
         self.kind: ContainerKind | None = None
         self._start = bytearray()
-        self._walk: _Walk | None = None
+        self._parser: _Parser | None = None
         self._step = _Step(SNIFF_BYTES, "the first 8 bytes", keep=True)
         self._missing: int | None = SNIFF_BYTES
         self._kept = bytearray()
@@ -100,9 +100,9 @@ class ContainerVerifier:
         return CONTENT_TYPES[self.kind] if self.kind else "application/octet-stream"
 
     def feed(self, chunk: bytes) -> None:
-        """Look at the next bytes.
+        """Check the next bytes.
 
-        :raises ContainerError: when they can be no part of an mp4 or GIF.
+        :raises ContainerError: when they cannot be part of an mp4 or GIF.
         """
         if len(self._start) < SNIFF_BYTES:
             self._start += chunk[: SNIFF_BYTES - len(self._start)]
@@ -119,9 +119,9 @@ class ContainerVerifier:
         self._seen += len(view)
 
     def finish(self) -> ContainerKind:
-        """The stream is at its end: which container it was.
+        """End the stream, and return its container.
 
-        :raises ContainerError: when the file is cut, with the place of the cut.
+        :raises ContainerError: when the file is truncated, with the position.
         """
         if self.kind is None:
             raise ContainerError(f"the stream is no mp4 or GIF but {describe_start(bytes(self._start))}")
@@ -131,22 +131,22 @@ class ContainerVerifier:
         return self.kind
 
     def _advance(self) -> None:
-        """Hand what was asked for to the walk, and ask what it wants next; steps of size 0 are done at once."""
+        """Pass the requested bytes to the parser, and get its next step; steps of size 0 are done at once."""
         while self._missing == 0:
             kept, self._kept = bytes(self._kept), bytearray()
-            if self._walk is None:
+            if self._parser is None:
                 self.kind = sniff(kept)
                 if self.kind is None:
                     raise ContainerError(f"the stream is no mp4 or GIF but {describe_start(kept)}")
-                self._walk = _walk_mp4(kept) if self.kind == "mp4" else _walk_gif(kept)
-                self._step = next(self._walk)
+                self._parser = _parse_mp4(kept) if self.kind == "mp4" else _parse_gif(kept)
+                self._step = next(self._parser)
             else:
-                self._step = self._walk.send(kept)
+                self._step = self._parser.send(kept)
             self._missing = self._step.size
 
 
-def _walk_mp4(header: bytes) -> _Walk:
-    """Box after box. Whole means: at a border, with the index (moov) and the media (mdat) behind us."""
+def _parse_mp4(header: bytes) -> _Parser:
+    """Parse box after box. A file is complete at the end of a box, after the index (moov) and the media (mdat)."""
     seen: set[bytes] = set()
     while True:
         size, box = struct.unpack(">I4s", header)
@@ -172,8 +172,8 @@ def _walk_mp4(header: bytes) -> _Walk:
         header = yield _Step(8, where, keep=True, may_end=whole)
 
 
-def _walk_gif(start: bytes) -> _Walk:
-    """Blocks up to the trailer (0x3B). Bytes after it are let pass, as all readers do."""
+def _parse_gif(start: bytes) -> _Parser:
+    """Parse blocks up to the trailer (0x3B). Bytes after it are ignored, as all readers do."""
     screen = start[6:] + (yield _Step(5, "the screen descriptor", keep=True))
     yield _Step(_color_table_bytes(screen[4]), "the global colour table")
     while True:

@@ -1,7 +1,7 @@
-"""A store that redirects every request sends botocore round in circles; here it is stopped after one.
+"""Stops botocore's endless redirects with a store that redirects every request.
 
-Where a redirect names no region, botocore asks for the bucket's with ``HeadBucket``, and does the same where that one
-is redirected: until Python's stack is full.
+If a redirect names no region, botocore reads the bucket's region with ``HeadBucket``, and does the same if that request
+is redirected, until Python's stack is full.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ _REGION = "x-amz-bucket-region"
 
 
 def stop_redirect_loops(client: Any) -> None:
-    """Let a redirected ``HeadBucket`` that names no region be an error of this client, as any other answer."""
-    # Handlers of one operation are called before those of all, botocore's among them.
+    """Make a redirected ``HeadBucket`` without a region an error of this client, like other error responses."""
+    # Handlers of one operation are called before those of all operations, such as botocore's.
     client.meta.events.register("needs-retry.s3.HeadBucket", _end_here)
 
 

@@ -1,7 +1,7 @@
-"""What is handed from task to task and kept in XCom: small plain JSON that says where a job and its result are.
+"""The result manifest: small plain JSON in XCom that identifies a job and its result for later tasks.
 
-XCom is no place for typed objects (Airflow refuses to load classes that are not on its allow-list), so the typed forms
-here live inside one process and travel as dicts.
+XCom does not support typed objects (Airflow refuses to load classes that are not on its allow-list), so the classes
+here are used within one process and are passed on as dicts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["LINK_LIFETIME", "SCHEMA_VERSION", "Job", "finished_manifest", "lande
 SCHEMA_VERSION = 1
 
 LINK_LIFETIME = timedelta(hours=24)
-"""The vendor deletes results after 24 hours where no S3 details are set."""
+"""The vendor deletes results after 24 hours if no S3 settings are stored on its server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Job:
         return {name: value for name, value in asdict(self).items() if name not in optional or value is not None}
 
     def cost(self, seconds: float | None) -> dict[str, str]:
-        """``cost`` and ``currency``, as texts; nothing where that is not known.
+        """``cost`` and ``currency``, as texts; empty if unknown.
 
         :param seconds: of generation.
         """
@@ -76,7 +76,7 @@ class Job:
 
     @classmethod
     def from_xcom(cls, value: object, *, conn_id: str) -> Self:
-        """A job as an earlier task names it: its id, or the manifest that the operator or the sensor returned.
+        """A job from an earlier task: its id, or the manifest that the operator or the sensor returned.
 
         :raises InvalidRequestError: when ``value`` is neither.
         """
@@ -88,7 +88,7 @@ class Job:
             )
         if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
             return cls(job_id=str(value).strip(), conn_id=conn_id)
-        # Links without an id: a submit that was answered with the result. It can be landed, though not asked for again.
+        # Links without an id: the submit was answered with the result. It can be landed, but not fetched again.
         if isinstance(value, dict) and (value.get("job_id") or value.get("links")):
             submitted = value.get("submitted_at")
             return cls(
@@ -119,12 +119,12 @@ def _common(job: Job, status: str) -> dict[str, Any]:
 
 
 def submitted_manifest(job: Job) -> dict[str, Any]:
-    """What a task returns that does not wait: enough for a sensor to wait and for a later task to land."""
+    """The manifest of a task that does not wait: enough for a sensor to wait and for a later task to land."""
     return {**_common(job, "submitted"), "eta_s": job.eta, "request": scrub(job.request), "meta": scrub(job.meta)}
 
 
 def finished_manifest(job: Job, finished: Finished) -> dict[str, Any]:
-    """A finished job whose result has not been copied: its links work until ``expires_at``, best first."""
+    """The manifest of a finished job whose result has not landed: its links work until ``expires_at``, best first."""
     return {
         **_common(job, "finished"),
         "links": list(finished.links),
@@ -137,7 +137,7 @@ def finished_manifest(job: Job, finished: Finished) -> dict[str, Any]:
 
 
 def landed_manifest(job: Job, finished: Finished, landed: LandedObject, sidecar: S3Uri) -> dict[str, Any]:
-    """A result that is in S3, checked; the sidecar beside it tells the rest."""
+    """The manifest of a landed result; its sidecar has the other details."""
     return {
         **_common(job, "landed"),
         "uri": str(landed.uri),
@@ -153,7 +153,7 @@ def landed_manifest(job: Job, finished: Finished, landed: LandedObject, sidecar:
 
 
 def seed_of(job: Job, finished: Finished) -> int | None:
-    """The seed in force: as the endpoint echoed it, else as it was asked for."""
+    """The effective seed: as the endpoint echoed it, else as requested."""
     for source in (finished.meta, job.meta, job.request):
         if isinstance(source.get("seed"), int):
             return int(source["seed"])

@@ -1,6 +1,6 @@
 """S3 errors: one classification by HTTP status and S3 code, and one translation to this package's exceptions.
 
-:func:`kind_of` says what happened, :func:`describe` says it in a sentence with the permission or setting to change. The
+:func:`kind_of` classifies an error, :func:`describe` explains it and names the permission or setting to change. The
 exception depends on what S3 was used for:
 
 - :func:`storage_error`: anything but the two below (buckets, ledgers, manifests, listings)
@@ -48,11 +48,11 @@ __all__ = [
 S3Error = ClientError | BotoCoreError
 
 S3_ERRORS = (ClientError, BotoCoreError)
-"""What boto raises, for ``except``: answers that are errors, and calls without an answer."""
+"""What boto raises, for ``except``: error responses, and calls without a response."""
 
 
 class S3ErrorKind(StrEnum):
-    """What happened, whichever words the store has for it."""
+    """What happened, independent of the store's own error codes."""
 
     NO_OBJECT = "no_object"
     NO_BUCKET = "no_bucket"
@@ -74,7 +74,7 @@ class S3ErrorKind(StrEnum):
 
 
 NO_CONDITIONS = frozenset({S3ErrorKind.INVALID_REQUEST, S3ErrorKind.NOT_IMPLEMENTED})
-"""What a store may answer to ``If-None-Match`` or ``If-Match`` that does not know these headers."""
+"""Possible responses of a store that does not support ``If-None-Match`` or ``If-Match``."""
 
 _PASSES = frozenset({S3ErrorKind.CONFLICT, S3ErrorKind.UNAVAILABLE})
 
@@ -194,7 +194,7 @@ _PERMISSIONS = {
     "ListObjectsV2": "s3:ListBucket",
     "PutObjectAcl": "s3:PutObjectAcl",
 }
-"""What each operation needs; all others need ``s3:PutObject``."""
+"""The permission for each operation; all others need ``s3:PutObject``."""
 
 _MORE_PERMISSIONS = {
     "CopyObject": ", and s3:GetObject on the object that is copied",
@@ -221,9 +221,9 @@ _MAX_MESSAGE = 300
 
 
 def kind_of(error: S3Error) -> S3ErrorKind:
-    """What happened.
+    """Classify an error.
 
-    The S3 code decides where it is known, else the status: the answer to a ``HEAD`` has no code, and neither have the
+    The S3 code decides if it is known, else the status: the response to a ``HEAD`` has no code, and neither have the
     404s of some stores. Such a 404 counts as :attr:`S3ErrorKind.NO_OBJECT`, unless the operation is one on a bucket.
     """
     if not isinstance(error, ClientError):
@@ -244,9 +244,9 @@ def kind_of(error: S3Error) -> S3ErrorKind:
 
 
 def is_missing(error: S3Error, where: S3Uri, s3: S3Client) -> bool:
-    """Whether the error of a read says that there is no object.
+    """Whether the error of a read means that the object does not exist.
 
-    Where ``s3:ListBucket`` is granted for a prefix alone, S3 answers the read of a missing object as that of a
+    If ``s3:ListBucket`` is granted for a prefix only, S3 gives the same response for a missing object as for a
     forbidden one. A listing of just that key tells them apart.
     """
     if kind_of(error) is S3ErrorKind.NO_OBJECT:
@@ -261,7 +261,7 @@ def is_missing(error: S3Error, where: S3Uri, s3: S3Client) -> bool:
 
 
 def code_of(error: ClientError) -> str:
-    """S3's word for a refusal, such as ``NoSuchBucket``; empty where the store gave none."""
+    """S3's error code, such as ``NoSuchBucket``; empty if the store sent none."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
@@ -294,9 +294,9 @@ def landing_error(error: S3Error, where: S3Uri) -> LandingError:
 def input_error(
     error: S3Error, where: S3Uri, s3: S3Client
 ) -> InvalidRequestError | StorageConfigurationError | TransportError:
-    """The exception for a clip that cannot be read. It says whose fault that is: the request's, one object's, or none.
+    """The exception for a clip that cannot be read. Its class says whether the request, one object or S3 is at fault.
 
-    :param s3: is asked again, where a 404 does not say whether the object or the bucket is missing.
+    :param s3: used for a second request, if a 404 does not say whether the object or the bucket is missing.
     """
     kind, status = kind_of(error), _status_of(error)
     if kind is S3ErrorKind.NO_OBJECT and not _is_bucket_there(error, where, s3):
@@ -320,7 +320,7 @@ def input_error(
 
 
 def invalid_input(problem: str, status: int | None = None) -> InvalidRequestError:
-    """What is wrong with ``init_video``."""
+    """The exception for an invalid ``init_video``."""
     error = InvalidRequestError.of("init_video", problem)
     error.http_status = status
     return error
@@ -330,14 +330,14 @@ def _kind_without_answer(error: BotoCoreError) -> S3ErrorKind:
     if isinstance(error, _CREDENTIAL_ERRORS):
         return S3ErrorKind.CREDENTIALS
     if isinstance(error, exceptions.SSLError):
-        # A handshake that the other side cut short is a lost connection; any other TLS error is a matter of settings.
+        # A handshake that the peer aborted is a lost connection; any other TLS error needs a change of settings.
         lost = any(isinstance(cause, _LOST_HANDSHAKES) for cause in _causes(error))
         return S3ErrorKind.UNAVAILABLE if lost else S3ErrorKind.SETTINGS
     return S3ErrorKind.UNAVAILABLE if isinstance(error, _CONNECTION_ERRORS) else S3ErrorKind.SETTINGS
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """The error and what it wraps, which botocore and urllib3 hide in different places."""
+    """The error and its causes, which botocore and urllib3 store in different attributes."""
     found: list[BaseException] = []
     todo: list[object] = [error]
     while todo:
@@ -360,15 +360,15 @@ def _message_of(error: ClientError) -> str:
 
 
 def _names_kms(error: ClientError) -> bool:
-    """Whether S3 says in words that the KMS key is refused: the code is that of any other refusal."""
+    """Whether S3's message says that the KMS key is refused: the code is the same as for other refusals."""
     text = _message_of(error).lower()
     return _status_of(error) in {400, 403} and any(word in text for word in ("kms:", "kms key", "customer master key"))
 
 
 def _storage_class(error: S3Error) -> str:
     response = error.response if isinstance(error, ClientError) else {}
-    told = response.get("StorageClass") or response.get("Error", {}).get("StorageClass")
-    return str(told or "InvalidObjectState")
+    storage_class = response.get("StorageClass") or response.get("Error", {}).get("StorageClass")
+    return str(storage_class or "InvalidObjectState")
 
 
 def _answer(error: ClientError) -> str:

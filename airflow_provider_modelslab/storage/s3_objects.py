@@ -1,4 +1,4 @@
-"""Listings page by page, small objects read and written, and errors that say what to grant."""
+"""Lists objects page by page, and reads and writes small ones; errors name the missing permission."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ class Listed(NamedTuple):
 
 
 def list_pages(
-    s3: S3Client, place: S3Uri, *, recursive: bool = True, start_after: str | None = None
+    s3: S3Client, prefix: S3Uri, *, recursive: bool = True, start_after: str | None = None
 ) -> Iterator[list[Listed]]:
-    """The objects whose keys begin with ``place.key``, in the order of their keys, up to 1,000 a page.
+    """The objects whose keys begin with ``prefix.key``, in the order of their keys, up to 1,000 a page.
 
-    :param recursive: off, what lies below a further slash is left out by the store itself.
+    :param recursive: if ``False``, the store leaves out keys with a further slash.
     :param start_after: begin behind this key.
     :raises StorageConfigurationError: when the store refuses, or there is no such bucket.
     :raises StorageUnavailableError: when it has trouble.
     """
-    options: dict[str, Any] = {"Bucket": place.bucket, "Prefix": place.key}
+    options: dict[str, Any] = {"Bucket": prefix.bucket, "Prefix": prefix.key}
     if not recursive:
         options["Delimiter"] = "/"
     if start_after is not None:
@@ -62,59 +62,59 @@ def list_pages(
         for page in s3.get_paginator("list_objects_v2").paginate(**options):
             yield [Listed(item["Key"], bare_etag(item["ETag"]), item["Size"]) for item in page.get("Contents", [])]
     except S3_ERRORS as error:
-        raise storage_error(error, place) from error
+        raise storage_error(error, prefix) from error
 
 
 def listing_budget(requests: int) -> int:
-    """How many objects may be listed in place of so many requests of their own, before these are cheaper."""
+    """How many objects may be listed before separate requests for the needed ones are cheaper."""
     return 2000 + 100 * requests
 
 
-def read_object(s3: S3Client, place: S3Uri) -> bytes | None:
+def read_object(s3: S3Client, uri: S3Uri) -> bytes | None:
     """A small object's content; ``None`` where there is none.
 
     :raises StorageConfigurationError: when the store refuses.
     :raises StorageUnavailableError: when it has trouble.
     """
     try:
-        return s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
+        return s3.get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read()
     except S3_ERRORS as error:
-        if is_missing(error, place, s3):
+        if is_missing(error, uri, s3):
             return None
-        raise storage_error(error, place) from error
+        raise storage_error(error, uri) from error
 
 
-def put_object(s3: S3Client, place: S3Uri, body: bytes, content_type: str) -> None:
-    """Write a small object, over what is there.
+def put_object(s3: S3Client, uri: S3Uri, body: bytes, content_type: str) -> None:
+    """Write a small object; an existing one is overwritten.
 
     :raises StorageConfigurationError: when the store refuses.
     :raises StorageUnavailableError: when it has trouble.
     """
     try:
-        s3.put_object(Bucket=place.bucket, Key=place.key, Body=body, ContentType=content_type)
+        s3.put_object(Bucket=uri.bucket, Key=uri.key, Body=body, ContentType=content_type)
     except S3_ERRORS as error:
-        raise storage_error(error, place) from error
+        raise storage_error(error, uri) from error
 
 
-def put_lines(s3: S3Client, place: S3Uri, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write a manifest, one JSON object a line, over what is there.
+def put_lines(s3: S3Client, uri: S3Uri, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write a manifest, one JSON object per line; an existing one is overwritten.
 
     :raises StorageConfigurationError: when the store refuses.
     :raises StorageUnavailableError: when it has trouble.
     """
-    put_object(s3, place, to_lines(lines), LINES_TYPE)
+    put_object(s3, uri, to_lines(lines), LINES_TYPE)
 
 
 def to_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
-    """One JSON object a line, as a manifest has them."""
+    """JSON lines, the format of a manifest."""
     return b"".join(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n" for line in lines)
 
 
 def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
-    """Whether a landed result is no longer in S3: the object is missing, empty, or another result of ours.
+    """Whether a landed result is no longer in S3: the object is missing, empty, or overwritten by a different result.
 
-    An object that somebody edited in place counts as there, since a result that is gone may be paid for again; so does
-    everything when S3 does not tell. Long objects have no digest in their metadata; the sidecar beside them has it.
+    An object that was edited in place counts as present, since a missing result may be paid for again; so does every
+    object when S3 fails. Long objects have no digest in their metadata, only in the sidecar.
 
     :param manifest: of the landed result.
     """
@@ -125,21 +125,21 @@ def is_gone(s3: S3Client, manifest: Mapping[str, Any]) -> bool:
         return is_missing(error, uri, s3)
     digest = next((text for name, text in head["Metadata"].items() if name.lower() == "sha256"), None)
     if digest is None and manifest.get("sha256"):
-        digest = _digest_beside(s3, uri)
+        digest = _sidecar_digest(s3, uri)
     is_another = bool(digest and manifest.get("sha256")) and digest != manifest["sha256"]
     return is_another or head["ContentLength"] == 0
 
 
-def _digest_beside(s3: S3Client, uri: S3Uri) -> str | None:
-    """The SHA-256 that the sidecar of an object tells; ``None`` where it cannot be read or tells none."""
+def _sidecar_digest(s3: S3Client, uri: S3Uri) -> str | None:
+    """The SHA-256 in an object's sidecar; ``None`` if it cannot be read or contains none."""
     try:
         content = json.loads(read_object(s3, S3Uri(uri.bucket, f"{uri.key}.json")) or b"{}")
     except (*STORAGE_ERRORS, ValueError):
         return None
-    told = content.get("sha256") if isinstance(content, dict) and content.get("uri") == str(uri) else None
-    return told if isinstance(told, str) else None
+    digest = content.get("sha256") if isinstance(content, dict) and content.get("uri") == str(uri) else None
+    return digest if isinstance(digest, str) else None
 
 
 def bare_etag(etag: str) -> str:
-    """An ETag without its quotes, which some stores leave out of listings."""
+    """An ETag without its quotes; some stores omit them in listings."""
     return etag.strip('"')

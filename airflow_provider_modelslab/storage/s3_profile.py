@@ -1,4 +1,4 @@
-"""One S3 setting for every part that needs it: boto clients, destination URIs, and what ModelsLab's server is told."""
+"""The S3 settings, used for boto clients, destination URIs and the S3 settings of ModelsLab's server."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ _HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 @dataclass(frozen=True, slots=True)
 class S3Profile:
-    """Where results go and how that store is reached. Holds no credentials.
+    """The bucket of the results and the access to its store. Contains no credentials.
 
-    :param bucket: the bucket of results, when a task names none of its own.
+    :param bucket: the bucket of results, if a task names none of its own.
     :param prefix: key prefix inside the bucket; slashes at its ends do not matter.
     :param aws_conn_id: the Airflow connection that holds the S3 credentials.
     :param region: the bucket's region, for example ``eu-central-1``; stores without regions take ``us-east-1`` or
         ``auto``. In a connection's extra it is by default that of the AWS connection.
     :param endpoint_url: the store's URL for S3-compatible stores; ``None`` for AWS. May also be in the AWS connection.
-    :param public_url: where anyone can read the bucket's objects; links to results then lead there, and ``update_s3``
-        needs it for S3-compatible stores.
+    :param public_url: the public URL of the bucket's objects; links to results then use it, and ``update_s3`` needs it
+        for S3-compatible stores.
     :param extra_args: arguments of ``put_object`` for every write, see
         :mod:`~airflow_provider_modelslab.storage.extra_args`.
-    :raises StorageConfigurationError: for an illegal bucket name, a URL that is none, or ``extra_args`` that no write
-        can carry.
+    :raises StorageConfigurationError: for an illegal bucket name, an invalid URL, or unsupported ``extra_args``.
     """
 
     bucket: str | None = None
@@ -60,7 +59,7 @@ class S3Profile:
 
     @classmethod
     def from_extra(cls, extra: Mapping[str, Any] | None) -> S3Profile:
-        """Read the extra of an Airflow connection: blank and ``null`` mean not set, unknown keys are left alone."""
+        """Read the extra of an Airflow connection: blank and ``null`` mean not set, unknown keys are ignored."""
         given = extra or {}
         names = [f.name for f in fields(cls) if f.name != "extra_args"]
         values = {name: str(given.get(name) or "").strip() for name in names}
@@ -84,8 +83,9 @@ class S3Profile:
 
         Compatible stores get path addressing, because a host per bucket needs DNS and a wildcard certificate, and no
         default checksums: over TLS these travel as a trailer, which several stores answer with 411. The landing sends
-        ``Content-MD5`` for each part to them instead. AWS keeps its default checksums, and gets virtual addressing
-        said aloud: only then do presigned links name the region's own host, which works right after a bucket is made.
+        ``Content-MD5`` for each part to them instead. AWS keeps its default checksums, and virtual addressing is set
+        explicitly: only then do presigned links use the region's own host, which works immediately after a bucket is
+        created.
         """
         from botocore.config import Config  # late: every DAG that uses the hook imports this module
 
@@ -111,30 +111,30 @@ class S3Profile:
 
         :raises StorageConfigurationError: when the profile has no bucket.
         """
-        place = S3Uri(self._required("bucket"), f"{self.prefix}/" if self.prefix else "")
-        return place.child(key) if key else place
+        root = S3Uri(self._required("bucket"), f"{self.prefix}/" if self.prefix else "")
+        return root.child(key) if key else root
 
     def public_base(self) -> str:
         """The URL under which anyone can read what ModelsLab's server writes; ends with ``/<directory>/``.
 
-        :raises StorageConfigurationError: when it cannot be told: a compatible store needs ``public_url``.
+        :raises StorageConfigurationError: when it is unknown: a compatible store needs ``public_url``.
         """
         if self.public_url:
             base = self.public_url.rstrip("/")
         elif self.is_compatible_store:
-            raise _missing("public_url", "an S3-compatible store has no host that could be guessed")
+            raise _missing("public_url", "the host of an S3-compatible store is unknown")
         else:
             base = self._bucket_endpoint()
         return f"{base}/" if base.endswith(f"/{self.directory}") else f"{base}/{self.directory}/"
 
     def public_link(self, uri: S3Uri) -> str | None:
-        """Where anyone can read an object of this bucket; ``None`` where the profile does not say, and for others."""
+        """The public URL of an object in this bucket; ``None`` without ``public_url``, and for other buckets."""
         if not self.public_url or uri.bucket != self.bucket:
             return None
         return f"{self.public_base().removesuffix(f'/{self.directory}/')}/{quote(uri.key)}"
 
     def ledger_root(self, target: S3Uri | None) -> S3Uri | None:
-        """Where ledgers are kept: below the bucket and prefix, else in the bucket of a task's destination."""
+        """The folder of all ledgers: below the bucket and prefix, else in the bucket of a task's destination."""
         if self.bucket:
             return self.uri(_LEDGER)
         return S3Uri(target.bucket, _LEDGER) if target is not None else None
@@ -168,13 +168,13 @@ class S3Profile:
         if self.endpoint_url:
             return f"{self.endpoint_url}/{bucket}"
         host = f"s3.{self._required('region')}.amazonaws.com"
-        # Names that are no host's, or that AWS's certificate does not cover, have their place in the path.
+        # Names that are no host names, or that AWS's certificate does not cover, go into the path.
         return f"https://{bucket}.{host}" if _HOST_LABEL.fullmatch(bucket) else f"https://{host}/{bucket}"
 
     def _required(self, name: str) -> str:
         value = getattr(self, name)
         if not value:
-            raise _missing(name, "without it the place in S3 is unknown")
+            raise _missing(name, "without it the location in S3 is unknown")
         return str(value)
 
 

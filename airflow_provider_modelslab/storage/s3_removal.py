@@ -62,40 +62,40 @@ class UnfinishedUpload(NamedTuple):
     begun: float
 
 
-def list_dated(s3: S3Client, place: S3Uri) -> Iterator[list[DatedObject]]:
-    """The objects whose keys begin with ``place.key``, in the order of their keys, up to 1,000 a page.
+def list_dated(s3: S3Client, prefix: S3Uri) -> Iterator[list[DatedObject]]:
+    """The objects whose keys begin with ``prefix.key``, in the order of their keys, up to 1,000 a page.
 
     :raises StorageConfigurationError: when the store refuses, or there is no such bucket.
     :raises StorageUnavailableError: when it has trouble.
     """
     try:
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=place.key):
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=prefix.bucket, Prefix=prefix.key):
             yield [
                 DatedObject(item["Key"], item["ETag"], item["Size"], item["LastModified"].timestamp())
                 for item in page.get("Contents", [])
             ]
     except S3_ERRORS as error:
-        raise storage_error(error, place) from error
+        raise storage_error(error, prefix) from error
 
 
-def list_uploads(s3: S3Client, place: S3Uri) -> Iterator[list[UnfinishedUpload]]:
-    """The unfinished uploads whose keys begin with ``place.key``, page by page.
+def list_uploads(s3: S3Client, prefix: S3Uri) -> Iterator[list[UnfinishedUpload]]:
+    """The unfinished uploads whose keys begin with ``prefix.key``, page by page.
 
     :raises StorageConfigurationError: when the store refuses, or has no such call.
     :raises StorageUnavailableError: when it has trouble.
     """
     try:
-        for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=place.bucket, Prefix=place.key):
+        for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=prefix.bucket, Prefix=prefix.key):
             yield [
                 UnfinishedUpload(item["Key"], item["UploadId"], item["Initiated"].timestamp())
                 for item in page.get("Uploads", [])
             ]
     except S3_ERRORS as error:
-        raise storage_error(error, place) from error
+        raise storage_error(error, prefix) from error
 
 
 def abort_upload(s3: S3Client, bucket: str, upload: UnfinishedUpload) -> str | None:
-    """Abort one upload; the problem in words, ``None`` when it is gone."""
+    """Abort one upload; returns the problem as text, ``None`` on success."""
     try:
         s3.abort_multipart_upload(Bucket=bucket, Key=upload.key, UploadId=upload.upload_id)
     except S3_ERRORS as error:
@@ -107,7 +107,7 @@ def abort_upload(s3: S3Client, bucket: str, upload: UnfinishedUpload) -> str | N
 def delete_keys(s3: S3Client, bucket: str, keys: Iterable[str]) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
     """Delete objects, up to 1,000 at a time; for each call the keys, and the problems of those that stay.
 
-    Stores without the call, or that refuse it as a whole, are asked for each key alone.
+    With stores that lack the call, or refuse it as a whole, each key is deleted by a request of its own.
     """
     # boto sends a CRC32 of this body, and some stores insist on Content-MD5, the older of S3's two demands.
     s3.meta.events.register("before-sign.s3.DeleteObjects", _add_md5, unique_id="modelslab-content-md5")

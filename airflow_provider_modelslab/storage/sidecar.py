@@ -1,4 +1,4 @@
-"""A small JSON file beside each result that says how it was made: whoever finds the clip needs nothing else."""
+"""The sidecar: a small JSON file beside each result with its job, its request and its metadata."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _TIMES = ("submitted_at", "landed_at")
 
 
 def sidecar_uri(uri: S3Uri) -> S3Uri:
-    """Where the sidecar of an object lies: ``<key>.json``.
+    """The URI of an object's sidecar: ``<key>.json``.
 
-    :raises StorageConfigurationError: when the object's key leaves no room for that: it may have 1,019 bytes.
+    :raises StorageConfigurationError: when the object's key is longer than 1,019 bytes.
     """
     try:
         return S3Uri(uri.bucket, f"{uri.key}.json")
     except StorageConfigurationError as error:
-        raise StorageConfigurationError(f"The result's sidecar has no place beside it: {error}") from error
+        raise StorageConfigurationError(f"The key of the result's sidecar would be too long: {error}") from error
 
 
 def write_sidecar(s3: S3Client, landed: LandedObject, record: Mapping[str, Any]) -> S3Uri:
-    """Write the sidecar of a landed object and return where it is.
+    """Write the sidecar of a landed object and return its URI.
 
     :param record: plain JSON: ``job_id``, ``request`` (:meth:`Video2VideoRequest.record`), ``seed``, ``meta``,
         ``generation_time_s``, ``submitted_at`` and ``landed_at`` (seconds since the epoch, or text as it is; the latter
-        is now where it is missing). Other keys are kept. Secret fields are masked and links lose their query.
+        is now if it is missing). Other keys are kept. Secret fields are masked and links lose their query.
     :raises LandingError: when S3 refuses.
     """
     given = {"landed_at": time.time(), **record}
@@ -67,17 +67,17 @@ def write_sidecar(s3: S3Client, landed: LandedObject, record: Mapping[str, Any])
 
 
 def read_sidecar(s3: S3Client, uri: S3Uri) -> dict[str, Any] | None:
-    """What the sidecar of the object ``uri`` says, or ``None`` where it has none.
+    """The content of the sidecar of the object ``uri``, or ``None`` if it has none.
 
     :raises LandingError: when S3 refuses, or the file is no sidecar of a version this package knows.
     """
-    place = sidecar_uri(uri)
+    location = sidecar_uri(uri)
     try:
-        body = s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()
+        body = s3.get_object(Bucket=location.bucket, Key=location.key)["Body"].read()
     except S3_ERRORS as error:
-        if is_missing(error, place, s3):
+        if is_missing(error, location, s3):
             return None
-        raise landing_error(error, place) from error
+        raise landing_error(error, location) from error
     try:
         content = json.loads(body)
     except ValueError:
@@ -85,7 +85,7 @@ def read_sidecar(s3: S3Client, uri: S3Uri) -> dict[str, Any] | None:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(version, int) or version > SIDECAR_SCHEMA_VERSION:
         raise LandingError(
-            f"{place} is no sidecar that this version can read (schema_version {version}, known up to "
+            f"{location} is no sidecar that this version can read (schema_version {version}, known up to "
             f"{SIDECAR_SCHEMA_VERSION}). Update the provider, or move the file away"
         )
     return content

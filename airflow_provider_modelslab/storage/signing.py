@@ -1,8 +1,8 @@
-"""Presigned links that live as long as the credentials allow.
+"""Presigned links that are valid as long as the credentials allow.
 
-A presigned link dies with the session of the credentials that signed it, however long it was asked for. Sessions of
-AssumeRole and of web identities last an hour by default, so a link is signed right before its job is submitted, with a
-session that was begun a moment ago.
+A presigned link expires with the session of the credentials that signed it, whatever its own validity. Sessions of
+AssumeRole and of web identities last an hour by default, so a link is signed immediately before its job is submitted,
+with a new session.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_PRESIGN_SECONDS = 7 * 24 * 3600
 """SigV4's limit for presigned links."""
 
 _FRESH_FOR = 300.0
-"""Seconds for which a session counts as just begun: a batch signs many links with one."""
+"""Seconds for which a session counts as new: a batch signs many links with one."""
 
 _DOTS = re.compile(r"(?<=/)\.\.?(?=/)")
 _AWS_REGION = re.compile(r"(?:^|\.)s3[.-](?:dualstack\.)?([a-z0-9-]+)\.amazonaws\.com")
@@ -40,10 +40,10 @@ _AWS_REGION = re.compile(r"(?:^|\.)s3[.-](?:dualstack\.)?([a-z0-9-]+)\.amazonaws
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SignedLink:
-    """A link that opens one object for whoever has it; a secret.
+    """A link with which anyone can read one object; a secret.
 
-    :param expires_at: when it dies, in seconds since the epoch; ``None`` where the credentials are temporary and do not
-        say when they end.
+    :param expires_at: when it expires, in seconds since the epoch; ``None`` if the credentials are temporary and their
+        end is unknown.
     """
 
     url: str
@@ -56,8 +56,8 @@ class SignedLink:
 class LinkSigner:
     """Signs links of one connection; threads may share it.
 
-    :param s3_factory: gives the client that is in use anyway.
-    :param renew: makes a client with a session of its own; without it there is only the first.
+    :param s3_factory: returns the existing client.
+    :param renew: makes a client with a new session; without it only the existing client signs.
     """
 
     def __init__(
@@ -78,19 +78,19 @@ class LinkSigner:
     def sign(self, uri: S3Uri, seconds: float) -> SignedLink:
         """A link to read an object.
 
-        It lives for ``seconds`` (above 0, at most 7 days are given), or until the credentials end; the first time that
-        this is sooner, or not known, a warning says so with the figures.
+        It is valid for ``seconds`` (above 0, limited to 7 days), or until the credentials end. The first time that this
+        is sooner, or unknown, a warning with the figures is logged.
 
-        :raises StorageConfigurationError: for credentials that cannot be had, and for a bucket of another region.
-        :raises StorageUnavailableError: when whoever issues the credentials has trouble.
+        :raises StorageConfigurationError: for missing or refused credentials, and for a bucket of another region.
+        :raises StorageUnavailableError: when the issuer of the credentials fails temporarily.
         """
         seconds = min(seconds, MAX_PRESIGN_SECONDS)
         try:
             s3 = self._client(seconds)
             left = session_left(s3)
-            lives = math.ceil(seconds) if left is None else max(1, int(min(seconds, left)))
+            validity = math.ceil(seconds) if left is None else max(1, int(min(seconds, left)))
             params = {"Bucket": uri.bucket, "Key": uri.key}
-            url = s3.generate_presigned_url("get_object", Params=params, ExpiresIn=lives)
+            url = s3.generate_presigned_url("get_object", Params=params, ExpiresIn=validity)
         except S3_ERRORS as error:
             raise storage_error(error, uri) from error
         _check_region(url, uri)
@@ -100,7 +100,7 @@ class LinkSigner:
         # same.
         path, _, query = url.partition("?")
         url = f"{_DOTS.sub(lambda found: found[0].replace('.', '%2E'), path)}?{query}"
-        return SignedLink(url, None if left is None else self._clock() + lives)
+        return SignedLink(url, None if left is None else self._clock() + validity)
 
     def _client(self, seconds: float) -> S3Client:
         with self._lock:
@@ -122,26 +122,26 @@ class LinkSigner:
         if self._has_warned:
             return
         self._has_warned = True
-        life = "an unknown time" if left is None else span(left)
+        remaining = "an unknown time" if left is None else span(left)
         log.warning(
-            "The link to %s, and those signed after it, may die before the endpoint reads the clip: the S3 "
+            "The link to %s, and those signed after it, may expire before the endpoint reads the clip: the S3 "
             "credentials are temporary and end in %s, and a job may wait for up to %s (its timeout and an hour "
             "more). A job that leaves the queue later than that fails; a retry signs a new link, and pays for another "
             "job. Keep the queue shorter (max_in_flight), give the role longer sessions (DurationSeconds in the AWS "
             "connection's assume_role_kwargs), or use long-lived keys",
             uri,
-            life,
+            remaining,
             span(seconds),
         )
 
 
 def span(seconds: float) -> str:
-    """A length of time for people: seconds up to two minutes, then whole minutes, rounded down."""
+    """A duration as text: seconds up to two minutes, then whole minutes, rounded down."""
     return f"{int(seconds)} s" if seconds < 120 else f"{int(seconds / 60)} min"
 
 
 def session_left(s3: S3Client) -> float | None:
-    """Seconds until the credentials of a client end; infinite for long-lived keys, ``None`` where it is not known.
+    """Seconds until the credentials of a client end; infinite for long-lived keys, ``None`` if unknown.
 
     Sessions that boto can refresh are refreshed when they are about to end.
     """

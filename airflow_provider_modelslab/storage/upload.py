@@ -1,13 +1,13 @@
-"""Bytes into one S3 object with bounded memory: exact equal parts, a few of them in flight.
+"""Streams bytes into one S3 object with bounded memory: parts of exactly equal size, a few of them in flight.
 
-The object's metadata have its SHA-256, by which a result is told from another one that was landed over it. S3 takes
-metadata when an upload in parts is begun, and not later: so one is begun only when the digest is known, or when no more
-parts fit into memory. Those of a longer stream (above 40 MiB by default) lack it, and its sidecar has it: to copy the
-object onto itself would cost another request for each part, and S3 has no SHA-256 of a whole object in parts.
+The object's metadata contain its SHA-256, by which a result is distinguished from another one that has overwritten it.
+S3 accepts metadata only at the start of a multipart upload, so that starts only when the digest is known, or when no
+more parts fit into memory. Longer streams (above 40 MiB by default) have no digest in their metadata, only in the
+sidecar: to copy the object onto itself would cost another request for each part, and S3 has no SHA-256 of a whole
+multipart object.
 
-boto's ``upload_fileobj`` is not used: fed by a stream it may take a short read for the whole of a small file, it cannot
-be told to hold the object back until its content is verified, and it keeps more in memory. Some stores (R2) also refuse
-parts of unequal size.
+boto's ``upload_fileobj`` is not used: with a stream it may treat a short read as a whole small file, it cannot hold the
+object back until its content is verified, and it needs more memory. Some stores (R2) also refuse parts of unequal size.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MAX_PARTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What S3 says about the object after it was written.
+    """An object as S3 reports it after the write.
 
     :param bytes: its size.
     :param etag: its ETag without the quotes.
@@ -55,14 +55,14 @@ class StoredObject:
 
 
 def part_size_for(length: int | None, part_size: int) -> int:
-    """``part_size``, or as much more (in whole MiB) as an object of ``length`` bytes needs to fit into 10,000 parts."""
+    """``part_size``, or more (in whole MiB) if an object of ``length`` bytes would need more than 10,000 parts."""
     if length is None or length <= part_size * MAX_PARTS:
         return part_size
     return math.ceil(length / MAX_PARTS / MIB) * MIB
 
 
 def was_ended(error: BaseException | None) -> bool:
-    """Whether S3 no longer knew the upload, as after another one to the same key that was quicker and ended this one.
+    """Whether S3 no longer has the upload, because another upload to the same key finished first and aborted this one.
 
     :param error: what :class:`ObjectUpload` raised, or its cause.
     """
@@ -71,17 +71,17 @@ def was_ended(error: BaseException | None) -> bool:
 
 
 class ObjectUpload:
-    """One object under way. Nothing is visible in S3 until :meth:`complete`; leaving the block without it cleans up.
+    """One upload. Nothing is visible in S3 until :meth:`complete`; leaving the block without it aborts the upload.
 
     Up to ``parts_in_flight + 1`` parts are in memory. An object that fits into one part is one PutObject; one that fits
     into memory is sent when all of it is there.
 
     :param part_size: bytes of each part but the last, at least 5 MiB.
     :param parts_in_flight: how many parts are sent at the same time.
-    :param sha256: of the whole object, in hex, where it is known before; it is the caller's to compare.
-    :param refused: makes the exception of what S3 refuses.
-    :param ends_others: whether a complete upload in parts ends all others to the same key: those of processes that were
-        killed, whose parts would stay and be billed, and those that still run (see :func:`was_ended`).
+    :param sha256: of the whole object, in hex, if it is known before; the caller compares it.
+    :param refused: makes the exception for a refusal of S3.
+    :param ends_others: whether a completed multipart upload aborts all others to the same key: those of killed
+        processes, whose parts would stay and be billed, and those that are still running (see :func:`was_ended`).
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ObjectUpload:
         self._part_size = part_size
         self._parts_in_flight = parts_in_flight
         self._known_sha256 = sha256
-        self._held: list[bytearray] = []
+        self._pending: list[bytearray] = []
         self._refused = refused
         self._ends_others = ends_others
         self._buffer = bytearray(part_size)
@@ -128,7 +128,7 @@ class ObjectUpload:
         return self._digest.hexdigest()
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes; waits while enough parts are in flight.
+        """Write the next bytes; waits while too many parts are in flight.
 
         :raises LandingError: when S3 refuses a part, or for an object of more than 10,000 parts.
         """
@@ -144,11 +144,11 @@ class ObjectUpload:
             view = view[len(taken) :]
 
     def complete(self) -> StoredObject:
-        """Make the object visible, then look at it.
+        """Make the object visible, then check it.
 
-        :raises LandingError: when S3 refuses, or shows another size than was written.
+        :raises LandingError: when S3 refuses, or reports another size than was written.
         """
-        in_parts = self._upload_id is not None or bool(self._held)
+        in_parts = self._upload_id is not None or bool(self._pending)
         try:
             if not in_parts:
                 body = bytes(memoryview(self._buffer)[: self._filled])
@@ -170,7 +170,7 @@ class ObjectUpload:
                     MultipartUpload={"Parts": sorted(self._parts, key=lambda part: part["PartNumber"])},
                 )
                 self._upload_id = None
-            # Some stores answer the completion without an ETag, so the object itself is asked.
+            # Some stores send no ETag in the response to the completion, so it is read from the object.
             head = self._s3.head_object(Bucket=self._target.bucket, Key=self._target.key)
         except S3_ERRORS as error:
             raise self._refused(error, self._target) from error
@@ -197,7 +197,7 @@ class ObjectUpload:
             self._abort(self._upload_id)
 
     def _end_part(self, *, is_last: bool = False) -> None:
-        """Send the part that is filled, or keep it until the upload is begun."""
+        """Send the filled part, or keep it until the upload is begun."""
         body = self._buffer
         if self._filled < self._part_size:
             del body[self._filled :]
@@ -205,10 +205,10 @@ class ObjectUpload:
         if self._upload_id is not None:
             self._send(body)
         else:
-            self._held.append(body)
+            self._pending.append(body)
             if is_last:
                 self._begin(self.sha256)
-            elif self._known_sha256 is not None or len(self._held) > self._parts_in_flight:
+            elif self._known_sha256 is not None or len(self._pending) > self._parts_in_flight:
                 self._begin(self._known_sha256)
         self._buffer = bytearray(self._part_size)
 
@@ -221,8 +221,8 @@ class ObjectUpload:
         except S3_ERRORS as error:
             raise self._refused(error, self._target) from error
         self._upload_id = answer["UploadId"]
-        while self._held:
-            self._send(self._held.pop(0))
+        while self._pending:
+            self._send(self._pending.pop(0))
 
     def _send(self, body: bytearray) -> None:
         if self._started_parts == MAX_PARTS:
@@ -267,7 +267,7 @@ class ObjectUpload:
         return {"ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
 
     def _end_others(self) -> None:
-        """End all unfinished uploads to this key, as far as S3 allows it."""
+        """Abort all unfinished uploads to this key, if S3 allows it."""
         target = self._target
         try:
             pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=target.bucket, Prefix=target.key)
@@ -278,7 +278,7 @@ class ObjectUpload:
                 if upload["Key"] == target.key
             ]
         except S3_ERRORS as error:
-            log.debug("Unfinished uploads of %s, if there are any, stay: %s", target, error)
+            log.debug("Unfinished uploads of %s, if any, could not be aborted: %s", target, error)
             return
         for upload_id in uploads:
             self._abort(upload_id)

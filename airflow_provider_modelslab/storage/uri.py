@@ -1,4 +1,4 @@
-"""Where something lies in S3: ``s3://bucket/key`` as a value, and what is wrong with a text that should name one."""
+"""S3 URIs: ``s3://bucket/key`` as a value, and the validation of texts that should name one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from airflow_provider_modelslab.api.errors import StorageConfigurationError
 
 __all__ = ["SOURCES", "S3Uri", "check_bucket_name", "destination_problem", "location_problem", "source_problem"]
 
-# What boto takes: AWS makes buckets under stricter rules since 2018 and keeps the older names, and Google and Ceph
+# What boto accepts: AWS has stricter rules for new buckets since 2018 but keeps the older names, and Google and Ceph
 # allow underscores.
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{3,255}")
 _ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
 _MAX_KEY_BYTES = 1024
 
-# A scheme with too few slashes counts too: nobody names a key s3:/bucket/clip.mp4.
+# A scheme with too few slashes counts, too: s3:/bucket/clip.mp4 is not meant as a key.
 _SCHEME = re.compile(
     r"([a-z][a-z0-9+.-]*)(:[/\\]+)|(s3[an]?|gs|gcs|abfss?|wasbs?|az|file|https?|ftp)(:)", re.IGNORECASE
 )
@@ -25,9 +25,9 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def check_bucket_name(bucket: str) -> str:
-    """The name itself when some store may have such a bucket; whether this one has is the store's to say.
+    """The name itself, if it is legal in some store; whether the bucket exists is not checked.
 
-    :raises StorageConfigurationError: when none can, with the rule.
+    :raises StorageConfigurationError: when the name is illegal, with the rule.
     """
     if not _BUCKET.fullmatch(bucket) or not bucket.strip(".") or _ADDRESS.fullmatch(bucket):
         raise StorageConfigurationError(
@@ -39,11 +39,11 @@ def check_bucket_name(bucket: str) -> str:
 
 @dataclass(frozen=True, slots=True, order=True)
 class S3Uri:
-    """A place in S3.
+    """An object or a prefix in S3.
 
     :param bucket: a legal bucket name.
     :param key: the object's key, as it is (nothing is percent-decoded), at most 1,024 bytes of UTF-8. It is empty, or
-        ends with a slash, where the URI names a place for several objects.
+        ends with a slash, if the URI names a folder.
     :raises StorageConfigurationError: for an illegal bucket name or a key that is too long.
     """
 
@@ -75,11 +75,11 @@ class S3Uri:
         return cls(bucket, key)
 
     def child(self, name: str) -> S3Uri:
-        """The object ``name`` under this place, as a folder; the name is taken as it is, slashes included."""
+        """The object ``name`` in this folder; the name is used unchanged, slashes included."""
         return S3Uri(self.bucket, self.folder().key + name)
 
     def folder(self) -> S3Uri:
-        """The place as a folder: its key ends with a slash, unless it is the whole bucket.
+        """The URI as a folder: its key ends with a slash, unless it is the whole bucket.
 
         All other slashes are part of the key: ``s3://bucket//day`` is another folder than ``s3://bucket/day``.
         """
@@ -90,10 +90,10 @@ class S3Uri:
 
 
 def location_problem(text: str, *, allowed: str, schemes: tuple[str, ...] = ()) -> str | None:
-    """Why a text that looks like a URI cannot be used; ``None`` where it can, or is none.
+    """Why a text with a URI scheme cannot be used; ``None`` if it can, or has no scheme.
 
-    :param allowed: what can be given instead, as the end of a sentence.
-    :param schemes: other ones than ``s3`` that can be used.
+    :param allowed: the supported values, as the end of a sentence.
+    :param schemes: supported schemes besides ``s3``.
     :return: the end of a sentence that begins with the field's name. The query and the user of a link are left out.
     """
     given = text.strip()
@@ -115,11 +115,11 @@ def location_problem(text: str, *, allowed: str, schemes: tuple[str, ...] = ()) 
 
 
 SOURCES = "s3://bucket/prefix/, a manifest file (.jsonl, .csv), a list of clips or the summary of a batch"
-"""What the clips of a batch can come from, as the end of a sentence."""
+"""The supported sources of a batch, as the end of a sentence."""
 
 
 def source_problem(given: str) -> str | None:
-    """Why a text cannot be the source of a batch, as far as the text itself tells; ``None`` where it can.
+    """Why a text cannot be the source of a batch, from the text alone; ``None`` if it can.
 
     :return: the end of a sentence that begins with the field's name.
     """
@@ -129,10 +129,10 @@ def source_problem(given: str) -> str | None:
 
 
 def destination_problem(given: object) -> str | None:
-    """Why results cannot land there, whatever the connection; ``None`` where they can.
+    """Why results cannot land there, with any connection; ``None`` if they can.
 
-    :param given: ``s3://bucket/key``, or a key below the connection's bucket and prefix; whitespace around it does not
-        count. As a key it is taken as it is, two slashes in a row included.
+    :param given: ``s3://bucket/key``, or a key below the connection's bucket and prefix; whitespace around it is
+        ignored. A key is used unchanged, including two slashes in a row.
     :return: the end of a sentence that begins with the field's name.
     """
     if is_blank(given):
@@ -154,5 +154,5 @@ def destination_problem(given: object) -> str | None:
     if _UNPRINTABLE.search(key):
         return f"must have no control characters; got {text[:200]!r}"
     if {".", ".."} & set(key.split("/")):
-        return f"must have no folder named '.' or '..', which many tools read as another place; got {text[:200]!r}"
+        return f"must have no folder named '.' or '..', which many tools read as another location; got {text[:200]!r}"
     return None

@@ -79,7 +79,7 @@ async def _read(conn_id: str) -> AsyncModelsLabClient:
             if loop.time() + pause > give_up:
                 raise TransportError(
                     f"{problem} for {_READ_TIMEOUT:.0f} s. Check that it exists and that Airflow's API server, "
-                    "database and secrets backend answer. Submitted jobs go on; a retry or a cleared task resumes them"
+                    "database and secrets backend answer. Submitted jobs continue; a retry or a clear resumes them"
                 ) from error
             log.warning("%s; again in %.0f s", problem, pause)
         await asyncio.sleep(pause)

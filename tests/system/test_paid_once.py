@@ -167,7 +167,7 @@ def test_a_killed_scheduler_leaves_tasks_behind_and_another_starts_them_again(
     stack.airflow.add("scheduler")
 
     runs.wait_for_log("Going on with job")
-    zombie.wait_for_log("makes submission 1; waiting")
+    zombie.wait_for_log("is submitting submission 1; waiting")
     assert zombie.bills == []
     zombie.go()
     zombie.wait_for_log("Going on with job")

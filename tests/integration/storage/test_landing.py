@@ -141,7 +141,7 @@ def test_a_gif(s3: S3Client, files: FilesServer, bucket: str) -> None:
 
 def test_the_other_type_is_refused_and_not_asked_again(s3: S3Client, files: FilesServer, target: S3Uri) -> None:
     link = files.add("/clip.mp4", ServedFile(small_gif()))
-    with pytest.raises(LandingError, match=r"is a gif, and output_type mp4 was asked for.*\(job 500\)") as caught:
+    with pytest.raises(LandingError, match=r"is a gif, but output_type mp4 was requested.*\(job 500\)") as caught:
         land([link], target, s3, expected_type="mp4", job_id="500")
     assert caught.value.job_id == "500"
     assert len(files.seen) == 1
@@ -151,9 +151,9 @@ def test_the_other_type_is_refused_and_not_asked_again(s3: S3Client, files: File
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        (ServedFile(BIG, truncate_at=11 * MIB), "the body broke off"),
+        (ServedFile(BIG, truncate_at=11 * MIB), "the body was truncated"),
         (ServedFile(BIG, length=False, truncate_at=11 * MIB), "the mp4 is cut"),
-        (ServedFile(MP4, truncate_at=len(MP4) - 1), "the body broke off"),
+        (ServedFile(MP4, truncate_at=len(MP4) - 1), "the body was truncated"),
         (ServedFile(MP4, length=False, truncate_at=len(MP4) - 1), "the mp4 is cut"),
         (ServedFile(b"<html><body>Please wait"), "an HTML page"),
         (ServedFile(b'{"status":"processing"}'), "JSON"),

@@ -74,7 +74,7 @@ def test_a_superseded_result_is_copied_elsewhere_for_free(
 ) -> None:
     from airflow_provider_modelslab.ledger import service
 
-    monkeypatch.setattr(service, "_TRUSTED", 0.0)
+    monkeypatch.setattr(service, "_LISTING_VALID", 0.0)
     place = f"s3://{bucket}/out.mp4"
     late = deferral_of(restyle(deferrable=True, destination=place))
     event = event_of(in_the_triggerer(late))

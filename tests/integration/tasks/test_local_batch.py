@@ -209,7 +209,7 @@ def test_what_a_later_try_has_landed_meanwhile_stays(
     batch: Make, rendered: list[Any], store: Store, bucket: str, monkeypatch: pytest.MonkeyPatch, prompt: str
 ) -> None:
     """Airflow had given this one up; while it renders its first clip, the next try makes all of them."""
-    monkeypatch.setattr("airflow_provider_modelslab.ledger.listing.LedgerListing._TRUSTED", 0.0)  # as after a minute
+    monkeypatch.setattr("airflow_provider_modelslab.ledger.listing.LedgerListing._VALID", 0.0)  # as after a minute
     tries = [context_of(TaskInstance(try_number=number, max_tries=1)) for number in (1, 2)]
     real = LocalEngine.render
     landed: list[Any] = []
