@@ -160,7 +160,7 @@ def test_a_public_url_that_gives_something_else(
 ) -> None:
     monkeypatch.setattr("airflow_provider_modelslab.storage.checks.secrets.token_hex", lambda size: "0" * size)
     files.add("/cdn/styled/modelslab-check-00000000.txt", ServedFile(b"<html>"))
-    with pytest.raises(StorageConfigurationError, match="something else than was put there"):
+    with pytest.raises(StorageConfigurationError, match="correct public_url"):
         check_public_bucket(s3, replace(profile, public_url=files.url("/cdn")))
 
 
