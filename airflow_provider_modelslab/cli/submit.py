@@ -41,7 +41,7 @@ from airflow_provider_modelslab.cli.progress import watch
 from airflow_provider_modelslab.cli.request import fields_as_typed, request_of
 from airflow_provider_modelslab.jobs.budgets import open_spending
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
-from airflow_provider_modelslab.jobs.places import RunHere
+from airflow_provider_modelslab.jobs.targets import RunHere
 from airflow_provider_modelslab.jobs.timing import deadline_of
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.listing import result_folder

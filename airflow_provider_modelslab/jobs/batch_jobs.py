@@ -22,7 +22,7 @@ from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.budget.service import MAX_BLOCK
 from airflow_provider_modelslab.budget.spending import FREE, Spending
 from airflow_provider_modelslab.jobs.paid_job import PaidJob, close, land
-from airflow_provider_modelslab.jobs.places import RunHere
+from airflow_provider_modelslab.jobs.targets import RunHere
 from airflow_provider_modelslab.jobs.timing import deadline_of
 
 if TYPE_CHECKING:

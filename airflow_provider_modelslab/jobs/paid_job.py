@@ -29,7 +29,7 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.budget.spending import FREE, Spending, Upcoming
 from airflow_provider_modelslab.jobs import metrics
-from airflow_provider_modelslab.jobs.places import Place, RunHere
+from airflow_provider_modelslab.jobs.targets import RunHere, Target
 from airflow_provider_modelslab.jobs.timing import has_outlived_its_result
 from airflow_provider_modelslab.ledger.chain import is_fallback_cause
 from airflow_provider_modelslab.ledger.listing import LedgerRoot, result_folder
@@ -117,7 +117,7 @@ class PaidJob:
     known_jobs: KnownJobs | None = None
     spending: Spending = FREE
     upcoming: Upcoming = tuple
-    places: Sequence[Place] = ()
+    places: Sequence[Target] = ()
     hooks: Mapping[str, ModelsLabHook] = field(default_factory=dict)
 
     @cached_property
@@ -229,7 +229,7 @@ class PaidJob:
                 _warn_of_short_link(job, link)
                 return submission
 
-    def has_place_after(self, place: Place | None, error: BaseException) -> bool:
+    def has_place_after(self, place: Target | None, error: BaseException) -> bool:
         """Whether another place is tried after an error at this one.
 
         :param error: whose outcome is recorded: a refused submit, or a failed job.

@@ -159,8 +159,8 @@ class LedgerRoot:
         last: str | None = None
         for page in list_pages(self._s3, folder):
             for item in page:
-                folder, slash, name = item.key.rpartition("/")
-                uri = wanted.get(folder + slash)
+                parent, slash, name = item.key.rpartition("/")
+                uri = wanted.get(parent + slash)
                 if uri is not None and name.endswith(".json") and is_entry_name(name.removesuffix(".json")):
                     entries[uri].add(name.removesuffix(".json"))
             left -= len(page)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.jobs.paid_job import PaidJob
-    from airflow_provider_modelslab.jobs.places import Place, RunHere
+    from airflow_provider_modelslab.jobs.targets import RunHere, Target
     from airflow_provider_modelslab.local.engine import LocalEngine
     from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -31,7 +31,7 @@ _DELIVERY = ("webhook", "temp", "base64")
 
 
 def hooks_of(
-    places: Sequence[Place], hook: ModelsLabHook, request: EndpointRequest, destination: S3Uri | None
+    places: Sequence[Target], hook: ModelsLabHook, request: EndpointRequest, destination: S3Uri | None
 ) -> dict[str, ModelsLabHook]:
     """The hooks of the places after the first, by connection; each place is checked as far as that costs nothing.
 
@@ -61,7 +61,7 @@ def _hook(conn_id: str, first: ModelsLabHook) -> ModelsLabHook:
 
 
 def _check_local(
-    place: Place, where: str, hook: ModelsLabHook, request: EndpointRequest, destination: S3Uri | None
+    place: Target, where: str, hook: ModelsLabHook, request: EndpointRequest, destination: S3Uri | None
 ) -> None:
     problem = None
     if not isinstance(request, Video2VideoRequest):
@@ -81,7 +81,7 @@ def _engine(hook: ModelsLabHook) -> LocalEngine:
     return LocalEngine(catalog_file=hook.connection.extra_dejson.get("catalog"))
 
 
-def _local_request(place: Place, request: EndpointRequest) -> Video2VideoRequest:
+def _local_request(place: Target, request: EndpointRequest) -> Video2VideoRequest:
     adapted = place.adapt(request)
     assert isinstance(adapted, Video2VideoRequest)  # noqa: S101 - checked before
     return adapted.model_copy(update=dict.fromkeys(_DELIVERY))

@@ -22,7 +22,7 @@ from airflow_provider_modelslab.api.errors import (
     error_from_event,
 )
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
-from airflow_provider_modelslab.jobs.places import RunHere, check_fallback, place_of, places_of
+from airflow_provider_modelslab.jobs.targets import RunHere, check_fallback, target_of, targets_of
 from airflow_provider_modelslab.jobs.timing import deadline_of, deferral_timeout, has_outlived_its_result, poll_policy
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.lineage.clip import ClipReport
@@ -172,7 +172,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
                     return self._submitted(found)
                 manifest = self._finish(context, job.ledger, found, finished, job.destination)
             except (JobFailedError, JobLostError) as error:
-                self._close(job.ledger, found, error, has_other_place=job.has_place_after(place_of(found.job), error))
+                self._close(job.ledger, found, error, has_other_place=job.has_place_after(target_of(found.job), error))
                 continue
             job.spending.settle(job.destination, manifest.get("generation_time_s"))
             job.spending.close()
@@ -217,7 +217,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         if not isinstance(error, JobFailedError | JobLostError):
             raise error
         has_other_place = self.fallback is not None and self._prepare(context).has_place_after(
-            place_of(found.job), error
+            target_of(found.job), error
         )
         self._close(ledger, found, error, has_other_place=has_other_place)
         return self.execute(context)
@@ -266,7 +266,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         destination = self._destination_for(context, getattr(request, "output_type", None) or "mp4")
         if destination is not None:
             sidecar_uri(destination)  # a longer key, which would be refused when the job is paid for
-        places = places_of(request, self.modelslab_conn_id, self.fallback) if self.fallback is not None else ()
+        places = targets_of(request, self.modelslab_conn_id, self.fallback) if self.fallback is not None else ()
         return PaidJob(
             request=request,
             hook=self.hook,
@@ -300,7 +300,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
 
     def _hook_of(self, found: Submission) -> ModelsLabHook:
         """The hook of the connection whose key submitted a job: of another one, if the task has fallen back to it."""
-        place = place_of(found.job)
+        place = target_of(found.job)
         return self.hook if place is None or place.conn_id == self.modelslab_conn_id else type(self.hook)(place.conn_id)
 
     def _poll_once(self, found: Submission) -> Finished | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.batch.planning.known_jobs import KnownJobs
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
-    from airflow_provider_modelslab.jobs.places import Place
+    from airflow_provider_modelslab.jobs.targets import Target
 
 __all__ = ["DESTINATION", "WANTED", "FakeCaller", "FakeHook", "FakeRequest", "Submit", "paid_job"]
 
@@ -133,7 +133,7 @@ def paid_job(
     fingerprint: Fingerprint = WANTED,
     request: EndpointRequest | None = None,
     known_jobs: KnownJobs | None = None,
-    places: Sequence[Place] = (),
+    places: Sequence[Target] = (),
     hooks: Mapping[str, FakeHook] | None = None,
 ) -> PaidJob:
     """A paid job of these parts.

@@ -45,7 +45,9 @@ class Vendor:
 
 
 def acquire(ledger: Ledger, vendor: Vendor, fingerprint: Fingerprint = WANTED) -> Stored | Submission:
-    return paid_job(ledger, vendor, attempt=ATTEMPT, fingerprint=fingerprint).acquire()
+    found = paid_job(ledger, vendor, attempt=ATTEMPT, fingerprint=fingerprint).acquire()
+    assert isinstance(found, Stored | Submission)
+    return found
 
 
 def submission(ledger: Ledger, vendor: Vendor) -> Submission:

@@ -29,7 +29,7 @@ from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.planning.known_jobs import KnownJobs
 from airflow_provider_modelslab.budget.model import Change, Slot, outcome_of
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
-from airflow_provider_modelslab.jobs.places import Place, place_of
+from airflow_provider_modelslab.jobs.targets import Target, target_of
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import Fingerprint, LedgerPolicy, Stored, Submission
 from airflow_provider_modelslab.ledger.service import Ledger
@@ -516,7 +516,7 @@ def test_a_landing_that_another_one_ended_is_made_once_more(bench: Bench, times:
 # -- a chain of places ------------------------------------------------------------------------------------------------
 
 NO_CREDITS = PaymentRequiredError("no credits")
-CHAIN = (Place("conn", None), Place("other", None), Place("third", None))
+CHAIN = (Target("conn", None), Target("other", None), Target("third", None))
 
 
 class ChainBench(Bench):
@@ -603,7 +603,7 @@ def test_the_job_that_a_person_found_belongs_to_the_place_of_its_claim(chain: Ch
     chain.caller.resolutions = {"submission2": "77"}
     found = chain.acquire()
     assert (found.job.job_id, found.job.conn_id) == ("77", "other")
-    assert place_of(found.job) == CHAIN[1]
+    assert target_of(found.job) == CHAIN[1]
 
 
 def test_a_refusal_for_a_moment_is_repeated_at_the_same_place(chain: ChainBench) -> None:

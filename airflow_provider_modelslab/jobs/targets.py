@@ -1,4 +1,4 @@
-"""The places of a paid job: where it is submitted first, and where when it came to nothing there."""
+"""The targets of a paid job: where it runs first, and where it runs if it fails there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_modelslab.api.errors import InvalidRequestError
 if TYPE_CHECKING:
     from airflow_provider_modelslab.storage.result_manifest import Job
 
-__all__ = ["Place", "RunHere", "check_fallback", "place_of", "places_of"]
+__all__ = ["RunHere", "Target", "check_fallback", "target_of", "targets_of"]
 
 _KEYS = ("modelslab_conn_id", "model_id", "run_on")
 _RUN_ON = ("endpoint", "local")
@@ -21,8 +21,8 @@ Request = TypeVar("Request", bound=EndpointRequest)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One place.
+class Target:
+    """Where a job can run.
 
     :param conn_id: the Airflow connection.
     :param model_id: the model; ``None`` for a request that names none.
@@ -51,14 +51,14 @@ class RunHere:
     :param chain: which place this is and why those before it came to nothing, see :attr:`Job.chain`.
     """
 
-    place: Place
+    place: Target
     chain: dict[str, Any]
 
 
-def place_of(job: Job) -> Place | None:
+def target_of(job: Job) -> Target | None:
     """Where a job was submitted; ``None`` for one without other places to fall back to."""
     made_by = (job.chain or {}).get("made_by")
-    return None if made_by is None else Place(made_by["modelslab_conn_id"], made_by["model_id"], made_by["run_on"])
+    return None if made_by is None else Target(made_by["modelslab_conn_id"], made_by["model_id"], made_by["run_on"])
 
 
 def check_fallback(fallback: object) -> Sequence[Mapping[str, Any]]:
@@ -88,21 +88,21 @@ def check_fallback(fallback: object) -> Sequence[Mapping[str, Any]]:
     return fallback
 
 
-def places_of(request: EndpointRequest, conn_id: str, fallback: object) -> tuple[Place, ...]:
+def targets_of(request: EndpointRequest, conn_id: str, fallback: object) -> tuple[Target, ...]:
     """The first place of a request, and those of ``fallback``; what an entry leaves out is as in the first place.
 
     :param conn_id: the connection of the first place.
     :raises InvalidRequestError: for what :func:`check_fallback` refuses, and for a place that equals an earlier one.
     """
     has_model = "model_id" in type(request).model_fields
-    first = Place(conn_id, getattr(request, "model_id", None))
+    first = Target(conn_id, getattr(request, "model_id", None))
     places = [first]
     for number, entry in enumerate(check_fallback(fallback)):
         where = f"fallback[{number}]"
         given = {key: str(entry[key]).strip() for key in _KEYS if not is_blank(entry.get(key))}
         if "model_id" in given and not has_model:
             raise InvalidRequestError.of(f"{where}.model_id", "this endpoint has no model_id")
-        place = Place(
+        place = Target(
             given.get("modelslab_conn_id", first.conn_id),
             given.get("model_id", first.model_id),
             cast("Literal['endpoint', 'local']", given.get("run_on", "endpoint")),
