@@ -153,11 +153,11 @@ class LedgerRoot:
         if not wanted:
             return LedgerListing({}, frozenset(), frozenset())
         common = os.path.commonprefix(list(wanted))  # noqa: RUF071 - of texts, which is what a key prefix is
-        folder = S3Uri(self._root.bucket, common[: common.rfind("/") + 1])
+        shared = S3Uri(self._root.bucket, common[: common.rfind("/") + 1])
         entries: dict[S3Uri, set[str]] = defaultdict(set)
         left = listing_budget(len(wanted))
         last: str | None = None
-        for page in list_pages(self._s3, folder):
+        for page in list_pages(self._s3, shared):
             for item in page:
                 parent, slash, name = item.key.rpartition("/")
                 uri = wanted.get(parent + slash)
