@@ -60,7 +60,7 @@ def load(folder: Path) -> None:
     clock.install()
     os.environ["AIRFLOW_HOME"] = str(folder / "airflow")
     os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
-    # The wait for Airflow's executor, which is not here, see triggers.settling.
+    # The wait for Airflow's executor, which is not here, see triggers.minimum_wait.
     os.environ["AIRFLOW__MODELSLAB__MIN_DEFERRAL"] = "0"
     for name in _NEEDED:
         importlib.import_module(name)
