@@ -103,12 +103,12 @@ def main() -> int:
 def _client(access: dict[str, Any]) -> S3Client:
     import boto3
 
-    from airflow_provider_modelslab.storage.dates import parse_dates_quickly
+    from airflow_provider_modelslab.storage.boto_session import make_cheaper
     from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
     profile = S3Profile(endpoint_url=access["endpoint_url"], region="us-east-1")
     session = boto3.session.Session("a", "b", region_name="us-east-1")
-    parse_dates_quickly(session)
+    make_cheaper(session)
     return session.client(
         "s3", endpoint_url=access["endpoint_url"], verify=access["verify"], config=profile.client_config()
     )

@@ -323,12 +323,12 @@ class ModelsLabHook(BaseHook):
         """
         from botocore.config import Config
 
-        from airflow_provider_modelslab.storage.dates import parse_dates_quickly
+        from airflow_provider_modelslab.storage.boto_session import make_cheaper
         from airflow_provider_modelslab.storage.redirects import stop_redirect_loops
 
         aws, store = self._aws_hook, self._store
         session = aws.get_session(region_name=store.region)
-        parse_dates_quickly(session)
+        make_cheaper(session)
         config, given = store.client_config(), aws.conn_config.botocore_config
         client = session.client(
             "s3",
