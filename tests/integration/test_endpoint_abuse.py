@@ -103,6 +103,7 @@ def cleared(scene: Scene) -> Iterator[None]:
     scene.abuser.post(f"{VIDEO}/clear_queue")
 
 
+@pytest.mark.slow
 def test_dripping_hosts_hold_nobody_up_and_their_jobs_are_given_up_at_once_when_told(scene: Scene) -> None:
     with ExitStack() as stack:
         servers = [stack.enter_context(ScriptedServer(step)) for step in DRIPS]
@@ -119,6 +120,7 @@ def test_dripping_hosts_hold_nobody_up_and_their_jobs_are_given_up_at_once_when_
         wait_until(lambda: scene.threads() <= before + 3, [], what="the end of the downloads")
 
 
+@pytest.mark.slow
 def test_dripping_webhooks_leave_a_few_threads(scene: Scene) -> None:
     with ScriptedServer(DRIPS[0]) as dripping:
         before = scene.threads()

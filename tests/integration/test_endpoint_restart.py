@@ -49,6 +49,7 @@ def test_jobs_survive_kill_9(tmp_path: Path) -> None:
         assert rows.fetchall() == [("0", 2), ("1", 1), ("2", 1)]
 
 
+@pytest.mark.slow
 def test_the_command_with_the_real_engine_leaves_the_hub_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = tmp_path / "in.gif"
     write_clip(clip, frames=6, side=64, fps=7, seed=1)

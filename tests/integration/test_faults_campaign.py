@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 FAULTS = 50
 
 
+@pytest.mark.slow
 def test_nothing_is_paid_twice_or_lost(tmp_path: Path) -> None:
     report = tmp_path / "figures.json"
     command = [sys.executable, "-m", "benchmarks.faults", "--seed", "13", "--faults", str(FAULTS)]

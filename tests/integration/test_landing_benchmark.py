@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_both_tables_are_measured(tmp_path: Path) -> None:
     out = tmp_path / "landing.json"
     small = ["--mib", "9", "--runs", "1", "--results", "4", "--result-mib", "1", "--threads", "2"]

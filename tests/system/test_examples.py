@@ -70,6 +70,7 @@ def put_clips(stack: WholeStack, prefix: str, count: int) -> str:
 BATCH = {"model_id": "tiny", "size": 64, "num_frames": 4, "num_inference_steps": 2}
 
 
+@pytest.mark.slow
 def test_a_batch_lands_a_prefix_before_the_next_task(stack: WholeStack) -> None:
     source = put_clips(stack, "in/one/", 5)
     run_id = run(stack, "modelslab_batch", {**BATCH, "source": source, "destination": "batch/"})
@@ -129,6 +130,7 @@ def test_a_sample_is_made_before_a_person_is_asked_about_the_rest(
     assert made.items() <= uris_of(stack, rest).items()  # the sample's own jobs
 
 
+@pytest.mark.slow
 def test_a_mapped_batch_lands_every_chunk(stack: WholeStack) -> None:
     source = put_clips(stack, "in/two/", 3)
     run_id = run(stack, "modelslab_batch_mapped", {**BATCH, "source": source, "destination": "mapped/"})
@@ -136,6 +138,7 @@ def test_a_mapped_batch_lands_every_chunk(stack: WholeStack) -> None:
     assert (summary["found"], summary["landed"]) == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_batch_on_this_machine_lands_a_prefix(stack: WholeStack) -> None:
     stack.airflow.call("POST", "pools", {"name": "gpus", "slots": 1}, accept=(201, 409))
     source = put_clips(stack, "in/three/", 2)
@@ -145,6 +148,7 @@ def test_a_batch_on_this_machine_lands_a_prefix(stack: WholeStack) -> None:
     assert frames_of(content(stack, "s3://system-tests/landed/local/clip1.mp4")) == [(64, 64)] * 4
 
 
+@pytest.mark.slow
 def test_a_landed_video_starts_the_next_dag(stack: WholeStack) -> None:
     downstream = "modelslab_assets_downstream"
     stack.airflow.wait_for_dag(downstream)
@@ -165,6 +169,7 @@ def test_a_landed_video_starts_the_next_dag(stack: WholeStack) -> None:
     assert hashlib.sha256(content(stack, video["uri"])).hexdigest() == video["sha256"]
 
 
+@pytest.mark.slow
 def test_functions_that_return_requests(stack: WholeStack) -> None:
     dag_id = "modelslab_taskflow"
     run_id = run(stack, dag_id, BATCH)
@@ -178,6 +183,7 @@ def test_functions_that_return_requests(stack: WholeStack) -> None:
     assert (summary["found"], summary["landed"]) == (2, 2)
 
 
+@pytest.mark.slow
 def test_update_s3_makes_the_server_store_to_the_bucket(stack: WholeStack) -> None:
     run(stack, "modelslab_update_s3")
 
@@ -186,6 +192,7 @@ def test_update_s3_makes_the_server_store_to_the_bucket(stack: WholeStack) -> No
     assert sidecar["source_url"].startswith(f"{stack.s3.endpoint_url}/system-tests/landed/")
 
 
+@pytest.mark.slow
 def test_the_key_is_nowhere_but_in_the_connection(stack: WholeStack) -> None:
     """After all runs of this module: in no log and in no XCom."""
     run_id = run(stack, "modelslab_video2video", SMALL | {"seed": 13})

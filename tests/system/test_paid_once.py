@@ -58,6 +58,7 @@ def test_a_killed_task_goes_on_where_it_was(clips: dict[str, Clip], point: str) 
     assert ("has landed before; nothing is submitted" in clip.log) == (point == "before XCom")
 
 
+@pytest.mark.slow
 def test_killed_before_the_id_was_written_a_person_finds_the_job(stack: WholeStack, clips: dict[str, Clip]) -> None:
     clip = clips["after submit"]
     clip.wait_for("failed")
@@ -75,6 +76,7 @@ def test_killed_before_the_id_was_written_a_person_finds_the_job(stack: WholeSta
     assert clip.ledger["0001-job"]["adopted"] is True
 
 
+@pytest.mark.slow
 def test_killed_before_the_request_left_a_person_says_so(stack: WholeStack, clips: dict[str, Clip]) -> None:
     clip = clips["after claim"]
     clip.wait_for("failed")
@@ -86,6 +88,7 @@ def test_killed_before_the_request_left_a_person_says_so(stack: WholeStack, clip
     clip.require_landed("0001-claim", "0001-resolved", "0002-claim", "0002-job", "0002-landed")
 
 
+@pytest.mark.slow
 def test_a_cleared_deferred_task_waits_for_the_same_job(clips: dict[str, Clip]) -> None:
     clip = clips["cleared while deferred"]
     clip.wait_for_log("Waiting for job")
@@ -97,6 +100,7 @@ def test_a_cleared_deferred_task_waits_for_the_same_job(clips: dict[str, Clip]) 
     assert len(clip.bills) == 1
 
 
+@pytest.mark.slow
 def test_a_cleared_running_task_waits_for_the_same_job(clips: dict[str, Clip]) -> None:
     clip = clips["cleared while running"]
     clip.wait_for_log("Submitted as job")
@@ -107,6 +111,7 @@ def test_a_cleared_running_task_waits_for_the_same_job(clips: dict[str, Clip]) -
     assert len(clip.bills) == 1
 
 
+@pytest.mark.slow
 def test_a_deferred_task_marked_failed_leaves_its_job_to_be_picked_up(
     endpoint: EchoEndpoint, clips: dict[str, Clip]
 ) -> None:
@@ -125,6 +130,7 @@ def test_a_deferred_task_marked_failed_leaves_its_job_to_be_picked_up(
     assert len(clip.bills) == 1
 
 
+@pytest.mark.slow
 def test_another_triggerer_goes_on_for_one_that_was_killed(stack: WholeStack, clips: dict[str, Clip]) -> None:
     waiting = [clips["waits"], clips["waits too"]]
     for clip in waiting:
@@ -138,6 +144,7 @@ def test_another_triggerer_goes_on_for_one_that_was_killed(stack: WholeStack, cl
         assert len(clip.bills) == 1
 
 
+@pytest.mark.slow
 def test_a_frozen_triggerer_comes_back_beside_another(stack: WholeStack, clips: dict[str, Clip]) -> None:
     airflow, waiting = stack.airflow, [clips["waits"], clips["waits too"]]
     airflow.add("triggerer", "second-triggerer")
@@ -155,6 +162,7 @@ def test_a_frozen_triggerer_comes_back_beside_another(stack: WholeStack, clips: 
     airflow.kill("triggerer")
 
 
+@pytest.mark.slow
 def test_a_killed_scheduler_leaves_tasks_behind_and_another_starts_them_again(
     stack: WholeStack, endpoint: EchoEndpoint, clips: dict[str, Clip]
 ) -> None:
@@ -182,6 +190,7 @@ def released(endpoint: EchoEndpoint, clips: dict[str, Clip]) -> dict[str, Clip]:
     return clips
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["waits", "waits too", "cleared while deferred", "marked failed", "cleared while running", "runs"]
 )
@@ -202,6 +211,7 @@ def test_a_cleared_finished_task_calls_nothing(endpoint: EchoEndpoint, released:
     assert endpoint.requests() == calls
 
 
+@pytest.mark.slow
 def test_a_clear_pays_for_another_result_where_no_stored_one_is_wanted(clips: dict[str, Clip]) -> None:
     clip = clips["another result"]
     first = clip.require_landed(*LANDED)

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.ledger_attempts import Place, attempt, attempts_of_a_process
 from tests.support.s3 import S3Server
@@ -19,6 +21,7 @@ PROCESSES, PROCESS_ROUNDS = 4, 5
 ROUNDS = 20
 
 
+@pytest.mark.slow
 def test_threads(any_server: S3Server, any_bucket: str) -> None:
     place = Place.of(any_server, any_bucket)
     with ExitStack() as stack:
@@ -49,6 +52,7 @@ def test_threads(any_server: S3Server, any_bucket: str) -> None:
             assert jobs == {f"job-of-{submissions[0]}"}
 
 
+@pytest.mark.slow
 def test_processes(any_server: S3Server, any_bucket: str, tmp_path: Path) -> None:
     place = Place.of(any_server, any_bucket)
     context = multiprocessing.get_context("spawn")

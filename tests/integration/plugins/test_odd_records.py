@@ -136,6 +136,7 @@ def single(run_id: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @some
 @given(st.data())
 def test_a_task_of_one_clip(site: Site, data: st.DataObject) -> None:
@@ -158,6 +159,7 @@ def test_a_task_of_one_clip(site: Site, data: st.DataObject) -> None:
     assert site.visit() <= ANSWERS
 
 
+@pytest.mark.slow
 @some
 @given(st.data())
 def test_a_batch(site: Site, data: st.DataObject) -> None:

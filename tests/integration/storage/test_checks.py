@@ -52,6 +52,7 @@ def test_a_place_that_may_not_be_written(s3: S3Client, bucket: str) -> None:
     assert keys_of(s3, bucket) == ["out/_modelslab/check.txt"]
 
 
+@pytest.mark.slow
 def test_a_busy_store_is_no_refusal(s3: S3Client, bucket: str) -> None:
     busy = refusing(s3, "CreateMultipartUpload", 503, "SlowDown")
     with busy, pytest.raises(StorageUnavailableError):

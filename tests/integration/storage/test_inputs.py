@@ -171,6 +171,7 @@ def test_credentials_that_are_refused_are_no_fault_of_the_object(
     assert not isinstance(caught.value, InputRefusedError)
 
 
+@pytest.mark.slow
 def test_an_s3_that_has_trouble_is_no_fault_of_the_object(prepare: Prepare, bucket: str, s3: S3Client) -> None:
     with refusing(s3, "GetObject", 501, "SlowDown"), pytest.raises(TransportError, match=r"HTTP 501, SlowDown"):
         prepare(f"s3://{bucket}/in.mp4")

@@ -118,6 +118,7 @@ def test_after_another_writer_at_the_key_the_same_task_lands_for_free(
     assert len(engine.submitted) == 2  # what the message warns of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reuse", ["run", "always"])
 def test_a_retry_of_a_failed_batch_pays_for_the_failed_clips_alone(
     reuse: str, clip: str, engine: WatchedEngine, bucket: str

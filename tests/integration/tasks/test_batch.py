@@ -130,6 +130,7 @@ def test_a_sample_that_makes_no_sense_is_refused_while_the_dag_is_parsed(batch: 
         batch(**wrong)
 
 
+@pytest.mark.slow
 def test_another_prompt_is_another_result(batch: Make, clips: list[str], engine: WatchedEngine) -> None:
     execute(batch())
     assert execute(batch(prompt="a wolf"), run_id("2"))["landed"] == CLIPS

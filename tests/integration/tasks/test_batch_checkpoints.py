@@ -73,6 +73,7 @@ def test_a_batch_that_fails_leaves_none(dag: Dag, s3: S3Client, bucket: str, gat
     assert checkpoints(s3, bucket) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_the_next_try_deletes_those_of_the_tries_before(
     dag: Dag, s3: S3Client, bucket: str, gate: threading.Event, deferrable: bool
@@ -202,6 +203,7 @@ def test_what_was_given_up_stays_given_up_without_its_state(
     assert len(engine.submitted) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("newer_ends", ["before", "after"])
 def test_an_older_attempt_that_goes_on_without_its_state_pays_for_nothing(
     dag: Dag, s3: S3Client, bucket: str, store: Store, engine: WatchedEngine, gate: threading.Event, newer_ends: str

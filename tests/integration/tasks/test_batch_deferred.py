@@ -85,6 +85,7 @@ def test_what_was_given_up_stays_given_up(
     assert "2 clips landed" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_failures_in_a_row_count_over_deferrals(dag: Dag, engine: WatchedEngine, gate: threading.Event) -> None:
     """Each stretch of the work sees a few; together they say that the next one would only cost as well."""
     dag.add(*(f"clip{number:02d}" for number in range(30)))

@@ -36,6 +36,7 @@ def dag(s3: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Dag:
     return dag
 
 
+@pytest.mark.slow
 def test_a_window_that_is_too_large_shrinks_to_what_fits(dag: Dag, engine: WatchedEngine) -> None:
     dag.arguments |= {"deferrable": False, "max_in_flight": 6}
     summary = execute(dag())
@@ -43,6 +44,7 @@ def test_a_window_that_is_too_large_shrinks_to_what_fits(dag: Dag, engine: Watch
     assert len(engine.finished) == 6
 
 
+@pytest.mark.slow
 def test_while_others_fill_the_queue_the_task_waits_in_the_triggerer(
     dag: Dag, restyle: Restyle, engine: WatchedEngine, gate: threading.Event
 ) -> None:

@@ -44,6 +44,7 @@ def test_a_job_has_one_deadline_through_all_deferrals_of_a_try(dag: Dag, gate: t
     assert deadlines(in_the_triggerer(raised.value)) == known
 
 
+@pytest.mark.slow
 def test_a_time_out_is_granted_once_a_try(dag: Dag, engine: WatchedEngine, gate: threading.Event) -> None:
     dag.arguments |= {"timeout": 600, "max_in_flight": 3}
     tries = [context_of(TaskInstance(try_number=number, max_tries=1)) for number in (1, 2)]

@@ -28,6 +28,7 @@ def dag(s3: S3Client, bucket: str) -> Dag:
     return Dag(s3, bucket)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_ids", [True, False])
 def test_the_plan_of_another_attempt_is_refused(
     dag: Dag,
@@ -64,6 +65,7 @@ def test_the_plan_of_another_attempt_is_refused(
     assert len(engine.submitted) == 4
 
 
+@pytest.mark.slow
 def test_the_same_plan_of_another_attempt_is_refused_too(
     dag: Dag,
     s3: S3Client,

@@ -102,6 +102,7 @@ def test_the_second_clip_gets_an_unknown_outcome_and_asks_a_person(
     assert store.read(f"s3://{bucket}/out/a.mp4") != store.read(f"s3://{bucket}/out/b.mp4")
 
 
+@pytest.mark.slow
 def test_the_id_of_another_clip_that_a_person_gives_by_mistake_is_refused(
     dag: Dag, store: Store, bucket: str, twice: dict[int, int], engine: WatchedEngine
 ) -> None:
@@ -160,6 +161,7 @@ def _dead_processes(init: Callable[..., None]) -> Callable[..., None]:
     return made
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_has_one_id_for_all_is_not_paid_for_all(
     dag: Dag, store: Store, bucket: str, twice: dict[int, int], engine: WatchedEngine
 ) -> None:
@@ -187,6 +189,7 @@ def write_job(s3: S3Client, bucket: str, name: str, *, submitted_at: float, **mo
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("indexed", [True, False])
 @pytest.mark.parametrize("reuse", ["always", "run"])
 def test_a_recorded_job_that_another_clip_has_landed_does_not_land(

@@ -50,6 +50,7 @@ def index_writes(parts: Callable[[], None]) -> Callable[..., None]:
     return before
 
 
+@pytest.mark.slow
 def test_jobs_are_polled_while_the_index_waits_for_the_store(
     s3: S3Client, bucket: str, engine: WatchedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def state_of(s3: S3Client, bucket: str) -> BudgetState:
     return S3BudgetLog(s3, S3Uri(bucket, folder)).load()[1]
 
 
+@pytest.mark.slow
 def test_a_cap_ends_a_batch_with_the_rest_pending_and_a_larger_one_does_the_rest(
     dag: Dag, engine: WatchedEngine, s3: S3Client, bucket: str
 ) -> None:
@@ -164,6 +165,7 @@ def test_by_the_second_a_bound_is_reserved_and_the_cost_is_settled(
     assert summary["landed"] == 12
 
 
+@pytest.mark.slow
 def test_what_a_dead_process_reserved_is_found_again(
     dag: Dag, engine: WatchedEngine, s3: S3Client, bucket: str, given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,6 +190,7 @@ def test_an_unknown_submission_asks_a_person_who_answers_on_the_command_line(
     assert len(engine.submitted) == 1
 
 
+@pytest.mark.slow
 def test_what_is_said_of_one_submission_holds_for_no_later_one(
     submit: Callable[..., Any], engine: WatchedEngine
 ) -> None:
@@ -223,6 +224,7 @@ def _lost_answer(submit: Callable[..., Any], *said: str) -> str:
     return message
 
 
+@pytest.mark.slow
 def test_not_waiting_leaves_a_job_to_show_and_land(
     submit: Callable[..., Any], airflow: Shell, engine: WatchedEngine, gate: threading.Event, bucket: str
 ) -> None:
@@ -269,6 +271,7 @@ def test_interrupting_the_wait_says_how_to_go_on(
     assert "Going on with job 1, which is paid for already" in airflow.err
 
 
+@pytest.mark.slow
 def test_the_ledger_of_a_task_is_read(airflow: Shell, restyle: Restyle, s3: S3Client, bucket: str) -> None:
     manifest = run(restyle)
     task = ("--dag-id", "restyling", "--task-id", "restyle", "--run-id", RUN_ID)

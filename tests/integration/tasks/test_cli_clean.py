@@ -104,6 +104,7 @@ def filled(s3: S3Client, bucket: str) -> Bucket:
     return Bucket(s3, bucket)
 
 
+@pytest.mark.slow
 def test_what_is_old_goes_and_all_else_stays(airflow: Shell, filled: Bucket, s3: S3Client) -> None:
     base = "styled"
     gone = {
@@ -190,6 +191,7 @@ def test_what_is_old_goes_and_all_else_stays(airflow: Shell, filled: Bucket, s3:
     assert sum(row["found"] for row in again["rows"]) == 0
 
 
+@pytest.mark.slow
 def test_nothing_goes_before_its_time_or_without_a_yes(
     airflow: Shell, filled: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +216,7 @@ class _Answering(io.StringIO):
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("there", "status", "code"),
     [(False, 503, "SlowDown"), (True, 503, "SlowDown"), (True, 403, "AccessDenied")],  # a 403 is checked by a listing
@@ -278,6 +281,7 @@ def test_unfinished_uploads_of_our_results_are_aborted(airflow: Shell, filled: B
     )
 
 
+@pytest.mark.slow
 def test_what_is_refused_is_told_and_a_ledger_in_part_still_says_how_it_ended(airflow: Shell, filled: Bucket) -> None:
     failed = filled.ledger("failed", "0001-claim", "0001-job", "0001-failed")
     filled.put("styled/_modelslab/batches/a.try1.state.json.gz")
@@ -299,6 +303,7 @@ def test_what_is_refused_is_told_and_a_ledger_in_part_still_says_how_it_ended(ai
     assert {key for key in failed if key.endswith("failed.json")} <= filled.everything()
 
 
+@pytest.mark.slow
 def test_the_next_runs_do_what_was_told(
     airflow: Shell, restyle: Restyle, engine: WatchedEngine, s3: S3Client, bucket: str
 ) -> None:

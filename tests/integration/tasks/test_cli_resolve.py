@@ -179,6 +179,7 @@ def test_an_outcome_that_is_written_before_the_answer_is_left_alone(
     assert all("0001-resolved" not in ledgers.names(name) for name in "ab")
 
 
+@pytest.mark.slow
 def test_a_ledger_that_cannot_be_written_fails_alone(
     airflow: Shell, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +207,7 @@ def test_what_is_no_ledger_is_passed_over(airflow: Shell, ledgers: Ledgers, s3: 
     assert str(ledgers.folder("broken")) in airflow.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_task_of_unknown_outcome_that_is_resolved_submits_once(
     mirrored: bool, airflow: Shell, restyle: Restyle, engine: WatchedEngine, store: Store, s3: S3Client, bucket: str
@@ -231,6 +233,7 @@ def test_a_task_of_unknown_outcome_that_is_resolved_submits_once(
     assert len([key for key in keys_of(s3, bucket) if key.endswith("-resolved.json")]) == 1
 
 
+@pytest.mark.slow
 def test_the_job_that_a_person_found_is_waited_for(
     airflow: Shell, restyle: Restyle, engine: WatchedEngine, ledgers: Ledgers
 ) -> None:

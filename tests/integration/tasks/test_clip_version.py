@@ -42,6 +42,7 @@ def batch(bucket: str) -> Callable[..., ModelsLabVideo2VideoBatchOperator]:
     return make
 
 
+@pytest.mark.slow
 def test_a_link_that_differs_each_day_is_the_same_clip(restyle: Restyle, clip: str, engine: WatchedEngine) -> None:
     def day(name: str, version: object) -> Any:
         made = restyle(
@@ -58,6 +59,7 @@ def test_a_link_that_differs_each_day_is_the_same_clip(restyle: Restyle, clip: s
     assert len(engine.submitted) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nothing", [None, "", "  "])
 def test_a_version_that_renders_to_nothing_is_not_given(
     restyle: Restyle, clip: str, engine: WatchedEngine, nothing: object
@@ -92,6 +94,7 @@ def test_an_object_that_was_written_anew_is_the_same_clip(
     assert len(engine.submitted) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["list", "jsonl", "csv"])
 @pytest.mark.parametrize("template", ["{path}/{stem}.{ext}", "{hash}.{ext}"])
 def test_a_row_of_a_batch_has_a_version(
@@ -119,6 +122,7 @@ def test_a_row_of_a_batch_has_a_version(
     assert day("thursday", None)["landed"] == day("friday", None)["landed"] == 1
 
 
+@pytest.mark.slow
 def test_a_batch_a_task_and_the_command_know_each_others_versions(
     batch: Callable[..., ModelsLabVideo2VideoBatchOperator],
     restyle: Restyle,
@@ -153,6 +157,7 @@ def test_a_retry_manifest_and_planned_clips_keep_the_version(
     assert execute(batch(source), run_id("and again"))["skipped"] == 1
 
 
+@pytest.mark.slow
 def test_a_function_says_the_version_with_the_clip(clip: str, engine: WatchedEngine) -> None:
     def made(ticket: int) -> Any:
         with DAG("restyling", schedule=None):

@@ -43,6 +43,7 @@ def plan_command(airflow: Shell, bucket: str, *words: str) -> dict[str, Any]:
     return dict(found[0] if isinstance(found, list) else found)
 
 
+@pytest.mark.slow
 def test_the_estimate_before_is_the_bill_after_and_a_rerun_is_free(
     dag: Dag, airflow: Shell, bucket: str, engine: WatchedEngine, s3: S3Client
 ) -> None:
@@ -67,6 +68,7 @@ def test_the_command_knows_samples(dag: Dag, airflow: Shell, bucket: str) -> Non
     assert plan_command(airflow, bucket, "--sample", "60")["jobs"] == 6
 
 
+@pytest.mark.slow
 def test_the_ledger_tells_what_is_free(dag: Dag, restyle: Restyle, airflow: Shell, bucket: str, s3: S3Client) -> None:
     """One result of another task, which is in no index, and one job that is paid for and has not landed."""
     common = {"num_frames": FRAMES, "seed": None}

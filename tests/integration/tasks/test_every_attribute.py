@@ -85,6 +85,7 @@ def test_the_list_is_the_page() -> None:
     assert {name for change in CHANGES for name in change} == set(ATTRIBUTES) - GIVEN_TO_ALL - DELIVERY
 
 
+@pytest.mark.slow
 def test_the_operator_and_the_endpoint_make_the_same_of_every_attribute(
     folders: tuple[Path, Path], clip: str, bucket: str, store: Store
 ) -> None:

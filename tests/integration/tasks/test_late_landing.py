@@ -52,6 +52,7 @@ def result(bucket: str) -> str:
     return f"s3://{bucket}/out/clip.mp4"
 
 
+@pytest.mark.slow
 def test_a_batch(dag: Dag, result: str, store: Store, engine: WatchedEngine, gate: threading.Event) -> None:
     late = deferral_of(dag(), attempt(1))
     dag.arguments["prompt"] = "a wolf"
@@ -66,6 +67,7 @@ def test_a_batch(dag: Dag, result: str, store: Store, engine: WatchedEngine, gat
     assert len(engine.submitted) == 2
 
 
+@pytest.mark.slow
 def test_another_run_says_so_and_pays_for_no_third(
     dag: Dag, result: str, store: Store, engine: WatchedEngine, gate: threading.Event
 ) -> None:
@@ -100,6 +102,7 @@ def test_a_task_of_its_own(restyle: Restyle, store: Store, engine: WatchedEngine
     assert len(engine.submitted) == 2
 
 
+@pytest.mark.slow
 def test_what_somebody_else_put_in_its_place_is_not_the_result(
     restyle: Restyle, store: Store, engine: WatchedEngine, s3: S3Client, bucket: str
 ) -> None:

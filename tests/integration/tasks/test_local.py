@@ -63,6 +63,7 @@ def local(clip_file: Path, s3_connection: None, s3_extra: dict[str, Any], monkey
     return make
 
 
+@pytest.mark.slow
 def test_it_lands_what_the_endpoint_would_have_landed(local: Make, store: Store) -> None:
     manifest = execute(local())
     sidecar = check_landed(manifest, store)
@@ -81,6 +82,7 @@ def test_the_arguments_are_those_of_the_remote_operator(local: Make, clip_file: 
     assert given <= set(LocalVideo2VideoOperator.template_fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_type", ["gif", "mp4"])
 def test_clips_come_from_s3_and_http_too(
     local: Make, output_type: str, store: Store, bucket: str, s3: S3Client, files: FilesServer
@@ -98,6 +100,7 @@ def test_clips_come_from_s3_and_http_too(
     assert store.content_type(from_s3["uri"]) == ("image/gif" if output_type == "gif" else "video/mp4")
 
 
+@pytest.mark.slow
 def test_what_has_landed_is_not_made_again(local: Make, bucket: str, s3: S3Client) -> None:
     first = execute(local())
     operator = local()
@@ -163,6 +166,7 @@ def test_a_missing_object_and_a_missing_bucket_are_named(
         execute(local())
 
 
+@pytest.mark.slow
 def test_the_deadline_and_a_kill_stop_it_and_leave_nothing(local: Make, bucket: str, s3: S3Client) -> None:
     with pytest.raises(JobTimeoutError, match="not done after"):
         execute(local(timeout=1e-6))

@@ -72,6 +72,7 @@ def arguments(bucket: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_a_prefix_lands_whole_with_one_load(
     batch: Make, store: Store, rendered: list[Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +114,7 @@ def test_after_a_sample_the_whole_batch_makes_the_rest(batch: Make, rendered: li
     assert len(rendered) == CLIPS
 
 
+@pytest.mark.slow
 def test_it_goes_on_after_a_kill_in_the_middle(
     batch: Make, rendered: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +151,7 @@ def test_a_kill_between_two_clips_takes_up_no_other(
     assert len(rendered) == 1
 
 
+@pytest.mark.slow
 def test_clips_that_share_a_model_come_together(batch: Make, rendered: list[Any], bucket: str) -> None:
     rows = [
         {"init_video": f"s3://{bucket}/in/clip{number}.mp4", "width": 32 if number % 2 else 48}
@@ -159,6 +162,7 @@ def test_clips_that_share_a_model_come_together(batch: Make, rendered: list[Any]
     assert sorted(widths) in (widths, widths[::-1])
 
 
+@pytest.mark.slow
 def test_a_bad_clip_does_not_end_the_batch(batch: Make, store: Store, s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="in/bad.mp4", Body=b"no video at all" * 9)
     with pytest.raises(BatchFailedError, match="1 of 5 clips failed"):
@@ -185,11 +189,13 @@ def test_what_the_model_cannot_honour_is_told_before_anything_is_made(
     assert rendered == []
 
 
+@pytest.mark.slow
 def test_a_time_limit_holds_for_each_clip(batch: Make) -> None:
     with pytest.raises(BatchFailedError, match=r"The clip was not done after 1e-06 s"):
         execute(batch(timeout=1e-6))
 
 
+@pytest.mark.slow
 def test_a_dag_switches_by_changing_the_class(batch: Make, bucket: str) -> None:
     remote_only = {
         "deferrable": True,
@@ -204,6 +210,7 @@ def test_a_dag_switches_by_changing_the_class(batch: Make, bucket: str) -> None:
     assert execute(batch(**remote_only))["landed"] == CLIPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["a fox", "a wolf"])
 def test_what_a_later_try_has_landed_meanwhile_stays(
     batch: Make, rendered: list[Any], store: Store, bucket: str, monkeypatch: pytest.MonkeyPatch, prompt: str

@@ -87,6 +87,7 @@ def check_nothing_is_left(s3: S3Client, bucket: str) -> None:
     assert at_work() == set()
 
 
+@pytest.mark.slow
 def test_a_kill_ends_the_model_after_the_running_step(
     one: LocalVideo2VideoOperator, s3: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_kill_ends_the_model_after_the_running_step(
     check_nothing_is_left(s3, bucket)
 
 
+@pytest.mark.slow
 def test_the_execution_timeout_ends_the_model_and_gives_it_free(
     one: LocalVideo2VideoOperator, s3: S3Client, bucket: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +124,7 @@ def test_the_execution_timeout_ends_the_model_and_gives_it_free(
     assert store.frames(execute(one)["uri"]) == 3
 
 
+@pytest.mark.slow
 def test_the_execution_timeout_during_the_upload_leaves_no_object(
     one: LocalVideo2VideoOperator, s3: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +140,7 @@ def test_the_execution_timeout_during_the_upload_leaves_no_object(
     check_nothing_is_left(s3, bucket)
 
 
+@pytest.mark.slow
 def test_the_execution_timeout_of_a_batch_leaves_whole_clips_and_no_thread(
     many: Callable[[], LocalVideo2VideoBatchOperator],
     s3: S3Client,

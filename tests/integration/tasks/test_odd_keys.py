@@ -51,6 +51,7 @@ def batch() -> Batch:
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "wanted", "others"),
     [
@@ -85,6 +86,7 @@ def test_a_prefix_with_a_leading_or_double_slash_lists_its_own_folder(
     assert len(engine.submitted) == len(wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["/out/", "/out", "a//out/", "/"])
 def test_a_destination_with_a_leading_or_double_slash_is_one_folder(
     batch: Batch, engine: ReadingEngine, put: Callable[..., None], s3: S3Client, bucket: str, output: str
@@ -123,6 +125,7 @@ ODD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ODD)
 def test_a_clip_with_an_odd_key_is_read_by_its_presigned_link(
     restyle: Restyle, engine: ReadingEngine, put: Callable[..., None], bucket: str, key: str
@@ -132,6 +135,7 @@ def test_a_clip_with_an_odd_key_is_read_by_its_presigned_link(
     assert (manifest["status"], len(engine.submitted)) == ("landed", 1)
 
 
+@pytest.mark.slow
 def test_a_list_of_odd_keys_is_read_landed_and_found_again(
     batch: Batch, engine: ReadingEngine, put: Callable[..., None], bucket: str
 ) -> None:

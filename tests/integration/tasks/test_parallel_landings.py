@@ -28,6 +28,7 @@ BIG = framed_mp4(17 * 1024 * 1024)  # three of the parts that are landed by defa
 WANTED = Fingerprint("request", "source")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["UploadPart", "CompleteMultipartUpload"])
 def test_both_end_well_and_the_next_attempt_finds_the_result(
     files: FilesServer, s3: S3Client, bucket: str, operation: str

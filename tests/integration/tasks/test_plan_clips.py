@@ -37,6 +37,7 @@ def clips(s3: S3Client, bucket: str) -> Make:
     return make
 
 
+@pytest.mark.slow
 def test_each_clip_is_the_arguments_of_one_mapped_task(
     clips: Make, bucket: str, store: Store, engine: WatchedEngine
 ) -> None:
@@ -51,6 +52,7 @@ def test_each_clip_is_the_arguments_of_one_mapped_task(
     assert store.frames(one["uri"]) == 5
 
 
+@pytest.mark.slow
 def test_chunks_are_the_source_of_mapped_batches(clips: Make, bucket: str, store: Store, engine: WatchedEngine) -> None:
     chunks = execute(clips(clips_per_task=2))
     assert len(chunks) == 3
@@ -64,6 +66,7 @@ def test_chunks_are_the_source_of_mapped_batches(clips: Make, bucket: str, store
     assert store.frames(f"s3://{bucket}/out/cam/clip4.mp4") == 5
 
 
+@pytest.mark.slow
 def test_own_attributes_travel_with_the_clip(clips: Make, bucket: str) -> None:
     rows = [{"init_video": f"s3://{bucket}/in/cam/clip0.mp4", "prompt": "a wolf", "strength": 0.4}]
     (line,) = execute(clips(source=rows))
@@ -95,6 +98,7 @@ def test_signed_links_are_not_written_to_chunks(clips: Make, store: Store) -> No
     assert "abc" not in str(e.value)
 
 
+@pytest.mark.slow
 def test_a_clips_own_webhook_is_not_written_to_chunks_and_is_named(clips: Make, bucket: str) -> None:
     """Its path may be a secret, and the clip itself is no link at all."""
     rows = [{"init_video": f"s3://{bucket}/in/cam/clip0.mp4", "webhook": "https://hooks.example.com/abc", "seed": 1}]

@@ -111,6 +111,7 @@ def test_a_result_that_was_there_says_so(restyle: Restyle) -> None:
     assert facet(again.get_openlineage_facets_on_complete(None))["reused"] is True
 
 
+@pytest.mark.slow
 def test_a_job_that_is_submitted_while_resuming_is_told_once(
     restyle: Restyle, engine: WatchedEngine, gate: threading.Event
 ) -> None:
@@ -147,6 +148,7 @@ def test_what_has_not_landed_is_no_asset(restyle: Restyle, gate: threading.Event
     gate.set()
 
 
+@pytest.mark.slow
 def test_landing_tells_of_the_clip_that_another_task_submitted(restyle: Restyle, clip: str, bucket: str) -> None:
     finished = execute(restyle(land_result=False))
     told, task = Told(), ModelsLabVideo2VideoToS3Operator(task_id="land", job=finished, **OUTLETS)
@@ -230,6 +232,7 @@ def test_a_batch_is_told_as_a_prefix(batch: Make, bucket: str) -> None:
     assert (told.declared["reused"], told.declared["skipped"]) == (True, 3)
 
 
+@pytest.mark.slow
 def test_each_clip_of_a_batch_is_told_by_the_run_that_landed_it(batch: Make, bucket: str) -> None:
     bad = {"init_video": f"s3://{bucket}/in/c.mp4", "prompt": "crash"}
     source = [f"s3://{bucket}/in/a.mp4", f"s3://{bucket}/in/b.mp4", bad]
@@ -298,6 +301,7 @@ def test_without_openlineage_nothing_is_asked_for(restyle: Restyle, monkeypatch:
     assert restyle().get_openlineage_facets_on_start() is None
 
 
+@pytest.mark.slow
 def test_news_that_cannot_be_told_fails_no_task(
     batch: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

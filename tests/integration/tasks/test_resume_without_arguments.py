@@ -25,6 +25,7 @@ def resume_with_the_event_alone(task: Any, deferred: TaskDeferred) -> Any:
     return resume(task, deferred, event)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("connections")
 def test_the_ledger_knows_the_job(restyle: Restyle, store: Store, engine: WatchedEngine, gate: threading.Event) -> None:
     deferred = deferral_of(restyle(deferrable=True))

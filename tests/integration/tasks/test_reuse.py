@@ -74,6 +74,7 @@ def askers(restyle: Restyle, submit: Callable[..., Any], bucket: str) -> Askers:
     return Askers(restyle, submit, bucket)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second", "payments"),
     [
@@ -110,12 +111,14 @@ def test_a_stored_result(
     assert store.frames(askers.destination) == FRAMES
 
 
+@pytest.mark.slow
 def test_never_makes_one_for_each_clear_and_none_for_its_retries(askers: Askers, engine: WatchedEngine) -> None:
     for tries, payments in (((1, 2), 1), ((2, 2), 1), ((3, 4), 2), ((4, 4), 2)):  # retries=2; cleared after the second
         askers.task("run1", tries=tries, reuse="never", retries=2)
         assert len(engine.submitted) == payments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "second", ["task run1", "task run2", "task run2 always", "task run2 never", "batch run2", "command"]
 )
@@ -133,6 +136,7 @@ def test_a_job_that_runs_serves_whoever_asks(
     assert store.frames(askers.destination) == FRAMES
 
 
+@pytest.mark.slow
 def test_a_run_that_waited_for_anothers_job_finds_the_result_as_its_own(
     askers: Askers, engine: WatchedEngine, gate: threading.Event
 ) -> None:
@@ -148,6 +152,7 @@ def test_a_run_that_waited_for_anothers_job_finds_the_result_as_its_own(
     assert len(engine.submitted) == 2
 
 
+@pytest.mark.slow
 def test_a_changed_request_is_paid_for_or_refused_as_the_task_says(askers: Askers, engine: WatchedEngine) -> None:
     askers.task("run1")
     with pytest.raises(ChangedRequestError) as refused:
@@ -161,6 +166,7 @@ def test_a_changed_request_is_paid_for_or_refused_as_the_task_says(askers: Asker
     assert len(engine.submitted) == 3
 
 
+@pytest.mark.slow
 def test_another_destination_is_another_result(
     askers: Askers, engine: WatchedEngine, s3: S3Client, bucket: str
 ) -> None:
@@ -170,6 +176,7 @@ def test_another_destination_is_another_result(
     assert len(engine.submitted) == 2
 
 
+@pytest.mark.slow
 def test_the_runs_conf_goes_before_the_argument(askers: Askers, restyle: Restyle, engine: WatchedEngine) -> None:
     askers.task("run1")
     context = context_of(TaskInstance(run_id="run1", try_number=2, max_tries=1))

@@ -27,6 +27,7 @@ def trusted(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(s3_server.ca_path))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("connections", "trusted")
 def test_results_go_to_the_bucket_until_reset(
     restyle: Restyle, endpoint: Caller, s3_server: S3Server, store: Store, bucket: str

@@ -88,6 +88,7 @@ def wait_for(job: Any, mode: str, gate: threading.Event | None = None, **changes
     return execute(poking)
 
 
+@pytest.mark.slow
 @EACH_MODE
 @pytest.mark.usefixtures("connections")
 def test_submit_then_wait_then_land(
@@ -110,6 +111,7 @@ def test_submit_then_wait_then_land(
     assert len(engine.submitted) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("connections")
 def test_a_job_id_is_enough(restyle: Restyle, store: Store, engine: WatchedEngine) -> None:
     job_id = execute(restyle(land_result=False))["job_id"]
@@ -136,6 +138,7 @@ def test_a_job_that_is_not_done_cannot_be_landed(restyle: Restyle) -> None:
         land(submitted)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("s3_connection")
 def test_the_manifests_connection_goes_before_the_tasks(
     restyle: Restyle,

@@ -145,7 +145,7 @@ class Case:
             assert (outcome["result"]["job_id"], outcome["result"]["sha256"]) == (job_id, digest)
 
 
-@pytest.mark.parametrize("killed", KINDS)
+@pytest.mark.parametrize("killed", ["single", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_kill_between_two_steps_is_paid_for_once_and_landed_once(
     moment: str, killed: str, processes: Processes, vendor: Vendor, s3: S3Client
@@ -196,6 +196,7 @@ CHAIN = {  # of each place: the moments, and whether the next process can know w
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", CHAIN)
 def test_a_kill_in_a_chain_of_two_places_pays_each_place_at_most_once(
     place: int, processes_with_two: Processes, broken: Vendor, vendor: Vendor, s3: S3Client

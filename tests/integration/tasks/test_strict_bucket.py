@@ -140,6 +140,7 @@ def test_the_main_dag(company: Company, small: Callable[..., Any], engine: Waiti
     assert len(engine.submitted) == 1
 
 
+@pytest.mark.slow
 def test_the_batch_dag_with_its_checkpoints(company: Company, engine: WaitingReader) -> None:
     company.add("a", "b", "c")
     engine.gate.clear()
@@ -154,6 +155,7 @@ def test_the_batch_dag_with_its_checkpoints(company: Company, engine: WaitingRea
     assert kinds >= {"mp4", "json", "jsonl", "gz"}, "results, sidecars, ledgers, manifests, checkpoints and index"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_every_other_writer(
     company: Company,
@@ -213,6 +215,7 @@ def test_the_operators_argument_goes_before_the_connections(company: Company, sm
     assert {call.headers.get("x-amz-storage-class") for call in company.strict.created()} == {None}
 
 
+@pytest.mark.slow
 def test_what_the_trigger_writes_carries_the_operators_argument(
     company: Company, small: Callable[..., Any], engine: WaitingReader
 ) -> None:
@@ -236,6 +239,7 @@ def test_without_the_headers_nothing_is_paid_for(
     assert engine.submitted == []
 
 
+@pytest.mark.slow
 def test_a_destination_outside_of_the_prefix_is_found_before_anything_is_paid_for(
     company: Company, small: Callable[..., Any], engine: WaitingReader
 ) -> None:
@@ -253,6 +257,7 @@ def test_the_connection_is_tested_with_a_prefix_alone(company: Company) -> None:
     assert company.strict.refused() == []
 
 
+@pytest.mark.slow
 def test_a_bucket_whose_readers_pay(company: Company, small: Callable[..., Any], tmp_path: Path) -> None:
     company.strict.policy.payer = True
     company.strict.policy.headers = {}
@@ -271,6 +276,7 @@ def test_a_bucket_whose_readers_pay(company: Company, small: Callable[..., Any],
 # -- sessions ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_session_that_ends_while_the_main_dags_job_waits(
     company: Company, small: Callable[..., Any], engine: WaitingReader, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -299,6 +305,7 @@ def test_a_session_that_ends_while_the_main_dags_job_waits(
     assert company.unencrypted() == []
 
 
+@pytest.mark.slow
 def test_a_session_that_ends_while_the_batch_dags_jobs_wait(company: Company, engine: WaitingReader) -> None:
     company.with_sessions()
     company.add("a", "b", "c")
@@ -321,6 +328,7 @@ def test_a_session_that_ends_while_the_batch_dags_jobs_wait(company: Company, en
     assert company.unencrypted() == []
 
 
+@pytest.mark.slow
 def test_a_session_that_ends_after_the_clip_was_read_ends_nothing(
     company: Company, small: Callable[..., Any], engine: WaitingReader
 ) -> None:

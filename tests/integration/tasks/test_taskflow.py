@@ -59,6 +59,7 @@ def task_of(decorator: TaskDecorator, function: Function, *arguments: Any) -> Ba
     return task
 
 
+@pytest.mark.slow
 def test_what_the_function_returns_goes_before_the_defaults(clip: str, engine: WatchedEngine) -> None:
     function = Function(lambda clip, ti: {"init_video": clip, "prompt": f"a fox in {ti.task_id}", "seed": 5})
     decorator = modelslab_video2video_task(model_id="m", prompt="{{ params.prompt }}", seed=1, strength=0.5, **QUICK)
@@ -96,6 +97,7 @@ def test_the_function_is_called_once_when_the_task_is_deferred(
     assert (again["uri"], function.calls, len(engine.submitted)) == (manifest["uri"], 2, 1)
 
 
+@pytest.mark.slow
 def test_another_submission_asks_the_function_again(clip: str, engine: WatchedEngine, gate: threading.Event) -> None:
     function = Function(lambda clip, ti: {"init_video": clip, "prompt": "a fox", "model_id": "m"})
     decorator = modelslab_video2video_task(deferrable=True, **QUICK)
@@ -159,6 +161,7 @@ def test_a_sample_of_what_the_function_names(clips: list[str], engine: WatchedEn
     assert len(engine.submitted) == 2
 
 
+@pytest.mark.slow
 def test_a_deferred_batch_calls_the_function_again_only_for_signed_links(
     clips: list[str], s3: S3Client, bucket: str, engine: WatchedEngine, gate: threading.Event
 ) -> None:
@@ -208,6 +211,7 @@ def test_a_bad_source_costs_nothing(engine: WatchedEngine, bucket: str, returned
 # -- on this machine --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_functions_on_this_machine(
     tmp_path: Path, bucket: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

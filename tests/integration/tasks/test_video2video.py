@@ -52,6 +52,7 @@ def check_landed(manifest: dict[str, Any], store: Store) -> dict[str, Any]:
     return sidecar
 
 
+@pytest.mark.slow
 def test_it_waits_in_the_triggerer(
     restyle: Restyle, store: Store, engine: WatchedEngine, gate: threading.Event, bucket: str
 ) -> None:
@@ -102,6 +103,7 @@ def test_the_endpoint_gets_what_was_asked_for(restyle: Restyle, engine: WatchedE
     assert RUN_ID in request.track_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_type", ["GIF", "{{ params.kind }}"])
 def test_a_gif(restyle: Restyle, store: Store, output_type: str) -> None:
     context = context_of(kind=" Gif ")

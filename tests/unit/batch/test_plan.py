@@ -232,6 +232,7 @@ KEYS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(
     KEYS,
     st.sampled_from(["{path}/{stem}.{ext}", "{stem}.{ext}", "{name}.{ext}", "{hash}.{ext}", "{path}-{stem}.{ext}"]),

@@ -26,6 +26,7 @@ from benchmarks.hostile_clips.valid import base, frames_that_play
 from benchmarks.hostile_clips.watch import Watch
 
 
+@pytest.mark.slow
 def test_a_small_run(tmp_path: Path) -> None:
     written = tmp_path / "figures.json"
     # In a process of its own: its memory is measured too, and tests before this one have filled theirs.

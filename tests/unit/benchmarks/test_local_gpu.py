@@ -14,6 +14,7 @@ from benchmarks.local_cases import CASES
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
+@pytest.mark.slow
 def test_every_request_and_variant_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "gpu.json"
     options = ["--skip", "load", "overhead", "gif", "--table", "--dry-run", "--rounds", "1"]

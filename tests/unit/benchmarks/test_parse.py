@@ -24,6 +24,7 @@ def test_every_example_and_the_others_are_measured() -> None:
     assert programs["airflow.providers.amazon.aws.operators.s3"] == "amazon"
 
 
+@pytest.mark.slow
 def test_it_measures_over_the_sdk_and_writes_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "parse.json"
     assert main(["--rounds", "1", "--only", "operators.s3", "--json", str(file)]) == 0
@@ -36,6 +37,7 @@ def test_it_measures_over_the_sdk_and_writes_the_figures(tmp_path: Path, capsys:
     assert ours in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_cannot_be_loaded_is_told() -> None:
     with pytest.raises(RuntimeError, match=r"(?s)broken cannot be loaded.*ZeroDivisionError"):
         measure([Program("broken", "example Dag", "1 / 0")], 1)

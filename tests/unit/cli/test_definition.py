@@ -58,6 +58,7 @@ def _actions(group: GroupCommand) -> Iterator[ActionCommand]:
             yield command
 
 
+@pytest.mark.slow
 def test_every_airflow_command_pays_little_for_it() -> None:
     script = (
         "import airflow.cli.cli_config, sys; before = set(sys.modules);"

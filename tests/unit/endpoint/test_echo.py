@@ -88,6 +88,7 @@ def test_it_paints_over_the_source_when_it_may_read_it(tmp_path: Path) -> None:
         assert all(abs(a - b) <= 8 for a, b in zip(got, wanted, strict=True))
 
 
+@pytest.mark.slow
 def test_it_needs_no_torch() -> None:
     import subprocess
     import sys

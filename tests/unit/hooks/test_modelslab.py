@@ -243,6 +243,7 @@ def test_the_s3_client_is_made_from_both_connections(monkeypatch: pytest.MonkeyP
     assert "AKIA%2F" in link
 
 
+@pytest.mark.slow
 def test_the_endpoint_and_region_may_be_in_the_aws_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     set_modelslab(monkeypatch, bucket="clips")
     extra = {

@@ -147,7 +147,7 @@ def explore_all(
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda b: "-".join(b))
-@pytest.mark.parametrize("answer", ["fail", "resubmit"])
+@pytest.mark.parametrize("answer", ["fail", pytest.param("resubmit", marks=pytest.mark.slow)])
 def test_every_run_of_two_attempts(answer: Answer, budget: dict[str, Any]) -> None:
     executions, ends = explore_all(LedgerPolicy(on_unknown_submission=answer), **budget)
     assert executions > 1500
@@ -157,6 +157,7 @@ def test_every_run_of_two_attempts(answer: Answer, budget: dict[str, Any]) -> No
     assert bool(ends["bad clip"]) is ("outcomes" not in budget)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reuse", "budget"), BUDGETS_OF_TWO_RUNS, ids=lambda v: v if isinstance(v, str) else "-".join(v)
 )
@@ -179,6 +180,7 @@ def test_after_it_has_landed_another_dag_run_pays_once_more_or_never(reuse: Reus
     assert jobs == ["job1", *[f"job{paid}"] * 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [{"kills": 1, "uncertain": 0}, {"stalls": 1, "uncertain": 0}, {}], ids=str)
 def test_a_person_who_decides_at_any_moment_never_hides_a_job_that_is_known(budget: dict[str, Any]) -> None:
     executions, ends = explore_all(LedgerPolicy(), persons=1, outcomes=("done", "answer lost"), **budget)

@@ -40,6 +40,7 @@ def ours(model_dir: Path, dtype: torch.dtype = torch.float32) -> AnimateDiffMode
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_tensor_is_that_of_from_pretrained(model_dir: Path, dtype: torch.dtype) -> None:
     adapter = load_diffusers().MotionAdapter.from_pretrained(

@@ -41,6 +41,7 @@ def plain_bytes() -> dict[str, bytes]:
     return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -76,6 +77,7 @@ def test_changes_the_clip_and_leaves_no_trace(
     assert make().path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_half_precision_does_not_drift_either(model_dir: Path, cache_dir: Path, source: Path, tmp_path: Path) -> None:
     half = LocalEngine(model_dir=model_dir, cache_dir=cache_dir, device="cpu", dtype="bfloat16", offline=True)
     plain: dict[str, Any] = {"model_id": "tiny", "prompt": "a fox", "init_video": str(source), "seed": 7}
@@ -94,6 +96,7 @@ def test_half_precision_does_not_drift_either(model_dir: Path, cache_dir: Path, 
     assert len(set(made)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "other"),
     [
@@ -113,6 +116,7 @@ def test_means_the_same(make: Make, change: dict[str, Any], other: dict[str, Any
     assert make(**change).path.read_bytes() == make(**other).path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -145,6 +149,7 @@ def test_calls_the_model_as_often_as_it_says(
     assert made.meta["denoising_steps"] == len(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "motion_lora", "domain"])
 def test_strength_is_in_proportion(rich: LocalEngine, make: Make, kind: str) -> None:
     names = {"lora": "lora_models", "motion_lora": "motion_loras", "domain": "adapter_lora"}
@@ -176,6 +181,7 @@ def weights(engine: LocalEngine) -> dict[str, Any]:
     return dict(newest(engine).pipeline.unet.state_dict())
 
 
+@pytest.mark.slow
 def test_several_loras_add_up(rich: LocalEngine, make: Make) -> None:
     make()
     plain = weights(rich)
@@ -189,6 +195,7 @@ def test_several_loras_add_up(rich: LocalEngine, make: Make) -> None:
     assert (made.meta["lora_models"], made.meta["lora_strength"]) == (["style", "kohya"], [0.7, -0.4])
 
 
+@pytest.mark.slow
 def test_a_lora_changes_the_text_encoder_too(rich: LocalEngine, make: Make) -> None:
     make()
     encoder = newest(rich).pipeline.text_encoder
@@ -229,6 +236,7 @@ def test_upscaling_gives_the_size(make: Make, given: dict[str, int], size: tuple
     assert (made.meta["upscale_width"], made.meta["upscale_height"]) == size
 
 
+@pytest.mark.slow
 def test_meta_tells_what_a_motion_module_made_of_it(make: Make) -> None:
     meta = make(motion_module="animatelcm", num_inference_steps=None, upscale_width=40).meta
     expected = {

@@ -124,6 +124,7 @@ def test_a_folder_takes_the_place_of_a_repository(model_dir: Path, tmp_path: Pat
     assert (spec.base, spec.own_motion) == (None, "v2_sd15_mm")
 
 
+@pytest.mark.slow
 def test_pickles_are_read_when_they_are_allowed(model_dir: Path, tmp_path: Path) -> None:
     folder = model_dir / "my-model.v1" / "unet"
     file = folder / "diffusion_pytorch_model.safetensors"

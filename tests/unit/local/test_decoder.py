@@ -135,6 +135,7 @@ def test_less_than_1_gib_with_everything() -> None:
     assert address_space < 1.2 * (1 << 30)  # libraries are mapped in it, of which little is in memory
 
 
+@pytest.mark.slow
 def test_processor_time_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "CPU_SECONDS", 1)
     monkeypatch.setattr(decode, "CPU_SECONDS_PER_MIB", 0)

@@ -97,12 +97,14 @@ def test_what_the_catalog_says_of_it_is_what_its_files_say(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("word", "channel"), [("red", RED), ("green", GREEN), ("blue", BLUE)])
 def test_the_prompt_names_the_colour(make: Make, word: str, channel: int) -> None:
     others = {"red": "blue", "green": "red", "blue": "green"}
     assert lead(make(f"a poster in {word}"), channel) > lead(make(f"a poster in {others[word]}"), channel) + 40
 
 
+@pytest.mark.slow
 def test_the_prompt_names_the_style(make: Make) -> None:
     neon, sketch = (colour(make(f"a {style} of shapes")).mean() for style in ("neon", "sketch"))
     assert sketch > neon + 50
@@ -118,24 +120,28 @@ def test_the_source_is_still_to_be_seen(make: Make, source: Frames) -> None:
         assert np.corrcoef(brightness(source).ravel(), brightness(make(f"a poster in {word}")).ravel())[0, 1] > 0.65
 
 
+@pytest.mark.slow
 def test_more_strength_goes_further_from_the_source(make: Make, source: Frames) -> None:
     far = [distance(source, make(strength=strength)) for strength in (0.1, 0.4, 0.8)]
     assert far[0] + 10 < far[1]
     assert far[1] + 10 < far[2]
 
 
+@pytest.mark.slow
 def test_guidance_pushes_towards_the_prompt(make: Make) -> None:
     leads = [lead(make("a red picture", guidance_scale=scale), RED) for scale in (1, 2, 4)]
     assert leads[0] + 15 < leads[1]
     assert leads[1] + 15 < leads[2]
 
 
+@pytest.mark.slow
 def test_a_negative_prompt_pushes_away_from_its_words(make: Make) -> None:
     without_red, without_blue = (make("a picture", negative_prompt=f"a {word} picture") for word in ("red", "blue"))
     assert lead(without_red, RED) + 40 < lead(without_blue, RED)
     assert lead(without_blue, BLUE) + 40 < lead(without_red, BLUE)
 
 
+@pytest.mark.slow
 def test_the_lora_brings_its_style_in_proportion_to_its_strength(make: Make) -> None:
     joints = [
         joint_darkness(
@@ -163,15 +169,18 @@ def flicker(frames: Frames) -> float:
     return float(np.abs(pixels[1:-1] - (pixels[:-2] + pixels[2:]) / 2).mean())
 
 
+@pytest.mark.slow
 def test_improved_sampling_flickers_less(make: Make) -> None:
     assert flicker(make(use_improved_sampling=True)) < 0.92 * flicker(make())
 
 
+@pytest.mark.slow
 def test_unknown_words_change_little(make: Make) -> None:
     plain, other = make("a poster in blue"), make("a poster in blue, zxqv ärger 龍 🙂 octopus")
     assert distance(plain, other) < 0.5 * distance(plain, make("a poster in red"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height", "frames"), [(256, 128, 4), (64, 64, 25)])
 def test_other_sizes_and_lengths_than_it_saw(make: Make, width: int, height: int, frames: int) -> None:
     red, blue = (make(f"a {word} picture", width=width, height=height, num_frames=frames) for word in ("red", "blue"))

@@ -99,6 +99,7 @@ def test_the_schedules_are_those_of_the_motion_modules(model: AnimateDiffModel) 
     assert kinds["euler-trailing"].config.timestep_spacing == "trailing"
 
 
+@pytest.mark.slow
 def test_more_strength_leads_further_from_the_source(model: AnimateDiffModel) -> None:
     frames = moving_frames(4, 32, 24)
     distances = [distance(frames, run(model, frames, steps=10, strength=strength)) for strength in (0.1, 0.3, 0.5, 0.8)]

@@ -75,6 +75,7 @@ def test_gif_of_few_colours_is_exact(tmp_path: Path) -> None:
     assert distance(frames, read_frames(tmp_path / "a.gif", 4)[0]) == 0
 
 
+@pytest.mark.slow
 def test_gif_of_many_colours_beats_a_palette_for_each_frame(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     coarse = [Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)) for _ in range(6)]

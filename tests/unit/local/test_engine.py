@@ -36,6 +36,7 @@ def bytes_of(engine: LocalEngine, source: Path, tmp_path: Path) -> Any:
     return generate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mp4", "gif"])
 @pytest.mark.parametrize(("size", "encoded"), [((64, 48), (64, 48)), ((72, 40), (72, 40)), ((70, 37), (70, 36))])
 def test_the_clip_is_what_was_asked_for(
@@ -131,6 +132,7 @@ def test_strength_0_gives_the_source(engine: LocalEngine, source: Path, tmp_path
     assert distance(wanted, read_frames(made.path, 6)[0]) < 4
 
 
+@pytest.mark.slow
 def test_strength_leads_away_from_the_source(engine: LocalEngine, source: Path, tmp_path: Path) -> None:
     wanted = resize_frames(read_frames(source, 6)[0], 64, 48)
     distances = []
@@ -197,6 +199,7 @@ def test_an_interrupt_leaves_the_engine_as_it_was(engine: LocalEngine, source: P
     assert engine.generate(request(source), tmp_path / "after").path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_threads_share_an_engine(engine: LocalEngine, source: Path, tmp_path: Path) -> None:
     alone = [engine.generate(request(source, seed=seed), tmp_path / f"{seed}").path.read_bytes() for seed in (1, 2)]
     made: dict[int, Generated] = {}
@@ -220,6 +223,7 @@ def test_a_model_is_loaded_once(
     engine.generate(request(source, prompt="other", clip_skip=1), tmp_path / "second")
 
 
+@pytest.mark.slow
 def test_the_memory_can_be_had_back(cache_dir: Path, source: Path, tmp_path: Path) -> None:
     own = LocalEngine(cache_dir=cache_dir, device="cpu", dtype="float32")
     own.clear_cache()
@@ -231,6 +235,7 @@ def test_the_memory_can_be_had_back(cache_dir: Path, source: Path, tmp_path: Pat
     assert own.generate(request(source), tmp_path / "second").path.read_bytes() == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -259,6 +264,7 @@ def test_a_model_that_fails_is_a_failed_job(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_is_a_failed_job(tmp_path: Path, cache_dir: Path, source: Path) -> None:
     broken = LocalEngine(cache_dir=tmp_path, device="no-such-device")
     with pytest.raises(JobFailedError, match="tiny failed on no-such-device"):

@@ -73,6 +73,7 @@ def size_of(folder: Path, dtype: torch.dtype = torch.float32) -> int:
     return estimate_bytes(Catalog(folder).lookup("a"), dtype)
 
 
+@pytest.mark.slow
 def test_models_stay_within_the_budget_and_the_one_used_least_recently_goes(engine_with: Any, loads: list[str]) -> None:
     run = engine_with(2.5)
     for model_id in "abab":
@@ -106,6 +107,7 @@ def test_it_can_be_asked_what_is_loaded_while_a_clip_is_rendered(engine_with: An
     assert [model["model_id"] for model in asked[0][0]] == ["a"]
 
 
+@pytest.mark.slow
 def test_a_model_larger_than_the_budget_is_loaded_alone_with_a_warning(
     engine_with: Any, loads: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,6 +119,7 @@ def test_a_model_larger_than_the_budget_is_loaded_alone_with_a_warning(
     assert caplog.text.count("more than the budget") == 2
 
 
+@pytest.mark.slow
 def test_a_model_that_grew_pushes_others_out(engine_with: Any, monkeypatch: pytest.MonkeyPatch, three: Path) -> None:
     run = engine_with(2.5)
     run("a")
@@ -125,6 +128,7 @@ def test_a_model_that_grew_pushes_others_out(engine_with: Any, monkeypatch: pyte
     assert [model["model_id"] for model in run("b").loaded()] == ["b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")])
 def test_too_little_memory_to_load_lets_all_others_go_and_tries_once_more(
     engine_with: Any, loads: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -144,6 +148,7 @@ def test_too_little_memory_to_load_lets_all_others_go_and_tries_once_more(
     assert loads == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_model_for_which_there_is_never_memory_is_a_failed_job(
     engine_with: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +164,7 @@ def test_a_model_for_which_there_is_never_memory_is_a_failed_job(
     assert len(tries) == 2
 
 
+@pytest.mark.slow
 def test_too_little_memory_to_run_lets_all_others_go_and_runs_again(
     engine_with: Any, loads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +185,7 @@ def test_too_little_memory_to_run_lets_all_others_go_and_runs_again(
     assert [model["model_id"] for model in engine.loaded()] == ["b"]
 
 
+@pytest.mark.slow
 def test_others_go_before_a_clip_is_run_in_smaller_portions(
     engine_with: Any, three: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +217,7 @@ def test_others_go_before_a_clip_is_run_in_smaller_portions(
     assert len(short) == 2
 
 
+@pytest.mark.slow
 def test_clearing_lets_all_models_go(engine_with: Any, loads: list[str]) -> None:
     run = engine_with(None)
     run("a")

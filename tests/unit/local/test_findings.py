@@ -64,6 +64,7 @@ def test_finding_1_clip_skip(stock: Any, make: Make) -> None:
     assert make(clip_skip=2).meta["clip_skip"] == 2
 
 
+@pytest.mark.slow
 def test_finding_2_freeinit(stock: Any, calls: list[int]) -> None:
     stock.scheduler = build_scheduler("ddim", stock.scheduler.config)
     stock.enable_free_init(num_iters=3)
@@ -110,6 +111,7 @@ def test_finding_3_loading(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {weight.device.type for weight in model.pipeline.unet.state_dict().values()} == {"cpu"}
 
 
+@pytest.mark.slow
 def test_finding_4_gif_palettes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # What takes the time: Pillow cuts a palette from all pixels of every frame; here from a few, and where it must.
     cut: list[int] = []
@@ -150,6 +152,7 @@ def test_finding_6_raw_gif_frames(stock: Any, make: Make, tmp_path: Path) -> Non
     assert make(init_video=str(tmp_path / "p.gif")).meta["num_frames"] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "strength", "run"), [(5, 0.1, 1), (4, 0.01, 1), (1, 0.7, 1), (50, 0.58, 29), (5, 0, 0)]
 )
@@ -189,6 +192,7 @@ def test_finding_8_original_loras(stock: Any, tmp_path: Path) -> None:
     assert all(part.up.equal(ups[part.layer]) for part in read)
 
 
+@pytest.mark.slow
 def test_finding_9_caches_and_compiling() -> None:
     # None of diffusers' caches knows this UNet, so the engine uses none; compiling it as one graph does work.
     assert not issubclass(UNetMotionModel, DIFFUSERS.CacheMixin)

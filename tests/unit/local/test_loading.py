@@ -112,6 +112,7 @@ def test_the_tiny_model_built_in_two_threads_is_the_one_built_in_one(tmp_path: P
         assert all(other[name].equal(tensor) for name, tensor in alone.items())
 
 
+@pytest.mark.slow
 def test_engines_load_and_run_side_by_side(
     cache_dir: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_names_without_a_prefix_are_the_unets(lora: Tensors, layers: Any, tmp_pa
     assert {part.target for part in read_lora(path, "lora_models", layers, allow_pickle=False)} == {"unet"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rename", [lambda t: t, lambda t: kohya(t, 1.0)], ids=["peft", "kohya"])
 def test_the_sum_is_that_of_diffusers(stock: Any, lora: Tensors, layers: Any, tmp_path: Path, rename: Any) -> None:
     path = save_lora(rename(lora), tmp_path / "pytorch_lora_weights.safetensors")

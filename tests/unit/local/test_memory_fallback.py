@@ -64,6 +64,7 @@ def run(model: AnimateDiffModel, count: int = 6, **changes: Any) -> Any:
     return np.stack([np.asarray(frame) for frame in frames]).astype(int)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "speed", [Optimizations(), Optimizations(reuse_deep=2, guidance_until=0.7)], ids=["exact", "approximate"]
 )
@@ -89,6 +90,7 @@ def test_smaller_portions_give_the_same(
     assert ("encode", 4) in tried  # another size may fit
 
 
+@pytest.mark.slow
 def test_guidance_in_two_calls_is_the_same(cache_dir: Path) -> None:
     pipeline = load(cache_dir).pipeline
     job = DenoisingPass("a fox", "bad", 4, 0.5, 2.0, 3, 40, 24)
@@ -99,6 +101,7 @@ def test_guidance_in_two_calls_is_the_same(cache_dir: Path) -> None:
     assert np.abs(one - two).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_only_what_is_short_gets_smaller(cache_dir: Path) -> None:
     model = load(cache_dir)
     small_memory(model, frames=16, rows=1)
@@ -108,6 +111,7 @@ def test_only_what_is_short_gets_smaller(cache_dir: Path) -> None:
     assert model.notes() == {}
 
 
+@pytest.mark.slow
 def test_the_portions_of_a_gpu() -> None:
     portions = MemoryFallback().of(16, 512, 512)
     seen: list[int] = []
@@ -137,6 +141,7 @@ def test_other_errors_are_not_tried_again() -> None:
     assert (seen, portions.notes) == ([1, 1], {})
 
 
+@pytest.mark.slow
 def test_the_clips_meta_tells(cache_dir: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[AnimateDiffModel] = []
     original = AnimateDiffModel.prepare
@@ -182,6 +187,7 @@ print(json.dumps([int(np.abs(again - usual).max()), model.notes()]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process' memory as Linux does")
 def test_a_real_lack_of_memory(cache_dir: Path) -> None:
     load(cache_dir)  # builds the tiny model

@@ -13,6 +13,7 @@ from airflow_provider_modelslab.local.engine import Generated
 Make = Callable[..., Generated]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "field", "text"),
     [

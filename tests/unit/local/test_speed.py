@@ -84,6 +84,7 @@ def diffusers_own(model: AnimateDiffModel) -> Iterator[Any]:
         layer.set_processor(processor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", PRESETS)
 @pytest.mark.parametrize("size", [(32, 24), (40, 56)])
 def test_the_loaded_model_gives_diffusers_frames_to_the_last_bit(
@@ -138,6 +139,7 @@ def test_a_row_that_frames_share_is_the_same(model: AnimateDiffModel, frames: in
     assert torch.equal(rows(key, slice(0, 1)), key[:frames])
 
 
+@pytest.mark.slow
 def test_a_prompt_is_embedded_once_until_the_text_encoder_changes(
     catalog: Catalog, model: AnimateDiffModel, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,6 +180,7 @@ def test_the_oldest_prompts_are_forgotten(stock: Any) -> None:
     assert embed_prompt(stock, "fox 2", None, memory) is not kept[2]  # the one after it, as 1 was used again
 
 
+@pytest.mark.slow
 def test_channels_come_last_on_a_gpu(
     catalog: Catalog, model: AnimateDiffModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +209,7 @@ def test_channels_come_last_on_a_gpu(
     assert devices.lay_out({"w": convolutions[0]}, "cpu")["w"] is convolutions[0]
 
 
+@pytest.mark.slow
 def test_bytes_count_every_tensor_once(catalog: Catalog) -> None:
     model = load(catalog)
     parts = (model.pipeline.unet, model.pipeline.vae, model.pipeline.text_encoder)
@@ -233,6 +237,7 @@ def test_without_guidance_one_row_is_run(model: AnimateDiffModel, batches: list[
     assert batches == [1] * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "guided"), [(1.0, 6), (0.5, 3), (0.51, 4), (0.0, 0)])
 def test_guidance_can_end_early(model: AnimateDiffModel, batches: list[int], share: float, guided: int) -> None:
     cut = pixels(model, job(), Means(Optimizations(guidance_until=share)))
@@ -243,6 +248,7 @@ def test_guidance_can_end_early(model: AnimateDiffModel, batches: list[int], sha
         assert np.array_equal(cut, pixels(model, job(guidance_scale=1.0)))
 
 
+@pytest.mark.slow
 def test_deep_blocks_are_run_in_every_nth_step(catalog: Catalog, model: AnimateDiffModel) -> None:
 
     def run(model: AnimateDiffModel) -> Any:
@@ -268,6 +274,7 @@ def test_deep_blocks_are_run_in_every_nth_step(catalog: Catalog, model: AnimateD
     assert 0 < away[2] < away[6] < 20
 
 
+@pytest.mark.slow
 def test_reuse_and_a_guidance_cut_go_together(catalog: Catalog) -> None:
     reusing = load(catalog, Optimizations(reuse_deep=2, guidance_until=0.5))
     made = reusing.run(moving_frames(6, 40, 24), job(width=40), on_step=lambda _done: None)
@@ -291,6 +298,7 @@ def tiny_vae(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_tiny_vae_stands_in(catalog: Catalog, model: AnimateDiffModel, tmp_path: Path) -> None:
     folder = tiny_vae(tmp_path / "taesd")
     other = load(catalog, Optimizations(tiny_vae=folder))

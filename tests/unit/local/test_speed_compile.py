@@ -54,6 +54,7 @@ def small_unet() -> Any:
     return unet.eval().requires_grad_(False)
 
 
+@pytest.mark.slow
 def test_the_unet_in_one_graph_with_the_weights_of_now() -> None:
     unet, twin = small_unet(), small_unet()
     for each in (unet, twin):
@@ -97,6 +98,7 @@ class Scaled(torch.nn.Module):
         return value * self.weight + 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
 @pytest.mark.filterwarnings("ignore:The `airflow:FutureWarning")  # torch looks for itself in every module

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
 import torch
 
 from airflow_provider_modelslab.local.models.tiny import TINY_MAX_FRAMES, TINY_TEXT_LAYERS, build_tiny
@@ -37,6 +38,7 @@ def test_is_left_as_it_is_when_it_is_there(tmp_path: Path) -> None:
     assert (folder / "mark").exists()
 
 
+@pytest.mark.slow
 def test_two_may_build_it_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "tiny"
     threads = [threading.Thread(target=build_tiny, args=(folder,)) for _ in range(2)]

@@ -39,6 +39,7 @@ def run(model: WanModel, **changes: Any) -> Any:
     return np.stack([np.asarray(frame) for frame in made])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "count"), [(1.0, 8), (0.5, 6), (0.0, 4)])
 def test_guidance_can_end_early(catalog: Catalog, share: float, count: int) -> None:
     calls: list[int] = []

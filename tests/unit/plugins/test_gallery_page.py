@@ -73,6 +73,7 @@ def test_the_tab_is_on_the_tasks_of_this_provider_alone() -> None:
     assert shown >= {f"@task.{decorator['name']}" for decorator in info["task-decorators"]}
 
 
+@pytest.mark.slow
 def test_the_tab_can_be_left_out() -> None:
     """Below Airflow 3.4 it is on the tasks of all others too."""
     code = (
@@ -93,6 +94,7 @@ def test_the_provider_names_the_plugin() -> None:
     }
 
 
+@pytest.mark.slow
 def test_every_process_loads_the_plugin_so_it_loads_nothing_else() -> None:
     code = (
         "import sys, airflow.plugins_manager; "

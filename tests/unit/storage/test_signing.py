@@ -105,6 +105,7 @@ def test_an_old_session_gives_way_to_a_new_one(make: Make) -> None:
     assert key_of(signer.sign(CLIP, 60).url) == "NEW"
 
 
+@pytest.mark.slow
 def test_a_session_that_suffices_is_not_renewed(make: Make) -> None:
     now = [0.0]
     signer = LinkSigner(lambda: make(3600), lambda: pytest.fail("not needed"), clock=lambda: now[0])

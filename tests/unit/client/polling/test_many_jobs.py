@@ -105,6 +105,7 @@ def simulate(monkeypatch: pytest.MonkeyPatch) -> Simulate:
     return run
 
 
+@pytest.mark.slow
 def test_bad_jobs_delay_no_other(simulate: Simulate, capsys: pytest.CaptureFixture[str]) -> None:
     alone, _ = simulate(5000)
     bad = frozenset(str(number) for number in range(0, 5000, 100))
