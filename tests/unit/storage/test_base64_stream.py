@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from airflow_provider_modelslab.storage.base64_stream import VideoStream
 from airflow_provider_modelslab.storage.media import ContainerError
 from tests.support.samples import small_gif, small_mp4
-from tests.unit.storage.test_containers import cut
+from tests.unit.storage.test_media import cut
 
 MP4, GIF = small_mp4(), small_gif()
 FORMS = {
