@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -32,6 +33,19 @@ def copy(tmp_path: Path) -> Path:
 
 
 def apply(copy: Path, change: FrequentChange, *options: str) -> None:
+    """Make the change; one that the repository has is taken out first."""
+    new = [line.removeprefix("+++ b/") for line in _new_files(change)]
+    if any((copy / name).exists() for name in new):
+        _git_apply(copy, change, "--reverse")
+    _git_apply(copy, change, *options)
+
+
+def _new_files(change: FrequentChange) -> list[str]:
+    lines = change.patch.read_text().splitlines()
+    return [following for line, following in itertools.pairwise(lines) if line == "--- /dev/null"]
+
+
+def _git_apply(copy: Path, change: FrequentChange, *options: str) -> None:
     command = ["git", "apply", *options, str(change.patch)]
     subprocess.run(command, cwd=copy, check=True)
 
