@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Where torch comes from instead of PyPI, for example https://download.pytorch.org/whl/cpu: the same without CUDA.
 TORCH_INDEX ?=
-# Tests side by side. More than four would be more real Airflows than most machines like.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
+# Tests side by side: one more than there are cores, since many tests wait for a server. More than four gains little.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 

@@ -12,7 +12,7 @@ from tests.system.paid_once import LANDED, Clip, EchoEndpoint, connected_echo
 from tools.stack.process import wait_until
 from tools.stack.whole import WholeStack
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]  # each test goes on from those before it
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,6 @@ def test_a_killed_task_goes_on_where_it_was(clips: dict[str, Clip], point: str) 
     assert ("has landed before; nothing is submitted" in clip.log) == (point == "before XCom")
 
 
-@pytest.mark.slow
 def test_killed_before_the_id_was_written_a_person_finds_the_job(stack: WholeStack, clips: dict[str, Clip]) -> None:
     clip = clips["after submit"]
     clip.wait_for("failed")
@@ -76,7 +75,6 @@ def test_killed_before_the_id_was_written_a_person_finds_the_job(stack: WholeSta
     assert clip.ledger["0001-job"]["adopted"] is True
 
 
-@pytest.mark.slow
 def test_killed_before_the_request_left_a_person_says_so(stack: WholeStack, clips: dict[str, Clip]) -> None:
     clip = clips["after claim"]
     clip.wait_for("failed")
@@ -88,7 +86,6 @@ def test_killed_before_the_request_left_a_person_says_so(stack: WholeStack, clip
     clip.require_landed("0001-claim", "0001-resolved", "0002-claim", "0002-job", "0002-landed")
 
 
-@pytest.mark.slow
 def test_a_cleared_deferred_task_waits_for_the_same_job(clips: dict[str, Clip]) -> None:
     clip = clips["cleared while deferred"]
     clip.wait_for_log("Waiting for job")
@@ -100,7 +97,6 @@ def test_a_cleared_deferred_task_waits_for_the_same_job(clips: dict[str, Clip]) 
     assert len(clip.bills) == 1
 
 
-@pytest.mark.slow
 def test_a_cleared_running_task_waits_for_the_same_job(clips: dict[str, Clip]) -> None:
     clip = clips["cleared while running"]
     clip.wait_for_log("Submitted as job")
@@ -111,7 +107,6 @@ def test_a_cleared_running_task_waits_for_the_same_job(clips: dict[str, Clip]) -
     assert len(clip.bills) == 1
 
 
-@pytest.mark.slow
 def test_a_deferred_task_marked_failed_leaves_its_job_to_be_picked_up(
     endpoint: EchoEndpoint, clips: dict[str, Clip]
 ) -> None:
@@ -130,7 +125,6 @@ def test_a_deferred_task_marked_failed_leaves_its_job_to_be_picked_up(
     assert len(clip.bills) == 1
 
 
-@pytest.mark.slow
 def test_another_triggerer_goes_on_for_one_that_was_killed(stack: WholeStack, clips: dict[str, Clip]) -> None:
     waiting = [clips["waits"], clips["waits too"]]
     for clip in waiting:
@@ -144,7 +138,6 @@ def test_another_triggerer_goes_on_for_one_that_was_killed(stack: WholeStack, cl
         assert len(clip.bills) == 1
 
 
-@pytest.mark.slow
 def test_a_frozen_triggerer_comes_back_beside_another(stack: WholeStack, clips: dict[str, Clip]) -> None:
     airflow, waiting = stack.airflow, [clips["waits"], clips["waits too"]]
     airflow.add("triggerer", "second-triggerer")
@@ -162,7 +155,6 @@ def test_a_frozen_triggerer_comes_back_beside_another(stack: WholeStack, clips: 
     airflow.kill("triggerer")
 
 
-@pytest.mark.slow
 def test_a_killed_scheduler_leaves_tasks_behind_and_another_starts_them_again(
     stack: WholeStack, endpoint: EchoEndpoint, clips: dict[str, Clip]
 ) -> None:
@@ -190,7 +182,6 @@ def released(endpoint: EchoEndpoint, clips: dict[str, Clip]) -> dict[str, Clip]:
     return clips
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["waits", "waits too", "cleared while deferred", "marked failed", "cleared while running", "runs"]
 )
@@ -211,7 +202,6 @@ def test_a_cleared_finished_task_calls_nothing(endpoint: EchoEndpoint, released:
     assert endpoint.requests() == calls
 
 
-@pytest.mark.slow
 def test_a_clear_pays_for_another_result_where_no_stored_one_is_wanted(clips: dict[str, Clip]) -> None:
     clip = clips["another result"]
     first = clip.require_landed(*LANDED)

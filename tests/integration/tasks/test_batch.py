@@ -237,7 +237,7 @@ def test_everything_wrong_is_told_before_anything_is_submitted(
     batch: Make, clips: list[str], engine: WatchedEngine, s3: S3Client, bucket: str
 ) -> None:
     rows = [
-        {"init_video": f"s3://{bucket}/{clips[0]}", "num_frames": 99},
+        {"init_video": f"s3://{bucket}/{clips[0]}", "num_frames": 0},
         {"init_video": f"s3://{bucket}/{clips[1]}", "strength": 3},
         {"init_video": f"s3://{bucket}/{clips[2]}"},
     ]

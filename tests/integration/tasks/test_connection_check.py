@@ -68,7 +68,7 @@ def test_no_bucket_is_named(scripted: ScriptedServer, monkeypatch: pytest.Monkey
     set_modelslab(monkeypatch, scripted.url)
     works, text = ModelsLabHook().test_connection()
     assert works
-    assert text.endswith("The connection names no S3 bucket, so each task has to name its destination.")
+    assert "no S3 bucket" in text
 
 
 def test_a_bucket_that_does_not_exist(
@@ -102,7 +102,8 @@ def test_where_no_other_connection_can_be_read(scripted: ScriptedServer, monkeyp
     set_modelslab(monkeypatch, scripted.url, bucket="check-no-aws", aws_conn_id="in_the_database")
     works, text = ModelsLabHook().test_connection()
     assert works
-    assert "The bucket check-no-aws was not looked at: a test on a worker cannot read the AWS connection" in text
+    assert "The bucket check-no-aws" in text
+    assert "in_the_database" in text
 
 
 def test_an_illegal_bucket(scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,9 +130,9 @@ def test_an_s3_server_that_is_down(scripted: ScriptedServer, monkeypatch: pytest
         (Answer({"status": "error", "message": "no plan"}, 403), "needs the Enterprise plan"),
         (Answer({"status": "error", "message": "no credits"}, 402), "has no credits"),
         (Answer({"status": "error", "message": "slow down"}, 429), "test again in a minute"),
-        (Answer("<html>nginx</html>", 404), "it is not the video API. Correct the base URL"),
-        (Answer("<html>welcome</html>", 200), "it is not the video API. Correct the base URL"),
-        (Answer("", 301, {"Location": "https://elsewhere.example"}), "it is not the video API. Correct the base URL"),
+        (Answer("<html>nginx</html>", 404), "is not the video API. Correct the base URL"),
+        (Answer("<html>welcome</html>", 200), "is not the video API. Correct the base URL"),
+        (Answer("", 301, {"Location": "https://elsewhere.example"}), "is not the video API. Correct the base URL"),
     ],
 )
 def test_an_endpoint_that_does_not_do(answer: Answer, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +173,7 @@ def test_a_host_that_is_no_base_url(host: str, told: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("key", [None, "", "  "])
 @pytest.mark.parametrize(
     ("host", "where"),
-    [(None, "modelslab.com/dashboard/api-keys"), ("http://gpu-box", "the one that your endpoint was started with")],
+    [(None, "modelslab.com/dashboard/api-keys"), ("http://gpu-box", "your endpoint was started")],
 )
 def test_no_key(key: str | None, host: str | None, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     set_modelslab(monkeypatch, host, key=key)
