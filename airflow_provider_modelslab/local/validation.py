@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
 from airflow_provider_modelslab.local.models.builtin import NO_ADAPTER
 
-__all__ = ["Fields", "merge", "requested_attributes", "unsupported", "unsupported_by_endpoint"]
+__all__ = ["HONOURED_BY_ALL", "Fields", "merge", "requested_attributes", "unsupported", "unsupported_by_endpoint"]
 
 Fields = dict[str, list[str]]
 """What is wrong, by attribute."""
+
+HONOURED_BY_ALL = frozenset(
+    {
+        *("model_id", "prompt", "negative_prompt", "init_video", "seed", "height", "width", "num_frames"),
+        *("num_inference_steps", "guidance_scale", "strength", "output_type", "fps"),
+        *("base64", "instant_response", "temp", "webhook", "track_id"),  # whoever serves the model sees to these
+    }
+)
+"""The attributes that need no family to honour them."""
+
+_GO_WITH_ANOTHER = frozenset(
+    {
+        *("lora_strength", "motion_lora_strength", "domain_lora_scale"),
+        *("upscale_strength", "upscale_guidance_scale", "upscale_num_inference_steps"),
+    }
+)
 
 
 def requested_attributes(request: Video2VideoRequest) -> dict[str, str]:
@@ -31,10 +47,16 @@ def requested_attributes(request: Video2VideoRequest) -> dict[str, str]:
         given["clip_skip"] = str(request.clip_skip)
     if request.use_improved_sampling:
         given["use_improved_sampling"] = "true"
-    for name in ("upscale_height", "upscale_width"):
-        if getattr(request, name) is not None:
+    for name in _OTHERS:
+        if name in request.model_fields_set and getattr(request, name) is not None:
             given[name] = str(getattr(request, name))
     return given
+
+
+_JUDGED_BY_VALUE = frozenset(
+    {"lora_models", "motion_loras", "adapter_lora", "motion_module", "clip_skip", "use_improved_sampling"}
+)
+_OTHERS = [name for name in ATTRIBUTES if name not in HONOURED_BY_ALL | _GO_WITH_ANOTHER | _JUDGED_BY_VALUE]
 
 
 def unsupported(request: Video2VideoRequest, family: str, honours: Collection[str]) -> Fields:

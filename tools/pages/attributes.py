@@ -120,17 +120,15 @@ def default(field: FieldInfo) -> str:
 def families(name: str) -> str:
     """Which families of local models honour an attribute."""
     from airflow_provider_modelslab.local.families.registry import FAMILIES
-    from airflow_provider_modelslab.local.validation import unsupported_by_endpoint
+    from airflow_provider_modelslab.local.validation import HONOURED_BY_ALL, unsupported_by_endpoint
 
     sample = {"model_id": "x", "prompt": "x", "init_video": "x"}
     if name == "extra_parameters" and unsupported_by_endpoint(Video2VideoRequest(**sample, extra_parameters={"x": 1})):
         return "refused by all"
     base = {"lora_strength": "lora_models", "motion_lora_strength": "motion_loras", "domain_lora_scale": "adapter_lora"}
     part = "upscale_height" if name.startswith("upscale_") else base.get(name, name)
-    if not any(part in family.honours for family in FAMILIES.values()):
-        return "all"
-    honouring = [family.name for family in FAMILIES.values() if part in family.honours]
-    return "all" if len(honouring) == len(FAMILIES) else ", ".join(honouring)
+    honouring = [family.name for family in FAMILIES.values() if part in family.honours or part in HONOURED_BY_ALL]
+    return "all" if len(honouring) == len(FAMILIES) else ", ".join(honouring) or "refused by all"
 
 
 @cache

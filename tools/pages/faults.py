@@ -20,6 +20,9 @@ _ROW = re.compile(r"^(\w+) {2,}(.+?)(?=^\w|^=|\Z)", re.MULTILINE | re.DOTALL)
 def table() -> str:
     """Name, meaning, and the options with their defaults."""
     meanings = dict(_ROW.findall(_description()))
+    missing = [name for name in kinds.FAULTS if name not in meanings]
+    if missing:
+        raise LookupError(f"the table below FAULTS has no row for {', '.join(missing)}")
     return markdown.table(
         ["fault", "effect", "options and defaults"],
         (

@@ -38,7 +38,10 @@ class KeyBody(BaseModel):
 
 def _add_attributes(schema: dict[str, Any]) -> None:
     asked = Video2VideoRequest.model_json_schema()
-    schema["properties"] |= {name: asked["properties"][name] for name in ATTRIBUTES}
+    for name in ATTRIBUTES:
+        schema["properties"][name] = described = dict(asked["properties"][name])
+        if limit := Video2VideoRequest.vendor_limits.get(name):
+            described["description"] += f" At most {limit} at ModelsLab; a model that runs here has its own limit."
     schema["required"] += asked["required"]
 
 

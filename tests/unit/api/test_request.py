@@ -96,6 +96,15 @@ RANGES: list[tuple[str, float | None, float | None]] = [
 ]
 
 
+def test_every_range_is_among_them() -> None:
+    found = []
+    for name, field in Video2VideoRequest.model_fields.items():
+        limits = {kind: getattr(item, kind) for item in field.metadata for kind in ("ge", "le") if hasattr(item, kind)}
+        if limits:
+            found.append((name, limits.get("ge"), limits.get("le")))
+    assert sorted(found) == sorted(RANGES)
+
+
 @pytest.mark.parametrize(("name", "lowest", "highest"), RANGES)
 def test_ranges_name_what_was_given_and_what_is_allowed(name: str, lowest: float, highest: float | None) -> None:
     assert Video2VideoRequest(**NEEDED, **{name: lowest}).wire()[name] == lowest

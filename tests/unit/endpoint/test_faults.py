@@ -14,6 +14,7 @@ from airflow_provider_modelslab.endpoint.faults.kinds import FAULTS
 from airflow_provider_modelslab.endpoint.faults.plan import NO_FAULTS, FaultPlan, Faults, read_faults
 
 KINDS = st.sampled_from(sorted(FAULTS))
+STORY = Path(__file__).parents[2] / "integration" / "test_endpoint_faults.py"
 SEEDS = st.integers(-(2**63), 2**63)
 RATES = st.dictionaries(KINDS, st.floats(0, 1))
 
@@ -166,3 +167,8 @@ def test_chances_are_spread_evenly() -> None:
     tenths = [sum(low <= chance * 10 < low + 1 for chance in chances) for low in range(10)]
     assert all(130 < count < 270 for count in tenths), tenths
     assert len(set(itertools.pairwise(chances))) == 1999
+
+
+@pytest.mark.parametrize("kind", sorted(FAULTS))
+def test_each_fault_is_seen_by_a_client_in_a_test(kind: str) -> None:
+    assert f'"{kind}"' in STORY.read_text()

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
-from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
+from airflow_provider_modelslab.local import validation
 from airflow_provider_modelslab.local.engine import LocalEngine
+from airflow_provider_modelslab.local.families.registry import FAMILIES
 
 BASE: dict[str, Any] = {"model_id": "tiny", "prompt": "a fox", "init_video": "clip.mp4"}
 
@@ -35,6 +37,24 @@ def test_what_cannot_be_honoured_is_named(online: LocalEngine, name: str, value:
         online.check(Video2VideoRequest(**{**BASE, name: value}))
     assert list(caught.value.fields) == [name]
     assert text in caught.value.fields[name][0]
+
+
+def test_an_attribute_that_no_family_honours_is_refused(online: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a newcomer gets who adds an attribute and forgets the local models."""
+    monkeypatch.setattr(validation, "_OTHERS", [*validation._OTHERS, "fps"])
+    online.check(Video2VideoRequest(**BASE))
+    with pytest.raises(InvalidRequestError) as caught:
+        online.check(Video2VideoRequest(**BASE, fps=8))
+    assert list(caught.value.fields) == ["fps"]
+
+
+def test_every_attribute_is_honoured_by_all_or_by_a_family_or_refused() -> None:
+    known = validation.HONOURED_BY_ALL | validation._GO_WITH_ANOTHER | validation._JUDGED_BY_VALUE
+    assert known <= set(ATTRIBUTES)
+    assert set(validation._OTHERS) == set(ATTRIBUTES) - known
+    assert (
+        set().union(*(family.honours for family in FAMILIES.values())) <= set(ATTRIBUTES) - validation.HONOURED_BY_ALL
+    )
 
 
 def test_everything_at_fault_is_named_at_once(online: LocalEngine) -> None:
