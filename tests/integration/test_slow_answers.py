@@ -33,6 +33,8 @@ from tests.support.connections import set_modelslab
 from tests.support.paid_jobs import WANTED, FakeCaller, FakeRequest
 from tests.support.scripted_server import Answer, Drip, ScriptedServer
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-live/very+secret&key"
 REQUEST = Video2VideoRequest(model_id="m", prompt="a fox", init_video="https://example.com/a.mp4", track_id="dag-1")
 OK = b"HTTP/1.1 200 OK\r\n"

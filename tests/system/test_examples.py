@@ -47,6 +47,7 @@ def test_main_dag_lands_a_checked_video_before_the_next_task(stack: WholeStack, 
     assert deferred == (dag_id != BLOCKING_DAG)
 
 
+@pytest.mark.slow
 def test_sensor_between_two_tasks(stack: WholeStack) -> None:
     dag_id = "modelslab_video2video_sensor"
     run_id = run(stack, dag_id, {"model_id": "tiny", "size": 64, "num_frames": 4})
@@ -100,6 +101,7 @@ def sampled(stack: WholeStack) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["Approve", "Reject"])
 def test_a_sample_is_made_before_a_person_is_asked_about_the_rest(
     stack: WholeStack, sampled: dict[str, str], answer: str

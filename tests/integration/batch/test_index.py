@@ -17,6 +17,8 @@ from tests.support.s3 import keys_of, listening, refusing
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+pytestmark = pytest.mark.slow
+
 INDEX = "_modelslab/ledger/index/"
 
 

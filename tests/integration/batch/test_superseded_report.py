@@ -24,6 +24,8 @@ from tests.support.task_ids import made_at
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+pytestmark = pytest.mark.slow
+
 NAME = "dag/task/run"
 FIRST, SECOND, THIRD = (
     AttemptId(try_number=number, task_instance_id=made_at(1_795_435_200_000 + 60_000 * number)) for number in (1, 2, 3)

@@ -9,6 +9,8 @@ import pytest
 from benchmarks.budget import Load, measure
 from tests.support.s3 import S3Server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("single", [False, True])
 def test_exactly_the_cap_is_granted(any_server: S3Server, *, single: bool) -> None:

@@ -33,6 +33,8 @@ from tests.unit.plugins.test_json_values import LINE, STATE
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("MODELSLAB_ODD_EXAMPLES", "1600")) // 80
 BUCKET = "odd-records"
 CONN = "odd"

@@ -24,6 +24,8 @@ from tests.support.scripted_server import Answer, Drip, ScriptedServer
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+pytestmark = pytest.mark.slow
+
 MP4 = small_mp4()
 LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n"
 SIGNATURE = "X-Amz-Signature=hush"

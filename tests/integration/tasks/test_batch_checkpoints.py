@@ -33,7 +33,7 @@ from tests.support.tasks import (
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-pytestmark = pytest.mark.usefixtures("connections")
+pytestmark = [pytest.mark.usefixtures("connections"), pytest.mark.slow]
 
 NOTHING_ENDED = {"status": "success", "ended": [], "waiting": 1}
 CLIPS = 5

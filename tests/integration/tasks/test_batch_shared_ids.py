@@ -26,7 +26,7 @@ from tests.support.tasks import TaskInstance, context_of, deferral_of, execute, 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-pytestmark = pytest.mark.usefixtures("connections")
+pytestmark = [pytest.mark.usefixtures("connections"), pytest.mark.slow]
 
 ROOT = "styled/_modelslab/ledger"
 

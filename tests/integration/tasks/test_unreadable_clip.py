@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 
-pytestmark = pytest.mark.usefixtures("connections", "quick")
+pytestmark = [pytest.mark.usefixtures("connections", "quick"), pytest.mark.slow]
 
 BROKEN = branded(b"isom", b"isom", b"avc1")  # begins as a video does, and has no picture
 BOTH = pytest.mark.parametrize("deferrable", [True, False])

@@ -80,7 +80,7 @@ def test_a_task_may_be_mapped_over_what_another_returns() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_frames": 99}, "num_frames: "),
+        ({"num_frames": 0}, "num_frames: "),
         ({"strength": 2}, "strength: "),
         ({"timeout": -1}, "timeout: must be more than 0"),
     ],

@@ -13,6 +13,8 @@ from tests.support.gallery_site import FIRST_COLOUR, RECENT, MadeUpGallery, batc
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
+pytestmark = pytest.mark.slow
+
 
 def colour(where: Locator) -> tuple[int, int, int]:
     """What is seen in its middle, roughly: a screenshot may have other shades."""

@@ -11,6 +11,8 @@ from tests.support.gallery_site import RECENT, MadeUpGallery, batch, recent_item
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+pytestmark = pytest.mark.slow
+
 LOOK = 4100  # milliseconds until the page looks again
 LOOK_AFTER_TROUBLE = 16_100
 

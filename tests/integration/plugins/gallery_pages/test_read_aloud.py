@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.browser import expecting_toast
 from tests.support.gallery_site import MadeUpGallery, batch, single, task_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+pytestmark = pytest.mark.slow
 
 # Records the changes that a screen reader would announce by itself.
 _LISTEN = """() => {
