@@ -1,4 +1,4 @@
-"""Restyle one clip and tell Airflow so: the Dag `modelslab_assets_downstream` starts when the video is in S3.
+"""Restyle one clip and create an asset event. The event starts the Dag `modelslab_assets_downstream`.
 
 The outlets of a task become asset events when it ends, also when it was deferred in between. Nothing has to be done for
 them to say what was made:

@@ -1,4 +1,4 @@
-"""Start when a video is in S3, with no sensor and no polling: a Dag scheduled on the asset of `modelslab_assets`.
+"""A Dag that starts when `modelslab_assets` has stored a video. It is scheduled on an asset: no sensor, no polling.
 
 The event that started the run says which video it is. Several events may start one run together, so there is a list.
 
@@ -23,7 +23,7 @@ with DAG(
     # [START howto_assets_modelslab_downstream]
     @task
     def publish(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
-        """The videos that have landed, as the events tell of them; an event made by hand may tell of none."""
+        """The videos that the events name. An event that a person created may name none."""
         return [event.extra for event in triggering_asset_events[RESTYLED] if "uri" in event.extra]
 
     # [END howto_assets_modelslab_downstream]

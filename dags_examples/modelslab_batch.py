@@ -1,4 +1,4 @@
-"""Restyle everything below an S3 prefix in one task: each clip is paid for once, lands, and is accounted for.
+"""Restyle everything below an S3 prefix in one task. Each clip is paid for once; a manifest lists all outcomes.
 
 A rerun does only what is missing. The last task reads what became of each clip.
 """

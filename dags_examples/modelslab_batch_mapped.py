@@ -1,4 +1,4 @@
-"""Spread a prefix over workers: one task finds, checks and names the clips, mapped tasks restyle a chunk each.
+"""Spread a prefix over workers. One task finds, checks and names the clips. Each mapped task restyles one chunk.
 
 Without ``clips_per_task`` each mapped task is one clip, with the operator of one clip; see the comment below.
 """

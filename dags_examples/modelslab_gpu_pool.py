@@ -1,4 +1,4 @@
-"""Restyle one clip twice, on a GPU of your own and at the endpoint, with no more at once than each of them takes.
+"""Restyle one clip on your own GPU and at the endpoint. A pool for each limits how many jobs run at once.
 
 Make the two pools first; tasks of a pool that is not there wait for ever:
 

@@ -1,4 +1,4 @@
-"""Restyle everything below an S3 prefix on a GPU of your own: one task loads the model once, for all clips.
+"""Restyle everything below an S3 prefix on your own GPU. One task loads the model once and uses it for all clips.
 
 Make the pool first, with a slot for each GPU; a task whose pool is not there waits for ever:
 

@@ -1,4 +1,4 @@
-"""Make a video again, with another seed each time, until it passes a check: a task loop, for Airflow 3.4 and later.
+"""Make a video again with another seed until it passes a check. Uses a task loop of Airflow 3.4 and later.
 
 Each iteration pays for its own job, and its result has its own name in S3. Retries and clears of an iteration pay for
 nothing twice. The check here looks at the size of the file; a real one would ask a model, or a person.
@@ -50,7 +50,7 @@ if hasattr(task_group(lambda: None), "loop"):  # Airflow 3.4
 
             @task
             def check(manifest: Any, **context: Any) -> dict[str, Any]:
-                """What the next step needs to know of the result."""
+                """The URI of the result, and whether it is accepted."""
                 return {"uri": manifest["uri"], "accepted": manifest["bytes"] >= context["params"]["min_bytes"]}
 
             check(restyle.output)

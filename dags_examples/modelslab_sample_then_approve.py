@@ -1,4 +1,4 @@
-"""Restyle a sample of a prefix, wait until a person has approved it, and restyle the rest; nothing is paid for twice.
+"""Restyle a sample of a prefix and wait for a person's approval. Then restyle the rest. No clip is paid for twice.
 
 The person looks at the sample in the gallery and answers under *Required Actions*. After *Reject* the run ends and
 nothing more is paid for. On Airflow 3.1 and 3.2 the triggerer waits for the answer, so it has to run; later versions

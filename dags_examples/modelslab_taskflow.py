@@ -1,4 +1,4 @@
-"""Write a function that returns what is to be made; the task submits it, waits without a worker and lands it in S3.
+"""Write a function that returns a request. The task submits it, waits without a worker and stores the result in S3.
 
 What the function returns goes before the attributes that the decorator has. It is checked before anything is sent. The
 decorator takes all arguments of the operator, and the task can be mapped. The second task does a whole list as one
@@ -50,7 +50,7 @@ with DAG(
     # [START howto_decorator_modelslab_video2video_batch]
     @task.modelslab_video2video_batch(destination="taskflow_batch/", prompt="at night", **COMMON)
     def again(made: Any) -> list[dict[str, Any]]:
-        """What has been made, once more."""
+        """Restyle each result once more."""
         return [{"init_video": video["uri"], "seed": video["seed"]} for video in made]
 
     again(styles)

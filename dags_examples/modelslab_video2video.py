@@ -1,4 +1,4 @@
-"""Restyle one clip: submit it, wait without holding a worker, and have the result in S3 before the next task starts."""
+"""Restyle one clip. No worker is held during the wait. The result is in S3 before the next task starts."""
 
 from __future__ import annotations
 

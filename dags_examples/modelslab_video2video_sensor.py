@@ -1,4 +1,4 @@
-"""Submit in one task, wait in a sensor, land in a third: for when something else should happen in between."""
+"""Submit in one task, wait in a sensor, and copy the result to S3 in a third task. Other tasks can run in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nobody waits: one Dag submits and ends, the endpoint calls back, and that starts the Dag that lands the video.
+"""No task waits. One Dag submits and ends. The endpoint's webhook starts a second Dag, which stores the video in S3.
 
 Needs ``[modelslab] webhook_conn_ids = modelslab_default``, and ``webhook_url`` and ``webhook_token`` in the extra of
 that connection.
@@ -50,7 +50,7 @@ with DAG(dag_id="modelslab_webhook_land", schedule=[READY], tags=["modelslab", "
 
     @task
     def ready(triggering_asset_events: Any = None) -> list[dict[str, str]]:
-        """The jobs of all events that started this run: videos that are ready at the same time share one."""
+        """The jobs of all events that started this run. Videos that are ready at the same time may share a run."""
         events = [event.extra for event in triggering_asset_events[READY]]
         return [{"job_id": extra["job_id"], "conn_id": extra["conn_id"]} for extra in events if "job_id" in extra]
 
