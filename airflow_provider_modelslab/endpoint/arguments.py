@@ -29,19 +29,20 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on; one that others can reach needs a key")
+    add("--host", default="127.0.0.1", help="address to listen on. If other machines can reach it, set a key")
     add("--port", type=int, default=8188, help="port to listen on; 0 lets the system choose")
     add("--state-dir", type=Path, required=True, help="where the queue, S3 details and results are kept")
-    add("--public-url", help="base of the links in answers; without it the address that each caller used")
+    add("--public-url", help="base of the links in responses. Default: the address that the caller used")
     add(
         "--allowed-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="a name that callers use for this endpoint, may be repeated, *.example.com for all below it; addresses, "
-        "localhost, --host and that of --public-url are allowed, and names without a dot where others can reach it",
+        help="a host name by which callers may reach this endpoint. Can be repeated. *.example.com allows all names "
+        "below example.com. Always allowed: IP addresses, localhost, --host, the host of --public-url. If other "
+        "machines can reach the endpoint, names without a dot are allowed too",
     )
-    add("--answers", choices=get_args(AnswerStyle), default="legacy", help="which of the vendor's styles of answers")
+    add("--answers", choices=get_args(AnswerStyle), default="legacy", help="the form of the responses")
     add("--hold-s", type=float, default=10.0, help="seconds that a submit is held for its result")
     add("--retention-s", type=float, default=86400.0, help="seconds that results and ids are kept")
     add("--publish-delay-s", type=float, default=0.0, help="seconds that a finished file still answers 404")
@@ -51,25 +52,25 @@ def build_parser() -> argparse.ArgumentParser:
         "--unknown-attributes",
         choices=get_args(UnknownAttributes),
         default="misspelt",
-        help="which attributes to refuse that the vendor's page does not have; others are ignored, as the vendor does, "
-        "and named in the answer",
+        help="which unknown attributes to refuse: misspelt ones, all, or none. The others are ignored, as at the "
+        "vendor, and named in the response",
     )
     add(
         "--api-key",
         action="append",
         default=[],
-        help=f"a key to accept, may be repeated; others on the machine can see it, ${KEY_VARIABLE} hides it; "
-        "without any key every key is accepted, from this machine alone",
+        help="an API key to accept. Can be repeated. Other users of the machine can see this flag; they cannot see "
+        f"${KEY_VARIABLE}. Without any key, the endpoint accepts every key, but only from this machine",
     )
     add(
         "--admin-key",
-        help="the operator's key: clears the queue and restarts for all keys, and is asked for by /admin as a Bearer "
-        f"token; ${ADMIN_KEY_VARIABLE} hides it; without it the only key is the operator's",
+        help="the operator's key. With it, clear_queue and restart_server act on the jobs of all keys. /admin needs it "
+        f"as a Bearer token. ${ADMIN_KEY_VARIABLE} hides it from others. Default: the API key, if it is the only one",
     )
-    add("--engine", choices=("local", "echo"), default="local", help="what makes the clips; echo generates nothing")
+    add("--engine", choices=("local", "echo"), default="local", help="what makes the clips. echo runs no model")
     add("--echo-seconds", type=float, default=0.0, help="seconds that a job of the echo engine takes")
     add("--echo-fetch", action="store_true", help="let the echo engine read init_video and paint over it")
-    add("--workers", type=int, default=1, help="jobs that the echo engine does at a time; GPUs are named by --device")
+    add("--workers", type=int, default=1, help="jobs that the echo engine does at a time. For GPUs, use --device")
     _add_models(parser)
     add(
         "--allow-private-addresses",
@@ -80,15 +81,16 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--faults",
         metavar="FILE_OR_JSON",
-        help='what goes wrong on purpose: {"seed": 7, "rates": {"reset_after": 0.1}}',
+        help='faults to inject: {"seed": 7, "rates": {"reset_after": 0.1}}',
     )
     add("--allow-request-faults", action="store_true", help="let requests ask for faults with the attribute x_faults")
     add(
         "--admin",
         action="store_true",
-        help="count accepted jobs and serve /admin/bills and /admin/reset; others than this machine need --admin-key",
+        help="count accepted jobs, and serve /admin/bills and /admin/reset. If other machines can reach the endpoint, "
+        "set --admin-key",
     )
-    add("--ready-file", type=Path, help='file to write {"url": ...} to when calls can be made')
+    add("--ready-file", type=Path, help='file that gets {"url": ...} when the endpoint is ready')
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="how much to log")
     return parser
 
@@ -183,7 +185,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("models", "for the local engine")
     add = group.add_argument
     add("--model-dir", type=Path, help="directory with models")
-    add("--catalog-file", type=Path, help="names of your own for models and parts; by default catalog.json in it")
+    add("--catalog-file", type=Path, help="your names for models and parts. Default: catalog.json in --model-dir")
     hub = group.add_mutually_exclusive_group()
     # A caller names the model, and should not fill this machine's disk unless its owner says so.
     hub.add_argument(
@@ -194,23 +196,24 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         dest="allow_downloads",
         default=argparse.SUPPRESS,
-        help="fetch nothing from the Hub, which is the default",
+        help="fetch nothing from the Hub. This is the default",
     )
-    add("--allow-pickle", action="store_true", help="read weights in .bin, .ckpt and .pt too; from people you trust")
+    add("--allow-pickle", action="store_true", help="also read .bin, .ckpt and .pt weights. Only from trusted sources")
     add(
         "--device",
         default="auto",
-        help="where to work: cpu, cuda:1, or cuda:0,cuda:1 (a worker for each); cuda is every GPU, auto is that or cpu",
+        help="cpu, cuda:1, or a list such as cuda:0,cuda:1 (one worker for each). cuda means all GPUs. auto means all "
+        "GPUs, or the cpu if there is none",
     )
     add("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     add(
         "--memory-budget",
         type=parse_bytes,
         metavar="SIZE",
-        help="what loaded models may take on each device, such as 60GB, or 60 for GiB; the one used least recently "
-        "goes first; by default most of what is free on a GPU, half of the memory else",
+        help="memory of each device for loaded models: 60GB, or 60 (GiB). The model used least recently is unloaded "
+        "first. Default: most of the free memory of a GPU, or half of the memory without a GPU",
     )
-    add("--compile", action="store_true", help="compile models: minutes for each new size, then faster")
+    add("--compile", action="store_true", help="compile models. Each new size takes minutes once, then it is faster")
     add("--tiny-vae", metavar="FOLDER_OR_ID", help="approximate: an AutoencoderTiny instead of the models' VAE")
     add(
         "--guidance-until",
@@ -224,5 +227,5 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="STEPS",
-        help="approximate: run the UNet's depths in every so many-th step only",
+        help="approximate: run the deep layers of the UNet in every n-th step only",
     )

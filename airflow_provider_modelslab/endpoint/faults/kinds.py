@@ -39,29 +39,29 @@ FAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """Every fault with its options and their defaults. Those of the file leave a result alone that is in a bucket.
 
 ==================== =========================================================================================
-rate_limit           refused: the first ``submits`` of this track_id (None: all), or, when ``queue`` is given, as
-                     long as the key has so many unfinished jobs; ``retry_after`` seconds are told
-same_request_filter  refused while the same key's last identical request (see :func:`.billing.fingerprint`) is under
-                     ``seconds`` old
-error_before         HTTP ``status`` (500 to 599), nothing accepted
-reset_before         TCP reset, nothing accepted
-hang                 no answer; the connection is closed after ``seconds``. ``when``: ``before`` or ``after`` accepting,
-                     ``fetch`` (the job's first ``fetches`` of them), or ``any`` (one of the three, drawn)
-reset_after          accepted, then TCP reset
-error_after          accepted, then HTTP ``status`` (500 to 599)
-malformed            accepted, and the answer is half of its JSON
-never_ending         stays "processing" and is never worked on, until the queue is cleared
-job_failed           fails with the ``message``
-duplicate_webhook    the webhook is called ``times`` times
-lost_id              "Request not found" from the fetch number ``fetch`` (1 is the first) on
-not_found_at_first   "Request not found" at the first ``fetches``
-flaky_fetch          each fetch fails with the ``probability``, by HTTP ``status`` or a TCP reset. ``how``: ``error``,
-                     ``reset`` or ``any``
-late_links           the file is 404 for ``seconds`` after the success
-expired_links        the file is 404 from ``seconds`` after the success on
-truncated_video      the share ``keep`` of the file under the whole one's Content-Length, at the first ``times`` reads
-                     (None: all)
-corrupt_video        HTTP 200 with a page of ``html`` or with ``random`` bytes, at the first ``times`` reads (None: all)
+rate_limit           The first ``submits`` submits with this track_id are refused (None: all). If ``queue`` is given:
+                     submits are refused while the key has that many unfinished jobs. The response has ``retry_after``
+same_request_filter  The submit is refused if the same key sent the same request less than ``seconds`` ago (see
+                     :func:`.billing.fingerprint`)
+error_before         The job is not accepted. The response is HTTP ``status`` (500 to 599)
+reset_before         The job is not accepted. The connection ends with a TCP reset
+hang                 No response. The connection is closed after ``seconds``. ``when``: ``before`` or ``after`` the job
+                     is accepted, ``fetch`` (at the first ``fetches`` fetches), or ``any`` (one of the three, by chance)
+reset_after          The job is accepted. Then the connection ends with a TCP reset
+error_after          The job is accepted. The response is HTTP ``status`` (500 to 599)
+malformed            The job is accepted. The response is cut off after half of its JSON
+never_ending         The job stays "processing" and never starts, until the queue is cleared
+job_failed           The job fails with the ``message``
+duplicate_webhook    The webhook is called ``times`` times
+lost_id              "Request not found" from fetch number ``fetch`` on (1 is the first)
+not_found_at_first   "Request not found" at the first ``fetches`` fetches
+flaky_fetch          Each fetch fails with this ``probability``. ``how`` is ``error`` (HTTP ``status``), ``reset`` (TCP
+                     reset) or ``any``
+late_links           The file answers 404 until ``seconds`` after the job has succeeded
+expired_links        The file answers 404 from ``seconds`` after the job has succeeded
+truncated_video      The share ``keep`` of the file is sent, with the Content-Length of the whole file. This happens at
+                     the first ``times`` reads (None: all)
+corrupt_video        HTTP 200 with an ``html`` page or with ``random`` bytes, at the first ``times`` reads (None: all)
 ==================== =========================================================================================
 """
 
