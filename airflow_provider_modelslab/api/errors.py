@@ -187,7 +187,7 @@ class PermissionDeniedError(ModelsLabError):
 
 
 class RateLimitError(ModelsLabError):
-    """Too many queued requests, or the same request again within 30 s (HTTP 429, or a 200 that says so).
+    """Too many queued requests, or the same request twice within 30 s (HTTP 429, or HTTP 200 with such a message).
 
     :param retry_after: seconds after which the endpoint wants to be asked again, when it said so.
     """
@@ -210,7 +210,7 @@ class RateLimitError(ModelsLabError):
 
 
 class InvalidRequestError(ModelsLabError, ValueError):
-    """An attribute of the request is not allowed: found here before anything was sent, or by the endpoint.
+    """An attribute of the request is not allowed. The provider finds this before the submit, or the endpoint does.
 
     :param fields: for each attribute at fault, what is wrong with it: what was given and what is allowed.
     """
@@ -246,10 +246,10 @@ class InvalidRequestError(ModelsLabError, ValueError):
 
 
 class ChangedRequestError(ModelsLabError, ValueError):
-    """Another request was paid for in the same place.
+    """Another request was paid for at the same destination.
 
-    Before this one, and the task was told (``on_changed_request="fail"``) not to pay again; or since, by a later try or
-    another task, so this one pays for nothing and lands nothing.
+    There are two cases. The other request is older, and ``on_changed_request="fail"`` allows no second payment. Or a
+    later try or another task has paid for the other request since. Then this task pays for nothing and lands nothing.
     """
 
     code = ErrorCode.CHANGED_REQUEST
@@ -259,7 +259,7 @@ class ChangedRequestError(ModelsLabError, ValueError):
 
 
 class JobFailedError(ModelsLabError):
-    """The endpoint accepted the job and could not do it."""
+    """The endpoint accepted the job, but the job failed."""
 
     code = ErrorCode.JOB_FAILED
     scope = Scope.CLIP
@@ -269,11 +269,10 @@ class JobFailedError(ModelsLabError):
 
 
 class ClipUnreadableError(JobFailedError):
-    """The clip cannot be decoded: it is damaged, of a kind that is not supported, or over a limit.
+    """The clip cannot be decoded: it is damaged, its kind is not supported, or it exceeds a limit.
 
-    Raised for a job that failed for it, and where a clip is read on your own machine. The ledger remembers that of a
-    job: the same request for the same clip is not submitted again, unless ``reuse`` is ``never``. Then it is raised
-    without a submit.
+    It is raised if a job failed for this reason, or if a clip is read on your own machine. For a job, the ledger stores
+    the error. The same request for the same clip then raises it again without a submit, unless ``reuse`` is ``never``.
     """
 
     code = ErrorCode.CLIP_UNREADABLE
@@ -283,7 +282,7 @@ class ClipUnreadableError(JobFailedError):
 
 
 class JobLostError(ModelsLabError):
-    """The endpoint does not know the job: its queue was cleared, or the id is older than its memory."""
+    """The endpoint does not know the job: its queue was cleared, or the job is too old."""
 
     code = ErrorCode.JOB_LOST
     scope = Scope.CLIP
@@ -293,7 +292,7 @@ class JobLostError(ModelsLabError):
 
 
 class JobNotFinishedError(ModelsLabError):
-    """The job is still running where a finished one is needed; wait for it first."""
+    """A finished job is needed, but the job is still running. Wait for it first."""
 
     code = ErrorCode.NOT_FINISHED
     scope = Scope.CLIP
@@ -302,9 +301,9 @@ class JobNotFinishedError(ModelsLabError):
 
 
 class SubmissionUnknownError(ModelsLabError):
-    """The request left and no usable answer came back: the job may be running and billed, under an id nobody has.
+    """The request was sent, but there is no usable response. The job may run and be billed, but its id is unknown.
 
-    It is never sent again by itself, because the endpoint has no idempotency key.
+    The request is not sent again automatically, because the endpoint has no idempotency key.
 
     :param submission: its number in the result's ledger, where there is one.
     """
@@ -323,7 +322,7 @@ class SubmissionUnknownError(ModelsLabError):
 
 
 class ResultExpiredError(ModelsLabError):
-    """The job was done, but its links are dead: without S3 details they live for 24 hours."""
+    """The job was done, but its links have expired. Without ``update_s3``, links are valid for 24 hours."""
 
     code = ErrorCode.RESULT_EXPIRED
     scope = Scope.CLIP
@@ -333,7 +332,7 @@ class ResultExpiredError(ModelsLabError):
 
 
 class JobTimeoutError(ModelsLabError, TimeoutError):
-    """The deadline passed while the job was running. The job goes on (there is no cancel) and can be picked up."""
+    """The deadline passed while the job was running. The job goes on (there is no cancel). A retry waits for it."""
 
     code = ErrorCode.TIMEOUT
     scope = Scope.CLIP
@@ -343,7 +342,7 @@ class JobTimeoutError(ModelsLabError, TimeoutError):
 
 
 class TransportError(ModelsLabError):
-    """The endpoint could not be reached, or answered with something that is not its API."""
+    """The endpoint could not be reached, or the response is not one of its API."""
 
     code = ErrorCode.TRANSPORT
     scope = Scope.CLIP
@@ -351,7 +350,7 @@ class TransportError(ModelsLabError):
 
 
 class EndpointUnreachableError(TransportError):
-    """No connection to the endpoint could be made, so nothing was sent: the same submit can be sent again later."""
+    """No connection to the endpoint was possible, so nothing was sent. The same submit can be sent later."""
 
     code = ErrorCode.ENDPOINT_UNREACHABLE
     scope = Scope.CONNECTION
@@ -359,7 +358,7 @@ class EndpointUnreachableError(TransportError):
 
 
 class EndpointSettingsError(TransportError):
-    """The address is not that of the API, or cannot be reached with these settings; a person has to change them."""
+    """The base URL is not that of the API, or cannot be reached with these settings. A person has to correct them."""
 
     code = ErrorCode.ENDPOINT_SETTINGS
     scope = Scope.CONNECTION
@@ -367,7 +366,7 @@ class EndpointSettingsError(TransportError):
 
 
 class LandingError(ModelsLabError):
-    """The result exists and could not be copied to S3. It is paid for: landing it again costs nothing."""
+    """The result exists, but could not be copied to S3. It is already paid for: landing it again costs nothing."""
 
     code = ErrorCode.LANDING
     scope = Scope.CLIP
@@ -377,7 +376,7 @@ class LandingError(ModelsLabError):
 
 
 class StorageConfigurationError(ModelsLabError, ValueError):
-    """A bucket, key or S3 setting that cannot work: found before anything is paid for."""
+    """A bucket, key or S3 setting is wrong. This is checked before anything is paid for."""
 
     code = ErrorCode.STORAGE
     scope = Scope.BATCH
@@ -385,9 +384,9 @@ class StorageConfigurationError(ModelsLabError, ValueError):
 
 
 class StorageUnavailableError(ModelsLabError):
-    """S3 could not be reached, or is overloaded: the same call may succeed later.
+    """S3 could not be reached, or is overloaded. The same call may succeed later.
 
-    One busy call does not end a batch: the clip's turn comes again. Ten in a row do.
+    A batch tries the clip again. The batch ends when ten clips in a row fail like this.
     """
 
     code = ErrorCode.STORAGE_UNAVAILABLE
@@ -401,7 +400,7 @@ STORAGE_ERRORS = (StorageConfigurationError, StorageUnavailableError)
 
 
 class InputRefusedError(StorageConfigurationError):
-    """S3 refuses this one object, and perhaps gives others: its ACL, its KMS key, a policy for its prefix."""
+    """S3 refuses to read this clip, because of its ACL, its KMS key or a policy. Other clips may be readable."""
 
     code = ErrorCode.INPUT_REFUSED
     scope = Scope.CLIP
@@ -410,7 +409,7 @@ class InputRefusedError(StorageConfigurationError):
 
 
 class BudgetExhaustedError(ModelsLabError):
-    """A cap on jobs or cost has no room for another job: nothing was submitted, and what is paid for still lands.
+    """The cap on jobs or cost allows no further job. Nothing was submitted. Jobs that are paid for are still landed.
 
     :param budget: which one, in words.
     """
@@ -428,7 +427,7 @@ class BudgetExhaustedError(ModelsLabError):
 
 
 class BatchFailedError(ModelsLabError):
-    """More clips of a batch failed than ``max_failed`` allows. What landed stays; a later run does only the rest.
+    """More clips of a batch failed than ``max_failed`` allows. Landed results stay. A later run makes only the others.
 
     :param cause: the code of the failure for which the batch was aborted, where it was not one clip's own. It decides
         whether a retry may help.
@@ -452,9 +451,9 @@ class BatchFailedError(ModelsLabError):
 
 
 class BatchSupersededError(ModelsLabError):
-    """Another attempt at the batch has written where this one, which Airflow had given up, would write or go on.
+    """Airflow had declared this attempt at the batch dead, and a later attempt has written its manifest or checkpoint.
 
-    An error and no summary, because Airflow takes the XCom of such a process too, over that of the later attempt.
+    This attempt ends with an error because a summary would replace the later attempt's XCom.
     """
 
     code = ErrorCode.BATCH_SUPERSEDED

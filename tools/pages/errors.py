@@ -12,7 +12,7 @@ from tools.pages.markdown import code, from_rst
 
 __all__ = ["public", "table"]
 
-_DECISIONS = {"fail": "fails at once", "retry": "waits as long as asked", "default": "retries as the task says"}
+_DECISIONS = {"fail": "fails at once", "retry": "waits as long as asked", "default": "retries with the task's settings"}
 
 
 def public() -> list[type[ModelsLabError]]:
