@@ -102,17 +102,17 @@ def get_provider_info() -> dict[str, object]:
                 "at the API server.",
                 "options": {
                     "min_deferral": {
-                        "description": "Seconds that a deferred task waits at least. Airflow fails a task that is "
-                        "resumed before its executor has reported the end of the process that deferred, which takes "
-                        "up to [workers] min_heartbeat_interval and a loop of the scheduler.",
+                        "description": "The minimum number of seconds that a deferred task waits. If a task resumes "
+                        "before its executor has reported the end of the process that deferred, Airflow fails the "
+                        "task. This report takes up to [workers] min_heartbeat_interval and a loop of the scheduler.",
                         "version_added": "0.1.0",
                         "type": "float",
                         "example": None,
                         "default": "10",
                     },
                     "video_tab": {
-                        "description": "Whether task instances have the tab Video. Airflow 3.4 shows it on the tasks "
-                        "of this provider alone; earlier versions show it on all tasks.",
+                        "description": "Whether task instances have the tab Video. Airflow 3.4 shows it only on tasks "
+                        "of this provider. Earlier versions show it on all tasks.",
                         "version_added": "0.1.0",
                         "type": "boolean",
                         "example": None,
@@ -127,16 +127,16 @@ def get_provider_info() -> dict[str, object]:
                         "default": "",
                     },
                     "webhook_asset": {
-                        "description": "The URI of the asset that gets an event for each video that is ready; "
-                        "CONN_ID in it stands for the connection.",
+                        "description": "The URI of the asset that gets an event for each video that is ready. "
+                        "CONN_ID is replaced by the connection id.",
                         "version_added": "0.1.0",
                         "type": "string",
                         "example": "x-videos://CONN_ID/ready",
                         "default": "x-modelslab://CONN_ID/finished",
                     },
                     "webhook_confirmations_per_minute": {
-                        "description": "How many webhooks one process of the API server checks with the endpoint "
-                        "within a minute; the others are refused.",
+                        "description": "How many webhooks per minute one process of the API server checks at the "
+                        "endpoint. It refuses further webhooks.",
                         "version_added": "0.1.0",
                         "type": "integer",
                         "example": None,

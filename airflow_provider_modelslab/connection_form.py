@@ -37,7 +37,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "prefix": {
         "label": "S3 prefix",
-        "description": "Key prefix inside the bucket, for example clips/styled. Empty: the top of the bucket.",
+        "description": "Key prefix inside the bucket, for example clips/styled. Empty: no prefix.",
         "schema": {"type": ["string", "null"], "maxLength": 900},
     },
     "aws_conn_id": {
@@ -80,9 +80,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "extra_args": {
         "label": "S3 put arguments",
-        "description": "For buckets whose policy demands them: JSON with arguments of put_object that every write "
-        "carries, ledger and sidecars included, such as ServerSideEncryption, SSEKMSKeyId, ACL, Tagging, StorageClass. "
-        "RequestPayer is also sent with reads.",
+        "description": "For buckets with special requirements: JSON with arguments of put_object, such as "
+        "ServerSideEncryption, SSEKMSKeyId, ACL, Tagging, StorageClass. They are sent with every write, also of the "
+        "ledger and of sidecars. RequestPayer is also sent with reads.",
         "schema": {
             "type": ["string", "null"],
             "examples": [
@@ -95,8 +95,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "prices": {
         "label": "Prices",
-        "description": "For estimates, caps on cost and bills: JSON with the currency and what is paid per_job, "
-        "per_frame, per_second of generation or per_gpu_second; under models, the rates of single models. Empty: jobs "
+        "description": "For estimates, caps on cost and bills: JSON with the currency and the prices per_job, "
+        "per_frame, per_second (of generation) or per_gpu_second. models has the prices of single models. Empty: jobs "
         "are counted.",
         "schema": {
             "type": ["string", "null"],
@@ -109,8 +109,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "budgets": {
         "label": "Budgets",
-        "description": "Caps that tasks share by name, as JSON: max_jobs, max_cost or both, per run, day or total. The "
-        "Airflow Variable modelslab_budgets defines those that no connection has.",
+        "description": "Caps that tasks share by name, as JSON: max_jobs, max_cost or both, per run, day or total. "
+        "If a name is not here, the Airflow Variable modelslab_budgets is read.",
         "schema": {
             "type": ["string", "null"],
             "examples": [
@@ -121,20 +121,20 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "catalog": {
         "label": "Model catalog",
-        "description": "For tasks on your own GPU: a JSON or YAML file, on the worker, with your names of models, "
+        "description": "For tasks on your own GPU: a JSON or YAML file on the worker. It has your names of models, "
         "motion modules and LoRAs.",
         "schema": {"type": ["string", "null"]},
     },
     "webhook_url": {
         "label": "Webhook URL",
-        "description": "For webhooks when a job is done: this Airflow's API server as reached from the endpoint, for "
-        "example https://airflow.example.com. Empty: tasks poll.",
+        "description": "For webhooks when a job is done: the URL under which the endpoint reaches Airflow's API "
+        "server, for example https://airflow.example.com. Empty: tasks poll.",
         "schema": {"type": ["string", "null"], "format": "url", "pattern": r"^https?://[^\s?#@]+$"},
     },
     "webhook_token": {
         "label": "Webhook token",
-        "description": "A random text of 32 to 128 letters and digits that a webhook must carry to be accepted. Two, "
-        "joined by a comma, while one is replaced: the first is sent, both are accepted.",
+        "description": "A random text of 32 to 128 letters and digits. A webhook without it is refused. To replace "
+        "it, enter NEW,OLD: then the first is sent, and both are accepted.",
         "schema": {"type": ["string", "null"], "format": "password"},
     },
 }
