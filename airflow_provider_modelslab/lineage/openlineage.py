@@ -30,20 +30,20 @@ class ModelsLabRunFacet(RunFacet):
     :param conn_id: the Airflow connection.
     :param model_id: the checkpoint.
     :param request: the attributes that were given.
-    :param status: ``landed``, ``finished``, ``submitted``; nothing before the task's end.
+    :param status: ``landed``, ``finished`` or ``submitted``; missing until the task has ended.
     :param job_id: the endpoint's id of the job, or ``local-...``.
     :param seed: the effective seed.
     :param generation_time_s: seconds of generation, as reported by the endpoint.
-    :param bytes: of the results that have landed.
+    :param bytes: the size of the landed results.
     :param reused: whether all results had landed before, so that nothing was generated.
-    :param cost: of the jobs that made it, as text.
-    :param currency: of the cost.
-    :param jobs: of a batch: jobs that were paid for.
-    :param saved: of a batch: what the results that had landed before would cost now, as text.
-    :param counts: of a batch: ``found``, ``landed``, ``skipped``, ``failed``, ``pending``.
-    :param manifest: of a batch: the object with one line for each clip.
-    :param retry: of a batch: the object that names the clips to try again.
-    :param inputs_left_out: clips beyond those that the event names.
+    :param cost: the cost of the jobs that made the results, as text.
+    :param currency: the currency of the cost.
+    :param jobs: for a batch: the number of jobs that were paid for.
+    :param saved: for a batch: the price, today, of the results that had landed before, as text.
+    :param counts: for a batch: ``found``, ``landed``, ``skipped``, ``failed``, ``pending``.
+    :param manifest: for a batch: the object with one line for each clip.
+    :param retry: for a batch: the object that names the clips to try again.
+    :param inputs_left_out: for a batch: the number of clips that the event does not name.
     """
 
     conn_id: str | None = None
