@@ -49,10 +49,10 @@ def is_http(link: str) -> bool:
 class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespace=True):
     """One job of one endpoint.
 
-    Attributes that are ``None``, ``""``, ``"None"`` or ``"null"`` count as not given, since that is what a template
-    without a value renders to. An attribute that was not given is not sent, so the endpoint's own default holds.
+    ``None``, ``""``, ``"None"`` and ``"null"`` mean "not given", because a template without a value renders to one of
+    them. An attribute that was not given is not sent, so the endpoint's own default applies.
 
-    :raises InvalidRequestError: naming each attribute at fault, what was given and what is allowed.
+    :raises InvalidRequestError: with each invalid attribute, what was given and what is allowed.
     """
 
     path: ClassVar[str]
@@ -71,7 +71,7 @@ class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespa
     webhook: str | None = Field(default=None, description="URL that gets a POST when the job is done.")
     track_id: str | None = Field(default=None, coerce_numbers_to_str=True, description="Echoed in the webhook's body.")
     extra_parameters: dict[str, Any] = Field(
-        default_factory=dict, description="Attributes outside the vendor's page, sent as they are."
+        default_factory=dict, description="Attributes that the vendor's page does not list; sent unchanged."
     )
 
     if not TYPE_CHECKING:  # the signature that type checkers see is the one made from the fields
@@ -105,7 +105,9 @@ class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespa
     def _refuse_known_names(cls, value: dict[str, Any]) -> dict[str, Any]:
         known = sorted(set(value) & (set(cls.attributes()) | SECRET_FIELDS))
         if known:
-            raise ValueError(f"{', '.join(known)}: must be given by its own argument (the key: in the connection)")
+            raise ValueError(
+                f"{', '.join(known)}: must not be in extra_parameters; use its own argument (the key: the connection)"
+            )
         return value
 
     def check_vendor_limits(self) -> None:
@@ -140,7 +142,8 @@ class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespa
         clip = self.clip
         if self.clip_attribute and not is_http(clip or ""):
             raise InvalidRequestError.of(
-                self.clip_attribute, f"the endpoint reads http(s) links only; got {(clip or '')[:200]!r}"
+                self.clip_attribute,
+                f"must be an http(s) link, the only kind that the endpoint reads; got {(clip or '')[:200]!r}",
             )
         body = {name: getattr(self, name) for name in self.attributes() if name in self.model_fields_set}
         for name, value in body.items():
@@ -230,7 +233,7 @@ def _sentence(detail: ErrorDetails, model: type[EndpointRequest]) -> tuple[str, 
 
         near = difflib.get_close_matches(name, model.attributes(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        return name, f"is not an attribute of the endpoint; {hint}extra_parameters passes others on"
+        return name, f"is not an attribute of the endpoint; {hint}to send it anyway, put it into extra_parameters"
     if detail["type"] == "value_error":
         head, bar, text = str(detail["ctx"]["error"]).partition("|")
         return (head, text) if bar else (name, f"{head}; got {_shown(detail['input'])}")

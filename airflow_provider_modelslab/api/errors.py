@@ -8,29 +8,29 @@ payment               connection  no         the account has no credits left
 permission            clip        no         the plan or the server does not allow the call
 rate_limit            connection  yes        too many requests; wait and send again
 validation            clip        no         an attribute of the request is not allowed
-changed_request       clip        no         another request was paid for in the same place
-job_failed            clip        yes        the endpoint accepted the job and could not do it
-clip_unreadable       clip        no         the clip cannot be decoded; a job that failed for it is not paid for again
+changed_request       clip        no         another request was paid for at the same destination
+job_failed            clip        yes        the endpoint accepted the job, and the job failed
+clip_unreadable       clip        no         the clip cannot be decoded; the same request is not submitted again
 job_lost              clip        yes        the endpoint does not know the job
 not_finished          clip        yes        the job is still running
-submission_unknown    clip        no         the job may be running and billed, under an unknown id
-result_expired        clip        no         the job was done, and its links are dead
+submission_unknown    clip        no         the job may be running and billed, but its id is unknown
+result_expired        clip        no         the job was done, but its links have expired
 timeout               clip        yes        the deadline passed while the job was running
-transport             clip        yes        no usable answer from the endpoint, or from the host of one clip
+transport             clip        yes        no usable response from the endpoint, or from the host of one clip
 endpoint_unreachable  connection  yes        no connection to the endpoint, so nothing was sent
 endpoint_settings     connection  no         the base URL, the proxy or the certificates are wrong
-landing               clip        yes        the result exists and could not be copied to S3
+landing               clip        yes        the result exists, but could not be copied to S3
 storage               batch       no         a bucket, key or S3 setting cannot work
-storage_unavailable   clip        yes        S3 could not be reached, or answered with a server error
-input_refused         clip        no         S3 refuses to read this one input object
-budget                batch       no         a cap on jobs or cost has no room for another job
+storage_unavailable   clip        yes        S3 could not be reached, or returned a server error
+input_refused         clip        no         S3 denies read access to this input object
+budget                batch       no         another job would exceed a limit on jobs or cost
 batch_failed          batch       yes        more clips failed than allowed, or the batch was aborted
 batch_superseded      batch       yes        a later attempt has written the results of this batch
 ====================  ==========  =========  ======================================================================
 
-*Scope* is whom the failure concerns: this clip or job alone, every clip with the same destination, or everything that
-uses the same Airflow connection. *Retryable* means: the same thing may succeed later without anybody changing a setting
-or making a decision. It does not mean free of charge: the retry of a failed job is a new, paid job.
+*Scope* is what the failure affects: only this clip or job, every clip with the same destination, or everything that
+uses the same Airflow connection. *Retryable* means: the same call may succeed later, and nobody has to change a setting
+or make a decision. It does not mean free of charge: the retry of a failed job is a new job, and is paid for.
 
 A trigger cannot raise across the process border (Airflow loses the type), so it sends the failure's
 :meth:`ModelsLabError.to_event`, and the worker rebuilds the same exception with :func:`error_from_event`.
@@ -106,7 +106,7 @@ class ErrorCode(StrEnum):
 
 
 class Scope(StrEnum):
-    """Whom a failure concerns."""
+    """What a failure affects."""
 
     CLIP = "clip"
     BATCH = "batch"
@@ -114,21 +114,21 @@ class Scope(StrEnum):
 
 
 class ModelsLabError(Exception):
-    """Base of all failures of this package.
+    """Base class of all failures of this package.
 
-    :param message: what happened and what to do next; never holds the API key.
-    :param job_id: the endpoint's id of the job, when there is one: a paid job can be picked up again by it.
-    :param http_status: the HTTP status of the answer that reported the failure, when there was one.
+    :param message: what happened and what to do next; never contains the API key.
+    :param job_id: the endpoint's id of the job, if there is one. With it, the paid job can be picked up again.
+    :param http_status: the HTTP status of the response that reported the failure, if there was one.
     """
 
     code: ClassVar[ErrorCode]
     """The class's own code."""
     scope: ClassVar[Scope]
-    """Whom the failure concerns."""
+    """What the failure affects."""
     retryable: ClassVar[bool]
-    """Whether the same thing may succeed later without anybody changing a setting or making a decision."""
+    """Whether the same call may succeed later although nobody changes a setting or makes a decision."""
     ends_wait: ClassVar[bool] = False
-    """Whether there is nothing left to wait for: polling a paid job again, or landing it again, is of no use."""
+    """Whether the wait is over: to poll the paid job again, or to land its result again, would not help."""
     after_submit: ClassVar[bool] = False
     """Whether it can only happen once a job was begun."""
     batch_limit: ClassVar[float] = math.inf
@@ -137,7 +137,7 @@ class ModelsLabError(Exception):
     """The keyword arguments that :meth:`to_event` keeps beside the message."""
 
     sent: bool = False
-    """Whether it was raised by a submit that was begun, rather than by a check before one."""
+    """Whether a submit raised it; ``False`` if a check before the submit did."""
 
     def __init__(self, message: str, *, job_id: str | None = None, http_status: int | None = None) -> None:
         super().__init__(message)
@@ -189,7 +189,7 @@ class PermissionDeniedError(ModelsLabError):
 class RateLimitError(ModelsLabError):
     """Too many queued requests, or the same request twice within 30 s (HTTP 429, or HTTP 200 with such a message).
 
-    :param retry_after: seconds after which the endpoint wants to be asked again, when it said so.
+    :param retry_after: seconds to wait before the next call, if the endpoint gave them.
     """
 
     code = ErrorCode.RATE_LIMIT
@@ -212,7 +212,7 @@ class RateLimitError(ModelsLabError):
 class InvalidRequestError(ModelsLabError, ValueError):
     """An attribute of the request is not allowed. The provider finds this before the submit, or the endpoint does.
 
-    :param fields: for each attribute at fault, what is wrong with it: what was given and what is allowed.
+    :param fields: for each invalid attribute: what was given and what is allowed.
     """
 
     code = ErrorCode.VALIDATION
@@ -305,7 +305,7 @@ class SubmissionUnknownError(ModelsLabError):
 
     The request is not sent again automatically, because the endpoint has no idempotency key.
 
-    :param submission: its number in the result's ledger, where there is one.
+    :param submission: its number in the result's ledger, if there is a ledger.
     """
 
     code = ErrorCode.SUBMISSION_UNKNOWN
@@ -396,7 +396,7 @@ class StorageUnavailableError(ModelsLabError):
 
 
 STORAGE_ERRORS = (StorageConfigurationError, StorageUnavailableError)
-"""For work that goes on when S3 fails, for whatever cause."""
+"""Errors to catch where the work continues although S3 failed, for any reason."""
 
 
 class InputRefusedError(StorageConfigurationError):
@@ -411,7 +411,7 @@ class InputRefusedError(StorageConfigurationError):
 class BudgetExhaustedError(ModelsLabError):
     """The cap on jobs or cost allows no further job. Nothing was submitted. Jobs that are paid for are still landed.
 
-    :param budget: which one, in words.
+    :param budget: the budget, as text for people.
     """
 
     code = ErrorCode.BUDGET
@@ -429,8 +429,10 @@ class BudgetExhaustedError(ModelsLabError):
 class BatchFailedError(ModelsLabError):
     """More clips of a batch failed than ``max_failed`` allows. Landed results stay. A later run makes only the others.
 
-    :param cause: the code of the failure for which the batch was aborted, where it was not one clip's own. It decides
-        whether a retry may help.
+    Landed results stay; a later run does only the remaining clips.
+
+    :param cause: the code of the failure that aborted the batch, unless it concerned only one clip. It decides whether
+        a retry may help.
     """
 
     code = ErrorCode.BATCH_FAILED

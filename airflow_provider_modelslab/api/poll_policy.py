@@ -37,10 +37,12 @@ class PollPolicy:
     def __post_init__(self) -> None:
         if not 0 < self.min_interval <= self.max_interval:
             raise ValueError(
-                f"Poll intervals need 0 < min <= max; got min {self.min_interval} s, max {self.max_interval} s"
+                f"Poll intervals must be 0 < min <= max; got min {self.min_interval} s, max {self.max_interval} s"
             )
         if self.backoff < 1 or not 0 <= self.jitter < 1:
-            raise ValueError(f"Need backoff >= 1 and 0 <= jitter < 1; got backoff {self.backoff}, jitter {self.jitter}")
+            raise ValueError(
+                f"backoff must be >= 1 and jitter 0 <= jitter < 1; got backoff {self.backoff}, jitter {self.jitter}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, for trigger arguments."""

@@ -138,13 +138,13 @@ class JobPoller:
         if self._unclear >= _LEAST_UNCLEAR and lasted >= enough:
             return GiveUp(
                 JobFailedError(
-                    f"Each of the last {self._unclear} polls, over {lasted:.0f} s, was answered with: "
-                    f"{answer.message}. The job counts as failed",
+                    f"For {lasted:.0f} s, each of the last {self._unclear} polls returned: "
+                    f"{answer.message}. The job is now treated as failed",
                     job_id=self.job_id,
                     http_status=answer.http_status,
                 )
             )
-        note = f"{self._unclear} unclear answer(s): {answer.message}"
+        note = f"{self._unclear} unclear response(s): {answer.message}"
         return self._wait(self._pause(), note, warn=self._failures >= self.policy.warn_after)
 
     def _is_lost(self) -> bool:
@@ -163,8 +163,8 @@ class JobPoller:
         waited = self.deadline - self.submitted_at
         return JobTimeoutError(
             f"The job was not done {waited:.0f} s after its submission{f' ({note})' if note else ''}. It may still be "
-            "running and billed at ModelsLab, which has no cancel; when it ends, its result can be fetched by this id "
-            "for 24 hours",
+            "running at ModelsLab, and is billed; it cannot be cancelled. To wait for this job again costs nothing. "
+            "After it ends, its result can be fetched by the job id for 24 hours",
             job_id=self.job_id,
         )
 

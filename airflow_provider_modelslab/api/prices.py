@@ -140,7 +140,10 @@ class Prices:
         refuse_unknown(given, ("currency", "models", *_FIELDS), where)
         models = given.get("models") or {}
         if not isinstance(models, Mapping) or not all(isinstance(rates, Mapping) for rates in models.values()):
-            raise InvalidRequestError.of(f"{where}.models", "must be a mapping from a model_id to its rates")
+            raise InvalidRequestError.of(
+                f"{where}.models",
+                'must be a mapping from each model_id to its rates, such as {"<model_id>": {"per_job": "0.30"}}',
+            )
         for name, rates in models.items():
             refuse_unknown(rates, _FIELDS, f"{where}.models.{name}")
         return cls(
@@ -180,4 +183,4 @@ def refuse_unknown(given: Mapping[Any, Any], known: tuple[str, ...], where: str)
     """
     unknown = sorted(str(name) for name in given if name not in known)
     if unknown:
-        raise InvalidRequestError.of(where, f"has no {', '.join(unknown)}; there are {', '.join(known)}")
+        raise InvalidRequestError.of(where, f"unknown key: {', '.join(unknown)}; allowed: {', '.join(known)}")

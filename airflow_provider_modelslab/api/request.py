@@ -102,28 +102,31 @@ class Video2VideoRequest(EndpointRequest, frozen=True):
         default=None,
         ge=0,
         le=MAX_SEED,
-        description="Same seed, same result; null draws one, which the result's meta tells.",
+        description="The same seed gives the same result. With null, the endpoint chooses one and "
+        "returns it in the result's meta.",
     )
     height: int | None = Field(default=None, ge=1, description="Height of the result in pixels.")
     width: int | None = Field(default=None, ge=1, description="Width of the result in pixels.")
     num_frames: int = Field(default=16, ge=1, description="Frames in the result.")
     num_inference_steps: int = Field(default=20, ge=1, description="Denoising steps.")
     guidance_scale: _Finite | None = Field(
-        default=None, ge=0, description="Scale of classifier-free guidance; no documented default."
+        default=None, ge=0, description="Scale of classifier-free guidance. The page gives no default."
     )
-    clip_skip: int | None = Field(default=None, ge=0, description="CLIP layers to skip; null skips none.")
+    clip_skip: int | None = Field(default=None, ge=0, description="CLIP layers to skip. null skips none.")
     strength: _Finite = Field(
-        default=0.7, ge=0, le=1, description="0 keeps the original video, 1 lets the prompt decide all."
+        default=0.7, ge=0, le=1, description="0 keeps the original video; with 1, only the prompt decides."
     )
     output_type: Literal["mp4", "gif"] | None = Field(default=None, description="Container of the result: mp4 or gif.")
-    fps: int | None = Field(default=None, ge=1, description="Frames per second of the result; the page has no default.")
+    fps: int | None = Field(
+        default=None, ge=1, description="Frames per second of the result. The page gives no default."
+    )
     lora_models: _Names = Field(default=None, description="LoRAs for the model: a list, or names joined by commas.")
     lora_strength: _Strengths = Field(
-        default=(1.0,), min_length=1, description="One strength for all LoRAs, or one each."
+        default=(1.0,), min_length=1, description="One strength for all LoRAs, or one for each."
     )
     motion_loras: _Names = Field(default=None, description="Motion LoRAs: a list, or names joined by commas.")
     motion_lora_strength: _Strengths = Field(
-        default=(1.0,), min_length=1, description="One strength for all motion LoRAs, or one each."
+        default=(1.0,), min_length=1, description="One strength for all motion LoRAs, or one for each."
     )
     domain_lora_scale: _Finite = Field(default=1.0, description="Weight of the domain adapter (AnimateDiff v3).")
     adapter_lora: str = Field(default="v2_sd15_adapter", min_length=1, description="The domain adapter's name.")
@@ -137,13 +140,16 @@ class Video2VideoRequest(EndpointRequest, frozen=True):
     upscale_strength: _Finite = Field(default=0.6, ge=0, le=1, description="Strength of the upscaling pass, 0 to 1.")
     upscale_guidance_scale: _Finite = Field(default=15.0, ge=0, description="Guidance scale of the upscaling pass.")
     upscale_num_inference_steps: int = Field(default=20, ge=1, description="Denoising steps of the upscaling pass.")
-    use_improved_sampling: bool = Field(default=False, description="Steadier over time, and slower (FreeInit).")
-    base64: bool = Field(default=False, description="Ask for the result as base64 text; landing decodes it.")
+    use_improved_sampling: bool = Field(default=False, description="Steadier motion, but slower (FreeInit).")
+    base64: bool = Field(
+        default=False, description="Request the result as base64 text. It is decoded when it is copied to S3."
+    )
     instant_response: bool = Field(
-        default=False, description="Answer at once with future links, without holding the call."
+        default=False,
+        description="Respond at once with the links of the future result, instead of keeping the call open.",
     )
     temp: bool = Field(
-        default=False, description="Keep the result on the vendor's temporary storage, cleaned every 24 h."
+        default=False, description="Keep the result in the vendor's temporary storage, which is emptied every 24 h."
     )
 
     @field_validator("output_type", mode="before")
@@ -156,7 +162,9 @@ class Video2VideoRequest(EndpointRequest, frozen=True):
         for names, strengths in (("lora_models", "lora_strength"), ("motion_loras", "motion_lora_strength")):
             loras, values = getattr(self, names) or (), getattr(self, strengths)
             if len(values) > 1 and len(values) != len(loras):
-                raise ValueError(f"{strengths}|has {len(values)} values for {len(loras)} {names}; give one or one each")
+                raise ValueError(
+                    f"{strengths}|has {len(values)} values for {len(loras)} {names}; give one value, or one for each"
+                )
         return self
 
     def wire(self) -> dict[str, Any]:

@@ -102,10 +102,11 @@ Answer = Finished | Processing | Failed
 
 _ADVICE = {
     ErrorCode.AUTHENTICATION: "Check the API key in the password of the Airflow connection.",
-    ErrorCode.PAYMENT: "Add credits to the ModelsLab account; nothing was generated.",
+    ErrorCode.PAYMENT: "Nothing was generated. Add credits to the ModelsLab account, then try again.",
     ErrorCode.PERMISSION: "The plan or server of this key does not allow the call.",
-    ErrorCode.CLIP_UNREADABLE: "The endpoint cannot read this clip, so it is not submitted again: replace it.",
-    ErrorCode.JOB_LOST: "The endpoint does not know this job: its queue was cleared, or the id is too old.",
+    ErrorCode.CLIP_UNREADABLE: "The endpoint cannot read this clip. The same request is not submitted "
+    "again. Replace the clip.",
+    ErrorCode.JOB_LOST: "The endpoint does not know this job. Its queue was cleared, or the job id is too old.",
 }
 
 _BY_STATUS = {
@@ -187,7 +188,7 @@ def read_body(
         if links:
             return Finished(job_id, links, meta, _number(data.get("generationTime")))
         if polling:
-            text = f"The endpoint says that the job is done ({status}) and names no result that can be used"
+            text = f"The endpoint reports the job as done ({status}), but its response has no usable link to the result"
             return Failed(ErrorCode.JOB_FAILED, text, http_status=http_status, job_id=job_id, is_unclear=True)
     return Processing(job_id, status or "unknown", _number(data.get("eta")), future, meta, message)
 
@@ -224,7 +225,7 @@ def _no_answer(http_status: int, body: bytes | str, retry_after_header: str | No
     start = " ".join(text.split())[:200] or "an empty body"
     return Failed(
         code,
-        _advised(code, f"The endpoint answered HTTP {http_status} with something that is no JSON object: {start}"),
+        _advised(code, f"The endpoint returned HTTP {http_status} and a body that is not a JSON object: {start}"),
         http_status=http_status,
         retry_after=retry_after_seconds(None, retry_after_header),
     )

@@ -206,16 +206,17 @@ def test_lists_of_loras(loras: str, strengths: str) -> None:
     assert Video2VideoRequest(**NEEDED, **{loras: "a,b", strengths: 0.5}).wire()[strengths] == "0.5"
     assert Video2VideoRequest(**NEEDED, **{loras: ""}).record()[loras] is None
     assert problems(**{loras: "a,b,c", strengths: "1,2"}) == {
-        strengths: [f"has 2 values for 3 {loras}; give one or one each"]
+        strengths: [f"has 2 values for 3 {loras}; give one value, or one for each"]
     }
     assert problems(**{strengths: "strong"})[strengths][0].startswith("must be a number; got")
 
 
 def test_unknown_attributes_get_a_hint() -> None:
+    advice = "to send it anyway, put it into extra_parameters"
     assert problems(num_frame=3) == {
-        "num_frame": ["is not an attribute of the endpoint; did you mean num_frames? extra_parameters passes others on"]
+        "num_frame": [f"is not an attribute of the endpoint; did you mean num_frames? {advice}"]
     }
-    assert problems(zzz=3) == {"zzz": ["is not an attribute of the endpoint; extra_parameters passes others on"]}
+    assert problems(zzz=3) == {"zzz": [f"is not an attribute of the endpoint; {advice}"]}
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -228,7 +229,7 @@ def test_extra_parameters_are_sent_as_they_are_but_cannot_smuggle_in_the_key() -
     assert wire["improved_sampling_seed"] == 42
     for name in ("key", "api_key", "height"):
         (text,) = problems(extra_parameters={name: "hush-hush"})["extra_parameters"]
-        assert text.startswith(f"{name}: must be given by its own argument")
+        assert text.startswith(f"{name}: must not be in extra_parameters")
         assert ("hush" in text) is (name == "height")  # a key is not shown
 
 
@@ -248,7 +249,7 @@ def test_a_rejected_link_is_shown_without_its_signature() -> None:
 @pytest.mark.parametrize("given", ["s3://bucket/a.mp4", "/data/a.mp4", "data:video/mp4;base64,AAAA"])
 def test_init_video_may_be_anything_until_it_is_sent(given: str) -> None:
     request = Video2VideoRequest(**{**NEEDED, "init_video": given})
-    with pytest.raises(InvalidRequestError, match="init_video: the endpoint reads http") as caught:
+    with pytest.raises(InvalidRequestError, match="init_video: must be an http") as caught:
         request.wire()
     assert given in str(caught.value)
 

@@ -63,9 +63,9 @@ SOMETHING_ELSE = [
     "The server is broken",
     "internal error: cannot read input",
     "video generation failed",
-    "init_video the server answered HTTP 404; a link to a clip is needed",
+    "init_video the server returned HTTP 404; give a link to a clip that can be read",
     "init_video cannot be downloaded (ConnectTimeout); got 'https://host/a.mp4'",
-    "init_video the download broke off after 5 of 9 bytes; got 'https://host/a.mp4'",
+    "init_video the download stopped after 5 of 9 bytes; got 'https://host/a.mp4'",
     "the job was interrupted",
 ]
 
