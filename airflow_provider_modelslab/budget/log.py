@@ -69,7 +69,7 @@ class S3BudgetLog:
         number = _LAST - int(found[0]["Key"].removeprefix(prefix).removesuffix(".json"))
         entry = self._read(number)
         if entry is None:
-            raise StorageUnavailableError(f"{self._place(number)} was listed, and is not there")
+            raise StorageUnavailableError(f"{self._place(number)} was in the listing of S3, but cannot be found")
         return number, BudgetState.from_record(entry["state"])
 
     def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> BudgetState | None:
@@ -113,7 +113,7 @@ class S3BudgetLog:
             entry = {}
         if entry.get("version") != FORMAT_VERSION:
             raise StorageConfigurationError(
-                f"{self._place(number)} is no state of a budget that this version can read; nothing was submitted"
+                f"{self._place(number)} is not a budget state that this version can read. Nothing was submitted"
             )
         return entry
 

@@ -143,7 +143,7 @@ class BudgetState:
                 continue
             if currency is not None and slot.price.currency != currency:
                 raise InvalidRequestError.of(
-                    "prices.currency", f"the budget counts {currency!r}; got {slot.price.currency!r}"
+                    "prices.currency", f"must be the currency of the budget, {currency!r}; got {slot.price.currency!r}"
                 )
             currency = slot.price.currency
         open_ = {**self.open, **slots}

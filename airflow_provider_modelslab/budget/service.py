@@ -114,7 +114,7 @@ class Budget:
         """
         if self._caps.max_cost is not None and wanted.price is None:
             raise InvalidRequestError.of(
-                "prices", "are needed where the cost is capped: give the connection's extra, or the task, prices"
+                "prices", "are needed because the cost is limited; set prices in the task, or in the connection's extra"
             )
         with self._lock:
             known = self._mine.pop(wanted.ledger, None)
@@ -167,7 +167,13 @@ class Budget:
                 while self._changes and not self._write(self._load().apply(self._changes)):
                     pass
             except STORAGE_ERRORS as error:
-                log.warning("%s: what was not used is given back by others, in %g s: %s", self.title, LEASE, error)
+                log.warning(
+                    "%s: jobs that were reserved but not used could not be returned to the "
+                    "budget. They become free in %g s: %s",
+                    self.title,
+                    LEASE,
+                    error,
+                )
 
     def state(self) -> BudgetState:
         """What is reserved and spent, read anew."""
@@ -205,7 +211,10 @@ class Budget:
                 self._mine |= {slot.ledger: (slot_id, slot) for slot_id, slot in block.items()}
                 return
             is_fresh = False  # the state that was written instead of ours may have successors
-        raise StorageUnavailableError(f"{self.title}: {_ATTEMPTS} attempts to reserve a job were overtaken by others")
+        raise StorageUnavailableError(
+            f"{self.title}: no job could be reserved in {_ATTEMPTS} attempts, "
+            "because other tasks changed the budget each time"
+        )
 
     def _block_size(self, state: BudgetState, each: Decimal) -> int:
         """How many slots are reserved together.
@@ -258,7 +267,12 @@ class Budget:
             try:
                 entries = self._read_ledger(slot.ledger)
             except STORAGE_ERRORS as error:
-                log.warning("%s: a reservation of %s stays as it is: %s", self.title, slot.user, error)
+                log.warning(
+                    "%s: a reservation of %s is kept, because its ledger cannot be read: %s",
+                    self.title,
+                    slot.user,
+                    error,
+                )
                 continue
             change = outcome_of(slot_id, slot, entries, is_held=is_held, now=now)
             if change is not None:
@@ -279,10 +293,11 @@ class Budget:
         used = [f"{user}: {_told(a.jobs, a.cost, state.currency)}" for user, a in state.used_by().items()]
         waiting = len(state.open) + len(state.held)
         return BudgetExhaustedError(
-            f"{self.title} has no room for another job ({_told(1, wanted.reserved, state.currency)}); nothing was "
-            f"submitted. Used: {_told(total.jobs, total.cost, state.currency)}, {waiting} of the jobs reserved or of "
-            f"unknown outcome ({'; '.join(used[:5]) or 'nobody'}{'; ...' if len(used) > 5 else ''}). "
-            f"{self._how_to_raise}; then clear the task, which does only the rest",
+            f"{self.title} has no room for another job ({_told(1, wanted.reserved, state.currency)}). It was not "
+            f"submitted. Used: {_told(total.jobs, total.cost, state.currency)}; {waiting} of these jobs are only "
+            "reserved, or their outcome is unknown. Used by: "
+            f"{'; '.join(used[:5]) or 'nobody'}{'; ...' if len(used) > 5 else ''}. "
+            f"{self._how_to_raise}. Then clear the task: it does only what is missing",
             budget=self.title,
         )
 

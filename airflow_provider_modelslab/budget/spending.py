@@ -41,7 +41,9 @@ class Reservation:
         :raises TransportError: when the time of a slot was over before; nothing may be submitted.
         """
         if not all(budget.may_submit(slot_id) for budget, slot_id in self.slots):
-            raise TransportError("The reservation was over before the claim was written; nothing was submitted")
+            raise TransportError(
+                "The reservation in the budget expired before the submit. Nothing was submitted or billed. Try again"
+            )
         self._outcome = "unknown"
 
     def end_submit(self, kind: Entry) -> None:
