@@ -64,15 +64,15 @@ def open_spending(
         return Spending(found, timeout=timeout)
     if root is None:
         raise StorageConfigurationError(
-            "A budget needs a bucket in which all tasks find what is reserved: give a destination, or a bucket in the "
-            f"extra of the connection {hook.modelslab_conn_id!r}"
+            "A budget needs a bucket, where all tasks record what they reserve. Give the task a destination, or set "
+            f"bucket in the extra of the connection {hook.modelslab_conn_id!r}"
         )
     s3 = hook.get_s3_client()
     if not honours_conditional_puts(s3, root):
         raise StorageConfigurationError(
             f"The S3 store of {root} ignores conditional puts (If-None-Match), so two tasks could spend the same part "
-            "of a budget: budgets, max_jobs and max_cost are refused there. Use a store that honours them: AWS S3, "
-            "Cloudflare R2, Ceph"
+            "of a budget. Therefore budget, max_jobs and max_cost cannot be used there. Use a store that supports "
+            "conditional puts: AWS S3, Cloudflare R2, Ceph"
         )
 
     def open_one(folder: str, caps: Caps, title: str, how_to_raise: str) -> Budget:
@@ -120,5 +120,5 @@ def _extra(hook: ModelsLabHook, name: str) -> object:
         try:
             return json.loads(value)
         except ValueError:
-            raise InvalidRequestError.of(f"{name} (in the connection's extra)", "is no JSON") from None
+            raise InvalidRequestError.of(f"{name} (in the connection's extra)", "is not valid JSON") from None
     return value

@@ -217,7 +217,12 @@ class PaidJob:
                     reservation.end_submit(self.ledger.record_error(found.number, error))
                     metrics.refused(hook.modelslab_conn_id, error)
                     if self.has_place_after(place, error):
-                        log.warning("%s refused submission %d: %s. The next place is tried", place, found.number, error)
+                        log.warning(
+                            "%s refused submission %d: %s. The next place in fallback is tried",
+                            place,
+                            found.number,
+                            error,
+                        )
                         continue
                     if isinstance(error, SubmissionUnknownError) and self.policy.on_unknown_submission == "fail":
                         raise self._with_advice(error) from error
@@ -251,9 +256,9 @@ class PaidJob:
         conn_id = found.job.conn_id
         if found.job.chain and conn_id != self.hook.modelslab_conn_id and not self.places:
             raise ChangedRequestError(
-                f"Nothing was submitted: another task has fallen back to the connection {conn_id!r} for this result "
-                f"(submission {found.number}), and its job has not landed. Run this again when it has, or let that "
-                "task go on",
+                f"Nothing was submitted. Another task uses its fallback, the connection {conn_id!r}, for this result "
+                f"(submission {found.number}), and the result is not in S3 yet. Either let the other task finish, or "
+                "run this task again when the result is in S3",
                 job_id=found.job.job_id,
             )
 
@@ -346,8 +351,8 @@ def _warn_of_short_link(job: Job, link: SignedLink | None) -> None:
     left = link.expires_at - time.time()
     if job.eta > left:
         log.warning(
-            "Job %s is expected to be done in %s, and the link to its clip dies in %s: if the endpoint "
-            "reads the clip later than that, the job fails, and a retry signs a new link and pays for another job",
+            "Job %s is expected to be done in %s, but the link to its clip expires in %s. If the endpoint reads the "
+            "clip after that, the job fails. A retry then signs a new link and pays for another job",
             job.job_id,
             span(job.eta),
             span(max(left, 0.0)),
@@ -379,7 +384,9 @@ def land(
         except LandingError as error:
             if not was_ended(error):
                 raise
-            log.info("Another process landed %s in the meantime; landing it once more", destination)
+            log.info(
+                "Another process has landed %s in the meantime. It is landed again, which costs nothing", destination
+            )
             manifest = hook.land(submission.job, finished, destination, expected_type=expected)
     except ResultExpiredError as error:
         ledger.failed(submission.number, error)
@@ -427,7 +434,7 @@ def _find_in_ledger(hook: ModelsLabHook, job: Job, destination: S3Uri) -> tuple[
     try:
         entries = S3LedgerStore(hook.get_s3_client(), result_folder(root, destination)).load()
     except STORAGE_ERRORS as error:
-        log.warning("The result is landed without a record in the ledger: %s", error)
+        log.warning("The ledger cannot be read, so the result is landed but not recorded there: %s", error)
         return None, job
     for name, entry in entries.items():
         if kind_of(name) == Entry.JOB and entry.get("job_id") == job.job_id:

@@ -84,7 +84,7 @@ def check_fallback(fallback: object) -> Sequence[Mapping[str, Any]]:
         if not is_blank(run_on) and run_on not in _RUN_ON:
             raise InvalidRequestError.of(f"{where}.run_on", f"must be {' or '.join(_RUN_ON)}; got {run_on!r:.80}")
         if run_on == "local" and number < len(fallback) - 1:
-            raise InvalidRequestError.of(f"{where}.run_on", "local can only be the last place")
+            raise InvalidRequestError.of(f"{where}.run_on", "local is only allowed in the last entry")
     return fallback
 
 
@@ -109,6 +109,6 @@ def targets_of(request: EndpointRequest, conn_id: str, fallback: object) -> tupl
         )
         if place in places:
             what = "the task's own place" if place == first else f"fallback[{places.index(place) - 1}]"
-            raise InvalidRequestError.of(where, f"is the same place as {what}")
+            raise InvalidRequestError.of(where, f"has the same modelslab_conn_id, model_id and run_on as {what}")
         places.append(place)
     return tuple(places)

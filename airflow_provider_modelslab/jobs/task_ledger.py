@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 SUBMISSIONS_VARIABLE = "modelslab_submissions"
 """Airflow Variable, JSON: what people found out about submissions of unknown outcome, by their name."""
 
-_WAS_KILLED = "The task was killed; what is paid for is recorded, and a retry goes on with it"
+_WAS_KILLED = "The task was killed. Jobs that are paid for are recorded, and a retry continues with them"
 
 
 def task_key(context: Context) -> TaskKey:
@@ -94,22 +94,25 @@ def open_ledger(context: Context, hook: ModelsLabHook, destination: S3Uri | None
         if accessor is not None:
             if clear_drops_task_state():
                 log.warning(
-                    "The ledger is in Airflow's task state alone, because there is no bucket. Retries are paid once, "
-                    "but Airflow drops that state when the task is cleared: a clear will submit, and pay, again. "
-                    "Give a destination, or a bucket in the connection's extra"
+                    "The ledger is only in Airflow's task state, because neither the task nor the connection names a "
+                    "bucket. A retry does not pay again. But Airflow deletes the task state when the task is cleared: "
+                    "after a clear, the task submits and pays again. To prevent this, give the task a destination, or "
+                    "set bucket in the connection's extra"
                 )
             return Ledger(TaskStateLedgerStore(accessor))
         log.warning(
-            "No ledger: there is no bucket and, below Airflow 3.3, no task state. A retry of this task will submit, "
-            "and pay, again. Give a destination; or a bucket in the connection's extra, to which the ledgers of all "
-            "its tasks move, so that what they have made before is paid for when it is asked for again"
+            "There is no ledger: neither the task nor the connection names a bucket, and Airflow before 3.3 has no "
+            "task state. A retry of this task submits and pays again. To prevent this, give the task a destination. "
+            "Or set bucket in the connection's extra; but this moves the ledgers of all tasks of the connection, so "
+            "their earlier results are paid for again when they are requested again"
         )
         return Ledger(MemoryLedgerStore())
     ledgers = LedgerRoot(hook.get_s3_client(), root)
     if not ledgers.conditional:
         log.warning(
-            "THE S3 STORE OF %s IGNORES CONDITIONAL PUTS (If-None-Match). Retries are still paid once; two attempts at "
-            "this task in the same instant may both pay. Use a store that honours them: AWS S3, Cloudflare R2, Ceph",
+            "THE S3 STORE OF %s IGNORES CONDITIONAL PUTS (If-None-Match). A retry still does not pay again, but two "
+            "attempts at this task at the same instant may both pay. Use a store that supports conditional puts: "
+            "AWS S3, Cloudflare R2, Ceph",
             root,
         )
     store: LedgerStore = ledgers.store(folder)
@@ -172,9 +175,10 @@ def resolution_advice(name: str) -> str:
     :param name: see :func:`submission_name`.
     """
     return (
-        f"If the job is there, set the Airflow Variable {SUBMISSIONS_VARIABLE} to "
-        f'{{"{name}": "<the job\'s id>"}}. If it is not, set it to {{"{name}": "resubmit"}}, which pays for a new job. '
-        "Keep what the Variable has already. Then clear the task. For many at once, which pays for as many new jobs: "
+        f"If ModelsLab has the job, set the Airflow Variable {SUBMISSIONS_VARIABLE} to "
+        f'{{"{name}": "<the job\'s id>"}}; this pays for nothing. If it does not, set the Variable to '
+        f'{{"{name}": "resubmit"}}; this pays for a new job. Keep the other entries of the Variable. Then clear the '
+        "task. To resubmit many at once, and pay for a new job for each: "
         "`airflow modelslab ledger resolve --unknown --since <time> --as resubmit`"
     )
 

@@ -165,7 +165,7 @@ def test_a_bucket_in_the_connection_moves_the_ledgers(
     place = f"s3://{bucket}/out.mp4"
     execute(restyle(destination=place))
     told = {row["check"]: row["detail"] for row in airflow.json("check")}["bucket"]
-    assert "what was made before is paid for again" in told
+    assert "earlier results are paid for again" in told
     set_modelslab(monkeypatch, endpoint.url, **s3_extra)
     execute(restyle(destination=place))
     assert len(engine.submitted) == 2
