@@ -54,12 +54,14 @@ class Destinations:
             self._problems.add(
                 place,
                 "destination",
-                f"{destination} is also where the result of {other} goes; tell them apart in the key template, with "
-                "{path}, {name}, {seed} or {hash}",
+                f"{destination} would also get the result of {other}; make the names differ: use {{path}}, {{name}}, "
+                "{seed} or {hash} in the key template",
             )
             return None
         if key in self._sources:
-            self._problems.add(place, "destination", f"{destination} is a clip of this batch; choose another prefix")
+            self._problems.add(
+                place, "destination", f"{destination} is a clip of this batch; choose another output prefix"
+            )
             return None
         if self._forbidden is not None and key.startswith(self._forbidden):
             if not self._told_forbidden:
@@ -67,8 +69,8 @@ class Destinations:
                 self._problems.add(
                     place,
                     "destination",
-                    f"{destination} lies among the clips below s3://{destination.bucket}/{self._forbidden}, so a later "
-                    "run would take results for clips; give the output a prefix of its own (it may lie inside)",
+                    f"{destination} is among the clips below s3://{destination.bucket}/{self._forbidden}, so a later "
+                    "run would use results as clips; give the output its own prefix (it may be below the input prefix)",
                 )
             return None
         return destination
@@ -79,10 +81,10 @@ class Destinations:
             raise ValueError(problem)
         uri = S3Uri.parse(text) if "://" in text else self._output.child(text)
         if uri.bucket != self._output.bucket or not uri.key.startswith(self._output.key):
-            raise ValueError(f"{uri} lies outside of the output prefix {self._output}")
+            raise ValueError(f"{uri} is not below the output prefix {self._output}")
         name = uri.key.rpartition("/")[2]
         if not name:
-            raise ValueError(f"{uri} must name an object")
+            raise ValueError(f"{uri} must have an object key")
         if name.rpartition(".")[2] != ext or not name.rpartition(".")[0]:
-            raise ValueError(f"{uri} must end with .{ext}, as output_type says")
+            raise ValueError(f"{uri} must end with .{ext}, because output_type is {ext}")
         return uri

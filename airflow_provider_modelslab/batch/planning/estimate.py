@@ -91,11 +91,11 @@ class Estimate:
         if self.seconds is not None:
             rate = f" at {self.per_minute:.1f} a minute" if self.per_minute else ""
             pace = f"about {duration(self.seconds)}{rate}" if self.seconds else "nothing to wait for"
-        others = {"of unknown outcome": self.unknown, "not to be paid for": self.refused}
+        others = {"of unknown outcome (a person must decide)": self.unknown, "excluded by the ledger": self.refused}
         rest = "".join(f", {count} {what}" for what, count in others.items() if count)
         return (
-            f"{self.clips} clips: {self.stored} stored already, {self.waiting} paid for and waited for{rest}, "
-            f"{most if self.cost is None else ''}{self.jobs} jobs to be submitted{cost}; {pace}"
+            f"{self.clips} clips: {self.stored} already stored, {self.waiting} with a job that is already paid for"
+            f"{rest}, {most if self.cost is None else ''}{self.jobs} jobs to submit{cost}; {pace}"
         )
 
 

@@ -45,8 +45,8 @@ class KnownJobs:
         owner = self._take(job_id, str(destination), time.time() if submitted_at is None else submitted_at)
         if owner is not None:
             raise SubmissionUnknownError(
-                f"Job {job_id} was named for two clips and makes the result of one. It is kept for {owner}; what was "
-                f"submitted for {destination} may be running and billed under another id",
+                f"Two clips have the same job {job_id}, but a job makes the result of only one clip. The job is kept "
+                f"for {owner}. The submission for {destination} may be running and billed under another job id",
                 job_id=job_id,
             )
 

@@ -63,7 +63,7 @@ class KeyTemplate:
         self.fields = frozenset(self._checked_fields())
         literal = Formatter().vformat(self.text, (), _Blank())
         if not self.text or self.text.endswith("/"):
-            raise self._wrong("names no object; end it with a name, like {stem}.{ext}")
+            raise self._wrong("has no file name at its end; add one, like {stem}.{ext}")
         if ".." in self.text.split("/") or self.text.startswith("/") or "://" in self.text:
             raise self._wrong("must stay below the output prefix: a relative key without '..'")
         if _CONTROL.search(self.text):
@@ -71,9 +71,11 @@ class KeyTemplate:
         if not self.text.endswith(_ENDINGS):
             raise self._wrong(f"must end with {', '.join(_ENDINGS)}")
         if not self.fields & _PER_CLIP:
-            raise self._wrong(f"is the same for all clips; it needs one of {_braced(sorted(_PER_CLIP))}")
+            raise self._wrong(f"gives the same key for all clips; add one of {_braced(sorted(_PER_CLIP))}")
         if len(literal.encode()) > _MAX_KEY_BYTES:
-            raise self._wrong(f"is longer than {_MAX_KEY_BYTES} bytes: S3 allows 1024 bytes, also to the sidecar")
+            raise self._wrong(
+                f"is longer than {_MAX_KEY_BYTES} bytes; S3 allows 1024 bytes, and the key of the sidecar is longer"
+            )
 
     def render(self, names: Names) -> str:
         """The key for one clip.
@@ -81,7 +83,7 @@ class KeyTemplate:
         :raises ValueError: when this clip's values make no key: the text says why.
         """
         if names.seed is None and "seed" in self.fields:
-            raise ValueError("the template names {seed}, and this clip has none; give it one, or name {hash}")
+            raise ValueError("the template uses {seed}, but this clip has no seed; give it one, or use {hash}")
         # A slash or a ".." in a value of a name would move the result to another folder.
         values = {field: getattr(names, field) for field in FIELDS}
         for field in ("stem", "name", "model_id"):
@@ -92,15 +94,15 @@ class KeyTemplate:
         parts = key.split("/")
         if ".." in parts or "." in parts:
             raise ValueError(
-                f"the key {key[:200]!r} has a folder named '.' or '..', which many tools read as another place"
+                f"the key {key[:200]!r} has a folder named '.' or '..', which many tools resolve to another key"
             )
         if not parts[-1].rpartition(".")[0]:
-            raise ValueError(f"the key {key[:200]!r} has no name before its suffix")
+            raise ValueError(f"the key {key[:200]!r} has no file name before its suffix")
         if _CONTROL.search(key):
             raise ValueError(f"the key {key[:200]!r} has control characters")
         suffix = key.rpartition(".")[2]
         if suffix != names.ext:
-            raise ValueError(f"the key {key[:200]!r} ends with .{suffix}, and output_type is {names.ext}; use .{{ext}}")
+            raise ValueError(f"the key {key[:200]!r} ends with .{suffix}, but output_type is {names.ext}; use .{{ext}}")
         return key
 
     def __repr__(self) -> str:
@@ -116,15 +118,15 @@ class KeyTemplate:
         try:
             pieces = list(Formatter().parse(self.text))
         except ValueError as error:
-            raise self._wrong(f"cannot be read ({error}); a brace of its own is doubled: {{{{") from None
+            raise self._wrong(f"is not a valid template ({error}); write a literal brace twice: {{{{") from None
         found = set()
         for _, field, specification, conversion in pieces:
             if field is None:
                 continue
             if field not in FIELDS:
-                raise self._wrong(f"names {{{field}}}; there are {_braced(FIELDS)}")
+                raise self._wrong(f"uses the unknown field {{{field}}}; allowed: {_braced(FIELDS)}")
             if conversion or (specification and not _is_padding(field, specification)):
-                raise self._wrong(f"has {{{field}}} in a form that is not known; numbers can be padded: {{index:05d}}")
+                raise self._wrong(f"has an unknown format for {{{field}}}; numbers can be padded, as in {{index:05d}}")
             found.add(field)
         return found
 

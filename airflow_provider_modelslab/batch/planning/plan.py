@@ -164,8 +164,8 @@ def make_plan(
     notes = []
     if "index" in template.fields and drafts:
         notes.append(
-            "The key template names {index}: when a clip is added before others, all after it get other names, and "
-            "what was made under the old ones is not found, and is paid for again"
+            "The key template uses {index}. If a clip is added before others, the names of all later clips change. "
+            "Their earlier results are then not found, and are paid for again. {hash} does not have this problem"
         )
     return BatchPlan(
         clips=tuple(

@@ -100,9 +100,10 @@ def load_batch(
     saved = json.loads(gzip.decompress(body))
     if saved.get("mark") != mark:
         raise BatchSupersededError(
-            f"{where} holds the plan of another attempt at this task: the run was deleted and made anew while the old "
-            "one's process was at work. A retry plans anew and goes on with what is paid for; so does clearing the "
-            "task, which with reuse 'never' pays again for what has landed"
+            f"{where} contains the plan of another attempt at this task. The Dag run was deleted and created again "
+            "while a process of the old run was still working. Retry or clear the task: it plans again and continues "
+            "with the jobs that are already paid for. But with reuse 'never', clearing pays again for results that "
+            "have landed"
         )
     clips = [_clip(index, line) for index, line in enumerate(saved["clips"])]
     lost: set[int] = set()
@@ -153,7 +154,7 @@ def delete_checkpoints(s3: S3Client, where: S3Uri, mark: str | None = None) -> N
         for key in earlier:
             s3.delete_object(Bucket=where.bucket, Key=key)
     except (*STORAGE_ERRORS, *S3_ERRORS, ValueError, OSError) as error:
-        log.debug("Saved states of this batch stay below %s: %s", own["head"], error)
+        log.debug("Saved states of this batch were not deleted below %s: %s", own["head"], error)
 
 
 def _checkpoint_tag(s3: S3Client, where: S3Uri) -> str | None:

@@ -142,7 +142,7 @@ class LandedIndex:
         try:
             names = self._names()
         except STORAGE_ERRORS as error:
-            log.warning("The index below %s was not joined: %s", self._place, error)
+            log.warning("The index segments below %s were not merged: %s", self._place, error)
             return
         since_whole = list(itertools.takewhile(lambda name: not name.endswith(_WHOLE), reversed(names)))
         if len(since_whole) >= _MANY:
@@ -159,7 +159,7 @@ class LandedIndex:
         try:
             names = self._names()[-_READ:]
         except STORAGE_ERRORS as error:
-            log.warning("The index of %s cannot be listed, so each clip's ledger is asked: %s", self._output, error)
+            log.warning("The index of %s cannot be listed, so the ledger of each clip is read: %s", self._output, error)
             return
         for _, entries in self._read(names):
             yield from entries
@@ -173,13 +173,13 @@ class LandedIndex:
                 try:
                     yield name, list(unpack(body))
                 except ValueError as error:
-                    log.warning("The index segment %s/%s is passed over: it %s", self._place, name, error)
+                    log.warning("The index segment %s/%s is ignored: it %s", self._place, name, error)
 
     def _body(self, name: str) -> bytes | None:
         try:
             return read_object(self._s3, self._place.child(name))
         except STORAGE_ERRORS as error:
-            log.warning("The index segment %s/%s is passed over: %s", self._place, name, error)
+            log.warning("The index segment %s/%s is ignored: %s", self._place, name, error)
             return None
 
     def _names(self) -> list[str]:
@@ -193,7 +193,9 @@ class LandedIndex:
         try:
             put_object(self._s3, self._place.child(name), pack(entries), "application/gzip")
         except STORAGE_ERRORS as error:
-            log.warning("The index of %s was not written; a rerun asks the ledgers instead: %s", self._output, error)
+            log.warning(
+                "The index of %s was not written; the next run reads the ledgers instead: %s", self._output, error
+            )
             return False
         return True
 
@@ -208,7 +210,11 @@ class LandedIndex:
             try:
                 self._s3.delete_object(Bucket=where.bucket, Key=where.key)
             except S3_ERRORS as error:
-                log.info("The old index segments stay (s3:DeleteObject below %s): %s", self._place, error)
+                log.info(
+                    "The old index segments were not deleted (this needs s3:DeleteObject below %s): %s",
+                    self._place,
+                    error,
+                )
                 return
 
     # -- results --------------------------------------------------------------------------------------------------
@@ -231,6 +237,6 @@ class LandedIndex:
                     break
         except STORAGE_ERRORS as error:
             log.warning(
-                "The results below %s cannot be listed, so each clip's ledger is asked: %s", self._output, error
+                "The results below %s cannot be listed, so the ledger of each clip is read: %s", self._output, error
             )
         return found

@@ -91,11 +91,11 @@ def unpack(body: bytes) -> Iterator[IndexEntry]:
         lines = iter(gzip.decompress(body).split(b"\n"))
         version = json.loads(next(lines))["schema_version"]
         if version > INDEX_SCHEMA_VERSION:
-            raise ValueError(f"version {version} is later than {INDEX_SCHEMA_VERSION}")
+            raise ValueError(f"has version {version}, which is later than {INDEX_SCHEMA_VERSION}")
         for line in lines:
             yield IndexEntry(**json.loads(line))
     except (OSError, EOFError, KeyError, TypeError) as error:
-        raise ValueError(f"is no index ({type(error).__name__}: {error})") from error
+        raise ValueError(f"is not an index ({type(error).__name__}: {error})") from error
 
 
 def _rank(entry: IndexEntry) -> tuple[float, str]:

@@ -84,7 +84,7 @@ class Progress:
         pace = f"{rate * 60:.1f} a minute, " if rate is not None and self.left else ""
         return (
             f"{done} of {self.found} clips{share}: {counts[Status.LANDED]} landed, {counts[Status.SKIPPED]} were "
-            f"there, {counts[Status.FAILED]} failed, {self.left} left; {pace}time left: "
+            f"already stored, {counts[Status.FAILED]} failed, {self.left} left; {pace}time left: "
             + ("unknown" if left is None else f"about {duration(left)}" if left else "none")
         )
 

@@ -109,10 +109,11 @@ def _condition(place: S3Uri, attempt: AttemptId, there: _There | None) -> dict[s
 
 def _superseded(place: S3Uri, attempt: AttemptId, later: AttemptId) -> BatchSupersededError:
     return BatchSupersededError(
-        f"This is try {attempt.try_number} of a batch that try {later.try_number} has ended already: Airflow had given "
-        f"this one up. {place} is the later one's and is left as it is. What this one landed stays too, and is known "
-        "to every other run. There is nothing to do; if it was no later attempt that wrote it, delete it and clear "
-        "the task. With reuse 'never' a clear pays for every clip again"
+        f"Try {attempt.try_number} of this batch stops: Airflow had declared it dead, and try {later.try_number} has "
+        f"already finished the batch. {place} was written by try {later.try_number} and is not changed. The results "
+        f"that try {attempt.try_number} landed stay, and every other run finds them. Nothing needs to be done. Only if "
+        f"no later attempt wrote {place}: delete it and clear the task. With reuse 'never', this clear pays for every "
+        "clip again"
     )
 
 
@@ -125,8 +126,8 @@ def _look(s3: S3Client, place: S3Uri) -> _There | None:
         if kind_of(error) is not S3ErrorKind.ACCESS_DENIED:
             raise storage_error(error, place) from error
         log.warning(
-            "%s is written without a look at who wrote it before, which S3 refuses: an attempt that Airflow has given "
-            "up may replace what a later one wrote. Grant s3:GetObject on it, and s3:ListBucket",
+            "S3 does not allow a check of who wrote %s before, so it is written without this check. An attempt that "
+            "Airflow has declared dead may replace what a later one wrote. Grant s3:GetObject on it, and s3:ListBucket",
             place,
         )
         return _There(None, None)

@@ -32,8 +32,8 @@ RESULTS_SCHEMA_VERSION = 1
 
 _FIRST_ERRORS = 5
 _REST = (
-    "What landed stays; a retry does only the rest, and pays for a new job for each clip whose job failed. Another run "
-    "pays for all again, unless reuse is 'always'."
+    "Landed results stay. A retry does only the remaining clips, and pays for a new job for each clip whose job "
+    "failed. Another Dag run pays for all clips again, unless reuse is 'always'."
 )
 _MAX_ERROR = 800  # the advice for a submission of unknown outcome is about 700 long
 
@@ -140,11 +140,11 @@ def failure_of(
 def _too_many(summary: Mapping[str, Any], limit: FailureLimit, stopped: str | None) -> BatchFailedError:
     first = "".join(f"\n  {error['source']}: {error['code']}: {error['message']}" for error in summary["errors"])
     more = summary["failed"] - len(summary["errors"])
-    retry = f", the failed ones in {summary['retry']}" if summary["retry"] else ""
+    retry = f"; only the clips to try again: {summary['retry']}" if summary["retry"] else ""
     return BatchFailedError(
         f"{summary['failed']} of {summary['found']} clips failed (max_failed: {limit}); {summary['landed']} landed, "
-        f"{summary['skipped']} were there before, {summary['pending']} were not reached. {_REST} "
-        f"All of it is in {summary['manifest']}{retry}. The first failures:{first}"
+        f"{summary['skipped']} were already stored, {summary['pending']} were not reached. {_REST} "
+        f"The outcome of each clip: {summary['manifest']}{retry}. The first failures:{first}"
         + (f"\n  ... and {more} more" if more > 0 else ""),
         cause=cause_of(stopped),
     )
@@ -152,9 +152,9 @@ def _too_many(summary: Mapping[str, Any], limit: FailureLimit, stopped: str | No
 
 def _given_up(summary: Mapping[str, Any], stopped: str | None) -> BatchFailedError:
     return BatchFailedError(
-        f"The batch was given up: {stopped or 'some clips came to no end'}. {summary['landed']} clips landed, "
-        f"{summary['skipped']} were there before, {summary['failed']} failed, {summary['pending']} were not reached. "
-        f"{_REST} All of it is in {summary['manifest']}",
+        f"The batch was aborted: {stopped or 'some clips have no outcome'}. {summary['landed']} clips landed, "
+        f"{summary['skipped']} were already stored, {summary['failed']} failed, {summary['pending']} were not reached. "
+        f"{_REST} The outcome of each clip: {summary['manifest']}",
         cause=cause_of(stopped),
     )
 

@@ -102,8 +102,9 @@ class BatchTracker:
         """
         if not self._ledgers.conditional:
             log.warning(
-                "THE S3 STORE IGNORES CONDITIONAL PUTS (If-None-Match). Retries are still paid once; two attempts at "
-                "one clip in the same instant may both pay. Use a store that honours them: AWS S3, Cloudflare R2, Ceph"
+                "THE S3 STORE IGNORES CONDITIONAL PUTS (If-None-Match). A retry still does not pay again, but two "
+                "attempts at one clip at the same instant may both pay. Use a store that supports conditional puts: "
+                "AWS S3, Cloudflare R2, Ceph"
             )
         known = self._index.known(self.plan)
         self.jobs.learn_landed(known.values())
@@ -114,7 +115,7 @@ class BatchTracker:
             for index, entry in there.items():
                 self._done(self.plan.clips[index], Outcome.skipped(entry.manifest()))
             if there:
-                log.info("%d of %d results are there already", len(there), len(self.plan))
+                log.info("%d of %d results are already stored", len(there), len(self.plan))
         return self._open_clips()
 
     def learn_jobs(self, clips: Iterable[ClipPlan]) -> None:
@@ -164,7 +165,7 @@ class BatchTracker:
         if count < _LOGGED_FAILURES:
             log.warning("%s failed: %s: %s", clip.safe_source, outcome.code, outcome.message)
         elif count == _LOGGED_FAILURES:
-            log.warning("More clips fail; the results manifest names them all")
+            log.warning("More clips failed. They are not logged; the results manifest lists all of them")
         self._done(clip, outcome, counts=submission is not None or not _is_free(error))
 
     def too_many(self) -> str | None:
@@ -176,7 +177,7 @@ class BatchTracker:
         each rerun they come first again, and would keep back all that lie behind them.
         """
         if self._not_landed_in_a_row >= LandingError.batch_limit:
-            return f"{self._not_landed_in_a_row} results in a row could not be landed"
+            return f"{self._not_landed_in_a_row} results in a row could not be copied to S3"
         failed = self.outcomes.counts()[Status.FAILED]
         if self._failed_in_a_row >= _HOPELESS and self._limit.exceeded(failed, len(self.plan)):
             return f"{self._failed_in_a_row} clips in a row failed"
@@ -265,7 +266,10 @@ class BatchTracker:
                 price_of=self._price_of,
             )
         except BatchSupersededError:
-            log.warning("%s. A LATER ATTEMPT HAS ENDED THIS BATCH; its results stand", self.progress.line())
+            log.warning(
+                "%s. A LATER ATTEMPT HAS ALREADY FINISHED THIS BATCH. Its results manifest is not changed",
+                self.progress.line(),
+            )
             raise
         log.info("%s. Results: %s", self.progress.line(), summary["manifest"])
         error = failure_of(summary, self._limit, stopped=stopped)

@@ -43,8 +43,8 @@ class FailureLimit:
         if isinstance(number, float) and 0 <= number < 1:
             return cls(share=number)
         raise ValueError(
-            "max_failed: must be a whole number of clips, at least 0 (a whole number is a count: 1 is one clip), or a "
-            f"share of them of at least 0 and below 1 (0.05 or '5%'); got {value!r}"
+            "max_failed: must be a number of clips (a whole number of at least 0), or a share of the clips (at least 0 "
+            f"and below 1, such as 0.05 or '5%'); 1 means one clip; got {value!r}"
         )
 
     def exceeded(self, failed: int, found: int) -> bool:
@@ -56,4 +56,4 @@ class FailureLimit:
     def __str__(self) -> str:
         if self.count is not None:
             return str(self.count)
-        return "any number" if self.share is None else f"{self.share:.4g} of what was found"
+        return "any number" if self.share is None else f"{self.share:.4g} of the clips"

@@ -246,7 +246,10 @@ class BatchRunner(Generic[Clip]):
             if self._window.refused_for() < self._refusal_timeout:
                 pause = self._window.refused(error, in_flight=len(self.waiting), refusal_timeout=self._refusal_timeout)
                 log.info(
-                    "Refused for now (%s); next submit in %.0f s, at most %d at once", error, pause, self._window.limit
+                    "The endpoint refused a submit (%s). The next submit is in %.0f s, with at most %d jobs in flight",
+                    error,
+                    pause,
+                    self._window.limit,
                 )
                 self.todo.appendleft(clip)
                 return

@@ -73,7 +73,7 @@ class Clips:
         passed = ", ".join(f"{count} {why}" for why, count in sorted(self.ignored.items()))
         place = f" in {self.where}" if self.where else ""
         return f"{len(self.clips)} clip{'' if len(self.clips) == 1 else 's'}{place}" + (
-            f"; passed over: {passed}" if passed else ""
+            f"; ignored: {passed}" if passed else ""
         )
 
 

@@ -61,7 +61,7 @@ def find_clips(
     if text.startswith(("[", "{")):
         raise InvalidRequestError.of(
             "source",
-            "is a list that a template turned into text; pass the other task's .output, or let the Dag render native "
+            "is text, because a template rendered a list; pass the other task's .output, or let the Dag render native "
             f"objects (render_template_as_native_obj=True); got {hide_queries(text)[:60]!r}",
         )
     raise _no_source(source)
@@ -155,4 +155,4 @@ def _excluded(place: S3Uri, exclude: S3Uri | None) -> str | None:
 
 
 def _no_source(source: object) -> InvalidRequestError:
-    return InvalidRequestError.of("source", f"needs {SOURCES}; got {hide_queries(repr(source))[:80]}")
+    return InvalidRequestError.of("source", f"must be {SOURCES}; got {hide_queries(repr(source))[:80]}")

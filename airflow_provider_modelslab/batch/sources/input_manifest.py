@@ -69,7 +69,7 @@ def read_manifest(where: str, s3_factory: S3Factory) -> Clips:
     where = where.strip()
     if not is_manifest(where):
         raise InvalidRequestError.of(
-            "manifest", f"{where!r} has no known suffix; name it {', '.join(MANIFEST_SUFFIXES)}, or those with .gz"
+            "manifest", f"{where!r} has no known suffix; use {', '.join(MANIFEST_SUFFIXES)}, or one of them with .gz"
         )
     problems = Problems(f"The manifest {where}")
     ignored: Counter[str] = Counter()
@@ -88,7 +88,7 @@ def read_manifest(where: str, s3_factory: S3Factory) -> Clips:
                     clips.append(clip)
         except (UnicodeDecodeError, OSError, EOFError, zlib.error, csv.Error, BotoCoreError) as error:
             raise InvalidRequestError.of(
-                "manifest", f"{where} cannot be read to its end: {type(error).__name__}: {error}"
+                "manifest", f"{where} cannot be read completely: {type(error).__name__}: {error}"
             ) from error
     problems.raise_if_any()
     return Clips(tuple(clips), where, "line", ignored=dict(ignored))
@@ -145,7 +145,7 @@ def _parsed(text: str) -> Any:
     except RecursionError:
         raise ValueError(f"is nested more than {_MAX_DEPTH} levels deep") from None
     except ValueError as error:
-        raise ValueError(f"is no JSON ({error})") from None
+        raise ValueError(f"is not valid JSON ({error})") from None
     level, depth = [value], 0
     while level := [inner for outer in level for inner in _inside(outer)]:
         depth += 1
@@ -170,7 +170,7 @@ def _check_header(columns: list[str], place: str, problems: Problems) -> bool:
     for name in columns:
         if name not in _COLUMNS:
             near = difflib.get_close_matches(name, _COLUMNS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"others go into {_EXTRA}"
+            hint = f"did you mean {near[0]}?" if near else f"to send it anyway, put it into {_EXTRA}"
             problems.add(place, "header", f"{name!r} is not an attribute of the endpoint; {hint}")
     return problems.count == before
 

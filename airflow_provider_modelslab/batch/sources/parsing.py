@@ -44,7 +44,7 @@ def clip_from(item: object, number: int, tell: Tell, ignored: Counter[str]) -> C
     if isinstance(item, str):
         return _clip(item, number, tell, field="init_video")
     if not isinstance(item, Mapping):
-        tell("init_video", f"needs a link, s3://bucket/key or a mapping with init_video; got {type(item).__name__}")
+        tell("init_video", f"must be a link, s3://bucket/key or a mapping with init_video; got {type(item).__name__}")
         return None
     if "schema_version" in item and "status" in item:
         return _from_manifest(item, number, tell, ignored)
@@ -55,7 +55,7 @@ def clip_from(item: object, number: int, tell: Tell, ignored: Counter[str]) -> C
     if not given:
         tell(
             "init_video",
-            f"is missing; give it as {', '.join(SOURCE_FIELDS)}; got {', '.join(map(str, item)) or 'nothing'}",
+            f"is missing; give one of {', '.join(SOURCE_FIELDS)}; got {', '.join(map(str, item)) or 'nothing'}",
         )
         return None
     name, source = next(iter(given.items()))
@@ -108,7 +108,9 @@ def _from_manifest(item: Mapping[str, Any], number: int, tell: Tell, ignored: Co
     source = item.get("uri") or (links[0] if links else None)
     if status in _NOT_THERE or not isinstance(source, str):
         tell(
-            "uri", f"the manifest of job {item.get('job_id')} has no result (status {status}); wait for it and land it"
+            "uri",
+            f"the manifest of job {item.get('job_id')} has no result yet (status {status}); wait "
+            "for the job and land it first",
         )
         return None
     return _clip(source, number, tell, field="uri")
@@ -140,12 +142,12 @@ def _clip(
             uri = S3Uri.parse(source)
             source = str(uri)
             if not uri.key or uri.key.endswith("/"):
-                tell(field, f"{source} names no object; expected s3://bucket/key")
+                tell(field, f"{source} has no object key; expected s3://bucket/key")
                 return None
         elif scheme != "file" and not urlsplit(source).hostname:
-            tell(field, f"{strip_query(source)[:200]!r} names no host")
+            tell(field, f"{strip_query(source)[:200]!r} has no host")
             return None
     except ValueError:
-        tell(field, "is no URL that can be read")
+        tell(field, "is not a valid URL")
         return None
     return Clip(source, path_of(source), overrides=overrides, destination=destination, version=version, number=number)

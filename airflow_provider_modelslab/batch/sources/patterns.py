@@ -58,7 +58,7 @@ def _any(globs: Sequence[str]) -> re.Pattern[str] | None:
 def _regex(glob: str) -> str:
     if not glob.strip() or glob.startswith("/") or ".." in glob.split("/"):
         raise ValueError(
-            f"pattern: {glob!r} can match nothing: it is compared with the key below the prefix, like 2026-*/*.mp4"
+            f"pattern: {glob!r} cannot match anything: it is compared with the key below the prefix, like 2026-*/*.mp4"
         )
     out, position = [], 0
     while position < len(glob):
@@ -83,5 +83,5 @@ def _regex(glob: str) -> str:
     try:
         re.compile("".join(out))
     except re.error as error:
-        raise ValueError(f"pattern: {glob!r} is no pattern ({error})") from None
+        raise ValueError(f"pattern: {glob!r} is not a valid pattern ({error})") from None
     return "".join(out)

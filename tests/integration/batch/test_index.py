@@ -224,7 +224,7 @@ def test_a_segment_that_cannot_be_read_is_passed_over(
     place = segments(s3, bucket)[0].rpartition("/")[0]
     s3.put_object(Bucket=bucket, Key=f"{place}/0-broken.jsonl.gz", Body=b"no gzip")
     assert list(index_of(s3, plan).find(plan)) == [0]
-    assert "0-broken.jsonl.gz is passed over: it is no index" in caplog.text
+    assert "0-broken.jsonl.gz is ignored: it is not an index" in caplog.text
 
 
 @pytest.mark.parametrize("operation", ["ListObjectsV2", "GetObject", "PutObject"])

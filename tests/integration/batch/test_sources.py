@@ -40,7 +40,7 @@ def test_a_prefix_with_everything_that_is_no_clip(s3: S3Client, bucket: str, put
         "hidden": 2,
         "below the output prefix": 2,
     }
-    assert clips.describe().startswith(f"5 clips in s3://{bucket}/in/; passed over: 2 below the output prefix, 1 empty")
+    assert clips.describe().startswith(f"5 clips in s3://{bucket}/in/; ignored: 2 below the output prefix, 1 empty")
 
 
 def test_patterns_and_depth(s3: S3Client, bucket: str, put: Put) -> None:

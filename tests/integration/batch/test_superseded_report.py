@@ -107,10 +107,10 @@ def test_an_attempt_that_ends_after_its_successor_leaves_its_results(
     attempts: Attempts, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempts.end(SECOND, failing=1)
-    with pytest.raises(BatchSupersededError, match=r"try 1 of a batch that try 2 has ended already") as raised:
+    with pytest.raises(BatchSupersededError, match=r"Try 1 of this batch stops.*try 2 has already finished") as raised:
         attempts.end(FIRST, failing=2)
-    assert f"s3://{attempts.bucket}/out/_modelslab/batches/{NAME}.jsonl is the later one's" in str(raised.value)
-    assert "A LATER ATTEMPT HAS ENDED THIS BATCH" in caplog.text
+    assert f"s3://{attempts.bucket}/out/_modelslab/batches/{NAME}.jsonl was written by try " in str(raised.value)
+    assert "A LATER ATTEMPT HAS ALREADY FINISHED THIS BATCH" in caplog.text
     assert (attempts.statuses(), attempts.to_retry()) == (["failed", "landed"], 1)
     assert (attempts.written_by(), attempts.written_by(".retry.jsonl")) == (SECOND, SECOND)
 
@@ -176,7 +176,7 @@ def test_a_successor_that_replaces_a_manifest_between_the_look_and_the_put_is_no
     attempts.end(FIRST, failing=2)
     with (
         just_before(attempts.s3, "PutObject", lambda: attempts.end(THIRD), key=f"{NAME}.jsonl"),
-        pytest.raises(BatchSupersededError, match="try 2 of a batch that try 3 has ended"),
+        pytest.raises(BatchSupersededError, match=r"Try 2 of this batch stops.*try 3 has already finished"),
     ):
         attempts.end(SECOND, failing=2)
     assert (attempts.statuses(), attempts.written_by()) == (["landed", "landed"], THIRD)

@@ -70,7 +70,7 @@ def test_a_rerun_says_how_much_is_there_already(
     first.state()
     assert "already" not in caplog.text
     assert open_tracker().begin() == [plan.clips[2]]
-    assert caplog.messages.count("2 of 3 results are there already") == 1
+    assert caplog.messages.count("2 of 3 results are already stored") == 1
     assert open_tracker().begin(reuse="never") == list(plan)
     assert caplog.text.count("already") == 1
 
@@ -91,7 +91,7 @@ def test_results_that_cannot_be_landed_end_a_batch_though_it_is_deferred_between
         told.append(tracker.too_many())
         state, tracker = tracker.state(), open_tracker()
         tracker.restore(state)
-    assert told == [None] * 9 + [f"{count} results in a row could not be landed" for count in (10, 11, 12)]
+    assert told == [None] * 9 + [f"{count} results in a row could not be copied to S3" for count in (10, 11, 12)]
 
 
 MANY = 25

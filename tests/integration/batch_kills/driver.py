@@ -145,7 +145,7 @@ class Batch:
         Half of the answers go to the run's conf and half to the Airflow Variable.
         """
         assert outcome["error"] == "BatchFailedError", outcome
-        told = re.search(r"All of it is in (s3://\S+\.jsonl)", outcome["text"])
+        told = re.search(r"The outcome of each clip: (s3://\S+\.jsonl)", outcome["text"])
         assert told is not None, outcome
         place = S3Uri.parse(told[1])
         body = s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read()

@@ -80,7 +80,7 @@ def test_a_frozen_process_that_wakes_after_its_successor_has_ended_says_so_and_c
             summary = execute(batch(), attempt(2))
         finally:
             woken.set()
-        with pytest.raises(BatchSupersededError, match="try 1 of a batch that try 2 has ended"):
+        with pytest.raises(BatchSupersededError, match=r"Try 1 of this batch stops.*try 2 has already finished"):
             first.result(60)
     assert (summary["landed"], summary["skipped"]) == (0, CLIPS)
     assert statuses(store, summary["manifest"]) == ["skipped"] * CLIPS

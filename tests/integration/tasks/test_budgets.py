@@ -74,7 +74,7 @@ def test_a_cap_ends_a_batch_with_the_rest_pending_and_a_larger_one_does_the_rest
     with pytest.raises(BatchFailedError) as raised:
         execute(dag(max_jobs=5))
     assert raised.value.cause == ErrorCode.BUDGET
-    assert "5 clips landed, 0 were there before, 0 failed, 7 were not reached" in raised.value.message
+    assert "5 clips landed, 0 were already stored, 0 failed, 7 were not reached" in raised.value.message
     assert "max_jobs 5" in raised.value.message
     assert "restyling.restyle: 5 jobs" in raised.value.message
     assert len(engine.submitted) == 5

@@ -85,9 +85,9 @@ def test_the_ledger_tells_what_is_free(dag: Dag, restyle: Restyle, airflow: Shel
 
 def test_the_log_of_a_batch_begins_with_it(dag: Dag, capsys: pytest.CaptureFixture[str]) -> None:
     execute(dag())
-    lines = [line for line in capsys.readouterr().out.splitlines() if "jobs to be submitted" in line]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "jobs to submit" in line]
     assert len(lines) == 1
-    assert "6 jobs to be submitted, estimated cost 0.9 EUR" in lines[0]
+    assert "6 jobs to submit, estimated cost 0.9 EUR" in lines[0]
 
 
 def test_the_clips_of_mapped_tasks_have_an_estimate_where_their_request_is_known(

@@ -54,7 +54,7 @@ def test_what_is_packed_comes_back(entries: list[IndexEntry]) -> None:
     ],
 )
 def test_what_is_no_index_of_this_version_is_told(body: bytes) -> None:
-    with pytest.raises(ValueError, match=r"is no index|version 2 is later|Expecting"):
+    with pytest.raises(ValueError, match=r"is not an index|version 2, which is later|Expecting"):
         list(unpack(body))
 
 

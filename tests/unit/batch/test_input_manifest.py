@@ -125,15 +125,15 @@ def test_the_results_of_an_earlier_batch_are_clips(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.jsonl", "{", ["a.jsonl", "line 1: line: is no JSON"]),
+        ("a.jsonl", "{", ["a.jsonl", "line 1: line: is not valid JSON"]),
         ("a.jsonl", "[1]", ["line 1: line: must be a JSON object", "'[1]'"]),
         ("a.jsonl", '{"prompt": "a"}', ["line 1: init_video: is missing", "got prompt"]),
         ("a.jsonl", '{"uri": 5}', ["line 1: uri: must be text; got 5"]),
         ("a.jsonl", '{"uri": "s3://src/a", "source": "s3://src/b"}', ["more than once: uri, source"]),
         ("a.jsonl", '{"uri": "ftp://host/a"}', ["line 1: uri: ftp:// is not supported"]),
-        ("a.jsonl", '{"uri": "s3://src/folder/"}', ["names no object"]),
+        ("a.jsonl", '{"uri": "s3://src/folder/"}', ["has no object key"]),
         ("a.jsonl", '{"uri": "s3://s!c/a.mp4"}', ["'s!c'"]),
-        ("a.jsonl", '{"uri": "https:///a.mp4?sig=secret"}', ["names no host"]),
+        ("a.jsonl", '{"uri": "https:///a.mp4?sig=secret"}', ["has no host"]),
         ("a.jsonl", '{"uri": "None"}', ["is empty"]),
         ("a.jsonl", '{"uri": "s3://src/a.mp4", "destination": 5}', ["line 1: destination: must be"]),
         ("a.csv", "prompt,seed\na,1", ["line 1: header: needs a column init_video; got 'prompt, seed'"]),
@@ -145,8 +145,8 @@ def test_the_results_of_an_earlier_batch_are_clips(tmp_path: Path) -> None:
             "uri,extra_parameters\ns3://src/a.mp4,{x",
             ["line 2: extra_parameters: must be a JSON object; got '{x'"],
         ),
-        ("a.csv", 'uri,prompt\ns3://src/a.mp4,"open', ["cannot be read to its end"]),
-        ("a.csv", b"uri,prompt\ns3://src/a.mp4,\xff", ["cannot be read to its end: UnicodeDecodeError"]),
+        ("a.csv", 'uri,prompt\ns3://src/a.mp4,"open', ["cannot be read completely"]),
+        ("a.csv", b"uri,prompt\ns3://src/a.mp4,\xff", ["cannot be read completely: UnicodeDecodeError"]),
         ("a.txt", "", ["has no known suffix", ".jsonl"]),
     ],
 )
@@ -174,7 +174,7 @@ def test_all_bad_lines_are_told_at_once_the_first_twenty_in_words(tmp_path: Path
 def test_a_packed_file_that_is_cut_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"uri": "s3://src/a.mp4"}\n' * 1000)[:-20])
-    with pytest.raises(InvalidRequestError, match="cannot be read to its end: EOFError"):
+    with pytest.raises(InvalidRequestError, match="cannot be read completely: EOFError"):
         read_manifest(str(path), no_s3)
 
 

@@ -124,8 +124,8 @@ def test_the_failure_says_what_happened_and_where_to_read_on() -> None:
     }  # fmt: skip
     error = failure_of(summary, FailureLimit.of("10%"))
     assert error is not None
-    for text in ("15 of 100 clips failed (max_failed: 0.1 of what was found)", "60 landed, 20 were there before",
-                 "s3://b/r.jsonl, the failed ones in s3://b/r.retry.jsonl", "s3://src/a.mp4: landing: no",
+    for text in ("15 of 100 clips failed (max_failed: 0.1 of the clips)", "60 landed, 20 were already stored",
+                 "s3://b/r.jsonl; only the clips to try again: s3://b/r.retry.jsonl", "s3://src/a.mp4: landing: no",
                  "and 14 more"):  # fmt: skip
         assert text in str(error)
     assert failure_of(summary | {"pending": 0}, FailureLimit.of(15)) is None
@@ -136,7 +136,7 @@ def test_the_failure_says_why_clips_were_not_reached() -> None:
     summary: dict[str, Any] = counts | {"manifest": "s3://b/r.jsonl", "retry": None, "errors": []}
     error = failure_of(summary, FailureLimit.of(15), stopped="no credit is left")
     assert error is not None
-    for text in ("given up: no credit is left", "60 clips landed", "15 failed, 5 were not reached", "s3://b/r.jsonl"):
+    for text in ("aborted: no credit is left", "60 clips landed", "15 failed, 5 were not reached", "s3://b/r.jsonl"):
         assert text in str(error)
 
 

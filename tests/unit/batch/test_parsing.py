@@ -29,7 +29,7 @@ def test_what_a_mapped_task_returned() -> None:
         ("s3://src/a.mp4", None, {}, 1),
         ("https://host/x/b.gif?sig=secret", "x", {}, 3),
     ]
-    assert clips.describe() == "2 clips; passed over: 1 items without a value"
+    assert clips.describe() == "2 clips; ignored: 1 items without a value"
     assert [clips.location_of(clip) for clip in clips.clips] == ["item 1", "item 3"]
     assert "secret" not in repr(clips)
 
@@ -50,8 +50,8 @@ def test_all_bad_items_are_told() -> None:
         clips_from(["s3://src/a.mp4", 5, submitted, {"prompt": "x"}, "gs://b/a.mp4", "https://host]/a?sig=secret"])
     text = str(caught.value)
     assert "The list of clips: 5 problems; nothing was submitted" in text
-    assert "item 2: init_video: needs a link, s3://bucket/key or a mapping with init_video; got int" in text
-    assert "item 3: uri: the manifest of job 7 has no result (status submitted)" in text
+    assert "item 2: init_video: must be a link, s3://bucket/key or a mapping with init_video; got int" in text
+    assert "item 3: uri: the manifest of job 7 has no result yet (status submitted)" in text
     assert "item 4: init_video: is missing" in text
     assert "item 5: init_video: gs:// is not supported" in text
     assert "secret" not in text
@@ -63,9 +63,9 @@ def test_all_bad_items_are_told() -> None:
         ("['s3://src/a.mp4?X-Amz-Signature=secret']", "render_template_as_native_obj"),
         ("https://host/a.mp4?sig=secret", "give s3://bucket/prefix/"),
         ("", "needs s3://bucket/prefix/"),
-        (None, "needs s3://bucket/prefix/"),
-        (7, "needs s3://bucket/prefix/"),
-        ({"found": 3}, "needs s3://bucket/prefix/"),
+        (None, "must be s3://bucket/prefix/"),
+        (7, "must be s3://bucket/prefix/"),
+        ({"found": 3}, "must be s3://bucket/prefix/"),
     ],
 )
 def test_a_source_that_is_none(source: object, says: str) -> None:

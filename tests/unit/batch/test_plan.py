@@ -131,9 +131,9 @@ def test_all_problems_of_all_clips_are_told() -> None:
     assert "item 1: fps: must be a whole number; got 'x'" in text
     assert "item 2: promt: is not an attribute of the endpoint; did you mean prompt?" in text
     assert "item 3: destination: must have no folder named '.' or '..'" in text
-    assert "item 4: destination: s3://elsewhere/d.mp4 lies outside of the output prefix s3://results/styled/" in text
+    assert "item 4: destination: s3://elsewhere/d.mp4 is not below the output prefix s3://results/styled/" in text
     assert "item 5: destination: s3://results/styled/e.gif must end with .mp4" in text
-    assert "item 7: destination: s3://results/styled/f.mp4 is also where the result of item 6 goes" in text
+    assert "item 7: destination: s3://results/styled/f.mp4 would also get the result of item 6" in text
 
 
 def test_what_is_wrong_with_all_clips_is_told_once() -> None:
@@ -145,7 +145,7 @@ def test_what_is_wrong_with_all_clips_is_told_once() -> None:
 
 def test_two_inputs_with_one_result_are_both_named() -> None:
     text = problems_of(listed("a.mp4", "a.mov"))
-    assert "s3://src/a.mov: destination: s3://results/styled/a.mp4 is also where the result of s3://src/a.mp4" in text
+    assert "s3://src/a.mov: destination: s3://results/styled/a.mp4 would also get the result of s3://src/a.mp4" in text
     assert len(plan_of(listed("a.mp4", "a.mov"), "{name}.{ext}")) == 2
 
 
@@ -161,9 +161,9 @@ def test_results_must_not_lie_among_the_clips() -> None:
     clips = listed("day/a.mp4", "day/b.mp4", prefix="day/")
     text = problems_of(clips, "x-{stem}.{ext}", output=S3Uri("src", "day"))
     assert "1 problem" in text
-    assert "lies among the clips below s3://src/day/" in text
+    assert "is among the clips below s3://src/day/" in text
     text = problems_of(clips, "day/x-{stem}.{ext}", output=S3Uri("src"))
-    assert "lies among the clips" in text
+    assert "is among the clips" in text
     assert len(plan_of(clips, "out/{stem}.{ext}", output=S3Uri("src"))) == 2
     assert len(plan_of(clips, output=S3Uri("src", "day/styled"))) == 2
 
@@ -181,7 +181,7 @@ def test_an_index_in_the_name_is_noted() -> None:
 
 
 def test_a_seed_in_the_name_needs_a_seed() -> None:
-    assert "names {seed}, and this clip has none" in problems_of(listed("a.mp4"), "{seed}.{ext}")
+    assert "uses {seed}, but this clip has no seed" in problems_of(listed("a.mp4"), "{seed}.{ext}")
     plan = plan_of(clips_from([{"uri": "https://host/a.mp4", "seed": n} for n in (1, 2)]), "{stem}-{seed}.{ext}")
     assert [clip.destination.key for clip in plan] == ["styled/a-1.mp4", "styled/a-2.mp4"]
 

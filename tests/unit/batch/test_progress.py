@@ -22,7 +22,9 @@ def test_unknown_until_enough_have_landed_then_from_the_rate() -> None:
     clock = Clock()
     progress = Progress(100, enough=3, clock=clock)
     progress.tell(Status.SKIPPED, 40)
-    assert progress.line() == ("40 of 100 clips (40 %): 0 landed, 40 were there, 0 failed, 60 left; time left: unknown")
+    assert progress.line() == (
+        "40 of 100 clips (40 %): 0 landed, 40 were already stored, 0 failed, 60 left; time left: unknown"
+    )
     for _ in range(2):
         clock.now += 10
         progress.tell(Status.LANDED)
@@ -67,7 +69,7 @@ def test_failures_say_nothing_about_how_long_a_clip_takes() -> None:
 
 def test_done_and_empty() -> None:
     progress = Progress(0, clock=Clock())
-    assert progress.line() == "0 of 0 clips: 0 landed, 0 were there, 0 failed, 0 left; time left: none"
+    assert progress.line() == "0 of 0 clips: 0 landed, 0 were already stored, 0 failed, 0 left; time left: none"
     progress = Progress(1, clock=Clock())
     progress.tell(Status.FAILED)
     assert progress.seconds_left() == 0
