@@ -50,29 +50,29 @@ _OWN_RUN_ID = re.compile(
 class RequestArguments(BaseOperator):
     """The attributes of video-to-video jobs as keyword arguments, without the clip; all are templated.
 
-    An attribute left at ``None`` is not sent, so the endpoint's own default holds. Types, ranges and the defaults that
-    the vendor documents are those of :class:`~airflow_provider_modelslab.api.request.Video2VideoRequest`. Values that
-    are no templates are checked when the Dag is parsed, templates when the task runs. The task also checks the limits
-    of the place where the job runs: the vendor's, where the connection leads to the vendor, or those of a local model's
-    family. All of this is before anything is sent.
+    An attribute left at ``None`` is not sent, so the endpoint's own default applies. Types, ranges and the defaults
+    that the vendor documents are those of :class:`~airflow_provider_modelslab.api.request.Video2VideoRequest`. Literal
+    values are checked when the Dag is parsed; templates are checked when the task runs. The task also checks the limits
+    of the place where the job runs: the vendor's limits if the connection leads to the vendor, or the limits of the
+    local model's family. All checks come before anything is sent.
 
     :param model_id: the checkpoint, for example ``dark-sushi-mix``.
     :param prompt: what the video should show.
     :param negative_prompt: what should not be in the video.
-    :param seed: same seed, same result (0 to 2**32 - 1).
+    :param seed: the same seed gives the same result (0 to 2**32 - 1).
     :param height: pixels; at ModelsLab at most 768.
     :param width: pixels; at ModelsLab at most 768.
     :param num_frames: 16 by default; at ModelsLab at most 25.
     :param num_inference_steps: denoising steps, 20 by default; at ModelsLab at most 50.
     :param guidance_scale: scale of classifier-free guidance.
     :param clip_skip: CLIP layers to skip.
-    :param strength: 0 to 1, 0.7 by default; higher moves further from the clip.
-    :param output_type: ``mp4`` (what this operator asks for when nothing is said) or ``gif``.
+    :param strength: 0 to 1, 0.7 by default; a higher value changes the clip more.
+    :param output_type: ``mp4`` (which this operator requests by default) or ``gif``.
     :param fps: frames per second of the result.
     :param lora_models: LoRAs: a list, or names joined by commas.
-    :param lora_strength: one strength for all LoRAs, or one each.
+    :param lora_strength: one strength for all LoRAs, or one for each.
     :param motion_loras: motion LoRAs: a list, or names joined by commas.
-    :param motion_lora_strength: one strength for all motion LoRAs, or one each.
+    :param motion_lora_strength: one strength for all motion LoRAs, or one for each.
     :param domain_lora_scale: weight of the AnimateDiff v3 domain adapter.
     :param adapter_lora: name of the domain adapter; ``v2_sd15_adapter`` by default.
     :param motion_module: ``v2_sd15_mm`` (default), ``animatelcm``, ``animateDiff-lightning``.
@@ -81,15 +81,16 @@ class RequestArguments(BaseOperator):
     :param upscale_strength: 0 to 1; 0.6 by default.
     :param upscale_guidance_scale: 15.0 by default.
     :param upscale_num_inference_steps: 20 by default.
-    :param use_improved_sampling: steadier over time, and slower.
-    :param base64: ask for the result as base64 text; it is decoded while it lands.
-    :param instant_response: let the endpoint answer at once. On by default here, since the wait is this provider's.
-    :param temp: keep the result on the vendor's temporary storage.
+    :param use_improved_sampling: steadier motion, but slower.
+    :param base64: request the result as base64 text; it is decoded when it is copied to S3.
+    :param instant_response: the endpoint responds at once. On by default here, because this provider waits itself.
+    :param temp: keep the result in the vendor's temporary storage.
     :param webhook: URL that gets a POST when the job is done.
-    :param track_id: echoed in the webhook; by default ``dag.task/run/submission1`` and so on, so that people find the
-        job.
-    :param extra_parameters: attributes outside the vendor's page, sent as they are. A link in them counts without its
-        query, which may be a signature: requests that differ in that alone are one, and what landed is returned.
+    :param track_id: returned in the webhook; by default ``dag.task/run/submission1`` and so on, so that people can find
+        the job.
+    :param extra_parameters: attributes that the vendor's page does not list; they are sent unchanged. The query of a
+        link in them is ignored in comparisons, because it may be a signature: two requests that differ only in the
+        query are the same request, and the second one returns the landed result.
     """
 
     template_fields: Sequence[str] = (*(name for name in ATTRIBUTES if name != "init_video"), "extra_parameters")
@@ -191,9 +192,10 @@ class Video2VideoArguments(ClipReport, RequestArguments):
     """The attributes of one video-to-video job; ``model_id``, ``prompt`` and ``init_video`` are required.
 
     :param init_video: the clip: an http(s) link, an ``s3://`` object, or a local file.
-    :param clip_version: which clip this is, in place of its link, ETag or content: the same text is the same clip, for
-        which nothing is paid again, and another text is another one. It is not sent, and stored as it is. Left out, or
-        rendered to nothing, the clip is told by its content, see ``docs/explanation/ledger.md``.
+    :param clip_version: identifies the clip instead of its link, ETag or content. The same text means the same clip, so
+        nothing is paid for again; another text means another clip. The text is not sent, and is stored unchanged.
+        Without it (or if it renders to nothing) the clip is identified by its content, see
+        ``docs/explanation/ledger.md``.
     :param attributes: see :class:`RequestArguments`.
     """
 
@@ -288,7 +290,7 @@ def resolve_destination(
         return uri if uri.key and not uri.key.endswith("/") else uri.child(name)
     if not profile.bucket:
         raise StorageConfigurationError(
-            f"{field}: {destination!r} names no bucket, and the connection has none either; "
+            f"{field}: {destination!r} has no bucket, and the connection has none either; "
             "give s3://bucket/..., or set bucket in the connection's extra"
         )
     return profile.uri(f"{destination}{name}" if destination.endswith("/") else destination)

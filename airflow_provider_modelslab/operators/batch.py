@@ -47,44 +47,49 @@ _LONGEST_WAIT = 4 * 3600.0
 
 
 class ModelsLabVideo2VideoBatchOperator(BatchArguments):
-    """Restyle many clips in one task: found, checked, submitted through a window, waited for, landed.
+    """Restyle many clips in one task: find, check and submit them, wait for the jobs, and land the results.
 
-    Everything that can be checked is checked for all clips before the first is paid for. Each clip has a ledger of its
-    own, named after where its result goes, so whatever happens to the task, and whoever runs it again, a clip is paid
-    for once; one whose result is there for the same request and the same clip is skipped. A clip's failure is written
-    down and the others go on; ``max_failed`` says when the task fails for it. A rerun does only what is missing.
+    All possible checks of all clips come before the first job is paid for. Each clip has its own ledger, named after
+    the destination of its result. So a clip is paid for once, whatever happens to the task and whoever runs it again. A
+    clip is skipped if its result for the same request and the same clip is already stored. If a clip fails, the failure
+    is recorded and the other clips continue; ``max_failed`` decides when the task fails. A rerun does only what is
+    missing.
 
-    Returns a small summary: ``found``, ``landed``, ``skipped``, ``failed``, ``pending`` (which add up), ``manifest``
-    (a JSONL object with one line for each clip), ``retry`` (a manifest of the failed ones, which can be a ``source``).
+    Returns a small summary: ``found``; ``landed``, ``skipped``, ``failed`` and ``pending`` (their sum is ``found``);
+    ``manifest`` (a JSONL object with one line for each clip); ``retry`` (a manifest of the clips to try again, which
+    can be a ``source``).
 
     The attributes of all clips are arguments, see
-    :class:`~airflow_provider_modelslab.operators.arguments.RequestArguments`; where the clips are and what the results
-    are called, see :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments`. Besides them:
+    :class:`~airflow_provider_modelslab.operators.arguments.RequestArguments`. For the places of the clips and the names
+    of the results, see :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments`. Other arguments:
 
-    :param destination: the prefix that results lie below (templated): ``s3://bucket/prefix/``, or a prefix below the
-        connection's; by default the connection's own.
+    :param destination: the prefix for the results (templated): ``s3://bucket/prefix/``, or a prefix below the
+        connection's prefix; by default the connection's prefix.
     :param modelslab_conn_id: the Airflow connection (templated).
-    :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), see
+    :param extra_args: arguments of ``put_object`` for every write to S3 (templated), see
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
-    :param max_in_flight: jobs that are submitted and have not ended, 1 or more: what the account's queue takes (5, 10
-        or 15 by plan), less what other tasks need. When the endpoint refuses, all of them slow down together.
-    :param timeout: seconds from its submission until a clip counts as failed; a later try waits for it again.
-    :param poll_interval: seconds of the shortest pause between two looks at a job.
-    :param max_poll_interval: seconds of the longest pause.
+    :param max_in_flight: the most jobs that are submitted and not finished, 1 or more: the size of the account's queue
+        (5, 10 or 15, depending on the plan), minus what other tasks need. If the endpoint refuses, the whole batch
+        slows down.
+    :param timeout: seconds after its submission when a clip counts as failed; a later try waits for its job again.
+    :param poll_interval: shortest pause between two polls of a job, in seconds.
+    :param max_poll_interval: longest pause, in seconds.
     :param check_input: read the first bytes of http(s) clips before submitting them.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
-    :param defer_after: seconds of nothing but waiting, before the task defers: a task that resumes costs a process of
-        its own, some seconds of a core.
+    :param defer_after: the task defers after it has only waited for this many seconds. Each resume starts a new
+        process, which needs some seconds of CPU time.
     :param resume_threshold: share of the jobs in flight that must have ended before a deferred task resumes to land
-        them and to submit others, above 0 and at most 1. Lower keeps the window fuller, at more processes.
-    :param reuse: which stored results serve instead of new ones, if request and clip are the same: ``"always"`` any, so
-        a rerun makes only what is missing; ``"run"`` those made for this Dag run; ``"never"`` only those made since the
-        task was last cleared. Also by the run's conf, ``{"modelslab": {"reuse": "never"}}``.
-    :param on_changed_request: when a result for another request would have served: ``resubmit``, or ``fail`` that clip.
-    :param on_unknown_submission: when a submission may or may not have been taken: ``fail`` that clip, and ask a
-        person, or ``resubmit``, and perhaps pay twice.
-    :raises InvalidRequestError: naming what is wrong with which clips; nothing was submitted.
-    :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was given up.
+        them and to submit others, above 0 and at most 1. A lower value keeps more jobs in flight, but starts more
+        processes.
+    :param reuse: which stored results are used instead of new ones, if request and clip are the same. ``"always"``:
+        any, so a rerun makes only what is missing. ``"run"``: those made for this Dag run. ``"never"``: only those made
+        since the task was last cleared. The run's conf can set it too: ``{"modelslab": {"reuse": "never"}}``.
+    :param on_changed_request: what to do if a result exists, but for another request: ``resubmit``, which pays for a
+        new job, or ``fail`` that clip.
+    :param on_unknown_submission: what to do if it is unknown whether the endpoint accepted a submission: ``fail`` that
+        clip, so that a person decides, or ``resubmit``, which may pay twice.
+    :raises InvalidRequestError: with each invalid clip and the reason; nothing was submitted.
+    :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was aborted.
     """
 
     __supports_durable_execution: ClassVar[bool] = True
@@ -197,7 +202,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         from airflow_provider_modelslab.storage.result_manifest import Job
 
         if in_flight is None or window is None:
-            self.log.info("Resumed without arguments, as in dag.test(): planning anew, going on with what is paid for")
+            self.log.info(
+                "Resumed without arguments, as in dag.test(). The batch is planned again; "
+                "jobs already paid for are used"
+            )
             return self.execute(context)
         # The Dag may name another one by now, whose key does not know the jobs: they would count as lost.
         self.modelslab_conn_id = conn_id
@@ -212,7 +220,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             lambda: self._plan(self.modelslab_conn_id),
         )
         if found is None:
-            self.log.warning("%s is gone: planning anew, going on with what is paid for", saved)
+            self.log.warning("%s no longer exists. The batch is planned again; jobs already paid for are used", saved)
             self._stopped = stopped
             return self.execute(context)
         self._mark = mark
@@ -239,7 +247,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         rest = [clip for clip in todo if clip.index not in in_hand | lost]
         for clip in todo:
             if clip.index in lost - in_hand:
-                gone = "is a signed link, which is not stored; the task's source names it no more, or for another place"
+                gone = (
+                    "is a signed link, which is not stored; the task's source has it no longer, or "
+                    "with another destination"
+                )
                 tracker.failed(clip, InvalidRequestError.of("init_video", gone), None)
         room = Window(self.max_in_flight)
         room.resume(window)
@@ -256,10 +267,12 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         if self._work is None:
             return
         tracker, runner = self._work
-        runner.interrupt(InterruptedError("The task was killed; a retry goes on with what is paid for"))
+        runner.interrupt(InterruptedError("The task was killed. A retry continues with the jobs that are paid for"))
         in_flight = list(runner.waiting.values())
         self.log.warning(
-            "Killed while %d jobs run. They go on, and are billed, at ModelsLab; clear the task to pick them up",
+            "The task was killed while %d jobs run. They keep running at ModelsLab and are billed. "
+            "Clear the task to continue "
+            "with them",
             len(in_flight),
         )
         with ThreadPoolExecutor(16) as pool:
@@ -362,10 +375,14 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         wake_at = max(1, math.ceil(len(left) * self.resume_threshold)) if more else max(1, len(left))
         if jobs:
             longest = max(0.0, max(job["deadline"] for job in jobs) - time.time()) + self.max_poll_interval
-            self.log.info("%s. Waiting in the triggerer for %d of %d jobs", tracker.progress.line(), wake_at, len(left))
+            self.log.info(
+                "%s. Waiting in the triggerer until %d of %d jobs end", tracker.progress.line(), wake_at, len(left)
+            )
         else:
             longest = window.pause()
-            self.log.info("%s. The endpoint takes no job; the next try is in %.0f s", tracker.progress.line(), longest)
+            self.log.info(
+                "%s. The endpoint accepts no jobs now; the next submit is in %.0f s", tracker.progress.line(), longest
+            )
         longest = min(_LONGEST_WAIT, longest)
         self.defer(
             trigger=ModelsLabBatchTrigger(

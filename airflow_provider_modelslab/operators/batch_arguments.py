@@ -30,28 +30,28 @@ __all__ = ["BatchArguments"]
 
 
 class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
-    """Many clips with common attributes, and those that are one clip's own.
+    """Many clips with common attributes; each clip can also have its own.
 
-    :param source: the clips (templated): ``s3://bucket/prefix/``; a manifest file, in S3 or local, ``.jsonl`` or
-        ``.csv`` (also ``.gz``), with ``init_video``, perhaps ``destination`` and ``clip_version`` (the same text is the
-        same clip, whatever its link, ETag or content says), and any attribute for that clip alone;
-        a list of links, of ``s3://`` objects or of such mappings; what another task returned, a batch's summary
-        included.
-    :param pattern: which objects below a prefix (templated): a glob such as ``*.mp4`` or ``cam1/**``, or a list of
-        them; all videos by default.
-    :param recursive: look below the prefix at any depth.
-    :param limit: do only so many clips (templated), the first ones, 1 or more; all by default. The others are checked
-        and named as well. Which clips are selected is no part of their identity: a later run with all of them finds
-        what was made, and pays only for the rest.
-    :param sample: do only so many clips (templated), spread evenly over all of them, 1 or more; not with ``limit``.
-    :param sample_seed: choose the sample by this text or number (templated) instead. A larger sample with the same seed
-        contains the smaller one.
+    :param source: the clips (templated), as one of: ``s3://bucket/prefix/``; a manifest file, in S3 or local,
+        ``.jsonl`` or ``.csv`` (also ``.gz``); a list of links, of ``s3://`` objects or of mappings; the return value of
+        another task, such as the summary of a batch. A line of a manifest, or a mapping, has ``init_video``. Optional
+        are ``destination``, ``clip_version`` (the same text means the same clip, whatever its link, ETag or content is)
+        and any attribute for this clip only.
+    :param pattern: use only objects below the prefix that match this glob (templated), such as ``*.mp4`` or
+        ``cam1/**``, or one glob of a list; all videos by default.
+    :param recursive: search below the prefix at any depth.
+    :param limit: do only this many clips, from the first one on (templated), 1 or more; all by default. The other clips
+        are checked and named too. The selection does not change the identity of a clip: a later run of all clips finds
+        the earlier results and pays only for the remaining clips.
+    :param sample: do only this many clips, spread evenly over all clips (templated), 1 or more; not with ``limit``.
+    :param sample_seed: choose the sample at random, with this text or number as seed (templated). A larger sample with
+        the same seed contains the smaller one.
     :param key_template: names the results below ``destination`` (templated): ``{stem}``, ``{name}``, ``{path}``,
         ``{ext}``, ``{seed}``, ``{model_id}``, ``{hash}``, ``{index}``.
-    :param max_failed: how many clips may fail before the task does: a number, or a share such as ``0.05`` or ``"5%"``;
-        ``None`` is any number. The other clips are made all the same, unless 20 in a row have failed.
-    :param asset_per_clip: an ``AssetAlias`` in ``outlets`` gets one asset for each result that this run landed, if
-        they are not more than 100, which Airflow takes in one call; otherwise one for the prefix.
+    :param max_failed: how many clips may fail before the task fails: a number, or a share such as ``0.05`` or ``"5%"``;
+        ``None`` is any number. When more have failed, the other clips are still made, unless 20 in a row have failed.
+    :param asset_per_clip: give an ``AssetAlias`` in ``outlets`` one asset for each result that this run landed, if
+        there are at most 100, the most that Airflow accepts in one call; otherwise one asset for the prefix.
     :param attributes: see :class:`~airflow_provider_modelslab.operators.arguments.RequestArguments`.
     """
 
@@ -124,9 +124,11 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             selection=selection,
         )
         if (left_out := plan.ignored.get(selection.left_out)) is not None:
-            self.log.info("Doing %d of them: %d are %s", len(plan), left_out, selection.left_out)
+            self.log.info("Only %d clips are done now: %d are %s", len(plan), left_out, selection.left_out)
         if plan.duplicate_count:
-            self.log.warning("%d clips are named twice: %s", plan.duplicate_count, "; ".join(plan.duplicates))
+            self.log.warning(
+                "%d clips are named twice, and done once: %s", plan.duplicate_count, "; ".join(plan.duplicates)
+            )
         for note in plan.notes:
             self.log.warning("%s", note)
         return plan

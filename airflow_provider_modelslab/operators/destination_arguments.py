@@ -19,17 +19,17 @@ __all__ = ["DestinationArguments"]
 
 
 class DestinationArguments(BaseOperator):
-    """Where results land, and which connection leads there.
+    """Where results land, and which connection has the access to it.
 
     :param destination: where results land (templated): an ``s3://`` URI, or a key or prefix below the connection's
-        bucket. By default the connection's bucket and prefix. A key is taken as it is: ``s3://bucket//out/`` is another
-        folder than ``s3://bucket/out/``.
+        bucket. By default the connection's bucket and prefix. A key is used unchanged: ``s3://bucket//out/`` and
+        ``s3://bucket/out/`` are different folders.
     :param modelslab_conn_id: the Airflow connection (templated).
-    :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), ledger and sidecars
-        included, for example ``{"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "..."}``. Each goes before the one of
-        the same name in the connection's extra; ``None`` leaves that one out. ``RequestPayer`` goes with reads as well.
-    :raises StorageConfigurationError: for a destination that no connection can lead to, or ``extra_args`` that no write
-        can carry.
+    :param extra_args: arguments of ``put_object`` for every write to S3 (templated), also of the ledger and the
+        sidecars, for example ``{"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "..."}``. Each one replaces the
+        argument of the same name in the connection's extra; ``None`` removes it. ``RequestPayer`` applies to reads too.
+    :raises StorageConfigurationError: for a destination that is invalid with any connection, or ``extra_args`` that are
+        not allowed.
     """
 
     destination_fields: ClassVar[tuple[str, ...]] = ("destination", "modelslab_conn_id", "extra_args")

@@ -67,7 +67,7 @@ def _check_local(
     if not isinstance(request, Video2VideoRequest):
         problem = "local: only video-to-video jobs run on a worker"
     elif destination is None:
-        problem = "local: needs a destination, since no endpoint keeps the result"
+        problem = "local: needs a destination, because no endpoint keeps the result"
     elif missing := [name for name in ("torch", "diffusers", "av") if find_spec(name) is None]:
         problem = f"local: {', '.join(missing)} is not installed on this worker; install the extra [local]"
     if problem is not None:
@@ -116,7 +116,7 @@ def run_here(job: PaidJob, found: RunHere, *, should_stop: Callable[[], bool]) -
         except GenerationInterruptedError as error:
             if should_stop():
                 raise
-            raise JobTimeoutError(f"The clip was not done after {job.timeout:g} s: {error}") from error
+            raise JobTimeoutError(f"The clip was not done within {job.timeout:g} s: {error}") from error
         job.ledger.find_stored(job.fingerprint, job.policy, job.attempt)  # raises where a later try wants another one
         landed = land_file(made.path, target, hook.get_s3_client(), expected_type=request.output_type or "mp4")
     prices = prices_of(place_hook)

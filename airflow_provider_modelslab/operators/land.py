@@ -38,17 +38,17 @@ __all__ = ["ModelsLabVideo2VideoToS3Operator"]
 
 
 class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
-    """Copy a finished job's result to S3, checked and with a sidecar; returns the same manifest as the main operator.
+    """Copy a finished job's result to S3, check it, and write a sidecar. Returns the manifest of the main operator.
 
-    It costs nothing at the endpoint and may be run again at will, as long as the links live (24 hours).
+    It costs nothing at the endpoint. It can be run again while the links are valid (24 hours).
 
     :param job: the job (templated): its id, or the manifest that the operator or the sensor returned.
-    :param destination: where it lands (templated): ``s3://bucket/key.mp4``, ``s3://bucket/prefix/``, or a key below the
-        connection's bucket. By default the connection's bucket and prefix.
-    :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection goes before it.
-    :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), see
+    :param destination: where the result lands (templated): ``s3://bucket/key.mp4``, ``s3://bucket/prefix/``, or a key
+        below the connection's bucket. By default the connection's bucket and prefix.
+    :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection takes precedence.
+    :param extra_args: arguments of ``put_object`` for every write to S3 (templated), see
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
-    :raises InvalidRequestError: when ``job`` names no job.
+    :raises InvalidRequestError: when ``job`` is not a job.
     :raises LandingError: when the copy failed; run the task again.
     """
 

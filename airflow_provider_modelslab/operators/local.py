@@ -32,19 +32,19 @@ __all__ = ["LocalVideo2VideoOperator"]
 
 
 class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
-    """Restyle one clip with diffusers on this worker and land it in S3.
+    """Restyle one clip with diffusers on this worker and land it in S3. It costs nothing at ModelsLab.
 
-    A Dag switches from the endpoint to its own GPU, and back, by changing the class: the arguments, the manifest, the
-    sidecar and the ledger are the same. The package's extra ``local`` has to be installed on the worker. A task is a
-    fresh process and loads the model each time; give it a pool with one slot per GPU.
+    To switch a Dag from the endpoint to your own GPU, or back, change only the class: the arguments, the manifest, the
+    sidecar and the ledger are the same. The package's extra ``local`` must be installed on the worker. Each task is a
+    new process and loads the model again. Give the tasks a pool with one slot per GPU.
 
-    All attributes of the endpoint are arguments, see :class:`Video2VideoArguments`; those that say where and how it
-    runs are in :class:`~airflow_provider_modelslab.operators.local_arguments.LocalArguments`. Besides them:
+    All attributes of the endpoint are arguments, see :class:`Video2VideoArguments`. For where and how the model runs,
+    see :class:`~airflow_provider_modelslab.operators.local_arguments.LocalArguments`. Other arguments:
 
-    :param land_result: the remote operator's; only ``True``, since no endpoint keeps the result.
-    :param wait_for_completion: the remote operator's; accepted, and without a meaning here.
+    :param land_result: an argument of the remote operator; must be ``True``, because no endpoint keeps the result.
+    :param wait_for_completion: an argument of the remote operator; accepted, but has no effect here.
     :param fallback: see ``wait_for_completion``.
-    :raises InvalidRequestError: naming each attribute that is not allowed, or that the model cannot honour.
+    :raises InvalidRequestError: with each attribute that is not allowed, or that the model does not support.
     :raises StorageConfigurationError: when there is no bucket to land in.
     :raises ValueError: for ``land_result=False``.
     """
@@ -62,8 +62,8 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
     ) -> None:
         if not land_result:
             raise ValueError(
-                "land_result: a local result always lands in S3, since no endpoint keeps it; leave the argument out, "
-                f"and say in destination where it lands; got {land_result}"
+                "land_result: must be True, because no endpoint keeps a local result; leave the argument out, and give "
+                f"a destination; got {land_result}"
             )
         super().__init__(**arguments)
 
@@ -109,7 +109,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
         found = find()
         if found is not None:
             self._reused = True
-            self.log.info("Submission %d has landed before; nothing is made again", found.number)
+            self.log.info("The result of submission %d is already in S3; it is not made again", found.number)
             manifest = dict(found.manifest)
         else:
             require_writable(s3, target)
@@ -138,7 +138,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
             except GenerationInterruptedError as error:
                 if self._killed.is_set():
                     raise
-                raise JobTimeoutError(f"The clip was not done after {self.timeout:g} s: {error}") from error
+                raise JobTimeoutError(f"The clip was not done within {self.timeout:g} s: {error}") from error
             self.log.info("Made in %.1f s on %s", made.seconds, made.meta.get("device"))
             before_landing()  # raises where a later try has asked for another one meanwhile
             manifest = self._land(request, made, target, started)

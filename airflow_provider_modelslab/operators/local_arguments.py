@@ -31,35 +31,37 @@ _DELIVERY = {
 
 
 class LocalArguments(SpendingArguments):
-    """Where the models are, how they are run, and where results land.
+    """Where the models are, how they run, and where results land.
 
     :param destination: where results land (templated).
-    :param modelslab_conn_id: the Airflow connection with the S3 profile (templated); its key is not used.
-    :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), see
+    :param modelslab_conn_id: the Airflow connection with the S3 profile (templated); its API key is not used.
+    :param extra_args: arguments of ``put_object`` for every write to S3 (templated), see
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
     :param model_dir: folder with one folder for each model (templated); ``tiny`` and ``demo`` are built in.
     :param catalog: the user's own names of models, motion modules and LoRAs (templated): a JSON or YAML file, or a
         mapping with the same content; by default ``catalog`` in the connection's extra, else ``catalog.json`` in
         ``model_dir``.
-    :param offline: take nothing from the Hugging Face Hub but what was downloaded before.
-    :param allow_pickle: read weights in ``.bin``, ``.ckpt`` and ``.pt`` too; take them from people you trust.
-    :param device: ``auto`` (the GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``.
+    :param offline: download nothing from the Hugging Face Hub; use only what was downloaded before.
+    :param allow_pickle: also read weights in ``.bin``, ``.ckpt`` and ``.pt``. Such files can run code: use only files
+        from people you trust.
+    :param device: ``auto`` (the GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``.
     :param dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-    :param compile: compile the model with ``torch.compile``: slower for the first clip of each size, faster from then
-        on; results stay what they are.
-    :param tiny_vae: an approximation, told in the sidecar as the next two: a small VAE (a folder, or ``org/name``).
-    :param guidance_until: the share of the steps that follow the guidance scale; the rest run without, at half the
-        work.
-    :param reuse_deep: run the deep half of the model only every n-th step.
-    :param timeout: seconds for one clip; seen after each denoising step.
-    :param allow_private_addresses: let ``init_video`` be a link into the own network.
-    :param reuse: which stored results serve instead of a new one, if request and clip are the same: ``"run"`` those
-        made for this Dag run, ``"always"`` any, ``"never"`` only those made since the task was last cleared; also by
-        the run's conf.
-    :param on_changed_request: when a result for another request would have served: ``resubmit`` (make the new one) or
-        ``fail``.
-    :param deferrable: the remote operators', as are the next four: accepted, so that a Dag changes the class alone, and
-        without a meaning here.
+    :param compile: compile the model with ``torch.compile``: slower for the first clip of each size, faster after that;
+        the results do not change.
+    :param tiny_vae: use a small VAE (a folder, or ``org/name``). This and the next two arguments approximate the
+        result; the sidecar records them.
+    :param guidance_until: the share of the steps that use the guidance scale; the other steps run without it, with half
+        the work.
+    :param reuse_deep: run the deep half of the model only in every n-th step.
+    :param timeout: seconds for one clip; checked after each denoising step.
+    :param allow_private_addresses: allow an ``init_video`` that is a link into your own network.
+    :param reuse: which stored results are used instead of a new one, if request and clip are the same. ``"run"``: those
+        made for this Dag run. ``"always"``: any. ``"never"``: only those made since the task was last cleared. The
+        run's conf can set it too.
+    :param on_changed_request: what to do if a result exists, but for another request: ``resubmit`` (make the new
+        result) or ``fail``.
+    :param deferrable: this and the next four are arguments of the remote operators. They are accepted, so that a Dag
+        can change only the class, but have no effect here.
     :param poll_interval: see ``deferrable``.
     :param max_poll_interval: see ``deferrable``.
     :param check_input: see ``deferrable``.
@@ -148,7 +150,7 @@ class LocalArguments(SpendingArguments):
         :raises InvalidRequestError: naming every attribute at fault.
         """
         fields = {
-            name: [f"a local task has no use for it: {advice}; got {getattr(request, name)!r}"]
+            name: [f"cannot be used in a local task ({advice}); leave it out; got {getattr(request, name)!r}"]
             for name, advice in _DELIVERY.items()
             if getattr(request, name)
         }

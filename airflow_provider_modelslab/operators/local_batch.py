@@ -35,22 +35,22 @@ _TELL_EVERY = 5.0
 class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     """Restyle many clips with diffusers on this worker and land them in S3.
 
-    A Dag switches from the endpoint to its own GPU, and back, by changing the class: the arguments, the summary, the
+    To switch a Dag from the endpoint to your own GPU, or back, change only the class: the arguments, the summary, the
     manifests, the sidecars and the ledgers are those of
-    :class:`~airflow_provider_modelslab.operators.batch.ModelsLabVideo2VideoBatchOperator`. Here one task loads a model
-    once for all clips that share it, and sorts them so that they come together. The next clip is fetched and decoded,
-    and the last one encoded and uploaded, while the model works. Each clip is landed and written down by itself, so
-    nothing that is done is lost when the task is; a bad clip does not end the batch.
+    :class:`~airflow_provider_modelslab.operators.batch.ModelsLabVideo2VideoBatchOperator`. One task loads a model once
+    for all clips that use it, and makes these clips one after the other. While the model works, the next clip is
+    downloaded and decoded, and the last one is encoded and uploaded. Each clip is landed and recorded separately, so
+    finished clips are kept if the task fails. A bad clip does not end the batch.
 
     Arguments: the attributes of :class:`~airflow_provider_modelslab.operators.arguments.RequestArguments`, those of
     :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments` and of
-    :class:`~airflow_provider_modelslab.operators.local_arguments.LocalArguments`. Besides them:
+    :class:`~airflow_provider_modelslab.operators.local_arguments.LocalArguments`. Other arguments:
 
-    :param max_in_flight: the remote operator's, as are the next two: accepted, and without a meaning here.
+    :param max_in_flight: this and the next two are arguments of the remote operator; accepted, but have no effect here.
     :param defer_after: see ``max_in_flight``.
     :param resume_threshold: see ``max_in_flight``.
-    :raises InvalidRequestError: naming what is wrong with which clips; nothing was made.
-    :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was given up.
+    :raises InvalidRequestError: with each invalid clip and the reason; nothing was made.
+    :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was aborted.
     """
 
     __supports_durable_execution: ClassVar[bool] = True
@@ -124,7 +124,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
 
     def _refuse_if_killed(self) -> None:
         if self._killed.is_set():
-            raise InterruptedError("The task was killed; what has landed stays, and a retry does the rest")
+            raise InterruptedError("The task was killed. Landed results stay; a retry makes the remaining clips")
 
     def _in_order(self, plan: BatchPlan, todo: list[ClipPlan]) -> list[ClipPlan]:
         """Clips that share a model, its parts and a size come together."""
@@ -197,7 +197,7 @@ class _Stages:
         try:
             return request, self.task._engine.render(prepared, on_step=tell, should_stop=stop), started
         except GenerationInterruptedError as error:
-            raise JobTimeoutError(f"The clip was not done after {self.task.timeout:g} s: {error}") from error
+            raise JobTimeoutError(f"The clip was not done within {self.task.timeout:g} s: {error}") from error
 
     def write(
         self, clip: ClipPlan, made: Stored | tuple[Video2VideoRequest, Rendered, float]

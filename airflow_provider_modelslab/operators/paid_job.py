@@ -55,32 +55,34 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     """One job at an endpoint, paid for once, whose result lands in S3.
 
     :param destination: where the result lands (templated): ``s3://bucket/key.mp4``, ``s3://bucket/prefix/`` (named
-        ``dag/task/run``), or a key below the connection's bucket. By default the connection's bucket and prefix. What
-        is paid for is recorded under it, so another destination is another result.
-    :param land_result: copy the result to S3. Off, the manifest has the endpoint's links, which live for 24 hours
-        unless the vendor's server stores to your bucket (``update_s3``).
+        ``dag/task/run``), or a key below the connection's bucket. By default the connection's bucket and prefix. The
+        ledger, which records what is paid for, belongs to the destination: another destination pays for a new job.
+    :param land_result: copy the result to S3. If off, the manifest contains the endpoint's links, which are valid for
+        24 hours unless the vendor's server stores results in your bucket (``update_s3``).
     :param modelslab_conn_id: the Airflow connection (templated).
-    :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), see
+    :param extra_args: arguments of ``put_object`` for every write to S3 (templated), see
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
-    :param timeout: seconds from the submission until the task gives up; the job itself goes on at the vendor, and a
-        later try waits for it again.
-    :param poll_interval: seconds of the shortest pause between two polls of the job.
-    :param max_poll_interval: seconds of the longest pause.
-    :param wait_for_completion: off, the task returns the manifest of the submitted job at once, for a sensor.
-    :param check_input: read the first bytes of an http(s) clip before submitting. Switch it off for links that only
-        the endpoint can read.
+    :param timeout: seconds after the submission when the task stops waiting. The job itself keeps running at the
+        vendor, and a later try waits for it again.
+    :param poll_interval: shortest pause between two polls of the job, in seconds.
+    :param max_poll_interval: longest pause, in seconds.
+    :param wait_for_completion: if off, the task returns the manifest of the submitted job at once; a sensor can wait
+        for the job.
+    :param check_input: read the first bytes of an http(s) clip before the submit. Switch it off for links that only the
+        endpoint can read.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
-    :param reuse: which stored results at the destination serve instead of a new one, if request and clip are the same.
-        ``"run"``: those made for this Dag run, so retries and clears pay for nothing, and the next run makes a new one.
-        ``"always"``: any. ``"never"``: only those made since the task was last cleared. Also
-        ``{"modelslab": {"reuse": "never"}}`` in the run's conf.
-    :param on_changed_request: when a result for another request would have served: ``resubmit`` or ``fail``.
-    :param on_unknown_submission: when an earlier submission may or may not have been accepted: ``fail``, and ask a
-        person, or ``resubmit``, and perhaps pay twice.
-    :param fallback: other places (templated) for a clip whose job failed, whose model is not there or whose account has
-        no credits, in order: mappings with ``modelslab_conn_id``, ``model_id`` and ``run_on`` (``"endpoint"`` or, for
-        the last one, ``"local"``); what is left out is as in the task. A place is tried once, and never after an
-        unknown outcome.
+    :param reuse: which stored results at the destination are used instead of a new one, if request and clip are the
+        same. ``"run"``: those made for this Dag run; so retries and clears pay for nothing, and the next Dag run pays
+        for a new one. ``"always"``: any. ``"never"``: only those made since the task was last cleared. The run's conf
+        can set it too: ``{"modelslab": {"reuse": "never"}}``.
+    :param on_changed_request: what to do if a result exists, but for another request: ``resubmit``, which pays for a
+        new job, or ``fail``.
+    :param on_unknown_submission: what to do if it is unknown whether the endpoint accepted an earlier submission:
+        ``fail``, so that a person decides, or ``resubmit``, which may pay twice.
+    :param fallback: other places to run the job (templated), in order. They are used if the job failed, the model does
+        not exist or the account has no credits. Each one is a mapping with ``modelslab_conn_id``, ``model_id`` and
+        ``run_on`` (``"endpoint"``, or ``"local"`` for the last one); a missing key has the value of the task. Each
+        place is tried once. No other place is tried after an unknown outcome.
     :raises InvalidRequestError: for an attribute that is not allowed, or an input that cannot be read.
     :raises StorageConfigurationError: for a destination without a bucket, or a bucket that does not exist.
     """
@@ -122,7 +124,9 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         if timeout <= 0:
             raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
         if fallback is not None and not wait_for_completion:
-            raise ValueError("fallback: needs wait_for_completion, since only a task that waits sees its job fail")
+            raise ValueError(
+                "fallback: needs wait_for_completion=True, because only a task that waits learns that its job failed"
+            )
         if fallback is not None and is_literal(fallback):
             check_fallback(fallback)
         self._poll_policy()  # these two refuse what makes no sense while the Dag is parsed
@@ -154,13 +158,15 @@ class PaidJobOperator(ClipReport, SpendingArguments):
             finally:
                 job.spending.close()
             if isinstance(found, RunHere):
-                self.log.info("Making it on this worker, after %s", found.chain["fallback_from"])
+                self.log.info("Making the clip on this worker, after a failure at: %s", found.chain["fallback_from"])
                 manifest = run_here(job, found, should_stop=lambda: self.is_killed)
                 push_manifest_links(context, self, manifest)
                 return manifest
             if isinstance(found, Stored):
                 self._reused = True
-                self.log.info("Submission %d has landed before; nothing is submitted", found.number)
+                self.log.info(
+                    "The result of submission %d is already in S3; nothing is submitted or paid for", found.number
+                )
                 push_manifest_links(context, self, found.manifest)
                 return dict(found.manifest)
             self._running = job.ledger, found
@@ -230,7 +236,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         from airflow_provider_modelslab.ledger.model import Submission
         from airflow_provider_modelslab.storage.result_manifest import Job
 
-        self.log.info("Resumed without arguments, as in dag.test(): the job is taken from the ledger or the event")
+        self.log.info("Resumed without arguments, as in dag.test(). The job is taken from the ledger or the event")
         if event.get("job") is not None:
             found = Submission(event.get("submission", 1), Job.from_dict(event["job"]))
             return open_ledger(context, self.hook, None), found, None
@@ -246,7 +252,9 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         if self._running is not None:
             ledger, found = self._running
             self.log.warning(
-                "Killed while job %s runs. It goes on, and is billed, at ModelsLab; clear the task to pick it up",
+                "The task was killed while job %s runs. It keeps running at ModelsLab and is billed. "
+                "Clear the task to continue "
+                "with it",
                 found.job.job_id,
             )
             ledger.abandoned(found.number, "the task was killed on its worker")
@@ -317,7 +325,9 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
 
         left = max(deadline - time.time(), 0) + self.max_poll_interval + 60
-        self.log.info("Waiting in the triggerer until %s UTC", time.strftime("%F %T", time.gmtime(deadline)))
+        self.log.info(
+            "Waiting in the triggerer, until %s UTC at the latest", time.strftime("%F %T", time.gmtime(deadline))
+        )
         folder = ledger_folder(context, self.hook, job.destination)
         self.defer(
             trigger=ModelsLabVideo2VideoTrigger(
@@ -351,7 +361,11 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         from airflow_provider_modelslab.storage.result_manifest import finished_manifest
 
         if destination is None:
-            self.log.info("Job %s is done; its links live for 24 hours: no destination was given", found.job.job_id)
+            self.log.info(
+                "Job %s is done. No destination was given, so nothing is copied to S3; the "
+                "links are valid for 24 hours",
+                found.job.job_id,
+            )
             manifest = finished_manifest(found.job, finished)
             push_manifest_links(context, self, manifest)
             return manifest
@@ -391,24 +405,26 @@ class PaidJobOperator(ClipReport, SpendingArguments):
 
         if close(ledger, found, error):
             self._running = None
-            self.log.warning("Submission %d, of an earlier try, came to nothing: %s", found.number, error)
+            self.log.warning("Submission %d, of an earlier try, has no usable result: %s", found.number, error)
             return
         if has_other_place:
             self._running = None
-            self.log.warning("Submission %d came to nothing: %s. The next place is tried", found.number, error)
+            self.log.warning(
+                "Submission %d has no usable result: %s. The next place in fallback is tried", found.number, error
+            )
             return
         if has_outlived_its_result(found.job, error):
             age = time.time() - (found.job.submitted_at or 0)
             raise AirflowFailException(
-                f"Job {found.job.job_id} was paid for {age / 3600:.0f} hours ago and was not landed within the 24 "
-                "hours that the vendor keeps results. Clearing the task pays for another one"
+                f"Job {found.job.job_id} was paid for {age / 3600:.0f} hours ago, but its result was not landed within "
+                "the 24 hours for which the vendor keeps it. Clearing the task pays for another job"
             ) from error
         raise error
 
     def _log_submission(self, found: Submission) -> None:
         job = found.job
         if found.resumed:
-            self.log.info("Going on with job %s, which is paid for already", job.job_id or "(finished at once)")
+            self.log.info("Continuing with job %s, which is already paid for", job.job_id or "(finished at once)")
         else:
             eta = f", expected in {job.eta:.0f} s" if job.eta is not None else ""
             self.log.info("Submitted as job %s%s", job.job_id or "(finished at once)", eta)

@@ -27,27 +27,27 @@ _NEEDS_THE_REQUEST = {"model_id", "seed", "hash"}
 
 
 class ModelsLabPlanClipsOperator(BatchArguments):
-    """Find clips, check and name them all, and return arguments for ``expand_kwargs``; nothing is submitted.
+    """Find clips, check them, name their results, and return arguments for ``expand_kwargs``. It submits nothing.
 
-    Without ``clips_per_task``: for each clip ``{"init_video": ..., "destination": ..., <its own attributes>}``, for the
-    operators of one clip. With it: for each chunk ``{"source": "s3://.../chunk-0001.jsonl"}``, a manifest that this
-    task writes, for the batch operators; that is how a prefix of more clips than ``[core] max_map_length`` (1,024) is
-    spread over workers::
+    Without ``clips_per_task``, it returns ``{"init_video": ..., "destination": ..., <its own attributes>}`` for each
+    clip, for the operators of one clip. With ``clips_per_task``, it writes a manifest for each chunk of clips and
+    returns ``{"source": "s3://.../chunk-0001.jsonl"}``, for the batch operators. Use chunks to spread more clips than
+    ``[core] max_map_length`` (1,024) over workers::
 
         clips = ModelsLabPlanClipsOperator(task_id="clips", source="s3://in/{{ ds }}/", destination="s3://out/")
         ModelsLabVideo2VideoOperator.partial(task_id="restyle", model_id=..., prompt=...).expand_kwargs(clips.output)
 
-    Attributes given here are checked and used for names; the mapped task has to be given them as well. With the mapped
-    tasks' ``model_id`` and ``prompt`` the log, and the XCom ``estimate``, say how many jobs will be submitted and what
-    they cost, if results that are stored count (``reuse="always"``).
+    Attributes given here are checked and used in names, but not passed on: give them to the mapped task too. If this
+    task also has the ``model_id`` and ``prompt`` of the mapped tasks, the log and the XCom ``estimate`` contain the
+    number of jobs to submit and their cost, for tasks that use all stored results (``reuse="always"``).
 
-    :param destination: the prefix that results lie below (templated), as for the batch operators.
+    :param destination: the prefix for the results (templated), as for the batch operators.
     :param modelslab_conn_id: the Airflow connection with the S3 profile (templated).
-    :param extra_args: arguments of ``put_object`` that every write to S3 carries (templated), see
+    :param extra_args: arguments of ``put_object`` for every write to S3 (templated), see
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
-    :param clips_per_task: clips of a chunk, 1 or more.
+    :param clips_per_task: number of clips in a chunk, 1 or more.
     :param arguments: see :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments`.
-    :raises InvalidRequestError: naming what is wrong with which clips, or that there are too many for mapped tasks.
+    :raises InvalidRequestError: with each invalid clip and the reason, or for too many clips for mapped tasks.
     """
 
     template_fields: Sequence[str] = (
@@ -83,8 +83,8 @@ class ModelsLabPlanClipsOperator(BatchArguments):
             fewest = math.ceil(len(plan) / most)
             raise InvalidRequestError.of(
                 "clips_per_task",
-                f"{len(plan)} clips make {tasks} mapped tasks, and [core] max_map_length is {most}; give "
-                f"clips_per_task of {fewest} or more, and map a batch operator over the chunks",
+                f"{len(plan)} clips make {tasks} mapped tasks, but [core] max_map_length is {most}; set "
+                f"clips_per_task to {fewest} or more, and map a batch operator over the chunks",
             )
         lines = [clip_line(clip) for clip in plan]
         if self.clips_per_task is None:
@@ -99,7 +99,9 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         from airflow_provider_modelslab.ledger.model import LedgerPolicy
 
         if self.model_id is None or self.prompt is None:
-            self.log.info("No estimate: give this task the model_id and the prompt of the mapped tasks as well")
+            self.log.info(
+                "No cost estimate. For one, give this task the model_id and the prompt of the mapped tasks too"
+            )
             return
         root = self.hook.s3_profile.ledger_root(plan.output)
         assert root is not None  # noqa: S101 - there is a bucket
@@ -123,7 +125,8 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         if fields and missing:
             raise InvalidRequestError.of(
                 "key_template",
-                f"names {', '.join(sorted(fields))}, so this task needs to know {' and '.join(missing)} as well",
+                f"uses {', '.join(sorted(fields))}, so give this task the {' and '.join(missing)} of "
+                "the mapped tasks too",
             )
 
     def _chunks(
@@ -140,9 +143,9 @@ class ModelsLabPlanClipsOperator(BatchArguments):
             clip, names = secret[0]
             raise InvalidRequestError.of(
                 "source",
-                f"{len(secret)} of {len(plan)} clips have a link with a query or a webhook of their own. It may be a "
-                f"secret and is not written to a chunk. The first is {clip.safe_source} ({', '.join(names)}). Give "
-                "s3:// objects, the webhook in the mapped task, or one task for all clips",
+                f"{len(secret)} of {len(plan)} clips have a link with a query, or their own webhook. It may contain a "
+                f"secret, so it is not written to a chunk. The first is {clip.safe_source} ({', '.join(names)}). Use "
+                "s3:// objects, set the webhook in the mapped task, or do all clips in one task",
             )
         s3, folder = self.hook.get_s3_client(), plan.output.child(f"_modelslab/chunks/{result_name(context)}")
         chunks = []

@@ -44,8 +44,9 @@ def texts_again(attributes: Mapping[str, Any]) -> dict[str, Any]:
             given[name] = str(value)
         elif name in _TEXTS and not (value is None or isinstance(value, str)):
             fields[name] = [
-                f"must be text; got {value!r:.200}. With render_template_as_native_obj=True a text that reads as a "
-                "Python value becomes that value; the filter pprint keeps it: {{ params." + name + " | pprint }}"
+                f"must be text; got {value!r:.200}. With render_template_as_native_obj=True a text that looks like "
+                "a Python value becomes that value. To keep the text, use the filter pprint: {{ "
+                "params." + name + " | pprint }}"
             ]
     if fields:
         raise InvalidRequestError.of_fields(fields)

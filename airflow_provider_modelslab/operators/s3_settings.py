@@ -16,18 +16,18 @@ __all__ = ["ModelsLabResetS3Operator", "ModelsLabUpdateS3Operator"]
 
 
 class ModelsLabUpdateS3Operator(BaseOperator):
-    """Give the server the S3 profile of the connection, so that results go to your bucket and do not expire.
+    """Send the S3 profile of the connection to the server, so that results go to your bucket and do not expire.
 
-    The keys are those of the profile's AWS connection. They are stored at the vendor: use a user of their own that may
-    only list, put, get and set the ACL of objects in this bucket.
+    The access keys are those of the profile's AWS connection. The vendor stores them. So use a separate AWS user that
+    may only list, put and get objects in this bucket and set their ACL.
 
     :param modelslab_conn_id: the Airflow connection (templated).
     :param deploy_type: which kind of dedicated server (templated); ``video`` for this endpoint.
-    :param check_bucket: first try that the bucket takes a put, a public ACL and a public read.
-    :param extra_args: arguments of ``put_object`` for the file of that check (templated), see
+    :param check_bucket: first test that the bucket allows a put, a public ACL and a public read.
+    :param extra_args: arguments of ``put_object`` for the file of this test (templated), see
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`. The vendor's server
-        sends none, so its bucket must not demand any.
-    :raises StorageConfigurationError: naming the setting or permission to change.
+        sends no such arguments, so the bucket must not require any.
+    :raises StorageConfigurationError: with the setting or permission to change.
     """
 
     template_fields: Sequence[str] = ("modelslab_conn_id", "deploy_type", "extra_args")
@@ -57,7 +57,7 @@ class ModelsLabUpdateS3Operator(BaseOperator):
 
 
 class ModelsLabResetS3Operator(BaseOperator):
-    """Make the server forget its S3 details; later results live for 24 hours on the vendor's storage.
+    """Delete the S3 details from the server. Later results are kept in the vendor's storage, for 24 hours.
 
     :param modelslab_conn_id: the Airflow connection (templated).
     :param deploy_type: which kind of dedicated server (templated); ``video`` for this endpoint.

@@ -20,16 +20,18 @@ __all__ = ["SpendingArguments"]
 
 
 class SpendingArguments(DestinationArguments):
-    """Prices, and caps on what a task may spend.
+    """Prices, and limits on what a task may spend.
 
-    :param prices: what jobs cost (templated), as texts: ``{"currency": "EUR", "per_job": "0.10"}``; also ``per_frame``,
-        ``per_second`` of generation with ``max_seconds``, ``per_gpu_second`` of a GPU of your own, and ``models`` with
-        rates by ``model_id``. By default ``prices`` in the connection's extra. Without prices, jobs are counted.
-    :param budget: the name of a budget (templated) in the connection's extra or in the Variable ``modelslab_budgets``,
-        which all tasks with this name share.
-    :param max_jobs: jobs that this task instance may pay for (templated), its retries and clears included, 0 or more.
-    :param max_cost: what they may cost (templated), in the currency of the prices, 0 or more.
-    :raises InvalidRequestError: for prices or caps that are not allowed.
+    :param prices: what jobs cost (templated), as texts: ``{"currency": "EUR", "per_job": "0.10"}``. Other keys:
+        ``per_frame``; ``per_second`` of generation, with ``max_seconds``; ``per_gpu_second`` of your own GPU;
+        ``models``, with rates for each ``model_id``. By default ``prices`` in the connection's extra. Without prices,
+        only the number of jobs is counted.
+    :param budget: the name of a budget (templated), defined in the connection's extra or in the Variable
+        ``modelslab_budgets``. All tasks with this name share it.
+    :param max_jobs: the most jobs that this task instance may pay for (templated), including its retries and clears,
+        0 or more.
+    :param max_cost: the most that these jobs may cost (templated), in the currency of the prices, 0 or more.
+    :raises InvalidRequestError: for prices or limits that are not allowed.
     """
 
     spending_fields: ClassVar[tuple[str, ...]] = ("prices", "budget", "max_jobs", "max_cost")

@@ -19,15 +19,16 @@ __all__ = ["ModelsLabVideo2VideoOperator"]
 class ModelsLabVideo2VideoOperator(PaidJobOperator, Video2VideoArguments):
     """Submit one video-to-video job, wait for it, and copy the result to S3. A job is paid for once.
 
-    The task submits from the worker, waits in the triggerer when ``deferrable``, and lands the result on a worker. It
-    returns a small manifest: ``uri``, ``sidecar_uri``, ``bytes``, ``sha256``, ``content_type``, ``seed``, ``job_id``...
+    The task submits the job from a worker, waits for it in the triggerer if ``deferrable``, and lands the result from a
+    worker. It returns a small manifest: ``uri``, ``sidecar_uri``, ``bytes``, ``sha256``, ``content_type``, ``seed``,
+    ``job_id``...
 
-    What was submitted is recorded in a ledger beside the results (and in Airflow's task state from 3.3 on), so a retry,
-    a cleared task, a second worker, a batch or a command goes on with the job that is paid for, or returns the result
-    that has landed.
+    Each submission is recorded in a ledger beside the results (from Airflow 3.3 on, also in Airflow's task state). So a
+    retry, a cleared task, a second worker, a batch or a command continues with the job that is already paid for, or
+    returns the landed result.
 
-    All attributes of the endpoint are arguments, see :class:`Video2VideoArguments`; how the job is made, paid for and
-    landed, see :class:`~airflow_provider_modelslab.operators.paid_job.PaidJobOperator`.
+    All attributes of the endpoint are arguments, see :class:`Video2VideoArguments`. For how the job is submitted, paid
+    for and landed, see :class:`~airflow_provider_modelslab.operators.paid_job.PaidJobOperator`.
     """
 
     # The base comes first, so that type checkers and editors see its arguments; a request is made of the attributes.

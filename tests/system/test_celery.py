@@ -75,7 +75,7 @@ def test_what_a_lost_worker_had_is_landed_by_another_and_was_paid_for_once(
     lands.require_landed(*LANDED)
     assert waits.task["try_number"] == 1  # the lost worker did not have it
     assert lands.task["try_number"] == 2
-    assert "Going on with job" in lands.log
+    assert "Continuing with job" in lands.log
     for clip in (waits, lands):
         assert len(executed(celery, "another-worker", clip.run_id)) == 1
     assert len(echo.bills()) == 2

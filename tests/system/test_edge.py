@@ -105,7 +105,7 @@ def test_what_a_lost_worker_had_is_landed_by_another_and_was_paid_for_once(
         assert clip.task["try_number"] == tries  # the lost worker did not have those that waited
         # Edge also hands out the try that was lost, and the API server refuses to start it.
         assert any(line.count(f"try_number={tries}") for line in received(edge, "another-worker", clip.run_id))
-    assert "Going on with job" in lands.log
+    assert "Continuing with job" in lands.log
     assert len(echo.bills()) == 2 + 2 * CLIPS
 
 

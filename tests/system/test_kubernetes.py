@@ -79,7 +79,7 @@ def test_what_a_killed_pod_had_is_landed_by_another_and_was_paid_for_once(
     echo.release()
     waits.require_landed(*LANDED)
 
-    assert "Going on with job" in lands.log
+    assert "Continuing with job" in lands.log
     assert tries(stack, lands) == [*before, "2"]
     assert tries(stack, waits) == ["1", "1"]
     assert len(echo.bills()) == 2

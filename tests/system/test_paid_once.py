@@ -54,15 +54,15 @@ def test_a_killed_task_goes_on_where_it_was(clips: dict[str, Clip], point: str) 
     clip.require_landed(*LANDED)
     assert clip.marker.exists()  # it was killed
     assert clip.task["try_number"] == 2
-    assert ("Going on with job" in clip.log) == (point in {"after id", "while landing", "object in S3"})
-    assert ("has landed before; nothing is submitted" in clip.log) == (point == "before XCom")
+    assert ("Continuing with job" in clip.log) == (point in {"after id", "while landing", "object in S3"})
+    assert ("is already in S3; nothing is submitted" in clip.log) == (point == "before XCom")
 
 
 def test_killed_before_the_id_was_written_a_person_finds_the_job(stack: WholeStack, clips: dict[str, Clip]) -> None:
     clip = clips["after submit"]
     clip.wait_for("failed")
     assert clip.task["try_number"] == 2 < clip.task["max_tries"] + 1  # without the last retry
-    assert "so it is not submitted again" in clip.log
+    assert "is not submitted again" in clip.log
     assert [*clip.ledger] == ["0001-claim"]
 
     (bill,) = clip.bills
@@ -93,7 +93,7 @@ def test_a_cleared_deferred_task_waits_for_the_same_job(clips: dict[str, Clip]) 
     clip.wait_for_log("Waiting for job", times=2)
     clip.wait_for("deferred")
     clip.wait_for_ledger("0001-abandoned")
-    assert "Going on with job" in clip.log
+    assert "Continuing with job" in clip.log
     assert len(clip.bills) == 1
 
 
@@ -101,8 +101,8 @@ def test_a_cleared_running_task_waits_for_the_same_job(clips: dict[str, Clip]) -
     clip = clips["cleared while running"]
     clip.wait_for_log("Submitted as job")
     clip.clear()
-    clip.wait_for_log("Going on with job")
-    assert "Killed while job" in clip.log
+    clip.wait_for_log("Continuing with job")
+    assert "The task was killed while job" in clip.log
     assert "0001-abandoned" in clip.ledger
     assert len(clip.bills) == 1
 
@@ -120,7 +120,7 @@ def test_a_deferred_task_marked_failed_leaves_its_job_to_be_picked_up(
     assert endpoint.requests()["clear_queue"] == 0
 
     clip.clear()
-    clip.wait_for_log("Going on with job")
+    clip.wait_for_log("Continuing with job")
     clip.wait_for_log("Waiting for job", times=2)
     assert len(clip.bills) == 1
 
@@ -166,11 +166,11 @@ def test_a_killed_scheduler_leaves_tasks_behind_and_another_starts_them_again(
     stack.airflow.kill("scheduler")
     stack.airflow.add("scheduler")
 
-    runs.wait_for_log("Going on with job")
+    runs.wait_for_log("Continuing with job")
     zombie.wait_for_log("is submitting submission 1; waiting")
     assert zombie.bills == []
     zombie.go()
-    zombie.wait_for_log("Going on with job")
+    zombie.wait_for_log("Continuing with job")
     assert [len(clip.bills) for clip in (runs, zombie)] == [1, 1]
     zombie.require_landed(*LANDED)
 
@@ -197,7 +197,7 @@ def test_a_cleared_finished_task_calls_nothing(endpoint: EchoEndpoint, released:
     clip, calls = released["before claim"], endpoint.requests()
     manifest = clip.manifest
     clip.clear()
-    clip.wait_for_log("has landed before; nothing is submitted")
+    clip.wait_for_log("is already in S3; nothing is submitted")
     assert clip.require_landed(*LANDED) == manifest
     assert endpoint.requests() == calls
 

@@ -191,7 +191,7 @@ def test_what_the_model_cannot_honour_is_told_before_anything_is_made(
 
 @pytest.mark.slow
 def test_a_time_limit_holds_for_each_clip(batch: Make) -> None:
-    with pytest.raises(BatchFailedError, match=r"The clip was not done after 1e-06 s"):
+    with pytest.raises(BatchFailedError, match=r"The clip was not done within 1e-06 s"):
         execute(batch(timeout=1e-6))
 
 

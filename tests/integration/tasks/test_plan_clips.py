@@ -75,13 +75,13 @@ def test_own_attributes_travel_with_the_clip(clips: Make, bucket: str) -> None:
 
 def test_too_many_for_mapped_tasks_is_told_with_the_way_out(clips: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "2")
-    with pytest.raises(InvalidRequestError, match=r"5 clips make 5 mapped tasks.*clips_per_task of 3 or more"):
+    with pytest.raises(InvalidRequestError, match=r"5 clips make 5 mapped tasks.*clips_per_task to 3 or more"):
         execute(clips())
     assert len(execute(clips(clips_per_task=3))) == 2
 
 
 def test_a_name_made_of_the_request_needs_the_request(clips: Make) -> None:
-    with pytest.raises(InvalidRequestError, match="names hash, so this task needs to know model_id and prompt"):
+    with pytest.raises(InvalidRequestError, match="uses hash, so give this task the model_id and prompt"):
         execute(clips(key_template="{hash}.mp4"))
     named = execute(clips(key_template="{hash}.mp4", model_id="dark-sushi-mix", prompt="a fox"))
     assert len({line["destination"] for line in named}) == 5

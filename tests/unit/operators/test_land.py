@@ -38,7 +38,7 @@ def test_a_place_without_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
         StorageConfigurationError, match="neither the task nor the connection 'modelslab_default' names"
     ):
         execute(ModelsLabVideo2VideoToS3Operator(task_id="land", job=job))
-    with pytest.raises(StorageConfigurationError, match="'day/' names no bucket"):
+    with pytest.raises(StorageConfigurationError, match="'day/' has no bucket"):
         execute(ModelsLabVideo2VideoToS3Operator(task_id="land", job=job, destination="day/"))
     with pytest.raises(StorageConfigurationError, match="names no bucket"):
         ModelsLabVideo2VideoToS3Operator(task_id="land", job=job, destination="s3://")

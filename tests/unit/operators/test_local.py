@@ -97,7 +97,7 @@ def test_so_do_the_decorators(decorator: Callable[..., Any], given: dict[str, An
 
 
 def test_a_local_result_always_lands() -> None:
-    with pytest.raises(ValueError, match="land_result: a local result always lands in S3"):
+    with pytest.raises(ValueError, match="land_result: must be True"):
         LocalVideo2VideoOperator(task_id="restyle", land_result=False, init_video="s3://clips/a.mp4", **COMMON)
 
 
