@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 _NO_CONDITIONS = (
-    "The store ignores conditional puts: retries are still paid once, two attempts in the same instant may both pay. "
-    "Use one that honours them: AWS S3, Cloudflare R2, Ceph"
+    "The store ignores conditional puts. A retry still does not pay again, but two attempts at the same instant may "
+    "both pay. Use a store that supports conditional puts: AWS S3, Cloudflare R2, Ceph"
 )
 
 
@@ -81,8 +81,8 @@ def _storage(hook: ModelsLabHook, *, write: bool) -> Iterator[Finding]:
         yield Finding(
             "bucket",
             "warn",
-            'The connection names none, so each task must: set destination, or "bucket" in the extra. The ledgers move '
-            "with the connection's bucket, so set it before tasks have results: what was made before is paid for again",
+            'The connection names no bucket. Set "bucket" in its extra, or destination in each task. Set the bucket '
+            "before tasks have results: it moves the ledgers, so earlier results are paid for again when requested",
         )
         return
     try:
@@ -92,14 +92,18 @@ def _storage(hook: ModelsLabHook, *, write: bool) -> Iterator[Finding]:
         yield Finding("bucket", "error", str(error))
         return
     except Exception as error:  # noqa: BLE001 - the Amazon provider raises many kinds for an AWS connection
-        yield Finding("bucket", "error", f"The AWS connection {profile.aws_conn_id!r} gives no S3 client: {error}")
+        yield Finding(
+            "bucket", "error", f"The AWS connection {profile.aws_conn_id!r} cannot make an S3 client: {error}"
+        )
         return
     place = profile.uri()
     yield Finding("bucket", "ok", f"s3:ListBucket is allowed at {place}_modelslab/")
     if write:
         yield from _written(s3, place.child(f"modelslab-check-{secrets.token_hex(8)}.txt"))
     else:
-        yield Finding("s3:PutObject", "warn", "not tried; --write tries it with a small object")
+        yield Finding(
+            "s3:PutObject", "warn", "not tested; --write tests it with a small object, which costs nothing at ModelsLab"
+        )
     yield _conditional(hook, s3, write=write)
 
 
@@ -125,7 +129,7 @@ def _conditional(hook: ModelsLabHook, s3: S3Client, *, write: bool) -> Finding:
             known = S3LedgerStore(s3, root).load_one("conditional-puts")
             if known is None:
                 return Finding(
-                    "conditional puts", "warn", "not known yet; --write finds out, and so does the first task"
+                    "conditional puts", "warn", "not known yet; --write tests it, and so does the first task"
                 )
             honoured = bool(known["honoured"])
     except ModelsLabError as error:

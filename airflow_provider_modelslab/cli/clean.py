@@ -31,15 +31,15 @@ _LEDGERS_AT_ONCE = 250
 
 _PAYS = "pays for a new job"
 _NEXT_RUN = {
-    "unfinished uploads": ("nothing; the store bills their parts", "nothing"),
+    "unfinished uploads": ("is not affected; but the store bills their parts", "is not affected"),
     "checkpoints of batches": (
-        "a batch that is still deferred goes on from it",
-        "such a batch plans anew, goes on from the ledgers, and pays nothing twice",
+        "continues a deferred batch from it",
+        "plans a deferred batch again, continues from the ledgers, and pays for nothing twice",
     ),
-    "index segments": ("nothing; they are never read", "nothing"),
-    "staged inputs": ("uses the copy of the local file", "uploads the file again, which is free"),
+    "index segments": ("is not affected; they are never read", "is not affected"),
+    "staged inputs": ("uses this copy of the local file", "uploads the file again, which is free"),
     "ledgers, landed, result gone": (
-        f"fails once if the job's id is known, since ModelsLab has deleted the result; then {_PAYS}",
+        f"fails once if the job id is known, because ModelsLab has deleted the result; the run after it {_PAYS}",
         f"{_PAYS} at once",
     ),
     "ledgers, made locally, result gone": ("makes it again, which is free", "makes it again, which is free"),
@@ -192,9 +192,9 @@ def _print(args: Namespace, sweep: Sweep, tally: Tally) -> None:
         return
     print_rows(tally.rows(), args.output)
     _tell(tally)
-    echo_line("Ledgers that stay: " + ", ".join(f"{count} {why}" for why, count in sweep.kept.items()))
+    echo_line("Ledgers that are not removed: " + ", ".join(f"{count} {why}" for why, count in sweep.kept.items()))
     for error in tally.errors[:_SHOWN]:
-        echo_line(f"error: {error['key']} stays: {error['problem']}")
+        echo_line(f"error: {error['key']} was not removed: {error['problem']}")
     if tally.failed > _SHOWN:
         echo_line(f"  and {tally.failed - _SHOWN} more")
 
@@ -203,11 +203,11 @@ def _tell(tally: Tally) -> None:
     """What is removed, and which runs pay."""
     for row in tally.rows():
         if row["found"]:
-            after = f"; the next run: {row['next_run_after']} (before: {row['next_run_before']})"
+            after = f"; after the removal, the next run {row['next_run_after']}; now it {row['next_run_before']}"
             echo_line(f"{row['found']} {row['what']}, {row['bytes']} bytes{after}")
     if tally.paying:
-        echo_line(f"Asked for again, {tally.paying} of these results are paid for:")
+        echo_line(f"{tally.paying} of these results are paid for again when they are requested again:")
     for each in tally.pays[:_SHOWN]:
         echo_line(f"  {each['name']}: {each['uri'] or each['ledger']} ({each['was']})")
     if tally.paying > _SHOWN:
-        echo_line(f"  and {tally.paying - _SHOWN} more; --output json names {_NAMED}")
+        echo_line(f"  and {tally.paying - _SHOWN} more; --output json lists up to {_NAMED}")

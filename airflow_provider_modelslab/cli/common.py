@@ -79,9 +79,9 @@ def _explain(error: Exception) -> str | None:
         return _without_queries(str(error))
     if isinstance(error, AirflowNotFoundException):
         return (
-            f"{error}. `airflow connections list` shows what there is; make it with `airflow connections add <id> "
-            "--conn-type modelslab --conn-password <key>`. Where connections are in a secrets backend, this process "
-            "needs its settings"
+            f"{error}. See `airflow connections list`. To add it: `airflow connections add <id> "
+            "--conn-type modelslab --conn-password <key>`. If it is in a secrets backend, this process needs the "
+            "settings of that backend"
         )
     if isinstance(error, S3_ERRORS):
         return _without_queries(describe(error))
@@ -140,8 +140,8 @@ def unknown_advice(number: int, command: str) -> str:
     :param command: how to name the command that is to be run again.
     """
     return (
-        f"If the job is there, run {command} again with --adopt {number}=<the job's id>. If it is not, run it with "
-        f"--resubmit {number}, which pays for a new job"
+        f"If ModelsLab has the job, run {command} again with --adopt {number}=<the job's id>; this pays for nothing. "
+        f"If it does not, run it again with --resubmit {number}; this pays for a new job"
     )
 
 
@@ -161,7 +161,9 @@ def confirm(question: str, *, yes: bool, undone: str) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise RefusedError(f"{undone}: there is no terminal to ask at. Add --yes to go ahead", code=USAGE)
+        raise RefusedError(
+            f"{undone}: there is no terminal to ask at. To confirm without a question, add --yes", code=USAGE
+        )
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:

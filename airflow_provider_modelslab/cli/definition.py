@@ -90,7 +90,7 @@ def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"is no JSON: {error}") from None
+        raise argparse.ArgumentTypeError(f"is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError("must be a JSON object")
     return value
@@ -126,7 +126,9 @@ def _seconds(text: str) -> float:
 def _adopted(text: str) -> tuple[int, str]:
     number, _, job_id = (part.strip() for part in text.partition("="))
     if not number.isdecimal() or not job_id:
-        raise argparse.ArgumentTypeError(f"must be a submission's number and a job's id, as in 1=123456; got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be the number of a submission and a job id, as in 1=123456; got {text!r}"
+        )
     return int(number), job_id
 
 
@@ -135,7 +137,7 @@ def _submission_or_any(text: str) -> int:
     if text.strip().lower() == "any":
         return 0
     if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a submission's number, or any; got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be the number of a submission, or any; got {text!r}")
     return int(text)
 
 
@@ -151,23 +153,23 @@ _TO = Arg(
 _OUTPUT = Arg(
     ("--to",),
     metavar="URI",
-    help="The prefix that results would lie below: s3://bucket/prefix/ (default: the connection's)",
+    help="The prefix for the results: s3://bucket/prefix/ (default: the prefix of the connection)",
 )
 
 
 def _timeout(stop: str) -> Arg:
-    text = f"{stop}, with exit code 3; the job itself goes on (default: 3600)"
+    text = f"{stop}, with exit code 3; the job keeps running and is billed (default: 3600)"
     return Arg(("--timeout",), type=_seconds, default=3600.0, metavar="SECONDS", help=text)
 
 
-_TIMEOUT = _timeout("Stop waiting so long after the submission")
-_WATCHING = _timeout("Stop watching after so long")
+_TIMEOUT = _timeout("Stop waiting this long after the submission")
+_WATCHING = _timeout("Stop watching after this time")
 _BUDGET = Arg(
     ("--budget",),
     metavar="NAME",
-    help="Reserve the job from this budget, of the connection's extra or the Variable modelslab_budgets",
+    help="Count the job in this budget, defined in the connection's extra or the Variable modelslab_budgets",
 )
-_OVERWRITE = Arg(("--overwrite",), action="store_true", help="Replace an object that is at the destination already")
+_OVERWRITE = Arg(("--overwrite",), action="store_true", help="Replace an object that already exists at the destination")
 
 
 def _command(name: str, description: str, *args: Arg, run: str | None = None) -> ActionCommand:
@@ -194,24 +196,28 @@ _CHECK = _command(
     "check",
     "Check a connection: key, video server, S3 bucket. Costs nothing",
     _CONN_ID,
-    Arg(("--write",), action="store_true", help="Also write to the bucket: a small object, which is removed again"),
+    Arg(("--write",), action="store_true", help="Also write a small object to the bucket, and delete it again"),
 )
 _PLAN = _command(
     "plan",
-    "Say what a batch would find, submit and cost. It submits nothing",
+    "Show what a batch would find, submit and cost. It submits nothing and costs nothing",
     Arg(("source",), metavar="SOURCE", help="The clips: s3://bucket/prefix/, or a manifest file"),
     _CONN_ID,
     _OUTPUT,
-    Arg(("--pattern",), metavar="GLOB", help="Which objects below the prefix: *.mp4, cam1/** (default: all videos)"),
-    Arg(("--limit",), metavar="N", help="Only so many clips, the first ones (default: all)"),
-    Arg(("--sample",), metavar="N", help="Only so many clips, spread evenly over all of them"),
-    Arg(("--sample-seed",), metavar="TEXT", help="Choose the sample by this text instead"),
-    Arg(("--key-template",), metavar="TEXT", help="Names the results, as in the Dag (default: as their clips)"),
+    Arg(("--pattern",), metavar="GLOB", help="Use only objects that match: *.mp4, cam1/** (default: all videos)"),
+    Arg(("--limit",), metavar="N", help="Use only the first N clips (default: all)"),
+    Arg(("--sample",), metavar="N", help="Use only N clips, spread evenly over all clips"),
+    Arg(("--sample-seed",), metavar="TEXT", help="Choose the sample at random; the same text gives the same sample"),
+    Arg(
+        ("--key-template",),
+        metavar="TEXT",
+        help="Template for the names of the results, as in the Dag (default: the names of the clips)",
+    ),
     Arg(
         ("--reuse",),
         choices=("always", "run", "never"),
         default="always",
-        help="As in the Dag; with run and never the results of other runs do not count as stored (default: always)",
+        help="As in the Dag. With run and never, results of other runs do not count as stored (default: always)",
     ),
     Arg(("--request",), metavar="FILE", help="A JSON object with attributes; - reads stdin. Flags go before it"),
     Arg(
@@ -219,7 +225,7 @@ _PLAN = _command(
         type=_seconds,
         default=3600.0,
         metavar="SECONDS",
-        help="Generation time that is assumed where prices are per second and say no max_seconds (default: 3600)",
+        help="Generation time to assume if prices are per second and have no max_seconds (default: 3600)",
     ),
     Arg(("--json",), action="store_true", help="The same as --output json"),
     *map(_flag, FLAGS),
@@ -235,36 +241,40 @@ _SUBMIT = _command(
         ("--wait",),
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="Wait and land the result, or only submit",
+        help="Wait for the job and land its result (default), or only submit",
     ),
     _TIMEOUT,
     Arg(
         ("--clip-version",),
         metavar="TEXT",
-        help="Which clip this is, in place of its link, ETag or content: the same text is the same clip",
+        help="Identify the clip by this text, not by its link, ETag or content: the same text means the same clip",
     ),
     _BUDGET,
-    Arg(("--again",), action="store_true", help="Pay for a new result although the same request has landed there"),
+    Arg(
+        ("--again",),
+        action="store_true",
+        help="Pay for a new result, even if the same request already has a result there",
+    ),
     _OVERWRITE,
     Arg(
         ("--adopt",),
         type=_adopted,
         metavar="N=JOB_ID",
-        help="The id of the job that was found for submission N, whose outcome is unknown",
+        help="Submission N has an unknown outcome, and you found its job: wait for this job. Pays for nothing",
     ),
     Arg(
         ("--resubmit",),
         type=_submission_or_any,
         metavar="N",
-        help="There is no job of submission N, whose outcome is unknown: submit again. With 'any' nobody is asked, "
-        "which may pay twice",
+        help="Submission N has an unknown outcome, and it has no job: submit again, which pays for a new job. 'any' "
+        "does this for every such submission without a check, which may pay twice",
     ),
     ARG_YES,
     *map(_flag, FLAGS),
 )
 _SHOW = _command(
     "show",
-    "Show a job. Exit codes: 0 it is done, 3 it runs, 1 it failed or is lost, 4 the endpoint could not be asked",
+    "Show a job. Costs nothing. Exit codes: 0 done, 3 running, 1 failed or lost, 4 the endpoint cannot be reached",
     _JOB_ID,
     _CONN_ID,
     Arg(("--watch",), action="store_true", help="Wait until the job ends"),
@@ -272,7 +282,7 @@ _SHOW = _command(
 )
 _LAND = _command(
     "land",
-    "Land a finished job's result in S3. Costs nothing while its links live (24 hours)",
+    "Copy the result of a finished job to S3. Costs nothing. Possible for 24 hours, while its links are valid",
     _JOB_ID,
     _CONN_ID,
     _TO,
@@ -283,45 +293,45 @@ _ROOT = Arg(
     metavar="URI",
     help="Where ledgers are kept (default: _modelslab/ledger below the connection's bucket and prefix)",
 )
-_DRY_RUN = Arg(("--dry-run",), action="store_true", help="Only list what would be done")
+_DRY_RUN = Arg(("--dry-run",), action="store_true", help="Only list what would be done; change nothing")
 _LEDGER_SHOW = _command(
     "show",
-    "Read a ledger: what was paid for, what became of it, and what the next attempt would do",
+    "Show a ledger: what was paid for, the outcome, and what the next attempt would do. Costs nothing",
     Arg(
         ("place",),
         nargs="?",
         metavar="URI",
-        help="A result of a batch or of submit, s3://bucket/out.mp4, or the folder of a ledger",
+        help="The result of a batch or of submit, s3://bucket/out.mp4, or the folder of its ledger",
     ),
-    Arg(("--dag-id",), help="The task instance's Dag, instead of a URI"),
+    Arg(("--dag-id",), help="The Dag of a task instance, instead of a URI"),
     Arg(("--run-id",), help="Its run"),
     Arg(("--task-id",), help="Its task"),
     Arg(("--map-index",), type=int, default=-1, help="Its map index"),
-    Arg(("--loop-index",), type=int, help="Its iteration, from 0, of a task in a loop"),
+    Arg(("--loop-index",), type=int, help="Its iteration, from 0, if the task is in a loop"),
     _ROOT,
     _CONN_ID,
     run="ledger.show",
 )
 _LEDGER_RESOLVE = _command(
     "resolve",
-    "Say what became of submissions of unknown outcome. Submitting again is paid for, so it lists them and asks first",
-    Arg(("place",), nargs="?", metavar="URI", help="One result, or the folder of its ledger, instead of a time"),
-    Arg(("--unknown",), action="store_true", required=True, help="Those of unknown outcome; there are no others yet"),
+    "Decide about submissions of unknown outcome. It lists them and asks first, because a new submit costs money",
+    Arg(("place",), nargs="?", metavar="URI", help="One result, or the folder of its ledger, instead of --since"),
+    Arg(("--unknown",), action="store_true", required=True, help="Select submissions of unknown outcome (required)"),
     Arg(
         ("--since",),
         type=_moment,
         metavar="TIME",
-        help="Claimed then or later: 2026-11-29T10:00Z; UTC if it has no zone",
+        help="Only submissions claimed at this time or later: 2026-11-29T10:00Z; UTC if no zone is given",
     ),
-    Arg(("--until",), type=_moment, metavar="TIME", help="Claimed then or earlier"),
-    Arg(("--dag-id",), help="Claimed by tasks of this Dag"),
+    Arg(("--until",), type=_moment, metavar="TIME", help="Only submissions claimed at this time or earlier"),
+    Arg(("--dag-id",), help="Only submissions claimed by tasks of this Dag"),
     Arg(
         ("--as",),
         dest="decision",
         required=True,
         metavar="DECISION",
-        help="resubmit: the next attempt submits again, and pays. The id of a job: the next attempt waits for it; "
-        "only for a single submission",
+        help="resubmit: the next attempt submits again and pays for a new job. JOB_ID: the next attempt waits for this "
+        "job and pays for nothing; only for a single submission",
     ),
     _DRY_RUN,
     _ROOT,
@@ -331,14 +341,20 @@ _LEDGER_RESOLVE = _command(
 )
 _LEDGER = GroupCommand(
     name="ledger",
-    help="Read ledgers, and decide about submissions of unknown outcome",
+    help="Show ledgers, and decide about submissions of unknown outcome",
     subcommands=(_LEDGER_SHOW, _LEDGER_RESOLVE),
 )
 _CLEAN = _command(
     "clean",
-    "Remove what is old and of no use below the connection's bucket and prefix. It asks first, and says what the next "
-    "runs pay for. Ledgers of running jobs, of unknown outcomes and of results that are there stay",
-    Arg(("--older-than",), type=_age, required=True, metavar="AGE", help="Days or weeks: 90d, 13w; at least 8d"),
+    "Remove old objects of this package below the connection's bucket and prefix. It shows what later runs would pay "
+    "for, and asks first. It keeps the ledgers of running jobs, of unknown outcomes and of results that still exist",
+    Arg(
+        ("--older-than",),
+        type=_age,
+        required=True,
+        metavar="AGE",
+        help="The age, in days or weeks: 90d, 13w; at least 8d",
+    ),
     _DRY_RUN,
     _ROOT,
     _CONN_ID,
@@ -346,7 +362,7 @@ _CLEAN = _command(
 )
 _SERVER = _command(
     "server",
-    "The video server's state; or restart it, clear its cache or its queue, which asks first",
+    "Show the state of the video server; or restart it, clear its cache or clear its queue, after a question",
     Arg(("action",), nargs="?", choices=("status", "restart", "clear-cache", "clear-queue"), default="status"),
     _CONN_ID,
     ARG_YES,

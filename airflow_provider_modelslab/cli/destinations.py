@@ -32,8 +32,8 @@ def destination_of(hook: ModelsLabHook, to: str | None, name: str, suffix: str) 
     target = resolve_destination(to, hook.s3_profile, f"{stem}.{suffix}", field="--to")
     if target is None:
         raise StorageConfigurationError(
-            f"--to: say where the result lands, s3://bucket/out.{suffix}; the connection {hook.modelslab_conn_id!r} "
-            "names no bucket either"
+            f"--to: is needed, such as s3://bucket/out.{suffix}, because the connection "
+            f"{hook.modelslab_conn_id!r} names no bucket"
         )
     return target
 
@@ -54,7 +54,9 @@ def root_of(hook: ModelsLabHook, given: str | None, target: S3Uri | None = None)
     """
     root = S3Uri.parse(given.rstrip("/")) if given else hook.s3_profile.ledger_root(target)
     if root is None:
-        raise InvalidRequestError.of("--root", f"is needed: the connection {hook.modelslab_conn_id!r} names no bucket")
+        raise InvalidRequestError.of(
+            "--root", f"is needed, because the connection {hook.modelslab_conn_id!r} names no bucket"
+        )
     return root
 
 
@@ -70,5 +72,6 @@ def refuse_to_overwrite(hook: ModelsLabHook, target: S3Uri) -> None:
             return  # 403: without s3:ListBucket S3 does not tell what is missing
         raise storage_error(error, target) from error
     raise StorageConfigurationError(
-        f"{target} is there already, and is not the result of this request. Choose another --to, or add --overwrite"
+        f"{target} already exists and is not the result of this request. Choose another --to, or replace it with "
+        "--overwrite"
     )

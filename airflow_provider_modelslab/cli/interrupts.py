@@ -32,4 +32,4 @@ class HeldInterrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.pressed = True
-        echo_line("The job is being submitted; stopping as soon as its id is known")
+        echo_line("The job is being submitted. This command stops as soon as the job id is known")

@@ -26,7 +26,10 @@ def land(args: Namespace) -> int | None:
     try:
         finished = hook.fetch_finished(args.job_id)
     except JobNotFinishedError:
-        echo_line(f"Job {args.job_id} is not done yet. Wait for it with: {program(args)} show {args.job_id} --watch")
+        echo_line(
+            f"Job {args.job_id} is not done yet. Wait for it, at no cost, with: {program(args)} "
+            f"show {args.job_id} --watch"
+        )
         return RUNNING
     target = destination_of(hook, args.to, args.job_id, link_suffix(finished.links))
     require_writable(hook.get_s3_client(), target)

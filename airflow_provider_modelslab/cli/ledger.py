@@ -55,7 +55,7 @@ _ORDER = {kind.value: position for position, kind in enumerate(Entry)}
 def show(args: Namespace) -> None:
     """Print the entries, and in words what they mean."""
     if args.place is not None and any((args.dag_id, args.run_id, args.task_id)):
-        raise InvalidRequestError.of("URI", "give the result's URI or a task, not both")
+        raise InvalidRequestError.of("URI", "give either the URI of the result, or a task, not both")
     hook = open_hook(args.conn_id)
     folder, entries = find_ledger(hook, args)
     times = _written_at(hook, folder)
@@ -81,9 +81,9 @@ def find_ledger(hook: ModelsLabHook, args: Namespace) -> tuple[S3Uri, Entries]:
             return folder, entries
     looked = ", ".join(map(str, places))
     raise StorageConfigurationError(
-        f"There is no ledger at {looked}. Nothing was submitted for it; or it is kept elsewhere (--root); or the task "
-        "has a destination of its own (give the result's URI instead); or it is in Airflow's task state alone, as it "
-        "is where neither the connection nor the task names a bucket"
+        f"There is no ledger at {looked}. Possible reasons: nothing was submitted; the ledgers are elsewhere (give "
+        "--root); the task sets its own destination (give the URI of the result instead); or neither the connection "
+        "nor the task names a bucket, so the ledger is only in Airflow's task state"
     )
 
 
@@ -91,11 +91,13 @@ def _places(hook: ModelsLabHook, args: Namespace) -> Iterator[S3Uri]:
     """Where the ledger may be."""
     task = (args.dag_id, args.run_id, args.task_id) if args.place is None else ()
     if args.place is None and not all(task):
-        raise InvalidRequestError.of("URI", "give the result's URI, or all of --dag-id, --run-id and --task-id")
+        raise InvalidRequestError.of("URI", "give the URI of the result, or --dag-id, --run-id and --task-id together")
     place = None if args.place is None else S3Uri.parse(args.place.rstrip("/"))
     if place is not None and "/_modelslab/ledger/" in f"/{place.key}":
         if not _LEDGER_NAME.fullmatch(place.key.rpartition("/")[2]):
-            raise InvalidRequestError.of("URI", "is a folder of many ledgers; a ledger's own ends with 64 hex digits")
+            raise InvalidRequestError.of(
+                "URI", "is the folder of many ledgers; the folder of one ledger ends with 64 hex digits"
+            )
         yield place
         return
     profile, root = hook.s3_profile, root_of(hook, args.root, place)
@@ -138,17 +140,20 @@ def _what(kind: str, entry: Mapping[str, Any]) -> str:
         place = f" on {process.get('host')}, pid {process.get('pid')}" if process else ""
         return f"{_who(entry)}{place}; track_id {entry.get('track_id')}"
     if kind == Entry.ATTACHED:
-        return f"{_who(entry)} waits for the job too"
+        return f"{_who(entry)} also waits for the job"
     if kind == Entry.JOB:
-        adopted = ", id given by a person" if entry.get("adopted") else ""
-        return f"job {entry.get('job_id') or '(done at once, no id)'}, connection {entry.get('conn_id')}{adopted}"
+        adopted = ", job id given by a person" if entry.get("adopted") else ""
+        return (
+            f"job {entry.get('job_id') or '(finished at once, without an id)'}, connection "
+            f"{entry.get('conn_id')}{adopted}"
+        )
     if kind == Entry.LANDED:
         told = entry.get("manifest") or {}
         return f"{told.get('uri')}, {told.get('bytes')} bytes, sha256 {str(told.get('sha256'))[:12]}..."
     if kind == Entry.ABANDONED:
         return str(entry.get("why"))
     if kind == Entry.RESOLVED:
-        return f"{entry.get('decision')}, said {entry.get('by')}: {entry.get('why')}"
+        return f"{entry.get('decision')}, decided by {entry.get('by')}: {entry.get('why')}"
     error = entry.get("error") or {}
     return ": ".join(str(error[name]) for name in ("code", "message") if error.get(name))
 
@@ -174,19 +179,22 @@ def _meaning(entries: Entries, name: str) -> str:
         return error.message
     if isinstance(choice, Reuse):
         return (
-            f"A retry pays nothing: submission {choice.number} has landed at {choice.manifest.get('uri')}. Another Dag "
-            "run makes a new one, and pays for it, unless its reuse is 'always'"
+            f"A retry pays for nothing: the result of submission {choice.number} is at {choice.manifest.get('uri')}. "
+            "Another Dag run submits again and pays for it, unless its reuse is 'always'"
         )
     if isinstance(choice, Attach):
-        job = choice.job.get("job_id") or "that was done at once"
-        return f"The next attempt pays nothing: it waits for job {job} (see it with: {name} show {job}) and lands it"
+        job = choice.job.get("job_id") or "(finished at once)"
+        return (
+            f"The next attempt pays for nothing: it waits for job {job} and lands its result. To see "
+            f"the job: {name} show {job}"
+        )
     if isinstance(choice, Hold):
         left = max(choice.until - time.time(), 0)
         return (
-            f"Submission {choice.number} is being made right now; an attempt waits for its outcome, {left:.0f} s at "
-            "most, or until its process ends"
+            f"Submission {choice.number} may be in progress now. The next attempt waits for its outcome, for at most "
+            f"{left:.0f} s, or until the submitting process ends"
         )
-    return f"The next attempt makes submission {choice.number}, and pays for it: {choice.why}"
+    return f"The next attempt makes submission {choice.number} and pays for it. Reason: {choice.why}"
 
 
 def _advice(number: int, claim: Mapping[str, Any], name: str) -> str:

@@ -33,7 +33,7 @@ def plan(args: Namespace) -> None:
     output = resolve_output(args.to, hook.s3_profile)
     if output is None:
         raise StorageConfigurationError(
-            f"--to: say where results land, s3://bucket/prefix/; the connection {args.conn_id!r} names no bucket either"
+            f"--to: is needed, such as s3://bucket/prefix/, because the connection {args.conn_id!r} names no bucket"
         )
     selection = Selection.of(args.limit, args.sample, args.sample_seed)
     clips = find_clips(args.source, hook.get_s3_client, pattern=args.pattern, output=output)

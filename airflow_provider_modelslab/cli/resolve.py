@@ -81,18 +81,18 @@ class Unknown:
 def resolve(args: Namespace) -> int | None:
     """List the submissions of unknown outcome, ask, and write the decision where the next attempt finds it."""
     if args.place is None and args.since is None:
-        raise InvalidRequestError.of("--since", "say which submissions: a time, or the URI of one result")
+        raise InvalidRequestError.of("--since", "is needed to select the submissions; or give the URI of one result")
     hook = open_hook(args.conn_id)
     decision: str = args.decision
     found = list(_unknown(hook, args))
     if decision != _RESUBMIT and len(found) != 1:
         raise RefusedError(
-            f"--as {decision} names one job, and {len(found)} submissions were found. Name one: give the URI of its "
-            "result, or of its ledger, as --dry-run prints it",
+            f"--as {decision} is one job, but {len(found)} submissions were found. Nothing was written. Select one "
+            "submission: give the URI of its result or of its ledger, which --dry-run prints",
             code=USAGE,
         )
     if not found:
-        echo_line("There is no submission of unknown outcome among them")
+        echo_line("No submission of unknown outcome was found")
     if not found or args.dry_run:
         print_rows([each.row("unknown") for each in found], args.output)
         return None
@@ -112,7 +112,9 @@ def resolve(args: Namespace) -> int | None:
         rows = list(pool.map(decide, found))
     print_rows(rows, args.output)
     counts = Counter(row["result"].partition(":")[0] for row in rows)
-    echo_line(f"{', '.join(f'{count} {what}' for what, count in counts.items())}. Clear or retry the tasks to go on")
+    echo_line(
+        f"{', '.join(f'{count} {what}' for what, count in counts.items())}. To continue, clear or retry the tasks"
+    )
     return FAILED if counts["error"] else None
 
 
@@ -132,12 +134,12 @@ def _question(found: list[Unknown], decision: str) -> str:
             f"  {claim.get('name')}, {claim.get('claimed_at')}, track_id {claim.get('track_id')}: {each.answered}"
         )
     if len(found) > _SHOWN:
-        echo_line(f"  and {len(found) - _SHOWN} more; --dry-run prints all")
+        echo_line(f"  and {len(found) - _SHOWN} more; --dry-run lists all of them")
     if decision != _RESUBMIT:
-        return f"The next attempt waits for job {decision}, and lands it as this result. Go ahead?"
+        return f"The next attempt waits for job {decision} and lands its result here. This pays for nothing. Continue?"
     return (
-        f"This lets the next attempts submit again: up to {len(found)} jobs are paid for, and jobs that did arrive are "
-        "paid twice. Go ahead?"
+        f"The next attempts submit again and pay for up to {len(found)} jobs. If ModelsLab did receive the earlier "
+        "submission, its clip is paid for twice. Continue?"
     )
 
 
@@ -186,7 +188,7 @@ def _unknown(hook: ModelsLabHook, args: Namespace) -> Iterator[Unknown]:
         elif claim.get("billed") is not False and _is_open(entries):
             live += 1
     if live:
-        echo_line(f"{live} more may be being submitted right now, and are left alone")
+        echo_line(f"{live} more submissions may still be in progress. They are not changed")
 
 
 def _candidates(hook: ModelsLabHook, args: Namespace) -> Iterator[tuple[S3Uri, Entries]]:
@@ -231,6 +233,6 @@ def _is_meant(args: Namespace, claim: Mapping[str, Any]) -> bool:
 
 def _answered(unknown: Mapping[str, Any] | None) -> str:
     if unknown is None:
-        return "no answer was recorded; the process ended before"
+        return "no response was recorded, because the process ended before that"
     error = unknown.get("error") or {}
-    return ": ".join(str(error[name]) for name in ("code", "message") if error.get(name)) or "no answer"
+    return ": ".join(str(error[name]) for name in ("code", "message") if error.get(name)) or "no response"

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["server"]
 
 _WHAT_IT_DOES = {
-    "restart": "Running jobs may be lost, whoever submitted them; retries pay for new ones.",
-    "clear-cache": "Models are loaded anew, so the next jobs take longer.",
-    "clear-queue": "Every queued job is dropped, whoever submitted it, and the server restarts; retries pay for new "
-    "ones.",
+    "restart": "Running jobs of all users may be lost. Their retries pay for new jobs.",
+    "clear-cache": "Models are loaded again, so the next jobs take longer. Costs nothing.",
+    "clear-queue": "The queued jobs of all users are deleted, and the server restarts. Their retries pay for new jobs.",
 }
 
 
@@ -28,7 +27,7 @@ def server(args: Namespace) -> None:
         print_record(hook.system_details(), args.output)
         return
     confirm(
-        f"{args.action} at {hook.base_url}: {_WHAT_IT_DOES[args.action]} Go ahead?",
+        f"{args.action} at {hook.base_url}: {_WHAT_IT_DOES[args.action]} Continue?",
         yes=args.yes,
         undone="Nothing was done",
     )

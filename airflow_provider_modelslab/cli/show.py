@@ -36,8 +36,8 @@ def show(args: Namespace) -> int | None:
     print_record(_record(args.job_id, answer), args.output)
     if isinstance(answer, Finished):
         echo_line(
-            "The links are the endpoint's own; anyone who has one can read the result, for 24 hours. Keep it with: "
-            f"{program(args)} land {args.job_id} --to s3://..."
+            "The links lead to the endpoint and are valid for 24 hours; anyone who has a link can read the result. To "
+            f"keep the result, at no cost: {program(args)} land {args.job_id} --to s3://..."
         )
         return None
     return FAILED if isinstance(answer, Failed) else RUNNING
@@ -50,7 +50,7 @@ def _watched(hook: ModelsLabHook, args: Namespace, answer: Processing) -> Answer
     try:
         return watch(hook, job, deadline=time.time() + args.timeout, on_running=heard.append)
     except JobTimeoutError:
-        echo_line(f"Stopped watching after {args.timeout:g} s. Job {args.job_id} goes on, and is billed")
+        echo_line(f"Stopped watching after {args.timeout:g} s. Job {args.job_id} keeps running, and is billed")
         return heard[-1]
     except (JobFailedError, JobLostError) as error:
         return Failed(error.code, error.message)

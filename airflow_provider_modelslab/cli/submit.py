@@ -74,7 +74,7 @@ def submit(args: Namespace) -> int | None:
         hook.check_request(request)
     target = destination_of(hook, args.to, request.init_video, request.output_type or "mp4")
     if str(target) == request.init_video:
-        raise InvalidRequestError.of("--to", "is the clip itself; choose another place for the result")
+        raise InvalidRequestError.of("--to", "is the clip itself; choose another destination for the result")
     caller, attempt = _CommandLine(args, hook, target), _attempt()
     spending = open_spending(
         hook,
@@ -118,7 +118,10 @@ def _submit_and_land(job: PaidJob, caller: _CommandLine) -> Mapping[str, Any]:
     while True:
         found = caller.acquire(job)
         if isinstance(found, Stored):
-            echo_line(f"Submission {found.number} has landed before: nothing is paid for. --again pays for another one")
+            echo_line(
+                f"The result of submission {found.number} is already there; nothing is paid for. "
+                "To pay for a new one, add --again"
+            )
             return found.manifest
         try:
             return caller.wait_and_land(job, found)
@@ -126,7 +129,7 @@ def _submit_and_land(job: PaidJob, caller: _CommandLine) -> Mapping[str, Any]:
             caller.running = None
             if not job.close(found, error):
                 raise
-            echo_line(f"The job that was paid for before came to nothing: {error}")
+            echo_line(f"The job of an earlier submission has no usable result: {error}")
         except ModelsLabError as error:
             if not error.ends_wait:
                 caller.print_next_steps()
@@ -137,7 +140,7 @@ def _open_ledger(hook: ModelsLabHook, target: S3Uri, caller: _CommandLine) -> Le
     ledgers = ledgers_of(hook, target)
     if not ledgers.conditional:
         echo_line(
-            "warning: this S3 store ignores conditional puts, so two commands in the same instant may both pay for "
+            "warning: this S3 store ignores conditional puts, so two commands at the same instant may both pay for "
             f"{target}"
         )
     return ledgers.open(target, sleep=caller.pause)
@@ -180,7 +183,7 @@ class _CommandLine:
             refuse_to_overwrite(self._hook, self._target)
         size = f"{request.width}x{request.height}, " if request.width and request.height else ""
         price = job.spending.price_of(request)
-        cost = "its account has the price" if price is None else f"by your prices {price}"
+        cost = "no price is configured; see the account" if price is None else f"{price}, by your prices"
         echo_line(
             f"This pays for one job at {self._hook.base_url}, connection {args.conn_id} ({cost}):\n"
             f"  {request.model_id}, {size}{request.num_frames} frames, {request.num_inference_steps} steps, "
@@ -207,7 +210,9 @@ class _CommandLine:
         if seconds > _WORTH_REPORTING:
             if not self._reported:
                 self._reported = True
-                echo_line("Another process is submitting this, or was until a moment ago; waiting for its outcome")
+                echo_line(
+                    "Another process is submitting the same request, or has just done so. Waiting for its outcome"
+                )
             if self._interrupts.pressed:
                 raise KeyboardInterrupt
         time.sleep(seconds)
@@ -237,22 +242,22 @@ class _CommandLine:
                 self.print_next_steps()
                 return submitted_manifest(found.job)
             finished = watch(self._hook, found.job, deadline=deadline_of(found.job, self._args.timeout))
-        echo_line(f"Done; landing it at {self._target}")
+        echo_line(f"The job is done. Copying its result to {self._target}")
         try:
             manifest = job.land(found, finished)
         except ResultExpiredError as error:
             raise ResultExpiredError(
-                f"{error.message}. Running the same command again pays for another one", job_id=error.job_id
+                f"{error.message}. The same command, run again, pays for another job", job_id=error.job_id
             ) from error
         echo_line(f"Landed {manifest['uri']}: {manifest['bytes']} bytes, sha256 {manifest['sha256']}")
         return manifest
 
     def _tell_job(self, job: Job, *, resumed: bool) -> None:
         if resumed:
-            echo_line(f"Going on with job {job.job_id}, which is paid for already")
+            echo_line(f"Continuing with job {job.job_id}, which is already paid for")
             return
         eta = f", expected in {job.eta:.0f} s" if job.eta is not None else ""
-        echo_line(f"Submitted as job {job.job_id}{eta}" if job.job_id else "Submitted, and done at once")
+        echo_line(f"Submitted as job {job.job_id}{eta}" if job.job_id else "Submitted, and finished at once")
 
     def print_next_steps(self) -> None:
         """The job outlives this command."""
@@ -263,8 +268,9 @@ class _CommandLine:
         name = program(self._args)
         again = " without --again" if self._args.again else ""
         echo_line(
-            f"Job {job_id} goes on, and is billed, without this command. To go on with it, for free:\n"
-            f"  the same command once more{again}: waits for it and lands it\n"
+            f"Job {job_id} keeps running without this command, and is billed. To continue with it, at "
+            "no further cost:\n"
+            f"  the same command again{again}: waits for the job and lands its result\n"
             f"  {name} show {job_id} --watch{options}\n"
             f"  {name} land {job_id} --to {self._target}{options}"
         )

@@ -88,7 +88,9 @@ class Sweep:
         self.before = before
         self._warn = warn
         if not f"/{root.key}".endswith(f"/{_LEDGERS}"):
-            raise InvalidRequestError.of("--root", f"must end with /{_LEDGERS}, as those of connections do; got {root}")
+            raise InvalidRequestError.of(
+                "--root", f"must end with /{_LEDGERS}, like the ledger folder of a connection; got {root}"
+            )
         self._base = S3Uri(root.bucket, root.key.removesuffix(_LEDGERS))
         self.kept = dict.fromkeys(("open", "result is there", "clip cannot be read", "young", "unreadable"), 0)
         """How many ledgers stay, and why."""
@@ -201,7 +203,7 @@ class Sweep:
                     return "clip cannot be read"
             claim: Mapping[str, Any] = store.load_one(entry_name(last, Entry.CLAIM)) or {}
         except (*STORAGE_ERRORS, KeyError, TypeError) as error:
-            self._warn(f"warning: {listed.folder} stays, since it cannot be read: {error}")
+            self._warn(f"warning: {listed.folder} is not removed, because it cannot be read: {error}")
             return "unreadable"
         name = claim.get("name")
         return OldLedger(listed, closed.state, claim.get("billed") is not False, name and str(name), uri)

@@ -52,7 +52,7 @@ def test_the_same_command_again_pays_nothing_until_told(
 ) -> None:
     first = submit()
     assert submit() == first
-    assert "Submission 1 has landed before" in airflow.err
+    assert "The result of submission 1 is already there" in airflow.err
     assert len(engine.submitted) == 1
     second = submit("--again")
     assert second["job_id"] != first["job_id"]
@@ -63,7 +63,7 @@ def test_another_request_does_not_overwrite_unasked(
     submit: Callable[..., Any], engine: WatchedEngine, s3: S3Client, bucket: str
 ) -> None:
     submit()
-    assert "is there already" in submit(prompt="a wolf", code=1)
+    assert "already exists" in submit(prompt="a wolf", code=1)
     assert len(engine.submitted) == 1
     submit("--overwrite", prompt="a wolf")
     assert [request.prompt for request in engine.submitted] == ["a fox", "a wolf"]
@@ -97,7 +97,7 @@ def test_nothing_is_sent_without_a_yes(
     line = ("submit", clip, "--model-id", "x", "--prompt", "a fox", "--to", f"s3://{bucket}/out.mp4")
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert airflow(*line) == 2
-    assert "Add --yes" in airflow.err
+    assert "add --yes" in airflow.err
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     assert airflow(*line) == 1
     assert "Submit it? [y/N]" in airflow.err
@@ -119,7 +119,7 @@ class Terminal(io.StringIO):
     [
         (("--num-frames", "0"), "--num-frames: must be at least 1; got '0'"),
         (("--strength", "much"), "--strength: must be a number; got 'much'"),
-        (("--extra-parameters", '{"key": "x"}'), "--extra-parameters: key: must be given by its own argument"),
+        (("--extra-parameters", '{"key": "x"}'), "--extra-parameters: key: must not be in extra_parameters"),
         (("--to", "gs://bucket/out.mp4"), "--to: gs:// is not supported"),
         (("--to", "s3://no-such-bucket-anywhere/out.mp4"), "does not exist"),
         (("--conn-id", "nobody"), "The conn_id `nobody` isn't defined"),
@@ -234,7 +234,7 @@ def test_not_waiting_leaves_a_job_to_show_and_land(
     assert f"airflow modelslab land {job} --to s3://{bucket}/out.mp4" in airflow.err
     assert airflow.json("show", job, code=3)["state"] == "running"
     told = airflow.json("ledger", "show", f"s3://{bucket}/out.mp4")[0]["next"]
-    assert told.startswith(f"The next attempt pays nothing: it waits for job {job}")
+    assert told.startswith(f"The next attempt pays for nothing: it waits for job {job}")
     gate.set()
     shown = airflow.json("show", job, "--watch")
     assert shown["state"] == "finished"
@@ -245,7 +245,7 @@ def test_not_waiting_leaves_a_job_to_show_and_land(
     assert submit()["sha256"] == landed["sha256"]
     assert len(engine.submitted) == 1
     assert airflow("land", job, "--to", f"s3://{bucket}/out.mp4") == 1
-    assert "add --overwrite" in airflow.err
+    assert "replace it with --overwrite" in airflow.err
 
 
 def test_a_job_that_the_endpoint_does_not_know(airflow: Shell, bucket: str) -> None:
@@ -263,12 +263,12 @@ def test_interrupting_the_wait_says_how_to_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(progress._Progress, "show", pressed)
         message = submit(code=130)
-    assert "goes on, and is billed" in message
+    assert "keeps running without this command, and is billed" in message
     assert "show 1 --watch" in message
     gate.set()
     manifest = submit()
     assert manifest["job_id"] == "1"
-    assert "Going on with job 1, which is paid for already" in airflow.err
+    assert "Continuing with job 1, which is already paid for" in airflow.err
 
 
 @pytest.mark.slow
@@ -279,11 +279,11 @@ def test_the_ledger_of_a_task_is_read(airflow: Shell, restyle: Restyle, s3: S3Cl
     assert [(row["submission"], row["entry"]) for row in shown["entries"]] == [(1, "claim"), (1, "job"), (1, "landed")]
     assert f"restyling.restyle in {RUN_ID}, try 1" in shown["entries"][0]["what"]
     assert f"job {manifest['job_id']}" in shown["entries"][1]["what"]
-    assert shown["next"].startswith(f"A retry pays nothing: submission 1 has landed at {manifest['uri']}")
+    assert shown["next"].startswith(f"A retry pays for nothing: the result of submission 1 is at {manifest['uri']}")
     assert shown == airflow.json("ledger", "show", manifest["uri"])[0]  # it is named after the result
     assert airflow("ledger", "show", shown["ledger"]) == 0  # as a table
     assert manifest["uri"] in airflow.out
-    assert "A retry pays nothing" in airflow.err
+    assert "A retry pays for nothing" in airflow.err
     assert airflow("ledger", "show", shown["ledger"].rpartition("/")[0]) == 1
     assert airflow("ledger", "show", "--dag-id", "restyling") == 1
     assert airflow("ledger", "show", f"s3://{bucket}/nothing.mp4") == 1

@@ -46,7 +46,7 @@ def test_a_job_that_is_watched_no_longer_still_runs(
     job = submit("--no-wait")["job_id"]
     shown = airflow.json("show", job, "--watch", "--timeout", "0.3", code=RUNNING)
     assert (shown["job_id"], shown["state"]) == (job, "running")
-    assert f"Stopped watching after 0.3 s. Job {job} goes on, and is billed" in airflow.err
+    assert f"Stopped watching after 0.3 s. Job {job} keeps running, and is billed" in airflow.err
     assert "submission" not in airflow.err  # when that was is not known here
     assert set(shown) == set(airflow.json("show", job, code=RUNNING))
     gate.set()
@@ -112,7 +112,7 @@ def test_a_submission_that_is_waited_for_no_longer_still_runs(
     submit: Callable[..., Any], airflow: Shell, engine: WatchedEngine, gate: threading.Event
 ) -> None:
     message = submit("--timeout", "0.3", code=RUNNING)
-    assert "goes on, and is billed" in message
+    assert "keeps running without this command, and is billed" in message
     assert "error: " not in message
     manifest = json.loads(airflow.out)
     assert manifest["status"] == "submitted"

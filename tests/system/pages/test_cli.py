@@ -100,11 +100,11 @@ def test_a_job_is_paid_for_once_through_a_kill_and_an_interrupt(
         read_until(first.stderr, "Submitted as job ")
         first.kill()
     with started(site, *line(clip, to, "--yes")) as second:
-        read_until(second.stderr, "which is paid for already")
+        read_until(second.stderr, "which is already paid for")
         second.send_signal(signal.SIGINT)
         _, rest = second.communicate()
         assert second.returncode == 130
-    assert "goes on, and is billed" in rest
+    assert "keeps running without this command, and is billed" in rest
     assert "Traceback" not in rest
     with started(site, *line(clip, to, "--yes")) as third:
         # Where there is no terminal the wait is told in lines.

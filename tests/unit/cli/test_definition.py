@@ -114,8 +114,8 @@ def test_every_exit_code_is_documented() -> None:
 
 def test_each_timeout_says_what_it_counts_from_and_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     for name, said in (
-        ("submit", "so long after the submission, with exit code 3"),
-        ("show", "so long, with exit code 3"),
+        ("submit", "this long after the submission, with exit code 3"),
+        ("show", "this time, with exit code 3"),
     ):
         with pytest.raises(SystemExit):
             main([name, "--help"])
