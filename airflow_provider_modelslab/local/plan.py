@@ -219,7 +219,11 @@ def upscaled_size(request: Video2VideoRequest, width: int, height: int, max_side
     side = max(_MULTIPLE, round(exact / _MULTIPLE) * _MULTIPLE)
     if side > max_side:
         log.warning(
-            "Upscaling %dx%d with its aspect ratio needs a side of %d: it is cut to %d", width, height, side, max_side
+            "Upscaling to %dx%d at this aspect ratio needs a side of %d; it is reduced to %d",
+            width,
+            height,
+            side,
+            max_side,
         )
         side = max_side
     return (side, high) if high is not None else (wide or 0, side)
@@ -230,7 +234,7 @@ def _in_force(request: Video2VideoRequest, name: str, of_motion: Any, of_model: 
         return of_model if of_motion is None else of_motion
     value = getattr(request, name)
     if motion is not None and of_motion is not None and value != of_motion and not _file_for(motion, name, value):
-        log.warning("%s is made for %s %s; the request's %s is used", motion.id, name, of_motion, value)
+        log.warning("%s is made for %s %s, but the request sets %s, which is used", motion.id, name, of_motion, value)
     return value
 
 

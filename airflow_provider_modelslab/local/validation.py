@@ -62,7 +62,7 @@ _OTHERS = [name for name in ATTRIBUTES if name not in HONOURED_BY_ALL | _GO_WITH
 def unsupported(request: Video2VideoRequest, family: str, honours: Collection[str]) -> Fields:
     """The attributes that this family cannot honour."""
     return {
-        name: [f"is not known to models of the family {family}; got {value}: leave it out, or choose another model"]
+        name: [f"is not supported by models of the family {family}; got {value}: leave it out, or choose another model"]
         for name, value in requested_attributes(request).items()
         if name not in honours
     }
@@ -73,7 +73,7 @@ def unsupported_by_endpoint(request: Video2VideoRequest) -> Fields:
     if not request.extra_parameters:
         return {}
     names = ", ".join(sorted(request.extra_parameters))
-    return {"extra_parameters": [f"attributes outside the vendor's page are not known locally; got {names}"]}
+    return {"extra_parameters": [f"local models support only the attributes of the vendor's page; got {names}"]}
 
 
 def merge(*parts: Fields) -> Fields:

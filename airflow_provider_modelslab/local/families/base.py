@@ -103,7 +103,10 @@ class Family(ABC):
         """
         unknown = sorted(set(entry.settings) & OPTIONAL_SETTINGS - self.settings)
         if unknown:
-            raise problem(f"the catalog gives {entry.id} {', '.join(unknown)}, which models of {self.name} do not have")
+            raise problem(
+                f"the catalog sets {', '.join(unknown)} for {entry.id}, but models of "
+                f"{self.name} do not have this; remove it"
+            )
         settings: dict[str, Any] = {**self.defaults, **entry.settings}
         return ModelSpec(id=entry.id, source=entry.source, family=self.name, **settings)
 
@@ -201,6 +204,6 @@ def run_padded(frames: Sequence[Image], multiple: int, run: Callable[[list[Image
         padded = [Image.fromarray(np.pad(np.asarray(frame), edges, mode="edge")) for frame in frames]
     video = run(padded)
     if not np.isfinite(video).all():
-        raise ArithmeticError("the model's pictures hold values that are no numbers")
+        raise ArithmeticError("the frames from the model contain values that are not numbers (NaN)")
     pixels = np.rint(video[:, :height, :width] * 255).astype(np.uint8)
     return [Image.fromarray(picture) for picture in pixels]

@@ -44,11 +44,11 @@ class CogVideoX(Family):
     def read(self, spec: ModelSpec, index: Mapping[str, Any]) -> ModelSpec:
         """See :meth:`~.families.Family.read`."""
         if read_json(spec.folder / "transformer" / "config.json").get("patch_size_t") is not None:
-            raise problem(f"{spec.folder} is a CogVideoX 1.5, which is not run here; take CogVideoX 2B or 5B")
+            raise problem(f"{spec.folder} is a CogVideoX 1.5, which is not supported; use CogVideoX 2B or 5B")
         tokenizer = spec.folder / "tokenizer"
         has_fast = (tokenizer / "tokenizer.json").is_file()
         if (tokenizer / "spiece.model").is_file() and not has_fast and find_spec("sentencepiece") is None:
-            raise problem(f"{tokenizer} is read with the package sentencepiece: pip install sentencepiece")
+            raise problem(f"{tokenizer} needs the package sentencepiece: pip install sentencepiece")
         return spec
 
     def load(

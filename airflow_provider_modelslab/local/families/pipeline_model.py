@@ -48,7 +48,7 @@ class PipelineModel(LoadedModel):
         speed, exact = speed or Optimizations(), Optimizations()
         left_out = [name for name in speed.approximations() if name not in self.approximations]
         if left_out:
-            log.warning("%s: its family does not have %s, which is left out", spec.id, ", ".join(left_out))
+            log.warning("%s: its family does not support %s, which is ignored", spec.id, ", ".join(left_out))
         self._speed = replace(speed, **{name: getattr(exact, name) for name in left_out})
         self._prompts = PromptMemory()
         self._noted: dict[str, Any] = {}
@@ -133,7 +133,9 @@ class PipelineModel(LoadedModel):
         tokens = tokenizer(text, padding="max_length", max_length=self.tokens, truncation=True, return_tensors="pt")
         wanted = len(tokenizer(text).input_ids)
         if wanted > self.tokens:
-            log.warning("The prompt has %d tokens; the text encoder reads the first %d", wanted, self.tokens)
+            log.warning(
+                "The prompt has %d tokens; the text encoder reads the first %d and drops the rest", wanted, self.tokens
+            )
 
         def encode() -> Any:
             with torch.no_grad():

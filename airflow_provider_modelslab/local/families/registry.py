@@ -50,9 +50,9 @@ def read_model(entry: ModelEntry, *, allow_pickle: bool, weights: bool = True) -
     kind = index.get("_class_name")
     family = _BY_PIPELINE.get(kind) if isinstance(kind, str) else None
     if family is None:
-        raise problem(f"{folder} holds a {kind}; {', '.join(_BY_PIPELINE)} can be run: {HOW_TO_ADD}")
+        raise problem(f"{folder} contains a {kind}; only {', '.join(_BY_PIPELINE)} are supported: {HOW_TO_ADD}")
     if entry.family not in (None, family.name):
-        raise problem(f"{folder} holds a {kind}, which is of the family {family.name}, not {entry.family}")
+        raise problem(f"{folder} contains a {kind} of the family {family.name}, but the catalog says {entry.family}")
     check_no_code(folder, index)
     if weights:
         for part in sorted(family.parts(index)):

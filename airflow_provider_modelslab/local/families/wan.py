@@ -46,7 +46,9 @@ class Wan(Family):
     def read(self, spec: ModelSpec, index: Mapping[str, Any]) -> ModelSpec:
         """See :meth:`~.families.Family.read`."""
         if index.get("transformer_2", [None])[0]:
-            raise problem(f"{spec.folder} has two transformers (Wan 2.2), which the video-to-video pipeline cannot run")
+            raise problem(
+                f"{spec.folder} has two transformers (Wan 2.2), which the video-to-video pipeline does not support"
+            )
         return spec
 
     def load(

@@ -100,10 +100,12 @@ def fetch_clip(
                     try:
                         url = urljoin(url, response.headers["location"])
                     except ValueError:
-                        raise _problem(url, "redirects to what is no link") from None
+                        raise _problem(url, "redirects to something that is not a link") from None
                     continue
                 if response.status_code != HTTPStatus.OK:
-                    raise _problem(url, f"the server answered HTTP {response.status_code}; a link to a clip is needed")
+                    raise _problem(
+                        url, f"the server returned HTTP {response.status_code}; give a link to a clip that can be read"
+                    )
                 return _save(response, url, folder, limits)
     except InvalidRequestError:
         if should_stop is not None and should_stop():
@@ -127,13 +129,13 @@ def _problem(source: str, problem: str) -> InvalidRequestError:
 
 def _local_clip(init_video: str, limits: FetchLimits) -> Path:
     if "://" in init_video:
-        raise _problem(init_video, "only http(s) links and paths of files can be read")
+        raise _problem(init_video, "must be an http(s) link or the path of a file")
     if not limits.allow_local_files:
-        raise _problem(init_video, "must be an http(s) link: files of this machine are not read")
+        raise _problem(init_video, "must be an http(s) link, because files of this machine are not read")
     path = Path(init_video)
     try:
         if not path.is_file():
-            raise _problem(init_video, "is no file on this machine")
+            raise _problem(init_video, "is not a file on this machine")
         _check_size(path.stat().st_size, init_video, limits)
         with path.open("rb") as file:
             _check_head(file.read(BRAND_BYTES), init_video)
@@ -179,7 +181,7 @@ def _save(response: requests.Response, url: str, folder: Path, limits: FetchLimi
         with os.fdopen(descriptor, "wb") as file:
             written = _copy(response, file, url, limits)
         if expected is not None and written != expected:
-            raise _problem(url, f"the download broke off after {written} of {expected} bytes")
+            raise _problem(url, f"the download stopped after {written} of {expected} bytes")
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -210,7 +212,7 @@ def _chunks(response: requests.Response, url: str) -> Iterator[bytes]:
         while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
             yield chunk
     except urllib3.exceptions.HTTPError as error:
-        raise _problem(url, f"the download broke off ({type(error).__name__})") from None
+        raise _problem(url, f"the download stopped ({type(error).__name__})") from None
 
 
 @contextmanager
@@ -218,7 +220,7 @@ def _get(url: str, limits: FetchLimits, limit: CallLimit) -> Iterator[requests.R
     """One GET, without following redirects; a fresh session each time, so that no cookie travels."""
     try:
         if _names_a_user(url):
-            raise _problem(url, "a link with a user or password is not read, because no credentials are sent")
+            raise _problem(url, "must not contain a user or password, because no credentials are sent")
         with checked_call(
             "GET",
             url,

@@ -172,7 +172,7 @@ class Catalog:
         if not ID.fullmatch(model_id):
             return InvalidRequestError.of(
                 "model_id",
-                "must be letters, digits, dots, dashes and underscores, not a dot first, or org/name on the Hub; "
+                "must be letters, digits, dots, dashes and underscores, without a dot first; or org/name on the Hub; "
                 f"got {model_id[:100]!r}",
             )
         if self.model_dir is not None and (self.model_dir / f"{model_id}.safetensors").is_file():

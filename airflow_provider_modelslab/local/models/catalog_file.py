@@ -105,7 +105,7 @@ class _Reader:
             raise self.problem(where, f"must be an object with names as keys; got {type(value).__name__}")
         unknown = sorted(set(value) - set(allowed)) if allowed else []
         if allowed and unknown:
-            raise self.problem(where, f"has no {', '.join(unknown)}; it can have {', '.join(allowed)}")
+            raise self.problem(where, f"unknown key: {', '.join(unknown)}; allowed: {', '.join(allowed)}")
         return value
 
     def models(self, kinds: Mapping[str, Any]) -> dict[str, ModelEntry]:
@@ -138,13 +138,13 @@ class _Reader:
         if not isinstance(given, str) or not given:
             raise self.problem(where, "must have a source: org/name on the Hub, or a path")
         if revision is not None and not isinstance(revision, str):
-            raise self.problem(where, f"has a revision that is no text: {revision!r}")
+            raise self.problem(where, f"must have text as its revision; got {revision!r}")
         path = Path(given) if self.folder is None else (self.folder / given).resolve()  # an absolute one stays as it is
         if path.is_absolute() and path.exists():
             return Source(path=path)
         source = hub_source(given)
         if source is None:
-            raise self.problem(where, f"names the source {given!r}, which is neither a path that exists nor org/name")
+            raise self.problem(where, f"must have a source that is org/name or an existing path; got {given!r}")
         return Source(repo=source.repo, file=source.file, revision=revision)
 
     def value(self, where: str, value: Any, kind: Any) -> Any:
@@ -160,5 +160,5 @@ class _Reader:
         if not (number or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))):
             raise self.problem(where, f"must be {kind.__name__}; got {value!r}")
         if kind in (int, float) and value < (0 if kind is float else 1):
-            raise self.problem(where, f"is too small: {value!r}")
+            raise self.problem(where, f"must be at least {0 if kind is float else 1}; got {value!r}")
         return kind(value)

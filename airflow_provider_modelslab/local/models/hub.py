@@ -93,7 +93,7 @@ def is_cached(source: Source, *, allow_pickle: bool) -> bool:
 
 def offline_problem(source: Source) -> str:
     """Why an offline engine cannot have it."""
-    return f"{source} was never downloaded to this machine, and the engine is offline"
+    return f"{source} is not on this machine, and the engine is offline, so it cannot be downloaded"
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def _errors_explained(source: Source, field: str, *, offline: bool) -> Iterator[
         ) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError):
         raise InvalidRequestError.of(
-            field, f"there is no {source} on the Hub (or it is private: HF_TOKEN gives access)"
+            field, f"{source} is not on the Hub; or it is private: then set HF_TOKEN"
         ) from None
     except Exception as error:  # noqa: BLE001  # the Hub's client lets its http library's errors through
         raise JobFailedError(f"{source} could not be downloaded from the Hub: {_line(error)}") from None

@@ -19,10 +19,10 @@ __all__ = [
     "weights_in",
 ]
 
-HOW_TO_ADD = "pipeline.save_pretrained(folder) of a diffusers pipeline makes such a folder"
+HOW_TO_ADD = "to make such a folder, call pipeline.save_pretrained(folder) of a diffusers pipeline"
 
 HOW_TO_SPLIT = (
-    "StableDiffusionPipeline.from_single_file(file).save_pretrained(folder) of diffusers makes a folder of it"
+    "to make a folder of it, call StableDiffusionPipeline.from_single_file(file).save_pretrained(folder) of diffusers"
 )
 
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion", None)  # None: a component that is left out
@@ -41,7 +41,7 @@ def weights_in(folder: Path, *, allow_pickle: bool) -> tuple[str, str | None]:
         if names:
             return kind, "fp16"
     raise problem(
-        f"{folder} has no *.safetensors file; other kinds of weights can hold code and are not read: "
+        f"{folder} has no *.safetensors file. Other kinds of weights can contain code, so they are not read: "
         "save the pipeline again with safe_serialization=True, or allow pickles (allow_pickle=True)"
     )
 
@@ -56,7 +56,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise problem(f"{path} cannot be read ({type(error).__name__}); {HOW_TO_ADD}") from None
     if not isinstance(data, dict):
-        raise problem(f"{path} is no JSON object; {HOW_TO_ADD}")
+        raise problem(f"{path} is not a JSON object; {HOW_TO_ADD}")
     return data
 
 
@@ -79,7 +79,9 @@ def check_no_code(folder: Path, index: Mapping[str, Any]) -> None:
     """
     for name, component in index.items():
         if isinstance(component, list) and (not component or component[0] not in _LIBRARIES):
-            raise problem(f"{folder} brings its own code for {name} ({component}), which is never run")
+            raise problem(
+                f"{folder} contains its own code for {name} ({component}). Such code is never run; use another model"
+            )
 
 
 def problem(text: str) -> InvalidRequestError:

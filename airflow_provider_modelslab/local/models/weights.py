@@ -45,7 +45,7 @@ def weight_files(path: Path, field: str, *, allow_pickle: bool) -> list[Path]:
             return found
         if found:
             names_ = ", ".join(file.name for file in found)
-            raise InvalidRequestError.of(field, f"{path} has several files, name one of them: {names_}")
+            raise InvalidRequestError.of(field, f"{path} has several files; give the name of one: {names_}")
     if any(file.suffix in PICKLES for file in path.glob("*")):
         raise _pickled(path, field)
     raise InvalidRequestError.of(field, f"{path} has no *.safetensors file")
@@ -91,6 +91,7 @@ def _unpickle(file: Path, device: str) -> Tensors:
 def _pickled(path: Path, field: str) -> InvalidRequestError:
     return InvalidRequestError.of(
         field,
-        f"{path} holds pickles, which can hold code and are not read: save them as safetensors, or allow pickles "
+        f"{path} contains pickles. These can contain code, so they are not read: save them as safetensors, or allow "
+        "pickles "
         "(allow_pickle=True)",
     )

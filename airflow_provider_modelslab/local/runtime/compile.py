@@ -66,8 +66,8 @@ class _Compiled:
             if key not in self._seen:
                 self._seen.add(key)
                 seconds = time.monotonic() - started
-                log.info("%s: the first step with %s took %.1f s, compiling included", self._name, key, seconds)
+                log.info("%s: the first step with %s took %.1f s, including the compilation", self._name, key, seconds)
             return result
-        log.warning("%s cannot be compiled and runs uncompiled: %s", self._name, problem)
+        log.warning("%s cannot be compiled, so it runs without compilation: %s", self._name, problem)
         self._run = self._plain
         return self._plain(*arguments, **options)

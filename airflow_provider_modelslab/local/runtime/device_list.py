@@ -21,13 +21,13 @@ def split_devices(text: str) -> tuple[str, ...]:
     if not all(names) or len(set(names)) < len(names):
         raise ValueError(f"device must be auto, cpu, cuda, cuda:1 or cuda:0,cuda:1, each once; got {text!r}")
     if len(names) > 1 and set(names) & set(_ALL):
-        raise ValueError(f"device: auto and cuda stand for every GPU, and go alone; got {text!r}")
+        raise ValueError(f"device: auto and cuda cannot be combined with other devices; got {text!r}")
     if not any(name in _ALL or name.startswith("cuda:") for name in names):
         return names
     found = _gpus()
     if names[0] in _ALL:
         if names[0] == "cuda" and not found:
-            raise ValueError("device: torch finds no GPU here; auto and cpu work without")
+            raise ValueError("device: torch finds no GPU here; use auto or cpu")
         return tuple(f"cuda:{number}" for number in range(found)) or ("cpu",)
     there = [f"cuda:{number}" for number in range(found)]
     for name in names:

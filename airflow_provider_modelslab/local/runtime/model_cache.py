@@ -114,7 +114,7 @@ class ModelCache:
                     del self._entries[spec]
                     gone.append(spec.id)
         if gone:
-            log.info("Let go of %s to make room", ", ".join(gone))
+            log.info("Removed %s from memory to make room", ", ".join(gone))
             free_memory()
         return bool(gone)
 
@@ -125,5 +125,5 @@ class ModelCache:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            log.warning("Too little memory to load %s: %s; all other models go", spec.id, error)
+            log.warning("Too little memory to load %s: %s. All other models are removed from memory", spec.id, error)
             return None

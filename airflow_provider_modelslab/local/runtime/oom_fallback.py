@@ -58,7 +58,7 @@ class Portions:
                 free_memory()
                 continue
             self.chunk = smaller[0]
-            self._fall_back("vae_frames_at_once", self.chunk, "the VAE takes %s frame(s) at once from now on")
+            self._fall_back("vae_frames_at_once", self.chunk, "from now on the VAE processes %s frame(s) at a time")
 
     def guided(self, whole: Callable[[], Result], split: Callable[[], Result]) -> Result:
         """``whole``, or ``split`` when there is too little memory for it."""
@@ -73,7 +73,7 @@ class Portions:
                 free_memory()
                 continue
             self.split = True
-            self._fall_back("guidance_calls", 2, "guidance makes %s smaller calls instead of one from now on")
+            self._fall_back("guidance_calls", 2, "from now on guidance makes %s smaller calls instead of one")
         return split()
 
     def _fall_back(self, name: str, value: Any, text: str) -> None:

@@ -104,7 +104,7 @@ def test_the_models_of_the_page_are_known(tmp_path: Path) -> None:
 
 def test_a_repository_of_pickles_is_refused_with_a_way_out(tmp_path: Path) -> None:
     text = problem(Catalog(None, tmp_path), "dark-sushi-mix")
-    assert "publishes its weights as pickles" in text
+    assert "publishes its weights only as pickles" in text
     assert "put a copy in safetensors at <model_dir>/dark-sushi-mix" in text
     assert "allow_pickle=True" in text
 
@@ -112,7 +112,7 @@ def test_a_repository_of_pickles_is_refused_with_a_way_out(tmp_path: Path) -> No
 def test_offline_says_where_to_put_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_dir: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     text = problem(Catalog(model_dir, tmp_path, offline=True), "epicrealismnaturalsi")
-    assert "was never downloaded to this machine, and the engine is offline" in text
+    assert "is not on this machine, and the engine is offline" in text
     assert f"put its files at {model_dir}/epicrealismnaturalsi" in text
 
 
@@ -158,12 +158,12 @@ def test_weights_that_can_hold_code_are_refused(model_dir: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"unet": ["my_unet", "MyUNet"]}, "brings its own code for unet"),
-        ({"safety_checker": ["evil", "Checker"]}, "brings its own code for safety_checker"),
-        ({"vae": []}, "brings its own code for vae"),
-        ({"_class_name": "FluxPipeline"}, "holds a FluxPipeline"),
+        ({"unet": ["my_unet", "MyUNet"]}, "contains its own code for unet"),
+        ({"safety_checker": ["evil", "Checker"]}, "contains its own code for safety_checker"),
+        ({"vae": []}, "contains its own code for vae"),
+        ({"_class_name": "FluxPipeline"}, "contains a FluxPipeline"),
         ({"_class_name": "WanPipeline"}, "transformer has no *.safetensors file"),
-        ({"_class_name": ["pipeline", "Mine"]}, "can be run"),
+        ({"_class_name": ["pipeline", "Mine"]}, "are supported"),
         (
             {"motion_adapter": ["diffusers", "MotionAdapter"], "unet": ["diffusers", "UNet2DConditionModel"]},
             "motion_adapter has no *.safetensors file",
@@ -182,7 +182,7 @@ def test_folders_that_cannot_be_run_are_refused(
     ("file", "text", "expected"),
     [
         ("model_index.json", "{", "cannot be read"),
-        ("model_index.json", "[]", "is no JSON object"),
+        ("model_index.json", "[]", "is not a JSON object"),
         ("unet/config.json", "{}", "has no motion_max_seq_length"),
         ("text_encoder/config.json", '{"num_hidden_layers": "many"}', "has no num_hidden_layers"),
     ],

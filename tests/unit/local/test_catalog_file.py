@@ -47,7 +47,7 @@ def test_a_mapping_says_the_same_as_a_file(tmp_path: Path) -> None:
     build_tiny(tmp_path / "one")
     catalog = Catalog(None, tmp_path, catalog_file={"models": {"mine": str(tmp_path / "one")}})
     assert catalog.lookup("mine").folder == tmp_path / "one"
-    with pytest.raises(ValueError, match=r"The catalog: models\.mine names the source 'one', which is neither"):
+    with pytest.raises(ValueError, match=r"The catalog: models\.mine must have a source.*; got 'one'"):
         Catalog(None, tmp_path, catalog_file={"models": {"mine": "one"}})
 
 
@@ -65,17 +65,17 @@ def test_the_users_names_go_first(tmp_path: Path) -> None:
     [
         ("{", "cannot be read"),
         ([], "the file must be an object"),
-        ({"model": {}}, "the file has no model; it can have models, "),
+        ({"model": {}}, "the file unknown key: model; allowed: models, "),
         ({"models": []}, "models must be an object"),
         ({"models": {"a": 1}}, "models.a must be an object"),
         ({"models": {"a": {}}}, "models.a must have a source"),
-        ({"models": {"a": "no-such-folder"}}, "neither a path that exists nor org/name"),
-        ({"models": {"a": {"source": "o/n", "strength": 1}}}, "models.a has no strength"),
+        ({"models": {"a": "no-such-folder"}}, "org/name or an existing path"),
+        ({"models": {"a": {"source": "o/n", "strength": 1}}}, "models.a unknown key: strength"),
         ({"models": {"a": {"source": "o/n", "steps": "many"}}}, "models.a.steps must be int"),
-        ({"models": {"a": {"source": "o/n", "steps": 0}}}, "models.a.steps is too small"),
+        ({"models": {"a": {"source": "o/n", "steps": 0}}}, "models.a.steps must be at least 1"),
         ({"models": {"a": {"source": "o/n", "scheduler": "x"}}}, "must be one of ddim, lcm, euler-trailing"),
         ({"models": {"a": {"source": "o/n", "family": "flux"}}}, "must be one of animatediff-sd15, wan-v2v"),
-        ({"models": {"a": {"source": "o/n", "revision": 7}}}, "a revision that is no text"),
+        ({"models": {"a": {"source": "o/n", "revision": 7}}}, "must have text as its revision"),
         ({"motion_modules": {"a": {"source": "o/n", "all_steps": 1}}}, "must be bool"),
         ({"loras": {"a": {"source": "o/n", "aliases": "b"}}}, "must be a list of names"),
     ],

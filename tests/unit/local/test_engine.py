@@ -241,7 +241,7 @@ def test_the_memory_can_be_had_back(cache_dir: Path, source: Path, tmp_path: Pat
     [
         (MemoryError(), "out of memory for 6 frames of 64x48; ask for fewer frames or a smaller size"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory for 6 frames"),
-        (ArithmeticError("no numbers"), "try dtype float32"),
+        (ArithmeticError("not numbers"), "try dtype float32"),
         (RuntimeError("Expected all tensors"), "RuntimeError: Expected all tensors"),
     ],
 )

@@ -67,7 +67,7 @@ def test_a_file_is_used_where_it_lies(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "limits", "problem"),
     [
-        ("missing.mp4", FetchLimits(), "is no file on this machine"),
+        ("missing.mp4", FetchLimits(), "is not a file on this machine"),
         ("page.mp4", FetchLimits(), "the content begins with b'<!doctype ht'"),
         ("clip.mp4", FetchLimits(max_bytes=100), "is larger than the 100 bytes allowed"),
         ("clip.mp4", FetchLimits(allow_local_files=False), "must be an http(s) link"),
@@ -82,8 +82,8 @@ def test_files_that_are_refused(tmp_path: Path, name: str, limits: FetchLimits, 
 @pytest.mark.parametrize(
     ("link", "problem"),
     [
-        ("ftp://example.com/clip.mp4", "only http(s) links"),
-        ("file:///etc/passwd", "only http(s) links"),
+        ("ftp://example.com/clip.mp4", "must be an http(s) link"),
+        ("file:///etc/passwd", "must be an http(s) link"),
         ("http:///clip.mp4", "only http(s) links"),
         ("http://[::1/clip.mp4", "is no valid link"),
         ("http://example.com:port/clip.mp4", "is no valid link"),
@@ -177,7 +177,7 @@ def test_redirects_are_followed_within_a_limit(files: FilesServer, tmp_path: Pat
 
 def test_a_redirect_to_no_link_is_refused(files: FilesServer, tmp_path: Path) -> None:
     files.add("/nowhere", ServedFile(redirect="http://[::1/clip.mp4"))
-    assert "redirects to what is no link" in refusal(files.url("/nowhere"), _empty(tmp_path))
+    assert "redirects to something that is not a link" in refusal(files.url("/nowhere"), _empty(tmp_path))
 
 
 @pytest.mark.parametrize("length", [True, False])
@@ -202,13 +202,13 @@ def test_answers_that_are_no_clip(files: FilesServer, tmp_path: Path) -> None:
 
 def test_a_download_that_breaks_off(files: FilesServer, tmp_path: Path) -> None:
     link = files.add("/clip.mp4", ServedFile(MP4, truncate_at=2000))
-    assert "broke off" in refusal(link + "?token=abc", tmp_path)
+    assert "the download stopped" in refusal(link + "?token=abc", tmp_path)
 
 
 def test_a_server_that_stops_sending(files: FilesServer, tmp_path: Path) -> None:
     link = files.add("/clip.mp4", ServedFile(MP4, stall=True))
     limits = FetchLimits(allow_private_addresses=True, read_timeout=2)
-    assert "broke off (ReadTimeoutError)" in refusal(link, tmp_path, limits)
+    assert "stopped (ReadTimeoutError)" in refusal(link, tmp_path, limits)
 
 
 def test_the_whole_download_has_a_deadline(files: FilesServer, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def online(cache_dir: Path) -> LocalEngine:
     ("name", "value", "text"),
     [
         ("lora_models", "watercolour", "there is no 'watercolour'"),
-        ("motion_loras", ["zoom-in"], "'zoom-in' is made for Stable Diffusion 1.5, whose sizes tiny does not have"),
+        ("motion_loras", ["zoom-in"], "'zoom-in' is made for Stable Diffusion 1.5, but tiny has layers of other sizes"),
         ("adapter_lora", "v3_sd15_adapter", "'v3_sd15_adapter' is made for Stable Diffusion 1.5"),
         ("motion_module", "animatelcm", "'animatelcm' is made for Stable Diffusion 1.5"),
         ("extra_parameters", {"watermark": "yes"}, "watermark"),

@@ -39,7 +39,7 @@ def test_what_was_downloaded_before_needs_no_network(cache: Path) -> None:
 def test_what_was_not_is_an_error_that_names_the_attribute(cache: Path) -> None:
     for source in (Source("org/other"), Source("org/name", file="two.safetensors")):
         assert not is_cached(source, allow_pickle=False)
-        with pytest.raises(InvalidRequestError, match=r"motion_module: .*was never downloaded to this machine"):
+        with pytest.raises(InvalidRequestError, match=r"motion_module: .*is not on this machine"):
             fetch(source, "motion_module", offline=True, allow_pickle=False)
 
 
@@ -95,7 +95,7 @@ def answer(status: int) -> httpx2.Response:
         (
             errors.RepositoryNotFoundError("x", response=answer(404)),
             InvalidRequestError,
-            "there is no org/name on the",
+            "org/name is not on the Hub",
         ),
         (errors.GatedRepoError("x", response=answer(403)), JobFailedError, "is gated: accept its terms"),
         (errors.LocalEntryNotFoundError("no network"), JobFailedError, "could not be downloaded"),

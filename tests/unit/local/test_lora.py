@@ -122,7 +122,7 @@ def test_layers_that_are_not_there_are_left_out_with_a_warning(
     path = save_lora(lora | extra, tmp_path / "a.safetensors")
     with caplog.at_level(logging.WARNING):
         assert len(read_lora(path, "lora_models", layers, allow_pickle=False)) == len(lora) // 2
-    assert "1 of its layers are not in this model" in caplog.text
+    assert "1 of its layers do not exist in this model" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["lokr_w1", "hada_w1_a", "dora_scale"])

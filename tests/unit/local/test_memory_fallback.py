@@ -82,8 +82,8 @@ def test_smaller_portions_give_the_same(
         tried.clear()
         assert np.abs(run(model) - usual).max() <= 1
     assert {count for _name, count in tried} == {1}  # the next clip of this size starts there
-    assert caplog.text.count("Too little memory: the VAE takes 1 frame(s) at once from now on") == 1
-    assert caplog.text.count("Too little memory: guidance makes 2 smaller calls instead of one from now on") == 1
+    assert caplog.text.count("Too little memory: from now on the VAE processes 1 frame(s) at a time") == 1
+    assert caplog.text.count("Too little memory: from now on guidance makes 2 smaller calls instead of one") == 1
     assert model.notes()["memory_fallback"] == SMALLER
     tried.clear()
     run(model, width=32)

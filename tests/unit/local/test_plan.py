@@ -50,8 +50,8 @@ def test_what_the_request_sets_holds_with_a_warning(caplog: pytest.LogCaptureFix
     )[0]
     assert (job.steps, job.guidance_scale, job.calls) == (20, 7, 20)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
-    assert "made for num_inference_steps 4; the request's 20 is used" in caplog.text
-    assert "made for guidance_scale 1.0; the request's 7.0 is used" in caplog.text
+    assert "made for num_inference_steps 4, but the request sets 20, which is used" in caplog.text
+    assert "made for guidance_scale 1.0, but the request sets 7.0, which is used" in caplog.text
 
 
 def test_a_number_of_steps_with_a_file_of_its_own_is_no_cause_for_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -76,7 +76,7 @@ def test_a_missing_side_keeps_the_aspect_ratio(given: dict[str, int], size: tupl
 
 def test_a_side_that_would_be_too_long_is_cut_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert upscaled_size(request(upscale_width=1024), 256, 512, MAX_SIDE) == (1024, 1024)
-    assert "needs a side of 2048: it is cut to 1024" in caplog.text
+    assert "needs a side of 2048; it is reduced to 1024" in caplog.text
 
 
 def test_the_upscaling_pass_has_its_own_settings() -> None:

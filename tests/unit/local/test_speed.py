@@ -321,13 +321,13 @@ def test_a_tiny_vae_that_does_not_fit_is_refused(catalog: Catalog, cache_dir: Pa
     for name, problem in (
         (few, "4 channels of 4x4 pixels each"),
         (tiny_vae(tmp_path / "wide", latent_channels=16), "16 channels of 8x8"),
-        (cache_dir / "tiny-1" / "vae", "holds a AutoencoderKL, not an AutoencoderTiny"),
+        (cache_dir / "tiny-1" / "vae", "contains a AutoencoderKL, not an AutoencoderTiny"),
         (tmp_path / "empty", "config.json cannot be read"),
         ("nowhere", "must be a folder that exists, or a Hub id such as org/name; got 'nowhere'"),
     ):
         with pytest.raises(ValueError, match=problem):
             load(catalog, Optimizations(tiny_vae=name))
-    with pytest.raises(InvalidRequestError, match=r"tiny_vae: nobody/taesd was never downloaded"):
+    with pytest.raises(InvalidRequestError, match=r"tiny_vae: nobody/taesd is not on this machine"):
         load(catalog, Optimizations(tiny_vae="nobody/taesd"))
 
 

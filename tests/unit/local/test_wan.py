@@ -110,7 +110,9 @@ def test_what_the_family_cannot_honour_is_named(engine: LocalEngine, job: Any) -
     with pytest.raises(InvalidRequestError) as caught:
         engine.check(job(**asked))
     assert set(caught.value.fields) == set(asked)
-    assert "is not known to models of the family wan-v2v; got true" in caught.value.fields["use_improved_sampling"][0]
+    assert (
+        "is not supported by models of the family wan-v2v; got true" in caught.value.fields["use_improved_sampling"][0]
+    )
 
 
 def test_the_built_in_one_is_known(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_what_is_not_for_this_family_is_left_out_with_a_warning(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         model = load(catalog, Optimizations(tiny_vae="org/vae", reuse_deep=2), [])
-    assert "wan: its family does not have tiny_vae, reuse_deep, which is left out" in caplog.text
+    assert "wan: its family does not support tiny_vae, reuse_deep, which is ignored" in caplog.text
     run(model, steps=1)
     assert model.notes() == {}
 

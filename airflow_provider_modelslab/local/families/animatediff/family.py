@@ -185,8 +185,8 @@ class _Finds:
         if found.base is not None and found.base != self._spec.base:
             self.add(
                 field,
-                f"{name!r} is made for Stable Diffusion 1.5, whose sizes {self._spec.id} does not have; put a file of "
-                "this name that fits into the folder of models, or choose another model",
+                f"{name!r} is made for Stable Diffusion 1.5, but {self._spec.id} has layers of other sizes; put a "
+                "matching file of this name into the folder of models, or choose another model",
             )
             return None
         return found

@@ -75,7 +75,7 @@ def read_lora(path: Path, field: str, layers: Mapping[str, Iterable[str]], *, al
     tensors = read_tensors(files)
     other = sorted({kind.strip("._") for kind in _OTHER_KINDS for name in tensors if kind in name})
     if other:
-        raise InvalidRequestError.of(field, f"{file} holds {', '.join(other)}; of such files LoRA alone is read")
+        raise InvalidRequestError.of(field, f"{file} contains {', '.join(other)}; only LoRA is supported in such files")
     names = _Names(layers)
     alphas = _Alphas(read_metadata(file))
     halves: dict[tuple[str, str], dict[str, Any]] = {}
@@ -100,10 +100,10 @@ def read_lora(path: Path, field: str, layers: Mapping[str, Iterable[str]], *, al
     if not result:
         raise InvalidRequestError.of(
             field,
-            f"{file} has nothing for this model: none of its {len(tensors)} tensors belongs to a layer that is there",
+            f"{file} does not fit this model: none of its {len(tensors)} tensors belongs to a layer of the model",
         )
     if unknown:
-        log.warning("%s: %d of its layers are not in this model and are left out", file.name, len(unknown))
+        log.warning("%s: %d of its layers do not exist in this model and are ignored", file.name, len(unknown))
     return result
 
 

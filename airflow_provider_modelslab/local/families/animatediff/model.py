@@ -140,7 +140,7 @@ class AnimateDiffModel(LoadedModel):
     def _apply(self, plan: Plan) -> None:
         motion = self._motion_for(plan)
         if plan.frames > motion.max_frames:
-            problem = f"must be at most {motion.max_frames}, which the motion module knows; got {plan.frames}"
+            problem = f"must be at most {motion.max_frames}, the limit of the motion module; got {plan.frames}"
             raise InvalidRequestError.of("num_frames", problem)
         weights = {"unet": self._spatial | motion.tensors, "text_encoder": self._text}
         changed = self._changed_by_loras(plan, weights)
@@ -210,7 +210,8 @@ def _check_sizes(layers: list[LoraLayer], weights: Mapping[str, Tensors], use: L
         if not part.fits(size):
             raise InvalidRequestError.of(
                 use.field,
-                f"{use.spec.id} does not fit the model: it is made for another size than {size} of {part.layer}",
+                f"{use.spec.id} does not fit the model: {part.layer} has the size {size} in the model, "
+                "but not in this file",
             )
 
 

@@ -82,7 +82,9 @@ def read_motion(path: Path, *, device: str, dtype: Any, allow_pickle: bool) -> M
     saved = files[0].parent / "config.json"
     config = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
     if config.get("conv_in_channels"):
-        raise InvalidRequestError.of(FIELD, f"{path} is made for a UNet with another input (PIA), which is not run")
+        raise InvalidRequestError.of(
+            FIELD, f"{path} is made for a UNet with another input (PIA), which is not supported"
+        )
     tables = [t for name, t in tensors.items() if name.endswith("pos_embed.pe")]
     frames = int(tables[0].shape[1]) if tables else config.get("motion_max_seq_length", 32)
     return MotionWeights(

@@ -53,7 +53,7 @@ def load_tiny_vae(name: str | Path, catalog: Catalog, device: str, dtype: Any) -
     except (OSError, ValueError) as error:
         raise ValueError(f"{_FIELD}: {folder}/config.json cannot be read ({type(error).__name__})") from None
     if config.get("_class_name") != _CLASS:
-        raise ValueError(f"{_FIELD}: {folder} holds a {config.get('_class_name')}, not an {_CLASS}")
+        raise ValueError(f"{_FIELD}: {folder} contains a {config.get('_class_name')}, not an {_CLASS}")
     with torch.device("meta"):
         # diffusers saves this beside the two that it is made of, and warns of it when it reads it.
         vae = load_diffusers().AutoencoderTiny.from_config(

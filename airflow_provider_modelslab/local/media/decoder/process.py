@@ -112,7 +112,7 @@ class Decoder:
         except TimeoutError:
             raise JobFailedError(
                 f"init_video was not decoded after {seconds:g} s, because this machine is busy. Try again when it is "
-                "less so."
+                "less busy."
             ) from None
         except (EOFError, ConnectionError):
             raise self._what_ended_it(job["cpu_seconds"]) from None
@@ -163,7 +163,7 @@ class Decoder:
         self.crashed = True
         if status in {0, -signal.SIGKILL, -signal.SIGTERM}:
             return JobFailedError(
-                "The decoder of clips was ended from outside, perhaps because this machine has no memory left. "
+                "The decoder of clips was stopped by the system, perhaps because this machine has no memory left. "
                 "Try again."
             )
         if status > 0:
