@@ -36,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
 
     if "*" in settings.allowed_hosts:
-        log.warning("--allowed-host '*' lets pages of any site that a browser shows reach this endpoint")
+        log.warning("With --allowed-host '*', any web page that is open in a browser can call this endpoint")
     log.info("Workers: %s", ", ".join(map(device_of, engines)))
     if settings.misbehaves:
-        log.warning("This endpoint goes wrong on purpose (--faults, --allow-request-faults)")
+        log.warning("This endpoint simulates faults (--faults, --allow-request-faults)")
 
     def ready(url: str) -> None:
         print(f"The endpoint listens on {url}", flush=True)

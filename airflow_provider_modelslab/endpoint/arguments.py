@@ -45,9 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--answers", choices=get_args(AnswerStyle), default="legacy", help="the form of the responses")
     add("--hold-s", type=float, default=10.0, help="seconds that a submit is held for its result")
     add("--retention-s", type=float, default=86400.0, help="seconds that results and ids are kept")
-    add("--publish-delay-s", type=float, default=0.0, help="seconds that a finished file still answers 404")
-    add("--max-queue", type=int, default=10_000, help="unfinished jobs that one key may have")
-    add("--max-total-queue", type=int, default=50_000, help="unfinished jobs that all keys together may have")
+    add("--publish-delay-s", type=float, default=0.0, help="seconds that a finished file still returns HTTP 404")
+    add("--max-queue", type=int, default=10_000, help="the most unfinished jobs of one API key")
+    add("--max-total-queue", type=int, default=50_000, help="the most unfinished jobs of all API keys together")
     add(
         "--unknown-attributes",
         choices=get_args(UnknownAttributes),
@@ -75,15 +75,15 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--allow-private-addresses",
         action="store_true",
-        help="let init_video, webhook and the endpoint_url of update_s3 name hosts of this machine and its private "
-        "network",
+        help="allow hosts of this machine and its private network in init_video, webhook and the endpoint_url of "
+        "update_s3",
     )
     add(
         "--faults",
         metavar="FILE_OR_JSON",
         help='faults to inject: {"seed": 7, "rates": {"reset_after": 0.1}}',
     )
-    add("--allow-request-faults", action="store_true", help="let requests ask for faults with the attribute x_faults")
+    add("--allow-request-faults", action="store_true", help="let requests choose faults with the attribute x_faults")
     add(
         "--admin",
         action="store_true",
@@ -140,7 +140,9 @@ def engines_of(given: argparse.Namespace, settings: Settings) -> list[Engine]:
             return [FetchingEchoEngine(limits=limits, seconds=given.echo_seconds) for _ in range(given.workers)]
         return [EchoEngine(seconds=given.echo_seconds) for _ in range(given.workers)]
     if given.workers > 1:
-        raise ValueError("workers are for the echo engine; the local one has a worker for each GPU of --device")
+        raise ValueError(
+            "workers is only for the echo engine; the local engine has one worker for each GPU in --device"
+        )
     from airflow_provider_modelslab.local.engine import LocalEngine
     from airflow_provider_modelslab.local.runtime.device_list import split_devices
     from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
@@ -189,7 +191,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     hub = group.add_mutually_exclusive_group()
     # A caller names the model, and should not fill this machine's disk unless its owner says so.
     hub.add_argument(
-        "--allow-downloads", action="store_true", help="let a request's model_id fetch a repository from the Hub"
+        "--allow-downloads", action="store_true", help="let a request's model_id download a repository from the Hub"
     )
     hub.add_argument(
         "--offline",
@@ -220,7 +222,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="SHARE",
-        help="approximate: the share of the steps, 0 to 1, that run with guidance",
+        help="changes results: the share of the steps, 0 to 1, that run with guidance",
     )
     add(
         "--reuse-deep",

@@ -48,11 +48,11 @@ def check_s3_host(details: S3Details) -> None:
 def problem_of(error: AddressError) -> str:
     """What is wrong with a host, and who can change that."""
     if isinstance(error, PrivateAddressError):
-        return f"{error} (only an endpoint started with --allow-private-addresses connects to others)"
+        return f"{error} (to allow private addresses, start the endpoint with --allow-private-addresses)"
     return str(error)
 
 
 def _refusal(name: str, error: AddressError, given: str) -> InvalidRequestError:
     return InvalidRequestError.of(
-        name, f"must name a host of the public internet: {problem_of(error)}; got {given[:200]!r}"
+        name, f"must have a host of the public internet: {problem_of(error)}; got {given[:200]!r}"
     )

@@ -190,7 +190,7 @@ class EndpointService:
     def clear_queue(self, owner: str | None) -> list[int]:
         """Forget the unfinished jobs of a key, or with ``None`` of all keys; returns their ids."""
         cleared = self._store.clear(owner)
-        log.info("The queue %sis cleared: %s jobs are forgotten", "of one key " if owner else "", len(cleared))
+        log.info("The queue %swas cleared: %s jobs were deleted", "of one key " if owner else "", len(cleared))
         return cleared
 
     def update_s3(self, owner: str, attributes: S3Attributes) -> ApiResponse:
@@ -206,7 +206,7 @@ class EndpointService:
             self._store.set_s3(owner, deploy_type, details.to_store(), most=_MOST_DETAILS)
         except TooManyDetailsError:
             return responses.too_many(
-                "Too many S3 details are kept here; reset_s3 removes some", self._settings.answers
+                "Too many S3 details are stored here; remove some with reset_s3", self._settings.answers
             )
         log.info("S3 details for %s: bucket %s", deploy_type, details.bucket)
         return responses.ok(f"S3 details updated for {deploy_type}")
@@ -226,7 +226,7 @@ class EndpointService:
         if refused:
             raise InvalidRequestError.of_fields(refused)
         if unknown:
-            log.info("Attributes that the endpoint does not have are ignored: %s", ", ".join(map(repr, unknown))[:200])
+            log.info("Unknown attributes are ignored: %s", ", ".join(map(repr, unknown))[:200])
         return Video2VideoRequest.from_body({name: body[name] for name in ATTRIBUTES if name in body})
 
     def _unknown(self, body: Mapping[str, Any]) -> list[str]:

@@ -104,7 +104,7 @@ class Settings:
             choices = ", ".join(get_args(UnknownAttributes))
             raise ValueError(f"unknown_attributes must be one of {choices}; got {self.unknown_attributes!r}")
         if not all(key.strip() and key.isascii() for key in self.api_keys):
-            raise ValueError("Each of api_keys must be ASCII and not empty; give no keys at all to accept any key")
+            raise ValueError("Each of api_keys must be ASCII and not empty; to accept every key, give no keys")
         if self.admin_key is not None and not (self.admin_key.strip() and self.admin_key.isascii()):
             raise ValueError("admin_key must be ASCII and not empty, or None")
         if self.public_url is not None:
@@ -113,12 +113,13 @@ class Settings:
                 raise ValueError(f"public_url must be an http(s) URL such as http://host:8188; got {self.public_url!r}")
         if self.is_exposed and not self.api_keys:
             raise ValueError(
-                f"Others can reach {self.public_url or self.host}, so keys are needed: set $MODELSLAB_ENDPOINT_API_KEY "
+                f"Other machines can reach {self.public_url or self.host}, so API keys are needed: set "
+                "$MODELSLAB_ENDPOINT_API_KEY "
                 "(or --api-key, or api_keys)"
             )
         if self.is_exposed and self.admin and self.admin_key is None:
             raise ValueError(
-                f"Others can reach {self.public_url or self.host}, so /admin needs a key: set ${_ADMIN_KEY} "
+                f"Other machines can reach {self.public_url or self.host}, so /admin needs a key: set ${_ADMIN_KEY} "
                 "(or --admin-key, or admin_key)"
             )
 

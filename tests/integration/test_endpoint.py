@@ -174,7 +174,11 @@ def test_a_failing_job_says_why_without_secrets_and_the_next_one_runs(
         ({"prompt": None}, "prompt", "is required"),
         ({"width": 900}, "width", "must be at most 768; got 900"),
         ({"model_id": "unknown"}, "model_id", "is not in the catalog; got 'unknown'"),
-        ({"init_video": "/etc/passwd"}, "init_video", "the endpoint reads http(s) links only; got '/etc/passwd'"),
+        (
+            {"init_video": "/etc/passwd"},
+            "init_video",
+            "must be an http(s) link, the only kind that the endpoint reads; got '/etc/passwd'",
+        ),
         ({"webhook": "file:///tmp/x"}, "webhook", "must be an http(s) URL; got 'file:///tmp/x'"),
     ],
 )

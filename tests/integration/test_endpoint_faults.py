@@ -476,7 +476,7 @@ def test_faults_that_cannot_be_are_refused_like_any_attribute(tmp_path: Path) ->
     with serving(Settings(state_dir=tmp_path, allow_request_faults=True, admin=True), EchoEngine()) as caller:
         answer = caller.submit(**SMALL, x_faults={"hang": {"second": 5}})
         assert answer["message"] == {
-            "x_faults": ["The x_faults field hang has no option 'second'; it has when, seconds, fetches."]
+            "x_faults": ["The x_faults field hang has no option 'second'; allowed: when, seconds, fetches."]
         }
         assert caller.bills()["accepted"] == 0
 
@@ -488,4 +488,4 @@ def test_switched_off_it_is_just_an_unknown_attribute(tmp_path: Path, caplog: py
         caplog.clear()
         with serving(settings, EchoEngine()) as caller:
             assert caller.submit(**SMALL, x_faults=["reset_after"])["status"] == "success"
-        assert "Attributes that the endpoint does not have are ignored: 'x_faults'" in caplog.text
+        assert "Unknown attributes are ignored: 'x_faults'" in caplog.text

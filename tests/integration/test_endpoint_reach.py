@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 UPDATE = "/api/v1/enterprise/update_s3"
 CLOSED = (
-    "which is outside the public internet (only an endpoint started with --allow-private-addresses connects to others)"
+    "which is outside the public internet (to allow private addresses, start the endpoint with "
+    "--allow-private-addresses)"
 )
 
 
@@ -58,7 +59,7 @@ def test_a_webhook_on_a_private_address_is_refused_at_the_submit(tmp_path: Path,
         assert body["status"] == "error"
         told = body["message"]["webhook"][0] if style == "legacy" else body["message"]
         assert "webhook" in told
-        assert "must name a host of the public internet: the host " in told
+        assert "must have a host of the public internet: the host " in told
         assert CLOSED in told
         assert f"got 'http://{host}:{server.port}/***'" in told
         assert "hidden" not in told
@@ -133,7 +134,7 @@ def test_s3_details_inside_the_network_are_not_stored(
     names["clips.s3.inside.example"] = ["10.1.2.3"]
     with serving(settings, ScriptedEngine()) as caller:
         refused = caller.post(UPDATE, **{**details, "endpoint_url": endpoint_url}).json()
-        told = f"The endpoint_url field must name a host of the public internet: {problem}; got '{endpoint_url}'."
+        told = f"The endpoint_url field must have a host of the public internet: {problem}; got '{endpoint_url}'."
         assert refused == {"status": "error", "message": {"endpoint_url": [told]}}
         assert caller.submit()["output"][0].startswith(f"{caller.url}/generations/")
 
@@ -148,7 +149,9 @@ def test_a_bucket_whose_name_moves_into_the_network_gets_nothing(
         names["localhost"] = ["127.0.0.1"]
         failed = caller.submit()
         assert failed["status"] == "failed"
-        problem = f"the upload to bucket '{bucket}' is not done: the host localhost has the address 127.0.0.1, {CLOSED}"
+        problem = (
+            f"the upload to bucket '{bucket}' was not started: the host localhost has the address 127.0.0.1, {CLOSED}"
+        )
         assert problem in failed["message"]
         assert caller.submit(temp=True)["status"] == "success"
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0

@@ -234,7 +234,7 @@ class FaultInjector:
 
     def _note(self, kind: str) -> None:
         self._bills.tally(_ACTED, kind)
-        log.info("The fault %s acts", kind)
+        log.info("The fault %s is simulated", kind)
 
 
 def _hangs(faults: Faults, when: str) -> bool:

@@ -36,7 +36,7 @@ FAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "corrupt_video": {"content": "html", "times": None},
     }
 )
-"""Every fault with its options and their defaults. Those of the file leave a result alone that is in a bucket.
+"""Every fault with its options and their defaults. Faults of the file do not affect results in a bucket.
 
 ==================== =========================================================================================
 rate_limit           The first ``submits`` submits with this track_id are refused (None: all). If ``queue`` is given:
@@ -92,7 +92,7 @@ def fill(kind: str, given: Mapping[str, Any], defaults: Mapping[str, Any] | None
     filled = dict(FAULTS[kind] if defaults is None else defaults)
     for name, value in given.items():
         if name not in filled:
-            raise ValueError(f"{kind} has no option {name!r}; it has {', '.join(filled) or 'none'}")
+            raise ValueError(f"{kind} has no option {name!r}; allowed: {', '.join(filled) or 'none'}")
         if problem := _problem(kind, name, value):
             raise ValueError(f"{name} of {kind} must be {problem}; got {value!r:.100}")
         filled[name] = value
@@ -126,7 +126,7 @@ def check_kind(kind: object) -> None:
     :raises ValueError: with the names of those that there are.
     """
     if kind not in FAULTS:
-        raise ValueError(f"{kind!r:.60} is no fault; there are {', '.join(FAULTS)}")
+        raise ValueError(f"{kind!r:.60} is not a fault; allowed: {', '.join(FAULTS)}")
 
 
 def is_number(value: object) -> TypeGuard[float]:

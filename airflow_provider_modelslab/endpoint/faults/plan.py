@@ -82,7 +82,7 @@ class FaultPlan:
             raise _wrong(f"seed must be a whole number; got {self.seed!r}")
         for name in ("rates", "options"):
             if not isinstance(getattr(self, name), Mapping):
-                raise _wrong(f"{name} must map names of faults; got {getattr(self, name)!r}")
+                raise _wrong(f"{name} must be a mapping with the names of faults as keys; got {getattr(self, name)!r}")
         for kind, rate in self.rates.items():
             check_kind(kind)
             if not is_number(rate) or not 0 <= rate <= 1:
@@ -104,10 +104,12 @@ class FaultPlan:
         try:
             given = json.loads(text)
         except ValueError as error:
-            raise ValueError(f"The faults are no JSON: {error}") from None
+            raise ValueError(f"The faults are not valid JSON: {error}") from None
         unknown = set(given) - {"seed", "rates", "options"} if isinstance(given, dict) else {"no object"}
         if unknown:
-            raise ValueError(f"The faults must be an object of seed, rates and options; got {', '.join(unknown)}")
+            raise ValueError(
+                f"The faults must be an object with seed, rates and options only; got {', '.join(unknown)}"
+            )
         return cls(**given)
 
     def token(self, subject: str, ordinal: int) -> str:
@@ -153,7 +155,7 @@ def read_faults(value: object) -> dict[str, Mapping[str, Any]]:
         elif isinstance(item, Mapping):
             named.update({kind: {} if options is True else options for kind, options in item.items()})
         else:
-            raise _wrong(f"must name faults, as text, a list or an object of options; got {item!r:.100}")
+            raise _wrong(f"must be the name of a fault, a list of names, or an object with options; got {item!r:.100}")
     for kind in named:
         check_kind(kind)
     return named

@@ -58,7 +58,7 @@ def add_error_handlers(app: FastAPI, style: AnswerStyle) -> None:
     async def http_error(request: Request, error: StarletteHTTPException) -> JSONResponse:
         message = str(error.detail)
         if error.status_code in {404, 405}:
-            message = f"{message}: {request.method} {request.url.path} is no call of this endpoint"
+            message = f"{message}: {request.method} {request.url.path} is not a call of this endpoint"
         return JSONResponse({"status": "error", "message": message}, error.status_code, error.headers)
 
     @app.exception_handler(Exception)

@@ -71,10 +71,10 @@ class HostCheck:
         headers = Headers(scope=scope)
         host, origin = headers.get("host"), headers.get("origin")
         if not is_allowed_host(host, self._names):
-            message = "this endpoint does not answer to the name in Host; --allowed-host or --public-url adds names"
+            message = "the name in the Host header is not allowed; allow it with --allowed-host or --public-url"
             await _error(400, message)(scope, receive, send)
         elif origin is not None and scope["method"] not in _SAFE_METHODS and not _is_same(origin, host):
-            await _error(403, "this endpoint is not for pages of other sites")(scope, receive, send)
+            await _error(403, "web pages of other sites may not call this endpoint")(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

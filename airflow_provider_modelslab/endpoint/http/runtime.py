@@ -99,4 +99,4 @@ async def running(
         if await asyncio.to_thread(workers.stop, _STOP_S):
             store.close()
         else:
-            log.warning("An engine did not stop within %s s; the next start queues its job again", _STOP_S)
+            log.warning("An engine did not stop within %s s. Its job goes back to the queue at the next start", _STOP_S)

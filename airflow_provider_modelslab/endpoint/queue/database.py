@@ -150,6 +150,6 @@ def _lock_directory(state_dir: Path) -> BinaryIO:
     except OSError:
         guard.close()
         raise StateInUseError(
-            f"Another endpoint is using {state_dir}; stop it, or give this one a state directory of its own"
+            f"Another endpoint is using {state_dir}; stop it, or give this endpoint another state directory"
         ) from None
     return guard

@@ -48,7 +48,7 @@ class QueueFullError(Exception):
     """
 
     def __init__(self, most: int) -> None:
-        super().__init__(f"{most} unfinished jobs are the most that there may be")
+        super().__init__(f"there may be at most {most} unfinished jobs")
         self.most = most
 
 

@@ -43,7 +43,7 @@ class DeployTarget(BaseModel, frozen=True):
     """The server type that a call is about. ``None`` and ``""`` mean that an attribute is not given."""
 
     deploy_type: DeployType = Field(
-        default="text_to_image", description="The server type; results of this endpoint need video."
+        default="text_to_image", description="The server type; for results of this endpoint, video."
     )
 
     @model_validator(mode="before")
@@ -56,7 +56,7 @@ class S3Attributes(DeployTarget, frozen=True, str_strip_whitespace=True, hide_in
     """The attributes of ``update_s3``."""
 
     public_url: _Text = Field(
-        description="Base of the links in answers, with or without the image_directory.",
+        description="Base URL of the links in responses, with or without the image_directory.",
         examples=["https://cdn.example.com/generations/"],
     )
     region_name: _Text = Field(description="Region of the bucket.", examples=["eu-central-1"])

@@ -86,7 +86,7 @@ def upload(details: S3Details, name: str, clip: Path, media_type: str, *, allow_
             f"the upload to bucket {details.bucket!r} was refused ({code_of(error) or kind_of(error)}){needs}"
         ) from None
     except AddressError as error:
-        raise LandingError(f"the upload to bucket {details.bucket!r} is not done: {problem_of(error)}") from None
+        raise LandingError(f"the upload to bucket {details.bucket!r} was not started: {problem_of(error)}") from None
     except exceptions.BotoCoreError as error:
         raise LandingError(f"the upload to bucket {details.bucket!r} failed: {type(error).__name__}") from None
     finally:

@@ -54,7 +54,9 @@ class Webhooks:
         if not self._pool.submit(job.owner, lambda: self._call(job)):
             self._count("dropped")
             url = strip_path(str(job.body["webhook"]))
-            log.warning("Job %s: the webhook %s is dropped: too many of this key wait to be called", job.id, url)
+            log.warning(
+                "Job %s: the webhook %s is not called, because too many webhooks of this key are waiting", job.id, url
+            )
 
     def figures(self) -> dict[str, int]:
         """How many calls are ``waiting`` and ``running`` now, and how many were ``answered``, ``failed``, ``dropped``.
@@ -99,7 +101,7 @@ class Webhooks:
         except (requests.RequestException, ValueError) as error:
             self._count("failed")
             kind = type(error).__name__
-            log.warning("Job %s: the webhook %s failed (%s); it is not repeated", job.id, strip_path(url), kind)
+            log.warning("Job %s: the webhook %s failed (%s); it is not called again", job.id, strip_path(url), kind)
         else:
             self._count("answered")
-            log.info("Job %s: the webhook %s answered HTTP %s", job.id, strip_path(url), status)
+            log.info("Job %s: the webhook %s returned HTTP %s", job.id, strip_path(url), status)

@@ -154,7 +154,7 @@ class DeviceWorker:
                     self._do(taken, stop)
                     continue
             except Exception:  # a full disk must not end the thread and leave a queue that nobody works on
-                log.exception("Worker %s met trouble outside a job; it goes on", self.number)
+                log.exception("Worker %s had an error outside a job; it continues", self.number)
                 stop.wait(_AFTER_TROUBLE_S)
                 continue
             self._wake.wait(_SWEEP_S)
@@ -176,7 +176,7 @@ class DeviceWorker:
                 self._put_away(job.id, job_folder)
         if finish is None:
             if not is_mine:
-                log.info("Job %s: its clip comes slowly; others go first until it is there", job.id)
+                log.info("Job %s: its clip downloads slowly; other jobs run first", job.id)
                 self._on_free()
             return
         self._wait_for_finish()  # one clip is rendered, one is written: no more are in memory
@@ -199,7 +199,7 @@ class DeviceWorker:
         try:
             finish(lambda: self._put_away(job_id, job_folder))
         except Exception:  # the job's row could not be written; the next start takes the job up
-            log.exception("Job %s could not be ended", job_id)
+            log.exception("The end of job %s could not be recorded", job_id)
 
     def _wait_for_finish(self) -> None:
         if self._finishing is not None:
@@ -218,4 +218,4 @@ class DeviceWorker:
         clear = getattr(self._engine, "clear_cache", None)
         if callable(clear):
             clear()
-            log.info("The caches of %s are cleared", device_of(self._engine))
+            log.info("The caches of %s were cleared", device_of(self._engine))

@@ -116,7 +116,7 @@ class JobRunner:
             elif self._uploads.submit(job.owner, lambda: self._upload(job, made, stop, done)):
                 is_left = False
             else:
-                problem = JobFailedError("too many results of this key wait to be stored in its bucket")
+                problem = JobFailedError("too many results of this key are waiting for the upload to its bucket")
                 self._broken(job, problem, threading.Event())
         finally:
             if is_left:
@@ -144,7 +144,7 @@ class JobRunner:
             now=self._clock(),
         )
         if ended is None:
-            log.info("Job %s was cleared while it ran; its result is dropped", job.id)
+            log.info("Job %s was cleared while it ran; its result is discarded", job.id)
             self._publisher.remove(published.files)
         self._tell(ended)
 
@@ -177,7 +177,7 @@ def _device_work(job: QueuedJob, engine: Engine, clip: Path, stop: threading.Eve
     reading.wait(stop.is_set)
     if stop.is_set():
         reading.stop()
-        raise InterruptedError("stopped while the clip was read")
+        raise InterruptedError("stopped while the clip was being read")
     rendered = engine.render(reading.result(), should_stop=stop.is_set)
     return lambda: engine.encode(rendered, clip)
 

@@ -56,4 +56,4 @@ class Prefetcher:
                 while not self._stopped and (reading := self._scheduler.read_ahead()) is not None:
                     reading.start(self._engine, self.ended)
             except Exception:  # it is only a matter of speed: workers read what was not read ahead
-                log.exception("Reading ahead met trouble; it goes on")
+                log.exception("Reading a clip in advance failed; the endpoint continues")

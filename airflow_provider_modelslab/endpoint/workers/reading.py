@@ -74,4 +74,4 @@ class Reading:
         try:
             on_done()
         except Exception:  # the queue was closed meanwhile
-            log.exception("Nobody could be told that the clip of job %s was read", self.job_id)
+            log.exception("The callback after the clip of job %s was read failed", self.job_id)

@@ -49,12 +49,12 @@ def test_devices(gpus: Any, text: str, found: int, devices: tuple[str, ...]) -> 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("cuda", "torch finds no GPU here; auto and cpu work without"),
+        ("cuda", "torch finds no GPU here; use auto or cpu"),
         ("cuda:0", "there is no cuda:0; torch finds no GPU"),
         ("cpu,cpu", "each once; got 'cpu,cpu'"),
         ("cpu,", "each once; got 'cpu,'"),
         ("", "each once; got ''"),
-        ("auto,cpu", "go alone; got 'auto,cpu'"),
+        ("auto,cpu", "cannot be combined with other devices; got 'auto,cpu'"),
     ],
 )
 def test_devices_that_cannot_be(gpus: Any, text: str, problem: str) -> None:
@@ -115,7 +115,7 @@ def test_the_echo_has_as_many_workers_as_asked_for(tmp_path: Path) -> None:
     ("arguments", "problem"),
     [
         (["--workers", "0", "--engine", "echo"], "workers must be at least 1; got 0"),
-        (["--workers", "2", "--device", "cpu"], "the local one has a worker for each GPU"),
+        (["--workers", "2", "--device", "cpu"], "the local engine has one worker for each GPU"),
         (["--guidance-until", "2", "--device", "cpu"], "guidance_until must be a share"),
         (["--dtype", "int8", "--device", "cpu"], "dtype must be one of"),
         (["--catalog-file", "/no/such/file.json", "--device", "cpu"], "/no/such/file.json"),

@@ -106,10 +106,10 @@ def test_every_default_is_an_allowed_value() -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ("reset", "'reset' is no fault; there are rate_limit,"),
+        ("reset", "'reset' is not a fault; allowed: rate_limit,"),
         ({"hang": 5}, "the options of hang must be an object"),
-        ({"hang": {"second": 5}}, "hang has no option 'second'; it has when, seconds, fetches"),
-        ({"reset_after": {"seconds": 5}}, "reset_after has no option 'seconds'; it has none"),
+        ({"hang": {"second": 5}}, "hang has no option 'second'; allowed: when, seconds, fetches"),
+        ({"reset_after": {"seconds": 5}}, "reset_after has no option 'seconds'; allowed: none"),
         ({"hang": {"seconds": -1}}, "seconds of hang must be a number of seconds of at least 0; got -1"),
         ({"hang": {"seconds": True}}, "seconds of hang must be"),
         ({"hang": {"seconds": float("nan")}}, "seconds of hang must be"),
@@ -120,8 +120,8 @@ def test_every_default_is_an_allowed_value() -> None:
         ({"duplicate_webhook": {"times": 0}}, "times of duplicate_webhook must be a whole number of at least 1"),
         ({"lost_id": {"fetch": None}}, "fetch of lost_id must be a whole number of at least 1"),
         ({"job_failed": {"message": 5}}, "message of job_failed must be text"),
-        (5, "must name faults"),
-        ([["hang"]], "must name faults"),
+        (5, "must be the name of a fault"),
+        ([["hang"]], "must be the name of a fault"),
     ],
 )
 def test_faults_that_cannot_be_are_named(value: Any, text: str) -> None:
@@ -132,14 +132,14 @@ def test_faults_that_cannot_be_are_named(value: Any, text: str) -> None:
 @pytest.mark.parametrize(
     ("plan", "text"),
     [
-        ({"rates": {"reset": 1}}, "'reset' is no fault"),
+        ({"rates": {"reset": 1}}, "'reset' is not a fault"),
         ({"rates": {"hang": 1.5}}, "the rate of hang must be a number from 0 to 1; got 1.5"),
         ({"rates": {"hang": "1"}}, "the rate of hang must be a number from 0 to 1; got '1'"),
-        ({"rates": ["hang"]}, "rates must map names of faults"),
+        ({"rates": ["hang"]}, "rates must be a mapping with the names of faults"),
         ({"options": {"hang": {"seconds": "5"}}}, "seconds of hang"),
         ({"seed": "7"}, "seed must be a whole number"),
-        ({"seed": 7, "rate": {}}, "must be an object of seed, rates and options; got rate"),
-        ([], "must be an object of seed, rates and options"),
+        ({"seed": 7, "rate": {}}, "must be an object with seed, rates and options only; got rate"),
+        ([], "must be an object with seed, rates and options"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(plan: Any, text: str, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_plan_is_read_from_text_and_from_a_file(tmp_path: Path) -> None:
     file.write_text(text)
     plan = FaultPlan(7, {"reset_after": 0.25}, {"hang": {"seconds": 2}})
     assert FaultPlan.read(text) == FaultPlan.read(str(file)) == plan
-    for wrong, message in ((str(tmp_path / "none"), "cannot be read"), ("{", "no JSON")):
+    for wrong, message in ((str(tmp_path / "none"), "cannot be read"), ("{", "not valid JSON")):
         with pytest.raises(ValueError, match=message):
             FaultPlan.read(wrong)
 

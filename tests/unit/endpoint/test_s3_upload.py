@@ -89,7 +89,7 @@ def test_an_address_that_became_private_gets_nothing_and_is_not_tried_again(
     look_ups[:] = [["127.0.0.1"], ["10.0.0.8"], ["127.0.0.1"]]
     with ScriptedServer(BUSY, STORED) as server:
         with pytest.raises(
-            LandingError, match=r"is not done: the host s3.invalid has the address 10\.0\.0\.8"
+            LandingError, match=r"was not started: the host s3.invalid has the address 10\.0\.0\.8"
         ) as caught:
             put(server)
         assert len(server.requests) == 1

@@ -118,7 +118,7 @@ def test_the_command_says_what_is_wrong_before_anything_starts(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--faults", '{"rates": {"reset": 1}}'], "'reset' is no fault"),
+        (["--faults", '{"rates": {"reset": 1}}'], "'reset' is not a fault"),
         (["--faults", "/no/such/file"], "cannot be read"),
         (["--engine", "echo", "--echo-seconds", "-1"], "echo seconds must be at least 0"),
     ],

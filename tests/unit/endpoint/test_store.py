@@ -128,7 +128,7 @@ def test_a_job_that_kills_the_process_again_and_again_is_given_up(store: QueueSt
 
 
 def test_only_one_endpoint_at_a_time_has_a_state_directory(store: QueueStore, tmp_path: Path) -> None:
-    with pytest.raises(StateInUseError, match="state directory of its own"):
+    with pytest.raises(StateInUseError, match="another state directory"):
         QueueStore(tmp_path / "state")
     store.close()
     store.close()  # once more does nothing

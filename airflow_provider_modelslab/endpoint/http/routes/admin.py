@@ -16,7 +16,7 @@ from airflow_provider_modelslab.endpoint.http.runtime import Runtime
 
 __all__ = ["router"]
 
-_bearer = HTTPBearer(auto_error=False, description="The admin key, where the endpoint has one.")
+_bearer = HTTPBearer(auto_error=False, description="The admin key, if the endpoint has one.")
 
 
 async def _check_key(
@@ -51,7 +51,7 @@ async def reset(runtime: RuntimeOf, counts: _Counts) -> JSONResponse:
     await asyncio.to_thread((runtime.faults or runtime.bills).reset)
     runtime.workers.webhooks.reset()
     counts.reset()
-    return JSONResponse({"message": "The bills and counts are reset", "status": "success"})
+    return JSONResponse({"message": "The bills and counts were reset", "status": "success"})
 
 
 def _figures(runtime: Runtime) -> dict[str, Any]:

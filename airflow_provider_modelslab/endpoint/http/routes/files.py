@@ -21,7 +21,7 @@ async def read_file(name: str, request: Request, runtime: RuntimeOf) -> Response
     folder = request.url.path.split("/")[1]
     found = await asyncio.to_thread(runtime.service.file, folder, name)
     if found is None:
-        return JSONResponse({"detail": "Not found: not published yet, expired, or never made"}, 404)
+        return JSONResponse({"detail": "Not found: the file is not published yet, has expired, or never existed"}, 404)
     place, broken = found
     return file_response(runtime.publisher.path(place), MEDIA_TYPES[name.rpartition(".")[2]], broken)
 

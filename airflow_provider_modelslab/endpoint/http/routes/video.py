@@ -80,7 +80,7 @@ async def restart_server(caller: CallerOf, runtime: RuntimeOf) -> Response:
 @router.post("/update_server")
 async def update_server(caller: CallerOf) -> Response:
     """Does nothing here: the endpoint is updated by installing a newer package."""
-    log.info("update_server: nothing is done; the endpoint is updated by installing a newer package")
+    log.info("update_server does nothing here; to update the endpoint, install a newer package")
     return json_response(responses.ok("server updating"))
 
 
