@@ -164,7 +164,7 @@ def test_a_bucket_that_does_not_exist(restyle: Restyle, destination: str, deferr
     ("destination", "message"),
     [
         ("", "destination: is empty"),
-        ("day/out.mp4", "'day/out.mp4' names no bucket, and the connection has none either"),
+        ("day/out.mp4", "'day/out.mp4' has no bucket, and the connection has none either"),
         ("s3:///out.mp4", "names no bucket"),
         ("s3://No Bucket/out.mp4", "'No Bucket' is no legal S3 bucket name"),
         ("https://bucket.example.com/out.mp4", "destination: https:// is not supported"),

@@ -170,7 +170,7 @@ def test_a_job_that_fails_is_told_and_may_be_paid_for_again(
     assert "error: " in submit(prompt="unreadable", code=1)
     shown = airflow.json("ledger", "show", f"s3://{bucket}/out.mp4")
     assert [row["entry"] for row in shown[0]["entries"]] == ["claim", "job", "failed"]
-    assert "makes submission 2, and pays for it" in shown[0]["next"]
+    assert "makes submission 2 and pays for it" in shown[0]["next"]
     submit(prompt="unreadable", code=1)
     assert len(engine.submitted) == 2
 
