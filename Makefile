@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Where torch comes from instead of PyPI, for example https://download.pytorch.org/whl/cpu: the same without CUDA.
 TORCH_INDEX ?=
-# Tests side by side: one more than there are cores, since many tests wait for a server. More than four gains little.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+# Tests side by side: twice as many as cores, since most of them wait for a server half of the time. More than six gain little.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(6, 2 * (os.cpu_count() or 1)))')
 
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 
