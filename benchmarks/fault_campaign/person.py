@@ -24,7 +24,7 @@ Done = Literal[
     "later", "park", "gave a job's id", "said resubmit", "cleared after a cap", "cleared after the last retry"
 ]
 
-_REPORT = re.compile(r"All of it is in (s3://\S+\.jsonl)")
+_REPORT = re.compile(r"outcome of each clip: (s3://\S+\.jsonl)")
 _ADVICE = re.compile(r'modelslab_submissions to \{"([^"]+)": "<the job\'s id>"\}')
 
 
