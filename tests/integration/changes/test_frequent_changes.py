@@ -58,7 +58,7 @@ def passes(copy: Path, tests: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("change", frequent_changes(), ids=lambda change: change.name)
-def test_it_applies_and_its_passes(copy: Path, change: FrequentChange) -> None:
+def test_it_applies_and_its_tests_pass(copy: Path, change: FrequentChange) -> None:
     apply(copy, change)
     assert passes(copy, change.tests)
 

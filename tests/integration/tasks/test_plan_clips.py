@@ -103,7 +103,7 @@ def test_a_clips_own_webhook_is_not_written_to_chunks_and_is_named(clips: Make, 
     """Its path may be a secret, and the clip itself is no link at all."""
     rows = [{"init_video": f"s3://{bucket}/in/cam/clip0.mp4", "webhook": "https://hooks.example.com/abc", "seed": 1}]
     assert execute(clips(source=rows))[0]["webhook"] == rows[0]["webhook"]
-    with pytest.raises(InvalidRequestError, match=r"clip0\.mp4 \(webhook\)\. Give .*webhook") as e:
+    with pytest.raises(InvalidRequestError, match=r"clip0\.mp4 \(webhook\)") as e:
         execute(clips(source=rows, clips_per_task=1))
     assert "abc" not in str(e.value)
 

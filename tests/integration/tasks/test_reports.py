@@ -310,4 +310,4 @@ def test_news_that_cannot_be_told_fails_no_task(
 
     monkeypatch.setattr(ModelsLabVideo2VideoBatchOperator, "_landed", refuse)
     assert execute(batch(), Told().context)["landed"] == 3
-    assert "do not tell what landed: OSError: the index cannot be read" in caplog.text
+    assert "OSError: the index cannot be read" in caplog.text
