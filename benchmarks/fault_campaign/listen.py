@@ -21,6 +21,7 @@ from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
 from airflow_provider_modelslab.storage import landing, sidecar
 from airflow_provider_modelslab.storage.upload import ObjectUpload
 from benchmarks.fault_campaign.orders import HEADER, TASK_HEADER
+from benchmarks.fault_campaign.replace import replace
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.request import Video2VideoRequest
@@ -100,8 +101,8 @@ class Listeners:
                 probe.passed(_PUTS[kind], ledger=store._folder.key, submission=number_of(name))
             put(store, name, body)
 
-        _replace(S3LedgerStore, "create", creating)
-        _replace(S3LedgerStore, "_put", putting)
+        replace(S3LedgerStore, "create", creating)
+        replace(S3LedgerStore, "_put", putting)
 
     def _around_submit(self) -> None:
         probe, submit = self._probe, ModelsLabHook.submit
@@ -117,7 +118,7 @@ class Listeners:
             probe.passed("submit answered", track_id=request.track_id)
             return answer
 
-        _replace(ModelsLabHook, "submit", submitting)
+        replace(ModelsLabHook, "submit", submitting)
 
     def _around_calls(self) -> None:
         probe, send = self._probe, requests.Session.send
@@ -133,8 +134,8 @@ class Listeners:
             headers = {**(options.pop("headers", None) or {}), **_headers(probe, _call_of(str(url)))}
             return await ask(session, method, url, headers=headers, **options)
 
-        _replace(requests.Session, "send", sending)
-        _replace(aiohttp.ClientSession, "_request", asking)
+        replace(requests.Session, "send", sending)
+        replace(aiohttp.ClientSession, "_request", asking)
 
     def _note_fetch(self) -> None:
         fetch = AsyncModelsLabClient.fetch
@@ -144,7 +145,7 @@ class Listeners:
             self._probe.passed("poll answered")
             return answer
 
-        _replace(AsyncModelsLabClient, "fetch", fetching)
+        replace(AsyncModelsLabClient, "fetch", fetching)
 
     def _note(self, place: object, name: str, before: str = "", *, after: str = "") -> None:
         call: Callable[..., Any] = getattr(place, name)
@@ -158,7 +159,7 @@ class Listeners:
                 self._probe.passed(after)
             return result
 
-        _replace(place, name, watched)
+        replace(place, name, watched)
 
 
 def order_s3_requests(client: BaseClient) -> None:
@@ -186,7 +187,3 @@ def _call_of(url: str) -> str:
 def _kind(name: str) -> Entry | None:
     """The kind of an entry; ``None`` for what is found out about conditional puts."""
     return Entry(kind_of(name)) if name[:1].isdigit() else None
-
-
-def _replace(place: object, name: str, value: object) -> None:
-    setattr(place, name, value)

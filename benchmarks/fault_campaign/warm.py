@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fault_campaign import clock
+from benchmarks.fault_campaign.replace import replace
 
 __all__ = ["load", "settle"]
 
@@ -95,18 +96,14 @@ def _shorten_waits() -> None:
     from airflow_provider_modelslab.storage import landing
 
     backoff: Any = ExponentialBackoff.delay_amount
-    _replace(ExponentialBackoff, "delay_amount", lambda self, context: 0.05 * backoff(self, context))
-    _replace(modelslab, "Timeouts", functools.partial(Timeouts, connect=2.0, read=2.0))
-    _replace(modelslab, "SubmitPolicy", functools.partial(SubmitPolicy, base_wait=0.1))
-    _replace(timing, "PollPolicy", functools.partial(PollPolicy, not_found_grace=1.0))
+    replace(ExponentialBackoff, "delay_amount", lambda self, context: 0.05 * backoff(self, context))
+    replace(modelslab, "Timeouts", functools.partial(Timeouts, connect=2.0, read=2.0))
+    replace(modelslab, "SubmitPolicy", functools.partial(SubmitPolicy, base_wait=0.1))
+    replace(timing, "PollPolicy", functools.partial(PollPolicy, not_found_grace=1.0))
     policy = landing.LandingPolicy(ready_timeout=3.0, min_backoff=0.1, max_backoff=0.5, read_timeout=2.0)
-    _replace(landing, "LandingPolicy", lambda: policy)
-    _replace(service, "_HOLD_POLL", 0.3)
-    _replace(window, "_FIRST_PAUSE", 0.1)
-    _replace(window, "_LONGEST_PAUSE", 1.0)
-    _replace(progress, "INTERVALS", (0.1, 0.4))
-    _replace(batch, "_LINGER_AFTER_FIRST", 0.2)
-
-
-def _replace(place: object, name: str, value: object) -> None:
-    setattr(place, name, value)
+    replace(landing, "LandingPolicy", lambda: policy)
+    replace(service, "_HOLD_POLL", 0.3)
+    replace(window, "_FIRST_PAUSE", 0.1)
+    replace(window, "_LONGEST_PAUSE", 1.0)
+    replace(progress, "INTERVALS", (0.1, 0.4))
+    replace(batch, "_DEFER_AFTER_FIRST", 0.2)
