@@ -36,8 +36,8 @@ class BudgetLog(Protocol):
     def load(self) -> tuple[int, BudgetState]:
         """The newest state and its number; 0 and nothing before the first."""
 
-    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> BudgetState | None:
-        """Write the state with this number; where somebody else has, theirs. ``None`` for exactly one caller.
+    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> bool:
+        """Write the state with this number; ``True`` for exactly one caller, ``False`` if another one has written it.
 
         :param about: of the budget, for people who read the object.
         """
@@ -72,7 +72,7 @@ class S3BudgetLog:
             raise StorageUnavailableError(f"{self._place(number)} was in the listing of S3, but cannot be found")
         return number, BudgetState.from_record(entry["state"])
 
-    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> BudgetState | None:
+    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> bool:
         """Write the next state: one put. One more read, where somebody was quicker or the answer was lost.
 
         :raises StorageConfigurationError: when the store cannot be written.
@@ -95,13 +95,13 @@ class S3BudgetLog:
                 if kind_of(error) not in {S3ErrorKind.PRECONDITION_FAILED, S3ErrorKind.UNAVAILABLE}:
                     raise lost from error
                 break
-            return None
+            return True
         # botocore repeats a put whose answer was lost, and then meets its own object.
         written = self._read(number)
         if written is None:
             assert lost is not None  # noqa: S101 - else it was written
             raise lost
-        return None if written.get("token") == token else BudgetState.from_record(written["state"])
+        return bool(written.get("token") == token)
 
     def _read(self, number: int) -> dict[str, Any] | None:
         body = read_object(self._s3, self._place(number))

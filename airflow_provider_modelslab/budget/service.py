@@ -185,9 +185,10 @@ class Budget:
 
     def _extend(self, wanted: list[Wanted]) -> None:
         """Reserve the first, and as many of the others as make a block."""
-        is_fresh, may_look = self._known is None, True
+        is_fresh, may_look = False, True
         for _ in range(_ATTEMPTS):
             now = self._clock()
+            is_fresh |= self._known is None
             state = self._load().apply(self._changes)
             slots = [Slot(item.ledger, self._user, now + LEASE, item.price, *self._owners) for item in wanted]
             fit = state.fitting(slots, self._caps, most=self._block_size(state, slots[0].reserved))
@@ -198,7 +199,7 @@ class Budget:
             is_crowded = not fit or len(state.held) > _MANY_HELD
             needs_look = is_crowded or self._overdue(state)
             if needs_look and not is_fresh:
-                self._known, is_fresh = None, True  # others may have given something back, or written what they spent
+                self._known = None  # others may have given something back, or written what they spent
                 continue
             if needs_look and may_look:
                 # Written with the reservation. While there is no room, more are looked up.
@@ -210,7 +211,6 @@ class Budget:
             if self._write(state.add(block, self._owners)):
                 self._mine |= {slot.ledger: (slot_id, slot) for slot_id, slot in block.items()}
                 return
-            is_fresh = False  # the state that was written instead of ours may have successors
         raise StorageUnavailableError(
             f"{self.title}: no job could be reserved in {_ATTEMPTS} attempts, "
             "because other tasks changed the budget each time"
@@ -236,9 +236,8 @@ class Budget:
         assert self._known is not None  # noqa: S101 - it was loaded
         number = self._known[0] + 1
         self._known = None  # of a write that fails nobody knows whether it has arrived
-        theirs = self._store.append(number, state, {"budget": self.title, "by": self._user})
-        if theirs is not None:
-            self._known = number, theirs
+        if not self._store.append(number, state, {"budget": self.title, "by": self._user}):
+            # Read anew after the pause: who tried each number in turn would never catch up with many others.
             self._overtaken += 1
             self._sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.05 * 2**self._overtaken)))
             return False

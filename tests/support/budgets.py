@@ -19,8 +19,8 @@ class MemoryBudgetLog:
     def load(self) -> tuple[int, BudgetState]:
         return len(self.states), self.states[-1] if self.states else BudgetState()
 
-    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> BudgetState | None:
+    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> bool:
         if number <= len(self.states):
-            return self.states[number - 1]
+            return False
         self.states.append(BudgetState.from_record(state.record()))
-        return None
+        return True

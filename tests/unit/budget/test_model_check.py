@@ -181,8 +181,8 @@ class _Log:
     def load(self) -> tuple[int, BudgetState]:
         return self._world.stage.look("load", self._world.log.load)
 
-    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> BudgetState | None:
-        def write() -> BudgetState | None:
+    def append(self, number: int, state: BudgetState, about: Mapping[str, Any]) -> bool:
+        def write() -> bool:
             self._world.stage.version += 1
             return self._world.log.append(number, state, about)
 

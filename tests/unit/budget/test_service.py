@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ class Processes:
         self.ledgers_read: list[str] = []
         self._max_jobs = max_jobs
 
-    def budget(self, name: str) -> Budget:
+    def budget(self, name: str, sleep: Callable[[float], None] = lambda seconds: None) -> Budget:
         return Budget(
             self.log,
             Caps(self._max_jobs),
@@ -31,6 +31,7 @@ class Processes:
             how_to_raise="Raise it",
             user=name,
             read_ledger=self._read_ledger,
+            sleep=sleep,
             process={"name": name},
             is_dead=lambda process: process.get("name") in self.dead,
         )
@@ -63,3 +64,25 @@ def test_what_a_dead_process_had_reserved_is_looked_up() -> None:
     processes.dead.add("first")
     processes.budget("second").reserve(Wanted("s3://ledger/b"))
     assert processes.ledgers_read == ["s3://ledger/a"]
+
+
+def test_who_pauses_after_a_lost_race_catches_up_with_all_that_others_wrote_meanwhile() -> None:
+    processes = Processes(1000)
+    others = iter(range(1000))
+
+    def busy(count: int) -> None:
+        for _ in range(count):
+            name = f"other{next(others)}"
+            processes.budget(name).reserve(Wanted(f"s3://ledger/{name}"))
+
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        busy(3)
+
+    slow = processes.budget("slow", sleep)
+    slow.reserve(Wanted("s3://ledger/a"))
+    busy(3)
+    slow.reserve(Wanted("s3://ledger/b"))
+    assert len(pauses) == 1
