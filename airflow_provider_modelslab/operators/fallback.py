@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-import uuid
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
-from airflow_provider_modelslab.api.errors import InvalidRequestError, JobTimeoutError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 
 if TYPE_CHECKING:
@@ -94,43 +93,33 @@ def run_here(job: PaidJob, found: RunHere, *, should_stop: Callable[[], bool]) -
     :return: the manifest.
     :raises JobTimeoutError: when it takes longer than the job may.
     """
-    from airflow_provider_modelslab.api.response import Finished
     from airflow_provider_modelslab.jobs.budgets import prices_of
-    from airflow_provider_modelslab.local.engine import GenerationInterruptedError
-    from airflow_provider_modelslab.storage.local_files import fetch_object, land_file
-    from airflow_provider_modelslab.storage.result_manifest import Job
+    from airflow_provider_modelslab.operators.local_clip import land_clip, make_clip
 
-    hook, target, started = job.hook, job.destination, time.time()
-    assert target is not None  # noqa: S101 - checked before
+    hook, destination, started = job.hook, job.destination, time.time()
+    assert destination is not None  # noqa: S101 - checked before
     place_hook = hook if found.place.conn_id == hook.modelslab_conn_id else _hook(found.place.conn_id, hook)
     request = _local_request(found.place, job.request)
     with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
-        clip = fetch_object(request.init_video, hook.get_s3_client, Path(folder))
-        output = Path(folder) / f"result.{request.output_type or 'mp4'}"
-        try:
-            made = _engine(place_hook).generate(
-                request.model_copy(update={"init_video": clip}),
-                output,
-                should_stop=lambda: should_stop() or time.time() - started > job.timeout,
-            )
-        except GenerationInterruptedError as error:
-            if should_stop():
-                raise
-            raise JobTimeoutError(f"The clip was not done within {job.timeout:g} s: {error}") from error
+        made = make_clip(
+            _engine(place_hook),
+            request,
+            hook.get_s3_client,
+            Path(folder),
+            started=started,
+            timeout=job.timeout,
+            is_killed=should_stop,
+        )
         job.ledger.find_stored(job.fingerprint, job.policy, job.attempt)  # raises where a later try wants another one
-        landed = land_file(made.path, target, hook.get_s3_client(), expected_type=request.output_type or "mp4")
-    prices = prices_of(place_hook)
-    local = prices and prices.of_local(request.model_id)
-    record = request.record()
-    done = Job(
-        f"local-{uuid.uuid4()}",
-        found.place.conn_id,
-        submitted_at=started,
-        request=record,
-        price=local.record() if local else None,
-        chain=found.chain,
-    )
-    meta = {**made.meta, "init_video": record["init_video"]}
-    manifest = hook.describe_landed(done, Finished(done.job_id, (), meta, round(made.seconds, 3)), landed)
+        manifest = land_clip(
+            hook,
+            request,
+            made,
+            destination,
+            conn_id=found.place.conn_id,
+            started=started,
+            prices=prices_of(place_hook),
+            chain=found.chain,
+        )
     job.ledger.record_stored(job.fingerprint, job.attempt, manifest, place=found.place.record())
     return manifest

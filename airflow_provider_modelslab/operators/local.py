@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import JobTimeoutError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import (
     ModelsLabManifestLink,
@@ -89,8 +89,8 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
             )
         sidecar_uri(target)  # a longer key, which would be refused when the clip is made
         s3 = self.hook.get_s3_client()
-        told = {"result": str(target), "manifest": f"{target}.json", "conn_id": self.modelslab_conn_id}
-        push_links(context, self, source=request.init_video, **told)
+        targets = {"result": str(target), "manifest": f"{target}.json", "conn_id": self.modelslab_conn_id}
+        push_links(context, self, source=request.init_video, **targets)
         ledger = open_ledger(context, self.hook, target)
         policy = policy_in_force(self._ledger_policy(), context)
         attempt = attempt_of(context, retries=self.retries)
@@ -121,29 +121,25 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
     def _make(
         self, request: Video2VideoRequest, target: S3Uri, *, before_landing: Callable[[], object]
     ) -> dict[str, Any]:
-        from airflow_provider_modelslab.local.engine import GenerationInterruptedError
-        from airflow_provider_modelslab.storage.local_files import fetch_object
+        from airflow_provider_modelslab.operators.local_clip import make_clip
 
         started = time.time()
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
-            clip = fetch_object(request.init_video, self.hook.get_s3_client, Path(folder))
-            output = Path(folder) / f"result.{request.output_type or 'mp4'}"
-            try:
-                made = self._engine.generate(
-                    request.model_copy(update={"init_video": clip}),
-                    output,
-                    on_step=self._tell,
-                    should_stop=lambda: self._killed.is_set() or time.time() - started > self.timeout,
-                )
-            except GenerationInterruptedError as error:
-                if self._killed.is_set():
-                    raise
-                raise JobTimeoutError(f"The clip was not done within {self.timeout:g} s: {error}") from error
+            made = make_clip(
+                self._engine,
+                request,
+                self.hook.get_s3_client,
+                Path(folder),
+                started=started,
+                timeout=self.timeout,
+                is_killed=self._killed.is_set,
+                on_step=self._log_step,
+            )
             self.log.info("Made in %.1f s on %s", made.seconds, made.meta.get("device"))
             before_landing()  # raises where a later try has asked for another one meanwhile
             manifest = self._land(request, made, target, started)
         self.log.info("Landed %s: %d bytes, sha256 %s", manifest["uri"], manifest["bytes"], manifest["sha256"])
         return manifest
 
-    def _tell(self, done: int, steps: int) -> None:
+    def _log_step(self, done: int, steps: int) -> None:
         self.log.info("Step %d of %d", done, steps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import uuid
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -169,23 +168,14 @@ class LocalArguments(SpendingArguments):
         )
 
     def _land(self, request: Video2VideoRequest, made: Generated, target: S3Uri, started: float) -> dict[str, Any]:
-        """Put a clip that was made here into S3; the manifest and sidecar tell of it in the endpoint's words.
-
-        :param started: seconds since the epoch.
-        :raises LandingError: when the file is no whole video, or S3 refuses it.
-        """
-        from airflow_provider_modelslab.api.response import Finished
+        """See :func:`~airflow_provider_modelslab.operators.local_clip.land_clip`."""
         from airflow_provider_modelslab.jobs.budgets import prices_of
-        from airflow_provider_modelslab.storage.local_files import land_file
-        from airflow_provider_modelslab.storage.result_manifest import Job
+        from airflow_provider_modelslab.operators.local_clip import land_clip
 
-        landed = land_file(made.path, target, self.hook.get_s3_client(), expected_type=request.output_type or "mp4")
-        record, prices = request.record(), prices_of(self.hook, self.prices)
-        local = prices and prices.of_local(request.model_id)
-        price = local.record() if local else None
-        job = Job(f"local-{uuid.uuid4()}", self.modelslab_conn_id, submitted_at=started, request=record, price=price)
-        meta = {**made.meta, "init_video": record["init_video"]}
-        return self.hook.describe_landed(job, Finished(job.job_id, (), meta, round(made.seconds, 3)), landed)
+        prices = prices_of(self.hook, self.prices)
+        return land_clip(
+            self.hook, request, made, target, conn_id=self.modelslab_conn_id, started=started, prices=prices
+        )
 
     def _made_by(self) -> str:
         """What stands for the connection in a fingerprint: approximations change results, so they are part of it."""

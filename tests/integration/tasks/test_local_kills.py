@@ -97,7 +97,7 @@ def test_a_kill_ends_the_model_after_the_running_step(
         steps.append(done)
         one.on_kill()
 
-    monkeypatch.setattr(one, "_tell", tell)
+    monkeypatch.setattr(one, "_log_step", tell)
     with pytest.raises(GenerationInterruptedError, match="stopped after 1 of 6"):
         execute(one)
     assert steps == [1]
@@ -115,7 +115,7 @@ def test_the_execution_timeout_ends_the_model_and_gives_it_free(
         signal.raise_signal(signal.SIGALRM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(one, "_tell", tell)
+        patch.setattr(one, "_log_step", tell)
         with pytest.raises(AirflowTaskTimeout):
             execute(one)
     assert steps == [1]
