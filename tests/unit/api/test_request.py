@@ -7,30 +7,9 @@ import pytest
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, MAX_SEED, Video2VideoRequest
-from tests.support.page import PAGE_ATTRIBUTES
+from tests.support.page import PAGE_ATTRIBUTES, SAMPLE_REQUEST
 
-GIF = (
-    "https://huggingface.co/datasets/huggingface/documentation-images/resolve/main/diffusers/"
-    "animatediff-vid2vid-output-1.gif"
-)
 NEEDED: dict[str, Any] = {"model_id": "dark-sushi-mix", "prompt": "a fox", "init_video": "https://example.com/a.mp4"}
-
-# The body of the vendor's page, as it stands there.
-PAGE_EXAMPLE: dict[str, Any] = {
-    "key": "",
-    "model_id": "dark-sushi-mix",
-    "prompt": "fox playing ukulele on a boat floating on magma flowing under the boat",
-    "negative_prompt": "low quality",
-    "init_video": GIF,
-    "clip_skip": 2,
-    "num_inference_steps": 40,
-    "use_improved_sampling": False,
-    "guidance_scale": 9.5,
-    "strength": 0.8,
-    "base64": False,
-    "webhook": None,
-    "track_id": None,
-}
 
 
 def problems(**attributes: Any) -> dict[str, list[str]]:
@@ -42,14 +21,14 @@ def problems(**attributes: Any) -> dict[str, list[str]]:
 
 
 def test_the_pages_example_body_comes_out_as_it_went_in() -> None:
-    body = Video2VideoRequest.from_body(PAGE_EXAMPLE).wire()
-    given = {name: value for name, value in PAGE_EXAMPLE.items() if name != "key" and value is not None}
+    body = Video2VideoRequest.from_body(SAMPLE_REQUEST).wire()
+    given = {name: value for name, value in SAMPLE_REQUEST.items() if name != "key" and value is not None}
     assert body == {**given, "seed": None}
     assert json.loads(json.dumps(body)) == body
 
 
 def test_attributes_are_those_of_the_page_and_its_example_without_the_key() -> None:
-    assert {"key", *ATTRIBUTES} == {*PAGE_ATTRIBUTES, *PAGE_EXAMPLE}
+    assert {"key", *ATTRIBUTES} == {*PAGE_ATTRIBUTES, *SAMPLE_REQUEST}
 
 
 def test_defaults_are_those_of_the_page() -> None:
