@@ -1,7 +1,7 @@
 """A budget's state in S3: a chain of numbered objects, each the whole state after one change.
 
 The next number is created with ``If-None-Match: *``, so of all processes that change the same state exactly one wins;
-the others read its object and try again. Nothing is ever overwritten or deleted, so a process that stood still for
+the others read the newest one and try again. Nothing is ever overwritten or deleted, so a process that stood still for
 hours finds its number taken. Keys count down: the newest object is the first of a listing.
 """
 

@@ -68,9 +68,13 @@ def load(folder: Path) -> None:
     import botocore.session
     from airflow.cli.cli_parser import get_parser
 
+    from airflow_provider_modelslab.storage import boto_session
+
     get_parser()
-    # botocore reads its description of S3 again for each session, which is most of a short process's work.
+    # botocore reads its description of S3 again for each session, which is most of a short process's work. The package
+    # shares one copy in a process; here that is the one of the sessions in the process that is forked.
     botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+    replace(boto_session, "_loader", botocore.session.create_loader)
     _shorten_waits()
 
 
