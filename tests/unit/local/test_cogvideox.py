@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -20,6 +19,7 @@ from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.plan import DenoisingPass
 from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 from tests.support.moving import moving_frames
+from tests.support.pipeline_family import are_the_frames_of_diffusers, engine_with, requests_for
 from tests.support.tiny_parts import cogvideox_model
 
 
@@ -27,16 +27,12 @@ from tests.support.tiny_parts import cogvideox_model
 def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
     folder = tmp_path_factory.mktemp("models")
     cogvideox_model(folder / "cog")
-    return LocalEngine(model_dir=folder, cache_dir=folder, device="cpu", dtype="float32", offline=True)
+    return engine_with(folder)
 
 
 @pytest.fixture
 def job(source: Path) -> Any:
-    def request(**changes: Any) -> Video2VideoRequest:
-        values = {"model_id": "cog", "prompt": "a fox", "init_video": str(source), "seed": 3, "num_frames": 9}
-        return Video2VideoRequest(**{**values, "width": 32, "height": 32, "num_inference_steps": 4, **changes})
-
-    return request
+    return requests_for("cog", source, 9)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 6.0])
@@ -44,15 +40,7 @@ def test_frames_are_those_of_diffusers(engine: LocalEngine, guidance: float) -> 
     spec = engine.catalog.lookup("cog")
     assert isinstance(family_of(spec), CogVideoX)
     model = CogVideoXModel(spec, engine.catalog, "cpu", torch.float32)
-    frames = moving_frames(9, 32, 32)
-    given = DenoisingPass("a fox", "bad", 4, 0.5, guidance, 3, 32, 32, scheduler="own")
-    ours = model.run(frames, given, on_step=lambda _done: None)
-    theirs = model.pipeline(
-        video=frames, prompt="a fox", negative_prompt="bad", height=32, width=32, num_inference_steps=4, strength=0.5,
-        guidance_scale=guidance, generator=torch.Generator().manual_seed(3), output_type="np",
-    ).frames[0]  # fmt: skip
-    assert len(ours) == 9
-    assert np.array_equal(np.stack([np.asarray(frame) for frame in ours]), np.rint(theirs * 255).astype(np.uint8))
+    assert are_the_frames_of_diffusers(model, 9, guidance)
 
 
 def test_a_clip_is_made(engine: LocalEngine, job: Any, tmp_path: Path) -> None:

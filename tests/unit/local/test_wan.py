@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,8 +15,7 @@ from airflow_provider_modelslab.local.families.registry import family_of
 from airflow_provider_modelslab.local.families.wan import Wan, WanModel
 from airflow_provider_modelslab.local.media.decode import read_frames
 from airflow_provider_modelslab.local.models.catalog import Catalog
-from airflow_provider_modelslab.local.plan import DenoisingPass
-from tests.support.moving import moving_frames
+from tests.support.pipeline_family import are_the_frames_of_diffusers, engine_with, requests_for
 from tests.support.tiny_parts import wan_model
 
 
@@ -25,16 +23,12 @@ from tests.support.tiny_parts import wan_model
 def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
     folder = tmp_path_factory.mktemp("models")
     wan_model(folder / "wan")
-    return LocalEngine(model_dir=folder, cache_dir=folder, device="cpu", dtype="float32", offline=True)
+    return engine_with(folder)
 
 
 @pytest.fixture
 def job(source: Path) -> Any:
-    def request(**changes: Any) -> Video2VideoRequest:
-        values = {"model_id": "wan", "prompt": "a fox", "init_video": str(source), "seed": 3, "num_frames": 5}
-        return Video2VideoRequest(**{**values, "width": 32, "height": 32, "num_inference_steps": 4, **changes})
-
-    return request
+    return requests_for("wan", source, 5)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
@@ -42,16 +36,9 @@ def test_frames_are_those_of_diffusers(engine: LocalEngine, guidance: float, mon
     spec = engine.catalog.lookup("wan")
     assert isinstance(family_of(spec), Wan)
     model = WanModel(spec, engine.catalog, "cpu", torch.float32)
-    frames = moving_frames(5, 32, 32)
-    given = DenoisingPass("a fox", "bad", 4, 0.5, guidance, 3, 32, 32, scheduler="own")
-    ours = model.run(frames, given, on_step=lambda _done: None)
     # Its own way to clean prompts needs a package that is not there; nothing is to be cleaned here.
     monkeypatch.setattr("diffusers.pipelines.wan.pipeline_wan_video2video.prompt_clean", lambda text: text)
-    theirs = model.pipeline(
-        video=frames, prompt="a fox", negative_prompt="bad", height=32, width=32, num_inference_steps=4, strength=0.5,
-        guidance_scale=guidance, generator=torch.Generator().manual_seed(3), output_type="np",
-    ).frames[0]  # fmt: skip
-    assert np.array_equal(np.stack([np.asarray(frame) for frame in ours]), np.rint(theirs * 255).astype(np.uint8))
+    assert are_the_frames_of_diffusers(model, 5, guidance)
 
 
 def test_a_clip_is_made(engine: LocalEngine, job: Any, tmp_path: Path) -> None:
