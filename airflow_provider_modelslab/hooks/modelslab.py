@@ -106,6 +106,11 @@ class ModelsLabHook(BaseHook):
         """The Airflow connection."""
         return self.get_connection(self.modelslab_conn_id)
 
+    @cached_property
+    def extra(self) -> dict[str, Any]:
+        """The connection's extra. Airflow masks it at each reading, so it is read once; see :meth:`get_conn`."""
+        return self.connection.extra_dejson
+
     @property
     def base_url(self) -> str:
         """The base URL: the connection's host, else the vendor's URL."""
@@ -113,6 +118,9 @@ class ModelsLabHook(BaseHook):
 
     def get_conn(self) -> ModelsLabClient:
         """The blocking client, made once.
+
+        Call it in the task's own thread before others use the hook: Airflow 3.1 mixes up what several threads ask of
+        the task's supervisor, and the task hangs.
 
         :raises AuthenticationError: when the connection has no key.
         """
@@ -122,6 +130,7 @@ class ModelsLabHook(BaseHook):
     def _client(self) -> ModelsLabClient:
         from airflow_provider_modelslab.client.client import ModelsLabClient
 
+        _ = self.extra  # for submits of other threads
         return ModelsLabClient(
             self._key(self.connection),
             base_url=_base_url(self.connection),
@@ -182,7 +191,7 @@ class ModelsLabHook(BaseHook):
         from airflow_provider_modelslab.hooks.webhook import with_webhook
 
         # The webhook's URL contains a secret, so it is only sent, and not in the request that is recorded.
-        sent = with_webhook(request, self.connection.extra_dejson)
+        sent = with_webhook(request, self.extra)
         submitted_at = time.time()
         answer = self.get_conn().submit(sent, ends_by=lease_ends - _LEASE_RESERVE)
         if answer.job_id is None and not isinstance(answer, Finished):
@@ -291,7 +300,7 @@ class ModelsLabHook(BaseHook):
     @cached_property
     def s3_profile(self) -> S3Profile:
         """The S3 profile in the connection's extra, with the hook's own ``extra_args``."""
-        profile = S3Profile.from_extra(self.connection.extra_dejson)
+        profile = S3Profile.from_extra(self.extra)
         return replace(profile, extra_args={**profile.extra_args, **self.extra_args})
 
     async def get_async_s3_profile(self) -> S3Profile:

@@ -115,7 +115,7 @@ def _find(hook: ModelsLabHook, name: str) -> tuple[BudgetRule, str]:
 
 def _extra(hook: ModelsLabHook, name: str) -> object:
     """A value of the connection's extra; a form stores it as text."""
-    value = hook.connection.extra_dejson.get(name)
+    value = hook.extra.get(name)
     if isinstance(value, str) and value.strip():
         try:
             return json.loads(value)

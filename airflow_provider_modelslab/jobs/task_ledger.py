@@ -140,6 +140,8 @@ class TaskCaller:
         self._context = context
         self._task = task
         self._in_batch = in_batch
+        # The jobs of a batch are submitted by threads, and on Airflow 3.1 only one thread may ask the supervisor.
+        self._in_variable = _resolutions() if in_batch else None
 
     def submission_name(self, number: int, destination: S3Uri | None) -> str:
         """See :func:`submission_name`."""
@@ -150,7 +152,8 @@ class TaskCaller:
         """What a person said in the run's conf (``{"modelslab": {"submissions": {...}}}``) or the Airflow Variable."""
         found = (_conf(self._context).get("submissions") or {}).get(name)
         if found is None:
-            found = (Variable.get(SUBMISSIONS_VARIABLE, default={}, deserialize_json=True) or {}).get(name)
+            known = _resolutions() if self._in_variable is None else self._in_variable
+            found = known.get(name)
         return str(found) if found else None
 
     def advice(self, name: str) -> str:
@@ -194,6 +197,10 @@ def submission_name(task: TaskKey, number: int, clip: str | None = None) -> str:
     iteration = None if task.loop_index is None else f"loop{task.loop_index}"
     parts = (f"{task.dag_id}.{task.task_id}{mapped}", task.run_id, iteration, clip, f"submission{number}")
     return "/".join(filter(None, parts))
+
+
+def _resolutions() -> Mapping[str, Any]:
+    return Variable.get(SUBMISSIONS_VARIABLE, default={}, deserialize_json=True) or {}
 
 
 def _conf(context: Context) -> Mapping[str, Any]:

@@ -77,7 +77,7 @@ def _check_local(
 def _engine(hook: ModelsLabHook) -> LocalEngine:
     from airflow_provider_modelslab.local.engine import LocalEngine
 
-    return LocalEngine(catalog_file=hook.connection.extra_dejson.get("catalog"))
+    return LocalEngine(catalog_file=hook.extra.get("catalog"))
 
 
 def _local_request(place: Target, request: EndpointRequest) -> Video2VideoRequest:

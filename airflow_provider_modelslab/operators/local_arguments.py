@@ -134,7 +134,7 @@ class LocalArguments(SpendingArguments):
 
         return LocalEngine(
             model_dir=self.model_dir,
-            catalog_file=self.catalog or self.hook.connection.extra_dejson.get("catalog"),
+            catalog_file=self.catalog or self.hook.extra.get("catalog"),
             offline=self.offline,
             allow_pickle=self.allow_pickle,
             device=self.device,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import pytest
+from airflow.sdk.execution_time import task_runner
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.cli import progress
@@ -25,6 +26,7 @@ from tests.support.files_server import FilesServer, ServedFile
 from tests.support.s3 import S3Server, content_of
 from tests.support.samples import small_mp4
 from tests.support.shell import Shell
+from tests.support.supervisor import OneThreadSupervisor
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -60,6 +62,15 @@ class Store:
         """How many frames of the object can be decoded."""
         with av.open(io.BytesIO(self.read(uri)), "r") as container:
             return sum(1 for _ in container.decode(video=0))
+
+
+@pytest.fixture(autouse=True)
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[OneThreadSupervisor]:
+    """Only the task's own thread asks its supervisor for connections and Variables, and to mask secrets."""
+    supervisor = OneThreadSupervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    yield supervisor
+    assert supervisor.by_other_threads == []
 
 
 @pytest.fixture

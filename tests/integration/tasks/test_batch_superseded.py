@@ -16,6 +16,7 @@ from airflow_provider_modelslab.batch.results.report import write_results
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from tests.integration.tasks.conftest import FRAMES, Store, WatchedEngine
 from tests.support.samples import small_mp4
+from tests.support.supervisor import OneThreadSupervisor
 from tests.support.task_ids import Try, made_at
 from tests.support.tasks import context_of, execute
 
@@ -63,6 +64,7 @@ def test_a_frozen_process_that_wakes_after_its_successor_has_ended_says_so_and_c
     store: Store,
     engine: WatchedEngine,
     monkeypatch: pytest.MonkeyPatch,
+    supervisor: OneThreadSupervisor,
 ) -> None:
     frozen, woken = threading.Event(), threading.Event()
 
@@ -82,6 +84,7 @@ def test_a_frozen_process_that_wakes_after_its_successor_has_ended_says_so_and_c
             woken.set()
         with pytest.raises(BatchSupersededError, match=r"Try 1 of this batch stops.*try 2 has already finished"):
             first.result(60)
+    supervisor.by_other_threads.clear()  # two tasks share it here
     assert (summary["landed"], summary["skipped"]) == (0, CLIPS)
     assert statuses(store, summary["manifest"]) == ["skipped"] * CLIPS
     assert len(engine.submitted) == CLIPS

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from airflow.sdk.execution_time import task_runner
 from mypy_boto3_s3 import S3Client
 
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
@@ -99,6 +100,7 @@ def test_an_aws_connection_that_does_not_exist(
 def test_where_no_other_connection_can_be_read(scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in Airflow 3.3's test on a worker: what cannot be seen there is not called wrong."""
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "client")
+    monkeypatch.delattr(task_runner, "SUPERVISOR_COMMS")
     set_modelslab(monkeypatch, scripted.url, bucket="check-no-aws", aws_conn_id="in_the_database")
     works, text = ModelsLabHook().test_connection()
     assert works
