@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError, StorageUnavailableError
-from airflow_provider_modelslab.ledger.model import is_entry_name
+from airflow_provider_modelslab.ledger.model import Entry, is_entry_name
+from airflow_provider_modelslab.ledger.model import kind_of as entry_kind_of
 from airflow_provider_modelslab.storage.s3_errors import (
     NO_CONDITIONS,
     S3_ERRORS,
@@ -109,14 +110,15 @@ class S3LedgerStore:
         self._folder = folder
         self._conditional = conditional
 
-    def load(self) -> dict[str, dict[str, Any]]:
+    def load(self, kinds: Collection[Entry] | None = None) -> dict[str, dict[str, Any]]:
         """All entries: one listing, one read for each.
 
+        :param kinds: only these are read, the others are empty.
         :raises StorageConfigurationError: when the store cannot be read; that is never "no entries".
         """
         names = self.names()
         try:
-            found = {name: self._read(name) for name in names}
+            found = {name: self._read(name) if kinds is None or entry_kind_of(name) in kinds else {} for name in names}
         except _UNUSABLE as error:
             raise self._unusable("read", error) from error
         missing = [name for name, entry in found.items() if entry is None]
