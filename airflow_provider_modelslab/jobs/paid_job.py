@@ -50,7 +50,7 @@ from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.s3_objects import is_gone
 from airflow_provider_modelslab.storage.signing import span
 from airflow_provider_modelslab.storage.upload import was_ended
-from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.storage.uri import S3Uri, check_suffix, media_suffix
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
@@ -414,11 +414,18 @@ def close(ledger: Ledger, submission: Submission, error: ModelsLabError) -> bool
 def land_found_job(hook: ModelsLabHook, job: Job, finished: Finished, destination: S3Uri) -> dict[str, Any]:
     """Land a job that somebody names by its id; the destination's ledger records it if the job is one of its own.
 
-    :raises LandingError: when it could not be copied; landing it again costs nothing.
+    :raises LandingError: when it could not be copied, or is another kind of video than the destination's suffix says;
+        landing it again costs nothing.
+    :raises StorageConfigurationError: for a destination whose suffix is not the job's ``output_type``.
     :raises ResultExpiredError: when its links are dead.
     """
     number, known = _find_in_ledger(hook, job, destination)
-    manifest = hook.land(known, finished, destination, expected_type=known.request.get("output_type"))
+    named, expected = media_suffix(destination.key), known.request.get("output_type")
+    if expected is not None:
+        check_suffix(str(destination), expected)
+    elif named in {"mp4", "gif"}:
+        expected = named
+    manifest = hook.land(known, finished, destination, expected_type=expected)
     if number is not None:
         root = hook.s3_profile.ledger_root(destination)
         assert root is not None  # noqa: S101 - its ledger was read

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_modelslab.api.errors import BatchFailedError, InvalidRequestError, error_from_event
+from airflow_provider_modelslab.api.quantities import Number, Seconds, Whole, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.jobs.timing import deferral_timeout, poll_policy
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
@@ -23,6 +24,8 @@ from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.errors import ModelsLabError
@@ -68,19 +71,20 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     :param modelslab_conn_id: the Airflow connection (templated).
     :param extra_args: arguments of ``put_object`` for every write to S3 (templated), see
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
-    :param max_in_flight: the most jobs that are submitted and not finished, 1 or more: the size of the account's queue
-        (5, 10 or 15, depending on the plan), minus what other tasks need. If the endpoint refuses, the whole batch
-        slows down.
-    :param timeout: seconds after its submission when a clip counts as failed; a later try waits for its job again.
-    :param poll_interval: shortest pause between two polls of a job, in seconds.
-    :param max_poll_interval: longest pause, in seconds.
+    :param max_in_flight: the most jobs that are submitted and not finished (templated), 1 or more: the size of the
+        account's queue (5, 10 or 15, depending on the plan), minus what other tasks need. If the endpoint refuses, the
+        whole batch slows down.
+    :param timeout: how long after its submission a clip counts as failed (templated): seconds, text such as ``"1h"``,
+        ``"90s"``, ``"1h30m"``, or a timedelta; above 0. A later try waits for its job again.
+    :param poll_interval: shortest pause between two polls of a job (templated), as ``timeout``.
+    :param max_poll_interval: longest pause (templated), as ``timeout``.
     :param check_input: read the first bytes of http(s) clips before submitting them.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
-    :param defer_after: the task defers after it has only waited for this many seconds. Each resume starts a new
-        process, which needs some seconds of CPU time.
+    :param defer_after: the task defers after it has only waited for this long (templated), as ``timeout``; 0 or more.
+        Each resume starts a new process, which needs some seconds of CPU time.
     :param resume_threshold: share of the jobs in flight that must have ended before a deferred task resumes to land
-        them and to submit others, above 0 and at most 1. A lower value keeps more jobs in flight, but starts more
-        processes.
+        them and to submit others (templated), above 0 and at most 1. A lower value keeps more jobs in flight, but
+        starts more processes.
     :param reuse: which stored results are used instead of new ones, if request and clip are the same. ``"always"``:
         any, so a rerun makes only what is missing. ``"run"``: those made for this Dag run. ``"never"``: only those made
         since the task was last cleared. The run's conf can set it too: ``{"modelslab": {"reuse": "never"}}``.
@@ -100,21 +104,34 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         *BatchArguments.batch_fields,
         *BatchArguments.destination_fields,
         *BatchArguments.spending_fields,
+        "max_in_flight",
+        "timeout",
+        "poll_interval",
+        "max_poll_interval",
+        "defer_after",
+        "resume_threshold",
     )
+
+    max_in_flight = Whole(least=1)
+    timeout = Seconds(above=0)
+    poll_interval = Seconds(above=0)
+    max_poll_interval = Seconds(above=0)
+    defer_after = Seconds(least=0)
+    resume_threshold = Number(above=0, most=1)
 
     def __init__(
         self,
         *,
         destination: str | None = None,
         modelslab_conn_id: str = DEFAULT_CONN_NAME,
-        max_in_flight: int = 10,
-        timeout: float = 3600.0,
-        poll_interval: float = 2.0,
-        max_poll_interval: float = 30.0,
+        max_in_flight: int | str = 10,
+        timeout: float | str | timedelta = 3600.0,
+        poll_interval: float | str | timedelta = 2.0,
+        max_poll_interval: float | str | timedelta = 30.0,
         check_input: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        defer_after: float = 15.0,
-        resume_threshold: float = 0.5,
+        defer_after: float | str | timedelta = 15.0,
+        resume_threshold: float | str = 0.5,
         reuse: Literal["run", "always", "never"] = "always",
         on_changed_request: Literal["resubmit", "fail"] = "resubmit",
         on_unknown_submission: Literal["fail", "resubmit"] = "fail",
@@ -137,15 +154,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self._deadlines: dict[str, float] = {}
         self._mark: str | None = None  # of what this try saved, once it has resumed
         self._stopped: str | None = None  # why an earlier segment gave the batch up, where only that is known of it
-        if timeout <= 0:
-            raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
-        if max_in_flight < 1:
-            raise ValueError(f"max_in_flight: must be 1 or more; got {max_in_flight}")
-        if not 0 < resume_threshold <= 1:
-            raise ValueError(f"resume_threshold: must be above 0 and at most 1; got {resume_threshold}")
-        if defer_after < 0:
-            raise ValueError(f"defer_after: must be 0 seconds or more; got {defer_after}")
-        self._poll_policy()  # these two refuse what makes no sense while the Dag is parsed
+        if not (is_template(poll_interval) or is_template(max_poll_interval)):
+            self._poll_policy()  # this and the next refuse what makes no sense while the Dag is parsed
         self._ledger_policy()
 
     @cached_property
@@ -166,6 +176,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
 
         self.hook.get_conn()  # a connection without a key ends the task here
         plan = self._plan(self.modelslab_conn_id)
+        self._end_if_empty(plan)
         tracker = self._open_tracker(context, plan, burst=self.max_in_flight)
         policy = policy_in_force(self._ledger_policy(), context)
         todo = tracker.begin(reuse=policy.reuse)

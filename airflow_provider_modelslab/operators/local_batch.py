@@ -17,6 +17,8 @@ from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
 from airflow_provider_modelslab.operators.local_arguments import LocalArguments
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.request import Video2VideoRequest
@@ -65,9 +67,9 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     def __init__(
         self,
         *,
-        max_in_flight: int = 10,
-        defer_after: float = 15.0,
-        resume_threshold: float = 0.5,
+        max_in_flight: int | str = 10,
+        defer_after: float | str | timedelta = 15.0,
+        resume_threshold: float | str = 0.5,
         reuse: Literal["run", "always", "never"] = "always",
         **arguments: Any,
     ) -> None:
@@ -80,6 +82,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         from airflow_provider_modelslab.storage.s3_objects import is_gone
 
         plan = self._plan(self._made_by())
+        self._end_if_empty(plan)
         tracker = self._open_tracker(context, plan)
         policy = policy_in_force(self._ledger_policy(), context)
         todo = tracker.begin(reuse=policy.reuse)

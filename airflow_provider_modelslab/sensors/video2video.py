@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSki
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_modelslab.api.errors import JobTimeoutError, ModelsLabError, error_from_event
+from airflow_provider_modelslab.api.quantities import Seconds, is_template, seconds_of
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.links.media import ModelsLabJobLink, push_links
 
@@ -36,14 +37,19 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
     :param job: the job (templated): its id, or the manifest of the task that submitted it.
     :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection takes precedence.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
-    :param poke_interval: seconds between two polls; in the triggerer the longest pause. In ``reschedule`` mode keep it
-        at 15 or more: an executor may report the end of a poke up to 5 seconds late, and Airflow fails a sensor that is
-        queued again by then.
+    :param poke_interval: the time between two polls (templated), in the triggerer the longest pause: seconds, text such
+        as ``"90s"``, ``"5m"``, or a timedelta; 0 or more. In ``reschedule`` mode keep it at 15 seconds or more: an
+        executor may report the end of a poke up to 5 seconds late, and Airflow fails a sensor that is queued again by
+        then.
+    :param timeout: how long to wait (templated), as ``poke_interval``; ``[sensors] default_timeout`` by default.
     """
 
-    template_fields: Sequence[str] = ("job", "modelslab_conn_id")
+    template_fields: Sequence[str] = ("job", "modelslab_conn_id", "poke_interval", "timeout")
     operator_extra_links = (ModelsLabJobLink(),)
     ui_color = "#efe8fb"
+
+    poke_interval = Seconds(least=0)
+    timeout = Seconds(least=0)
 
     def __init__(
         self,
@@ -51,10 +57,23 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
         job: Any,
         modelslab_conn_id: str = DEFAULT_CONN_NAME,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poke_interval: float = 15.0,
+        poke_interval: float | str | timedelta = 15.0,
+        timeout: float | str | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, **kwargs)
+        # Airflow's class takes numbers only; a template has its place taken by the default until it is rendered.
+        late = {
+            name: value
+            for name, value in (("poke_interval", poke_interval), ("timeout", timeout))
+            if is_template(value)
+        }
+        super().__init__(
+            poke_interval=15.0 if "poke_interval" in late else seconds_of(poke_interval, "poke_interval", least=0),
+            timeout=None if timeout is None or "timeout" in late else seconds_of(timeout, "timeout", least=0),
+            **kwargs,
+        )
+        for name, value in late.items():
+            setattr(self, name, value)
         self.job = job
         self.modelslab_conn_id = modelslab_conn_id
         self.deferrable = deferrable

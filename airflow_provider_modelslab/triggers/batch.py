@@ -10,6 +10,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.polling import PollPolicy
+from airflow_provider_modelslab.api.quantities import seconds_of, whole_of
 from airflow_provider_modelslab.client.polling.poller import Submitted
 from airflow_provider_modelslab.client.polling.registry import shared_poller
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
@@ -18,6 +19,7 @@ from airflow_provider_modelslab.triggers.minimum_wait import earliest_event, sle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
+    from datetime import timedelta
 
     from airflow_provider_modelslab.client.polling.poller import Ended
 
@@ -39,9 +41,10 @@ class ModelsLabBatchTrigger(BaseTrigger):
         (seconds, or ``None``). A job past its deadline ends with the code ``timeout``.
     :param modelslab_conn_id: the Airflow connection whose key submitted them.
     :param wake_at: how many ended jobs are enough, 1 or more.
-    :param defer_after: seconds after the first one, after which fewer are enough; 0 or more.
-    :param max_wait: seconds after ``started_at`` at which the event is sent in any case; ``None`` for no such limit.
-        Without jobs it is a pause, for a batch whose submits are all refused.
+    :param defer_after: the time after the first one, after which fewer are enough: seconds, text such as ``"90s"``, or
+        a timedelta; 0 or more.
+    :param max_wait: the time after ``started_at`` at which the event is sent in any case, as ``defer_after``; ``None``
+        for no such limit. Without jobs it is a pause, for a batch whose submits are all refused.
     :param started_at: seconds since the epoch; now, when it is not given.
     :param poll_policy: a :class:`PollPolicy` as a dict.
     """
@@ -51,9 +54,9 @@ class ModelsLabBatchTrigger(BaseTrigger):
         jobs: Iterable[Mapping[str, Any]],
         *,
         modelslab_conn_id: str = ModelsLabHook.default_conn_name,
-        wake_at: int = 1,
-        defer_after: float = 0.0,
-        max_wait: float | None = None,
+        wake_at: int | str = 1,
+        defer_after: float | str | timedelta = 0.0,
+        max_wait: float | str | timedelta | None = None,
         started_at: float | None = None,
         poll_policy: dict[str, Any] | None = None,
         **_: Any,  # arguments of a newer version, during a rolling upgrade
@@ -61,16 +64,11 @@ class ModelsLabBatchTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]  # core's base class has no annotations
         self.jobs = [_plain(job) for job in jobs]
         self.modelslab_conn_id = modelslab_conn_id
-        self.wake_at = wake_at
-        self.defer_after = defer_after
-        self.max_wait = max_wait
+        self.wake_at = whole_of(wake_at, "wake_at", least=1)
+        self.defer_after = seconds_of(defer_after, "defer_after", least=0)
+        self.max_wait = None if max_wait is None else seconds_of(max_wait, "max_wait", least=0)
         self.started_at = time.time() if started_at is None else started_at
         self.poll_policy = poll_policy
-        if wake_at < 1 or defer_after < 0 or (max_wait is not None and max_wait < 0):
-            raise ValueError(
-                "A batch trigger needs wake_at of 1 or more, and defer_after and max_wait of 0 s or more; got wake_at "
-                f"{wake_at}, defer_after {defer_after}, max_wait {max_wait}"
-            )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, all plain JSON."""

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 
-from airflow_provider_modelslab.api.errors import JobFailedError, JobLostError, JobNotFinishedError
+from airflow_provider_modelslab.api.errors import (
+    JobFailedError,
+    JobLostError,
+    JobNotFinishedError,
+    LandingError,
+    StorageConfigurationError,
+)
 from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
 from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
 from tests.integration.tasks.conftest import FRAMES, Restyle, Store, WatchedEngine
@@ -136,6 +142,24 @@ def test_a_job_that_is_not_done_cannot_be_landed(restyle: Restyle) -> None:
     submitted = execute(restyle(wait_for_completion=False))
     with pytest.raises(JobNotFinishedError, match=r"not done yet.*wait for it with ModelsLabVideo2VideoSensor"):
         land(submitted)
+
+
+@pytest.mark.usefixtures("connections", "gate")
+@pytest.mark.parametrize("webhook", [None, "https://hooks.example.com/done"])
+def test_a_job_that_nobody_waits_for_says_what_has_to_land_it(
+    restyle: Restyle, webhook: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = execute(restyle(wait_for_completion=False, webhook=webhook))["job_id"]
+    told = [line for line in capsys.readouterr().out.splitlines() if "[warning" in line]
+    assert [f"airflow modelslab land {job_id}" in line for line in told] == ([] if webhook else [True])
+
+
+def test_a_result_lands_under_no_name_of_another_kind(restyle: Restyle, connections: None) -> None:
+    submitted = execute(restyle(destination="one.mp4"))
+    with pytest.raises(StorageConfigurationError):
+        land({**submitted, "links": [], "request": {"output_type": "mp4"}}, destination="again.gif")
+    with pytest.raises(LandingError):  # of a job that is only known by its id, the content tells
+        land(submitted["job_id"], destination="again.gif")
 
 
 @pytest.mark.slow
