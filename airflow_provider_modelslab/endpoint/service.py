@@ -100,7 +100,7 @@ class EndpointService:
         faults, mark = NO_FAULTS, ""
         try:
             given = self._given(body)
-            asked = _settled(given)
+            asked = self._with_model(_settled(given))
             request = Video2VideoRequest.from_body(asked)
             self._engines[0].check(request)
             if request.webhook and not settings.allow_private_addresses:
@@ -132,6 +132,8 @@ class EndpointService:
             )
         except QueueFullError as full:
             return responses.rate_limited(full.most, self._typical(), style)
+        if request.model_id != given.model_id:
+            log.info("Job %s: model_id %s is an alias; it is made by %s", job.id, given.model_id, request.model_id)
         if self._misbehaviour:
             self._misbehaviour.accepted(owner, mark, job)
         return job
@@ -215,6 +217,10 @@ class EndpointService:
         """Forget where this key's results go; later results stay on the endpoint's own storage."""
         self._store.reset_s3(owner, deploy_type)
         return responses.ok(f"S3 details reset for {deploy_type}")
+
+    def _with_model(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The body with the model itself in place of an alias."""
+        return {**asked, "model_id": self._settings.aliases.get(asked["model_id"], asked["model_id"])}
 
     def _given(self, body: Mapping[str, Any]) -> Video2VideoRequest:
         """The request in a body, known attributes alone.

@@ -104,6 +104,12 @@ class Job:
         )
 
 
+def _model_of(job: Job) -> Any:
+    """The model that made it: as the endpoint says, where the requested name is an alias there; else as requested."""
+    told = job.meta.get("model_id")
+    return told if isinstance(told, str) and told else job.request.get("model_id")
+
+
 def _common(job: Job, status: str) -> dict[str, Any]:
     at = datetime.fromtimestamp(job.submitted_at, UTC) if job.submitted_at is not None else None
     return {
@@ -111,7 +117,7 @@ def _common(job: Job, status: str) -> dict[str, Any]:
         "status": status,
         "job_id": job.job_id,
         "conn_id": job.conn_id,
-        "model_id": job.request.get("model_id") or job.meta.get("model_id"),
+        "model_id": _model_of(job),
         "submitted_at": at.isoformat() if at else None,
         "expires_at": (at + LINK_LIFETIME).isoformat() if at else None,
         **scrub(job.chain or {}),
