@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, MAX_SEED, Video2VideoRequest
-from airflow_provider_modelslab.endpoint.engine import Engine
+from airflow_provider_modelslab.endpoint.engine import Engine, with_flags
 from airflow_provider_modelslab.endpoint.faults.injector import ATTRIBUTE, Broken, BrokenFile, FaultInjector
 from airflow_provider_modelslab.endpoint.faults.plan import NO_FAULTS
 from airflow_provider_modelslab.endpoint.http import responses
@@ -112,7 +112,9 @@ class EndpointService:
                 if refusal is not None:
                     return refusal
         except InvalidRequestError as error:
-            return responses.invalid_fields(error.fields or {"request": [error.message]}, style)
+            problems = error.fields or {"request": [error.message]}
+            fields = {name: [with_flags(text) for text in texts] for name, texts in problems.items()}
+            return responses.invalid_fields(fields, style)
         except JobFailedError as error:  # the engine could not find out, so nothing is taken in
             return responses.too_many(error.message, style)
         file_prefix = str(uuid.uuid4())

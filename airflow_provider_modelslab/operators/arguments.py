@@ -14,6 +14,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_modelslab.api.endpoint_request import is_blank
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
+from airflow_provider_modelslab.api.suggestions import with_suggestions
 from airflow_provider_modelslab.compat import loop_index
 from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.operators.rendered import clip_version_of, texts_again
@@ -140,7 +141,10 @@ class RequestArguments(BaseOperator):
         extra_parameters: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)
+        except TypeError as error:
+            raise with_suggestions(error, type(self), kwargs) from None
         self.model_id = model_id
         self.prompt = prompt
         self.negative_prompt = negative_prompt

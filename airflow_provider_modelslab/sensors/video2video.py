@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_modelslab.api.errors import JobTimeoutError, ModelsLabError, error_from_event
 from airflow_provider_modelslab.api.quantities import Seconds, is_template, seconds_of
+from airflow_provider_modelslab.api.suggestions import with_suggestions
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.links.media import ModelsLabJobLink, push_links
 
@@ -31,8 +33,9 @@ __all__ = ["ModelsLabVideo2VideoSensor"]
 class ModelsLabVideo2VideoSensor(BaseSensorOperator):
     """Wait until a job is done, in ``poke`` or ``reschedule`` mode or in the triggerer, and return its manifest.
 
-    A failed poll (network error, HTTP 5xx, rate limit) never ends the wait. A refused key, a failed job and a job that
-    the endpoint does not know end it. The sensor only reads, so it can be cleared and retried at no cost.
+    A failed poll (network error, HTTP 5xx, rate limit) never ends the wait. A refused key and a failed job end it. So
+    does a job that the endpoint does not know; in the minute after the submission, or after the sensor's first poll if
+    only the job's id is known, this is a warning. The sensor only reads, so it can be cleared and retried at no cost.
 
     :param job: the job (templated): its id, or the manifest of the task that submitted it.
     :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection takes precedence.
@@ -67,11 +70,12 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
             for name, value in (("poke_interval", poke_interval), ("timeout", timeout))
             if is_template(value)
         }
-        super().__init__(
-            poke_interval=15.0 if "poke_interval" in late else seconds_of(poke_interval, "poke_interval", least=0),
-            timeout=None if timeout is None or "timeout" in late else seconds_of(timeout, "timeout", least=0),
-            **kwargs,
-        )
+        interval = 15.0 if "poke_interval" in late else seconds_of(poke_interval, "poke_interval", least=0)
+        longest = None if timeout is None or "timeout" in late else seconds_of(timeout, "timeout", least=0)
+        try:
+            super().__init__(poke_interval=interval, timeout=longest, **kwargs)
+        except TypeError as error:
+            raise with_suggestions(error, type(self), kwargs) from None
         for name, value in late.items():
             setattr(self, name, value)
         self.job = job
@@ -137,7 +141,12 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
             return PokeReturnValue(is_done=True, xcom_value=finished_manifest(job, decision.answer))
         if isinstance(decision, GiveUp):
             raise decision.error
-        self.log.info("Job %s is not done yet%s", job.job_id, f": {decision.note}" if decision.note else "")
+        self.log.log(
+            logging.WARNING if decision.warn else logging.INFO,
+            "Job %s is not done yet%s",
+            job.job_id,
+            f": {decision.note}" if decision.note else "",
+        )
         return PokeReturnValue(is_done=False)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:

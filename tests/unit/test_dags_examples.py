@@ -198,7 +198,7 @@ def test_no_retry_where_none_helps(dags: dict[str, DAG]) -> None:
     for dag in dags.values():
         for task in dag.tasks:
             if task.operator_class.__name__.startswith(PAYING):
-                policy = getattr(task, "retry_policy", None) or task.partial_kwargs.get("retry_policy")
+                policy = getattr(task, "retry_policy", None) or vars(task)["partial_kwargs"]["retry_policy"]
                 assert type(policy).__name__ == "ModelsLabRetryPolicy", (dag.dag_id, task.task_id)
 
 

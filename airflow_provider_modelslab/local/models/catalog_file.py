@@ -110,14 +110,13 @@ class _Reader:
         return value
 
     def models(self, kinds: Mapping[str, Any]) -> dict[str, ModelEntry]:
-        given = kinds.get("models")
+        given = self.mapping({} if kinds.get("models") is None else kinds["models"], "models")
         aliases = {
             name: BUILTIN_MODELS[model]
-            for name, model in (given.items() if isinstance(given, dict) else ())
+            for name, model in given.items()
             if isinstance(model, str) and model in BUILTIN_MODELS
         }
-        rest = {name: value for name, value in given.items() if name not in aliases} if aliases else given
-        read = self.entries({"models": rest}, "models", _MODEL)
+        read = self.entries({"models": {k: v for k, v in given.items() if k not in aliases}}, "models", _MODEL)
         return aliases | {
             name: ModelEntry(name, source, values.pop("family", None), values)
             for name, (source, values) in read.items()

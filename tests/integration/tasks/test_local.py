@@ -145,8 +145,8 @@ def test_a_model_that_is_published_as_pickles_says_what_to_do_before_a_download(
     with pytest.raises(InvalidRequestError) as caught:
         execute(local(model_id="dark-sushi-mix", model_dir="/models"))
     told = (
-        "stablediffusionapi/dark-sushi-mix publishes its weights only as pickles. These can contain code, so they are "
-        "not read: choose a model that is published as safetensors (epicrealismnaturalsi), put a copy "
+        "is published only as pickles (stablediffusionapi/dark-sushi-mix), which are refused because they can run "
+        "code: choose a model that is published as safetensors (epicrealismnaturalsi), put a copy "
         "in safetensors at "
         "/models/dark-sushi-mix, or allow pickles (allow_pickle=True)"
     )

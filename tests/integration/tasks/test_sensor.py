@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -223,6 +224,30 @@ def test_a_sensor_that_was_rescheduled_counts_from_its_first_look(monkeypatch: p
         ti.first_reschedule = datetime.now(UTC) - timedelta(minutes=2)
         with pytest.raises(JobLostError):
             execute(sensor("7", "reschedule", timeout=600), context_of(ti))
+
+
+def test_an_unknown_job_is_a_warning_before_it_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its id alone it is not known when it was submitted, so it may not be there yet."""
+    ti = TaskInstance()
+    with ScriptedServer(Answer(UNKNOWN)) as server:
+        set_modelslab(monkeypatch, server.url)
+        with pytest.raises(AirflowRescheduleException):
+            execute(sensor("7", "reschedule"), context_of(ti))
+        assert [line for line in capsys.readouterr().out.splitlines() if "[warning" in line and "job_lost" in line]
+        ti.first_reschedule = datetime.now(UTC) - timedelta(minutes=2)
+        with pytest.raises(JobLostError):
+            execute(sensor("7", "reschedule"), context_of(ti))
+
+
+@pytest.mark.usefixtures("connections")
+def test_the_generation_time_is_known_after_a_wait(restyle: Restyle, store: Store) -> None:
+    """The response to the submit did not have it; the one to the last poll does."""
+    waited = execute(restyle())
+    later = run(lambda: sensor(execute(restyle(wait_for_completion=False, destination="b.mp4")), "deferrable"))
+    for manifest in (waited, later, json.loads(store.read(waited["sidecar_uri"]))):
+        assert isinstance(manifest["generation_time_s"], float)
 
 
 @EACH_MODE
