@@ -43,13 +43,13 @@ def test_nothing_to_do_is_skipped(
     cls: type[Any], source: str, bucket: str, s3: S3Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     s3.put_object(Bucket=bucket, Key="in-2/clip.mov", Body=b"x")
-    changes: dict[str, Any] = {
+    changes: dict[str, dict[str, Any]] = {
         "prefix": {},
         "pattern": {"source": f"s3://{bucket}/in-2/", "pattern": "*.mp4"},
         "list": {"source": []},
-    }[source]
+    }
     with pytest.raises(AirflowSkipException) as skipped:
-        execute(task_of(cls, bucket, **changes))
+        execute(task_of(cls, bucket, **changes[source]))
     expected = {"prefix": f"s3://{bucket}/in-2/", "pattern": "clip.mov", "list": "list is empty"}[source]
     assert expected in str(skipped.value)
     assert [line for line in capsys.readouterr().out.splitlines() if "[warning" in line and expected in line]
