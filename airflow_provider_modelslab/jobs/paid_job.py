@@ -29,9 +29,9 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.budget.spending import FREE, Spending, Upcoming
 from airflow_provider_modelslab.jobs import metrics
-from airflow_provider_modelslab.jobs.targets import RunHere, Target
+from airflow_provider_modelslab.jobs.targets import Target
 from airflow_provider_modelslab.jobs.timing import has_outlived_its_result
-from airflow_provider_modelslab.ledger.chain import is_fallback_cause
+from airflow_provider_modelslab.ledger.chain import RunHere, is_fallback_cause
 from airflow_provider_modelslab.ledger.listing import LedgerRoot, result_folder
 from airflow_provider_modelslab.ledger.model import (
     Entry,
@@ -182,7 +182,7 @@ class PaidJob:
             place = self.places[index] if self.places else None
             chain = {"made_by": place.record(), "fallback_from": failures} if place else None
             if place is not None and chain is not None and place.run_on == "local":
-                return RunHere(place, chain)
+                return RunHere(chain)
             request = place.adapt(self.request) if place else self.request
             hook = self.hooks.get(place.conn_id, self.hook) if place else self.hook
             name = self._name(found.number)
@@ -215,6 +215,8 @@ class PaidJob:
                     self._claim_job(job)  # before it is recorded: what is recorded is landed by the next attempt
                 except BaseException as error:
                     reservation.end_submit(self.ledger.record_error(found.number, error))
+                    if isinstance(error, ModelsLabError):
+                        error.chain = chain
                     metrics.refused(hook.modelslab_conn_id, error)
                     if self.has_place_after(place, error):
                         log.warning(
@@ -249,16 +251,17 @@ class PaidJob:
         return self.ledger.next_place(self.fingerprint, [place.record() for place in self.places])
 
     def _refuse_another_place(self, found: Submission) -> None:
-        """Only a task with places to fall back to can wait for a job at another connection.
+        """Only a task that can fall back to a connection can wait for a job there.
 
-        :raises ChangedRequestError: when the job was submitted there; nothing is paid for.
+        :raises ChangedRequestError: when the job was submitted at another one; nothing is paid for.
         """
         conn_id = found.job.conn_id
-        if found.job.chain and conn_id != self.hook.modelslab_conn_id and not self.places:
+        if found.job.chain and conn_id not in {self.hook.modelslab_conn_id, *(place.conn_id for place in self.places)}:
             raise ChangedRequestError(
-                f"Nothing was submitted. Another task uses its fallback, the connection {conn_id!r}, for this result "
-                f"(submission {found.number}), and the result is not in S3 yet. Either let the other task finish, or "
-                "run this task again when the result is in S3",
+                f"Nothing was submitted. Another task, or an earlier try, used its fallback, the connection "
+                f"{conn_id!r}, for this result (submission {found.number}), and the result is not in S3 yet. Either "
+                "let the other task finish and run this task again when the result is in S3, or name the connection "
+                "in fallback",
                 job_id=found.job.job_id,
             )
 
@@ -317,7 +320,8 @@ class PaidJob:
         :raises SubmissionUnknownError: when it does.
         """
         if self.known_jobs is not None and self.destination is not None:
-            self.known_jobs.claim(job.job_id, self.destination, submitted_at=job.submitted_at)
+            other = None if job.conn_id == self.hook.modelslab_conn_id else job.conn_id
+            self.known_jobs.claim(job.job_id, self.destination, submitted_at=job.submitted_at, conn_id=other)
 
     def _disown(self, number: int, error: SubmissionUnknownError, disowned: set[int]) -> None:
         """Record that a submission came to nothing, whose recorded job is another clip's, where that may be paid again.
@@ -337,7 +341,7 @@ class PaidJob:
             submission=error.submission,
             job_id=error.job_id,
         )
-        advised.sent = error.sent
+        advised.sent, advised.chain = error.sent, error.chain
         return advised
 
     def _name(self, number: int) -> str:

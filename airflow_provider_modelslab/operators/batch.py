@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
@@ -15,11 +16,12 @@ from airflow.providers.common.compat.sdk import conf
 from airflow_provider_modelslab.api.errors import BatchFailedError, InvalidRequestError, error_from_event
 from airflow_provider_modelslab.api.quantities import Number, Seconds, Whole, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
+from airflow_provider_modelslab.jobs.targets import check_fallback, targets_of
 from airflow_provider_modelslab.jobs.timing import deferral_timeout, poll_policy
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
-from airflow_provider_modelslab.operators.arguments import result_name
+from airflow_provider_modelslab.operators.arguments import is_literal, result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_modelslab.api.errors import ModelsLabError
     from airflow_provider_modelslab.api.poll_policy import PollPolicy
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.api.response import Finished
     from airflow_provider_modelslab.batch.planning.plan import ClipPlan
     from airflow_provider_modelslab.batch.results.tracker import BatchTracker
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.batch.running.runner import BatchRunner
     from airflow_provider_modelslab.batch.running.window import Window
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.operators.fallback import Fallback
 
 # What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
 
@@ -92,6 +96,9 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         new job, or ``fail`` that clip.
     :param on_unknown_submission: what to do if it is unknown whether the endpoint accepted a submission: ``fail`` that
         clip, so that a person decides, or ``resubmit``, which may pay twice.
+    :param fallback: other places for a clip (templated), in order, as for
+        :class:`~airflow_provider_modelslab.operators.paid_job.PaidJobOperator`. The jobs of all places together count
+        for ``max_in_flight``, ``max_jobs`` and budgets. Clips on this worker are made one after the other.
     :raises InvalidRequestError: with each invalid clip and the reason; nothing was submitted.
     :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was aborted.
     """
@@ -110,6 +117,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         "max_poll_interval",
         "defer_after",
         "resume_threshold",
+        "fallback",
     )
 
     max_in_flight = Whole(least=1)
@@ -135,6 +143,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         reuse: Literal["run", "always", "never"] = "always",
         on_changed_request: Literal["resubmit", "fail"] = "resubmit",
         on_unknown_submission: Literal["fail", "resubmit"] = "fail",
+        fallback: Sequence[Mapping[str, Any]] | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(destination=destination, modelslab_conn_id=modelslab_conn_id, **arguments)
@@ -149,11 +158,14 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self.reuse = reuse
         self.on_changed_request = on_changed_request
         self.on_unknown_submission = on_unknown_submission
+        self.fallback = fallback
         self._work: tuple[BatchTracker, BatchRunner[ClipPlan]] | None = None
         self.is_killed = False
-        self._deadlines: dict[str, float] = {}
+        self._deadlines: dict[tuple[str, str], float] = {}
         self._mark: str | None = None  # of what this try saved, once it has resumed
         self._stopped: str | None = None  # why an earlier segment gave the batch up, where only that is known of it
+        if fallback is not None and is_literal(fallback):
+            check_fallback(fallback)
         if not (is_template(poll_interval) or is_template(max_poll_interval)):
             self._poll_policy()  # this and the next refuse what makes no sense while the Dag is parsed
         self._ledger_policy()
@@ -175,6 +187,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         from airflow_provider_modelslab.jobs.task_ledger import attempt_of, policy_in_force
 
         self.hook.get_conn()  # a connection without a key ends the task here
+        _ = self._fallback  # and so does a place that leads nowhere
         plan = self._plan(self.modelslab_conn_id)
         self._end_if_empty(plan)
         tracker = self._open_tracker(context, plan, burst=self.max_in_flight)
@@ -199,6 +212,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         mark: str = "",
         conn_id: str = "",
         stopped: str | None = None,
+        fallback: list[dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
         """Resume after the trigger: land what has ended, and submit what there is room for.
 
@@ -218,11 +232,11 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 "jobs already paid for are used"
             )
             return self.execute(context)
-        # The Dag may name another one by now, whose key does not know the jobs: they would count as lost.
-        self.modelslab_conn_id = conn_id
+        # The Dag may name others by now, whose keys do not know the jobs: they would count as lost.
+        self.modelslab_conn_id, self.fallback = conn_id, fallback
         if event.get("status") != "success":
             raise error_from_event(event)
-        self._deadlines = {item["job"]["job_id"]: item["deadline"] for item in in_flight}
+        self._deadlines = {Job.from_dict(item["job"]).key: item["deadline"] for item in in_flight}
         found = load_batch(
             self.hook.get_s3_client(),
             S3Uri.parse(saved),
@@ -238,13 +252,13 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         plan, state, lost = found
         tracker = self._open_tracker(context, plan, burst=self.max_in_flight, started=started)
         todo = tracker.restore(state)
-        told = {str(job["job_id"]): job for job in event["ended"]}
+        told = {(job.get("conn_id") or conn_id, str(job["job_id"])): job for job in event["ended"]}
         ended: list[tuple[InFlight[ClipPlan], Finished | ModelsLabError]] = []
         waiting: list[InFlight[ClipPlan]] = []
         for item in in_flight:
             job = Job.from_dict(item["job"])
             flight = InFlight(plan.clips[item["clip"]], Submission(item["submission"], job, resumed=item["resumed"]))
-            answer = told.get(job.job_id)
+            answer = told.get(job.key)
             if answer is None:
                 waiting.append(flight)
             elif answer["status"] == "success":
@@ -291,6 +305,19 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 ledger = tracker.ledger(item.clip)
                 pool.submit(ledger.abandoned, item.submission.number, "the task was killed on its worker")
 
+    @cached_property
+    def _fallback(self) -> Fallback:
+        from airflow_provider_modelslab.operators.fallback import Fallback
+
+        return Fallback.open(self.fallback, self.hook)
+
+    def _check_request(self, request: Video2VideoRequest) -> None:
+        """Also for the places in fallback."""
+        super()._check_request(request)
+        if self.fallback is not None:
+            places = targets_of(request, self.modelslab_conn_id, self.fallback)
+            self._fallback.check(places, request, self._output())
+
     # -- one run segment: from the start, or a resume, to the end or the next deferral --------------------------------
 
     async def _run_segment(
@@ -319,13 +346,22 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             self.check_input,
             self._open_spending(context, tracker.plan.output, self.timeout),
             todo,
+            self.fallback,
+            self._fallback.hooks,
+            self._fallback.run_here,
         )
-        client = self.hook.new_async_client()
-        async with shared_poller(client) as poller, poller.watch((), policy=self._poll_policy()) as watch:
+        async with AsyncExitStack() as stack:
+            poller = await stack.enter_async_context(shared_poller(self.hook.new_async_client()))
+            watch = await stack.enter_async_context(poller.watch((), policy=self._poll_policy()))
+            others = {}
+            for conn_id, hook in self._fallback.hooks.items():
+                if conn_id != self.modelslab_conn_id:
+                    at = await stack.enter_async_context(shared_poller(hook.new_async_client()))
+                    others[conn_id] = watch.at(at, conn_id)
             runner: BatchRunner[ClipPlan] = BatchRunner(
                 todo,
                 jobs,
-                PolledJobs(watch, self._deadlines, timeout=self.timeout),
+                PolledJobs(watch, self._deadlines, timeout=self.timeout, others=others),
                 tracker,
                 window,
                 defer_after=self.defer_after if self.deferrable else None,
@@ -378,8 +414,9 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             {
                 "job_id": job.job_id,
                 "submitted_at": job.submitted_at or time.time(),
-                "deadline": self._deadlines[job.job_id],
+                "deadline": self._deadlines[job.key],
                 "eta": job.eta,
+                **({} if job.conn_id == self.modelslab_conn_id else {"conn_id": job.conn_id}),
             }
             for job in (item.submission.job for item in left)
         ]
@@ -412,7 +449,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                         "submission": item.submission.number,
                         "resumed": item.submission.resumed,
                         "job": item.submission.job.to_dict(),
-                        "deadline": self._deadlines[item.submission.job.job_id],
+                        "deadline": self._deadlines[item.submission.job.key],
                     }
                     for item in left
                 ],
@@ -422,6 +459,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 "mark": mark,
                 "conn_id": self.modelslab_conn_id,
                 "stopped": stopped,
+                "fallback": None if self.fallback is None else [dict(entry) for entry in self.fallback],
             },
             timeout=deferral_timeout(longest + 120, self.execution_timeout),
         )

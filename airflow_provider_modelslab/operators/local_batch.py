@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -48,9 +48,11 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments` and of
     :class:`~airflow_provider_modelslab.operators.local_arguments.LocalArguments`. Other arguments:
 
-    :param max_in_flight: this and the next two are arguments of the remote operator; accepted, but have no effect here.
+    :param max_in_flight: this and the next three are arguments of the remote operator; accepted, but have no effect
+        here.
     :param defer_after: see ``max_in_flight``.
     :param resume_threshold: see ``max_in_flight``.
+    :param fallback: see ``max_in_flight``.
     :raises InvalidRequestError: with each invalid clip and the reason; nothing was made.
     :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was aborted.
     """
@@ -70,6 +72,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         max_in_flight: int | str = 10,
         defer_after: float | str | timedelta = 15.0,
         resume_threshold: float | str = 0.5,
+        fallback: Sequence[Mapping[str, Any]] | None = None,
         reuse: Literal["run", "always", "never"] = "always",
         **arguments: Any,
     ) -> None:

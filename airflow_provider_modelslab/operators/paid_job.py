@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, conf
@@ -23,8 +24,9 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.api.quantities import Seconds, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
-from airflow_provider_modelslab.jobs.targets import RunHere, check_fallback, target_of, targets_of
+from airflow_provider_modelslab.jobs.targets import check_fallback, target_of, targets_of
 from airflow_provider_modelslab.jobs.timing import deadline_of, deferral_timeout, has_outlived_its_result, poll_policy
+from airflow_provider_modelslab.ledger.chain import RunHere
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.lineage.report import reported
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.jobs.paid_job import PaidJob
     from airflow_provider_modelslab.ledger.model import Submission
     from airflow_provider_modelslab.ledger.service import Ledger
+    from airflow_provider_modelslab.operators.fallback import Fallback
     from airflow_provider_modelslab.storage.uri import S3Uri
 
 # What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
@@ -159,7 +162,6 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     def execute(self, context: Context) -> dict[str, Any]:
         """Return what is stored, wait for what is paid for, or check what costs nothing and submit once."""
         from airflow_provider_modelslab.ledger.model import Stored
-        from airflow_provider_modelslab.operators.fallback import run_here
 
         job = self._prepare(context)
         while True:
@@ -175,7 +177,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
                 job.spending.close()
             if isinstance(found, RunHere):
                 self.log.info("Making the clip on this worker, after a failure at: %s", found.chain["fallback_from"])
-                manifest = run_here(job, found, should_stop=lambda: self.is_killed)
+                manifest = self._fallback.run_here(job, found, lambda: self.is_killed)
                 push_manifest_links(context, self, manifest)
                 return manifest
             if isinstance(found, Stored):
@@ -281,7 +283,6 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         """The job, after the checks that need neither the clip nor the ledger."""
         from airflow_provider_modelslab.jobs.paid_job import PaidJob
         from airflow_provider_modelslab.jobs.task_ledger import TaskCaller, attempt_of, open_ledger, policy_in_force
-        from airflow_provider_modelslab.operators.fallback import hooks_of
         from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 
         request = self.build_request()
@@ -291,6 +292,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         if destination is not None:
             sidecar_uri(destination)  # a longer key, which would be refused when the job is paid for
         places = targets_of(request, self.modelslab_conn_id, self.fallback) if self.fallback is not None else ()
+        self._fallback.check(places, request, destination)
         return PaidJob(
             request=request,
             hook=self.hook,
@@ -304,8 +306,14 @@ class PaidJobOperator(ClipReport, SpendingArguments):
             clip_version=clip_version_of(getattr(self, "clip_version", None)),
             spending=self._open_spending(context, destination, self.timeout),
             places=places,
-            hooks=hooks_of(places, self.hook, request, destination),
+            hooks=self._fallback.hooks,
         )
+
+    @cached_property
+    def _fallback(self) -> Fallback:
+        from airflow_provider_modelslab.operators.fallback import Fallback
+
+        return Fallback.open(self.fallback, self.hook)
 
     def _wait(self, context: Context, job: PaidJob, found: Submission) -> Finished | None:
         """The result: at once, after waiting here, or by deferring; ``None`` when nobody waits.

@@ -41,7 +41,8 @@ class Job:
     :param meta: what the endpoint echoed at submission, without secrets; fetch answers have no meta.
     :param price: as it was at the submission, see :meth:`JobPrice.record`; ``None`` without prices.
     :param chain: of a job with other places to fall back to: ``made_by``, its place, and ``fallback_from``, the places
-        before it with ``code``, ``message`` and ``job_id`` of what happened there.
+        before it with ``code``, ``message`` and ``job_id`` of what happened there, and ``cost`` and ``currency`` of the
+        job where there are prices.
     """
 
     job_id: str
@@ -52,6 +53,11 @@ class Job:
     meta: dict[str, Any] = field(default_factory=dict)
     price: dict[str, str] | None = None
     chain: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Identifies the job in a batch: two endpoints may give out the same id."""
+        return self.conn_id, self.job_id
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, for the arguments of a resumed task."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -34,11 +35,12 @@ class ModelsLabBatchTrigger(BaseTrigger):
 
     The event is ``{"status": "success", "ended": [...], "waiting": n}``: each ended job as in the single trigger's
     event, failures included, and the number of jobs that have not ended or are not reported yet. It is
-    ``{"status": "error", ...}`` when nothing could be polled because the connection is unusable. All times are of the
-    wall clock, so a trigger that is restarted in another triggerer waits until the same moments.
+    ``{"status": "error", ...}`` when a connection is unusable. All times are of the wall clock, so a trigger that is
+    restarted in another triggerer waits until the same moments.
 
-    :param jobs: for each job ``job_id``, ``submitted_at`` and ``deadline`` (seconds since the epoch), and ``eta``
-        (seconds, or ``None``). A job past its deadline ends with the code ``timeout``.
+    :param jobs: for each job ``job_id``, ``submitted_at`` and ``deadline`` (seconds since the epoch), ``eta`` (seconds,
+        or ``None``), and ``conn_id`` if another connection submitted it. A job past its deadline ends with the code
+        ``timeout``.
     :param modelslab_conn_id: the Airflow connection whose key submitted them.
     :param wake_at: how many ended jobs are enough, 1 or more.
     :param defer_after: the time after the first one, after which fewer are enough: seconds, text such as ``"90s"``, or
@@ -107,10 +109,22 @@ class ModelsLabBatchTrigger(BaseTrigger):
         self.log.info(
             "Waiting for %d of %d jobs, or %.0f s after the first", self.wake_at, len(self.jobs), self.defer_after
         )
-        jobs = (Submitted(**job) for job in self.jobs)
-        policy = PollPolicy.from_dict(self.poll_policy)
-        client = await client_of(self.modelslab_conn_id)
-        async with shared_poller(client) as poller, poller.watch(jobs, policy=policy) as watch:
+        by_connection: dict[str, list[Submitted]] = {self.modelslab_conn_id: []}
+        for job in self.jobs:
+            conn_id = job.get("conn_id", self.modelslab_conn_id)
+            by_connection.setdefault(conn_id, []).append(_submitted(job))
+        async with AsyncExitStack() as stack:
+            pollers = {
+                conn_id: await stack.enter_async_context(shared_poller(await client_of(conn_id)))
+                for conn_id in by_connection
+            }
+            own = pollers.pop(self.modelslab_conn_id)
+            policy = PollPolicy.from_dict(self.poll_policy)
+            watch = await stack.enter_async_context(own.watch(by_connection[self.modelslab_conn_id], policy=policy))
+            for conn_id, poller in pollers.items():
+                branch = watch.at(poller, conn_id)
+                for submitted in by_connection[conn_id]:
+                    branch.add(submitted)
             return await watch.gather(min(self.wake_at, _MAX_ENDED), defer_after=self.defer_after, until=until)
 
     async def on_kill(self) -> None:
@@ -129,13 +143,19 @@ def _plain(job: Mapping[str, Any]) -> dict[str, Any]:
         "submitted_at": job["submitted_at"],
         "deadline": job["deadline"],
         "eta": job.get("eta"),
+        **({"conn_id": str(job["conn_id"])} if job.get("conn_id") else {}),
     }
+
+
+def _submitted(job: Mapping[str, Any]) -> Submitted:
+    return Submitted(job["job_id"], job["submitted_at"], job["deadline"], job["eta"])
 
 
 def _ended_record(job: Ended) -> dict[str, Any]:
     """The short form of an ended job in the event: the links to land and the seed. The rest came with the submit."""
+    other = {} if job.conn_id is None else {"conn_id": job.conn_id}
     if isinstance(job.outcome, ModelsLabError):
-        return job.outcome.to_event()
+        return {**job.outcome.to_event(), **other}
     if isinstance(job.outcome, BaseException):
         raise job.outcome
     return {
@@ -144,4 +164,5 @@ def _ended_record(job: Ended) -> dict[str, Any]:
         "links": list(job.outcome.links),
         "generation_time": job.outcome.generation_time,
         "meta": {name: job.outcome.meta[name] for name in ("seed",) if name in job.outcome.meta},
+        **other,
     }

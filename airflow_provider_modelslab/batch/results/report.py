@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ __all__ = [
 RESULTS_SCHEMA_VERSION = 1
 
 _FIRST_ERRORS = 5
+_PLACE = ("modelslab_conn_id", "model_id", "run_on")
 _REST = (
     "Landed results stay. A retry does only the remaining clips, and pays for a new job for each clip whose job "
     "failed. Another Dag run pays for all clips again, unless reuse is 'always'."
@@ -55,7 +57,9 @@ def write_results(
     ``generation_s``, ``cost``, ``currency`` and ``saved`` (see :func:`bill_of`), ``manifest`` and ``retry`` (URIs;
     ``retry`` is ``None`` when there is nothing to try again), ``errors`` (the first few). ``retry_left_out`` counts
     clips of which a link has a query, or that have a webhook of their own: either may be a secret, so it is not stored,
-    and without it the line means something else; running the same batch again reaches them.
+    and without it the line means something else; running the same batch again reaches them. ``places``, of a batch with
+    places to fall back to: each of them with the number of results that ``landed`` there now, and ``failed``, the
+    failures there by code.
 
     :param folder: where the manifests go.
     :param name: the same for each try of a batch, so that the last one's manifest stands.
@@ -85,7 +89,33 @@ def write_results(
         "retry": str(retry) if again else None,
         "retry_left_out": len(open_clips) - len(again),
         **bill_of(outcomes, price_of),
+        **_by_place(outcomes),
         "errors": [_error(clip, outcome) for clip, outcome in failed[:_FIRST_ERRORS]],
+    }
+
+
+def _by_place(outcomes: Outcomes) -> dict[str, Any]:
+    """``places``; nothing where there was no other place to fall back to."""
+    landed: Counter[tuple[Any, ...]] = Counter()
+    failed: dict[tuple[Any, ...], Counter[str]] = {}
+
+    def place_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
+        place = tuple(record[name] for name in _PLACE)
+        failed.setdefault(place, Counter())
+        return place
+
+    for _, outcome in outcomes:
+        for failure in outcome.fallback_from or ():
+            failed[place_of(failure)][str(failure["code"])] += 1
+        if outcome.made_by and outcome.status == Status.LANDED:
+            landed[place_of(outcome.made_by)] += 1
+    if not failed:
+        return {}
+    return {
+        "places": [
+            {**dict(zip(_PLACE, place, strict=True)), "landed": landed[place], "failed": dict(codes)}
+            for place, codes in failed.items()
+        ]
     }
 
 
@@ -109,6 +139,8 @@ def result_line(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
         "code": outcome.code,
         "message": outcome.message,
         "fingerprint": {"request": clip.fingerprint.request, "source": clip.fingerprint.source},
+        **({"made_by": outcome.made_by} if outcome.made_by else {}),
+        **({"fallback_from": outcome.fallback_from} if outcome.fallback_from else {}),
     }
 
 

@@ -107,7 +107,7 @@ class BatchTracker:
                 "AWS S3, Cloudflare R2, Ceph"
             )
         known = self._index.known(self.plan)
-        self.jobs.learn_landed(known.values())
+        self.jobs.learn_landed(known.values(), conn_id=self.plan.conn_id)
         self._indexed = frozenset(known)
         self._landed_at = tuple(entry.landed_at for entry in known.values())
         if reuse == "always":
@@ -160,7 +160,7 @@ class BatchTracker:
 
     def failed(self, clip: ClipPlan, error: Exception, submission: Submission | None) -> None:
         """A clip came to nothing."""
-        outcome = Outcome.failed(error, job_id=submission.job.job_id if submission else None)
+        outcome = Outcome.failed(error, job=submission.job if submission else None)
         count = self.outcomes.counts()[Status.FAILED]
         if count < _LOGGED_FAILURES:
             log.warning("%s failed: %s: %s", clip.safe_source, outcome.code, outcome.message)
@@ -272,6 +272,9 @@ class BatchTracker:
             )
             raise
         log.info("%s. Results: %s", self.progress.line(), summary["manifest"])
+        for place in summary.get("places", ()):
+            where = ", ".join(str(place[name]) for name in ("modelslab_conn_id", "model_id", "run_on"))
+            log.info("%s: %d landed; failures: %s", where, place["landed"], place["failed"] or "none")
         error = failure_of(summary, self._limit, stopped=stopped)
         if error is not None:
             raise error
