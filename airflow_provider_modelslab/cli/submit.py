@@ -41,9 +41,9 @@ from airflow_provider_modelslab.cli.progress import watch
 from airflow_provider_modelslab.cli.request import fields_as_typed, request_of
 from airflow_provider_modelslab.jobs.budgets import open_spending
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
-from airflow_provider_modelslab.jobs.targets import RunHere
 from airflow_provider_modelslab.jobs.timing import deadline_of
 from airflow_provider_modelslab.ledger.attempt import AttemptId
+from airflow_provider_modelslab.ledger.chain import RunHere
 from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.ledger.model import LedgerPolicy, Stored, TaskKey
 from airflow_provider_modelslab.operators.rendered import clip_version_of
