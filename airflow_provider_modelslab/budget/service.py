@@ -7,7 +7,6 @@ import random
 import threading
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -265,8 +264,8 @@ class Budget:
         if held_too:
             due += [(slot_id, slot, True) for slot_id, slot in state.held.items()]
         due = [item for item in due if item[1].ledger == ledger or self._is_due(item[1])]
-        due.sort(key=lambda item: (item[1].ledger != ledger, zlib.crc32(f"{self._owner}{item[0]}".encode())))
-        return due[:_LOOKUPS]
+        random.Random(self._owner).shuffle(due)
+        return sorted(due, key=lambda item: item[1].ledger != ledger)[:_LOOKUPS]
 
     def _is_due(self, slot: Slot) -> bool:
         now = self._clock()
