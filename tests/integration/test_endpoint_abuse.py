@@ -54,7 +54,7 @@ class Scene:
         """A job of the other caller succeeds, and all calls are answered."""
         done = self.other.submit(**SMALL, init_video=self.clip, prompt=f"of the other {number}")
         done = done if done["status"] == "success" else self.other.finished(done["id"])
-        assert done["status"] == "success"
+        assert done["status"] == "success", done
         assert requests.get(done["output"][0], timeout=60).content.startswith(b"GIF89a")
         assert requests.get(f"{self.other.url}/healthz", timeout=60).status_code == 200
         assert self.other.post(f"{VIDEO}/system_details").json()["status"] == "ok"
