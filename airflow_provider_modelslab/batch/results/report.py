@@ -99,16 +99,16 @@ def _by_place(outcomes: Outcomes) -> dict[str, Any]:
     landed: Counter[tuple[Any, ...]] = Counter()
     failed: dict[tuple[Any, ...], Counter[str]] = {}
 
-    def place_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    def location_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
         place = tuple(record[name] for name in _PLACE)
         failed.setdefault(place, Counter())
         return place
 
     for _, outcome in outcomes:
         for failure in outcome.fallback_from or ():
-            failed[place_of(failure)][str(failure["code"])] += 1
+            failed[location_of(failure)][str(failure["code"])] += 1
         if outcome.made_by and outcome.status == Status.LANDED:
-            landed[place_of(outcome.made_by)] += 1
+            landed[location_of(outcome.made_by)] += 1
     if not failed:
         return {}
     return {

@@ -337,7 +337,7 @@ def test_the_suffix_of_a_link(links: list[str], suffix: str) -> None:
         (ModelsLabVideo2VideoOperator, {**REQUIRED, "deferable": True}, "deferrable"),
         (ModelsLabVideo2VideoBatchOperator, {"source": "s3://b/in/", "max_inflight": 3}, "max_in_flight"),
         (LocalVideo2VideoOperator, {**REQUIRED, "allow_pickles": True}, "allow_pickle"),
-        (ModelsLabVideo2VideoToS3Operator, {"job": "7", "destinaton": "x"}, "destination"),
+        (ModelsLabVideo2VideoToS3Operator, {"job": "7", "destinatoin_": "x"}, "destination"),
         (ModelsLabVideo2VideoSensor, {"job": "7", "poke_intervall": 3}, "poke_interval"),
         (ModelsLabVideo2VideoOperator, {**REQUIRED, "retires": 3}, "retries"),
     ],
