@@ -71,9 +71,10 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
             if is_template(value)
         }
         interval = 15.0 if "poke_interval" in late else seconds_of(poke_interval, "poke_interval", least=0)
-        longest = None if timeout is None or "timeout" in late else seconds_of(timeout, "timeout", least=0)
+        if timeout is not None and "timeout" not in late:  # Airflow 3.1 takes no None for its default
+            kwargs["timeout"] = seconds_of(timeout, "timeout", least=0)
         try:
-            super().__init__(poke_interval=interval, timeout=longest, **kwargs)
+            super().__init__(poke_interval=interval, **kwargs)
         except TypeError as error:
             raise with_suggestions(error, type(self), kwargs) from None
         for name, value in late.items():

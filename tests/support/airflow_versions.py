@@ -27,14 +27,15 @@ else:
     from airflow.models.dagbag import DagBag
     from airflow.sdk.exceptions import ErrorType
     from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import ErrorResponse
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable
     from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
 
     class _NoSupervisor:
         """Outside a task, 3.1 looks a connection up in the environment only if it has someone to ask afterwards."""
 
         def send(self, question: object) -> ErrorResponse:
-            return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
+            is_variable = isinstance(question, GetVariable)
+            return ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND if is_variable else ErrorType.CONNECTION_NOT_FOUND)
 
         async def asend(self, question: object) -> ErrorResponse:
             return self.send(question)
