@@ -13,6 +13,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_modelslab.api.endpoint_request import is_blank
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.quantities import is_template
 from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
 from airflow_provider_modelslab.api.suggestions import with_suggestions
 from airflow_provider_modelslab.compat import loop_index
@@ -234,7 +235,7 @@ class Video2VideoArguments(ClipReport, RequestArguments):
 def is_literal(value: object) -> bool:
     """Whether a value is known while the Dag is parsed: no template, and not what another task is going to return."""
     if isinstance(value, str):
-        return "{{" not in value and "{%" not in value
+        return not is_template(value)
     if isinstance(value, Mapping):
         return all(is_literal(item) for item in value.values())
     if isinstance(value, list | tuple):

@@ -252,13 +252,13 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         plan, state, lost = found
         tracker = self._open_tracker(context, plan, burst=self.max_in_flight, started=started)
         todo = tracker.restore(state)
-        told = {(job.get("conn_id") or conn_id, str(job["job_id"])): job for job in event["ended"]}
+        answers = {(job.get("conn_id") or conn_id, str(job["job_id"])): job for job in event["ended"]}
         ended: list[tuple[InFlight[ClipPlan], Finished | ModelsLabError]] = []
         waiting: list[InFlight[ClipPlan]] = []
         for item in in_flight:
             job = Job.from_dict(item["job"])
             flight = InFlight(plan.clips[item["clip"]], Submission(item["submission"], job, resumed=item["resumed"]))
-            answer = told.get(job.key)
+            answer = answers.get(job.key)
             if answer is None:
                 waiting.append(flight)
             elif answer["status"] == "success":

@@ -195,10 +195,8 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         from airflow_provider_modelslab.batch.planning.estimate import estimate
 
         found = estimate(tracker, todo, self._price_of(tracker.plan), policy=policy, attempt=attempt, reads=reads)
-        is_first_place = getattr(self, "fallback", None) is not None
-        self.log.info(
-            "%s%s", found.line(), ". Jobs at the places in fallback are not counted" if is_first_place else ""
-        )
+        has_fallback = getattr(self, "fallback", None) is not None
+        self.log.info("%s%s", found.line(), ". Jobs at the places in fallback are not counted" if has_fallback else "")
         return found.to_dict()
 
     def _price_of(self, plan: BatchPlan) -> PriceOf:

@@ -112,8 +112,8 @@ class Job:
 
 def _model_of(job: Job) -> Any:
     """The model that made it: as the endpoint says, where the requested name is an alias there; else as requested."""
-    told = job.meta.get("model_id")
-    return told if isinstance(told, str) and told else job.request.get("model_id")
+    used = job.meta.get("model_id")
+    return used if isinstance(used, str) and used else job.request.get("model_id")
 
 
 def _common(job: Job, status: str) -> dict[str, Any]:
