@@ -201,8 +201,8 @@ def test_an_example_runs_with_the_defaults_of_its_form(stack: WholeStack, dag_id
     """The model of the vendor's page is an alias of the demo model here, and the manifest says what made the video."""
     stack.upload_clips()
     run_id = run(stack, dag_id, {"num_inference_steps": 2} if dag_id != "modelslab_video2video_sensor" else {})
-    told = stack.airflow.xcom(dag_id, run_id, task_id)
-    manifest = told if "uri" in told else json.loads(content(stack, told["manifest"]).splitlines()[0])
+    returned = stack.airflow.xcom(dag_id, run_id, task_id)
+    manifest = returned if "uri" in returned else json.loads(content(stack, returned["manifest"]).splitlines()[0])
     size = (288, 192) if dag_id == "modelslab_local_batch" else (384, 256)
     assert frames_of(content(stack, manifest["uri"])) == [size] * 16
     assert json.loads(content(stack, f"{manifest['uri']}.json"))["meta"]["model_id"] == "demo"

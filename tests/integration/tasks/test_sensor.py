@@ -151,8 +151,8 @@ def test_a_job_that_nobody_waits_for_says_what_has_to_land_it(
     restyle: Restyle, webhook: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job_id = execute(restyle(wait_for_completion=False, webhook=webhook))["job_id"]
-    told = [line for line in capsys.readouterr().out.splitlines() if "[warning" in line]
-    assert [f"airflow modelslab land {job_id}" in line for line in told] == ([] if webhook else [True])
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "[warning" in line]
+    assert [f"airflow modelslab land {job_id}" in line for line in warnings] == ([] if webhook else [True])
 
 
 def test_a_result_lands_under_no_name_of_another_kind(restyle: Restyle, connections: None) -> None:
