@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,11 @@ class Status(StrEnum):
     SKIPPED = "skipped"
     FAILED = "failed"
     PENDING = "pending"
+
+    def outweighs(self, other: Status) -> bool:
+        """Whether it says more than another of the same clip in the same try: that it landed says most."""
+        order = tuple(Status)
+        return order.index(self) < order.index(other)
 
 
 _DONE = frozenset({Status.LANDED, Status.SKIPPED})
@@ -81,6 +86,14 @@ class Outcome:
     def skipped(cls, manifest: Mapping[str, Any]) -> Outcome:
         """From the manifest in the ledger, or the entry of the index, of a result that was there before."""
         return cls(Status.SKIPPED, **_of_result(manifest))
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Outcome | None:
+        """From a line of a results manifest, or a checkpoint; ``None`` where its status is not known here."""
+        if record.get("status") not in tuple(Status):
+            return None
+        known = {field.name: record[field.name] for field in fields(cls) if field.name in record}
+        return cls(**{**known, "status": Status(record["status"])})
 
     @classmethod
     def failed(cls, error: BaseException, *, job: Job | None = None, seconds: float | None = None) -> Outcome:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import BatchFailedError
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 RESULTS_SCHEMA_VERSION = 1
+
+log = logging.getLogger(__name__)
 
 _FIRST_ERRORS = 5
 _PLACE = ("modelslab_conn_id", "model_id", "run_on")
@@ -65,14 +68,20 @@ def write_results(
     :param name: the same for each try of a batch, so that the last one's manifest stands.
     :param seconds: of the whole batch.
     :param price_of: the price of a clip's job, where there are prices.
-    :param attempt: the attempt that ends; what a later one has written is not replaced. Without it, anything is.
+    :param attempt: the attempt that ends; what a later one has written is not replaced, and what another process of the
+        same try has written is joined with the outcomes. Without it, anything is replaced.
     :raises BatchSupersededError: when a later attempt has written them.
     :raises StorageConfigurationError: when S3 refuses.
     """
     from airflow_provider_modelslab.batch.results.put_if_newer import put_if_newer
 
     manifest, retry = folder.child(f"{name}.jsonl"), folder.child(f"{name}.retry.jsonl")
-    first = put_if_newer(s3, manifest, (result_line(*pair) for pair in outcomes), attempt)
+
+    def join(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        _learn(outcomes, lines)
+        return [result_line(*pair) for pair in outcomes]
+
+    first = put_if_newer(s3, manifest, (result_line(*pair) for pair in outcomes), attempt, join=join)
     open_clips = outcomes.with_status(Status.FAILED, Status.PENDING)
     again = [line for clip, _ in open_clips if (line := retry_line(clip)) is not None]
     if again:
@@ -92,6 +101,19 @@ def write_results(
         **_by_place(outcomes),
         "errors": [_error(clip, outcome) for clip, outcome in failed[:_FIRST_ERRORS]],
     }
+
+
+def _learn(outcomes: Outcomes, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Learn from the manifest of another process of the same try what this process does not know."""
+    told, learned = {str(line.get("uri")): line for line in lines}, 0
+    for clip, outcome in outcomes:
+        line = told.get(str(clip.destination), {})
+        other = Outcome.from_record(line) if line.get("fingerprint") == _fingerprint(clip) else None
+        if other is not None and other.status.outweighs(outcome.status):
+            outcomes.tell(clip, other)
+            learned += 1
+    if learned:
+        log.info("Another process of this try has handled %d of the clips; they are counted in the results", learned)
 
 
 def _by_place(outcomes: Outcomes) -> dict[str, Any]:
@@ -138,10 +160,14 @@ def result_line(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
         "currency": outcome.currency,
         "code": outcome.code,
         "message": outcome.message,
-        "fingerprint": {"request": clip.fingerprint.request, "source": clip.fingerprint.source},
+        "fingerprint": _fingerprint(clip),
         **({"made_by": outcome.made_by} if outcome.made_by else {}),
         **({"fallback_from": outcome.fallback_from} if outcome.fallback_from else {}),
     }
+
+
+def _fingerprint(clip: ClipPlan) -> dict[str, Any]:
+    return {"request": clip.fingerprint.request, "source": clip.fingerprint.source}
 
 
 def clip_line(clip: ClipPlan) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -229,11 +229,9 @@ class BatchTracker:
 
     def restore(self, state: Mapping[str, Any]) -> list[ClipPlan]:
         """Go on where :meth:`state` was taken; the clips without an outcome."""
-        known = {field.name for field in fields(Outcome)}
         for index, told in state["outcomes"].items():
-            values = {name: value for name, value in told.items() if name in known}
-            outcome = Outcome(**{**values, "status": Status(told["status"])})
-            self.outcomes.tell(self.plan.clips[int(index)], outcome)
+            if (outcome := Outcome.from_record(told)) is not None:
+                self.outcomes.tell(self.plan.clips[int(index)], outcome)
         self.progress = Progress.resume(state["progress"], clock=self._clock)
         self.jobs.restore(state["jobs"])
         self._failed_in_a_row = int(state.get("failed_in_a_row", 0))
