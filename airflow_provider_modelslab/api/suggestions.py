@@ -5,8 +5,19 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterable
+from typing import Any
 
-__all__ = ["with_suggestions"]
+__all__ = ["SuggestArguments", "with_suggestions"]
+
+
+class SuggestArguments:
+    """Stands before Airflow's class in an operator: the error for a misspelt argument says which one was meant."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        try:
+            super().__init__(**kwargs)
+        except TypeError as error:
+            raise with_suggestions(error, type(self), kwargs) from None
 
 
 def with_suggestions(error: TypeError, cls: type, given: Iterable[str]) -> TypeError:

@@ -15,7 +15,7 @@ from airflow_provider_modelslab.api.endpoint_request import is_blank
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.api.quantities import is_template
 from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
-from airflow_provider_modelslab.api.suggestions import with_suggestions
+from airflow_provider_modelslab.api.suggestions import SuggestArguments
 from airflow_provider_modelslab.compat import loop_index
 from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.operators.rendered import clip_version_of, texts_again
@@ -53,7 +53,7 @@ _OWN_RUN_ID = re.compile(
 """The run ids that Airflow makes: a kind, a time, and perhaps random letters."""
 
 
-class RequestArguments(BaseOperator):
+class RequestArguments(SuggestArguments, BaseOperator):
     """The attributes of video-to-video jobs as keyword arguments, without the clip; all are templated.
 
     An attribute left at ``None`` is not sent, so the endpoint's own default applies. Types, ranges and the defaults
@@ -142,10 +142,7 @@ class RequestArguments(BaseOperator):
         extra_parameters: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        try:
-            super().__init__(**kwargs)
-        except TypeError as error:
-            raise with_suggestions(error, type(self), kwargs) from None
+        super().__init__(**kwargs)
         self.model_id = model_id
         self.prompt = prompt
         self.negative_prompt = negative_prompt

@@ -15,7 +15,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_modelslab.api.errors import JobTimeoutError, ModelsLabError, error_from_event
 from airflow_provider_modelslab.api.quantities import Seconds, is_template, seconds_of
-from airflow_provider_modelslab.api.suggestions import with_suggestions
+from airflow_provider_modelslab.api.suggestions import SuggestArguments
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.links.media import ModelsLabJobLink, push_links
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelsLabVideo2VideoSensor"]
 
 
-class ModelsLabVideo2VideoSensor(BaseSensorOperator):
+class ModelsLabVideo2VideoSensor(SuggestArguments, BaseSensorOperator):
     """Wait until a job is done, in ``poke`` or ``reschedule`` mode or in the triggerer, and return its manifest.
 
     A failed poll (network error, HTTP 5xx, rate limit) never ends the wait. A refused key and a failed job end it. So
@@ -73,10 +73,7 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
         interval = 15.0 if "poke_interval" in late else seconds_of(poke_interval, "poke_interval", least=0)
         if timeout is not None and "timeout" not in late:  # Airflow 3.1 takes no None for its default
             kwargs["timeout"] = seconds_of(timeout, "timeout", least=0)
-        try:
-            super().__init__(poke_interval=interval, **kwargs)
-        except TypeError as error:
-            raise with_suggestions(error, type(self), kwargs) from None
+        super().__init__(poke_interval=interval, **kwargs)
         for name, value in late.items():
             setattr(self, name, value)
         self.job = job

@@ -22,6 +22,9 @@ from airflow_provider_modelslab.operators.arguments import (
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
 from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
+from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBatchOperator
+from airflow_provider_modelslab.operators.plan_clips import ModelsLabPlanClipsOperator
+from airflow_provider_modelslab.operators.s3_settings import ModelsLabResetS3Operator, ModelsLabUpdateS3Operator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
 from airflow_provider_modelslab.storage.s3_profile import S3Profile
@@ -340,6 +343,10 @@ def test_the_suffix_of_a_link(links: list[str], suffix: str) -> None:
         (ModelsLabVideo2VideoToS3Operator, {"job": "7", "destinatoin_": "x"}, "destination"),
         (ModelsLabVideo2VideoSensor, {"job": "7", "poke_intervall": 3}, "poke_interval"),
         (ModelsLabVideo2VideoOperator, {**REQUIRED, "retires": 3}, "retries"),
+        (LocalVideo2VideoBatchOperator, {"source": "s3://b/in/", "max_faild": 3}, "max_failed"),
+        (ModelsLabPlanClipsOperator, {"source": "s3://b/in/", "patern": "*.mp4"}, "pattern"),
+        (ModelsLabUpdateS3Operator, {"deploy_typ": "video"}, "deploy_type"),
+        (ModelsLabResetS3Operator, {"modelslab_conn": "mine"}, "modelslab_conn_id"),
     ],
 )
 def test_a_misspelt_argument_names_the_one_that_was_meant(cls: type[Any], given: dict[str, Any], meant: str) -> None:
