@@ -35,6 +35,7 @@ from airflow_provider_modelslab.storage.s3_profile import S3Profile
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import requests
     from airflow.sdk import Connection
     from mypy_boto3_s3 import S3Client
 
@@ -333,7 +334,7 @@ class ModelsLabHook(BaseHook):
         """
         from botocore.config import Config
 
-        from airflow_provider_modelslab.storage.boto_session import make_cheaper
+        from airflow_provider_modelslab.storage.boto_session import make_cheaper, send_small_bodies_at_once
         from airflow_provider_modelslab.storage.redirects import stop_redirect_loops
 
         aws, store = self._aws_hook, self._store
@@ -351,6 +352,7 @@ class ModelsLabHook(BaseHook):
         )
         send_extra_args(client, store.extra_args)
         stop_redirect_loops(client)
+        send_small_bodies_at_once(client)
         return cast("S3Client", client)
 
     def _refuse_missing_aws_connection(self) -> None:
@@ -378,6 +380,12 @@ class ModelsLabHook(BaseHook):
 
         return LinkSigner(self.get_s3_client, self.new_s3_client)
 
+    @cached_property
+    def _link_session(self) -> requests.Session:
+        from airflow_provider_modelslab.storage.download import credential_free_session
+
+        return credential_free_session()
+
     def land(self, job: Job, finished: Finished, target: S3Uri, *, expected_type: str | None = None) -> dict[str, Any]:
         """Copy a finished job's result to S3, write its sidecar and return the manifest.
 
@@ -393,6 +401,7 @@ class ModelsLabHook(BaseHook):
             expected_type=expected_type,
             job_id=job.job_id,
             submitted_at=job.submitted_at,
+            session=self._link_session,
             on_retry=lambda tries, pause, why: self.log.info(
                 "No link can be read yet after %d download attempts; again in %.1f s: %s", tries, pause, why
             ),

@@ -168,7 +168,7 @@ class S3LedgerStore:
             for pause in (0.05, 0.2, 0.8, None):
                 try:
                     self._put(name, body)
-                    if self._conditional and not name.endswith(_CLAIM):
+                    if self._conditional:
                         return True
                     break
                 except S3_ERRORS as error:
@@ -180,8 +180,7 @@ class S3LedgerStore:
                     if kind_of(error) is not S3ErrorKind.CONFLICT or pause is None:
                         raise
                     time.sleep(pause)  # AWS: another put of this key is in progress, and may still fail
-            # Read even when refused: botocore repeats a put whose answer was lost, and then meets its own object. A
-            # claim is read even when it was not: it is what a payment hangs on, and the store may be wrong.
+            # Read when refused: botocore repeats a put whose answer was lost, and then meets its own object.
             written = self._read_back(name) if name.endswith(_CLAIM) else self._read(name)
             if written is None and lost is not None:
                 raise lost
