@@ -94,7 +94,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
             stages = _Stages(self, tracker, Path(folder), landed_before, attempt)
             stopped = self._work(tracker, self._in_order(plan, todo), stages)
-        return tracker.finish(stopped=stopped)
+        return self._conclude(context, tracker, stopped)
 
     def _price_of(self, plan: BatchPlan) -> PriceOf:
         """What a clip costs is only known once it is made."""

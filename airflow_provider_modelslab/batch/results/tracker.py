@@ -83,6 +83,8 @@ class BatchTracker:
         self._listing: LedgerListing | None = None
         self._indexed: frozenset[str] = frozenset()
         self._landed_at: tuple[float, ...] = ()
+        self.summary: dict[str, Any] | None = None
+        """What :meth:`finish` returned, or would have returned."""
         self._told_at = clock()
         self._failed_in_a_row = 0
         self._not_landed_in_a_row = 0
@@ -271,6 +273,7 @@ class BatchTracker:
                 self.progress.line(),
             )
             raise
+        self.summary = summary
         log.info("%s. Results: %s", self.progress.line(), summary["manifest"])
         error = failure_of(summary, self._limit, stopped=stopped)
         if error is not None:

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import AwareDatetime
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError, ModelsLabError
 from airflow_provider_modelslab.compat import create_session
@@ -27,7 +28,7 @@ from airflow_provider_modelslab.plugins.gallery.batch import (
     why_source_is_hidden,
 )
 from airflow_provider_modelslab.plugins.gallery.data import Media, describe_clip, describe_single, media_of, task_facts
-from airflow_provider_modelslab.plugins.gallery.recent import read_recent, tasks_with_videos
+from airflow_provider_modelslab.plugins.gallery.recent import Filters, read_recent, tasks_with_videos
 from airflow_provider_modelslab.plugins.gallery.store import LINK_SECONDS, GalleryStorage, open_store
 from airflow_provider_modelslab.plugins.media.access import MAX_INDEX, Id
 from airflow_provider_modelslab.plugins.media.mode import media_mode
@@ -51,6 +52,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+Name = Annotated[str, Query(max_length=250, description="A part of the name.")]
 Clips = Annotated[str, Query(max_length=100_000, description="Indices joined by commas.")]
 
 MapIndex = Annotated[int, Path(ge=-1, le=MAX_INDEX)]
@@ -195,14 +197,24 @@ def retry(
 
 
 @data.get("/recent")
-def recent(user: User, after: Annotated[str | None, Query(max_length=80)] = None) -> Any:
-    """One page of the latest videos in the Dags that the user may read."""
+def recent(
+    user: User,
+    after: Annotated[str | None, Query(max_length=80)] = None,
+    q: Annotated[str, Query(max_length=200, description="Words that must all be in a video's facts.")] = "",
+    dag: Name = "",
+    model: Name = "",
+    outcome: Literal["", "landed", "partial"] = "",
+    since: AwareDatetime | None = None,
+    until: AwareDatetime | None = None,
+) -> Any:
+    """One page of the latest videos in the Dags that the user may read; with filters perhaps a short one."""
+    filters = Filters(tuple(q.split()), dag, model, outcome, since, until)
     dag_ids = readable_dags(user)
     try:
         with create_session() as session:
-            page = read_recent(session, dag_ids, after)
+            page = read_recent(session, dag_ids, after, filters)
     except ValueError:
-        raise HTTPException(400, "'after' must be the 'next' of an earlier page") from None
+        raise HTTPException(400, "'after' must be the 'next' of an earlier page, and times be times in UTC") from None
     seen = visible((item["dag_id"] for item in page["items"]), user)
     return {**page, "items": [item for item in page["items"] if item["dag_id"] in seen]}
 
