@@ -112,7 +112,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
                 if isinstance(done, Exception):
                     tracker.failed(clip, done, None)
                 elif isinstance(done, Stored):
-                    tracker.skipped(clip, done.manifest)
+                    tracker.stored(clip, done)
                 else:
                     tracker.landed(clip, done)
                     self.log.info("Landed %s. %s", done["uri"], tracker.progress.line())

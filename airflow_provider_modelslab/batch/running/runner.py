@@ -227,7 +227,7 @@ class BatchRunner(Generic[Clip]):
             return
         found = future.result()
         if isinstance(found, Stored):
-            self._outcomes.skipped(clip, dict(found.manifest))
+            self._outcomes.stored(clip, found)
             return
         if not found.resumed:
             self._window.accepted()
