@@ -108,9 +108,10 @@ def media_of(task: TaskResult, single: Mapping[str, Any]) -> dict[str, Media]:
 def describe_single(task: TaskResult, store: GalleryStorage | None) -> dict[str, Any]:
     """The task's media and facts, as plain JSON without secrets.
 
-    ``outcome`` (``landed``, ``finished``: not copied to S3, ``submitted``: nobody has waited for it, ``waiting``,
-    ``failed`` or ``nothing``), ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, ``verified``: the
-    result is where this task writes, and its sidecar confirms it; and ``source_hidden``: why the source has no link.
+    ``outcome`` is ``landed``, ``finished`` (not copied to S3), ``submitted`` (nobody has waited for it), ``waiting``,
+    ``retrying`` (a try failed and another follows), ``failed`` or ``nothing``. Besides it
+    there are ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, ``verified`` (the result is where
+    this task writes, and its sidecar confirms it) and ``source_hidden`` (why the source has no link).
 
     :param store: of the connection; ``None`` where it cannot be read.
     """
@@ -143,6 +144,8 @@ def describe_single(task: TaskResult, store: GalleryStorage | None) -> dict[str,
             error = next((as_mapping(end.get("error")) for end in ends if end), None)
         if task.state in {"failed", "upstream_failed"}:
             outcome = "failed"
+        elif task.state == "up_for_retry":
+            outcome = "retrying"
     facts.setdefault("model_id", request.get("model_id"))
     clip = request.get("init_video")
     source = clip if isinstance(clip, str) else None
