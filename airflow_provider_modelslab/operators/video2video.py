@@ -37,6 +37,7 @@ class ModelsLabVideo2VideoOperator(PaidJobOperator, Video2VideoArguments):
         *Video2VideoArguments.template_fields,
         *PaidJobOperator.destination_fields,
         *PaidJobOperator.spending_fields,
+        *PaidJobOperator.duration_fields,
         "fallback",
     )
     operator_extra_links = (ModelsLabResultLink(), ModelsLabSourceLink(), ModelsLabManifestLink(), ModelsLabJobLink())

@@ -14,7 +14,7 @@ from airflow_provider_modelslab.ledger.model import Fingerprint
 __all__ = ["INDEX_SCHEMA_VERSION", "IndexEntry", "newest", "pack", "unpack"]
 
 INDEX_SCHEMA_VERSION = 1
-_OPTIONAL = frozenset({"generation_time_s", "cost", "currency"})
+_OPTIONAL = frozenset({"generation_time_s", "cost", "currency", "made_by"})
 _NOT_OF_THE_RESULT = frozenset({"request", "source", "landed_at", "batch", "seconds"})
 
 
@@ -36,6 +36,7 @@ class IndexEntry:
     :param generation_time_s: seconds that the model worked.
     :param cost: of the job, as text.
     :param currency: of the cost.
+    :param made_by: the place that made it, of a batch with places to fall back to.
     """
 
     uri: str
@@ -52,6 +53,7 @@ class IndexEntry:
     generation_time_s: float | None = None
     cost: str | None = None
     currency: str | None = None
+    made_by: Mapping[str, Any] | None = None
 
     @classmethod
     def of(
@@ -79,6 +81,7 @@ class IndexEntry:
             generation_time_s=manifest.get("generation_time_s"),
             cost=manifest.get("cost"),
             currency=manifest.get("currency"),
+            made_by=manifest.get("made_by"),
         )
 
     def is_for(self, fingerprint: Fingerprint) -> bool:
