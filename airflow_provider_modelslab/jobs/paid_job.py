@@ -208,7 +208,7 @@ class PaidJob:
                     # Nothing is logged until the job is recorded: in a process that lost its supervisor Airflow's
                     # logger raises, and the id would be lost.
                     sent = request.with_delivery(clip=link.url if link else None, track_id=track_id)
-                    source = clip.source if clip else None
+                    source = clip.recorded if clip else None
                     reservation.begin_submit()
                     began = time.monotonic()
                     job, finished = hook.submit(sent, source=source, lease_ends=lease_ends)

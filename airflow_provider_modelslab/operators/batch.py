@@ -385,7 +385,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             left = tuple(runner.waiting.values())
             self._defer(context, tracker, left, more=bool(runner.todo), window=window, stopped=runner.stopped)
         try:
-            summary = tracker.finish(stopped=runner.stopped)
+            summary = self._conclude(context, tracker, runner.stopped)
         except BatchFailedError:
             self._delete_checkpoints(context, tracker, self._mark)
             raise

@@ -13,6 +13,7 @@ from airflow_provider_modelslab.batch.planning.selection import Selection
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.lineage.batch import BatchReport
 from airflow_provider_modelslab.links.media import push_links
+from airflow_provider_modelslab.links.videos import push_batch_video
 from airflow_provider_modelslab.operators.arguments import (
     RequestArguments,
     check_prefix,
@@ -257,6 +258,14 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             conn_id=self.modelslab_conn_id,
         )
         return self._tracker
+
+    def _conclude(self, context: Context, tracker: BatchTracker, stopped: str | None) -> dict[str, Any]:
+        """Write the report; see :meth:`.BatchTracker.finish`. The page Videos shows what landed, also if it raises."""
+        try:
+            return tracker.finish(stopped=stopped)
+        finally:
+            if tracker.summary is not None:
+                push_batch_video(context, self, tracker.summary, tracker.plan.common)
 
 
 def _check_on_empty(given: object) -> None:

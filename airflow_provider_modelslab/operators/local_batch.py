@@ -100,7 +100,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
             stages = _Stages(self, tracker, Path(folder), landed_before, attempt)
             stopped = self._work(tracker, self._in_order(plan, todo), stages)
-        return tracker.finish(stopped=stopped)
+        return self._conclude(context, tracker, stopped)
 
     def _price_of(self, plan: BatchPlan) -> PriceOf:
         """What a clip costs is only known once it is made."""
@@ -118,7 +118,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
                 if isinstance(done, Exception):
                     tracker.failed(clip, done, None)
                 elif isinstance(done, Stored):
-                    tracker.skipped(clip, done.manifest)
+                    tracker.stored(clip, done)
                 else:
                     tracker.landed(clip, done)
                     self.log.info("Landed %s. %s", done["uri"], tracker.progress.line())

@@ -468,7 +468,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         push_links(
             context,
             self,
-            source=getattr(self, "init_video", None),
+            source=found.job.request.get("init_video") or getattr(self, "init_video", None),
             result=str(target) if target else None,
             manifest=f"{target}.json" if target else None,
             job_id=found.job.job_id if found.job.conn_id == self.modelslab_conn_id else None,

@@ -42,8 +42,8 @@ _DONE = frozenset({Status.LANDED, Status.SKIPPED})
 class Outcome:
     """What became of one clip.
 
-    :param status: ``landed`` by this run, ``skipped`` because it had landed before, ``failed``, or ``pending``: not
-        reached when the batch was given up.
+    :param status: ``landed`` in this Dag run, by this try or an earlier one; ``skipped`` because it had landed before;
+        ``failed``; or ``pending``: not reached when the batch was given up.
     :param job_id: of the job that made it, or that failed.
     :param seed: in force.
     :param bytes: size of the result.

@@ -62,7 +62,7 @@ class OutcomeSink(Protocol[ClipIn]):
     def landed(self, clip: ClipIn, manifest: dict[str, Any]) -> None:
         """A result has landed now."""
 
-    def skipped(self, clip: ClipIn, manifest: dict[str, Any]) -> None:
+    def stored(self, clip: ClipIn, found: Stored) -> None:
         """A result had landed before."""
 
     def failed(self, clip: ClipIn, error: Exception, submission: Submission | None) -> None:

@@ -238,7 +238,7 @@ class BatchRunner(Generic[Clip]):
             return
         found = future.result()
         if isinstance(found, Stored):
-            self._outcomes.skipped(clip, dict(found.manifest))
+            self._outcomes.stored(clip, found)
             return
         if isinstance(found, RunHere):
             self._to_run_here.append((clip, found))

@@ -128,7 +128,7 @@ class World:
         assert clip not in self.outcomes
         self.outcomes[clip] = "landed"
 
-    def skipped(self, clip: str, manifest: dict[str, Any]) -> None:
+    def stored(self, clip: str, found: Stored) -> None:
         assert clip not in self.outcomes
         self.outcomes[clip] = "skipped"
 

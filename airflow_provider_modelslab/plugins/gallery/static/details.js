@@ -8,12 +8,13 @@ const NAMES = {
   finished: "Done, not copied to S3",
   submitted: "Submitted; this task does not wait",
   waiting: "Waiting",
+  retrying: "Retry follows",
   pending: "Pending",
   failed: "Failed",
   nothing: "Nothing to show",
 };
 
-const KINDS = { landed: "good", skipped: "good", finished: "good", failed: "bad", submitted: "wait", waiting: "wait", pending: "wait" };
+const KINDS = { landed: "good", skipped: "good", finished: "good", failed: "bad", submitted: "wait", waiting: "wait", retrying: "wait", pending: "wait" };
 
 export function badge(outcome, text) {
   return el(`span.badge.${KINDS[outcome] || "quiet"}`, {}, text || NAMES[outcome] || outcome);
