@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import (
     ModelsLabManifestLink,
@@ -44,6 +44,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
     :param land_result: an argument of the remote operator; must be ``True``, because no endpoint keeps the result.
     :param wait_for_completion: an argument of the remote operator; accepted, but has no effect here.
     :param fallback: see ``wait_for_completion``.
+    :param clip_mode: an argument of the remote operator; must be ``"sample"``.
     :raises InvalidRequestError: with each attribute that is not allowed, or that the model does not support.
     :raises StorageConfigurationError: when there is no bucket to land in.
     :raises ValueError: for ``land_result=False``.
@@ -58,8 +59,14 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
         land_result: bool = True,
         wait_for_completion: bool = True,
         fallback: Sequence[Mapping[str, Any]] | None = None,
+        clip_mode: str = "sample",
         **arguments: Any,
     ) -> None:
+        if clip_mode != "sample":
+            raise InvalidRequestError.of(
+                "clip_mode",
+                f"must be 'sample' for a local result; whole clips are made at an endpoint; got {clip_mode!r}",
+            )
         if not land_result:
             raise ValueError(
                 "land_result: must be True, because no endpoint keeps a local result; leave the argument out, and give "
