@@ -45,6 +45,10 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
     :param wait_for_completion: an argument of the remote operator; accepted, but has no effect here.
     :param fallback: see ``wait_for_completion``.
     :param clip_mode: an argument of the remote operator; must be ``"sample"``.
+    :param overlap: see ``wait_for_completion``; it is for whole clips, as are the next three.
+    :param audio: see ``overlap``.
+    :param max_segments: see ``overlap``.
+    :param max_in_flight: see ``overlap``.
     :raises InvalidRequestError: with each attribute that is not allowed, or that the model does not support.
     :raises StorageConfigurationError: when there is no bucket to land in.
     :raises ValueError: for ``land_result=False``.
@@ -60,6 +64,10 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
         wait_for_completion: bool = True,
         fallback: Sequence[Mapping[str, Any]] | None = None,
         clip_mode: str = "sample",
+        overlap: int | str | None = None,
+        audio: str | None = None,
+        max_segments: int | str | None = None,
+        max_in_flight: int = 10,
         **arguments: Any,
     ) -> None:
         if clip_mode != "sample":

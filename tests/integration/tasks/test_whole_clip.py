@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.sdk import DAG
+from airflow.sdk import DAG, BaseOperator
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError, LandingError
 from airflow_provider_modelslab.api.redaction import strip_query
@@ -403,14 +403,17 @@ def test_a_command_makes_a_whole_clip_and_finds_it_again(whole: Whole, engine: M
 
 @pytest.mark.slow
 def test_a_function_may_name_the_clip(whole: Whole, engine: MirrorEngine) -> None:
-    arguments = {"destination": whole.destination, "num_frames": FRAMES, "clip_mode": "whole", "overlap": OVERLAP}
+    arguments: dict[str, Any] = {"num_frames": FRAMES, "clip_mode": "whole", "overlap": OVERLAP, "height": 48}
+    arguments |= {"destination": whole.destination, "max_poll_interval": 0.1, "poll_interval": 0.02}
 
     def restyle() -> dict[str, Any]:
         return {"init_video": f"s3://{whole.bucket}/in/in.mp4", "prompt": "a fox", "model_id": "m", "width": 64}
 
     with DAG("restyling", schedule=None) as dag:
-        modelslab_video2video_task(max_poll_interval=0.1, poll_interval=0.02, height=48, **arguments)(restyle)()
-    manifest = execute(dag.get_task("restyle"), attempt(1))
+        modelslab_video2video_task(**arguments)(restyle)()
+    task = dag.get_task("restyle")
+    assert isinstance(task, BaseOperator)
+    manifest = execute(task, attempt(1))
     assert (manifest["segments"], len(engine.submitted)) == (SEGMENTS, SEGMENTS)
     require_whole(whole)
 

@@ -53,7 +53,8 @@ def test_every_attribute_of_the_endpoint_is_an_argument_and_a_template_field() -
     assert set(Video2VideoArguments.template_fields) == arguments
     places = {"destination", "modelslab_conn_id", "extra_args"}
     spending = {"prices", "budget", "max_jobs", "max_cost", "fallback"}
-    assert arguments | places | spending == set(ModelsLabVideo2VideoOperator.template_fields)
+    whole = {"clip_mode", "overlap", "audio", "max_segments"}
+    assert arguments | places | spending | whole == set(ModelsLabVideo2VideoOperator.template_fields)
     assert set(Video2VideoArguments.template_fields_renderers) <= arguments
 
 
