@@ -118,6 +118,7 @@ def _demo(parts: ExitStack, *, keep: bool) -> None:
     parts.callback(stack.stop)
     with timings.step("start the S3 server"):
         stack.start_s3()
+        stack.upload_clips()
     print(f"  S3        {stack.s3.endpoint_url}  bucket {stack.bucket}")
     if real_key:
         print("  endpoint  ModelsLab itself, since MODELSLAB_API_KEY is set: this run costs what ModelsLab charges")

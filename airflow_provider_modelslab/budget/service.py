@@ -7,7 +7,6 @@ import random
 import threading
 import time
 import uuid
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -40,7 +39,8 @@ _MANY_HELD = 256  # beyond which slots are looked up although there is room, so 
 _SHARE = 4  # near the end a block takes this part of what is left, so that no process keeps much from the others
 _LOOKUPS = 16  # reservations of others that are looked up before a reservation,
 _MOST_LOOKUPS = 20  # so many times while there is no room
-_AGAIN = 60.0  # seconds before any process looks up once more a reservation whose outcome is unknown
+_AGAIN = (60.0, 600.0)  # seconds before any process looks up once more a reservation whose outcome is unknown:
+_AGE_PART = 4  # this part of the time since it was reserved, between those limits
 _LONGEST_PAUSE = 2.0  # seconds before the next attempt at a change that others were quicker with
 _ATTEMPTS = 200  # at one change, before the store counts as overloaded; more than the look-ups take
 
@@ -199,7 +199,7 @@ class Budget:
                 self._changes.append(Change(self._mine.popitem()[1][0], "released"))
                 continue
             is_crowded = not fit or len(state.held) > _MANY_HELD
-            due = self._due(state, held_too=is_crowded)
+            due = self._due(state, wanted[0].ledger if not fit and not looks else None, held_too=is_crowded)
             if (due or not fit) and not is_fresh:
                 self._known = None  # others may have given something back, or written what they spent
                 continue
@@ -251,21 +251,27 @@ class Budget:
 
     # -- what others have reserved --------------------------------------------------------------------------------
 
-    def _due(self, state: BudgetState, *, held_too: bool) -> list[tuple[str, Slot, bool]]:
+    def _due(self, state: BudgetState, ledger: str | None, *, held_too: bool) -> list[tuple[str, Slot, bool]]:
         """Some reservations of others to be looked up: the slot's id, the slot, whether it is held.
 
-        Those first that were looked up longest ago; else in an order of this process's own, since others look too.
+        In an order of this process's own, since others look at the same time, and each notes what it has looked up.
 
+        :param ledger: what was reserved for this result is looked up first, however short ago it was: a person may just
+            have said what became of it.
         :param held_too: not only those that were neither used nor given back, but also those whose outcome was unknown.
         """
         due = [(slot_id, slot, False) for slot_id, slot in state.open.items() if self._is_over(slot, state)]
         if held_too:
             due += [(slot_id, slot, True) for slot_id, slot in state.held.items()]
+        due = [item for item in due if item[1].ledger == ledger or self._is_due(item[1])]
+        random.Random(self._owner).shuffle(due)
+        return sorted(due, key=lambda item: item[1].ledger != ledger)[:_LOOKUPS]
+
+    def _is_due(self, slot: Slot) -> bool:
         now = self._clock()
-        due = [item for item in due if not 0 <= now - item[1].checked < _AGAIN]
-        return sorted(due, key=lambda item: (item[1].checked, zlib.crc32(f"{self._owner}{item[0]}".encode())))[
-            :_LOOKUPS
-        ]
+        shortest, longest = _AGAIN
+        again = min(max(shortest, (now - slot.until + LEASE) / _AGE_PART), longest)
+        return not 0 <= now - slot.checked < again
 
     def _look_up(self, due: Iterable[tuple[str, Slot, bool]]) -> None:
         """Find out by the ledgers what became of slots of others."""

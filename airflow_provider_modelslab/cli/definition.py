@@ -114,13 +114,13 @@ def _age(text: str) -> float:
 
 
 def _seconds(text: str) -> float:
+    from airflow_provider_modelslab.api.errors import InvalidRequestError
+    from airflow_provider_modelslab.api.quantities import seconds_of
+
     try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be more than 0 seconds; got {text!r}")
-    return value
+        return seconds_of(text, "", above=0)
+    except InvalidRequestError as error:
+        raise argparse.ArgumentTypeError("; ".join(error.fields[""])) from None
 
 
 def _adopted(text: str) -> tuple[int, str]:
@@ -158,8 +158,8 @@ _OUTPUT = Arg(
 
 
 def _timeout(stop: str) -> Arg:
-    text = f"{stop}, with exit code 3; the job keeps running and is billed (default: 3600)"
-    return Arg(("--timeout",), type=_seconds, default=3600.0, metavar="SECONDS", help=text)
+    text = f"{stop}, with exit code 3; the job keeps running and is billed. Seconds, or 90s, 15m, 1h (default: 3600)"
+    return Arg(("--timeout",), type=_seconds, default=3600.0, metavar="TIME", help=text)
 
 
 _TIMEOUT = _timeout("Stop waiting this long after the submission")
@@ -224,8 +224,14 @@ _PLAN = _command(
         ("--timeout",),
         type=_seconds,
         default=3600.0,
-        metavar="SECONDS",
+        metavar="TIME",
         help="Generation time to assume if prices are per second and have no max_seconds (default: 3600)",
+    ),
+    Arg(
+        ("--on-empty",),
+        choices=("fail", "succeed"),
+        default="fail",
+        help="What to do if there are no clips: fail with exit code 1 (default), or print the estimate",
     ),
     Arg(("--json",), action="store_true", help="The same as --output json"),
     *map(_flag, FLAGS),

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk import BaseHook
 
 from airflow_provider_modelslab.api.errors import AuthenticationError, JobNotFinishedError, StorageConfigurationError
@@ -339,6 +340,8 @@ class ModelsLabHook(BaseHook):
         session = aws.get_session(region_name=store.region)
         make_cheaper(session)
         config, given = store.client_config(), aws.conn_config.botocore_config
+        if session.get_credentials() is None and not getattr(given, "signature_version", None):
+            self._refuse_missing_aws_connection()
         client = session.client(
             "s3",
             endpoint_url=store.endpoint_url,
@@ -349,6 +352,20 @@ class ModelsLabHook(BaseHook):
         send_extra_args(client, store.extra_args)
         stop_redirect_loops(client)
         return cast("S3Client", client)
+
+    def _refuse_missing_aws_connection(self) -> None:
+        """Name the connection where there are no credentials because it does not exist.
+
+        :raises StorageConfigurationError: when there is no such connection.
+        """
+        aws_conn_id = self.s3_profile.aws_conn_id
+        try:
+            self.get_connection(aws_conn_id)
+        except AirflowNotFoundException:
+            raise StorageConfigurationError(
+                f"There is no AWS connection {aws_conn_id!r}, and boto finds no credentials of its own. Create the "
+                f"connection, or set aws_conn_id in the extra of {self.modelslab_conn_id!r}"
+            ) from None
 
     def get_s3_client(self) -> S3Client:
         """A boto3 S3 client with the credentials of the profile's AWS connection, from the Amazon provider's hook."""

@@ -108,6 +108,7 @@ class Plan:
         """The request's attributes with the values in force, for the result's meta."""
         main, upscale = self.passes[0], self.passes[1] if len(self.passes) > 1 else None
         values: dict[str, Any] = {
+            "model_id": self.model.id,
             "num_inference_steps": main.steps,
             "guidance_scale": main.guidance_scale,
             "seed": main.seed,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.suggestions import with_suggestions
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.lineage.clip import JobReport
 from airflow_provider_modelslab.lineage.report import reported
@@ -65,7 +66,10 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
         extra_args: Mapping[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)
+        except TypeError as error:
+            raise with_suggestions(error, type(self), kwargs) from None
         self.job = job
         self.destination = destination
         self.modelslab_conn_id = modelslab_conn_id

@@ -17,9 +17,15 @@ from airflow_provider_modelslab.links.media import (
     push_links,
     push_manifest_links,
 )
-from airflow_provider_modelslab.operators.arguments import Video2VideoArguments, resolve_destination, result_name
+from airflow_provider_modelslab.operators.arguments import (
+    Video2VideoArguments,
+    check_literal_suffix,
+    resolve_destination,
+    result_name,
+)
 from airflow_provider_modelslab.operators.local_arguments import LocalArguments
 from airflow_provider_modelslab.operators.rendered import clip_version_of
+from airflow_provider_modelslab.storage.uri import check_suffix
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -81,6 +87,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
                 f"a destination; got {land_result}"
             )
         super().__init__(**arguments)
+        check_literal_suffix(self)
 
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
@@ -94,9 +101,10 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
 
         request = self.build_request()
         self._check_local(request)
-        target = resolve_destination(
-            self.destination, self.hook.s3_profile, f"{result_name(context)}.{request.output_type or 'mp4'}"
-        )
+        suffix = request.output_type or "mp4"
+        if isinstance(self.destination, str):
+            check_suffix(self.destination, suffix)
+        target = resolve_destination(self.destination, self.hook.s3_profile, f"{result_name(context)}.{suffix}")
         if target is None:
             raise StorageConfigurationError(
                 f"destination: neither the task nor the connection {self.modelslab_conn_id!r} names a bucket; give "

@@ -38,6 +38,7 @@ class ModelsLabVideo2VideoOperator(WholeClipOperator, Video2VideoArguments):
         *Video2VideoArguments.template_fields,
         *WholeClipOperator.destination_fields,
         *WholeClipOperator.spending_fields,
+        *WholeClipOperator.duration_fields,
         *WholeClipOperator.whole_fields,
         "fallback",
     )

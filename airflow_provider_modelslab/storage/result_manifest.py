@@ -41,7 +41,8 @@ class Job:
     :param meta: what the endpoint echoed at submission, without secrets; fetch answers have no meta.
     :param price: as it was at the submission, see :meth:`JobPrice.record`; ``None`` without prices.
     :param chain: of a job with other places to fall back to: ``made_by``, its place, and ``fallback_from``, the places
-        before it with ``code``, ``message`` and ``job_id`` of what happened there.
+        before it with ``code``, ``message`` and ``job_id`` of what happened there, and ``cost`` and ``currency`` of the
+        job where there are prices.
     """
 
     job_id: str
@@ -52,6 +53,11 @@ class Job:
     meta: dict[str, Any] = field(default_factory=dict)
     price: dict[str, str] | None = None
     chain: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Identifies the job in a batch: two endpoints may give out the same id."""
+        return self.conn_id, self.job_id
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, for the arguments of a resumed task."""
@@ -104,6 +110,12 @@ class Job:
         )
 
 
+def _model_of(job: Job) -> Any:
+    """The model that made it: as the endpoint says, where the requested name is an alias there; else as requested."""
+    used = job.meta.get("model_id")
+    return used if isinstance(used, str) and used else job.request.get("model_id")
+
+
 def _common(job: Job, status: str) -> dict[str, Any]:
     at = datetime.fromtimestamp(job.submitted_at, UTC) if job.submitted_at is not None else None
     return {
@@ -111,7 +123,7 @@ def _common(job: Job, status: str) -> dict[str, Any]:
         "status": status,
         "job_id": job.job_id,
         "conn_id": job.conn_id,
-        "model_id": job.request.get("model_id") or job.meta.get("model_id"),
+        "model_id": _model_of(job),
         "submitted_at": at.isoformat() if at else None,
         "expires_at": (at + LINK_LIFETIME).isoformat() if at else None,
         **scrub(job.chain or {}),

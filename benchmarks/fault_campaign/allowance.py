@@ -101,9 +101,9 @@ class Allowance:
         """The state after everything was found out that a process finds out when there is no room for it."""
         folder = LEDGERS.child(f"budgets/{BudgetRule.of(BUDGET, {'max_jobs': 1}).folder}/total")
         state, minutes = BudgetState(), 0
-        while True:  # what is unknown is looked up once a minute, and so many at a time
-            minutes += 1
-            now = clock.now() + 61 * minutes
+        while True:  # what is unknown is looked up every ten minutes at most, and so many at a time
+            minutes += 11
+            now = clock.now() + 60 * minutes
             budget = Budget(
                 S3BudgetLog(self._s3, folder),
                 Caps(0),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from airflow_provider_modelslab.api.request import MODEL_IDS
 from tools.stack.process import WAIT_TIMEOUT_S, ServerProcess, wait_until
 
 __all__ = ["EndpointProcess"]
@@ -31,7 +32,7 @@ class EndpointProcess:
         environment = {**os.environ, **(env or {}), "MODELSLAB_ENDPOINT_API_KEY": key}
         command = [sys.executable, "-m", "airflow_provider_modelslab.endpoint", "--port", "0"]
         command += ["--state-dir", str(folder / "state"), "--ready-file", str(self._ready_file)]
-        command += ["--allow-private-addresses", *arguments]
+        command += ["--allow-private-addresses", *(f"--alias={name}=demo" for name in MODEL_IDS), *arguments]
         self.process = ServerProcess("the endpoint", command, log=folder / "endpoint.log", env=environment)
 
     def start(self, timeout: float = WAIT_TIMEOUT_S) -> Self:

@@ -9,11 +9,16 @@ from typing import Self
 
 import certifi
 
+from airflow_provider_modelslab.api.request import MODEL_IDS
 from tools.stack.airflow import AirflowStack
 from tools.stack.endpoint import EndpointProcess
 from tools.stack.s3 import S3Server
 
 __all__ = ["WholeStack"]
+
+CLIP = Path(__file__).parents[2] / "dags_examples" / "media" / "clip.mp4"
+POOLS = (("gpus", 1), ("modelslab", 5))
+"""The pools of the examples, with their slots."""
 
 LOCAL_KEY = "key-of-the-local-endpoint"
 
@@ -67,6 +72,11 @@ class WholeStack:
         self._bundle.write_text(Path(usual).read_text() + self.s3.ca_path.read_text())
         self.s3.client().create_bucket(Bucket=self.bucket)
 
+    def upload_clips(self) -> None:
+        """Put clips to ``incoming/``, where the examples of batches find theirs."""
+        for name in ("one", "two"):
+            self.s3.client().upload_file(str(CLIP), self.bucket, f"incoming/{name}.mp4")
+
     def start_endpoint(self) -> None:
         """Start the endpoint; without it the connection goes to ModelsLab."""
         self.endpoint.start()
@@ -88,12 +98,17 @@ class WholeStack:
             password=self.s3.secret_key,
             extra={"region_name": self.s3.region, "verify": str(self.s3.ca_path)},
         )
-        extra = {
+        for name, slots in POOLS:
+            pool = {"name": name, "slots": slots, "include_deferred": name == "modelslab"}
+            self.airflow.call("POST", "pools", pool, accept=(201, 409))
+        extra: dict[str, object] = {
             "bucket": self.bucket,
             "prefix": prefix,
             "region": self.s3.region,
             "endpoint_url": self.s3.endpoint_url,
         }
+        if key is None:  # the same names in tasks that run their model themselves
+            extra["catalog"] = {"models": dict.fromkeys(MODEL_IDS, "demo")}
         self.airflow.set_connection(
             "modelslab_default",
             conn_type="modelslab",

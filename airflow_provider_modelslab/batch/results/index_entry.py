@@ -29,6 +29,7 @@ class IndexEntry:
     :param seed: in force.
     :param job_id: of the job that made it.
     :param landed_at: seconds since the epoch.
+    :param made_by: the place that made it, of a batch with places to fall back to.
     """
 
     uri: str
@@ -40,6 +41,7 @@ class IndexEntry:
     seed: int | None = None
     job_id: str | None = None
     landed_at: float = 0.0
+    made_by: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, fingerprint: Fingerprint, manifest: Mapping[str, Any], *, at: float | None = None) -> Self:
@@ -54,6 +56,7 @@ class IndexEntry:
             seed=manifest.get("seed"),
             job_id=manifest.get("job_id"),
             landed_at=round(time.time() if at is None else at, 3),
+            made_by=manifest.get("made_by"),
         )
 
     def is_for(self, fingerprint: Fingerprint) -> bool:
@@ -62,7 +65,8 @@ class IndexEntry:
 
     def manifest(self) -> dict[str, Any]:
         """The part of a result's manifest that is known here."""
-        return {name: value for name, value in asdict(self).items() if name not in {"request", "source", "landed_at"}}
+        left_out = {"request", "source", "landed_at"} | (set() if self.made_by else {"made_by"})
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 def newest(entries: Iterable[IndexEntry]) -> dict[str, IndexEntry]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +107,7 @@ class BatchTracker:
                 "AWS S3, Cloudflare R2, Ceph"
             )
         known = self._index.known(self.plan)
-        self.jobs.learn_landed(known.values())
+        self.jobs.learn_landed(known.values(), conn_id=self.plan.conn_id)
         self._indexed = frozenset(known)
         self._landed_at = tuple(entry.landed_at for entry in known.values())
         if reuse == "always":
@@ -160,7 +160,7 @@ class BatchTracker:
 
     def failed(self, clip: ClipPlan, error: Exception, submission: Submission | None) -> None:
         """A clip came to nothing."""
-        outcome = Outcome.failed(error, job_id=submission.job.job_id if submission else None)
+        outcome = Outcome.failed(error, job=submission.job if submission else None)
         count = self.outcomes.counts()[Status.FAILED]
         if count < _LOGGED_FAILURES:
             log.warning("%s failed: %s: %s", clip.safe_source, outcome.code, outcome.message)
@@ -229,11 +229,9 @@ class BatchTracker:
 
     def restore(self, state: Mapping[str, Any]) -> list[ClipPlan]:
         """Go on where :meth:`state` was taken; the clips without an outcome."""
-        known = {field.name for field in fields(Outcome)}
         for index, told in state["outcomes"].items():
-            values = {name: value for name, value in told.items() if name in known}
-            outcome = Outcome(**{**values, "status": Status(told["status"])})
-            self.outcomes.tell(self.plan.clips[int(index)], outcome)
+            if (outcome := Outcome.from_record(told)) is not None:
+                self.outcomes.tell(self.plan.clips[int(index)], outcome)
         self.progress = Progress.resume(state["progress"], clock=self._clock)
         self.jobs.restore(state["jobs"])
         self._failed_in_a_row = int(state.get("failed_in_a_row", 0))
@@ -272,6 +270,9 @@ class BatchTracker:
             )
             raise
         log.info("%s. Results: %s", self.progress.line(), summary["manifest"])
+        for place in summary.get("places", ()):
+            where = ", ".join(str(place[name]) for name in ("modelslab_conn_id", "model_id", "run_on"))
+            log.info("%s: %d landed; failures: %s", where, place["landed"], place["failed"] or "none")
         error = failure_of(summary, self._limit, stopped=stopped)
         if error is not None:
             raise error

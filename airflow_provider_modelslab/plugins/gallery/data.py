@@ -226,6 +226,8 @@ def _sidecar_facts(sidecar: Mapping[str, Any]) -> dict[str, Any]:
     names = ("job_id", "seed", "generation_time_s", "cost", "currency", "submitted_at", "landed_at")
     facts = {name: sidecar.get(name) for name in names}
     facts |= {name: meta.get(name) for name in ("width", "height", "num_frames", "fps", "device")}
+    if isinstance(meta.get("model_id"), str):  # the model itself, where the request named an alias
+        facts["model_id"] = meta["model_id"]
     return {name: value for name, value in facts.items() if value not in (None, "")}
 
 

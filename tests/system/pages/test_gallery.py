@@ -150,7 +150,7 @@ def test_one_clip_plays_beside_its_source(page: Page, made: dict[str, Made], sit
     assert frame.locator(".prompt").first.inner_text() == PROMPT
     assert "blurry" in frame.locator(".details").inner_text()
     known = frame.locator(".facts").inner_text()
-    assert all(text in known for text in ("dark-sushi-mix", "Seed", "0.6", "192 \u00d7 128"))
+    assert all(text in known for text in ("demo (requested as dark-sushi-mix)", "Seed", "0.6", "192 \u00d7 128"))
     manifest = site.airflow.xcom(made["landed"].dag_id, made["landed"].run_id, "restyle")
     places = frame.locator(".locations").inner_text()
     keep_screenshot(page, f"airflow-{VERSION}-tab")

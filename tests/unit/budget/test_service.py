@@ -130,6 +130,29 @@ def test_unknown_outcomes_are_looked_up_again_after_a_minute() -> None:
     processes.budget("third").reserve(Wanted("s3://ledger/third"))
 
 
+def test_an_old_unknown_outcome_is_looked_up_every_ten_minutes() -> None:
+    processes = Processes(1)
+    processes.hold(1)
+    processes.now += 7200
+    assert [processes.is_full(name) for name in ("first", "second")] == [1, 0]
+    processes.now += 599
+    assert processes.is_full("third") == 0
+    processes.now += 2
+    assert processes.is_full("fourth") == 1
+
+
+def test_what_a_person_just_said_of_the_same_result_counts_at_once() -> None:
+    processes = Processes(30)
+    processes.hold(30)
+    assert processes.is_full("first") == 30
+    uri = "s3://ledger/held7"
+    processes.ledgers[uri] = {**processes.ledgers[uri], "0001-resolved": {}}
+    processes.now += 1
+    del processes.ledgers_read[:]
+    processes.budget("second").reserve(Wanted(uri))
+    assert processes.ledgers_read == [uri]
+
+
 def test_very_many_unknown_outcomes_are_looked_up_a_part_at_a_time() -> None:
     processes = Processes(700)
     processes.hold(700)  # the state is large, so reservations look some up as well

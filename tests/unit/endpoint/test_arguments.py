@@ -10,7 +10,7 @@ import torch
 
 from airflow_provider_modelslab.endpoint.arguments import build_parser, engines_of, parse_bytes, settings_of
 from airflow_provider_modelslab.endpoint.echo import EchoEngine
-from airflow_provider_modelslab.endpoint.engine import Engine, StagedEngine, device_of, models_of
+from airflow_provider_modelslab.endpoint.engine import Engine, StagedEngine, device_of, models_of, with_flags
 from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.local.runtime.device_list import split_devices
 from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
@@ -146,3 +146,15 @@ def test_sizes(text: str, size: int) -> None:
 def test_sizes_that_cannot_be(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="must be a size such as 60GB"):
         parse_bytes(text)
+
+
+def test_the_advice_of_an_engine_names_the_flags_of_the_endpoint(tmp_path: Path) -> None:
+    from airflow_provider_modelslab.api.errors import InvalidRequestError
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
+
+    (engine,) = engines(tmp_path, "--device", "cpu")
+    with pytest.raises(InvalidRequestError) as refused:
+        engine.check(Video2VideoRequest(model_id="dark-sushi-mix", prompt="p", init_video="https://example.com/a.mp4"))
+    (text,) = refused.value.fields["model_id"]
+    assert "--allow-pickle" in with_flags(text)
+    assert "allow_pickle=True" not in with_flags(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import random
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from airflow_provider_modelslab.local.media.decode import frame_order, read_frames
 from airflow_provider_modelslab.local.media.decoder.colours import SIDE, TRANSFERS, to_bt709
@@ -134,6 +136,48 @@ def test_the_eight_display_forms(tmp_path: Path, container: str, matrix: tuple[i
             right, down = a * x + c * y, b * x + d * y
             pixel: Any = shown.getpixel((width // 2 + right * width // 4, height // 2 + down * height // 4))
             near([pixel], [colour], 20)
+
+
+@pytest.mark.parametrize("orientation", [None, *range(1, 9)])
+def test_motion_jpeg_with_exif_is_shown_as_its_orientation_says(tmp_path: Path, orientation: int | None) -> None:
+    """FFmpeg gives such frames a kind of side data that PyAV does not know."""
+    upright = Image.new("RGB", (96, 64), "grey")
+    upright.paste("red", (0, 0, 48, 32))
+    upright.paste("blue", (48, 0, 96, 32))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "a camera"
+    if orientation is not None:
+        exif[ExifTags.Base.Orientation] = orientation
+    picture = io.BytesIO()
+    upright.save(picture, "JPEG", exif=exif, quality=95)
+    path = tmp_path / "clip.mov"
+    with av.open(path, "w", format="mov") as container:
+        stream = container.add_stream("mjpeg", rate=8, width=96, height=64, pix_fmt="yuvj420p")
+        for number in range(4):
+            packet = av.Packet(picture.getvalue())
+            packet.stream, packet.time_base, packet.duration = stream, Fraction(1, 8), 1
+            packet.pts = packet.dts = number
+            container.mux(packet)
+
+    frame = read_frames(path, 4)[0][0]
+    expected = ImageOps.exif_transpose(Image.open(picture)).convert("RGB")
+    assert frame.size == expected.size
+    for place in itertools.product(range(8, frame.width, 16), range(8, frame.height, 16)):
+        found, wanted = np.asarray(frame.getpixel(place)), np.asarray(expected.getpixel(place))
+        assert np.abs(found - wanted).max() <= 6, place
+
+
+@pytest.mark.parametrize("pixels", ["rgb24", "gray"])
+def test_tiff_in_quicktime(tmp_path: Path, pixels: str) -> None:
+    path = tmp_path / "clip.mov"
+    with av.open(path, "w", format="mov") as container:
+        stream = container.add_stream("tiff", rate=8, width=96, height=64, pix_fmt=pixels)
+        for shade in (40, 80, 120):
+            picture = np.full((64, 96, 3), shade, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    shades = [np.asarray(frame).mean() for frame in read_frames(path, 3)[0]]
+    assert np.abs(np.subtract(shades, [40, 80, 120])).max() <= 2
 
 
 def test_an_angle_that_is_no_quarter_turn_is_left_alone(tmp_path: Path) -> None:

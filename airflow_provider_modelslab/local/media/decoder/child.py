@@ -108,6 +108,21 @@ def _answer(job: dict[str, Any], clip: IO[bytes], link: Link) -> dict[str, Any]:
     return {"unreadable": f"cannot be decoded as {kind}: it is damaged or cut off"}
 
 
+def _accept_all_side_data() -> None:
+    """Let PyAV give a frame's side data, such as its display matrix, where there is a kind too that it does not know.
+
+    FFmpeg knows more kinds than PyAV 18.1 does. EXIF is one, which cameras write into Motion JPEG.
+    """
+    from av.sidedata.sidedata import Type
+
+    def unknown(kinds: type[Any], value: int) -> Any:
+        kind = object.__new__(kinds)
+        kind._name_, kind._value_ = f"UNKNOWN_{value}", value
+        return kind
+
+    Type._missing_ = classmethod(unknown)  # type: ignore[assignment, method-assign]
+
+
 def _confine(memory: int) -> None:
     """Limit this process for good: its memory, and that it opens and writes no file but the clip that it is given."""
     free = os.open(os.devnull, os.O_RDONLY)
@@ -148,6 +163,7 @@ def main(arguments: list[str]) -> None:
         for module in walk_packages(av.__path__, "av."):
             if module.name not in {"av.__main__", "av.datasets"}:
                 import_module(module.name)
+        _accept_all_side_data()
         Image.preinit()
         import_module("airflow_provider_modelslab.local.media.decoder.probe")
         import_module("airflow_provider_modelslab.local.media.decoder.colours").read_tables()
