@@ -275,6 +275,25 @@ _SUBMIT = _command(
         help="Submission N has an unknown outcome, and it has no job: submit again, which pays for a new job. 'any' "
         "does this for every such submission without a check, which may pay twice",
     ),
+    Arg(
+        ("--clip-mode",),
+        choices=("sample", "whole"),
+        default="sample",
+        help="sample: one job, for frames spread over the clip (default). whole: the whole clip with its sound, in "
+        "segments of --num-frames frames, one job each; needs the extra [media]",
+    ),
+    Arg(("--overlap",), metavar="N", help="Whole clips: frames shared by neighbouring segments (default: 4)"),
+    Arg(
+        ("--audio",), choices=("keep", "drop", "require"), help="Whole clips: what becomes of the sound (default: keep)"
+    ),
+    Arg(("--max-segments",), metavar="N", help="Whole clips: refuse those that take more segments (default: 60)"),
+    Arg(
+        ("--max-in-flight",),
+        type=int,
+        default=10,
+        metavar="N",
+        help="Whole clips: jobs that are submitted and not finished (default: 10)",
+    ),
     ARG_YES,
     *map(_flag, FLAGS),
 )

@@ -39,6 +39,7 @@ from airflow_provider_modelslab.cli.destinations import (
 from airflow_provider_modelslab.cli.interrupts import HeldInterrupts
 from airflow_provider_modelslab.cli.progress import watch
 from airflow_provider_modelslab.cli.request import fields_as_typed, request_of
+from airflow_provider_modelslab.cli.whole_clip import submit_whole
 from airflow_provider_modelslab.jobs.budgets import open_spending
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
 from airflow_provider_modelslab.jobs.timing import deadline_of
@@ -88,15 +89,20 @@ def submit(args: Namespace) -> int | None:
         budget=args.budget,
         timeout=args.timeout,
     )
+    ledger = _open_ledger(hook, target, caller)
+    policy = LedgerPolicy(
+        reuse="never" if args.again else "always", on_unknown_submission="resubmit" if args.resubmit == 0 else "fail"
+    )
+    if args.clip_mode == "whole":
+        manifest = submit_whole(args, request, hook, target, ledger, policy, attempt, spending)
+        print_record(manifest, args.output)
+        return None
     job = PaidJob(
         request=request,
         hook=hook,
-        ledger=_open_ledger(hook, target, caller),
+        ledger=ledger,
         destination=target,
-        policy=LedgerPolicy(
-            reuse="never" if args.again else "always",
-            on_unknown_submission="resubmit" if args.resubmit == 0 else "fail",
-        ),
+        policy=policy,
         attempt=attempt,
         caller=caller,
         timeout=args.timeout,

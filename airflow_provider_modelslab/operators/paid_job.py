@@ -163,6 +163,9 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         """Return what is stored, wait for what is paid for, or check what costs nothing and submit once."""
         from airflow_provider_modelslab.ledger.model import Stored
 
+        whole = self._execute_whole(context)
+        if whole is not None:
+            return whole
         job = self._prepare(context)
         while True:
             try:
@@ -262,6 +265,10 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         known = job.ledger.find(job.fingerprint, job.policy, job.attempt)
         if isinstance(known, Submission) and known.job.job_id == event.get("job_id"):
             return job.ledger, replace(known, resumed=False), job.destination
+        return None
+
+    def _execute_whole(self, context: Context) -> dict[str, Any] | None:
+        """The manifest of a task that makes more than one job of its clip; ``None`` where one job is all."""
         return None
 
     def on_kill(self) -> None:

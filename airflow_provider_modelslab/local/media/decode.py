@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import JobFailedError
 from airflow_provider_modelslab.local.media.decoder.frames import frame_order, sample_indices
@@ -25,6 +26,7 @@ __all__ = [
     "MAX_FRAME_PIXELS",
     "MAX_GIF_PIXELS",
     "frame_order",
+    "open_clip",
     "read_frames",
     "resize_frames",
     "sample_indices",
@@ -71,6 +73,24 @@ def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) 
     """
     from PIL import Image
 
+    frames: dict[int, Image.Image] = {}
+
+    def keep(index: int, of_size: tuple[int, int], pixels: bytes) -> None:
+        frames[index] = Image.frombytes("RGB", of_size, pixels)
+
+    with open_clip(path) as (clip, limits):
+        job = {**limits, "count": count, "size": size}
+        order, fps = decode_clip(clip, job, keep, seconds=CLOCK_FACTOR * limits["cpu_seconds"])
+    return [frames[index] for index in order], fps
+
+
+@contextmanager
+def open_clip(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The descriptor of a clip for a decoder, and its kind and limits as part of a decoder's job.
+
+    :raises ClipUnreadableError: when it is neither an mp4 nor a gif.
+    :raises JobFailedError: when it cannot be opened.
+    """
     try:
         clip = path.open("rb")
     except OSError as error:
@@ -80,24 +100,16 @@ def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) 
         if kind is None:
             raise unreadable("must be an mp4 or a gif")
         mebibytes = os.fstat(clip.fileno()).st_size / (1 << 20)
-        cpu_seconds = math.ceil(min(CPU_SECONDS + CPU_SECONDS_PER_MIB * mebibytes, MAX_CPU_SECONDS))
-        job = {
-            "kind": kind,
-            "count": count,
-            "size": size,
-            "max_frame_pixels": MAX_FRAME_PIXELS,
-            "max_clip_pixels": min(MAX_CLIP_PIXELS, MAX_GIF_PIXELS) if kind == "gif" else MAX_CLIP_PIXELS,
-            "max_frames": MAX_CLIP_FRAMES,
-            "cpu_seconds": cpu_seconds,
-        }
-        seconds = CLOCK_FACTOR * cpu_seconds
-        frames: dict[int, Image.Image] = {}
-
-        def keep(index: int, of_size: tuple[int, int], pixels: bytes) -> None:
-            frames[index] = Image.frombytes("RGB", of_size, pixels)
-
-        order, fps = decode_clip(clip.fileno(), job, keep, seconds=seconds)
-    return [frames[index] for index in order], fps
+        yield (
+            clip.fileno(),
+            {
+                "kind": kind,
+                "max_frame_pixels": MAX_FRAME_PIXELS,
+                "max_clip_pixels": min(MAX_CLIP_PIXELS, MAX_GIF_PIXELS) if kind == "gif" else MAX_CLIP_PIXELS,
+                "max_frames": MAX_CLIP_FRAMES,
+                "cpu_seconds": math.ceil(min(CPU_SECONDS + CPU_SECONDS_PER_MIB * mebibytes, MAX_CPU_SECONDS)),
+            },
+        )
 
 
 def resize_frames(frames: Sequence[Image], width: int, height: int) -> list[Image]:

@@ -60,8 +60,9 @@ def test_every_attribute_of_the_endpoint_is_an_argument_and_a_template_field() -
     assert set(Video2VideoArguments.template_fields) == arguments
     places = {"destination", "modelslab_conn_id", "extra_args"}
     spending = {"prices", "budget", "max_jobs", "max_cost", "fallback"}
+    whole = {"clip_mode", "overlap", "audio", "max_segments"}
     durations = set(ModelsLabVideo2VideoOperator.duration_fields)
-    assert arguments | places | spending | durations == set(ModelsLabVideo2VideoOperator.template_fields)
+    assert arguments | places | spending | durations | whole == set(ModelsLabVideo2VideoOperator.template_fields)
     assert set(Video2VideoArguments.template_fields_renderers) <= arguments
 
 
