@@ -58,9 +58,9 @@ def main() -> None:
     parser.add_argument("-c", dest="certificate")
     parser.add_argument("-k", dest="key")
     given = parser.parse_args()
-    moto: Any = DomainDispatcherApplication(create_backend_app)
+    counted: Any = _Counted(DomainDispatcherApplication(create_backend_app))
     uvicorn.run(
-        WSGIMiddleware(_Counted(moto), workers=_THREADS),
+        WSGIMiddleware(counted, workers=_THREADS),
         host=given.host,
         port=given.port,
         ssl_certfile=given.certificate,

@@ -149,7 +149,7 @@ def _fetch(server: S3Server, manifest: Mapping[str, Any], folder: Path) -> list[
     """The result, and the results of its segments."""
     s3, place = server.client(), S3Uri.parse(manifest["sidecar_uri"])
     sidecar = json.loads(s3.get_object(Bucket=place.bucket, Key=place.key)["Body"].read())
-    files = []
+    files: list[Path] = []
     for uri in (manifest["uri"], *(part["uri"] for part in sidecar["segments"])):
         place = S3Uri.parse(uri)
         files.append(folder / f"got-{len(files):03d}.mp4")
@@ -218,9 +218,12 @@ def _draw_sheet(ways: Mapping[str, Path], seams: Sequence[int], path: Path) -> N
     for file in ways.values():
         frames: dict[int, Image.Image] = {}
         wanted = {seam + offset for seam in seams for offset in range(-3, 3)}
-        read_all(
-            file, lambda n, picture, f=frames, w=wanted: f.update({n: picture}) if n in w else None, max_frames=100_000
-        )
+
+        def keep(number: int, picture: Image.Image, frames: Any = frames, wanted: Any = wanted) -> None:
+            if number in wanted:
+                frames[number] = picture
+
+        read_all(file, keep, max_frames=100_000)
         rows += [[frames[seam + offset] for offset in range(-3, 3)] for seam in seams]
     width, height = rows[0][0].size
     sheet = Image.new("RGB", (6 * (width + 4), len(rows) * (height + 4)), "white")

@@ -227,7 +227,7 @@ class WholeClipOperator(PaidJobOperator):
             {
                 "job_id": item.submission.job.job_id,
                 "submitted_at": item.submission.job.submitted_at or time.time(),
-                "deadline": run.deadlines[item.submission.job.job_id],
+                "deadline": run.deadlines[item.submission.job.key],
                 "eta": item.submission.job.eta,
             }
             for item in left

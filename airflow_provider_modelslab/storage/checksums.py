@@ -47,7 +47,8 @@ class Checksums:
         given: Any = getattr(config, "s3", None) or {}
         self._unsigned_body: Config | None = None
         if given.get("payload_signing_enabled") is None:
-            self._unsigned_body = config.merge(Config(s3={**given, "payload_signing_enabled": False}))
+            unsigned: Any = {**given, "payload_signing_enabled": False}
+            self._unsigned_body = config.merge(Config(s3=unsigned))
             s3.meta.events.register("before-sign.s3", self._sign_no_body)
 
     @classmethod

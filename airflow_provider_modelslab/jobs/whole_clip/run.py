@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_modelslab.batch.running.protocols import InFlight
 from airflow_provider_modelslab.batch.running.runner import BatchRunner
 from airflow_provider_modelslab.batch.running.window import Window
 from airflow_provider_modelslab.client.polling.registry import shared_poller
 from airflow_provider_modelslab.jobs.batch_jobs import PolledJobs
 from airflow_provider_modelslab.jobs.whole_clip.segment_jobs import SegmentJobs, SegmentOutcomes
+from airflow_provider_modelslab.ledger.model import Submission
+from airflow_provider_modelslab.storage.result_manifest import Job
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.poll_policy import PollPolicy
@@ -27,6 +30,7 @@ class SegmentRun:
     :param defer_after: seconds of nothing but waiting after which :meth:`run` returns; ``None`` stays to the end.
     :param state: of an earlier process of the same try, see :meth:`to_dict`.
     :ivar outcomes: what became of the segments.
+    :ivar deadlines: of the jobs that run, by key, in seconds since the epoch.
     """
 
     clip: WholeClip
@@ -37,26 +41,48 @@ class SegmentRun:
     state: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        segments, state = self.opened.segments.plan.segments, self.state
+        if state.get("segments") != self._set_of_segments:
+            state = {}  # the first process, or the clip was cut anew; the ledgers know what is paid for
         self.outcomes = SegmentOutcomes(self.opened.segments)
+        for item in state.get("failed", ()):
+            self.outcomes.restore(segments[item["segment"]], item)
         self.window = Window(self.max_in_flight)
-        if "window" in self.state:
-            self.window.resume(self.state["window"])
-        self.deadlines: dict[str, float] = dict(self.state.get("deadlines", {}))
-        again, own = set(self.state.get("again", ())), frozenset(self.state.get("own", ()))
-        self.jobs = SegmentJobs(self.clip, self.opened.segments, self.opened.listing, again, own)
+        if "window" in state:
+            self.window.resume(state["window"])
+        self.jobs = SegmentJobs(self.clip, self.opened.segments, self.opened.listing, set(state.get("again", ())))
+        self.jobs.known_jobs.restore(state.get("known_jobs", {}))
+        self.deadlines: dict[tuple[str, str], float] = {}
+        self._in_flight: list[InFlight[Segment]] = []
+        for item in state.get("in_flight", ()):
+            job = Job.from_dict(item["job"])
+            self.deadlines[job.key] = item["deadline"]
+            submission = Submission(item["submission"], job, resumed=item["resumed"])
+            self._in_flight.append(InFlight(segments[item["segment"]], submission))
         self.runner: BatchRunner[Segment] | None = None
 
+    @property
+    def _set_of_segments(self) -> str:
+        return f"{self.opened.segments.folder}/{self.opened.segments.number}"
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON from which another process goes on; what is paid for is in the ledgers."""
+        """Plain JSON from which another process of the same try goes on; what is paid for is in the ledgers too."""
         assert self.runner is not None  # noqa: S101 - it has run
         return {
+            "segments": self._set_of_segments,
             "window": self.window.state(),
-            "deadlines": {job_id: self.deadlines[job_id] for job_id in self.runner.waiting},
             "again": sorted(self.jobs.again),
-            "own": [
-                job_id
-                for job_id, item in self.runner.waiting.items()
-                if not item.submission.resumed or job_id in self.jobs.own
+            "known_jobs": self.jobs.known_jobs.state(),
+            "failed": self.outcomes.failures(),
+            "in_flight": [
+                {
+                    "segment": item.clip.index,
+                    "submission": item.submission.number,
+                    "resumed": item.submission.resumed,
+                    "job": item.submission.job.to_dict(),
+                    "deadline": self.deadlines[key],
+                }
+                for key, item in self.runner.waiting.items()
             ],
         }
 
@@ -68,15 +94,18 @@ class SegmentRun:
         """
         client = self.clip.hook.new_async_client()
         async with shared_poller(client) as poller, poller.watch((), policy=self.policy) as watch:
+            begun = {item.clip.index for item in self._in_flight} | self.outcomes.failed_segments
             self.runner = BatchRunner(
-                self.opened.segments.plan.segments,
+                [segment for segment in self.opened.segments.plan.segments if segment.index not in begun],
                 self.jobs,
                 PolledJobs(watch, self.deadlines, timeout=self.clip.timeout),
                 self.outcomes,
                 self.window,
                 defer_after=self.defer_after,
                 refusal_timeout=self.clip.timeout,
+                stopped=self.outcomes.too_many(),
             )
+            self.runner.resume(self._in_flight)
             try:
                 await self.runner.run()
             finally:

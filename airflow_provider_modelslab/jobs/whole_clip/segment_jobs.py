@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_modelslab.api.errors import (
     BudgetExhaustedError,
@@ -13,11 +13,12 @@ from airflow_provider_modelslab.api.errors import (
     JobLostError,
     ModelsLabError,
     error_from_code,
+    error_from_event,
 )
 from airflow_provider_modelslab.batch.planning.known_jobs import KnownJobs
 from airflow_provider_modelslab.jobs.paid_job import PaidJob, close, land
-from airflow_provider_modelslab.jobs.targets import RunHere
 from airflow_provider_modelslab.jobs.timing import has_outlived_its_result
+from airflow_provider_modelslab.ledger.chain import RunHere
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 
 if TYPE_CHECKING:
@@ -40,14 +41,12 @@ class SegmentJobs:
 
     :param listing: of the segments' ledgers.
     :param again: the segments that were submitted once more in this try, since their job failed.
-    :param own: jobs that an earlier process of this try submitted, before a deferral.
     """
 
     clip: WholeClip
     segments: SegmentSet
     listing: LedgerListing
     again: set[int]
-    own: frozenset[str] = frozenset()
     exhausted: BudgetExhaustedError | None = None
     known_jobs: KnownJobs = field(default_factory=KnownJobs)
 
@@ -60,6 +59,13 @@ class SegmentJobs:
             raise
         assert not isinstance(found, RunHere)  # noqa: S101 - segments have no other places
         return found
+
+    def run_here(self, clip: Segment, found: RunHere) -> NoReturn:
+        """Segments have no other places."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Nothing is made on this machine."""
 
     def _paid_job(self, segment: Segment) -> PaidJob:
         clip = self.clip
@@ -92,8 +98,7 @@ class SegmentJobs:
 
     def close(self, clip: Segment, submission: Submission, error: ModelsLabError) -> bool:
         """Record that a job came to nothing; whether another may be paid for: one more in each try."""
-        is_own = submission.job.job_id in self.own
-        may_submit_again = close(self._ledger(clip), submission, error) and not is_own
+        may_submit_again = close(self._ledger(clip), submission, error)
         if not isinstance(error, JobFailedError | JobLostError):
             return False
         self.clip.spending.settle(self.segments.destination(clip), None)
@@ -128,9 +133,9 @@ class SegmentOutcomes:
         self.manifests[clip.index] = manifest
         log.info("Landed %s; %d of %d are done", clip.describe(self._count), len(self.manifests), self._count)
 
-    def skipped(self, clip: Segment, manifest: dict[str, Any]) -> None:
+    def stored(self, clip: Segment, found: Stored) -> None:
         """A result had landed before."""
-        self.manifests[clip.index] = manifest
+        self.manifests[clip.index] = dict(found.manifest)
 
     def failed(self, clip: Segment, error: Exception, submission: Submission | None) -> None:
         """A segment came to nothing."""
@@ -138,6 +143,28 @@ class SegmentOutcomes:
             error.job_id = error.job_id or submission.job.job_id
         log.error("%s failed: %s", clip.describe(self._count).capitalize(), error)
         self._failed.append((clip, error, submission))
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Plain JSON, for :meth:`restore` in the next process of the same try."""
+        return [
+            {
+                "segment": segment.index,
+                "sent": isinstance(error, ModelsLabError) and error.sent,
+                **(error.to_event() if isinstance(error, ModelsLabError) else {"message": repr(error)}),
+            }
+            for segment, error, _ in self._failed
+        ]
+
+    def restore(self, segment: Segment, failure: dict[str, Any]) -> None:
+        """Record a failure that an earlier process of the same try met."""
+        error = error_from_event(failure)
+        error.sent = failure["sent"]
+        self._failed.append((segment, error, None))
+
+    @property
+    def failed_segments(self) -> set[int]:
+        """The indexes of the segments that came to nothing."""
+        return {segment.index for segment, _, _ in self._failed}
 
     def too_many(self) -> str | None:
         """Why nothing more is submitted: without one of its segments the clip cannot be joined."""

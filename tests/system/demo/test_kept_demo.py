@@ -32,7 +32,9 @@ def suffix(page: Page) -> str:
 
 
 def frame_of(page: Page, title: str) -> Frame:
-    frame = page.wait_for_selector(f"iframe[title='{title}']").content_frame()
+    element = page.wait_for_selector(f"iframe[title='{title}']")
+    assert element is not None
+    frame = element.content_frame()
     assert frame is not None
     frame.wait_for_selector("#page:not([aria-busy])")
     return frame
