@@ -183,6 +183,7 @@ def engines_of(given: argparse.Namespace, settings: Settings) -> list[Engine]:
             offline=not given.allow_downloads,
             allow_pickle=given.allow_pickle,
             speed=speed,
+            keep_aspect=given.keep_aspect,
             memory_budget=given.memory_budget,
         )
         for device in split_devices(given.device)
@@ -253,6 +254,13 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         "first. Default: most of the free memory of a GPU, or half of the memory without a GPU",
     )
     add("--compile", action="store_true", help="compile models. Each new size takes minutes once, then it is faster")
+    add(
+        "--keep-aspect",
+        choices=("stretch", "crop", "fit"),
+        default="stretch",
+        help="what to do with a clip of another aspect ratio than width and height: stretch it, as ModelsLab does, "
+        "crop it, or fit it in with one side shorter",
+    )
     add("--tiny-vae", metavar="FOLDER_OR_ID", help="approximate: an AutoencoderTiny instead of the models' VAE")
     add(
         "--guidance-until",

@@ -32,6 +32,9 @@ _DELIVERY = {
 }
 
 
+_KEEP_ASPECT = ("stretch", "crop", "fit")
+
+
 class LocalArguments(SpendingArguments):
     """Where the models are, how they run, and where results land.
 
@@ -55,6 +58,9 @@ class LocalArguments(SpendingArguments):
     :param guidance_until: the share of the steps that use the guidance scale (templated); the other steps run without
         it, with half the work.
     :param reuse_deep: run the deep half of the model only in every n-th step (templated).
+    :param keep_aspect: what to do with a clip of another aspect ratio than ``width`` and ``height``. ``"stretch"``
+        distorts it, as the endpoint does. ``"crop"`` fills the size and cuts off what is outside. ``"fit"`` keeps the
+        whole picture, so that one side of the result is shorter.
     :param timeout: time for one clip (templated), checked after each denoising step: seconds, text such as ``"1h"``,
         ``"90s"``, ``"1h30m"``, or a timedelta; above 0.
     :param allow_private_addresses: allow an ``init_video`` that is a link into your own network.
@@ -101,6 +107,7 @@ class LocalArguments(SpendingArguments):
         tiny_vae: str | None = None,
         guidance_until: float | str = 1.0,
         reuse_deep: int | str = 1,
+        keep_aspect: Literal["stretch", "crop", "fit"] = "stretch",
         timeout: float | str | timedelta = 3600.0,
         allow_private_addresses: bool = False,
         reuse: Literal["run", "always", "never"] = "run",
@@ -124,11 +131,16 @@ class LocalArguments(SpendingArguments):
         self.tiny_vae = tiny_vae
         self.guidance_until = guidance_until
         self.reuse_deep = reuse_deep
+        self.keep_aspect = keep_aspect
         self.timeout = timeout
         self.allow_private_addresses = allow_private_addresses
         self.reuse = reuse
         self.on_changed_request = on_changed_request
         self._killed = threading.Event()
+        if keep_aspect not in _KEEP_ASPECT:
+            raise InvalidRequestError.of(
+                "keep_aspect", f"must be one of {', '.join(_KEEP_ASPECT)}; got {keep_aspect!r:.200}"
+            )
         self._ledger_policy()  # this and the next refuse what makes no sense while the Dag is parsed
         if not (is_template(guidance_until) or is_template(reuse_deep)):
             self._speed()
@@ -150,6 +162,7 @@ class LocalArguments(SpendingArguments):
             device=self.device,
             dtype=self.dtype,
             speed=self._speed(),
+            keep_aspect=self.keep_aspect,
             limits=FetchLimits(allow_private_addresses=self.allow_private_addresses),
         )
 
@@ -188,8 +201,10 @@ class LocalArguments(SpendingArguments):
         )
 
     def _made_by(self) -> str:
-        """What stands for the connection in a fingerprint: approximations change results, so they are part of it."""
+        """What stands for the connection in a fingerprint, with all that changes results and is not in the request."""
         approximations = self._speed().approximations()
+        if self.keep_aspect != "stretch":
+            approximations["keep_aspect"] = self.keep_aspect
         return f"local:{self.modelslab_conn_id}" + (
             f":{json.dumps(approximations, sort_keys=True)}" * bool(approximations)
         )

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_modelslab.api.errors import JobFailedError
 from airflow_provider_modelslab.local.media.decoder.frames import frame_order, sample_indices
@@ -25,12 +25,20 @@ __all__ = [
     "MAX_CLIP_PIXELS",
     "MAX_FRAME_PIXELS",
     "MAX_GIF_PIXELS",
+    "KeepAspect",
     "frame_order",
     "open_clip",
     "read_frames",
     "resize_frames",
     "sample_indices",
 ]
+
+KeepAspect = Literal["stretch", "crop", "fit"]
+"""What is done with a clip that has another aspect ratio than the size asked for.
+
+``stretch`` distorts it, as the endpoint does. ``crop`` fills the size and cuts off what is outside, on both sides
+alike. ``fit`` keeps the whole picture: one side is shorter than asked for, in multiples of 8 pixels.
+"""
 
 MAX_FRAME_PIXELS = 4096 * 2304
 """Pixels in one frame of a clip: 4K. 25 such frames are 0.7 GB of memory."""
@@ -51,7 +59,9 @@ CLOCK_FACTOR = 1.5
 """How much longer than that it may take by the clock: less than 20 s for a clip of 2 MiB, on a busy machine too."""
 
 
-def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) -> tuple[list[Image], float]:
+def read_frames(
+    path: Path, count: int, *, size: tuple[int, int] | None = None, keep_aspect: KeepAspect = "stretch"
+) -> tuple[list[Image], float]:
     """Exactly ``count`` frames of an mp4 or gif, evenly spaced in time from its first frame to its last.
 
     A clip with fewer frames than that is played forwards and backwards in turn (0 1 2 3 2 1 0 1 ...) until there are
@@ -63,8 +73,8 @@ def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) 
     as one frame can be decoded.
 
     :param count: frames wanted, at least 1.
-    :param size: width and height in pixels that frames are stretched to, see :func:`resize_frames`; by default they
-        keep their own.
+    :param size: width and height of the frames in pixels; by default they keep their own.
+    :param keep_aspect: what is done where the clip has another aspect ratio than ``size``, see :data:`KeepAspect`.
     :returns: RGB pictures, and the clip's own frames per second.
     :raises ClipUnreadableError: when it cannot be decoded, has no picture, or is over :data:`MAX_FRAME_PIXELS`,
         :data:`MAX_CLIP_PIXELS`, :data:`MAX_GIF_PIXELS`, :data:`MAX_CLIP_FRAMES`, 1 GiB of memory or
@@ -79,7 +89,7 @@ def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) 
         frames[index] = Image.frombytes("RGB", of_size, pixels)
 
     with open_clip(path) as (clip, limits):
-        job = {**limits, "count": count, "size": size}
+        job = {**limits, "count": count, "size": size, "keep_aspect": keep_aspect}
         order, fps = decode_clip(clip, job, keep, seconds=CLOCK_FACTOR * limits["cpu_seconds"])
     return [frames[index] for index in order], fps
 

@@ -83,13 +83,14 @@ def test_arguments_reach_the_engine(tmp_path: Path) -> None:
         tmp_path,
         *("--device", "cpu", "--catalog-file", str(catalog), "--allow-pickle", "--memory-budget", "1.5GB", "--compile"),
         *("--guidance-until", "0.5", "--reuse-deep", "2", "--tiny-vae", "madebyollin/taesd", "--dtype", "bfloat16"),
+        *("--keep-aspect", "fit"),
     )
     assert isinstance(made, LocalEngine)
     assert "mine" in made.catalog.own.models
     assert (made.catalog.allow_pickle, made.catalog.offline) == (True, True)
     assert made._models._find_budget() == 1_500_000_000
     assert made._speed == Optimizations(compile=True, tiny_vae="madebyollin/taesd", guidance_until=0.5, reuse_deep=2)
-    assert made._dtype == "bfloat16"
+    assert (made._dtype, made._keep_aspect) == ("bfloat16", "fit")
 
 
 @pytest.mark.parametrize(("flags", "offline"), [([], True), (["--offline"], True), (["--allow-downloads"], False)])

@@ -110,6 +110,50 @@ def test_what_an_edit_list_cuts_is_not_shown(tmp_path: Path, container: str) -> 
     assert numbers(read_frames(path, 20)[0]) == list(range(10, 30))
 
 
+# Another shape than was asked for.
+
+
+def _corners(frame: Image.Image) -> list[str]:
+    """Which of red, green, blue and white the four corners are."""
+    names = {(1, 0, 0): "red", (0, 1, 0): "green", (0, 0, 1): "blue", (1, 1, 1): "white", (0, 0, 0): "black"}
+    places = [(x, y) for y in (3, frame.height - 4) for x in (3, frame.width - 4)]
+    return [names[tuple(int(value > 128) for value in np.asarray(frame)[y, x])] for x, y in places]
+
+
+@pytest.mark.parametrize(
+    ("keep_aspect", "size", "expected", "corners"),
+    [
+        ("stretch", (64, 64), (64, 64), ["red", "green", "blue", "white"]),
+        ("crop", (64, 64), (64, 64), ["black"] * 4),  # the middle
+        ("fit", (64, 64), (64, 24), ["red", "green", "blue", "white"]),
+        ("fit", (320, 64), (160, 64), ["red", "green", "blue", "white"]),
+        ("fit", (160, 64), (160, 64), ["red", "green", "blue", "white"]),
+        ("fit", (8, 8), (8, 8), None),
+    ],
+)
+def test_a_clip_of_another_aspect_ratio(
+    tmp_path: Path, keep_aspect: Any, size: tuple[int, int], expected: tuple[int, int], corners: list[str] | None
+) -> None:
+    picture = Image.new("RGB", (160, 64), "black")
+    for colour, place in {"red": (0, 0), "green": (128, 0), "blue": (0, 32), "white": (128, 32)}.items():
+        picture.paste(colour if colour != "green" else "lime", (*place, place[0] + 32, place[1] + 32))
+    path = tmp_path / "wide.mp4"
+    frame = av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
+    write_frames(path, [frame.reformat(format="yuv420p") for _ in range(2)])
+    shown = read_frames(path, 2, size=size, keep_aspect=keep_aspect)[0][0]
+    assert shown.size == expected
+    assert corners is None or _corners(shown) == corners
+
+
+@pytest.mark.parametrize("keep_aspect", ["crop", "fit"])
+def test_the_aspect_ratio_is_that_of_the_clip_as_it_is_shown(tmp_path: Path, keep_aspect: Any) -> None:
+    path = tmp_path / "phone.mp4"
+    write_frames(path, [av.VideoFrame(96, 32, "yuv420p") for _ in range(2)])
+    set_display_matrix(path, 0, 1, -1, 0)  # filmed upright
+    shown = read_frames(path, 2, size=(96, 96), keep_aspect=keep_aspect)[0][0]
+    assert shown.size == ((96, 96) if keep_aspect == "crop" else (32, 96))
+
+
 # Turned and mirrored.
 
 

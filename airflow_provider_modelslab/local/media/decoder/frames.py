@@ -17,10 +17,12 @@ __all__ = [
     "Sender",
     "UnreadableError",
     "choose_frames",
+    "fitting_size",
     "flatten",
     "frame_order",
     "frames_at_rate",
     "frames_by_time",
+    "middle",
     "sample_indices",
 ]
 
@@ -113,12 +115,27 @@ def choose_frames(job: dict[str, Any], starts: Sequence[int | None], end: int | 
     return frames_by_time(starts, end, count)
 
 
+def fitting_size(width: int, height: int, within: tuple[int, int]) -> tuple[int, int]:
+    """The largest size of this aspect ratio within another size, in multiples of 8 pixels, which models want."""
+    scale = min(within[0] / width, within[1] / height)
+    wide, high = (max(8, round(side * scale / 8) * 8) for side in (width, height))
+    return min(wide, within[0]), min(high, within[1])
+
+
+def middle(width: int, height: int, shape: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest box of another aspect ratio in the middle of a picture: left, top, right and bottom in pixels."""
+    scale = min(width / shape[0], height / shape[1])
+    left, top = (width - shape[0] * scale) / 2, (height - shape[1] * scale) / 2
+    return left, top, width - left, height - top
+
+
 class Frames:
     """The pictures on their way to the other process."""
 
     def __init__(self, link: Sender, job: dict[str, Any]) -> None:
         self._link = link
         self._size = tuple(job["size"]) if job["size"] else None
+        self._aspect: str = job.get("keep_aspect", "stretch")
         self._max_frame_pixels: int = job["max_frame_pixels"]
         self._max_clip_pixels: int = job["max_clip_pixels"]
         self._max_frames: int = job["max_frames"]
@@ -151,12 +168,21 @@ class Frames:
 
     def send(self, picture: Image) -> None:
         """Send the frame that was counted last."""
-        from PIL import Image
-
-        if self._size is not None and picture.size != self._size:
-            picture = picture.resize(self._size, Image.Resampling.LANCZOS)
+        picture = self._resized(picture)
         self._link.send({"frame": self.seen - 1, "size": picture.size}, picture.tobytes())
         self._sent.add(self.seen - 1)
+
+    def _resized(self, picture: Image) -> Image:
+        from PIL import Image
+
+        if self._size is None or picture.size == self._size:
+            return picture
+        size, box = self._size, None
+        if self._aspect == "crop":
+            box = middle(*picture.size, size)
+        elif self._aspect == "fit":
+            size = fitting_size(*picture.size, size)
+        return picture.resize(size, Image.Resampling.LANCZOS, box)
 
     @property
     def complete(self) -> bool:
