@@ -79,7 +79,8 @@ def test_the_arguments_are_those_of_the_remote_operator(local: Make, clip_file: 
     with pytest.raises(TypeError, match="strenght"):
         local(strenght=0.5)
     without_effect = {"fallback", "poll_interval", "max_poll_interval"}
-    given = set(ModelsLabVideo2VideoOperator.template_fields) - without_effect
+    of_whole_clips = set(ModelsLabVideo2VideoOperator.whole_fields)
+    given = set(ModelsLabVideo2VideoOperator.template_fields) - without_effect - of_whole_clips
     assert given <= set(LocalVideo2VideoOperator.template_fields)
 
 
