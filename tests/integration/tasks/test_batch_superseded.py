@@ -60,7 +60,7 @@ def batch(s3: S3Client, bucket: str) -> Callable[[], ModelsLabVideo2VideoBatchOp
 def written_by_try(store: Store, manifest: str) -> int | None:
     place = S3Uri.parse(manifest)
     writer = AttemptId.from_metadata(store.s3.head_object(Bucket=place.bucket, Key=place.key)["Metadata"])
-    return writer and writer.try_number
+    return None if writer is None else writer.try_number
 
 
 def statuses(store: Store, manifest: str) -> list[str]:

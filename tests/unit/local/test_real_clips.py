@@ -115,7 +115,13 @@ def test_what_an_edit_list_cuts_is_not_shown(tmp_path: Path, container: str) -> 
 
 def _corners(frame: Image.Image) -> list[str]:
     """Which of red, green, blue and white the four corners are."""
-    names = {(1, 0, 0): "red", (0, 1, 0): "green", (0, 0, 1): "blue", (1, 1, 1): "white", (0, 0, 0): "black"}
+    names: dict[tuple[int, ...], str] = {
+        (1, 0, 0): "red",
+        (0, 1, 0): "green",
+        (0, 0, 1): "blue",
+        (1, 1, 1): "white",
+        (0, 0, 0): "black",
+    }
     places = [(x, y) for y in (3, frame.height - 4) for x in (3, frame.width - 4)]
     return [names[tuple(int(value > 128) for value in np.asarray(frame)[y, x])] for x, y in places]
 
