@@ -345,7 +345,7 @@ def test_the_suffix_of_a_link(links: list[str], suffix: str) -> None:
         (ModelsLabVideo2VideoSensor, {"job": "7", "poke_intervall": 3}, "poke_interval"),
         (ModelsLabVideo2VideoOperator, {**REQUIRED, "retires": 3}, "retries"),
         (LocalVideo2VideoBatchOperator, {"source": "s3://b/in/", "max_faild": 3}, "max_failed"),
-        (ModelsLabPlanClipsOperator, {"source": "s3://b/in/", "patern": "*.mp4"}, "pattern"),
+        (ModelsLabPlanClipsOperator, {"source": "s3://b/in/", "key_templat": "x"}, "key_template"),
         (ModelsLabUpdateS3Operator, {"deploy_typ": "video"}, "deploy_type"),
         (ModelsLabResetS3Operator, {"modelslab_conn": "mine"}, "modelslab_conn_id"),
     ],
