@@ -235,9 +235,19 @@ def own_engine(monkeypatch: pytest.MonkeyPatch) -> OneAtATime:
     return engine
 
 
-def test_the_last_place_may_be_this_worker(dag: Dag, engine: Breakable, own_engine: OneAtATime, s3: S3Client) -> None:
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_the_last_place_may_be_this_worker(
+    dag: Dag, engine: Breakable, own_engine: OneAtATime, s3: S3Client, deferrable: bool
+) -> None:
     dag.arguments |= {"fallback": [{"run_on": "local"}], "prices": {"currency": "EUR", "per_job": "0.10"}}
-    summary = execute(dag())
+    dag.arguments["deferrable"] = deferrable
+    if deferrable:
+        engine.gate = gate = threading.Event()
+        deferred = deferral_of(dag())
+        gate.set()
+        summary = finish(dag, deferred)
+    else:
+        summary = execute(dag())
     assert (summary["landed"], summary["jobs"], summary["cost"]) == (4, 4, "0.4")
     assert (own_engine.finished, own_engine.most) == (["hard", "hard"], 1)
     assert summary["places"][1] == {**HOME, "run_on": "local", "landed": 2, "failed": {}}
