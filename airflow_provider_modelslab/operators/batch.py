@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
@@ -17,12 +14,13 @@ from airflow_provider_modelslab.api.errors import BatchFailedError, InvalidReque
 from airflow_provider_modelslab.api.quantities import Number, Seconds, Whole, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.jobs.targets import check_fallback, targets_of
-from airflow_provider_modelslab.jobs.timing import deferral_timeout, poll_policy
+from airflow_provider_modelslab.jobs.timing import poll_policy
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.arguments import is_literal, result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
+from airflow_provider_modelslab.operators.many_jobs import defer_for_jobs, leave_jobs
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -45,12 +43,6 @@ if TYPE_CHECKING:
 # What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
 
 __all__ = ["ModelsLabVideo2VideoBatchOperator"]
-
-_DEFER_AFTER_FIRST = 30.0
-"""Seconds that the triggerer goes on collecting once a job has ended: a resumed task costs a process of its own."""
-
-_LONGEST_WAIT = 4 * 3600.0
-"""Seconds after which what has ended is landed in any case: results live for 24 hours."""
 
 
 class ModelsLabVideo2VideoBatchOperator(BatchArguments):
@@ -292,18 +284,11 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         if self._work is None:
             return
         tracker, runner = self._work
-        runner.interrupt(InterruptedError("The task was killed. A retry continues with the jobs that are paid for"))
-        in_flight = list(runner.waiting.values())
-        self.log.warning(
-            "The task was killed while %d jobs run. They keep running at ModelsLab and are billed. "
-            "Clear the task to continue "
-            "with them",
-            len(in_flight),
-        )
-        with ThreadPoolExecutor(16) as pool:
-            for item in in_flight:
-                ledger = tracker.ledger(item.clip)
-                pool.submit(ledger.abandoned, item.submission.number, "the task was killed on its worker")
+
+        def abandon(item: InFlight[ClipPlan]) -> None:
+            tracker.ledger(item.clip).abandoned(item.submission.number, "the task was killed on its worker")
+
+        leave_jobs(self, runner, abandon)
 
     @cached_property
     def _fallback(self) -> Fallback:
@@ -404,43 +389,20 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     ) -> NoReturn:
         from airflow_provider_modelslab.batch.results.checkpoint import save_batch
         from airflow_provider_modelslab.ledger.attempt import AttemptId
-        from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
 
         saved, more = self._checkpoint(context, tracker), more and stopped is None
         me = AttemptId.of_task(context["ti"]).task_instance_id
         mark = save_batch(self.hook.get_s3_client(), saved, tracker.plan, tracker.state(), task_instance=me)
         self._delete_checkpoints(context, tracker)
-        jobs: list[dict[str, Any]] = [
-            {
-                "job_id": job.job_id,
-                "submitted_at": job.submitted_at or time.time(),
-                "deadline": self._deadlines[job.key],
-                "eta": job.eta,
-                **({} if job.conn_id == self.modelslab_conn_id else {"conn_id": job.conn_id}),
-            }
-            for job in (item.submission.job for item in left)
-        ]
-        wake_at = max(1, math.ceil(len(left) * self.resume_threshold)) if more else max(1, len(left))
-        if jobs:
-            longest = max(0.0, max(job["deadline"] for job in jobs) - time.time()) + self.max_poll_interval
-            self.log.info(
-                "%s. Waiting in the triggerer until %d of %d jobs end", tracker.progress.line(), wake_at, len(left)
-            )
-        else:
-            longest = window.pause()
-            self.log.info(
-                "%s. The endpoint accepts no jobs now; the next submit is in %.0f s", tracker.progress.line(), longest
-            )
-        longest = min(_LONGEST_WAIT, longest)
-        self.defer(
-            trigger=ModelsLabBatchTrigger(
-                jobs,
-                modelslab_conn_id=self.modelslab_conn_id,
-                wake_at=wake_at,
-                defer_after=_DEFER_AFTER_FIRST if more else _LONGEST_WAIT,
-                max_wait=longest,
-                poll_policy=self._poll_policy().to_dict(),
-            ),
+        defer_for_jobs(
+            self,
+            left,
+            self._deadlines,
+            more=more,
+            resume_threshold=self.resume_threshold,
+            window=window,
+            policy=self._poll_policy(),
+            progress=tracker.progress.line(),
             method_name="execute_complete",
             kwargs={
                 "in_flight": [
@@ -461,7 +423,6 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 "stopped": stopped,
                 "fallback": None if self.fallback is None else [dict(entry) for entry in self.fallback],
             },
-            timeout=deferral_timeout(longest + 120, self.execution_timeout),
         )
 
     def _delete_checkpoints(self, context: Context, tracker: BatchTracker, mark: str | None = None) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -19,11 +17,11 @@ from airflow_provider_modelslab.api.errors import (
     error_from_event,
 )
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.jobs.timing import deferral_timeout
 from airflow_provider_modelslab.jobs.whole_clip.settings import WholeClipSettings, check_clip_mode
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import push_links, push_manifest_links
 from airflow_provider_modelslab.operators.arguments import is_literal
+from airflow_provider_modelslab.operators.many_jobs import defer_for_jobs, leave_jobs
 from airflow_provider_modelslab.operators.paid_job import PaidJobOperator
 from airflow_provider_modelslab.operators.rendered import clip_version_of
 
@@ -38,14 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WholeClipOperator"]
 
-_RESUME_SHARE = 0.5
+_RESUME_THRESHOLD = 0.5
 """Share of the jobs in flight that have ended when a deferred task resumes: each resume costs a process."""
-
-_DEFER_AFTER_FIRST = 30.0
-"""Seconds that the triggerer goes on collecting once a job has ended."""
-
-_LONGEST_WAIT = 4 * 3600.0
-"""Seconds after which what has ended is landed in any case: results live for 24 hours."""
 
 _DEFER_AFTER = 5.0
 """Seconds of nothing but waiting after which a deferrable task defers."""
@@ -172,7 +164,7 @@ class WholeClipOperator(PaidJobOperator):
                 raise  # a retry submits again, after its delay
             raise AirflowFailException(str(error)) from error
         if not is_done:
-            self._defer_whole(run)
+            self._defer_whole(run, run.outcomes.line())
         self._segment_run = None
         began = time.monotonic()
         manifest = clip.land(opened.segments, run.outcomes.manifests)
@@ -218,38 +210,19 @@ class WholeClipOperator(PaidJobOperator):
             clip_version=clip_version_of(getattr(self, "clip_version", None)),
         )
 
-    def _defer_whole(self, run: SegmentRun) -> NoReturn:
-        from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
-
+    def _defer_whole(self, run: SegmentRun, line: str) -> NoReturn:
         assert run.runner is not None  # noqa: S101 - it has run
-        left, more = list(run.runner.waiting.values()), bool(run.runner.todo) and run.runner.stopped is None
-        jobs: list[dict[str, Any]] = [
-            {
-                "job_id": item.submission.job.job_id,
-                "submitted_at": item.submission.job.submitted_at or time.time(),
-                "deadline": run.deadlines[item.submission.job.key],
-                "eta": item.submission.job.eta,
-            }
-            for item in left
-        ]
-        wake_at = max(1, math.ceil(len(left) * _RESUME_SHARE)) if more else max(1, len(left))
-        longest = run.window.pause()
-        if jobs:
-            longest = max(0.0, max(job["deadline"] for job in jobs) - time.time()) + self.max_poll_interval
-        longest = min(_LONGEST_WAIT, longest)
-        self.log.info("Waiting in the triggerer until %d of %d jobs end", wake_at, len(left))
-        self.defer(
-            trigger=ModelsLabBatchTrigger(
-                jobs,
-                modelslab_conn_id=self.modelslab_conn_id,
-                wake_at=wake_at,
-                defer_after=_DEFER_AFTER_FIRST if more else _LONGEST_WAIT,
-                max_wait=longest,
-                poll_policy=self._poll_policy().to_dict(),
-            ),
+        defer_for_jobs(
+            self,
+            list(run.runner.waiting.values()),
+            run.deadlines,
+            more=bool(run.runner.todo) and run.runner.stopped is None,
+            resume_threshold=_RESUME_THRESHOLD,
+            window=run.window,
+            policy=self._poll_policy(),
+            progress=line,
             method_name="resume_whole",
             kwargs={"state": run.to_dict()},
-            timeout=deferral_timeout(longest + 120, self.execution_timeout),
         )
 
     def on_kill(self) -> None:
@@ -259,13 +232,4 @@ class WholeClipOperator(PaidJobOperator):
             super().on_kill()
             return
         self.is_killed = True
-        run.runner.interrupt(InterruptedError("The task was killed. A retry continues with the jobs that are paid for"))
-        in_flight = list(run.runner.waiting.values())
-        self.log.warning(
-            "The task was killed while %d jobs run. They keep running at ModelsLab and are billed. Clear the task to "
-            "continue with them",
-            len(in_flight),
-        )
-        with ThreadPoolExecutor(16) as pool:
-            for item in in_flight:
-                pool.submit(run.jobs.abandon, item.clip, item.submission)
+        leave_jobs(self, run.runner, lambda item: run.jobs.abandon(item.clip, item.submission))

@@ -144,6 +144,10 @@ class SegmentOutcomes:
         log.error("%s failed: %s", clip.describe(self._count).capitalize(), error)
         self._failed.append((clip, error, submission))
 
+    def line(self) -> str:
+        """How far the clip is, for people."""
+        return f"{len(self.manifests)} of {self._count} segments are done"
+
     def failures(self) -> list[dict[str, Any]]:
         """Plain JSON, for :meth:`restore` in the next process of the same try."""
         return [
