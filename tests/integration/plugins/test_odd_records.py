@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import tracemalloc
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -95,13 +94,6 @@ class Site:
                 found.append(self.media.get("/", params=query, headers={"Accept": accept}, follow_redirects=False))
         assert self.gallery.get("/api/recent").status_code == 200
         return {answer.status_code for answer in found}
-
-
-@pytest.fixture(scope="module")
-def tables() -> Iterator[AirflowTables]:
-    made = AirflowTables()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,27 +23,10 @@ from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoS
 from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from airflow_provider_modelslab.storage.uri import S3Uri
 from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
-from tests.support.airflow_tables import AirflowTables
-from tests.support.plugin_site import CONN, LINK, REQUEST, Site, plugin_site
-from tests.support.s3 import S3Server
+from tests.support.plugin_site import CONN, LINK, REQUEST, Site
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-
-@pytest.fixture(scope="module")
-def tables() -> Iterator[AirflowTables]:
-    made = AirflowTables()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def site(
-    tables: AirflowTables, s3: S3Client, s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Site]:
-    with plugin_site(tables, s3, s3_server, bucket, monkeypatch) as opened:
-        yield opened
+    pass
 
 
 def declared(site: Site, make: Callable[[], object]) -> uuid.UUID:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,31 +15,15 @@ from airflow_provider_modelslab.plugins.gallery.store import open_store
 from airflow_provider_modelslab.plugins.media import stream
 from airflow_provider_modelslab.plugins.media.access import require_reader
 from airflow_provider_modelslab.storage.uri import S3Uri
-from tests.support.airflow_tables import AirflowTables
-from tests.support.plugin_site import CONN, Site, plugin_site
-from tests.support.s3 import S3Server, refusing
+from tests.support.plugin_site import CONN, Site
+from tests.support.s3 import refusing
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    pass
 
 SIZE = 3 * stream.PIECE + 1000
 BODY = bytes(range(256)) * (SIZE // 256 + 1)
 BODY = BODY[:SIZE]
-
-
-@pytest.fixture(scope="module")
-def tables() -> Iterator[AirflowTables]:
-    made = AirflowTables()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def site(
-    tables: AirflowTables, s3: S3Client, s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Site]:
-    with plugin_site(tables, s3, s3_server, bucket, monkeypatch) as opened:
-        yield opened
 
 
 def land(site: Site, body: bytes = BODY, ending: str = "mp4", **more: Any) -> tuple[str, S3Uri]:
