@@ -11,6 +11,7 @@ from typing import get_args
 from airflow_provider_modelslab.endpoint.engine import Engine
 from airflow_provider_modelslab.endpoint.faults.plan import FaultPlan
 from airflow_provider_modelslab.endpoint.settings import AnswerStyle, Settings, UnknownAttributes
+from airflow_provider_modelslab.local.media.aspect import KEEP_ASPECT
 
 __all__ = [
     "ADMIN_KEY_VARIABLE",
@@ -256,7 +257,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add("--compile", action="store_true", help="compile models. Each new size takes minutes once, then it is faster")
     add(
         "--keep-aspect",
-        choices=("stretch", "crop", "fit"),
+        choices=KEEP_ASPECT,
         default="stretch",
         help="what to do with a clip of another aspect ratio than width and height: stretch it, as ModelsLab does, "
         "crop it, or fit it in with one side shorter",

@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError, ModelsLabError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.families.base import LoadedModel
 from airflow_provider_modelslab.local.families.registry import family_of
-from airflow_provider_modelslab.local.media.decode import KeepAspect, read_frames, resize_frames
+from airflow_provider_modelslab.local.media.aspect import KEEP_ASPECT, KeepAspect
+from airflow_provider_modelslab.local.media.decode import read_frames, resize_frames
 from airflow_provider_modelslab.local.media.fetch import DownloadStoppedError, FetchLimits, fetch_clip
 from airflow_provider_modelslab.local.media.output import write_clip
 from airflow_provider_modelslab.local.models.catalog import Catalog
@@ -94,8 +95,8 @@ class LocalEngine:
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
-        if keep_aspect not in get_args(KeepAspect):
-            raise ValueError(f"keep_aspect must be one of {', '.join(get_args(KeepAspect))}; got {keep_aspect!r}")
+        if keep_aspect not in KEEP_ASPECT:
+            raise ValueError(f"keep_aspect must be one of {', '.join(KEEP_ASPECT)}; got {keep_aspect!r}")
         if memory_budget is not None and memory_budget <= 0:
             raise ValueError(f"memory_budget must be more than 0 bytes, or None; got {memory_budget}")
         self.catalog = Catalog(

@@ -12,6 +12,7 @@ from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.quantities import Number, Seconds, Whole, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
+from airflow_provider_modelslab.local.media.aspect import KEEP_ASPECT, KeepAspect
 from airflow_provider_modelslab.operators.spending_arguments import SpendingArguments
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ _DELIVERY = {
     "temp": "the result lands in S3",
     "base64": "the result lands in S3 as it is",
 }
-
-
-_KEEP_ASPECT = ("stretch", "crop", "fit")
 
 
 class LocalArguments(SpendingArguments):
@@ -107,7 +105,7 @@ class LocalArguments(SpendingArguments):
         tiny_vae: str | None = None,
         guidance_until: float | str = 1.0,
         reuse_deep: int | str = 1,
-        keep_aspect: Literal["stretch", "crop", "fit"] = "stretch",
+        keep_aspect: KeepAspect = "stretch",
         timeout: float | str | timedelta = 3600.0,
         allow_private_addresses: bool = False,
         reuse: Literal["run", "always", "never"] = "run",
@@ -137,9 +135,9 @@ class LocalArguments(SpendingArguments):
         self.reuse = reuse
         self.on_changed_request = on_changed_request
         self._killed = threading.Event()
-        if keep_aspect not in _KEEP_ASPECT:
+        if keep_aspect not in KEEP_ASPECT:
             raise InvalidRequestError.of(
-                "keep_aspect", f"must be one of {', '.join(_KEEP_ASPECT)}; got {keep_aspect!r:.200}"
+                "keep_aspect", f"must be one of {', '.join(KEEP_ASPECT)}; got {keep_aspect!r:.200}"
             )
         self._ledger_policy()  # this and the next refuse what makes no sense while the Dag is parsed
         if not (is_template(guidance_until) or is_template(reuse_deep)):

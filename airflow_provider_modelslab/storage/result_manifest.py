@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.storage.landing import LandedObject
     from airflow_provider_modelslab.storage.uri import S3Uri
 
-__all__ = ["LINK_LIFETIME", "SCHEMA_VERSION", "Job", "finished_manifest", "landed_manifest", "submitted_manifest"]
+__all__ = [
+    "LINK_LIFETIME",
+    "SCHEMA_VERSION",
+    "Job",
+    "finished_manifest",
+    "landed_manifest",
+    "object_facts",
+    "submitted_manifest",
+]
 
 SCHEMA_VERSION = 1
 
@@ -152,15 +160,22 @@ def landed_manifest(job: Job, finished: Finished, landed: LandedObject, sidecar:
     """The manifest of a landed result; its sidecar has the other details."""
     return {
         **_common(job, "landed"),
+        **object_facts(landed, sidecar),
+        "seed": seed_of(job, finished),
+        "generation_time_s": finished.generation_time,
+        **job.cost(finished.generation_time),
+    }
+
+
+def object_facts(landed: LandedObject, sidecar: S3Uri) -> dict[str, Any]:
+    """What a manifest says of the object itself."""
+    return {
         "uri": str(landed.uri),
         "sidecar_uri": str(sidecar),
         "bytes": landed.bytes,
         "sha256": landed.sha256,
         "etag": landed.etag,
         "content_type": landed.content_type,
-        "seed": seed_of(job, finished),
-        "generation_time_s": finished.generation_time,
-        **job.cost(finished.generation_time),
     }
 
 

@@ -110,10 +110,10 @@ class LandedIndex:
     ) -> None:
         """Remember a result that has landed, or was found landed by its ledger.
 
-        :param batch: see :class:`IndexEntry`, also for the next.
-        :param seconds: from the submission until it landed.
         While a segment is being written no other is begun. What the write before it raised is raised here; that the
         store refused is no error.
+
+        :param batch: see :class:`IndexEntry`; likewise ``seconds``.
         """
         if manifest.get("bytes") is None:
             return  # nothing to compare the object with

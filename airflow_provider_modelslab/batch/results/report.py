@@ -77,11 +77,14 @@ def write_results(
 
     manifest, retry = folder.child(f"{name}.jsonl"), folder.child(f"{name}.retry.jsonl")
 
-    def join(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        _learn(outcomes, lines)
+    def lines() -> list[dict[str, Any]]:
         return [result_line(*pair) for pair in outcomes]
 
-    first = put_if_newer(s3, manifest, (result_line(*pair) for pair in outcomes), attempt, join=join)
+    def join(theirs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        _learn(outcomes, theirs)
+        return lines()
+
+    first = put_if_newer(s3, manifest, lines(), attempt, join=join)
     open_clips = outcomes.with_status(Status.FAILED, Status.PENDING)
     again = [line for clip, _ in open_clips if (line := retry_line(clip)) is not None]
     if again:
@@ -105,9 +108,9 @@ def write_results(
 
 def _learn(outcomes: Outcomes, lines: Iterable[Mapping[str, Any]]) -> None:
     """Learn from the manifest of another process of the same try what this process does not know."""
-    told, learned = {str(line.get("uri")): line for line in lines}, 0
+    by_uri, learned = {str(line.get("uri")): line for line in lines}, 0
     for clip, outcome in outcomes:
-        line = told.get(str(clip.destination), {})
+        line = by_uri.get(str(clip.destination), {})
         other = Outcome.from_record(line) if line.get("fingerprint") == _fingerprint(clip) else None
         if other is not None and other.status.outweighs(outcome.status):
             outcomes.tell(clip, other)

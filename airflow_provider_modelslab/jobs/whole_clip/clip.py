@@ -1,7 +1,7 @@
 """One whole clip, from the request to the stored result; read :meth:`WholeClip.find` to :meth:`WholeClip.land` in turn.
 
 Operator and command line call these steps in order; between :meth:`~WholeClip.open` and :meth:`~WholeClip.land` they
-run the segments' jobs with :func:`~airflow_provider_modelslab.jobs.whole_clip.run.run_segments`, in their own way to
+run the segments' jobs with :class:`~airflow_provider_modelslab.jobs.whole_clip.run.SegmentRun`, in their own way to
 wait. All that is paid for is in the ledgers of the segments, so each step can be begun anew.
 """
 
@@ -184,7 +184,7 @@ class WholeClip:
         return OpenedClip(found, listing, len(stored), len(running), price)
 
     def _known(self, found: SegmentSet, listing: LedgerListing) -> tuple[set[int], set[int]]:
-        """The segments whose results are stored, and those whose jobs run, as far as names of entries tell."""
+        """The segments whose results are stored, and those whose jobs run, as far as names of entries say."""
         stored, running = set(), set()
         for segment in found.plan.segments:
             kinds = {kind_of(name) for name in listing.names(found.destination(segment)) or ()}
@@ -214,15 +214,15 @@ class WholeClip:
         self._folder.complete(segments, self.attempt)
         kind = self.request.output_type or "mp4"
         ordered = [manifests[segment.index] for segment in segments.plan.segments]
-        heard = kind == "mp4" and self.settings.audio != "drop" and segments.sound.uri is not None
+        with_sound = kind == "mp4" and self.settings.audio != "drop" and segments.sound.uri is not None
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
             work = Path(folder)
-            sound = self._fetch(str(segments.sound.uri), work) if heard else None
+            sound = self._fetch(str(segments.sound.uri), work) if with_sound else None
             joined = work / f"joined.{kind}"
             results = (self._fetch(manifest["uri"], work) for manifest in ordered)
             size = join_segments(segments.plan, _one_by_one(results), joined, kind=kind, sound=sound)
             landed = land_file(joined, self.destination, self.hook.get_s3_client(), expected_type=kind)
-        manifest = describe_whole(self, segments, ordered, landed, size=size, heard=heard)
+        manifest = describe_whole(self, segments, ordered, landed, size=size, with_sound=with_sound)
         self.ledger.record_stored(self.fingerprint, self.attempt, manifest)
         return manifest
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.prices import amount_text
-from airflow_provider_modelslab.storage.result_manifest import SCHEMA_VERSION
+from airflow_provider_modelslab.storage.result_manifest import SCHEMA_VERSION, object_facts
 from airflow_provider_modelslab.storage.sidecar import write_sidecar
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ def describe_whole(
     landed: LandedObject,
     *,
     size: tuple[int, int],
-    heard: bool,
+    with_sound: bool,
 ) -> dict[str, Any]:
     """Write the sidecar of a clip that has landed, and return its manifest.
 
     :param results: the manifests of the segments, in order.
     :param size: width and height in pixels.
-    :param heard: whether the result has the clip's sound.
+    :param with_sound: whether the result has the clip's sound.
     :raises LandingError: when S3 refuses the sidecar.
     """
     plan, sound = segments.plan, segments.sound
@@ -48,7 +48,7 @@ def describe_whole(
         "clip_mode": "whole",
         "frames": plan.total,
         "fps": plan.fps,
-        "audio": sound.codec if heard else None,
+        "audio": sound.codec if with_sound else None,
     }
     if sound.problem is not None and clip.settings.audio != "drop":
         facts["audio_problem"] = sound.problem
@@ -71,7 +71,7 @@ def describe_whole(
             "request": record,
             "meta": meta,
             "overlap": segments.overlap,
-            "audio_copied": sound.copied if heard else None,
+            "audio_copied": sound.copied if with_sound else None,
             "segments": parts,
         },
     )
@@ -81,12 +81,7 @@ def describe_whole(
         "conn_id": clip.hook.modelslab_conn_id,
         "model_id": clip.request.model_id,
         "expires_at": None,
-        "uri": str(landed.uri),
-        "sidecar_uri": str(sidecar),
-        "bytes": landed.bytes,
-        "sha256": landed.sha256,
-        "etag": landed.etag,
-        "content_type": landed.content_type,
+        **object_facts(landed, sidecar),
         **facts,
         "segments": len(parts),
         "jobs": jobs,

@@ -10,9 +10,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import JobFailedError
+from airflow_provider_modelslab.local.media.aspect import KeepAspect
 from airflow_provider_modelslab.local.media.decoder.frames import frame_order, sample_indices
 from airflow_provider_modelslab.local.media.decoder.process import decode_clip, unreadable
 from airflow_provider_modelslab.local.media.fetch import clip_kind
@@ -25,20 +26,12 @@ __all__ = [
     "MAX_CLIP_PIXELS",
     "MAX_FRAME_PIXELS",
     "MAX_GIF_PIXELS",
-    "KeepAspect",
     "frame_order",
     "open_clip",
     "read_frames",
     "resize_frames",
     "sample_indices",
 ]
-
-KeepAspect = Literal["stretch", "crop", "fit"]
-"""What is done with a clip that has another aspect ratio than the size asked for.
-
-``stretch`` distorts it, as the endpoint does. ``crop`` fills the size and cuts off what is outside, on both sides
-alike. ``fit`` keeps the whole picture: one side is shorter than asked for, in multiples of 8 pixels.
-"""
 
 MAX_FRAME_PIXELS = 4096 * 2304
 """Pixels in one frame of a clip: 4K. 25 such frames are 0.7 GB of memory."""

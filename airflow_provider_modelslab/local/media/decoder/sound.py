@@ -93,7 +93,7 @@ def send_sound(clip: IO[bytes], job: dict[str, Any], link: Sender) -> dict[str, 
     data = target.getvalue()
     for start in range(0, len(data), _CHUNK):
         link.send({"sound": start}, data[start : start + _CHUNK])
-    return {"codec": codec if copied else "aac", "copied": copied, "source_codec": codec}
+    return {"codec": codec if copied else "aac", "copied": copied}
 
 
 def _stream(container: InputContainer) -> AudioStream | None:
@@ -128,11 +128,11 @@ def _copy(
 
     copy = output.add_stream_from_template(stream)
     unit = stream.time_base or Fraction(1)
-    shift, heard = round(origin / unit), False
+    shift, is_decodable = round(origin / unit), False
     for packet in _packets(container, stream, origin + seconds):
-        if not heard:  # one is enough: players pass over damaged ones
+        if not is_decodable:  # one is enough: players pass over damaged ones
             try:
-                heard = bool(stream.codec_context.decode(packet))
+                is_decodable = bool(stream.codec_context.decode(packet))
             except MemoryError:
                 raise
             except av.FFmpegError:
@@ -142,7 +142,7 @@ def _copy(
             continue
         packet.stream = copy
         output.mux(packet)
-    return heard
+    return is_decodable
 
 
 def _encode(

@@ -30,7 +30,7 @@ _MAX_SECONDS = 3600
 class Probe:
     """What a clip is.
 
-    :param origin: when what is shown and heard begins, in seconds of the clip.
+    :param origin: when picture and sound begin, in seconds of the clip.
     :param seconds: how long it is shown.
     :param fps: frames per second, on average; 0 if unknown.
     :param has_sound: whether there is any.
