@@ -18,7 +18,8 @@ spared the signing of links (its clips count as public), and takes no note of wh
 ``benchmarks.batch_cpu``. ``supervision`` is what LocalExecutor's workers took to supervise them. ``Airflow`` is all of
 its parts together with both; with few clips that is mostly what it takes to idle. ``duplicates`` are the jobs that the
 endpoint has billed beyond one for each clip. ``S3 calls`` are those that the S3 server got per clip, without the
-endpoint's reads of clips by presigned links. The wall time is Airflow's own for the run, from queued to ended.
+endpoint's reads of clips by presigned links; the file has them by method too, listings as ``LIST``. The wall time is
+Airflow's own for the run, from queued to ended.
 
 LocalExecutor forks task processes from a scheduler that has much of Airflow loaded. Where each is started anew, as in
 pods of Kubernetes, it costs some seconds more: in ``ours`` once, else two or three times for each clip.
@@ -35,6 +36,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -201,7 +203,8 @@ class _Bench:
             "clips": count,
             "wall_s": round(_moment(run["end_date"]) - _moment(run["queued_at"]), 1),
             "cpu_s_per_clip": round(meter.tasks_s / count, 4),
-            "s3_calls_per_clip": round(calls / count, 2),
+            "s3_calls_per_clip": round(calls.total() / count, 2),
+            "s3_calls": dict(sorted(calls.items())),
             "processes_per_clip": round(meter.processes / count, 4),
             "duplicates": jobs - count,
             "processes": meter.processes,
@@ -221,13 +224,13 @@ class _Bench:
         answer = self._call("POST", "api/v1/enterprise/video/video2video", asked)
         assert answer["status"] == "success", answer
 
-    def _s3_calls(self) -> int:
+    def _s3_calls(self) -> Counter[str]:
         s3 = self._stack.s3
         with requests.Session() as session:
             session.trust_env = False
             answer = session.get(f"{s3.endpoint_url}{CALLS}", verify=str(s3.ca_path), timeout=60)
             answer.raise_for_status()
-            return int(answer.text)
+            return Counter(answer.json())
 
     # -- details --------------------------------------------------------------------------------------------------
 
@@ -286,8 +289,8 @@ def _print(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         ],
     )
     for name, found in rows:
-        if name in {"mapped", "today"}:
-            print(f"{name}: the figures per clip come from {found['clips']} clips")
+        calls = ", ".join(f"{count} {method}" for method, count in found["s3_calls"].items())
+        print(f"{name}, {found['clips']} clips: S3 calls {calls}")
 
 
 def _problems(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -7,8 +7,10 @@ the call itself and would weigh most on whoever makes many calls in one process.
 from __future__ import annotations
 
 import argparse
-import itertools
-from collections.abc import Callable, Iterable
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 
 from tools.stack.s3 import S3Server
 
-__all__ = ["CALLS", "keep_connections"]
+__all__ = ["CALLS", "keep_connections", "serve"]
 
 CALLS = "/-/calls"
-"""A path that tells how many calls were signed in their headers; reads of presigned links are none."""
+"""A path that tells, by method, how many calls were signed in their headers; reads of presigned links are none."""
 
 _THREADS = 16
 
@@ -38,29 +40,34 @@ class _Counted:
 
     def __init__(self, application: Any) -> None:
         self._application = application
-        self._numbers = itertools.count(1)
-        self._calls = 0
+        self._calls: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"] == CALLS:
-            start("200 OK", [("Content-Type", "text/plain")])
-            return [str(self._calls).encode()]
+            start("200 OK", [("Content-Type", "application/json")])
+            return [json.dumps(self._calls).encode()]
         if "HTTP_AUTHORIZATION" in environ:
-            self._calls = next(self._numbers)
+            is_listing = "list-type=" in environ["QUERY_STRING"]
+            with self._lock:
+                self._calls["LIST" if is_listing else environ["REQUEST_METHOD"]] += 1
         answer: Iterable[bytes] = self._application(environ, start)
         return answer
 
 
-def main() -> None:
+def serve(application: Any, arguments: Sequence[str] | None = None) -> None:
+    """Serve a WSGI application over TLS.
+
+    :param arguments: as moto's server takes them.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-H", dest="host")
     parser.add_argument("-p", dest="port", type=int)
     parser.add_argument("-c", dest="certificate")
     parser.add_argument("-k", dest="key")
-    given = parser.parse_args()
-    counted: Any = _Counted(DomainDispatcherApplication(create_backend_app))
+    given = parser.parse_args(arguments)
     uvicorn.run(
-        WSGIMiddleware(counted, workers=_THREADS),
+        WSGIMiddleware(application, workers=_THREADS),
         host=given.host,
         port=given.port,
         ssl_certfile=given.certificate,
@@ -71,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(_Counted(DomainDispatcherApplication(create_backend_app)))
