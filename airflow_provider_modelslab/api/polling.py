@@ -56,6 +56,7 @@ class GiveUp:
 Decision = Wait | Done | GiveUp
 
 _LEAST_UNCLEAR = 5  # polls, before unclear answers count as a failed job
+_EARLIEST = 0.25  # share of the shortest pause after which a job with an eta is polled at the earliest
 
 
 class JobPoller:
@@ -93,8 +94,14 @@ class JobPoller:
         self._uniform = uniform
 
     def first_delay(self) -> float:
-        """Seconds before the first poll: until the eta, within the policy's bounds and the deadline."""
-        return self._pause(grow=False)
+        """Seconds before the first poll: until the eta, within the policy's bounds and the deadline.
+
+        An eta may shorten it to a quarter of the shortest pause: a job that is done keeps its place in the window of a
+        batch until it is polled.
+        """
+        if self._eta_at is None:
+            return self._pause(self.policy.min_interval)
+        return self._pause(max(self._eta_at - self._clock(), self.policy.min_interval * _EARLIEST))
 
     def on_answer(self, answer: Answer) -> Decision:
         """What to do after an answer to a fetch."""
@@ -107,7 +114,7 @@ class JobPoller:
         if answer.eta is not None and answer.eta > 0:
             self._eta_at = self._clock() + answer.eta
         note = "" if answer.status in {"processing", "queued", "pending"} else f"unknown status {answer.status!r}"
-        return self._wait(self._pause(), note, answer=answer)
+        return self._wait(self._next_pause(), note, answer=answer)
 
     def on_error(self, error: ModelsLabError) -> Decision:
         """What to do after a poll that failed."""
@@ -118,7 +125,7 @@ class JobPoller:
         elif error.ends_wait:
             return GiveUp(error)
         self._failures += 1
-        pause = self._pause()
+        pause = self._next_pause()
         if isinstance(error, RateLimitError) and error.retry_after is not None:
             pause = max(pause, error.retry_after + self._uniform(0, self.policy.min_interval))
         return self._wait(
@@ -145,7 +152,7 @@ class JobPoller:
                 )
             )
         note = f"{self._unclear} unclear response(s): {answer.message}"
-        return self._wait(self._pause(), note, warn=self._failures >= self.policy.warn_after)
+        return self._wait(self._next_pause(), note, warn=self._failures >= self.policy.warn_after)
 
     def _is_lost(self) -> bool:
         """Whether "Request not found" is believed: not right after the submission, and not the first time."""
@@ -168,14 +175,16 @@ class JobPoller:
             job_id=self.job_id,
         )
 
-    def _pause(self, *, grow: bool = True) -> float:
+    def _next_pause(self) -> float:
         """The next pause: towards the eta while it lies ahead, then growing from the shortest to the longest."""
         until_eta = self._eta_at - self._clock() if self._eta_at is not None else 0.0
         if until_eta > self.policy.min_interval:
-            pause = min(until_eta, self.policy.max_interval)
-        else:
-            pause = self._interval
-            if grow:
-                self._interval = min(self._interval * self.policy.backoff, self.policy.max_interval)
-        jittered = pause * (1 - self._uniform(0, self.policy.jitter))
+            return self._pause(until_eta)
+        pause = self._interval
+        self._interval = min(self._interval * self.policy.backoff, self.policy.max_interval)
+        return self._pause(pause)
+
+    def _pause(self, seconds: float) -> float:
+        """A pause, at most the longest, shortened at random, and not beyond the deadline."""
+        jittered = min(seconds, self.policy.max_interval) * (1 - self._uniform(0, self.policy.jitter))
         return max(0.0, min(jittered, self.deadline - self._clock()))

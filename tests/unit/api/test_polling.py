@@ -115,8 +115,15 @@ def test_an_eta_of_nothing_is_none(eta: float | None) -> None:
     assert poller(Clock(), eta=eta).first_delay() == 2
 
 
-def test_the_grace_for_a_resumed_wait_counts_from_the_submission() -> None:
-    assert poller(Clock(START + 100), eta=10).first_delay() == 2
+@pytest.mark.parametrize(("eta", "first"), [(1.5, 1.5), (0.5, 0.5), (0.01, 0.5)])
+def test_a_job_that_is_expected_sooner_is_polled_sooner(eta: float, first: float) -> None:
+    subject = poller(Clock(), eta=eta)
+    assert subject.first_delay() == first
+    assert pause(subject.on_answer(WORKING)) == 2
+
+
+def test_a_job_whose_eta_has_passed_is_polled_soon() -> None:
+    assert poller(Clock(START + 100), eta=10).first_delay() == 0.5
 
 
 def test_jitter_shortens_by_its_share_at_most() -> None:
