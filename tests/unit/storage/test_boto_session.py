@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -48,6 +48,53 @@ def test_listings_and_headers_tell_the_same_date(
     monkeypatch.setattr("botocore.parsers.DEFAULT_TIMESTAMP_PARSER", None)
     assert quick.list_objects_v2(Bucket=bucket)["Contents"] == [item]
     quick.close()
+
+
+OBJECT = "<Key>a%20%C3%BC&amp;.mp4</Key><LastModified>2026-11-30T04:30:00.000Z</LastModified><ETag>&quot;e&quot;</ETag>"
+FIELDS = {
+    "as all stores send them": f"{OBJECT}<Size>12</Size><StorageClass>STANDARD</StorageClass>",
+    "with a checksum": f"{OBJECT}<ChecksumAlgorithm>CRC32</ChecksumAlgorithm><ChecksumType>COMPOSITE</ChecksumType>",
+    "with checksums": f"{OBJECT}{'<ChecksumAlgorithm>SHA1</ChecksumAlgorithm>' * 2}<Size>12</Size>",
+    "with an owner": f"{OBJECT}<Size>12</Size><Owner><ID>1</ID><DisplayName>a</DisplayName></Owner>",
+    "without a size": f"{OBJECT}<StorageClass/>",
+}
+
+
+@pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
+@pytest.mark.parametrize("space", ['xmlns="http://s3.amazonaws.com/doc/2006-03-01/"', ""])
+@pytest.mark.parametrize("objects", [0, 1, 3])
+def test_pages_are_read_as_botocore_reads_them(fields: str, space: str, objects: int) -> None:
+    session = boto3.session.Session("key", "secret", region_name="us-east-1")
+    make_cheaper(session)
+    client: Any = session.client("s3")
+    model = client.meta.service_model.operation_model("ListObjectsV2")
+    parser = client._endpoint._response_parser_factory.create_parser("rest-xml")
+    body = (
+        f"<ListBucketResult {space}><Name>clips</Name><IsTruncated>true</IsTruncated><KeyCount>{objects}</KeyCount>"
+        f"{f'<Contents>{fields}</Contents>' * objects}<CommonPrefixes><Prefix>b/</Prefix></CommonPrefixes>"
+        "<NextContinuationToken>t&lt;</NextContinuationToken></ListBucketResult>"
+    ).encode()
+    response = {"status_code": 200, "headers": {}, "body": body, "context": {}}
+    expected = parser.parse(dict(response), model.output_shape)
+    ours: dict[str, Any] = {}
+    client.meta.events.emit(
+        "before-parse.s3.ListObjectsV2",
+        operation_model=model,
+        response_dict=response,
+        customized_response_dict=ours,
+    )
+    assert bool(ours) is (objects > 0 and "Owner" not in fields)
+    assert {**parser.parse(response, model.output_shape), **ours} == expected
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, b"no XML"), (200, b""), (503, b"<Error><Code>SlowDown</Code></Error>")]
+)
+def test_what_is_no_page_is_left_to_botocore(status: int, body: bytes) -> None:
+    response, ours = {"status_code": status, "body": body}, dict[str, Any]()
+    boto_session._read_objects(response_dict=response, customized_response_dict=ours)
+    assert (response, ours) == ({"status_code": status, "body": body}, {})
 
 
 def test_sessions_share_the_models_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
