@@ -15,7 +15,8 @@ Each row is a fresh process that talks over TLS to an S3 server (moto) in anothe
 - ``rerun``: ``plan``, then the index of what has landed, when all clips have: all that a second run does.
 
 Memory is the peak of the whole process, interpreter and imports included. Linux only: it is read from ``/proc``.
-The server shares the machine, so the seconds hold its work too.
+The server shares the machine, so the seconds hold its work too, and 50 ms that it takes to answer each listing, as S3
+does (see ``benchmarks.batch_plan_server``).
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ from tools.stack.s3 import S3Server
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-ALLOWED_SECONDS = 10
-ALLOWED_MIB = 200
+ALLOWED = {"plan": (10.0, 200.0), "command": (10.0, 200.0), "rerun": (5.0, 100.0)}
+"""Seconds and MiB for 10,000 clips."""
+
 COMMON: dict[str, Any] = {
     "model_id": "dark-sushi-mix",
     "prompt": "a watercolour",
@@ -66,6 +68,7 @@ class FullServer(S3Server):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=10_000, help="clips below the prefix (default 10000)")
+    parser.add_argument("--only", nargs="+", choices=list(WORK), metavar="WORK", help="rows to measure (default all)")
     add_json_option(parser)
     parser.add_argument("--work", choices=list(WORK), help=argparse.SUPPRESS)
     parser.add_argument("--server", help=argparse.SUPPRESS)
@@ -82,7 +85,7 @@ def main() -> int:
             "folder": folder,
         }
         _remember_results(access)
-        figures = {work: _in_a_process(work, access) for work in WORK}
+        figures = {work: _in_a_process(work, access) for work in arguments.only or WORK}
     columns = ["seconds", "cpu_s", "peak_mib", "requests", "clips"]
     print_table(
         f"{arguments.objects} clips below a prefix",
@@ -92,12 +95,12 @@ def main() -> int:
     write_json(arguments.json, {**about("batch_plan"), **figures})
     over = [
         work
-        for work in ("plan", "command")
-        if figures[work]["seconds"] > ALLOWED_SECONDS or figures[work]["peak_mib"] > ALLOWED_MIB
+        for work, (seconds, mib) in ALLOWED.items()
+        if work in figures and (figures[work]["seconds"] > seconds or figures[work]["peak_mib"] > mib)
     ]
-    for work in over:
-        print(f"\n{work}: more than {ALLOWED_SECONDS} s or {ALLOWED_MIB} MiB", file=sys.stderr)
-    return 1 if over else 0
+    for work in over if arguments.objects == 10_000 else ():
+        print("\n{}: more than {} s or {} MiB".format(work, *ALLOWED[work]), file=sys.stderr)
+    return 1 if over and arguments.objects == 10_000 else 0
 
 
 def _client(access: dict[str, Any]) -> S3Client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from airflow_provider_modelslab.api.endpoint_request import is_blank
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
@@ -33,6 +34,7 @@ _USER = re.compile(r"(?<=:)(/*)[^/@]*@")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+@lru_cache(maxsize=64)
 def check_bucket_name(bucket: str) -> str:
     """The name itself, if it is legal in some store; whether the bucket exists is not checked.
 

@@ -25,7 +25,7 @@ from airflow_provider_modelslab.api.errors import STORAGE_ERRORS
 from airflow_provider_modelslab.batch.planning.plan import ClipPlan
 from airflow_provider_modelslab.batch.results.index_entry import IndexEntry, newest, pack, unpack
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS
-from airflow_provider_modelslab.storage.s3_objects import Listed, list_pages, listing_budget, put_object, read_object
+from airflow_provider_modelslab.storage.s3_objects import list_pages, listing_budget, put_object, read_object
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 _READ = 64  # segments: the newest of these are read
 _MANY = 8  # segments beside a whole one, from which they are joined
 _KEPT = 50_000  # entries of a whole one, the newest
+_LISTED_AT_ONCE = 2_000  # results; more are listed in parts, at most so many at a time:
+_LISTINGS = 8
 _WHOLE = "-whole.jsonl.gz"
 _PART = ".jsonl.gz"
 
@@ -90,20 +92,15 @@ class LandedIndex:
     def find(self, clips: Iterable[ClipPlan], known: Mapping[str, IndexEntry] | None = None) -> dict[int, IndexEntry]:
         """The clips, by their index in the plan, whose results are in S3 for the same request and the same clip.
 
-        One listing of the results that the index names; what cannot be listed is left out, with a warning.
+        A listing of the results that the index names, in several parts at a time; what cannot be listed is left out,
+        with a warning.
 
         :param known: of :meth:`known`, where it was asked for already.
         """
         clips = tuple(clips)
         known = self.known(clips) if known is None else known
         there = self._there(known)
-        found = {}
-        for clip in clips:
-            uri = str(clip.destination)
-            entry, item = known.get(uri), there.get(uri)
-            if entry and item and item.bytes == entry.bytes and entry.etag in {None, item.etag}:
-                found[clip.index] = entry
-        return found
+        return {clip.index: known[uri] for clip in clips if (uri := str(clip.destination)) in there}
 
     def add(
         self, clip: ClipPlan, manifest: Mapping[str, Any], *, batch: str | None = None, seconds: float | None = None
@@ -225,19 +222,37 @@ class LandedIndex:
 
     # -- results --------------------------------------------------------------------------------------------------
 
-    def _there(self, entries: Mapping[str, IndexEntry]) -> dict[str, Listed]:
-        """What is in S3 of these results; a prefix that holds far more than them is not listed to its end."""
-        if not entries:
-            return {}
+    def _there(self, entries: Mapping[str, IndexEntry]) -> set[str]:
+        """The results that are in S3 as they were when they landed."""
         head = f"s3://{self._output.bucket}/"
         keys = sorted(uri[len(head) :] for uri in entries)
+        if not keys:
+            return set()
         common = os.path.commonprefix([keys[0], keys[-1]])  # noqa: RUF071 - of texts, which is what a key prefix is
         place = S3Uri(self._output.bucket, common)
+        size = max(_LISTED_AT_ONCE, -(-len(keys) // _LISTINGS))
+        starts = range(0, len(keys), size)
+        with ThreadPoolExecutor(len(starts), thread_name_prefix="modelslab-index") as pool:
+            parts = [
+                pool.submit(self._listed, place, keys[at - 1] if at else None, keys[at : at + size], entries)
+                for at in starts
+            ]
+        return {uri for part in parts for uri in part.result()}
+
+    def _listed(self, place: S3Uri, after: str | None, keys: list[str], entries: Mapping[str, IndexEntry]) -> list[str]:
+        """Those of some results; a prefix that holds far more than them is not listed to its end.
+
+        :param after: the key before the first of them.
+        """
+        head = f"s3://{place.bucket}/"
         left = listing_budget(len(keys))
-        found = {}
+        found = []
         try:
-            for page in list_pages(self._s3, place):
-                found.update({uri: item for item in page if (uri := head + item.key) in entries})
+            for page in list_pages(self._s3, place, start_after=after):
+                for item in page:
+                    entry = entries.get(head + item.key)
+                    if entry is not None and item.bytes == entry.bytes and entry.etag in {None, item.etag}:
+                        found.append(entry.uri)
                 left -= len(page)
                 if left <= 0 or (page and page[-1].key >= keys[-1]):
                     break

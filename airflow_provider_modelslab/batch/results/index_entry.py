@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from typing import Any, Self
 
 from airflow_provider_modelslab.ledger.model import Fingerprint
@@ -120,13 +123,15 @@ def unpack(body: bytes) -> Iterator[IndexEntry]:
     :raises ValueError: for what is no index, or one of a later version.
     """
     try:
-        lines = iter(gzip.decompress(body).split(b"\n"))
+        lines = gzip.GzipFile(fileobj=BytesIO(body))  # line by line: a whole index of 100,000 results has 45 MB
         version = json.loads(next(lines))["schema_version"]
         if version > INDEX_SCHEMA_VERSION:
             raise ValueError(f"has version {version}, which is later than {INDEX_SCHEMA_VERSION}")
         for line in lines:
-            yield IndexEntry(**json.loads(line))
-    except (OSError, EOFError, KeyError, TypeError) as error:
+            given = json.loads(line)
+            given["request"] = sys.intern(given["request"])  # the same for many results
+            yield IndexEntry(**given)
+    except (OSError, EOFError, zlib.error, KeyError, TypeError, StopIteration) as error:
         raise ValueError(f"is not an index ({type(error).__name__}: {error})") from error
 
 

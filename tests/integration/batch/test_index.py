@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
+from airflow_provider_modelslab.batch.results import index as index_module
 from airflow_provider_modelslab.batch.results.index import LandedIndex
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, counted, planned
@@ -55,6 +56,40 @@ def test_what_landed_is_found_and_nothing_else(s3: S3Client, plan: BatchPlan) ->
     assert found[0].manifest() | {"etag": None} == {
         "uri": str(a.destination), "bytes": 6, "etag": None, "sha256": "ab", "job_id": "7", "seed": 3,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("at_once", "listings"), [(1, 4), (2, 2), (3, 2), (4, 1)])
+def test_many_results_are_listed_in_parts(
+    s3: S3Client, bucket: str, plan: BatchPlan, monkeypatch: pytest.MonkeyPatch, at_once: int, listings: int
+) -> None:
+    monkeypatch.setattr(index_module, "_LISTED_AT_ONCE", at_once)
+    index = index_of(s3, plan)
+    for clip in plan:
+        index.add(clip, land(s3, clip))
+        s3.put_object(Bucket=bucket, Key=f"{clip.destination.key}.json", Body=b"{}")
+    index.close()
+    gone = plan.clips[2].destination
+    s3.delete_object(Bucket=gone.bucket, Key=gone.key)
+    asked: list[str | None] = []
+    with listening(
+        s3, "provide-client-params.s3.ListObjectsV2", lambda params, **_: asked.append(params.get("StartAfter"))
+    ):
+        assert sorted(index_of(s3, plan).find(plan)) == [0, 1, 3]
+    assert len(set(asked)) == listings  # with None of the first part, and of the segments
+
+
+def test_a_part_that_cannot_be_listed_is_left_out(
+    s3: S3Client, plan: BatchPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "_LISTED_AT_ONCE", 2)
+    index = index_of(s3, plan)
+    for clip in plan:
+        index.add(clip, land(s3, clip))
+    index.close()
+    again = index_of(s3, plan)
+    known = again.known(plan)
+    with refusing(s3, "ListObjectsV2", 403, "AccessDenied", times=1):
+        assert len(again.find(plan, known)) == 2
 
 
 def test_a_result_that_is_gone_or_another_is_not_found(s3: S3Client, plan: BatchPlan) -> None:
