@@ -15,7 +15,7 @@ from airflow_provider_modelslab.api.quantities import Number, Seconds, Whole, is
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.jobs.targets import check_fallback, targets_of
 from airflow_provider_modelslab.jobs.timing import poll_policy
-from airflow_provider_modelslab.ledger.model import LedgerPolicy
+from airflow_provider_modelslab.ledger.policy import LedgerPolicy
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.arguments import is_literal, result_name

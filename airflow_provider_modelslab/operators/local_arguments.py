@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.quantities import Number, Seconds, Whole, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
-from airflow_provider_modelslab.ledger.model import LedgerPolicy
+from airflow_provider_modelslab.ledger.policy import LedgerPolicy
 from airflow_provider_modelslab.local.media.aspect import KEEP_ASPECT, KeepAspect
 from airflow_provider_modelslab.operators.spending_arguments import SpendingArguments
 

@@ -26,8 +26,7 @@ from airflow_provider_modelslab.api.quantities import Seconds, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.jobs.targets import check_fallback, target_of, targets_of
 from airflow_provider_modelslab.jobs.timing import deadline_of, deferral_timeout, has_outlived_its_result, poll_policy
-from airflow_provider_modelslab.ledger.chain import RunHere
-from airflow_provider_modelslab.ledger.model import LedgerPolicy
+from airflow_provider_modelslab.ledger.policy import LedgerPolicy
 from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import push_links, push_manifest_links
@@ -161,6 +160,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
         """Return what is stored, wait for what is paid for, or check what costs nothing and submit once."""
+        from airflow_provider_modelslab.ledger.chain import RunHere
         from airflow_provider_modelslab.ledger.model import Stored
 
         whole = self._execute_whole(context)
