@@ -6,7 +6,7 @@ here are used within one process and are passed on as dicts.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -70,7 +70,12 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, for the arguments of a resumed task."""
         optional = ("price", "chain")
-        return {name: value for name, value in asdict(self).items() if name not in optional or value is not None}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            name: dict(value) if isinstance(value, dict) else value
+            for name, value in values.items()
+            if name not in optional or value is not None
+        }
 
     def cost(self, seconds: float | None) -> dict[str, str]:
         """``cost`` and ``currency``, as texts; empty if unknown.
