@@ -152,11 +152,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and say by the exit code whether all stay within what is allowed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="interpreters started for each of them (default 5)")
-    parser.add_argument("--only", metavar="TEXT", default="", help="only those whose name holds this text")
+    parser.add_argument("--only", nargs="+", metavar="TEXT", help="only those whose name holds one of these texts")
     add_json_option(parser)
     given = parser.parse_args(arguments)
 
-    programs = [program for program in find_programs() if given.only in program.name]
+    wanted = given.only or [""]
+    programs = [program for program in find_programs() if any(text in program.name for text in wanted)]
     results = measure(programs, given.rounds)
     rows: list[list[float | str]] = [
         [

@@ -43,6 +43,11 @@ def _budgets(data: Any) -> Rows:
         yield f"{store}, tasks of one clip", kinds["single"]
 
 
+def _ratios(data: Any) -> Rows:
+    for name, ratio in data["ratios"].items():
+        yield name, {"ratio": ratio}
+
+
 def _waiting(data: Any) -> Rows:
     names = {"http": "HTTP provider's `HttpEventTrigger`", "thread": "a thread for each look"}
     for one in data:
@@ -74,6 +79,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             (
                 ("clips", "clips"),
                 ("CPU s per clip", "cpu_s_per_clip"),
+                ("S3 calls per clip", "s3_calls_per_clip"),
                 ("task processes per clip", "processes_per_clip"),
                 ("CPU s per clip, all of Airflow", "airflow_cpu_s_per_clip"),
                 ("wall s", "wall_s"),
@@ -170,6 +176,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             ),
         ),
     ),
+    "gate": (Layout("this provider to what it is compared with; less is better", _ratios, (("ratio", "ratio"),)),),
     "landing": (
         Layout(
             "a large result",
