@@ -73,6 +73,7 @@ def require_stored(demo: KeptDemo, uri: str) -> dict[str, Any]:
     place = S3Uri.parse(uri)
     assert demo.s3.head_object(Bucket=place.bucket, Key=place.key)["ContentLength"] == sidecar["bytes"]
     assert sidecar["meta"]["model_id"] == "demo"
+    assert sidecar["generation_time_s"] is not None
     return sidecar
 
 
