@@ -125,7 +125,7 @@ def _demo(parts: ExitStack, state: Path, *, keep: bool) -> None:
     real_key = os.environ.get("MODELSLAB_API_KEY")
     _begin_afresh_if_incomplete(state)
     print(f"Parts of the demo, with their logs below {_shown(state)}/:")
-    stack = WholeStack(state, dags_folder=ROOT / "dags_examples", bucket="modelslab-demo", keeps=True)
+    stack = WholeStack(state, dags_folder=ROOT / "dags_examples", bucket="modelslab-demo", keeps=True, webhooks=True)
     parts.callback(stack.stop)
     with timings.step("start the S3 server"):
         stack.start_s3()
@@ -139,7 +139,8 @@ def _demo(parts: ExitStack, state: Path, *, keep: bool) -> None:
         print(f"  endpoint  {stack.endpoint.url}")
     parsed_after = datetime.now(UTC)
     with timings.step("start Airflow"):
-        stack.start_airflow(key=real_key, prefix=PREFIX)
+        public_url = None if real_key else f"{stack.s3.endpoint_url}/{stack.bucket}"  # ModelsLab cannot reach it
+        stack.start_airflow(key=real_key, prefix=PREFIX, public_url=public_url)
     with timings.step("parse the Dag"):
         stack.airflow.wait_for_dag(DAG_ID, since=parsed_after)
     print(f"  Airflow   {stack.airflow.url}  (no login)")

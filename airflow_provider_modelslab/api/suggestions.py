@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["SuggestArguments", "with_suggestions"]
 
 
+class _Partial:
+    """``partial`` of the next class, for the class and, which Airflow refuses, for a task."""
+
+    def __get__(self, task: Any, cls: type) -> Callable[..., Any]:
+        of_airflow = super(SuggestArguments, cls if task is None else task).partial  # type: ignore[misc]
+
+        def partial(**kwargs: Any) -> Any:
+            try:
+                return of_airflow(**kwargs)
+            except TypeError as error:
+                raise with_suggestions(error, cls, kwargs) from None
+
+        return partial
+
+
 class SuggestArguments:
     """Stands before Airflow's class in an operator: the error for a misspelt argument says which one was meant."""
+
+    if not TYPE_CHECKING:  # type checkers see the arguments of Airflow's own
+        partial = _Partial()
 
     def __init__(self, **kwargs: Any) -> None:
         try:

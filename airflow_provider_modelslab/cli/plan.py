@@ -17,6 +17,7 @@ from airflow_provider_modelslab.cli.common import command, echo_line, print_reco
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.request import attributes_of
 from airflow_provider_modelslab.jobs.budgets import prices_of
+from airflow_provider_modelslab.jobs.stretch import stretched_clips
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.operators.arguments import resolve_output
@@ -66,5 +67,7 @@ def plan(args: Namespace) -> None:
         attempt=AttemptId(),
         reads=len(todo),
     )
+    if (note := stretched_clips(batch, todo, hook)) is not None:
+        echo_line(f"warning: {note}")
     echo_line(f"Found {clips.describe()}. {found.line()}. Nothing was submitted")
     print_record(found.to_dict(), "json" if args.json else args.output)

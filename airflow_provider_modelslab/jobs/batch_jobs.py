@@ -28,6 +28,7 @@ from airflow_provider_modelslab.jobs.timing import deadline_of
 from airflow_provider_modelslab.ledger.chain import RunHere
 
 if TYPE_CHECKING:
+    from airflow_provider_modelslab.api.aspect import OnStretch
     from airflow_provider_modelslab.api.prices import JobPrice
     from airflow_provider_modelslab.batch.planning.plan import ClipPlan
     from airflow_provider_modelslab.batch.results.tracker import BatchTracker
@@ -51,6 +52,7 @@ class BatchJobs:
 
     :param timeout: seconds that a job may take.
     :param check_links: whether http(s) clips are read before they are submitted.
+    :param on_stretch: what happens to clips that would be stretched; a warning was given for all together.
     :param spending: the prices, and the budgets that the jobs are reserved from.
     :param todo: the clips, in the order in which they are likely to be submitted.
     :param fallback: the places after the first, see :func:`~.targets.targets_of`.
@@ -65,6 +67,7 @@ class BatchJobs:
     caller: Caller
     timeout: float
     check_links: bool
+    on_stretch: OnStretch = "ignore"
     spending: Spending = FREE
     todo: Sequence[ClipPlan] = ()
     fallback: Sequence[Mapping[str, Any]] | None = None
@@ -122,6 +125,7 @@ class BatchJobs:
             caller=self.caller,
             timeout=self.timeout,
             check_links=self.check_links,
+            on_stretch="fail" if self.on_stretch == "fail" else "ignore",
             check_destination=False,  # the operator has, for all clips
             known_fingerprint=clip.fingerprint,
             known_jobs=self.tracker.jobs,

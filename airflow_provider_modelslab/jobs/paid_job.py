@@ -29,6 +29,7 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.budget.spending import FREE, Spending, Upcoming
 from airflow_provider_modelslab.jobs import metrics
+from airflow_provider_modelslab.jobs.stretch import asked_size, check_stretch
 from airflow_provider_modelslab.jobs.targets import Target
 from airflow_provider_modelslab.jobs.timing import has_outlived_its_result
 from airflow_provider_modelslab.ledger.chain import RunHere, is_fallback_cause
@@ -53,6 +54,7 @@ from airflow_provider_modelslab.storage.upload import was_ended
 from airflow_provider_modelslab.storage.uri import S3Uri, check_suffix, media_suffix
 
 if TYPE_CHECKING:
+    from airflow_provider_modelslab.api.aspect import OnStretch
     from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
     from airflow_provider_modelslab.batch.planning.known_jobs import KnownJobs
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
@@ -92,6 +94,7 @@ class PaidJob:
     :param policy: which stored results serve, and what happens with submissions of unknown outcome.
     :param timeout: seconds that the job may take.
     :param check_links: whether http(s) clips are read from here before they are submitted.
+    :param on_stretch: what happens if the clip has other proportions than the size that is asked for.
     :param check_destination: whether it is tried that the result can be put there; a batch tries it once.
     :param clip_version: what the user says which clip it is; see :func:`identify_input`.
     :param known_fingerprint: where it was computed already.
@@ -111,6 +114,7 @@ class PaidJob:
     caller: Caller
     timeout: float = 3600.0
     check_links: bool = True
+    on_stretch: OnStretch = "warn"
     check_destination: bool = True
     clip_version: str | None = None
     known_fingerprint: Fingerprint | None = None
@@ -280,12 +284,15 @@ class PaidJob:
         if self.request.clip is None:
             return None
         profile, output = self.hook.s3_profile, self.destination
-        return prepare_input(
+        clip = prepare_input(
             self.request.clip,
             self.hook.get_s3_client,
             staging=profile.uri("inputs") if profile.bucket else output and S3Uri(output.bucket, "inputs"),
             check_links=self.check_links,
+            with_size=self.on_stretch != "ignore" and asked_size(self.request) is not None,
         )
+        check_stretch(self.request, clip.size, self.hook, self.on_stretch)
+        return clip
 
     def _signed(self, clip: PreparedInput | None) -> SignedLink | None:
         # The endpoint reads the clip when the job leaves the queue, which may be as late as the deadline.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_provider_modelslab.api.aspect import OnStretch, check_on_stretch
 from airflow_provider_modelslab.api.errors import BatchFailedError, InvalidRequestError, error_from_event
 from airflow_provider_modelslab.api.quantities import Number, Seconds, Whole, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
@@ -75,6 +76,9 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     :param poll_interval: shortest pause between two polls of a job (templated), as ``timeout``.
     :param max_poll_interval: longest pause (templated), as ``timeout``.
     :param check_input: read the first bytes of http(s) clips before submitting them.
+    :param on_stretch: what to do about clips whose proportions are noticeably (5 %) others than those of ``width`` and
+        ``height``: ``"warn"`` looks at up to 20 clips first and names the sizes that keep their proportions; ``"fail"``
+        fails each such clip before it is paid for; ``"ignore"`` does not look.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
     :param defer_after: the task defers after it has only waited for this long (templated), as ``timeout``; 0 or more.
         Each resume starts a new process, which needs some seconds of CPU time.
@@ -129,6 +133,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         poll_interval: float | str | timedelta = 2.0,
         max_poll_interval: float | str | timedelta = 30.0,
         check_input: bool = True,
+        on_stretch: OnStretch = "warn",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         defer_after: float | str | timedelta = 15.0,
         resume_threshold: float | str = 0.5,
@@ -144,6 +149,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self.poll_interval = poll_interval
         self.max_poll_interval = max_poll_interval
         self.check_input = check_input
+        self.on_stretch = on_stretch
         self.deferrable = deferrable
         self.defer_after = defer_after
         self.resume_threshold = resume_threshold
@@ -156,6 +162,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self._deadlines: dict[tuple[str, str], float] = {}
         self._mark: str | None = None  # of what this try saved, once it has resumed
         self._stopped: str | None = None  # why an earlier segment gave the batch up, where only that is known of it
+        check_on_stretch(on_stretch)
         if fallback is not None and is_literal(fallback):
             check_fallback(fallback)
         if not (is_template(poll_interval) or is_template(max_poll_interval)):
@@ -329,6 +336,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             TaskCaller(context, self, in_batch=True),
             self.timeout,
             self.check_input,
+            self.on_stretch,
             self._open_spending(context, tracker.plan.output, self.timeout),
             todo,
             self.fallback,

@@ -194,10 +194,13 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         :return: the same as plain JSON.
         """
         from airflow_provider_modelslab.batch.planning.estimate import estimate
+        from airflow_provider_modelslab.jobs.stretch import stretched_clips
 
         found = estimate(tracker, todo, self._price_of(tracker.plan), policy=policy, attempt=attempt, reads=reads)
         has_fallback = getattr(self, "fallback", None) is not None
         self.log.info("%s%s", found.line(), ". Jobs at the places in fallback are not counted" if has_fallback else "")
+        if getattr(self, "on_stretch", "warn") == "warn" and (note := stretched_clips(tracker.plan, todo, self.hook)):
+            self.log.warning("%s", note)
         return found.to_dict()
 
     def _price_of(self, plan: BatchPlan) -> PriceOf:

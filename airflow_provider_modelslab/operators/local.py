@@ -73,7 +73,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
         overlap: int | str | None = None,
         audio: str | None = None,
         max_segments: int | str | None = None,
-        max_in_flight: int = 10,
+        max_in_flight: int | str = 10,
         **arguments: Any,
     ) -> None:
         if clip_mode != "sample":

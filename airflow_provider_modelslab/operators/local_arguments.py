@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from airflow_provider_modelslab.api.aspect import OnStretch
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.quantities import Number, Seconds, Whole, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
@@ -67,11 +68,12 @@ class LocalArguments(SpendingArguments):
         run's conf can set it too.
     :param on_changed_request: what to do if a result exists, but for another request: ``resubmit`` (make the new
         result) or ``fail``.
-    :param deferrable: this and the next four are arguments of the remote operators. They are accepted, so that a Dag
+    :param deferrable: this and the next five are arguments of the remote operators. They are accepted, so that a Dag
         can change only the class, but have no effect here.
     :param poll_interval: see ``deferrable``.
     :param max_poll_interval: see ``deferrable``.
     :param check_input: see ``deferrable``.
+    :param on_stretch: see ``deferrable``; ``keep_aspect`` decides what happens here.
     :param on_unknown_submission: see ``deferrable``.
     """
 
@@ -115,6 +117,7 @@ class LocalArguments(SpendingArguments):
         poll_interval: float | str | timedelta = 2.0,
         max_poll_interval: float | str | timedelta = 30.0,
         check_input: bool = True,
+        on_stretch: OnStretch = "warn",
         on_unknown_submission: Literal["fail", "resubmit"] = "fail",
         **kwargs: Any,
     ) -> None:

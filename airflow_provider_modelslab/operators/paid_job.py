@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, conf
 
+from airflow_provider_modelslab.api.aspect import OnStretch, check_on_stretch
 from airflow_provider_modelslab.api.errors import (
     BudgetExhaustedError,
     JobFailedError,
@@ -82,6 +83,9 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         for the job.
     :param check_input: read the first bytes of an http(s) clip before the submit. Switch it off for links that only the
         endpoint can read.
+    :param on_stretch: what to do if ``width`` and ``height`` are given and have noticeably (5 %) other proportions than
+        the clip: ``"warn"`` names the sizes that keep them, and submits the job; ``"fail"`` fails before anything is
+        paid for; ``"ignore"`` does not look. The size is read from the clip's headers, where it can be.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
     :param reuse: which stored results at the destination are used instead of a new one, if request and clip are the
         same. ``"run"``: those made for this Dag run; so retries and clears pay for nothing, and the next Dag run pays
@@ -118,6 +122,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         max_poll_interval: float | str | timedelta = 30.0,
         wait_for_completion: bool = True,
         check_input: bool = True,
+        on_stretch: OnStretch = "warn",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         reuse: Literal["run", "always", "never"] = "run",
         on_changed_request: Literal["resubmit", "fail"] = "resubmit",
@@ -133,6 +138,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         self.max_poll_interval = max_poll_interval
         self.wait_for_completion = wait_for_completion
         self.check_input = check_input
+        self.on_stretch = on_stretch
         self.deferrable = deferrable
         self.reuse = reuse
         self.on_changed_request = on_changed_request
@@ -140,6 +146,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         self.is_killed = False
         self._running: tuple[Ledger, Submission] | None = None
         check_literal_suffix(self)
+        check_on_stretch(on_stretch)
         if fallback is not None and not wait_for_completion:
             raise ValueError(
                 "fallback: needs wait_for_completion=True, because only a task that waits learns that its job failed"
@@ -310,6 +317,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
             caller=TaskCaller(context, self),
             timeout=self.timeout,
             check_links=self.check_input,
+            on_stretch=self.on_stretch,
             clip_version=clip_version_of(getattr(self, "clip_version", None)),
             spending=self._open_spending(context, destination, self.timeout),
             places=places,

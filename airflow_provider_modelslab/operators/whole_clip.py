@@ -16,6 +16,7 @@ from airflow_provider_modelslab.api.errors import (
     SubmissionUnknownError,
     error_from_event,
 )
+from airflow_provider_modelslab.api.quantities import Whole
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.jobs.whole_clip.settings import WholeClipSettings, check_clip_mode
 from airflow_provider_modelslab.lineage.report import reported
@@ -57,10 +58,13 @@ class WholeClipOperator(PaidJobOperator):
         ``"require"`` fails before anything is paid for if there is none that can be read (templated).
     :param max_segments: of a whole clip: the most segments, and so jobs, 1 or more (templated). A longer clip is
         refused before anything is paid for; the error says how many it takes.
-    :param max_in_flight: of a whole clip: the most jobs that are submitted and not finished, 1 or more.
+    :param max_in_flight: of a whole clip: the most jobs that are submitted and not finished, 1 or more (templated).
     """
 
-    whole_fields: ClassVar[tuple[str, ...]] = ("clip_mode", "overlap", "audio", "max_segments")
+    whole_fields: ClassVar[tuple[str, ...]] = ("clip_mode", "overlap", "audio", "max_segments", "max_in_flight")
+    _only_whole: ClassVar[tuple[str, ...]] = ("overlap", "audio", "max_segments")
+
+    max_in_flight = Whole(least=1)
 
     def __init__(
         self,
@@ -69,7 +73,7 @@ class WholeClipOperator(PaidJobOperator):
         overlap: int | str | None = None,
         audio: str | None = None,
         max_segments: int | str | None = None,
-        max_in_flight: int = 10,
+        max_in_flight: int | str = 10,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -79,8 +83,6 @@ class WholeClipOperator(PaidJobOperator):
         self.max_segments = max_segments
         self.max_in_flight = max_in_flight
         self._segment_run: SegmentRun | None = None
-        if max_in_flight < 1:
-            raise ValueError(f"max_in_flight: must be 1 or more; got {max_in_flight}")
         given = (overlap, audio, max_segments)
         WholeClipSettings.of(*(value if is_literal(value) else None for value in given))
         if is_literal(clip_mode):
@@ -102,7 +104,7 @@ class WholeClipOperator(PaidJobOperator):
         :raises ValueError: for arguments that do not go together with it.
         """
         if check_clip_mode(self.clip_mode) == "sample":
-            if given := [name for name in self.whole_fields[1:] if getattr(self, name) is not None]:
+            if given := [name for name in self._only_whole if getattr(self, name) is not None]:
                 raise ValueError(f"{', '.join(given)}: only for clip_mode='whole'")
             return False
         wrong = {
@@ -208,6 +210,7 @@ class WholeClipOperator(PaidJobOperator):
             spending=self._open_spending(context, destination, self.timeout),
             timeout=self.timeout,
             clip_version=clip_version_of(getattr(self, "clip_version", None)),
+            on_stretch=self.on_stretch,
         )
 
     def _defer_whole(self, run: SegmentRun, line: str) -> NoReturn:

@@ -8,29 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import requests
 
-from airflow_provider_modelslab.api.brands import BRAND_BYTES, describe_non_video
-from airflow_provider_modelslab.api.errors import (
-    InvalidRequestError,
-    StorageConfigurationError,
-    TransportError,
-)
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import strip_query
-from airflow_provider_modelslab.storage.download import LinkFailure, credential_free_session, open_link, read_start
-from airflow_provider_modelslab.storage.media import (
-    CONTENT_TYPES,
-    ContainerKind,
-    describe_start,
-    sniff,
-)
+from airflow_provider_modelslab.storage.clip_head import S3Factory, clip_path, clip_uri, read_head
+from airflow_provider_modelslab.storage.media import CONTENT_TYPES, ContainerKind
 from airflow_provider_modelslab.storage.s3_errors import (
     S3_ERRORS,
     S3ErrorKind,
@@ -47,13 +36,9 @@ from airflow_provider_modelslab.storage.uri import S3Uri, location_problem
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from airflow_provider_modelslab.api.aspect import Size
+
 __all__ = ["PreparedInput", "S3Factory", "identify_input", "prepare_input"]
-
-_START_RANGE = f"bytes=0-{BRAND_BYTES - 1}"
-_LINK_TIMEOUT = (10.0, 30.0)
-_LINK_TRIES = 3
-
-S3Factory = Callable[[], "S3Client"]
 
 _SIGNATURE = re.compile(
     r"(X-(Amz|Goog|Oss|Tos|Cos)-(?!(async-)?process).*|q-(sign-.*|ak|key-time|header-list|url-param-list|signature)|Signature|sig|hmac|jwt"
@@ -78,11 +63,13 @@ class PreparedInput:
         S3, which :meth:`link` signs.
     :param source: the given text without a query: safe to log.
     :param kind: ``"mp4"`` or ``"gif"``; ``None`` for a link that was not checked.
+    :param size: of its picture, if it was asked for and the clip says it.
     """
 
     clip: str | S3Uri
     source: str
     kind: ContainerKind | None
+    size: Size | None = None
 
     @property
     def recorded(self) -> str:
@@ -107,6 +94,7 @@ def prepare_input(
     *,
     staging: S3Uri | None,
     check_links: bool = True,
+    with_size: bool = False,
     session: requests.Session | None = None,
 ) -> PreparedInput:
     """Make sure that the endpoint will be able to read ``init_video``.
@@ -116,6 +104,7 @@ def prepare_input(
     :param s3_factory: makes the S3 client; called only for the last two.
     :param staging: the folder for local files.
     :param check_links: whether to check http(s) links from here; ``False`` for links that only the endpoint can reach.
+    :param with_size: also read the size of the picture, which takes some more reads where it is at the end of a file.
     :raises InvalidRequestError: for ``init_video``, with the problem.
     :raises InputRefusedError: when S3 refuses this object.
     :raises StorageConfigurationError: without a staging folder, when the upload of a local file is refused, and for
@@ -130,19 +119,21 @@ def prepare_input(
     if problem is not None:
         raise invalid_input(problem)
     scheme = given.partition("://")[0].lower() if "://" in given else ""
+    if scheme in {"http", "https"} and not check_links:
+        return PreparedInput(given, strip_query(given), None)
+    head = read_head(given, s3_factory, with_size=with_size, session=session)
     if scheme in {"http", "https"}:
-        return PreparedInput(given, strip_query(given), _link_kind(given, session) if check_links else None)
+        return PreparedInput(given, strip_query(given), *head)
     if scheme == "s3":
-        uri = _s3_uri(given)
-        return PreparedInput(uri, str(uri), _object_kind(s3_factory(), uri))
-    path = Path(unquote(urlsplit(given).path)) if scheme == "file" else Path(given)
-    kind = _file_kind(path)
+        uri = clip_uri(given)
+        return PreparedInput(uri, str(uri), *head)
+    path = clip_path(given)
     if staging is None:
         raise StorageConfigurationError(
             f"init_video is the local file {path}, and the endpoint reads links only: name a destination bucket, where "
             "the file can be put for it"
         )
-    return PreparedInput(_staged(s3_factory(), path, kind, staging), str(path), kind)
+    return PreparedInput(_staged(s3_factory(), path, head.kind, staging), str(path), *head)
 
 
 def identify_input(init_video: str, s3_factory: S3Factory, *, version: str | None = None) -> str | None:
@@ -163,7 +154,7 @@ def identify_input(init_video: str, s3_factory: S3Factory, *, version: str | Non
         query = urlencode(_without_signature(parse_qsl(parts.query, keep_blank_values=True)))
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
     if scheme == "s3":
-        uri = _s3_uri(given)
+        uri = clip_uri(given)
         s3 = s3_factory()
         try:
             return f"{uri}#{s3.head_object(Bucket=uri.bucket, Key=uri.key)['ETag']}"
@@ -174,7 +165,7 @@ def identify_input(init_video: str, s3_factory: S3Factory, *, version: str | Non
             if isinstance(problem, InvalidRequestError):
                 return None
             raise problem from error
-    path = Path(unquote(urlsplit(given).path)) if scheme == "file" else Path(given)
+    path = clip_path(given)
     if not path.is_file():
         return None
     digest = hashlib.sha256()
@@ -189,59 +180,6 @@ def _without_signature(query: list[tuple[str, str]]) -> list[tuple[str, str]]:
     if len(kept) == len(query):
         return query
     return [(name, value) for name, value in kept if not _BESIDE_A_SIGNATURE.fullmatch(name)]
-
-
-def _link_kind(url: str, session: requests.Session | None) -> ContainerKind:
-    own_session = session or credential_free_session()
-    name = strip_query(url)
-    try:
-        for tries in range(1, _LINK_TRIES + 1):
-            try:
-                with open_link(own_session, url, timeout=_LINK_TIMEOUT, byte_range=_START_RANGE) as response:
-                    start = read_start(response, BRAND_BYTES)
-                break
-            except LinkFailure as failure:
-                last = failure
-            busy = last.status is not None and (last.status >= 500 or last.status in {408, 425, 429})
-            if not busy:
-                raise invalid_input(
-                    f"{name} cannot be read ({last.reason}). If only the endpoint can reach it, switch off the check "
-                    "of links",
-                    last.status,
-                ) from None
-            if tries == _LINK_TRIES:
-                raise TransportError(
-                    f"init_video: the host of {name} failed ({last.reason}); nothing was sent. Try again later",
-                    http_status=last.status,
-                ) from None
-            time.sleep(min(last.retry_after or 0.5 * tries, 5.0))
-    finally:
-        if session is None:
-            own_session.close()
-    return _kind_of(start, name)
-
-
-def _object_kind(s3: S3Client, uri: S3Uri) -> ContainerKind:
-    try:
-        start = s3.get_object(Bucket=uri.bucket, Key=uri.key, Range=_START_RANGE)["Body"].read()
-    except S3_ERRORS as error:
-        raise input_error(error, uri, s3) from error
-    if not start:  # some stores answer the range of an empty object with nothing
-        raise invalid_input(f"{uri} is empty")
-    return _kind_of(start, str(uri))
-
-
-def _file_kind(path: Path) -> ContainerKind:
-    if not path.exists():
-        raise invalid_input(f"there is no file {path}")
-    if not path.is_file():
-        raise invalid_input(f"{path} is not a file")
-    try:
-        with path.open("rb") as file:
-            start = file.read(BRAND_BYTES)
-    except OSError as error:
-        raise invalid_input(f"{path} cannot be read ({error.strerror})") from error
-    return _kind_of(start, str(path))
 
 
 def _staged(s3: S3Client, path: Path, kind: ContainerKind, staging: S3Uri) -> S3Uri:
@@ -279,20 +217,3 @@ def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(MIB):
             yield chunk
-
-
-def _s3_uri(text: str) -> S3Uri:
-    try:
-        uri = S3Uri.parse(text)
-    except StorageConfigurationError as error:
-        raise invalid_input(error.message) from None
-    if not uri.key or uri.key.endswith("/"):
-        raise invalid_input(f"{uri} names no object; expected s3://bucket/key")
-    return uri
-
-
-def _kind_of(start: bytes, name: str) -> ContainerKind:
-    kind = sniff(start)
-    if kind is None or describe_non_video(start) is not None:
-        raise invalid_input(f"{name} is no mp4 or gif: it is {describe_start(start)}")
-    return kind

@@ -212,6 +212,13 @@ def test_the_stack_of_the_demo_has_their_pools_and_the_models_of_the_page() -> N
     }
 
 
+def test_with_the_vendors_connection_they_use_the_vendors_models(dags: dict[str, DAG]) -> None:
+    """The connection is the one switch: its endpoint, or its catalog, says what makes a video."""
+    named = {dag_id: dag.params["model_id"] for dag_id, dag in dags.items() if "model_id" in dag.params}
+    assert named.pop("modelslab_local_batch") == "demo"  # the model that comes with the package, without an endpoint
+    assert set(named.values()) <= set(MODEL_IDS)
+
+
 def test_the_dag_of_functions(dags: dict[str, DAG]) -> None:
     dag = dags["modelslab_taskflow"]
     assert order(dag) == ["restyle", "again"]

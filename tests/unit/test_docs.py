@@ -52,6 +52,25 @@ def test_the_readme_is_one_screen() -> None:
     assert "make test" in text
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/howto/one-clip.md"])
+def test_what_a_user_gets_is_said_where_users_look_first(page: str) -> None:
+    text = " ".join((ROOT / page).read_text().split())
+    limits = Video2VideoRequest.vendor_limits
+    said = (
+        f"at most {limits['num_frames']} frames",
+        f"{limits['width']}",
+        "evenly",
+        "stretched to `width` and `height`",
+    )
+    assert [words for words in (*said, "24 hours", "publishes no price for this endpoint") if words not in text] == []
+    assert re.search(r"without sound|no sound", text)
+
+
+def test_the_quick_start_names_the_flag_for_private_addresses() -> None:
+    for page in ("docs/tutorial.md", "docs/howto/endpoint.md"):
+        assert "--allow-private-addresses" in (ROOT / page).read_text()
+
+
 def test_no_generated_part_is_out_of_date() -> None:
     stale = [name_of(path) for path, _ in outdated()]
     assert stale == [], "run `make pages`"

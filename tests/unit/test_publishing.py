@@ -135,6 +135,16 @@ def test_torch_comes_from_the_index_that_is_named(tmp_path: Path) -> None:
     assert {"--index-url", "https://host/cpu", "--no-deps"} <= set(named)
 
 
+def test_make_says_what_it_downloads_and_how_large_it_is(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    printed = output("make", "--directory", str(tmp_path), "--dry-run", "demo")
+    said = [line for line in printed.splitlines() if line.startswith("echo")]
+    assert len([line for line in said if re.search(r"about [\d.]+ GB", line)]) == 3  # in all, and each part
+    pip = [line for line in printed.splitlines() if "pip install" in line and "--upgrade" not in line]
+    assert [line for line in pip if "--progress-bar on" not in line] == []
+
+
 def test_a_release_is_built_once_and_published_without_a_token() -> None:
     jobs = workflow("release.yml")["jobs"]
     assert jobs["build"]["needs"] == "ready"

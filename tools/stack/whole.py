@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +39,7 @@ class WholeStack:
     :param airflow_env: environment variables for Airflow.
     :param keeps: whether a later stack on the same folder finds the objects in S3 and the ports as well; otherwise S3
         begins empty, and the ports are free ones.
+    :param webhooks: whether the endpoint calls Airflow when a job ends.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class WholeStack:
         endpoint_arguments: tuple[str, ...] = (),
         airflow_env: dict[str, str] | None = None,
         keeps: bool = False,
+        webhooks: bool = False,
     ) -> None:
         self.folder = folder
         self.bucket = bucket
@@ -62,6 +66,9 @@ class WholeStack:
         self.endpoint = EndpointProcess(
             folder / "endpoint", key=LOCAL_KEY, arguments=endpoint_arguments, env=env, port=ports.get("endpoint", 0)
         )
+        self._webhooks = webhooks
+        if webhooks:
+            env["AIRFLOW__MODELSLAB__WEBHOOK_CONN_IDS"] = "modelslab_default"
         self.airflow = AirflowStack(
             folder / "airflow", dags_folder=dags_folder, env={**env, **(airflow_env or {})}, port=ports.get("airflow")
         )
@@ -133,7 +140,12 @@ class WholeStack:
             "endpoint_url": self.s3.endpoint_url,
         }
         if key is None:  # the same names in tasks that run their model themselves
-            extra["catalog"] = {"models": dict.fromkeys(MODEL_IDS, "demo")}
+            # As a file: Airflow warns of short values in a connection, which it cannot mask.
+            catalog = self.folder / "catalog.json"
+            catalog.write_text(json.dumps({"models": dict.fromkeys(MODEL_IDS, "demo")}))
+            extra["catalog"] = str(catalog)
+            if self._webhooks:
+                extra |= {"webhook_url": self.airflow.url, "webhook_token": secrets.token_hex(32)}
         self.airflow.set_connection(
             "modelslab_default",
             conn_type="modelslab",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.prices import amount_text
+from airflow_provider_modelslab.jobs.stretch import check_stretch
 from airflow_provider_modelslab.jobs.whole_clip.prepare import SourceReader
 from airflow_provider_modelslab.jobs.whole_clip.result import describe_whole
 from airflow_provider_modelslab.jobs.whole_clip.segments import SegmentFolder, SegmentSet
@@ -27,6 +28,7 @@ from airflow_provider_modelslab.ledger.listing import LedgerRoot
 from airflow_provider_modelslab.ledger.model import Entry, Fingerprint, kind_of
 from airflow_provider_modelslab.local.media.whole_clip.join import join_segments
 from airflow_provider_modelslab.storage.checks import require_writable
+from airflow_provider_modelslab.storage.clip_head import clip_size
 from airflow_provider_modelslab.storage.inputs import identify_input
 from airflow_provider_modelslab.storage.local_files import fetch_object, land_file
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS
@@ -34,6 +36,7 @@ from airflow_provider_modelslab.storage.s3_objects import is_gone
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
+    from airflow_provider_modelslab.api.aspect import OnStretch
     from airflow_provider_modelslab.api.prices import JobPrice
     from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.budget.spending import Spending
@@ -105,6 +108,7 @@ class WholeClip:
     spending: Spending
     timeout: float = 3600.0
     clip_version: str | None = None
+    on_stretch: OnStretch = "warn"
 
     def __post_init__(self) -> None:
         self.settings.check_request(self.request)
@@ -166,6 +170,9 @@ class WholeClip:
         require_writable(self.hook.get_s3_client(), self.destination)
         found = self._folder.find(self.policy, self.attempt)
         if isinstance(found, int):
+            if self.on_stretch != "ignore":
+                size = clip_size(self.request.init_video, self.hook.get_s3_client)
+                check_stretch(self.request, size, self.hook, self.on_stretch)
             log.info("Cutting the clip into segments")
             found = self._folder.add(self._reader.read(self._folder.uri, found))
         elif self.settings.audio == "require" and found.sound.uri is None:

@@ -79,6 +79,7 @@ class SegmentJobs:
             attempt=clip.attempt,
             caller=clip.caller,
             timeout=clip.timeout,
+            on_stretch="ignore",  # the clip's own size was looked at
             check_destination=False,  # once for all of them
             known_fingerprint=self.segments.fingerprint(segment, clip.request, clip.hook.modelslab_conn_id),
             known_jobs=self.known_jobs,

@@ -17,6 +17,7 @@ from airflow_provider_modelslab.api.errors import (
     StorageConfigurationError,
     TransportError,
 )
+from airflow_provider_modelslab.storage.clip_head import clip_size
 from airflow_provider_modelslab.storage.inputs import PreparedInput, prepare_input
 from airflow_provider_modelslab.storage.signing import LinkSigner
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -69,6 +70,32 @@ def test_links_are_not_looked_at_when_told_so(files: FilesServer) -> None:
     link = files.url("/nothing-here")
     assert prepare_input(link, no_s3, staging=None, check_links=False).kind is None
     assert files.seen == []
+
+
+def test_the_size_of_a_clip_is_read_when_it_is_asked_for(
+    prepare: Prepare, s3: S3Client, bucket: str, files: FilesServer, tmp_path: Path
+) -> None:
+    """The index of this clip is behind more media than is read to see what it is."""
+    clip = small_mp4(frames=40)
+    assert clip.index(b"moov") > 4096
+    path = tmp_path / "in.mp4"
+    path.write_bytes(clip)
+    s3.put_object(Bucket=bucket, Key="in.mp4", Body=clip)
+    for place in (f"s3://{bucket}/in.mp4", str(path), path.as_uri(), files.add("/in.mp4", ServedFile(clip))):
+        assert prepare(place, with_size=True).size == (64, 64), place
+        assert prepare(place).size is None
+    assert clip_size(f" s3://{bucket}/in.mp4", lambda: s3) == (64, 64)
+
+
+def test_without_ranges_the_size_is_known_where_it_is_at_the_beginning(files: FilesServer) -> None:
+    for clip, size in ((small_mp4(frames=40), None), (small_mp4(faststart=True), (64, 64))):
+        link = files.add("/in.mp4", ServedFile(clip, length=False))
+        assert prepare_input(link, no_s3, staging=None, with_size=True).size == size
+
+
+def test_a_clip_that_cannot_be_read_has_no_size(s3: S3Client, bucket: str) -> None:
+    for place in (f"s3://{bucket}/none.mp4", "/no/file.mp4", "http://127.0.0.1:9/in.mp4", "s3://"):
+        assert clip_size(place, lambda: s3) is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,18 +83,29 @@ class KeptDemo:
 
     def wait_for_task(self, dag_id: str, run_id: str, task_id: str, *states: str) -> None:
         """Wait until a task is in one of the states."""
-        airflow, parts = self.airflow, [self._process] if self._process else []
+        airflow = self.airflow
         try:
-            wait_until(
-                lambda: airflow.task(dag_id, run_id, task_id)["state"] in states,
-                parts,
-                what=f"{' or '.join(states)} of {task_id}",
-                timeout=START_TIMEOUT,
-                interval=1,
-            )
+            self.wait(lambda: airflow.task(dag_id, run_id, task_id)["state"] in states, f"{states} of {task_id}")
         except PartFailedError as error:
-            logs = (self.state / "airflow" / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}").rglob("*.log")
-            raise PartFailedError(task_id, "\n".join(file.read_text()[-3000:] for file in logs)) from error
+            raise PartFailedError(task_id, self.logs(dag_id, run_id)) from error
+
+    def wait(self, ready: Callable[[], bool], what: str) -> None:
+        """Wait until something is so."""
+        wait_until(ready, [self._process] if self._process else [], what=what, timeout=START_TIMEOUT, interval=1)
+
+    def log_files(self, dag_id: str, run_id: str) -> list[Path]:
+        """Of the tasks of a run."""
+        return sorted((self.state / "airflow" / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}").rglob("*.log"))
+
+    def logs(self, dag_id: str, run_id: str) -> str:
+        """The ends of the logs of a run."""
+        return "\n".join(file.read_text()[-3000:] for file in self.log_files(dag_id, run_id))
+
+    def warnings(self, dag_id: str, run_id: str) -> list[str]:
+        """What the logs of a run have that is neither information nor for debugging."""
+        lines = [json.loads(line) for file in self.log_files(dag_id, run_id) for line in file.read_text().splitlines()]
+        assert lines
+        return [line["event"] for line in lines if line["level"] not in {"debug", "info"}]
 
 
 @pytest.fixture(scope="package")

@@ -168,10 +168,7 @@ def test_a_shell_has_the_same_airflow(demo: KeptDemo) -> None:
 
 
 def test_healthy_logs_have_no_warnings(demo: KeptDemo) -> None:
-    run = demo.state / "airflow" / "logs" / f"dag_id={DAG_ID}" / f"run_id={demo.runs()[0]}"
-    lines = [json.loads(line) for file in run.rglob("*.log") for line in file.read_text().splitlines()]
-    assert lines
-    assert [line["event"] for line in lines if line["level"] not in {"debug", "info"}] == []
+    assert demo.warnings(DAG_ID, demo.runs()[0]) == []
     endpoint = (demo.state / "endpoint" / "endpoint.log").read_text()
     assert "torchvision" not in endpoint
 

@@ -158,4 +158,15 @@ def test_the_advice_of_an_engine_names_the_flags_of_the_endpoint(tmp_path: Path)
         engine.check(Video2VideoRequest(model_id="dark-sushi-mix", prompt="p", init_video="https://example.com/a.mp4"))
     (text,) = refused.value.fields["model_id"]
     assert "--allow-pickle" in with_flags(text)
+
+
+def test_so_does_the_advice_about_a_private_address(tmp_path: Path) -> None:
+    from airflow_provider_modelslab.api.errors import InvalidRequestError
+    from airflow_provider_modelslab.local.media.fetch import FetchLimits, fetch_clip
+
+    with pytest.raises(InvalidRequestError) as refused:
+        fetch_clip("http://127.0.0.1:9/in.mp4", tmp_path, limits=FetchLimits())
+    (text,) = refused.value.fields["init_video"]
+    assert "allow_private_addresses=True" in text
+    assert "--allow-private-addresses" in with_flags(text)
     assert "allow_pickle=True" not in with_flags(text)

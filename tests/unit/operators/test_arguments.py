@@ -60,7 +60,7 @@ def test_every_attribute_of_the_endpoint_is_an_argument_and_a_template_field() -
     assert set(Video2VideoArguments.template_fields) == arguments
     places = {"destination", "modelslab_conn_id", "extra_args"}
     spending = {"prices", "budget", "max_jobs", "max_cost", "fallback"}
-    whole = {"clip_mode", "overlap", "audio", "max_segments"}
+    whole = {"clip_mode", "overlap", "audio", "max_segments", "max_in_flight"}
     durations = set(ModelsLabVideo2VideoOperator.duration_fields)
     assert arguments | places | spending | durations | whole == set(ModelsLabVideo2VideoOperator.template_fields)
     assert set(Video2VideoArguments.template_fields_renderers) <= arguments
@@ -334,7 +334,7 @@ def test_the_suffix_of_a_link(links: list[str], suffix: str) -> None:
     assert link_suffix(links) == suffix
 
 
-@pytest.mark.parametrize(
+misspelt = pytest.mark.parametrize(
     ("cls", "given", "meant"),
     [
         (ModelsLabVideo2VideoOperator, {**REQUIRED, "stregnth": 0.4}, "strength"),
@@ -350,9 +350,29 @@ def test_the_suffix_of_a_link(links: list[str], suffix: str) -> None:
         (ModelsLabResetS3Operator, {"modelslab_conn": "mine"}, "modelslab_conn_id"),
     ],
 )
+
+
+@misspelt
 def test_a_misspelt_argument_names_the_one_that_was_meant(cls: type[Any], given: dict[str, Any], meant: str) -> None:
     with pytest.raises(TypeError, match=f"did you mean {meant}\\?"):
         cls(task_id="t", **given)
+
+
+@misspelt
+def test_so_does_partial_of_a_mapped_task(cls: type[Any], given: dict[str, Any], meant: str) -> None:
+    with pytest.raises(TypeError, match=f"did you mean {meant}\\?"):
+        cls.partial(task_id="t", **given)
+
+
+def test_partial_of_a_task_is_refused_as_airflow_does() -> None:
+    with pytest.raises(TypeError, match="only be called on Operator classes"):
+        operator().partial(task_id="t2")
+
+
+def test_a_mapped_task_is_made_by_airflow() -> None:
+    with DAG("dag", schedule=None):
+        mapped = ModelsLabVideo2VideoOperator.partial(task_id="t", **REQUIRED).expand(seed=[1, 2])
+    assert (mapped.operator_class, mapped.task_id) == (ModelsLabVideo2VideoOperator, "t")
 
 
 def test_an_argument_like_no_other_is_refused_as_airflow_does() -> None:

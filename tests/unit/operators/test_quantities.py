@@ -28,7 +28,7 @@ WAITING: dict[str, Any] = {"timeout": ("1h", 3600), "poll_interval": ("2", 2), "
 MACHINE: dict[str, Any] = {"timeout": ("1h", 3600), "guidance_until": ("0.5", 0.5), "reuse_deep": ("3", 3)}
 BATCH = {"max_in_flight": ("10", 10), "defer_after": ("15s", 15), "resume_threshold": ("0.9", 0.9)}
 OPERATORS: list[tuple[type[Any], dict[str, Any], dict[str, Any]]] = [
-    (ModelsLabVideo2VideoOperator, ONE, WAITING),
+    (ModelsLabVideo2VideoOperator, ONE, {**WAITING, "max_in_flight": ("3", 3)}),
     (ModelsLabVideo2VideoBatchOperator, MANY, {**WAITING, **BATCH}),
     (LocalVideo2VideoOperator, ONE, MACHINE),
     (LocalVideo2VideoBatchOperator, MANY, MACHINE),

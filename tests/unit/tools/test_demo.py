@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import json
+import socket
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from tools import demo
 from tools.demo import LOCAL_RUN, write_sheet
+from tools.stack.kept import exclusive, kept_ports
+from tools.stack.process import free_port
 
 
 def test_the_sheet_shows_the_clip_that_ships_above_the_result(tmp_path: Path) -> None:
@@ -24,3 +30,47 @@ def test_of_another_model_the_source_is_not_at_hand(tmp_path: Path) -> None:
     other = LOCAL_RUN | {"model_id": "dark-sushi-mix"}
     one = Image.open(write_sheet(result, other, tmp_path / "one.png")).convert("RGB")
     assert both.height - one.height == 128 + 8
+
+
+@pytest.mark.parametrize("has_objects", [True, False])
+def test_the_next_demo_goes_on_or_starts_afresh_and_says_which(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], has_objects: bool
+) -> None:
+    (tmp_path / "airflow").mkdir()
+    (tmp_path / "ports.json").write_text("{}")
+    if has_objects:
+        (tmp_path / "objects").mkdir()
+        (tmp_path / "objects" / "index.json").write_text("[]")
+    demo._begin_afresh_if_incomplete(tmp_path)
+    said = capsys.readouterr().out
+    assert ("Going on" in said, "starts all afresh" in said) == (has_objects, not has_objects)
+    assert (tmp_path / "airflow").exists() == has_objects
+    assert (tmp_path / "ports.json").exists()  # the addresses that people know
+
+
+def test_the_first_demo_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo._begin_afresh_if_incomplete(tmp_path)
+    assert capsys.readouterr().out == ""
+
+
+def test_ports_are_kept_unless_somebody_has_them(tmp_path: Path) -> None:
+    file = tmp_path / "ports.json"
+    first = kept_ports(file, ("s3", "airflow"))
+    assert kept_ports(file, ("s3", "airflow")) == first
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        file.write_text(json.dumps({"s3": taken, "airflow": free_port()}))
+        kept = kept_ports(file, ("s3", "airflow"))
+    assert kept["s3"] != taken
+    assert json.loads(file.read_text()) == kept
+
+
+def test_one_demo_at_a_time(tmp_path: Path) -> None:
+    with exclusive(tmp_path) as first:
+        assert first
+        with exclusive(tmp_path) as second:
+            assert not second
+    with exclusive(tmp_path) as again:
+        assert again
