@@ -45,18 +45,19 @@ class LocalJob:
 
     def request(self, **changes: Any) -> Video2VideoRequest:
         """The request, for the whole clip unless something else is said."""
-        return Video2VideoRequest(
-            model_id=self.model,
-            prompt="a poster in blue",
-            init_video=self.source,
-            num_frames=self.window,
-            width=self.width,
-            height=self.height,
-            strength=self.strength,
-            num_inference_steps=self.steps,
-            seed=11,
-            **{"extra_parameters": {"x_clip_mode": "whole", "x_overlap": self.overlap}, **changes},
-        )
+        values: dict[str, Any] = {
+            "model_id": self.model,
+            "prompt": "a poster in blue",
+            "init_video": self.source,
+            "num_frames": self.window,
+            "width": self.width,
+            "height": self.height,
+            "strength": self.strength,
+            "num_inference_steps": self.steps,
+            "seed": 11,
+            "extra_parameters": {"x_clip_mode": "whole", "x_overlap": self.overlap},
+        }
+        return Video2VideoRequest(**values | changes)
 
 
 def make(job: LocalJob) -> dict[str, Any]:

@@ -46,6 +46,9 @@ MAX_WHOLE_FRAMES = 10_000
 """Frames of a whole clip: more than five minutes at 30 frames per second. The latents of all are in memory."""
 
 
+_PAUSE_EVERY = 16  # frames
+
+
 class WorkFolder:
     """A temporary folder that is deleted with the last object that refers to it."""
 
@@ -252,10 +255,6 @@ class WholeClipRun:
         assert whole is not None  # noqa: S101 - its overlap was decided with the plan
         assert whole.overlap is not None  # noqa: S101
         return ContextWindows(self._source.total, self._plan.frames, whole.overlap)
-
-
-_PAUSE_EVERY = 16
-"""Frames."""
 
 
 def render_whole(

@@ -113,13 +113,13 @@ def test_options_of_a_whole_clip_are_checked_while_the_dag_is_parsed(cls: type[A
     make(clip_mode="whole", overlap=0, audio="require", max_segments=3)
     make(clip_mode="{{ params.mode }}", overlap="{{ params.overlap }}", audio="{{ params.audio }}")
     make(clip_mode="whole", overlap="4")
-    for given in ({"clip_mode": "all"}, {"clip_mode": "whole", "overlap": -1}, {"clip_mode": "whole", "audio": "loud"}):
+    for name, wrong in {"clip_mode": "all", "overlap": -1, "audio": "loud"}.items():
         with pytest.raises(InvalidRequestError) as caught:
-            make(**given)
-        assert set(caught.value.fields) == {list(given)[-1]}
-    for given in ({"overlap": 2}, {"audio": "drop"}):
+            make(**{"clip_mode": "whole", name: wrong})
+        assert set(caught.value.fields) == {name}
+    for name, right in {"overlap": 2, "audio": "drop"}.items():
         with pytest.raises(ValueError, match="clip_mode='whole'"):
-            make(**given)
+            make(**{name: right})
 
 
 def test_a_whole_clip_is_an_extension_of_the_request() -> None:
