@@ -122,6 +122,18 @@ def test_options_of_a_whole_clip_are_checked_while_the_dag_is_parsed(cls: type[A
             make(**{name: right})
 
 
+def test_the_decorators_take_the_options_of_a_whole_clip() -> None:
+    given: dict[str, Any] = {"clip_mode": "whole", "overlap": 2, "audio": "drop", **COMMON}
+    with DAG("dag", schedule=None) as dag:
+        modelslab_local_video2video_task(task_id="one", **given)(dict)()
+        modelslab_local_video2video_batch_task(task_id="many", **given)(list)()
+        with pytest.raises(InvalidRequestError):
+            modelslab_local_video2video_task(task_id="wrong", **given | {"overlap": -1})(dict)()
+    for name in ("one", "many"):
+        task: Any = dag.get_task(name)
+        assert (task.clip_mode, task.overlap, task.audio) == ("whole", 2, "drop")
+
+
 def test_a_whole_clip_is_an_extension_of_the_request() -> None:
     def asked(**given: Any) -> Any:
         return LocalVideo2VideoOperator(
