@@ -1,18 +1,24 @@
-"""A whole clip with sound through the served endpoint: what it takes, and how well its segments are joined.
+"""A whole clip with sound, in segments through the served endpoint and in context windows by the local engine.
 
     python -m benchmarks.whole_clip --seconds 20 --fps 30 --sheet seams.png --json FILE
+    python -m benchmarks.whole_clip --memory 300 1000
 
 The operator runs in this process with ``clip_mode="whole"``, against the endpoint and an S3 server in processes of
 their own. The source is a loop of moving shapes (``tools.make_clip``) with a beep. The same results of the segments are
-then joined once more by hard cuts, so both ways are measured on the same frames:
+then joined once more by hard cuts, so both ways are measured on the same frames. The local engine makes the same clip
+with the same model, seed, steps and strength, in a process of its own (``benchmarks.whole_clip_local``):
 
 - ``seam_ratio``: the largest difference between neighbouring frames at a seam, against the mean difference of
-  neighbouring frames elsewhere; the mean over all seams;
+  neighbouring frames elsewhere; the mean over all seams. Seams of context windows are the frames that two windows
+  share in the last denoising step. ``source`` and ``source, windows`` are the ratios of the source at the same frames:
+  what motion alone gives;
 - ``sharpness``: the mean strength of edges in the frames of the fades, against that of the others. Ghosts lower it;
 - ``psnr_db``: of the segments' files against the frames that they were made from, in RGB;
 - ``audio_offset_ms``: how much later the beep is heard than in the source.
 
-``cpu_s`` and ``peak_mib`` are those of this process; the decoder, the endpoint and S3 have their own.
+``cpu_s`` and ``peak_mib`` are those of this process, and under ``local`` those of the local engine's; the decoder, the
+endpoint and S3 have their own. ``--memory`` makes clips of 96x64 pixels with so many frames by the local engine, each
+in a process of its own, and compares their peak memory.
 """
 
 from __future__ import annotations
@@ -44,12 +50,14 @@ from airflow_provider_modelslab.testing.connections import connection_variables
 from airflow_provider_modelslab.testing.endpoint import ServedEndpoint
 from airflow_provider_modelslab.testing.s3 import Bucket, S3Server
 from benchmarks.report import about, add_json_option, print_table, write_json
+from benchmarks.whole_clip_local import LocalJob, make, measure_memory, shared_frames
 from tools.make_clip import draw_frames
 from tools.stack.endpoint import EndpointProcess
 
 BUCKET, KEY = "whole-clip-benchmark", "key-of-the-benchmark"
 FRAMES = 25
 BEEP = 0.5
+_SIZE = 192, 128
 _RATE = 44100
 
 
@@ -63,23 +71,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--model", default="demo", help="model_id (default demo)")
     add("--strength", type=float, default=0.7, help="of the request (default 0.7)")
     add("--steps", type=int, default=8, help="num_inference_steps (default 8)")
+    add("--window", type=int, default=16, help="frames of a context window (default 16)")
+    add("--only", choices=("local",), help="leave the served endpoint out")
+    add("--memory", type=int, nargs="+", metavar="FRAMES", help="only compare the memory for clips of so many frames")
     add("--sheet", type=Path, metavar="FILE", help="write a picture of the frames around the first seams")
     add_json_option(parser)
     given = parser.parse_args(arguments)
     load = [round(value, 1) for value in os.getloadavg()]
     with tempfile.TemporaryDirectory(prefix="whole-clip-") as temporary:
-        figures = _measure(given, Path(temporary))
-    columns = ("way", "seam ratio", "sharpness")
-    rows = [(way, figures["seam_ratio"][way], figures["sharpness"][way]) for way in figures["seam_ratio"]]
-    print_table("Joining the segments of a whole clip", columns, rows)
-    print("\n" + "\n".join(f"{name}: {value}" for name, value in figures.items() if not isinstance(value, dict)))
+        folder = Path(temporary)
+        if given.memory:
+            figures = measure_memory(given.model, given.memory, folder, window=given.window, steps=given.steps)
+            _print_memory(figures)
+        else:
+            figures = _measure(given, folder)
+            _print_seams(figures)
     write_json(given.json, {**about("whole_clip"), "load_before": load, **figures})
     return 0
+
+
+def _print_seams(figures: Mapping[str, Any]) -> None:
+    rows = [(way, f"{ratio:.2f}", f"{figures['sharpness'][way]:.2f}") for way, ratio in figures["seam_ratio"].items()]
+    print_table("Seams of a whole clip", ("way", "seam ratio", "sharpness"), rows)
+    of_ways = ("seam_ratio", "sharpness")
+    print("\n" + "\n".join(f"{name}: {value}" for name, value in figures.items() if name not in of_ways))
+
+
+def _print_memory(figures: Mapping[str, Any]) -> None:
+    names = {"frames": "frames", "peak_mib": "peak MiB", "one_window_mib": "one window MiB", "wall_s": "wall s"}
+    rows = [[float(row[name]) for name in names] for row in figures["memory"]]
+    print_table("Memory of a whole clip by the local engine", list(names.values()), rows)
+    print(f"\npeak_ratio: {figures['peak_ratio']}")
 
 
 def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     source = folder / "in.mp4"
     _write_source(source, round(given.seconds * given.fps), given.fps)
+    local, ways = _make_locally(given, source, folder)
+    remote: dict[str, Any] = {}
+    if given.only is None:
+        remote, ways = _make_remotely(given, source, folder, ways)
+    seen = {way: _look(path, fades) for way, (path, fades) in ways.items()}
+    if given.sheet is not None:
+        _draw_sheet([made for way, made in ways.items() if not way.startswith("source")], given.sheet)
+    return {
+        **remote,
+        "seam_ratio": {way: round(ratio, 2) for way, (ratio, _) in seen.items()},
+        "sharpness": {way: round(sharp, 2) for way, (_, sharp) in seen.items()},
+        "local": local,
+    }
+
+
+def _make_locally(
+    given: argparse.Namespace, source: Path, folder: Path
+) -> tuple[dict[str, Any], dict[str, tuple[Path, Sequence[Fade]]]]:
+    """What the local engine took; its clip with the places of its seams, and the source with the same ones."""
+    result = folder / "local.mp4"
+    job = LocalJob(
+        given.model, str(source), str(result), *_SIZE, given.strength, given.steps, given.overlap, given.window
+    )
+    figures = make(job)
+    seams = shared_frames(job, figures["frames"], figures["denoising_steps"])
+    figures["audio_offset_ms"] = round(1000 * (_beep(result) - _beep(source)), 1)
+    return figures, {"source, windows": (source, seams), "context windows": (result, seams)}
+
+
+def _make_remotely(
+    given: argparse.Namespace, source: Path, folder: Path, ways: dict[str, tuple[Path, Sequence[Fade]]]
+) -> tuple[dict[str, Any], dict[str, tuple[Path, Sequence[Fade]]]]:
+    """What the operator took; the ways to join the segments, and the others after them."""
     with S3Server(folder / "s3") as server:
         arguments = ("--engine", given.engine, "--log-level", "warning")
         env = {"REQUESTS_CA_BUNDLE": str(server.ca_path)}
@@ -90,19 +150,12 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
             endpoint.stop()
         files = _fetch(server, manifest, folder)
     plan = plan_segments(manifest["frames"], manifest["fps"], FRAMES, given.overlap)
-    joined = {"cross-fade": files[0], "hard cut": folder / "cut.mp4"}
-    join_segments(_with_cuts(plan), files[1:], joined["hard cut"])
-    seams = [fade.first + fade.frames // 2 for fade in plan.fades]
-    seen = {way: _look(path, plan.fades) for way, path in joined.items()}
-    if given.sheet is not None:
-        _draw_sheet(joined, seams[:4], given.sheet)
-    return {
-        **figures,
-        "psnr_db": round(_psnr(source, plan, folder), 1),
-        "audio_offset_ms": round(1000 * (_beep(files[0]) - _beep(source)), 1),
-        "seam_ratio": {way: round(ratio, 2) for way, (ratio, _) in seen.items()},
-        "sharpness": {way: round(sharp, 2) for way, (_, sharp) in seen.items()},
-    }
+    cut = folder / "cut.mp4"
+    join_segments(_with_cuts(plan), files[1:], cut)
+    figures["psnr_db"] = round(_psnr(source, plan, folder), 1)
+    figures["audio_offset_ms"] = round(1000 * (_beep(files[0]) - _beep(source)), 1)
+    joined = {"cross-fade": files[0], "hard cut": cut, "source": source}
+    return figures, {way: (path, plan.fades) for way, path in joined.items()} | ways
 
 
 def _restyle(
@@ -124,8 +177,8 @@ def _restyle(
         destination=f"s3://{BUCKET}/out.mp4",
         clip_mode="whole",
         overlap=given.overlap,
-        width=192,
-        height=128,
+        width=_SIZE[0],
+        height=_SIZE[1],
         strength=given.strength,
         num_inference_steps=given.steps,
         seed=11,
@@ -212,10 +265,11 @@ def _beep(path: Path) -> float:
     raise ValueError(f"{path} has no beep")
 
 
-def _draw_sheet(ways: Mapping[str, Path], seams: Sequence[int], path: Path) -> None:
-    """The six frames around each seam, one row for each seam and way."""
+def _draw_sheet(ways: Sequence[tuple[Path, Sequence[Fade]]], path: Path) -> None:
+    """The six frames around each of the first four seams, one row for each seam and way."""
     rows = []
-    for file in ways.values():
+    for file, fades in ways:
+        seams = [fade.first + fade.frames // 2 for fade in fades[:4]]
         frames: dict[int, Image.Image] = {}
         wanted = {seam + offset for seam in seams for offset in range(-3, 3)}
 

@@ -68,6 +68,9 @@ class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespa
     vendor_limits: ClassVar[Mapping[str, int]] = MappingProxyType({})
     """The highest values on the vendor's page. They hold at the vendor only, see :meth:`check_vendor_limits`."""
 
+    extensions: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Extra parameters that a served endpoint knows and the vendor does not, each with what to do at the vendor."""
+
     webhook: str | None = Field(default=None, description="URL that gets a POST when the job is done.")
     track_id: str | None = Field(default=None, coerce_numbers_to_str=True, description="Echoed in the webhook's body.")
     extra_parameters: dict[str, Any] = Field(
@@ -111,7 +114,7 @@ class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespa
         return value
 
     def check_vendor_limits(self) -> None:
-        """Refuse values above the limits of the vendor's page.
+        """Refuse values above the limits of the vendor's page, and extensions of a served endpoint.
 
         :raises InvalidRequestError: naming each attribute at fault, what was given and what is allowed.
         """
@@ -121,6 +124,9 @@ class EndpointRequest(BaseModel, frozen=True, extra="forbid", str_strip_whitespa
             for name, value in given.items()
             if value is not None and value > self.vendor_limits[name]
         }
+        for name, value in self.extra_parameters.items():
+            if name in self.extensions and not is_blank(value):
+                fields[name] = [f"{self.extensions[name]}; got {value!r:.80}"]
         if fields:
             raise InvalidRequestError.of_fields(fields)
 

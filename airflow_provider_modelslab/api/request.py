@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from airflow_provider_modelslab.api.clip_modes import EXTENSIONS
 from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
 
 __all__ = ["ATTRIBUTES", "MAX_SEED", "MODEL_IDS", "MOTION_MODULES", "Video2VideoRequest"]
@@ -88,6 +89,15 @@ class Video2VideoRequest(EndpointRequest, frozen=True):
             "upscale_height": 1024,
             "upscale_width": 1024,
         }
+    )
+
+    extensions: ClassVar[Mapping[str, str]] = MappingProxyType(
+        dict.fromkeys(
+            EXTENSIONS,
+            "is an extension of the endpoint that this package serves from your own machine; ModelsLab does not know "
+            "it: give clip_mode='whole' to the operator, which makes a whole clip of several jobs, or use a connection "
+            "to such an endpoint",
+        )
     )
 
     # `default=` by its name: type checkers without pydantic's plugin take a field for required otherwise.

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from airflow_provider_modelslab.api.clip_modes import EXTENSIONS
+from airflow_provider_modelslab.api.endpoint_request import is_blank
 from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, MAX_SEED, Video2VideoRequest
 from airflow_provider_modelslab.endpoint.engine import Engine, with_flags
@@ -225,7 +227,7 @@ class EndpointService:
         return {**asked, "model_id": self._settings.aliases.get(asked["model_id"], asked["model_id"])}
 
     def _given(self, body: Mapping[str, Any]) -> Video2VideoRequest:
-        """The request in a body, known attributes alone.
+        """The request in a body: known attributes and extensions alone.
 
         :raises InvalidRequestError: as :class:`Video2VideoRequest`, and for attributes that are refused.
         """
@@ -235,10 +237,12 @@ class EndpointService:
             raise InvalidRequestError.of_fields(refused)
         if unknown:
             log.info("Unknown attributes are ignored: %s", ", ".join(map(repr, unknown))[:200])
-        return Video2VideoRequest.from_body({name: body[name] for name in ATTRIBUTES if name in body})
+        extensions = {name: body[name] for name in EXTENSIONS if not is_blank(body.get(name))}
+        return Video2VideoRequest.from_body({name: body[name] for name in ATTRIBUTES if name in body} | extensions)
 
     def _unknown(self, body: Mapping[str, Any]) -> list[str]:
-        known = {*ATTRIBUTES, *_NO_ATTRIBUTES, *([ATTRIBUTE] if self._settings.allow_request_faults else ())}
+        faults = [ATTRIBUTE] if self._settings.allow_request_faults else []
+        known = {*ATTRIBUTES, *EXTENSIONS, *_NO_ATTRIBUTES, *faults}
         return sorted(name for name in body if name not in known)
 
     def _refused(self, unknown: Sequence[str]) -> dict[str, list[str]]:
@@ -247,7 +251,7 @@ class EndpointService:
         refused = {}
         for name in unknown[:_MOST_NAMED]:
             shown = name[:_LONGEST_NAME]
-            meant = difflib.get_close_matches(shown.lower(), ATTRIBUTES, n=1, cutoff=_LIKENESS)
+            meant = difflib.get_close_matches(shown.lower(), (*ATTRIBUTES, *EXTENSIONS), n=1, cutoff=_LIKENESS)
             if meant:
                 refused[shown] = [f"is unknown; did you mean {meant[0]}?"]
             elif self._settings.unknown_attributes == "all":

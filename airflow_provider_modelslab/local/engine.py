@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,30 +23,23 @@ from airflow_provider_modelslab.local.media.aspect import KEEP_ASPECT, KeepAspec
 from airflow_provider_modelslab.local.media.decode import read_frames, resize_frames
 from airflow_provider_modelslab.local.media.fetch import DownloadStoppedError, FetchLimits, fetch_clip
 from airflow_provider_modelslab.local.media.output import write_clip
+from airflow_provider_modelslab.local.model_runner import ModelRunner
 from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.models.load_lock import GATE
-from airflow_provider_modelslab.local.models.specs import ModelSpec
-from airflow_provider_modelslab.local.plan import DenoisingPass, Plan
-from airflow_provider_modelslab.local.runtime.device_list import current
-from airflow_provider_modelslab.local.runtime.devices import (
-    DTYPES,
-    explain_failure,
-    free_memory,
-    pick_device,
-    pick_dtype,
-)
-from airflow_provider_modelslab.local.runtime.memory import default_budget, estimate_bytes, is_out_of_memory
+from airflow_provider_modelslab.local.plan import DenoisingPass, Plan, plan_whole
+from airflow_provider_modelslab.local.progress import GenerationInterruptedError, StepProgress
+from airflow_provider_modelslab.local.runtime.devices import DTYPES, pick_device, pick_dtype
+from airflow_provider_modelslab.local.runtime.memory import default_budget
 from airflow_provider_modelslab.local.runtime.model_cache import ModelCache
 from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 from airflow_provider_modelslab.local.stage_types import (
     Generated,
-    GenerationInterruptedError,
     Prepared,
     Rendered,
-    StepProgress,
     plan_key,
 )
 from airflow_provider_modelslab.local.validation import merge, unsupported_by_endpoint
+from airflow_provider_modelslab.local.whole_clip import WholeResult, open_source, render_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -113,6 +107,7 @@ class LocalEngine:
         self._keep_aspect = keep_aspect
         self._lock = threading.Lock()
         self._models = ModelCache(lambda: memory_budget or default_budget(pick_device(device)))
+        self._runner = ModelRunner(self.catalog, self._models, self._speed)
 
     @property
     def device(self) -> str:
@@ -183,6 +178,10 @@ class LocalEngine:
         started = time.monotonic()
         plan = self._plan(request, ready=True).with_seed(secrets.randbits(32) if request.seed is None else request.seed)
         plan = self._fetch(plan)
+        if plan.whole is not None:
+            whole = open_source(request, plan.whole, lambda folder: self._clip(request.init_video, folder, should_stop))
+            plan = replace(plan, fps=whole.fps)
+            return Prepared(request, plan, (), whole.probe.fps, time.monotonic() - started, whole)
         size = (plan.passes[0].width, plan.passes[0].height)
         frames, source_fps = self._source(request.init_video, plan.frames, size, should_stop)
         if frames[0].size != size:
@@ -208,10 +207,21 @@ class LocalEngine:
         dtype = pick_dtype(self._dtype, device)
         progress = StepProgress(plan.calls, on_step, should_stop)
         notes: dict[str, Any] = {}
+        whole: WholeResult | None = None
         with self._lock:
             started = time.monotonic()
             progress.step(0)
-            for job in plan.passes:
+            if prepared.whole is not None:
+                whole = render_whole(
+                    prepared.whole,
+                    plan,
+                    prepared.request.output_type or "mp4",
+                    progress,
+                    keep_aspect=self._keep_aspect,
+                    with_model=lambda work, **options: self._runner.run(plan, device, dtype, work, **options),
+                )
+                notes |= {**prepared.whole.facts, **whole.notes}
+            for job in plan.passes if whole is None else ():
                 frames = resize_frames(frames, job.width, job.height)
                 if job.calls:
                     frames, told = self._run(plan, job, frames, device, dtype, progress.step)
@@ -221,7 +231,7 @@ class LocalEngine:
         notes |= {
             "source_fps": prepared.source_fps, "device": device, "dtype": str(dtype).removeprefix("torch.")
         }  # fmt: skip
-        return Rendered(prepared.request, plan, tuple(frames), notes, seconds)
+        return Rendered(prepared.request, plan, tuple(frames), notes, seconds, whole)
 
     def encode(self, rendered: Rendered, output: Path) -> Generated:
         """The last stage: write the clip, see :meth:`generate`. Any thread.
@@ -230,7 +240,10 @@ class LocalEngine:
         """
         started = time.monotonic()
         request, plan = rendered.request, rendered.plan
-        encoded = write_clip(rendered.frames, output, request.output_type or "mp4", plan.fps)
+        if rendered.whole is not None:
+            encoded = rendered.whole.copy_to(output)
+        else:
+            encoded = write_clip(rendered.frames, output, request.output_type or "mp4", plan.fps)
         meta = {**request.record(), **plan.used(), **encoded, **rendered.notes}
         return Generated(output, meta, rendered.seconds + time.monotonic() - started)
 
@@ -256,7 +269,8 @@ class LocalEngine:
         except InvalidRequestError as error:
             raise InvalidRequestError.of_fields(merge(_listed(error), fields)) from None
         try:
-            plan = family_of(spec).plan(request, spec, self.catalog)
+            family = family_of(spec)
+            plan = plan_whole(family.plan(request, spec, self.catalog), request, family.no_windows)
         except InvalidRequestError as error:
             raise InvalidRequestError.of_fields(merge(_listed(error), fields)) from None
         if fields:
@@ -281,11 +295,14 @@ class LocalEngine:
         self, link: str, count: int, size: tuple[int, int], should_stop: Callable[[], bool] | None
     ) -> tuple[list[Image], float]:
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
-            try:
-                clip = fetch_clip(link, Path(folder), limits=self.limits, should_stop=should_stop)
-            except DownloadStoppedError as error:
-                raise GenerationInterruptedError(str(error)) from None
+            clip = self._clip(link, Path(folder), should_stop)
             return read_frames(clip, count, size=size, keep_aspect=self._keep_aspect)
+
+    def _clip(self, link: str, folder: Path, should_stop: Callable[[], bool] | None) -> Path:
+        try:
+            return fetch_clip(link, folder, limits=self.limits, should_stop=should_stop)
+        except DownloadStoppedError as error:
+            raise GenerationInterruptedError(str(error)) from None
 
     def _run(
         self,
@@ -296,42 +313,16 @@ class LocalEngine:
         dtype: Any,
         on_step: Callable[[int], None],
     ) -> tuple[list[Image], dict[str, Any]]:
-        """The pictures, and what the model notes. Where memory was short and other models hold some, it runs again."""
+        """The pictures, and what the model notes."""
 
         def step(done: int) -> None:
             on_step(done)
             GATE.pause()
 
-        while True:
-            try:
-                with current(device):
-                    model = self._model(plan.model, device, dtype)
-                    with GATE.working():
-                        model.prepare(plan)
-                        self._models.settle(plan.model)
-                        return model.run(frames, job, on_step=step), model.notes()
-            except (ModelsLabError, GenerationInterruptedError):
-                raise
-            except Exception as error:
-                log.warning("%s failed", plan.model.id, exc_info=True)
-                short, problem = is_out_of_memory(error), explain_failure(error, frames)
-            # Out of the handler: the error's traceback would hold on to the tensors.
-            free_memory()
-            if not (short and self._models.drop_others(plan.model)):
-                raise JobFailedError(f"{plan.model.id} failed on {device}: {problem}")
+        def work(model: LoadedModel) -> tuple[list[Image], dict[str, Any]]:
+            return model.run(frames, job, on_step=step), model.notes()
 
-    def _model(self, spec: ModelSpec, device: str, dtype: Any) -> LoadedModel:
-        def estimate() -> int:
-            return estimate_bytes(self.catalog.prepare(spec), dtype, allow_pickle=self.catalog.allow_pickle)
-
-        def load() -> LoadedModel:
-            ready = self.catalog.prepare(spec)  # the tiny model is built here; others were downloaded before
-            with GATE.loading():
-                model = family_of(spec).load(ready, self.catalog, device, dtype, self._speed)
-            model.make_room = lambda: self._models.drop_others(spec)
-            return model
-
-        return self._models.get(spec, estimate=estimate, load=load)
+        return self._runner.run(plan, device, dtype, work, frames=len(frames), size=frames[0].size)
 
 
 def _listed(error: InvalidRequestError) -> dict[str, list[str]]:

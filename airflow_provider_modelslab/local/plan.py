@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_provider_modelslab.api.clip_modes import DEFAULT_OVERLAP, WholeOptions
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.families.animatediff.freeinit import ITERATIONS
 from airflow_provider_modelslab.local.media.decoder.frames import fitting_size
@@ -20,6 +22,7 @@ __all__ = [
     "denoising_steps",
     "frames_of",
     "plan_passes",
+    "plan_whole",
     "upscaled_size",
 ]
 
@@ -85,7 +88,8 @@ class Plan:
 
     :param motion: the motion module to put in; ``None`` leaves the model's own.
     :param passes: the main one, and the upscaling pass if one was asked for.
-    :param frames: frames of the clip.
+    :param frames: frames of the clip; of a whole clip those of a context window.
+    :param whole: for a whole clip; its ``overlap`` is decided.
     """
 
     model: ModelSpec
@@ -94,6 +98,7 @@ class Plan:
     fps: int
     motion: MotionSpec | None = None
     loras: tuple[LoraUse, ...] = ()
+    whole: WholeOptions | None = None
 
     @property
     def calls(self) -> int:
@@ -133,6 +138,8 @@ class Plan:
             "upscale_width": upscale.width if upscale else None,
             "upscale_height": upscale.height if upscale else None,
         }
+        if self.whole:
+            values |= {"clip_mode": "whole", "window_frames": self.frames, "overlap": self.whole.overlap}
         if upscale:
             values["upscale_num_inference_steps"] = upscale.steps
             values["upscale_guidance_scale"] = upscale.guidance_scale
@@ -157,6 +164,32 @@ def denoising_steps(steps: int, strength: float) -> int:
 def frames_of(request: Video2VideoRequest, spec: ModelSpec) -> int:
     """Frames of the clip: the request's, else the model's."""
     return request.num_frames if "num_frames" in request.model_fields_set else spec.frames
+
+
+def plan_whole(plan: Plan, request: Video2VideoRequest, no_windows: str | None) -> Plan:
+    """The plan of a whole clip, if the request is for one.
+
+    :param no_windows: why the model cannot, if it cannot.
+    :raises InvalidRequestError: naming each extension that is not allowed.
+    """
+    whole = WholeOptions.of(request.extra_parameters)
+    if whole is None:
+        return plan
+    fields = {}
+    if no_windows is not None:
+        fields["x_clip_mode"] = [
+            f"'whole' is not supported by models of the family {plan.model.family}, because {no_windows}; use 'sample'"
+        ]
+    overlap = min(DEFAULT_OVERLAP, plan.frames - 1) if whole.overlap is None else whole.overlap
+    if overlap >= plan.frames:
+        fields["x_overlap"] = [
+            f"must be less than the {plan.frames} frames of a context window (num_frames); got {overlap}"
+        ]
+    if whole.audio == "require" and request.output_type == "gif":
+        fields["x_audio"] = ["is 'require', but a gif has no sound"]
+    if fields:
+        raise InvalidRequestError.of_fields(fields)
+    return replace(plan, whole=replace(whole, overlap=overlap))
 
 
 def plan_passes(

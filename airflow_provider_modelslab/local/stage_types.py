@@ -1,23 +1,20 @@
-"""What goes from one stage of the engine to the next, and the words in which a caller follows and stops the work."""
+"""What goes from one stage of the engine to the next."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.plan import Plan
+from airflow_provider_modelslab.local.whole_clip import WholeResult, WholeSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Generated", "GenerationInterruptedError", "Prepared", "Rendered", "StepProgress", "plan_key"]
-
-
-class GenerationInterruptedError(Exception):
-    """The caller's ``should_stop`` said yes. Nothing was written."""
+__all__ = ["Generated", "Prepared", "Rendered", "plan_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +25,7 @@ class Prepared:
     :param frames: RGB pictures at the size of the first pass.
     :param source_fps: frames per second of ``init_video``; 0 if unknown.
     :param seconds: how long it took, most of it the download.
+    :param whole: of a whole clip, whose ``frames`` are read when they are needed.
     """
 
     request: Video2VideoRequest
@@ -35,6 +33,7 @@ class Prepared:
     frames: tuple[Image, ...] = field(repr=False)
     source_fps: float
     seconds: float
+    whole: WholeSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,7 @@ class Rendered:
     :param frames: RGB pictures of one size.
     :param notes: how the model was run, for the result's meta.
     :param seconds: how long preparing and rendering took, without the wait for another clip on the same device.
+    :param whole: of a whole clip, which is a file already and has no ``frames``.
     """
 
     request: Video2VideoRequest
@@ -51,6 +51,7 @@ class Rendered:
     frames: tuple[Image, ...] = field(repr=False)
     notes: Mapping[str, Any]
     seconds: float
+    whole: WholeResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Generated:
         as encoded, the drawn ``seed``, steps and guidance of the motion module where the request had none), links
         without their query; and ``denoising_steps`` run in all, ``improved_sampling_iterations``, ``scheduler``,
         ``model_family``, ``source_fps`` (0 if unknown), ``device``, ``dtype``, and what the model notes of how it was
-        run. JSON.
+        run. Of a whole clip also ``clip_mode``, ``window_frames``, ``overlap``, ``audio`` (its codec, if any),
+        ``audio_copied``, and ``audio_problem`` where there is one. JSON.
     :param seconds: how long the work took: the stages' own times, from the download to the written file, without
         waits in between.
     """
@@ -70,29 +72,6 @@ class Generated:
     path: Path
     meta: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
-
-
-class StepProgress:
-    """Counts the steps of all passes together, and asks whether to go on."""
-
-    def __init__(
-        self, total: int, on_step: Callable[[int, int], None] | None, should_stop: Callable[[], bool] | None
-    ) -> None:
-        self.before = 0  # steps of the passes that are done
-        self._total = total
-        self._on_step = on_step
-        self._should_stop = should_stop
-
-    def step(self, done: int) -> None:
-        """Tell that so many steps of this pass are done.
-
-        :raises GenerationInterruptedError: when the caller wants no more.
-        """
-        done += self.before
-        if self._on_step is not None and done:
-            self._on_step(done, self._total)
-        if self._should_stop is not None and self._should_stop():
-            raise GenerationInterruptedError(f"stopped after {done} of {self._total} steps")
 
 
 def plan_key(plan: Plan) -> tuple[Any, ...]:
@@ -105,4 +84,4 @@ def plan_key(plan: Plan) -> tuple[Any, ...]:
     passes = tuple(
         (job.width, job.height, job.scheduler, job.steps, job.calls, job.guidance_scale > 1) for job in plan.passes
     )
-    return ((plan.model.id, str(plan.model.source)), motion, loras, plan.frames, passes)
+    return ((plan.model.id, str(plan.model.source)), motion, loras, plan.frames, passes, plan.whole is not None)

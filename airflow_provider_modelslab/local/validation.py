@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from airflow_provider_modelslab.api.clip_modes import EXTENSIONS
 from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
 from airflow_provider_modelslab.local.models.builtin import NO_ADAPTER
 
@@ -70,9 +71,10 @@ def unsupported(request: Video2VideoRequest, family: str, honours: Collection[st
 
 def unsupported_by_endpoint(request: Video2VideoRequest) -> Fields:
     """Attributes outside of the vendor's page: there is no telling what they should do here."""
-    if not request.extra_parameters:
+    unknown = sorted(set(request.extra_parameters) - set(EXTENSIONS))
+    if not unknown:
         return {}
-    names = ", ".join(sorted(request.extra_parameters))
+    names = ", ".join(unknown)
     return {"extra_parameters": [f"local models support only the attributes of the vendor's page; got {names}"]}
 
 

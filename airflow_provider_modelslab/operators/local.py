@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import (
     ModelsLabManifestLink,
@@ -50,11 +50,7 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
     :param land_result: an argument of the remote operator; must be ``True``, because no endpoint keeps the result.
     :param wait_for_completion: an argument of the remote operator; accepted, but has no effect here.
     :param fallback: see ``wait_for_completion``.
-    :param clip_mode: an argument of the remote operator; must be ``"sample"``.
-    :param overlap: see ``wait_for_completion``; it is for whole clips, as are the next three.
-    :param audio: see ``overlap``.
-    :param max_segments: see ``overlap``.
-    :param max_in_flight: see ``overlap``.
+    :param max_in_flight: see ``wait_for_completion``.
     :raises InvalidRequestError: with each attribute that is not allowed, or that the model does not support.
     :raises StorageConfigurationError: when there is no bucket to land in.
     :raises ValueError: for ``land_result=False``.
@@ -69,18 +65,9 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
         land_result: bool = True,
         wait_for_completion: bool = True,
         fallback: Sequence[Mapping[str, Any]] | None = None,
-        clip_mode: str = "sample",
-        overlap: int | str | None = None,
-        audio: str | None = None,
-        max_segments: int | str | None = None,
         max_in_flight: int | str = 10,
         **arguments: Any,
     ) -> None:
-        if clip_mode != "sample":
-            raise InvalidRequestError.of(
-                "clip_mode",
-                f"must be 'sample' for a local result; whole clips are made at an endpoint; got {clip_mode!r}",
-            )
         if not land_result:
             raise ValueError(
                 "land_result: must be True, because no endpoint keeps a local result; leave the argument out, and give "
@@ -88,6 +75,16 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
             )
         super().__init__(**arguments)
         check_literal_suffix(self)
+
+    def build_request(self) -> Video2VideoRequest:
+        """The request after templating; a whole clip is an extra parameter of it.
+
+        :raises InvalidRequestError: naming each attribute at fault, what was given and what is allowed.
+        """
+        request = super().build_request()
+        if not (whole := self._clip_mode_parameters()):
+            return request
+        return request.model_copy(update={"extra_parameters": {**request.extra_parameters, **whole}})
 
     @reported
     def execute(self, context: Context) -> dict[str, Any]:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_modelslab.api.aspect import OnStretch
+from airflow_provider_modelslab.api.clip_modes import (
+    EXTENSIONS,
+    WholeOptions,
+    check_audio,
+    check_clip_mode,
+    check_count,
+)
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.quantities import Number, Seconds, Whole, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
@@ -25,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.local.stage_types import Generated
     from airflow_provider_modelslab.storage.uri import S3Uri
 
-__all__ = ["LocalArguments"]
+__all__ = ["LocalArguments", "named_as_arguments"]
 
 _DELIVERY = {
     "webhook": "use the task's on_success_callback",
@@ -57,6 +65,15 @@ class LocalArguments(SpendingArguments):
     :param guidance_until: the share of the steps that use the guidance scale (templated); the other steps run without
         it, with half the work.
     :param reuse_deep: run the deep half of the model only in every n-th step (templated).
+    :param clip_mode: ``"sample"`` (default) restyles ``num_frames`` frames, spread over the clip. ``"whole"`` restyles
+        the whole clip, with its length and its sound, as one: in each denoising step the model sees it in overlapping
+        context windows of ``num_frames`` frames (templated). Then ``fps`` is the frame rate of the result, by default
+        the clip's own, at most 30.
+    :param overlap: of a whole clip: frames that neighbouring windows share, 0 or more and less than ``num_frames``; by
+        default 4 (templated).
+    :param audio: of a whole clip: ``"keep"`` (default) keeps the sound if there is any, ``"drop"`` drops it,
+        ``"require"`` fails if there is none that can be read (templated).
+    :param max_segments: see ``deferrable``; a clip that is made here has no segments.
     :param keep_aspect: what to do with a clip of another aspect ratio than ``width`` and ``height``. ``"stretch"``
         distorts it, as the endpoint does. ``"crop"`` fills the size and cuts off what is outside. ``"fit"`` keeps the
         whole picture, so that one side of the result is shorter.
@@ -86,6 +103,9 @@ class LocalArguments(SpendingArguments):
         "guidance_until",
         "reuse_deep",
         "timeout",
+        "clip_mode",
+        "overlap",
+        "audio",
     )
 
     guidance_until = Number()
@@ -119,6 +139,10 @@ class LocalArguments(SpendingArguments):
         check_input: bool = True,
         on_stretch: OnStretch = "warn",
         on_unknown_submission: Literal["fail", "resubmit"] = "fail",
+        clip_mode: str = "sample",
+        overlap: int | str | None = None,
+        audio: str | None = None,
+        max_segments: int | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(destination=destination, modelslab_conn_id=modelslab_conn_id, **kwargs)
@@ -135,6 +159,9 @@ class LocalArguments(SpendingArguments):
         self.keep_aspect = keep_aspect
         self.timeout = timeout
         self.allow_private_addresses = allow_private_addresses
+        self.clip_mode = clip_mode
+        self.overlap = overlap
+        self.audio = audio
         self.reuse = reuse
         self.on_changed_request = on_changed_request
         self._killed = threading.Event()
@@ -143,6 +170,7 @@ class LocalArguments(SpendingArguments):
                 "keep_aspect", f"must be one of {', '.join(KEEP_ASPECT)}; got {keep_aspect!r:.200}"
             )
         self._ledger_policy()  # this and the next refuse what makes no sense while the Dag is parsed
+        self._check_clip_mode()
         if not (is_template(guidance_until) or is_template(reuse_deep)):
             self._speed()
 
@@ -179,7 +207,32 @@ class LocalArguments(SpendingArguments):
         }
         if fields:
             raise InvalidRequestError.of_fields(fields)
-        self._engine.check(request)
+        with named_as_arguments():
+            self._engine.check(request)
+
+    def _check_clip_mode(self) -> None:
+        """Check while the Dag is parsed what is not a template.
+
+        :raises InvalidRequestError: for a value that is not allowed.
+        :raises ValueError: for options of a whole clip without ``clip_mode="whole"``.
+        """
+        if not is_template(self.overlap):
+            check_count("overlap", self.overlap, 0, None)
+        if not is_template(self.audio):
+            check_audio(self.audio)
+        if is_template(self.clip_mode) or check_clip_mode(self.clip_mode) == "whole":
+            return
+        if given := [name for name in ("overlap", "audio") if getattr(self, name) is not None]:
+            raise ValueError(f"{', '.join(given)}: only for clip_mode='whole'")
+
+    def _clip_mode_parameters(self) -> dict[str, Any]:
+        """The extra parameters that ask the engine for a whole clip; none for a sample.
+
+        :raises InvalidRequestError: for a value that is not allowed.
+        """
+        if check_clip_mode(self.clip_mode) == "sample":
+            return {}
+        return WholeOptions(check_count("overlap", self.overlap, 0, None), check_audio(self.audio)).parameters()
 
     def _speed(self) -> Optimizations:
         from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
@@ -212,3 +265,15 @@ class LocalArguments(SpendingArguments):
 
     def _ledger_policy(self) -> LedgerPolicy:
         return LedgerPolicy(self.reuse, self.on_changed_request, "resubmit")
+
+
+@contextmanager
+def named_as_arguments() -> Iterator[None]:
+    """Name what is wrong as the operators' arguments are named: the engine's extension ``x_audio`` is ``audio``."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        if not any(name in EXTENSIONS for name in error.fields):
+            raise
+        fields = {name.removeprefix("x_"): list(texts) for name, texts in error.fields.items()}
+        raise InvalidRequestError.of_fields(fields) from error

@@ -14,7 +14,7 @@ from airflow_provider_modelslab.api.errors import JobTimeoutError
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
-from airflow_provider_modelslab.operators.local_arguments import LocalArguments
+from airflow_provider_modelslab.operators.local_arguments import LocalArguments, named_as_arguments
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -146,6 +146,11 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
 
         return sorted(todo, key=key)
 
+    def _common(self) -> dict[str, Any]:
+        common = super()._common()
+        extra = {**(common.pop("extra_parameters", None) or {}), **self._clip_mode_parameters()}
+        return {**common, "extra_parameters": extra} if extra else common
+
     def _check_request(self, request: Video2VideoRequest) -> None:
         """Ask the engine: the limits are those of the model's family."""
         self._check_local(request)
@@ -172,18 +177,22 @@ class _Stages:
         request = self.tracker.plan.request(clip)
         place = self.folder / f"in-{clip.index}"
         place.mkdir()
+        prepared: Prepared | None = None
         try:
             file = fetch_object(request.init_video, self.task.hook.get_s3_client, place)
-            return request, self.task._engine.prepare(request.model_copy(update={"init_video": file}))
+            with named_as_arguments():
+                prepared = self.task._engine.prepare(request.model_copy(update={"init_video": file}))
+            return request, prepared
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            if prepared is None or prepared.whole is None:  # a whole clip is read when it is made
+                shutil.rmtree(place, ignore_errors=True)
 
     def make(
         self, clip: ClipPlan, read: Stored | tuple[Video2VideoRequest, Prepared]
     ) -> Stored | tuple[Video2VideoRequest, Rendered, float]:
         """Run the model."""
         from airflow_provider_modelslab.ledger.model import Stored
-        from airflow_provider_modelslab.local.stage_types import GenerationInterruptedError
+        from airflow_provider_modelslab.local.progress import GenerationInterruptedError
 
         if isinstance(read, Stored):
             return read
@@ -204,6 +213,8 @@ class _Stages:
             return request, self.task._engine.render(prepared, on_step=tell, should_stop=stop), started
         except GenerationInterruptedError as error:
             raise JobTimeoutError(f"The clip was not done within {self.task.timeout:g} s: {error}") from error
+        finally:
+            shutil.rmtree(self.folder / f"in-{clip.index}", ignore_errors=True)
 
     def write(
         self, clip: ClipPlan, made: Stored | tuple[Video2VideoRequest, Rendered, float]

@@ -38,22 +38,25 @@ def make_clip(
     """Read the request's clip and run the model; the result is in ``folder``.
 
     :param started: seconds since the epoch.
-    :param timeout: seconds from then on; checked after each denoising step, as is ``is_killed``.
+    :param timeout: seconds from then on; checked after each denoising step, of a whole clip after each context window,
+        as is ``is_killed``.
     :raises JobTimeoutError: when it takes longer.
     :raises GenerationInterruptedError: when the task was killed.
     """
     from airflow_provider_modelslab.local.engine import GenerationInterruptedError
+    from airflow_provider_modelslab.operators.local_arguments import named_as_arguments
     from airflow_provider_modelslab.storage.local_files import fetch_object
 
     clip = fetch_object(request.init_video, get_s3_client, folder)
     output = folder / f"result.{request.output_type or 'mp4'}"
     try:
-        return engine.generate(
-            request.model_copy(update={"init_video": clip}),
-            output,
-            on_step=on_step,
-            should_stop=lambda: is_killed() or time.time() - started > timeout,
-        )
+        with named_as_arguments():
+            return engine.generate(
+                request.model_copy(update={"init_video": clip}),
+                output,
+                on_step=on_step,
+                should_stop=lambda: is_killed() or time.time() - started > timeout,
+            )
     except GenerationInterruptedError as error:
         if is_killed():
             raise
@@ -95,4 +98,13 @@ def land_clip(
         chain=chain,
     )
     meta = {**made.meta, "init_video": record["init_video"]}
-    return hook.describe_landed(job, Finished(job.job_id, (), meta, round(made.seconds, 3)), landed)
+    manifest = hook.describe_landed(job, Finished(job.job_id, (), meta, round(made.seconds, 3)), landed)
+    return manifest | _whole_facts(meta)
+
+
+def _whole_facts(meta: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest of a whole clip says beside; the remote operator's says the same."""
+    if meta.get("clip_mode") != "whole":
+        return {}
+    problem = {"audio_problem": meta["audio_problem"]} if "audio_problem" in meta else {}
+    return {"clip_mode": "whole", "frames": meta["num_frames"], "fps": meta["fps"], "audio": meta["audio"], **problem}

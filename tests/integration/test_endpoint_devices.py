@@ -20,6 +20,7 @@ from airflow_provider_modelslab.local.media.fetch import FetchLimits
 from tests.support.endpoint import VIDEO, Caller, running, serving
 from tests.support.endpoint_engine import ScriptedEngine, StagedEngine, write_clip
 from tests.support.files_server import FilesServer, ServedFile
+from tests.support.sounding import BEEP, beep_time, frame_times, grey_frames, write_sounding
 
 SMALL = {"width": 32, "height": 32, "num_frames": 2, "output_type": "gif", "seed": 1, "instant_response": True}
 
@@ -72,6 +73,35 @@ def test_many_jobs_over_several_lanes_are_each_done_once(tmp_path: Path) -> None
         links = [caller.finished(job["id"])["output"][0] for job in jobs]
         assert len({requests.get(link, timeout=60).content for link in links}) == 40
     assert [attempts for _, attempts in _jobs(tmp_path)] == [1] * 40
+
+
+def test_a_whole_clip_is_made_where_the_request_asks_for_it(tmp_path: Path) -> None:
+    write_sounding(tmp_path / "in.mp4", grey_frames(30), [number / 25 for number in range(30)])
+    with FilesServer() as files:
+        link = files.add("/in.mp4", ServedFile((tmp_path / "in.mp4").read_bytes(), content_type="video/mp4"))
+        limits = FetchLimits(allow_private_addresses=True)
+        engines = [
+            LocalEngine(cache_dir=tmp_path / "cache", device="cpu", offline=True, limits=limits) for _ in range(2)
+        ]
+        wanted = {**SMALL, "init_video": link, "model_id": "tiny", "num_inference_steps": 2, "strength": 0.5}
+        wanted |= {"num_frames": 8, "output_type": "mp4", "x_clip_mode": "whole"}
+        settings = Settings(state_dir=tmp_path / "state", unknown_attributes="all", answers="documented")
+        with serving(settings, engines) as caller:
+            refused = caller.send(**wanted, x_overlap=8)
+            assert (refused.status_code, "x_overlap" in refused.json()["message"]) == (400, True)
+            refused = caller.send(**wanted, x_audoi="drop")
+            assert "did you mean x_audio?" in refused.json()["message"]
+            jobs = [caller.submit(**wanted, x_audio=audio) for audio in ("keep", "drop", None)]
+            answers = [caller.finished(job["id"]) for job in jobs]
+            clips = [requests.get(answer["output"][0], timeout=60).content for answer in answers]
+    beeps = []
+    for clip in clips:
+        (tmp_path / "got.mp4").write_bytes(clip)
+        assert len(frame_times(tmp_path / "got.mp4")) == 30
+        beeps.append(beep_time(tmp_path / "got.mp4"))
+    assert beeps[1] is None
+    assert abs((beeps[0] or 0) - BEEP) < 0.04
+    assert clips[2] == clips[0]
 
 
 def test_local_engines_side_by_side_make_the_same_clips_as_one_alone(tmp_path: Path) -> None:

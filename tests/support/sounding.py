@@ -11,7 +11,7 @@ import av
 import numpy as np
 from PIL import Image
 
-__all__ = ["BEEP", "beep_time", "frame_times", "grey_frames", "greys", "write_sounding"]
+__all__ = ["BEEP", "beep_time", "frame_times", "grey_frames", "greys", "spoil_sound", "write_sounding"]
 
 BEEP = 0.5
 """Seconds of the movie at which the beep begins."""
@@ -74,6 +74,16 @@ def _add_sound(container: Any, sound: Any, form: str, start: float, seconds: flo
         for part in resampler.resample(frame):
             container.mux(sound.encode(part))
     container.mux(sound.encode(None))
+
+
+def spoil_sound(path: Path) -> None:
+    """Overwrite the sound of a file, so that none of it can be decoded."""
+    data = path.read_bytes()
+    with av.open(str(path)) as container:
+        places = [(packet.pos or 0, packet.size) for packet in container.demux(audio=0) if packet.size]
+    for start, size in places:
+        data = data[:start] + b"\xff" * size + data[start + size :]
+    path.write_bytes(data)
 
 
 def beep_time(path: Path) -> float | None:

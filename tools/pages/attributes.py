@@ -11,6 +11,7 @@ from annotated_types import Ge, Le, MinLen
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from airflow_provider_modelslab.api.clip_modes import EXTENSIONS
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from tools.pages.markdown import code, from_rst, table
@@ -124,7 +125,7 @@ def families(name: str) -> str:
 
     sample = {"model_id": "x", "prompt": "x", "init_video": "x"}
     if name == "extra_parameters" and unsupported_by_endpoint(Video2VideoRequest(**sample, extra_parameters={"x": 1})):
-        return "refused by all"
+        return f"{', '.join(map(code, EXTENSIONS))} only"
     base = {"lora_strength": "lora_models", "motion_lora_strength": "motion_loras", "domain_lora_scale": "adapter_lora"}
     part = "upscale_height" if name.startswith("upscale_") else base.get(name, name)
     honouring = [family.name for family in FAMILIES.values() if part in family.honours or part in HONOURED_BY_ALL]

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from airflow_provider_modelslab.api.clip_modes import EXTENSIONS
 from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
 from airflow_provider_modelslab.endpoint.results.s3_details import DeployTarget, S3Attributes
 
@@ -42,6 +43,7 @@ def _add_attributes(schema: dict[str, Any]) -> None:
         schema["properties"][name] = described = dict(asked["properties"][name])
         if limit := Video2VideoRequest.vendor_limits.get(name):
             described["description"] += f" At most {limit} at ModelsLab; a model that runs here has its own limit."
+    schema["properties"] |= EXTENSIONS
     schema["required"] += asked["required"]
 
 

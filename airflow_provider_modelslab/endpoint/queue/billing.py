@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any
 
+from airflow_provider_modelslab.api.clip_modes import EXTENSIONS
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint.queue.store import QueueStore
 
@@ -17,10 +18,11 @@ _NOT_THE_JOB = ("webhook", "track_id")
 def fingerprint(request: Video2VideoRequest) -> str:
     """What identical requests share: a hash of the attributes in force, without ``webhook`` and ``track_id``.
 
-    Attributes outside the vendor's page do not count, and neither does the key. A link counts with its query, so a link
+    Unknown attributes do not count, and neither does the key. A link counts with its query, so a link
     that was signed anew makes another request of it.
     """
     content = request.model_dump(mode="json", exclude={*_NOT_THE_JOB, "extra_parameters"})
+    content |= {name: value for name, value in request.extra_parameters.items() if name in EXTENSIONS}
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

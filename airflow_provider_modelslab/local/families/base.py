@@ -22,10 +22,11 @@ from airflow_provider_modelslab.local.validation import Fields, merge, unsupport
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from airflow_provider_modelslab.local.families.windows import ClipRun, ContextWindows
     from airflow_provider_modelslab.local.models.catalog import Catalog
     from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 
-__all__ = ["OPTIONAL_SETTINGS", "Family", "LoadedModel", "run_padded"]
+__all__ = ["OPTIONAL_SETTINGS", "Family", "LoadedModel", "pad_frame", "pictures_of", "run_padded"]
 
 OPTIONAL_SETTINGS = frozenset({"scheduler", "own_motion", "motion_modules"})
 """Settings of a catalog entry that not every family has."""
@@ -52,6 +53,18 @@ class LoadedModel(ABC):
         :param on_step: called with the number of steps done, after each; what it raises ends the run.
         :raises ArithmeticError: when the model's pictures hold values that are no numbers.
         """
+
+    def begin_clip(
+        self, job: DenoisingPass, windows: ContextWindows, *, on_step: Callable[[int], None], pause: Callable[[], None]
+    ) -> ClipRun:
+        """Begin one pass over a clip of any length, whose frames have the size of the pass.
+
+        Only for a family without :attr:`Family.no_windows`.
+
+        :param on_step: as in :meth:`run`.
+        :param pause: called between two windows, and between two portions of frames; what it raises ends the run.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no context windows")
 
     @property
     @abstractmethod
@@ -92,6 +105,9 @@ class Family(ABC):
     """Which of the attributes of :func:`~.validation.requested_attributes` it can honour; any other is refused by
     name.
     """
+
+    no_windows: ClassVar[str | None] = None
+    """Why its models cannot make a whole clip in context windows, as the end of a sentence; ``None`` if they can."""
 
     models: ClassVar[tuple[ModelEntry, ...]] = ()
     """The models that are built in."""
@@ -193,16 +209,30 @@ def run_padded(frames: Sequence[Image], multiple: int, run: Callable[[list[Image
     :param run: gets the widened frames and gives (frames, height, width, 3), 0 to 1.
     :raises ArithmeticError: when there are values that are no numbers.
     """
+    width, height = frames[0].size
+    return pictures_of(run([pad_frame(frame, multiple) for frame in frames]), width, height)
+
+
+def pad_frame(frame: Image, multiple: int) -> Image:
+    """A frame whose sides are a multiple, widened by its last pixels to the right and below."""
     import numpy as np
     from PIL import Image
 
-    width, height = frames[0].size
-    right, below = -width % multiple, -height % multiple
-    padded = list(frames)
-    if right or below:
-        edges = ((0, below), (0, right), (0, 0))
-        padded = [Image.fromarray(np.pad(np.asarray(frame), edges, mode="edge")) for frame in frames]
-    video = run(padded)
+    right, below = -frame.width % multiple, -frame.height % multiple
+    if not (right or below):
+        return frame
+    return Image.fromarray(np.pad(np.asarray(frame), ((0, below), (0, right), (0, 0)), mode="edge"))
+
+
+def pictures_of(video: Any, width: int, height: int) -> list[Image]:
+    """A model's frames as pictures of this size, without what :func:`pad_frame` added.
+
+    :param video: (frames, height, width, 3), 0 to 1.
+    :raises ArithmeticError: when there are values that are no numbers.
+    """
+    import numpy as np
+    from PIL import Image
+
     if not np.isfinite(video).all():
         raise ArithmeticError("the frames from the model contain values that are not numbers (NaN)")
     pixels = np.rint(video[:, :height, :width] * 255).astype(np.uint8)

@@ -40,6 +40,7 @@ class CogVideoX(Family):
     max_side = 1280
     frame_step = 8  # the VAE makes one latent of 4 frames, after the first, and decodes two at a time
     honours = frozenset({"upscale_height", "upscale_width"})
+    no_windows = "its pipeline and its VAE take all frames at once, so memory would grow with the clip"
 
     def read(self, spec: ModelSpec, index: Mapping[str, Any]) -> ModelSpec:
         """See :meth:`~.families.Family.read`."""

@@ -86,15 +86,27 @@ class PipelineModel(LoadedModel):
     def run(self, frames: Sequence[Image], job: DenoisingPass, *, on_step: Callable[[int], None]) -> list[Image]:
         """See :meth:`~.families.LoadedModel.run`."""
         made = run_padded(frames, self.multiple, lambda padded: self._run(padded, job, on_step))
-        approximations = self._speed.approximations(job)
-        self._noted = {"approximations": approximations} if approximations else {}
+        self._noted = self._notes(job)
         return made
 
     def notes(self) -> dict[str, Any]:
         """``approximations``, where there were any; see :class:`~.optimizations.Optimizations`."""
         return dict(self._noted)
 
+    def _notes(self, job: DenoisingPass) -> dict[str, Any]:
+        approximations = self._speed.approximations(job)
+        return {"approximations": approximations} if approximations else {}
+
     def _run(self, frames: list[Image], job: DenoisingPass, on_step: Callable[[int], None]) -> Any:
+        given = {"video": frames, "width": frames[0].width, "height": frames[0].height, "output_type": "np"}
+        return self._call(job, on_step, **given)[0]
+
+    def _strength(self, job: DenoisingPass) -> float:
+        """Of which diffusers' ``int(steps * strength)`` is right."""
+        return min(1.0, (job.steps_run + 0.5) / job.steps)
+
+    def _call(self, job: DenoisingPass, on_step: Callable[[int], None], **given: Any) -> Any:
+        """What the pipeline makes of the clip that is given."""
         import torch
 
         guided_steps = self._speed.guided_steps(job.steps_run) if job.guidance_scale > 1 else 0
@@ -107,18 +119,15 @@ class PipelineModel(LoadedModel):
             return {}
 
         return self.pipeline(
-            video=frames,
-            width=frames[0].width,
-            height=frames[0].height,
+            **given,
             num_inference_steps=job.steps,
-            strength=min(1.0, (job.steps_run + 0.5) / job.steps),  # of which diffusers' int(steps * strength) is right
+            strength=self._strength(job),
             guidance_scale=job.guidance_scale if guided else 1.0,
             prompt_embeds=self._embed(job.prompt),
             negative_prompt_embeds=self._embed(job.negative_prompt) if guided else None,
             generator=torch.Generator("cpu").manual_seed(job.seed),
             callback_on_step_end=step_end,
-            output_type="np",
-        ).frames[0]
+        ).frames
 
     def _embed(self, prompt: str) -> Any:
         """What the transformer gets to see of a prompt, remembered.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.local.families.base import Family
 from airflow_provider_modelslab.local.families.pipeline_model import PipelineModel
+from airflow_provider_modelslab.local.families.wan_clip_run import WanClipRun, latent_windows, seen_in_windows
+from airflow_provider_modelslab.local.families.windows import ContextWindows
 from airflow_provider_modelslab.local.models.inspection import problem
 from airflow_provider_modelslab.local.models.specs import ModelEntry, ModelSpec, Source
+from airflow_provider_modelslab.local.plan import DenoisingPass
 from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 
 if TYPE_CHECKING:
@@ -77,3 +81,35 @@ class WanModel(PipelineModel):
     def encode(self, encoder: Any, ids: Any, mask: Any) -> Any:
         """See :meth:`~.PipelineModel.encode`: zero after the prompt's end."""
         return encoder(ids, mask).last_hidden_state * mask.unsqueeze(-1)
+
+    def begin_clip(
+        self, job: DenoisingPass, windows: ContextWindows, *, on_step: Callable[[int], None], pause: Callable[[], None]
+    ) -> WanClipRun:
+        """See :meth:`~.families.LoadedModel.begin_clip`."""
+        if getattr(self.pipeline.vae.config, "patch_size", None) is not None:
+            raise InvalidRequestError.of(
+                "x_clip_mode", "'whole' is not supported by this model, whose VAE is that of Wan 2.2; use 'sample'"
+            )
+        done = 0
+
+        def count(steps: int) -> None:
+            nonlocal done
+            done = steps
+            on_step(steps)
+
+        def denoise(noisy: Any) -> Any:
+            size = {"width": job.width + -job.width % self.multiple, "height": job.height + -job.height % self.multiple}
+            transformer = self.pipeline.transformer
+            with seen_in_windows(transformer, latent_windows(windows), lambda: done, pause):
+                return self._call(job, count, latents=noisy, output_type="latent", **size)
+
+        return WanClipRun(
+            self.pipeline,
+            job,
+            windows,
+            denoise,
+            strength=self._strength(job),
+            multiple=self.multiple,
+            pause=pause,
+            notes=self._notes(job),
+        )

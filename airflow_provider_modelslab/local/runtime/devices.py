@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from airflow_provider_modelslab.local.runtime.memory import is_out_of_memory
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = [
     "DTYPES",
@@ -66,12 +63,16 @@ def lay_out(weights: Mapping[str, Any], device: str) -> dict[str, Any]:
     return {name: w.contiguous(memory_format=last) if w.dim() == 4 else w for name, w in weights.items()}
 
 
-def explain_failure(error: Exception, frames: Sequence[Image]) -> str:
-    """What an error of the model means, and what to do next."""
-    width, height = frames[0].size
+def explain_failure(error: Exception, frames: int, size: tuple[int, int]) -> str:
+    """What an error of the model means, and what to do next.
+
+    :param frames: that the model had to do at once.
+    :param size: their width and height in pixels.
+    """
+    width, height = size
     kind, text = type(error).__name__, str(error)
     if is_out_of_memory(error):
-        return f"out of memory for {len(frames)} frames of {width}x{height}; ask for fewer frames or a smaller size"
+        return f"out of memory for {frames} frames of {width}x{height}; ask for fewer frames or a smaller size"
     if isinstance(error, ArithmeticError):
         return f"{text}; try dtype float32 or bfloat16"
     return f"{kind}: {text}"

@@ -96,6 +96,16 @@ def test_a_limit_of_the_vendor(restyle: Restyle, s3: S3Client, bucket: str, name
 
 
 @pytest.mark.usefixtures("at_the_vendor")
+def test_an_extension_of_a_served_endpoint(restyle: Restyle, s3: S3Client, bucket: str) -> None:
+    params: dict[str, Any] = {"mode": "whole"}
+    for given in ("whole", "{{ params.mode }}"):
+        with pytest.raises(InvalidRequestError) as caught:
+            execute(restyle(extra_parameters={"x_clip_mode": given}), context_of(**params))
+        assert set(caught.value.fields) == {"x_clip_mode"}
+    assert keys_of(s3, bucket) == []
+
+
+@pytest.mark.usefixtures("at_the_vendor")
 @pytest.mark.parametrize("kind", [ModelsLabVideo2VideoBatchOperator, ModelsLabPlanClipsOperator])
 def test_the_limits_of_the_vendor_in_a_batch(kind: Any, s3: S3Client, bucket: str) -> None:
     """Each clip's own attributes count, and all that is wrong is named before the first one is submitted."""

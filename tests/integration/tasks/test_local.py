@@ -14,6 +14,7 @@ from airflow_provider_modelslab.api.errors import (
     JobTimeoutError,
     StorageConfigurationError,
 )
+from airflow_provider_modelslab.local.media.encode import write_mp4
 from airflow_provider_modelslab.local.models import hub
 from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
@@ -23,6 +24,7 @@ from tests.support.connections import set_modelslab
 from tests.support.files_server import FilesServer
 from tests.support.s3 import S3Server, keys_of
 from tests.support.samples import small_mp4
+from tests.support.sounding import BEEP, beep_time, frame_times, grey_frames, write_sounding
 from tests.support.tasks import TaskInstance, context_of, execute
 
 if TYPE_CHECKING:
@@ -79,9 +81,26 @@ def test_the_arguments_are_those_of_the_remote_operator(local: Make, clip_file: 
     with pytest.raises(TypeError, match="strenght"):
         local(strenght=0.5)
     without_effect = {"fallback", "poll_interval", "max_poll_interval"}
-    of_whole_clips = set(ModelsLabVideo2VideoOperator.whole_fields)
-    given = set(ModelsLabVideo2VideoOperator.template_fields) - without_effect - of_whole_clips
+    without_effect |= {"max_segments"}
+    given = set(ModelsLabVideo2VideoOperator.template_fields) - without_effect
     assert given <= set(LocalVideo2VideoOperator.template_fields)
+
+
+def test_a_whole_clip_lands_with_its_sound(local: Make, store: Store, tmp_path: Path) -> None:
+    write_sounding(tmp_path / "talk.mov", grey_frames(30), [number / 25 for number in range(30)])
+    given = {"init_video": str(tmp_path / "talk.mov"), "clip_mode": "{{ params.mode }}", "num_frames": 8, "fps": 10}
+    manifest = execute(local(**given, strength=0.5), context_of(mode="whole"))
+    check_landed(manifest, store)
+    expected = {"clip_mode": "whole", "frames": 12, "fps": 10, "audio": "aac"}
+    assert {name: manifest[name] for name in expected} == expected
+    (tmp_path / "got.mp4").write_bytes(store.read(manifest["uri"]))
+    assert len(frame_times(tmp_path / "got.mp4")) == 12
+    assert abs((beep_time(tmp_path / "got.mp4") or 0) - BEEP) < 0.04
+    for changes, field in (({"overlap": "8"}, "overlap"), ({"audio": "require"}, "audio")):
+        write_mp4(grey_frames(3), tmp_path / "silent.mp4", 10)
+        with pytest.raises(InvalidRequestError) as caught:
+            execute(local(**given | {"init_video": str(tmp_path / "silent.mp4")}, **changes), context_of(mode="whole"))
+        assert set(caught.value.fields) == {field}
 
 
 @pytest.mark.slow

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_provider_modelslab.api.errors import BatchFailedError, BatchSupersededError, InvalidRequestError
 from airflow_provider_modelslab.local.engine import LocalEngine
+from airflow_provider_modelslab.local.media.encode import write_mp4
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBatchOperator
 from tests.integration.tasks.conftest import Store
 from tests.support.connections import set_modelslab
 from tests.support.s3 import keys_of, lines_of
 from tests.support.samples import small_mp4
+from tests.support.sounding import grey_frames
 from tests.support.tasks import TaskInstance, context_of, execute
 
 if TYPE_CHECKING:
@@ -94,6 +97,22 @@ def test_a_prefix_lands_whole_with_one_load(
     said = "".join(capfd.readouterr())
     assert "clip0.mp4: step 1 of 1" in said
     assert f"{CLIPS} of {CLIPS} clips (100 %)" in said
+
+
+def test_whole_clips_of_several_lengths(
+    batch: Make, store: Store, rendered: list[Any], bucket: str, tmp_path: Path
+) -> None:
+    for number, frames in enumerate((4, 13)):
+        write_mp4(grey_frames(frames), tmp_path / "in.mp4", 10)
+        store.s3.upload_file(str(tmp_path / "in.mp4"), bucket, f"whole/clip{number}.mp4")
+    given = {"source": f"s3://{bucket}/whole/", "clip_mode": "whole", "num_frames": 8, "strength": 0.5}
+    summary = execute(batch(**given, max_failed=1))
+    assert (summary["landed"], len(rendered)) == (2, 2)
+    assert [store.frames(line["uri"]) for line in lines_of(store.s3, summary["manifest"])] == [4, 13]
+    again = execute(batch(**given), context_of(TaskInstance(run_id="tomorrow")))
+    assert (again["skipped"], len(rendered)) == (2, 2)
+    sampled = execute(batch(**{**given, "clip_mode": "sample"}), context_of(TaskInstance(run_id="later")))
+    assert (sampled["landed"], len(rendered)) == (2, 4)
 
 
 def test_a_rerun_makes_only_what_is_missing(batch: Make, rendered: list[Any], s3: S3Client, bucket: str) -> None:

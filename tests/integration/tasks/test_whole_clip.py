@@ -17,7 +17,6 @@ from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailed
 from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.decorators.video2video import modelslab_video2video_task
 from airflow_provider_modelslab.jobs.whole_clip.segment_jobs import SegmentOutcomes
-from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from tests.integration.tasks.conftest import Store
 from tests.support.files_server import FilesServer, ServedFile
@@ -422,11 +421,3 @@ def test_a_function_may_name_the_clip(whole: Whole, engine: MirrorEngine) -> Non
     manifest = execute(task, attempt(1))
     assert (manifest["segments"], len(engine.submitted)) == (SEGMENTS, SEGMENTS)
     require_whole(whole)
-
-
-def test_the_local_operator_refuses_whole_clips_by_name(bucket: str) -> None:
-    with pytest.raises(InvalidRequestError) as refused:
-        LocalVideo2VideoOperator(
-            task_id="t", model_id="tiny", prompt="a fox", init_video="s3://b/in.mp4", clip_mode="whole"
-        )
-    assert list(refused.value.fields) == ["clip_mode"]

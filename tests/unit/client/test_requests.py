@@ -60,6 +60,15 @@ def test_the_limits_of_the_vendor_hold_at_the_vendor(base_url: str) -> None:
     assert set(caught.value.fields) == {"width"}
 
 
+def test_extensions_of_a_served_endpoint_are_sent_to_one_alone() -> None:
+    whole = request_with(x_clip_mode="whole", x_audio="drop", mine=1)
+    with pytest.raises(InvalidRequestError) as caught:
+        RequestFactory(KEY, BASE).submit(whole)
+    assert set(caught.value.fields) == {"x_clip_mode", "x_audio"}
+    sent = body(RequestFactory(KEY, "https://gpu-box").submit(whole))
+    assert (sent["x_clip_mode"], sent["x_audio"], sent["mine"]) == ("whole", "drop", 1)
+
+
 @pytest.mark.parametrize("base_url", ["http://127.0.0.1:8188", "https://gpu-box", "https://notmodelslab.com"])
 def test_the_limits_of_the_vendor_do_not_hold_elsewhere(base_url: str) -> None:
     assert body(RequestFactory(KEY, base_url).submit(WIDE))["width"] == 832

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from airflow_provider_modelslab.api.clip_modes import EXTENSIONS
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.endpoint.echo import EchoEngine
 from airflow_provider_modelslab.endpoint.http.app import create_app
@@ -41,7 +42,8 @@ def body_of(spec: Any, path: str) -> Any:
 
 def test_the_open_api_document_has_every_attribute_of_the_vendors_page(spec: Any) -> None:
     body = body_of(spec, SUBMIT)
-    assert set(body["properties"]) == {*PAGE_ATTRIBUTES, *SAMPLE_REQUEST}
+    assert set(body["properties"]) == {*PAGE_ATTRIBUTES, *SAMPLE_REQUEST, *EXTENSIONS}
+    assert all("xtension" in body["properties"][name]["description"] for name in EXTENSIONS)
     assert body["required"] == ["key", "model_id", "prompt", "init_video"]
     assert all(attribute["description"] for attribute in body["properties"].values())
     for name, default in Video2VideoRequest.documented_defaults.items():
@@ -84,6 +86,7 @@ def test_docs_shows_the_attributes_and_loads_nothing(client: TestClient, spec: A
     assert "<td>integer</td><td>16</td><td>at least 1</td>" in page
     assert "<td>string or list of string</td>" in page
     assert "<td>mp4, gif</td>" in page
+    assert "<td>sample, whole</td>" in page
     assert all(
         f"<code>{method.upper()} {path}</code>" in page for path in spec["paths"] for method in spec["paths"][path]
     )

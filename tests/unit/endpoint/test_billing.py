@@ -52,7 +52,14 @@ def test_requests_for_the_same_job_share_a_fingerprint(changes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"prompt": "q"}, {"seed": 0}, {"init_video": "https://h/a.gif?X-Amz-Signature=1"}, {"temp": True}]
+    "changes",
+    [
+        {"prompt": "q"},
+        {"seed": 0},
+        {"init_video": "https://h/a.gif?X-Amz-Signature=1"},
+        {"temp": True},
+        {"extra_parameters": {"x_clip_mode": "whole"}},
+    ],
 )
 def test_requests_for_another_job_do_not(changes: Any) -> None:
     assert fingerprint(request(**changes)) != fingerprint(request())

@@ -41,6 +41,9 @@ def test_the_limits_are_those_of_the_vendor() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         EchoEngine().check(request(width=832, num_frames=33))
     assert set(caught.value.fields) == {"width", "num_frames"}
+    with pytest.raises(InvalidRequestError) as caught:
+        EchoEngine().check(request(extra_parameters={"x_clip_mode": "whole"}))
+    assert set(caught.value.fields) == {"x_clip_mode"}
 
 
 @pytest.mark.parametrize("kind", ["mp4", "gif"])

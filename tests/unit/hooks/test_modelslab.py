@@ -54,6 +54,21 @@ def test_the_limits_of_the_vendor_hold_for_a_connection_to_the_vendor(monkeypatc
     ModelsLabHook().check_request(wide)
 
 
+@pytest.mark.parametrize("extension", [{"x_clip_mode": "whole"}, {"x_audio": "drop", "x_overlap": 2}])
+def test_extensions_of_a_served_endpoint_are_refused_for_the_vendor(
+    monkeypatch: pytest.MonkeyPatch, extension: dict[str, Any]
+) -> None:
+    asked = Video2VideoRequest(model_id="m", prompt="p", init_video="https://h/a.mp4", extra_parameters=extension)
+    set_modelslab(monkeypatch, None)
+    with pytest.raises(InvalidRequestError) as caught:
+        ModelsLabHook().check_request(asked)
+    assert set(caught.value.fields) == set(extension)
+    assert all("clip_mode='whole'" in texts[0] for texts in caught.value.fields.values())
+    ModelsLabHook().check_request(asked.model_copy(update={"extra_parameters": {"x_clip_mode": None, "other": 1}}))
+    set_modelslab(monkeypatch, "http://gpu-box:8188")
+    ModelsLabHook().check_request(asked)
+
+
 @pytest.mark.parametrize(
     ("fields", "base_url"),
     [

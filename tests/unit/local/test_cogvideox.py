@@ -94,6 +94,14 @@ def test_approximations_that_it_does_not_have_are_left_out(
     assert model.notes() == {}
 
 
+def test_whole_clips_are_refused_by_name(engine: LocalEngine, job: Any) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        engine.check(job(extra_parameters={"x_clip_mode": "whole"}))
+    assert list(caught.value.fields) == ["x_clip_mode"]
+    assert "cogvideox-v2v" in caught.value.fields["x_clip_mode"][0]
+    engine.check(job(extra_parameters={"x_clip_mode": "sample"}))
+
+
 def test_what_cannot_be_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = cogvideox_model(tmp_path / "cog")
     catalog = Catalog(tmp_path, tmp_path)

@@ -7,9 +7,11 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -19,7 +21,7 @@ import pytest
 from airflow_provider_modelslab.api.errors import ClipUnreadableError, ErrorCode, JobFailedError
 from airflow_provider_modelslab.api.response import Failed, read_answer
 from airflow_provider_modelslab.local.media import decode
-from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.media.decode import open_clip, read_frames
 from airflow_provider_modelslab.local.media.decoder import process, video
 from airflow_provider_modelslab.local.media.decoder.process import Decoder, close_idle
 from airflow_provider_modelslab.local.media.encode import write_gif, write_mp4
@@ -402,6 +404,22 @@ def test_damaged_gifs(tmp_path: Path, block: bytes, whole_frames: int) -> None:
         assert distance(frames[:2], read_frames(tmp_path / "a.gif", 3)[0][:2]) == 0
     else:
         refused(path, data[: 13 + 768] + block)
+
+
+def test_what_is_done_with_frames_does_not_count(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that takes the frames as they come may be slower than any clip."""
+    late = 0.0
+
+    def take(*_: object) -> None:
+        nonlocal late
+        late += 1000.0
+
+    shifted = SimpleNamespace(monotonic=lambda: time.monotonic() + late)
+    monkeypatch.setattr(process, "time", shifted)
+    with open_clip(clip) as (descriptor, limits):
+        job = {**limits, "count": 3, "size": None}
+        process.decode_clip(descriptor, job, take, seconds=60)
+    assert late == 3000.0
 
 
 def test_a_damaged_packet_costs_its_frames_alone(tmp_path: Path) -> None:

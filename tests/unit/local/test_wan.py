@@ -14,8 +14,11 @@ from airflow_provider_modelslab.local.engine import Generated, GenerationInterru
 from airflow_provider_modelslab.local.families.registry import family_of
 from airflow_provider_modelslab.local.families.wan import Wan, WanModel
 from airflow_provider_modelslab.local.media.decode import read_frames
+from airflow_provider_modelslab.local.media.encode import write_mp4
 from airflow_provider_modelslab.local.models.catalog import Catalog
+from tests.support.moving import moving_frames
 from tests.support.pipeline_family import are_the_frames_of_diffusers, engine_with, requests_for
+from tests.support.sounding import frame_times
 from tests.support.tiny_parts import wan_model
 
 
@@ -59,6 +62,39 @@ def test_attributes_count(engine: LocalEngine, job: Any, tmp_path: Path, change:
     plain = engine.generate(job(), tmp_path / "a").path.read_bytes()
     assert engine.generate(job(**change), tmp_path / "b").path.read_bytes() != plain
     assert engine.generate(job(), tmp_path / "c").path.read_bytes() == plain
+
+
+@pytest.mark.parametrize("upscale", [{}, {"upscale_width": 48, "upscale_num_inference_steps": 2}])
+def test_a_whole_clip_of_one_window_has_the_frames_of_a_sample(
+    engine: LocalEngine, job: Any, tmp_path: Path, upscale: dict[str, Any]
+) -> None:
+    """The clip goes through the VAE four frames at a time, and comes out the same."""
+    write_mp4(moving_frames(9, 40, 24), tmp_path / "in.mp4", 10)
+    given: dict[str, Any] = {"init_video": str(tmp_path / "in.mp4"), "num_frames": 9, "fps": 10, "width": 40, **upscale}
+    sample = engine.generate(job(**given), tmp_path / "sample")
+    whole = engine.generate(job(**given, extra_parameters={"x_clip_mode": "whole"}), tmp_path / "whole")
+    assert whole.path.read_bytes() == sample.path.read_bytes()
+    assert whole.meta["denoising_steps"] == sample.meta["denoising_steps"]
+
+
+@pytest.mark.parametrize("count", [11, 13, 14])
+def test_a_whole_clip_has_its_own_number_of_frames_and_wan_sees_one_window_at_once(
+    engine: LocalEngine, job: Any, tmp_path: Path, count: int
+) -> None:
+    write_mp4(moving_frames(count, 32, 32), tmp_path / "in.mp4", 10)
+    asked = job(init_video=str(tmp_path / "in.mp4"), strength=0.5, extra_parameters={"x_clip_mode": "whole"})
+    engine.generate(asked, tmp_path / "first")
+    (loaded,) = engine._models._entries.values()
+    transformer: Any = loaded.model.pipeline.transformer  # type: ignore[attr-defined]
+    seen: list[int] = []
+    embed = transformer.patch_embedding.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[2]))
+    try:
+        made = engine.generate(asked, tmp_path / "made")
+    finally:
+        embed.remove()
+    assert set(seen) == {2}  # 5 frames are 2 latents
+    assert len(frame_times(made.path)) == made.meta["num_frames"] == count
+    assert made.path.read_bytes() == (tmp_path / "first").read_bytes()
 
 
 def test_an_interrupt_ends_the_work(engine: LocalEngine, job: Any, tmp_path: Path) -> None:

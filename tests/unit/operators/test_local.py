@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.decorators.video2video import (
     modelslab_local_video2video_batch_task,
     modelslab_local_video2video_task,
@@ -59,7 +60,8 @@ def test_a_local_operator_declares_each_argument_of_the_remote_one(remote: type[
         "allow_pickle", "allow_private_addresses", "catalog", "compile", "device", "dtype", "guidance_until",
         "keep_aspect", "model_dir", "offline", "reuse_deep", "tiny_vae",
     }  # fmt: skip
-    assert set(own) - set(theirs) == machine
+    of_whole_clips = {"clip_mode", "overlap", "audio", "max_segments"}
+    assert set(own) - set(theirs) - of_whole_clips == machine
 
 
 @pytest.mark.parametrize("name", ONE)
@@ -99,6 +101,52 @@ def test_so_do_the_decorators(decorator: Callable[..., Any], given: dict[str, An
 def test_a_local_result_always_lands() -> None:
     with pytest.raises(ValueError, match="land_result: must be True"):
         LocalVideo2VideoOperator(task_id="restyle", land_result=False, init_video="s3://clips/a.mp4", **COMMON)
+
+
+@pytest.mark.parametrize("cls", [local for _, local in PAIRS])
+def test_options_of_a_whole_clip_are_checked_while_the_dag_is_parsed(cls: type[Any]) -> None:
+    source = {"init_video": "s3://clips/a.mp4"} if cls is LocalVideo2VideoOperator else {"source": "s3://clips/a/"}
+
+    def make(**given: Any) -> Any:
+        return cls(task_id="restyle", **source, **COMMON, **given)
+
+    make(clip_mode="whole", overlap=0, audio="require", max_segments=3)
+    make(clip_mode="{{ params.mode }}", overlap="{{ params.overlap }}", audio="{{ params.audio }}")
+    make(clip_mode="whole", overlap="4")
+    for name, wrong in {"clip_mode": "all", "overlap": -1, "audio": "loud"}.items():
+        with pytest.raises(InvalidRequestError) as caught:
+            make(**{"clip_mode": "whole", name: wrong})
+        assert set(caught.value.fields) == {name}
+    for name, right in {"overlap": 2, "audio": "drop"}.items():
+        with pytest.raises(ValueError, match="clip_mode='whole'"):
+            make(**{name: right})
+
+
+def test_the_decorators_take_the_options_of_a_whole_clip() -> None:
+    given: dict[str, Any] = {"clip_mode": "whole", "overlap": 2, "audio": "drop", **COMMON}
+    with DAG("dag", schedule=None) as dag:
+        modelslab_local_video2video_task(task_id="one", **given)(dict)()
+        modelslab_local_video2video_batch_task(task_id="many", **given)(list)()
+        with pytest.raises(InvalidRequestError):
+            modelslab_local_video2video_task(task_id="wrong", **given | {"overlap": -1})(dict)()
+    for name in ("one", "many"):
+        task: Any = dag.get_task(name)
+        assert (task.clip_mode, task.overlap, task.audio) == ("whole", 2, "drop")
+
+
+def test_a_whole_clip_is_an_extension_of_the_request() -> None:
+    def asked(**given: Any) -> Any:
+        return LocalVideo2VideoOperator(
+            task_id="restyle", init_video="s3://clips/a.mp4", **COMMON, **given
+        ).build_request()
+
+    assert asked().extra_parameters == {}
+    assert asked(clip_mode="whole").extra_parameters == {"x_clip_mode": "whole"}
+    assert asked(clip_mode="whole", overlap="2", audio="drop").extra_parameters == {
+        "x_clip_mode": "whole", "x_overlap": 2, "x_audio": "drop",
+    }  # fmt: skip
+    assert asked().identity() != asked(clip_mode="whole").identity() != asked(clip_mode="whole", overlap=2).identity()
+    assert asked(clip_mode="whole").identity() == asked(clip_mode="whole", audio="keep").identity()
 
 
 @pytest.mark.parametrize("cls", [local for _, local in PAIRS])

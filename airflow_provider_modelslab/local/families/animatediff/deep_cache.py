@@ -48,6 +48,7 @@ class DeepCache:
         """Forget everything: another clip, or other weights."""
         self._kept.clear()
         self._now = None
+        self._reusing = False
 
     def _passing(self, forward: Callable[..., Any], outputs: int = 0) -> Callable[..., Any]:
         """A block's forward that may pass on its input; ``outputs`` times more as a down block's own outputs."""

@@ -19,7 +19,7 @@ from airflow_provider_modelslab.local.plan import DenoisingPass
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["denoise", "truncated_schedule"]
+__all__ = ["denoise", "denoise_latents", "truncated_schedule"]
 
 
 def truncated_schedule(scheduler: Any, job: DenoisingPass, device: Any) -> Any:
@@ -53,21 +53,39 @@ def denoise(
     import torch
 
     means = means or Means()
-    unet, scheduler = pipeline.unet, pipeline.scheduler
     generator = torch.Generator("cpu").manual_seed(job.seed)  # the same noise on every device
+    with torch.no_grad():
+        clip = encode(pipeline, frames, generator, means.portions)
+        latents = denoise_latents(pipeline, clip, generator, job, on_step=on_step, means=means)
+        return decode(pipeline, latents, means.portions)
+
+
+def denoise_latents(
+    pipeline: Any, clip: Any, generator: Any, job: DenoisingPass, *, on_step: Callable[[int], None], means: Means
+) -> Any:
+    """The same between the VAE's two halves: noise is added to the clip, and taken away.
+
+    :param clip: from :func:`~.vae_frames.encode`.
+    :param generator: of all noise.
+    :return: latents for :func:`~.vae_frames.decode`.
+    """
+    import torch
+
+    unet, scheduler = pipeline.unet, pipeline.scheduler
+    count = clip.shape[1]
     with torch.no_grad():
         timesteps = truncated_schedule(scheduler, job, unet.device)
         start = timesteps[:1]
-        clip = encode(pipeline, frames, generator, means.portions)
         first = noise_like(clip, generator)
         latents = _frames_second(scheduler.add_noise(clip, first, start))
         # As in diffusers, clip_skip is for the positive prompt alone.
         embeds = embed_prompt(pipeline, job.prompt, job.clip_skip, means.prompts)
         if job.guidance_scale > 1:
             embeds = torch.cat([embed_prompt(pipeline, job.negative_prompt, None, means.prompts), embeds])
-        predict = NoisePredictor(pipeline, prompt_states(unet, embeds.to(unet.dtype), len(frames)), job, means)
+        at_once = count if means.windows is None else means.windows.size
+        predict = NoisePredictor(pipeline, prompt_states(unet, embeds.to(unet.dtype), at_once), job, means)
         extra = pipeline.prepare_extra_step_kwargs(generator, 0.0)
-        low = low_pass(len(frames), *clip.shape[-2:]) if job.iterations > 1 else None
+        low = low_pass(count, *clip.shape[-2:]) if job.iterations > 1 else None
         for iteration in range(job.iterations):
             if iteration:
                 timesteps = truncated_schedule(scheduler, job, unet.device)  # a fresh one: schedulers count their steps
@@ -77,7 +95,7 @@ def denoise(
                 noise = predict(latents, timestep, index)
                 latents = scheduler.step(noise, timestep, latents, **extra).prev_sample
                 on_step(iteration * len(timesteps) + index + 1)
-        return decode(pipeline, latents, means.portions)
+    return latents
 
 
 def _frames_second(latents: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_modelslab.local.families.animatediff.deep_cache import DeepCache
 from airflow_provider_modelslab.local.families.animatediff.prompt_attention import rows
 from airflow_provider_modelslab.local.families.animatediff.prompt_embeddings import PromptMemory
+from airflow_provider_modelslab.local.families.windows import ContextWindows
 from airflow_provider_modelslab.local.plan import DenoisingPass
 from airflow_provider_modelslab.local.runtime.oom_fallback import Portions
 from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
@@ -24,13 +26,23 @@ class Means:
     :param speed: the approximations.
     :param prompts: embeddings from earlier runs.
     :param portions: how much to take at a time.
-    :param deep: the UNet's deep states of the step before, if ``speed`` reuses them.
+    :param deep: the UNet's deep states of the step before, if ``speed`` reuses them; not with several windows, which
+        are others in each step.
+    :param windows: what the UNet sees at once; ``None`` for all frames.
+    :param pause: called before each window.
     """
 
     speed: Optimizations = field(default_factory=Optimizations)
     prompts: PromptMemory | None = None
     portions: Portions = field(default_factory=Portions)
     deep: DeepCache | None = None
+    windows: ContextWindows | None = None
+    pause: Callable[[], None] = lambda: None
+
+    def notes(self, job: DenoisingPass) -> dict[str, Any]:
+        """``approximations`` and ``memory_fallback`` of a pass, if any, for the result's meta."""
+        noted = {"approximations": self.speed.approximations(job), "memory_fallback": self.portions.notes}
+        return {name: value for name, value in noted.items() if value}
 
 
 class NoisePredictor:
@@ -53,9 +65,20 @@ class NoisePredictor:
 
         :param index: the step's number in its round, from 0.
         """
+        latents = self._scheduler.scale_model_input(latents, timestep)
+        windows = self._means.windows
+        if windows is None:
+            return self._predict(latents, timestep, index)
+
+        def predict(window: Any) -> Any:
+            self._means.pause()
+            return self._predict(window, timestep, index)
+
+        return windows.average(latents, index, predict)
+
+    def _predict(self, latents: Any, timestep: Any, index: int) -> Any:
         import torch
 
-        latents = self._scheduler.scale_model_input(latents, timestep)
         if index >= self._guided:
             return self._call(latents, timestep, self._prompt, index, _PROMPT)
 

@@ -15,6 +15,7 @@ from airflow_provider_modelslab.local.families.animatediff.assemble import (
     skeleton_config,
     skeleton_key,
 )
+from airflow_provider_modelslab.local.families.animatediff.clip_run import AnimateDiffClipRun
 from airflow_provider_modelslab.local.families.animatediff.deep_cache import DeepCache
 from airflow_provider_modelslab.local.families.animatediff.denoise import denoise
 from airflow_provider_modelslab.local.families.animatediff.guidance import Means
@@ -43,6 +44,7 @@ from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from airflow_provider_modelslab.local.families.windows import ContextWindows
     from airflow_provider_modelslab.local.models.catalog import Catalog
 
 __all__ = ["AnimateDiffModel"]
@@ -113,10 +115,7 @@ class AnimateDiffModel(LoadedModel):
 
     def run(self, frames: Sequence[Image], job: DenoisingPass, *, on_step: Callable[[int], None]) -> list[Image]:
         """See :meth:`~.families.LoadedModel.run`."""
-        self.pipeline.scheduler = build_scheduler(job.scheduler, self._saved_scheduler)
-        portions = self._fallback.of(len(frames), *frames[0].size)
-        deep = self._deep.get(self._shell)
-        means = Means(self._speed, self._prompts, portions, deep)
+        means = self._begin(job, len(frames), *frames[0].size)
         self._noted = {}
 
         def run(padded: list[Image]) -> Any:
@@ -125,17 +124,35 @@ class AnimateDiffModel(LoadedModel):
         try:
             made = run_padded(frames, _MULTIPLE, run)
         finally:
-            if deep is not None:
-                deep.clear()
-        approximations = self._speed.approximations(job)
-        self._noted = {"approximations": approximations} if approximations else {}
-        if portions.notes:
-            self._noted["memory_fallback"] = portions.notes
+            if means.deep is not None:
+                means.deep.clear()
+        self._noted = means.notes(job)
         return made
+
+    def begin_clip(
+        self, job: DenoisingPass, windows: ContextWindows, *, on_step: Callable[[int], None], pause: Callable[[], None]
+    ) -> AnimateDiffClipRun:
+        """See :meth:`~.families.LoadedModel.begin_clip`."""
+        means = self._begin(job, windows.size, job.width, job.height)
+        means.speed, means.deep = replace(means.speed, reuse_deep=1), None
+        means.windows, means.pause = windows, pause
+        return AnimateDiffClipRun(self.pipeline, job, means, multiple=_MULTIPLE, on_step=on_step)
+
+    def _begin(self, job: DenoisingPass, frames: int, width: int, height: int) -> Means:
+        """What a run may use.
+
+        :param frames: that the UNet sees at once.
+        """
+        self.pipeline.scheduler = build_scheduler(job.scheduler, self._saved_scheduler)
+        portions = self._fallback.of(frames, width, height)
+        deep = self._deep.get(self._shell)
+        if deep is not None:
+            deep.clear()
+        return Means(self._speed, self._prompts, portions, deep)
 
     def notes(self) -> dict[str, Any]:
         """``approximations`` and ``memory_fallback`` of the last run, if any; see :class:`~.Optimizations`."""
-        return dict(self._noted)
+        return self._noted
 
     def _apply(self, plan: Plan) -> None:
         motion = self._motion_for(plan)

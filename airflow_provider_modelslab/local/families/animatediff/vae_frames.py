@@ -10,9 +10,10 @@ from airflow_provider_modelslab.local.runtime.oom_fallback import Portions
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["decode", "encode", "noise_like"]
+__all__ = ["DRAWN", "decode", "encode", "noise_like"]
 
-_DRAWN = 16  # frames for which diffusers draws the noise at once; in other portions it would be other noise
+DRAWN = 16
+"""Frames for which diffusers draws the noise at once; in other portions it would be other noise."""
 
 
 def encode(pipeline: Any, frames: Sequence[Image], generator: Any, portions: Portions) -> Any:
@@ -37,7 +38,7 @@ def encode(pipeline: Any, frames: Sequence[Image], generator: Any, portions: Por
             vae.to(unet.dtype)
     if hasattr(parts[0], "latent_dist"):
         mean, spread = (torch.cat([getattr(part.latent_dist, name) for part in parts]) for name in ("mean", "std"))
-        clip = mean + spread * torch.cat([noise_like(part, generator) for part in _parts(mean, _DRAWN)])
+        clip = mean + spread * torch.cat([noise_like(part, generator) for part in _parts(mean, DRAWN)])
     else:  # a tiny VAE draws nothing
         clip = torch.cat([part.latents for part in parts])
     return vae.config.scaling_factor * clip.unsqueeze(0).contiguous().to(unet.dtype)

@@ -97,7 +97,8 @@ class Decoder:
     def run(self, clip: int, job: Mapping[str, Any], on_message: OnMessage, *, seconds: float) -> dict[str, Any]:
         """Do any job with a clip; arguments and errors as :meth:`decode`.
 
-        :param on_message: called with the head and the body of each answer but the last one, which is returned.
+        :param on_message: called with the head and the body of each answer but the last one, which is returned. Its own
+            time does not count.
         """
         self.jobs += 1
         self.sound = False
@@ -116,7 +117,9 @@ class Decoder:
                     raise unreadable(head["unreadable"])
                 if "failed" in head:
                     raise JobFailedError(f"init_video was not read: {head['failed']}.")
+                began = time.monotonic()
                 on_message(head, body)
+                deadline += time.monotonic() - began  # what is done with a frame does not count
         except TimeoutError:
             raise JobFailedError(
                 f"init_video was not decoded after {seconds:g} s, because this machine is busy. Try again when it is "

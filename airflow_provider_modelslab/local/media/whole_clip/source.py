@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import ClipUnreadableError, InvalidRequestError
+from airflow_provider_modelslab.local.media.aspect import KeepAspect
 from airflow_provider_modelslab.local.media.decode import CLOCK_FACTOR, open_clip
 from airflow_provider_modelslab.local.media.decoder.process import run_job
 
@@ -91,12 +92,14 @@ def read_at_rate(
     fps: int,
     *,
     size: tuple[int, int] | None,
+    keep_aspect: KeepAspect = "stretch",
     on_begin: Callable[[], object],
     on_frame: Callable[[int, Image], object],
 ) -> None:
     """Read a clip at a constant frame rate, in order; nothing is kept in memory.
 
-    :param size: width and height in pixels that frames are stretched to; by default they keep their own.
+    :param size: width and height in pixels of the frames; by default they keep their own.
+    :param keep_aspect: what is done where the clip has another aspect ratio than ``size``, see :data:`KeepAspect`.
     :param on_begin: called before the first frame; and again where damage was met, and all frames come anew.
     :param on_frame: called with the number of each frame of the result, from 0, and its picture, which is not to be
         changed: it may come several times.
@@ -118,6 +121,7 @@ def read_at_rate(
             number += 1
 
     wanted = {"count": probe.frames(fps), "size": size, "fps": fps, "origin": str(probe.origin)}
+    wanted["keep_aspect"] = keep_aspect
     _read(path, wanted, begin, add)
 
 

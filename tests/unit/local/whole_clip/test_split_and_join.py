@@ -19,7 +19,7 @@ from airflow_provider_modelslab.local.media.whole_clip.source import Probe, prob
 from airflow_provider_modelslab.local.media.whole_clip.split import split_clip
 from tests.support.clips import set_display_matrix
 from tests.support.moving import moving_frames
-from tests.support.sounding import BEEP, beep_time, frame_times, grey_frames, greys, write_sounding
+from tests.support.sounding import BEEP, beep_time, frame_times, grey_frames, greys, spoil_sound, write_sounding
 
 SIZE = (64, 48)
 STEADY = [number / 25 for number in range(30)]
@@ -187,11 +187,6 @@ def test_a_single_frame_says_no_frame_rate(tmp_path: Path) -> None:
 def test_sound_that_cannot_be_decoded_is_told(tmp_path: Path) -> None:
     source = tmp_path / "in.mp4"
     write_sounding(source, grey_frames(30), STEADY, codec="alac")
-    data = source.read_bytes()
-    with av.open(str(source)) as container:
-        places = [(packet.pos or 0, packet.size) for packet in container.demux(audio=0) if packet.size]
-    for start, size in places:
-        data = data[:start] + b"\xff" * size + data[start + size :]
-    source.write_bytes(data)
+    spoil_sound(source)
     with pytest.raises(ClipUnreadableError, match="sound"):
         read_sound(source, probe_clip(source), seconds=Fraction(1))
