@@ -35,13 +35,13 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.batch_plan_server import BUCKET, FOLDERS
+from benchmarks.batch_plan_bucket import BUCKET, FOLDERS
 from benchmarks.report import about, add_json_option, print_table, write_json
-from tools.stack.process import ServerProcess
-from tools.stack.s3 import S3Server
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from tools.stack.s3 import S3Server
 
 ALLOWED = {"plan": (10.0, 200.0), "command": (10.0, 200.0), "rerun": (5.0, 100.0)}
 """Seconds and MiB for 10,000 clips."""
@@ -54,15 +54,18 @@ COMMON: dict[str, Any] = {
 }
 
 
-class FullServer(S3Server):
+def _full_server(objects: int, folder: Path) -> S3Server:
     """An S3 server whose bucket is full from the start."""
+    # Late: the processes that are measured do not need them.
+    from tools.stack.process import ServerProcess
+    from tools.stack.s3 import S3Server
 
-    def __init__(self, objects: int, folder: Path) -> None:
-        super().__init__(folder)
-        command = [sys.executable, "-m", "benchmarks.batch_plan_server", str(objects), "-H", "127.0.0.1"]
-        command += ["-p", self.endpoint_url.rpartition(":")[2], "-c", str(folder / "server.pem")]
-        command += ["-k", str(folder / "server.key")]
-        self.process = ServerProcess("the full S3 server", command, log=self.log_path)
+    server = S3Server(folder)
+    command = [sys.executable, "-m", "benchmarks.batch_plan_server", str(objects), "-H", "127.0.0.1"]
+    command += ["-p", server.endpoint_url.rpartition(":")[2], "-c", str(folder / "server.pem")]
+    command += ["-k", str(folder / "server.key")]
+    server.process = ServerProcess("the full S3 server", command, log=server.log_path)
+    return server
 
 
 def main() -> int:
@@ -77,7 +80,7 @@ def main() -> int:
         print(json.dumps(_measured(arguments.work, json.loads(arguments.server))))
         return 0
 
-    with tempfile.TemporaryDirectory() as folder, FullServer(arguments.objects, Path(folder)) as server:
+    with tempfile.TemporaryDirectory() as folder, _full_server(arguments.objects, Path(folder)) as server:
         access = {
             "endpoint_url": server.endpoint_url,
             "verify": str(server.ca_path),

@@ -19,13 +19,8 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
 
+from benchmarks.batch_plan_bucket import BUCKET, FOLDERS
 from benchmarks.batch_s3_server import serve
-
-__all__ = ["BUCKET", "FOLDERS"]
-
-BUCKET = "clips"
-FOLDERS = 20
-"""The clips are spread over this many folders below ``in/``."""
 
 _ANSWER_S = 0.05
 _PAGE = 1000
@@ -40,8 +35,7 @@ _ANSWER = (
 
 
 def fill(objects: int) -> dict[str, bytes]:
-    """``objects`` clips below ``in/``, and as many results of 1 byte, each with a sidecar, below ``out/``."""
-    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(BUCKET, "us-east-1")
+    """Keys and bodies: the clips below ``in/``, and as many results of 1 byte, each with a sidecar, below ``out/``."""
     bodies = {}
     for number in range(objects):
         name = f"{number % FOLDERS:02d}/clip-{number:06d}"
@@ -80,4 +74,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("objects", type=int)
     known, rest = parser.parse_known_args()
+    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(BUCKET, "us-east-1")
     serve(_Listings(DomainDispatcherApplication(create_backend_app), fill(known.objects)), rest)

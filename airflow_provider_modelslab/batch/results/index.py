@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 _READ = 64  # segments: the newest of these are read
 _MANY = 8  # segments beside a whole one, from which they are joined
 _KEPT = 50_000  # entries of a whole one, the newest
-_LISTED_AT_ONCE = 2_000  # results; more are listed in parts, at most so many at a time:
-_LISTINGS = 8
+_LISTED_AT_ONCE = 2_000  # results; more are listed in parts
+_LISTINGS = 4  # parts, or segments, that are read at a time: each takes memory
 _WHOLE = "-whole.jsonl.gz"
 _PART = ".jsonl.gz"
 
@@ -169,7 +169,7 @@ class LandedIndex:
 
     def _read(self, names: list[str]) -> Iterator[tuple[str, list[IndexEntry]]]:
         """The segments that can be read; one that another run has joined in the meantime is in the one it wrote."""
-        with ThreadPoolExecutor(8, thread_name_prefix="modelslab-index") as pool:
+        with ThreadPoolExecutor(_LISTINGS, thread_name_prefix="modelslab-index") as pool:
             for name, body in zip(names, pool.map(self._body, names), strict=True):
                 if body is None:
                     continue

@@ -113,3 +113,62 @@ def test_own_models_have_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyP
     session = boto3.session.Session("key", "secret", region_name="us-east-1")
     make_cheaper(session)
     assert str(tmp_path) in session._session.get_component("data_loader").search_paths
+
+
+class Connection:
+    """Sends a request as urllib3 does: the headers, then the body."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def request(self, method: str, url: str, body: Any = None, headers: Any = None, *, fails: bool = False) -> None:
+        self.send(b"head,")
+        if fails:
+            raise OSError
+        if body is not None:
+            self.send(body)
+
+    def send(self, data: bytes) -> None:
+        self.sent.append(bytes(data))
+
+
+class Pool:
+    ConnectionCls = Connection
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "sent"),
+    [
+        (b"body", {}, [b"head,body"]),
+        (bytearray(b"body"), {"Content-Length": "4"}, [b"head,body"]),
+        (b"", None, [b"head,"]),
+        (None, {}, [b"head,"]),
+        (b"body", {"Expect": b"100-continue"}, [b"head,", b"body"]),
+        (bytes(300 * 1024), {}, [b"head,", bytes(300 * 1024)]),
+    ],
+)
+def test_a_small_body_is_written_with_the_headers(body: Any, headers: Any, sent: list[bytes]) -> None:
+    connection = boto_session._writing_once(Pool).ConnectionCls()
+    with pytest.raises(OSError):  # noqa: PT011 - of the connection below; it holds nothing back from the next request
+        connection.request("PUT", "/", b"body", {}, fails=True)
+    connection.sent.clear()
+    connection.request("PUT", "/", body, headers)
+    assert connection.sent == sent
+    connection.send(b"more")
+    assert connection.sent == [*sent, b"more"]
+
+
+def test_clients_write_once_and_others_of_the_process_do_not(s3_server: S3Server, bucket: str) -> None:
+    session = boto3.session.Session(s3_server.access_key, s3_server.secret_key, region_name=s3_server.region)
+    make_cheaper(session)
+    clients: list[Any] = [
+        session.client("s3", endpoint_url=s3_server.endpoint_url, verify=str(s3_server.ca_path)) for _ in range(2)
+    ]
+    boto_session.send_small_bodies_at_once(clients[0])
+    for client in clients:
+        client.put_object(Bucket=bucket, Key="a", Body=b"body")
+        assert client.get_object(Bucket=bucket, Key="a")["Body"].read() == b"body"
+    classes = [client._endpoint.http_session._pool_classes_by_scheme["https"] for client in clients]
+    assert [hasattr(found.ConnectionCls, "held") for found in classes] == [True, False]
+    for client in clients:
+        client.close()
