@@ -106,7 +106,8 @@ def test_newest_landing_first_and_only_in_readable_dags(session: Session, tables
     add(5)
     add(1, run_after=NEWEST - timedelta(days=2000))
     add(3, dag_id="secret")
-    tables.add_task(task_id="submit", xcoms={"return_value": MANIFEST | {"status": "submitted"}})
+    for task_id, status in (("submit", "submitted"), ("wait", "finished")):  # the task that lands it has the card
+        tables.add_task(task_id=task_id, xcoms={"return_value": MANIFEST | {"status": status}})
     page = read_recent(session, {"films"})
     assert runs(page) == ["1", "5"]
     assert page["next"] is None
