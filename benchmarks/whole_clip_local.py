@@ -69,7 +69,7 @@ def make(job: LocalJob) -> dict[str, Any]:
 
 
 def shared_frames(job: LocalJob, frames: int, steps_run: int) -> list[Fade]:
-    """The frames that two windows share in the last denoising step, which has the last word on them."""
+    """The frames that two windows share in the last denoising step."""
     windows = ContextWindows(frames, job.window, job.overlap)
     starts = windows.starts(steps_run - 1)
     ends = [start + windows.size for start in starts]
