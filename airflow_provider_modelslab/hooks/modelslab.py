@@ -336,7 +336,6 @@ class ModelsLabHook(BaseHook):
 
         from airflow_provider_modelslab.storage.boto_session import make_cheaper, send_small_bodies_at_once
         from airflow_provider_modelslab.storage.redirects import stop_redirect_loops
-        from airflow_provider_modelslab.storage.repeated_calls import repeat_cheaply
 
         aws, store = self._aws_hook, self._store
         session = aws.get_session(region_name=store.region)
@@ -354,8 +353,6 @@ class ModelsLabHook(BaseHook):
         send_extra_args(client, store.extra_args)
         stop_redirect_loops(client)
         send_small_bodies_at_once(client)
-        if "ChecksumAlgorithm" not in store.extra_args:
-            repeat_cheaply(client)
         return cast("S3Client", client)
 
     def _refuse_missing_aws_connection(self) -> None:
