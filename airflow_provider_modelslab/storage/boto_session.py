@@ -30,13 +30,11 @@ def make_cheaper(session: Any) -> None:
 
 
 def send_small_bodies_at_once(s3: S3Client) -> None:
-    """Let this client send small bodies together with their headers, and not after ``Expect: 100-continue``.
+    """Let this client send small bodies without ``Expect: 100-continue``, which costs a round trip.
 
-    That costs a round trip. boto announces all bytes like this, and no bytearray. Large bodies stay announced: a store
-    that refuses a put may close the connection before it has read them, and the reason would be lost.
+    boto announces all bytes like this, and no bytearray. Large bodies stay announced: a store that refuses a put may
+    close the connection before it has read them, and the reason would be lost.
     """
-    classes = getattr(s3._endpoint.http_session, "_pool_classes_by_scheme", {})  # type: ignore[attr-defined]
-    classes.update({scheme: _writing_once(pool_class) for scheme, pool_class in classes.items()})
     s3.meta.events.register_first("before-parameter-build.s3.PutObject", _as_bytearray)
     s3.meta.events.register("before-call.s3.PutObject", _announce_large)
 
@@ -51,35 +49,6 @@ def _announce_large(params: dict[str, Any], **_: Any) -> None:
     body = params.get("body")
     if isinstance(body, bytearray) and len(body) > _SMALL:
         params["headers"]["Expect"] = "100-continue"
-
-
-@functools.cache
-def _writing_once(pool_class: Any) -> Any:
-    """A subclass of a connection pool that writes the headers and a small body of a request in one call.
-
-    urllib3 writes them one after the other; the second call is a sixth of the CPU time of a small put.
-    """
-    base = pool_class.ConnectionCls
-
-    def request(self: Any, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
-        is_small = isinstance(body, bytes | bytearray) and len(body) <= _SMALL and "Expect" not in (headers or ())
-        self.held = [] if is_small else None
-        try:
-            base.request(self, method, url, body, headers, **options)
-            held = self.held
-        finally:
-            self.held = None
-        if held:
-            base.send(self, b"".join(held))
-
-    def send(self: Any, data: Any) -> None:
-        if self.held is None:
-            base.send(self, data)
-        else:
-            self.held.append(data)
-
-    connection = type(base.__name__, (base,), {"held": None, "request": request, "send": send})
-    return type(pool_class.__name__, (pool_class,), {"ConnectionCls": connection})
 
 
 @functools.cache
