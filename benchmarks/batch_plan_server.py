@@ -36,7 +36,7 @@ _ANSWER = (
 
 def fill(objects: int) -> dict[str, bytes]:
     """Keys and bodies: the clips below ``in/``, and as many results of 1 byte, each with a sidecar, below ``out/``."""
-    bodies = {}
+    bodies: dict[str, bytes] = {}
     for number in range(objects):
         name = f"{number % FOLDERS:02d}/clip-{number:06d}"
         bodies |= {f"in/{name}.mp4": number.to_bytes(8, "big"), f"out/{name}.mp4": b"r", f"out/{name}.mp4.json": b"{}"}
