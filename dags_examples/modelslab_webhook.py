@@ -1,7 +1,7 @@
 """No task waits. One Dag submits and ends. The endpoint's webhook starts a second Dag, which stores the video in S3.
 
-Needs ``[modelslab] webhook_conn_ids = modelslab_default``, and ``webhook_url`` and ``webhook_token`` in the extra of
-that connection.
+Needs a connection of its own, so that jobs that other tasks wait for start no Dag: ``webhook_url`` and
+``webhook_token`` in its extra, and ``[modelslab] webhook_conn_ids = modelslab_webhook``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ else:
     RETRIES["retry_policy"] = ModelsLabRetryPolicy()
 
 CLIP = Path(__file__).parent / "media" / "clip.mp4"
-CONNECTION = "modelslab_default"
+CONNECTION = "modelslab_webhook"
 
 # [START howto_webhook_modelslab_asset]
 READY = Asset(f"x-modelslab://{CONNECTION}/finished")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_modelslab.api.aspect import OnStretch
 from airflow_provider_modelslab.api.clip_modes import (
-    EXTENSIONS,
     WholeOptions,
     check_audio,
     check_clip_mode,
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.local.stage_types import Generated
     from airflow_provider_modelslab.storage.uri import S3Uri
 
-__all__ = ["LocalArguments", "named_as_arguments"]
+__all__ = ["LocalArguments"]
 
 _DELIVERY = {
     "webhook": "use the task's on_success_callback",
@@ -200,6 +198,8 @@ class LocalArguments(SpendingArguments):
 
         :raises InvalidRequestError: naming every attribute at fault.
         """
+        from airflow_provider_modelslab.operators.local_clip import named_as_arguments
+
         fields = {
             name: [f"cannot be used in a local task ({advice}); leave it out; got {getattr(request, name)!r}"]
             for name, advice in _DELIVERY.items()
@@ -265,15 +265,3 @@ class LocalArguments(SpendingArguments):
 
     def _ledger_policy(self) -> LedgerPolicy:
         return LedgerPolicy(self.reuse, self.on_changed_request, "resubmit")
-
-
-@contextmanager
-def named_as_arguments() -> Iterator[None]:
-    """Name what is wrong as the operators' arguments are named: the engine's extension ``x_audio`` is ``audio``."""
-    try:
-        yield
-    except InvalidRequestError as error:
-        if not any(name in EXTENSIONS for name in error.fields):
-            raise
-        fields = {name.removeprefix("x_"): list(texts) for name, texts in error.fields.items()}
-        raise InvalidRequestError.of_fields(fields) from error

@@ -14,7 +14,7 @@ from airflow_provider_modelslab.api.errors import JobTimeoutError
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
-from airflow_provider_modelslab.operators.local_arguments import LocalArguments, named_as_arguments
+from airflow_provider_modelslab.operators.local_arguments import LocalArguments
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -169,6 +169,7 @@ class _Stages:
     def read(self, clip: ClipPlan) -> Stored | tuple[Video2VideoRequest, Prepared]:
         """Look whether it is there; else fetch and decode it."""
         self.task._refuse_if_killed()
+        from airflow_provider_modelslab.operators.local_clip import named_as_arguments
         from airflow_provider_modelslab.storage.local_files import fetch_object
 
         found: Stored | None = self.landed_before(clip)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import JobTimeoutError
+from airflow_provider_modelslab.api.clip_modes import EXTENSIONS
+from airflow_provider_modelslab.api.errors import InvalidRequestError, JobTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.local.stage_types import Generated
     from airflow_provider_modelslab.storage.uri import S3Uri
 
-__all__ = ["land_clip", "make_clip"]
+__all__ = ["land_clip", "make_clip", "named_as_arguments"]
 
 
 def make_clip(
@@ -44,7 +46,6 @@ def make_clip(
     :raises GenerationInterruptedError: when the task was killed.
     """
     from airflow_provider_modelslab.local.engine import GenerationInterruptedError
-    from airflow_provider_modelslab.operators.local_arguments import named_as_arguments
     from airflow_provider_modelslab.storage.local_files import fetch_object
 
     clip = fetch_object(request.init_video, get_s3_client, folder)
@@ -108,3 +109,15 @@ def _whole_facts(meta: dict[str, Any]) -> dict[str, Any]:
         return {}
     problem = {"audio_problem": meta["audio_problem"]} if "audio_problem" in meta else {}
     return {"clip_mode": "whole", "frames": meta["num_frames"], "fps": meta["fps"], "audio": meta["audio"], **problem}
+
+
+@contextmanager
+def named_as_arguments() -> Iterator[None]:
+    """Name what is wrong as the operators' arguments are named: the engine's extension ``x_audio`` is ``audio``."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        if not any(name in EXTENSIONS for name in error.fields):
+            raise
+        fields = {name.removeprefix("x_"): list(texts) for name, texts in error.fields.items()}
+        raise InvalidRequestError.of_fields(fields) from error

@@ -23,7 +23,7 @@ from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from tests.support.airflow_versions import AIRFLOW, DagSerialization, examples_bag
 from tools.stack.endpoint import EndpointProcess
-from tools.stack.whole import POOLS
+from tools.stack.whole import POOLS, WEBHOOK_CONN_ID
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"
 
@@ -210,6 +210,7 @@ def test_the_stack_of_the_demo_has_their_pools_and_the_models_of_the_page() -> N
     assert {word for word in process.command if word.startswith("--alias")} == {
         f"--alias={name}=demo" for name in MODEL_IDS
     }
+    assert f'CONNECTION = "{WEBHOOK_CONN_ID}"' in (EXAMPLES / "modelslab_webhook.py").read_text()
 
 
 def test_with_the_vendors_connection_they_use_the_vendors_models(dags: dict[str, DAG]) -> None:

@@ -27,6 +27,8 @@ POOLS = (("gpus", 1), ("modelslab", 5))
 """The pools of the examples, with their slots."""
 
 LOCAL_KEY = "key-of-the-local-endpoint"
+WEBHOOK_CONN_ID = "modelslab_webhook"
+"""The connection of the example of webhooks."""
 
 
 class WholeStack:
@@ -39,7 +41,7 @@ class WholeStack:
     :param airflow_env: environment variables for Airflow.
     :param keeps: whether a later stack on the same folder finds the objects in S3 and the ports as well; otherwise S3
         begins empty, and the ports are free ones.
-    :param webhooks: whether the endpoint calls Airflow when a job ends.
+    :param webhooks: whether there is a connection for which the endpoint calls Airflow when a job ends.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class WholeStack:
         )
         self._webhooks = webhooks
         if webhooks:
-            env["AIRFLOW__MODELSLAB__WEBHOOK_CONN_IDS"] = "modelslab_default"
+            env["AIRFLOW__MODELSLAB__WEBHOOK_CONN_IDS"] = WEBHOOK_CONN_ID
         self.airflow = AirflowStack(
             folder / "airflow", dags_folder=dags_folder, env={**env, **(airflow_env or {})}, port=ports.get("airflow")
         )
@@ -144,15 +146,16 @@ class WholeStack:
             catalog = self.folder / "catalog.json"
             catalog.write_text(json.dumps({"models": dict.fromkeys(MODEL_IDS, "demo")}))
             extra["catalog"] = str(catalog)
-            if self._webhooks:
-                extra |= {"webhook_url": self.airflow.url, "webhook_token": secrets.token_hex(32)}
-        self.airflow.set_connection(
-            "modelslab_default",
-            conn_type="modelslab",
-            password=key or LOCAL_KEY,
-            host=None if key else self.endpoint.url,
-            extra=extra | ({"public_url": public_url} if public_url else {}),
-        )
+        if public_url:
+            extra["public_url"] = public_url
+        self._connect("modelslab_default", key, extra)
+        if self._webhooks:
+            webhook = {"webhook_url": self.airflow.url, "webhook_token": secrets.token_hex(32)}
+            self._connect(WEBHOOK_CONN_ID, key, extra if key else extra | webhook)  # ModelsLab cannot call this machine
+
+    def _connect(self, conn_id: str, key: str | None, extra: dict[str, object]) -> None:
+        host = None if key else self.endpoint.url
+        self.airflow.set_connection(conn_id, conn_type="modelslab", password=key or LOCAL_KEY, host=host, extra=extra)
 
     def stop(self) -> None:
         """Stop all parts."""

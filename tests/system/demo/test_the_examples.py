@@ -119,6 +119,12 @@ def test_an_event_starts_what_follows(demo: KeptDemo, runs: dict[str, str], dag_
     assert [demo.warnings(starter, runs[starter]), demo.warnings(dag_id, run_id)] == [[], []]
 
 
+def test_jobs_that_a_task_waits_for_start_nothing_else(demo: KeptDemo) -> None:
+    runs = demo.airflow.call("GET", "dags/modelslab_webhook_land/dagRuns")["dag_runs"]
+    submitted = demo.airflow.call("GET", "dags/modelslab_webhook_submit/dagRuns")["dag_runs"]
+    assert len(runs) <= len(submitted)
+
+
 def test_from_then_on_the_server_stores_results_in_the_bucket(demo: KeptDemo) -> None:
     """Last: what runs at the same time would be stored here or there."""
     run_id = demo.airflow.trigger(SETTINGS)

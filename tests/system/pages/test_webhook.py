@@ -43,9 +43,9 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatedEndpoint
 def pushed(site: WholeStack, endpoint: GatedEndpoint) -> WholeStack:
     """The site with a connection that has a webhook, and the example Dags on that connection."""
     example = EXAMPLE.read_text()
-    assert example.count('CONNECTION = "modelslab_default"') == 1
+    assert example.count('CONNECTION = "modelslab_webhook"') == 1
     shutil.copytree(EXAMPLE.parent / "media", site.folder / "dags" / "media", dirs_exist_ok=True)
-    (site.folder / "dags" / EXAMPLE.name).write_text(example.replace("modelslab_default", CONNECTION))
+    (site.folder / "dags" / EXAMPLE.name).write_text(example.replace('"modelslab_webhook"', f'"{CONNECTION}"'))
     extra = {
         "bucket": site.bucket,
         "prefix": "pushed",

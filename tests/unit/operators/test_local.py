@@ -124,11 +124,15 @@ def test_options_of_a_whole_clip_are_checked_while_the_dag_is_parsed(cls: type[A
 
 def test_the_decorators_take_the_options_of_a_whole_clip() -> None:
     given: dict[str, Any] = {"clip_mode": "whole", "overlap": 2, "audio": "drop", **COMMON}
+
+    def clips() -> list[str]:
+        return []
+
     with DAG("dag", schedule=None) as dag:
-        modelslab_local_video2video_task(task_id="one", **given)(dict)()
-        modelslab_local_video2video_batch_task(task_id="many", **given)(list)()
+        modelslab_local_video2video_task(task_id="one", **given)(clips)()
+        modelslab_local_video2video_batch_task(task_id="many", **given)(clips)()
         with pytest.raises(InvalidRequestError):
-            modelslab_local_video2video_task(task_id="wrong", **given | {"overlap": -1})(dict)()
+            modelslab_local_video2video_task(task_id="wrong", **given | {"overlap": -1})(clips)()
     for name in ("one", "many"):
         task: Any = dag.get_task(name)
         assert (task.clip_mode, task.overlap, task.audio) == ("whole", 2, "drop")
