@@ -29,8 +29,7 @@ from airflow_provider_modelslab.local.media.whole_clip.join import join_segments
 from airflow_provider_modelslab.storage.checks import require_writable
 from airflow_provider_modelslab.storage.inputs import identify_input
 from airflow_provider_modelslab.storage.local_files import fetch_object, land_file
-from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS
-from airflow_provider_modelslab.storage.s3_objects import is_gone
+from airflow_provider_modelslab.storage.s3_objects import is_gone, missing_objects
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -162,6 +161,7 @@ class WholeClip:
 
         :raises InvalidRequestError: see :meth:`SourceReader.read`.
         :raises ClipUnreadableError: when the clip cannot be decoded.
+        :raises StorageConfigurationError: when S3 refuses, and :class:`StorageUnavailableError` when it has trouble.
         """
         require_writable(self.hook.get_s3_client(), self.destination)
         found = self._folder.find(self.policy, self.attempt)
@@ -177,7 +177,9 @@ class WholeClip:
             )
         listing = self.ledgers.list(found.destination(segment) for segment in segments)
         stored, running = self._known(found, listing)
-        if missing := [uri for uri in self._inputs(found, stored | running) if self._is_missing(uri)]:
+        known = stored | running
+        inputs = (S3Uri.parse(uri) for index, uri in enumerate(found.inputs) if index not in known)
+        if missing := missing_objects(self.hook.get_s3_client(), inputs):
             log.info("%d segments are no longer in S3. The clip is cut again", len(missing))
             found = replace(found, inputs=self._reader.stage_again(found.plan))
         price = self.spending.price_of(found.request(segments[0], self.request))
@@ -193,17 +195,6 @@ class WholeClip:
             elif Entry.JOB in kinds and Entry.FAILED not in kinds:
                 running.add(segment.index)
         return stored, running
-
-    def _inputs(self, found: SegmentSet, known: set[int]) -> Iterator[str]:
-        return (uri for index, uri in enumerate(found.inputs) if index not in known)
-
-    def _is_missing(self, uri: str) -> bool:
-        place = S3Uri.parse(uri)
-        try:
-            self.hook.get_s3_client().head_object(Bucket=place.bucket, Key=place.key)
-        except S3_ERRORS:
-            return True
-        return False
 
     def land(self, segments: SegmentSet, manifests: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         """Join the results, land the clip, record it and return its manifest. Done again, it costs nothing.
