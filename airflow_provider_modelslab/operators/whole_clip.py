@@ -7,22 +7,14 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowFailException
-
-from airflow_provider_modelslab.api.errors import (
-    BudgetExhaustedError,
-    ResultExpiredError,
-    StorageConfigurationError,
-    SubmissionUnknownError,
-    error_from_event,
-)
+from airflow_provider_modelslab.api.errors import StorageConfigurationError, error_from_event
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.jobs.whole_clip.settings import WholeClipSettings, check_clip_mode
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import push_links, push_manifest_links
 from airflow_provider_modelslab.operators.arguments import is_literal
 from airflow_provider_modelslab.operators.many_jobs import defer_for_jobs, leave_jobs
-from airflow_provider_modelslab.operators.paid_job import PaidJobOperator
+from airflow_provider_modelslab.operators.paid_job import PaidJobOperator, without_retries
 from airflow_provider_modelslab.operators.rendered import clip_version_of
 
 if TYPE_CHECKING:
@@ -155,14 +147,8 @@ class WholeClipOperator(PaidJobOperator):
             state=state,
         )
         self._segment_run = run
-        try:
+        with without_retries(resubmits=clip.policy.on_unknown_submission == "resubmit"):
             is_done = asyncio.run(run.run())
-        except BudgetExhaustedError as error:
-            raise AirflowFailException(f"{error.code}: {error}") from error  # a retry would meet the same cap
-        except (SubmissionUnknownError, ResultExpiredError) as error:
-            if isinstance(error, SubmissionUnknownError) and clip.policy.on_unknown_submission == "resubmit":
-                raise  # a retry submits again, after its delay
-            raise AirflowFailException(str(error)) from error
         if not is_done:
             self._defer_whole(run, run.outcomes.line())
         self._segment_run = None
