@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError, error_from_event
 from airflow_provider_modelslab.api.request import Video2VideoRequest
@@ -16,6 +16,7 @@ from airflow_provider_modelslab.operators.arguments import is_literal
 from airflow_provider_modelslab.operators.many_jobs import defer_for_jobs, leave_jobs
 from airflow_provider_modelslab.operators.paid_job import PaidJobOperator, without_retries
 from airflow_provider_modelslab.operators.rendered import clip_version_of
+from airflow_provider_modelslab.operators.whole_arguments import WholeClipArguments
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,48 +36,20 @@ _DEFER_AFTER = 5.0
 """Seconds of nothing but waiting after which a deferrable task defers."""
 
 
-class WholeClipOperator(PaidJobOperator):
+class WholeClipOperator(WholeClipArguments, PaidJobOperator):
     """An operator with one paid job, or with many for a whole clip.
 
-    :param clip_mode: ``"sample"`` (default) makes one job of ``num_frames`` frames, spread over the clip. ``"whole"``
-        restyles the whole clip, with its length and its sound: the clip is cut into overlapping segments, each segment
-        is one job, and the results are joined (templated). Then ``fps`` is the frame rate of the result (by default the
-        clip's own, at most 30), and ``num_frames`` the frames of a segment (by default 25, the most at ModelsLab). The
-        worker needs the package's extra ``media``.
-    :param overlap: of a whole clip: frames that neighbouring segments share, 0 or more and less than ``num_frames``
-        (templated). They are cross-faded.
-    :param audio: of a whole clip: ``"keep"`` (default) keeps the sound if there is any, ``"drop"`` drops it,
-        ``"require"`` fails before anything is paid for if there is none that can be read (templated).
-    :param max_segments: of a whole clip: the most segments, and so jobs, 1 or more (templated). A longer clip is
-        refused before anything is paid for; the error says how many it takes.
     :param max_in_flight: of a whole clip: the most jobs that are submitted and not finished, 1 or more.
     """
 
-    whole_fields: ClassVar[tuple[str, ...]] = ("clip_mode", "overlap", "audio", "max_segments")
-
-    def __init__(
-        self,
-        *,
-        clip_mode: str = "sample",
-        overlap: int | str | None = None,
-        audio: str | None = None,
-        max_segments: int | str | None = None,
-        max_in_flight: int = 10,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, max_in_flight: int = 10, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.clip_mode = clip_mode
-        self.overlap = overlap
-        self.audio = audio
-        self.max_segments = max_segments
         self.max_in_flight = max_in_flight
         self._segment_run: SegmentRun | None = None
         if max_in_flight < 1:
             raise ValueError(f"max_in_flight: must be 1 or more; got {max_in_flight}")
-        given = (overlap, audio, max_segments)
-        WholeClipSettings.of(*(value if is_literal(value) else None for value in given))
-        if is_literal(clip_mode):
-            self._check_whole()
+        if is_literal(self.clip_mode):
+            self._is_whole()
 
     @cached_property
     def hook(self) -> ModelsLabHook:
@@ -87,33 +60,16 @@ class WholeClipOperator(PaidJobOperator):
         policy = SubmitPolicy(attempts=1, max_wait=0.0) if check_clip_mode(self.clip_mode) == "whole" else None
         return ModelsLabHook(self.modelslab_conn_id, submit_policy=policy, extra_args=self.extra_args)
 
-    def _check_whole(self) -> bool:
-        """Whether the whole clip is wanted.
-
-        :raises InvalidRequestError: for another ``clip_mode``.
-        :raises ValueError: for arguments that do not go together with it.
-        """
-        if check_clip_mode(self.clip_mode) == "sample":
-            if given := [name for name in self.whole_fields[1:] if getattr(self, name) is not None]:
-                raise ValueError(f"{', '.join(given)}: only for clip_mode='whole'")
-            return False
-        wrong = {
+    def _not_for_whole(self) -> dict[str, bool]:
+        return {
             "land_result": not self.land_result,
             "wait_for_completion": not self.wait_for_completion,
             "fallback": self.fallback is not None,
         }
-        if names := [name for name, is_wrong in wrong.items() if is_wrong]:
-            raise ValueError(
-                f"{', '.join(names)}: cannot be used with clip_mode='whole', whose results are joined by this task; "
-                "deferrable=True frees the worker while the jobs run"
-            )
-        return True
 
     def _execute_whole(self, context: Context) -> dict[str, Any] | None:
         """Return what is stored, or run the jobs of the segments as far as this process goes, and join them."""
-        if not self._check_whole():
-            return None
-        return self._run_whole(context, {})
+        return self._run_whole(context, {}) if self._is_whole() else None
 
     @reported
     def resume_whole(
@@ -132,8 +88,8 @@ class WholeClipOperator(PaidJobOperator):
         if stored is not None:
             self._reused = True
             self.log.info("The whole clip is already in S3; nothing is submitted or paid for")
-            push_manifest_links(context, self, stored)
-            return stored
+            push_manifest_links(context, self, stored.manifest)
+            return dict(stored.manifest)
         opened = clip.open()
         self.log.info("%s", opened.line())
         targets = {"result": str(clip.destination), "manifest": f"{clip.destination}.json"}
@@ -169,6 +125,7 @@ class WholeClipOperator(PaidJobOperator):
         """The clip, after the checks that need neither its content nor the ledger."""
         from airflow_provider_modelslab.jobs.task_ledger import TaskCaller, attempt_of, open_ledger, policy_in_force
         from airflow_provider_modelslab.jobs.whole_clip.clip import WholeClip
+        from airflow_provider_modelslab.ledger.listing import LedgerRoot
         from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 
         request = self.build_request()
@@ -182,11 +139,14 @@ class WholeClipOperator(PaidJobOperator):
                 "whole clip is joined in S3; give s3://bucket/key.mp4"
             )
         sidecar_uri(destination)
+        root = self.hook.s3_profile.ledger_root(destination)
+        assert root is not None  # noqa: S101 - there is a destination
         return WholeClip(
             request=request,
             settings=WholeClipSettings.of(self.overlap, self.audio, self.max_segments),
             hook=self.hook,
             ledger=open_ledger(context, self.hook, destination),
+            ledgers=LedgerRoot(self.hook.get_s3_client(), root),
             destination=destination,
             policy=policy_in_force(self._ledger_policy(), context),
             attempt=attempt_of(context, retries=self.retries),
@@ -218,4 +178,4 @@ class WholeClipOperator(PaidJobOperator):
             super().on_kill()
             return
         self.is_killed = True
-        leave_jobs(self, run.runner, lambda item: run.jobs.abandon(item.clip, item.submission))
+        leave_jobs(self, run.runner, run.jobs)

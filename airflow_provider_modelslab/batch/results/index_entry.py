@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ from airflow_provider_modelslab.ledger.model import Fingerprint
 __all__ = ["INDEX_SCHEMA_VERSION", "IndexEntry", "newest", "pack", "unpack"]
 
 INDEX_SCHEMA_VERSION = 1
-_OPTIONAL = frozenset({"generation_time_s", "cost", "currency", "made_by"})
+_OPTIONAL = frozenset({"generation_time_s", "cost", "currency", "jobs", "made_by"})
 _NOT_OF_THE_RESULT = frozenset({"request", "source", "landed_at", "batch", "seconds"})
 
 
@@ -36,6 +36,7 @@ class IndexEntry:
     :param generation_time_s: seconds that the model worked.
     :param cost: of the job, as text.
     :param currency: of the cost.
+    :param jobs: the ids of a whole clip's jobs.
     :param made_by: the place that made it, of a batch with places to fall back to.
     """
 
@@ -53,6 +54,7 @@ class IndexEntry:
     generation_time_s: float | None = None
     cost: str | None = None
     currency: str | None = None
+    jobs: Sequence[str] | None = None
     made_by: Mapping[str, Any] | None = None
 
     @classmethod
@@ -81,6 +83,7 @@ class IndexEntry:
             generation_time_s=manifest.get("generation_time_s"),
             cost=manifest.get("cost"),
             currency=manifest.get("currency"),
+            jobs=manifest.get("jobs"),
             made_by=manifest.get("made_by"),
         )
 

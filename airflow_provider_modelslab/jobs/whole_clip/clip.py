@@ -7,8 +7,6 @@ wait. All that is paid for is in the ledgers of the segments, so each step can b
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,8 +20,7 @@ from airflow_provider_modelslab.api.prices import amount_text
 from airflow_provider_modelslab.jobs.whole_clip.prepare import SourceReader
 from airflow_provider_modelslab.jobs.whole_clip.result import describe_whole
 from airflow_provider_modelslab.jobs.whole_clip.segments import SegmentFolder, SegmentSet
-from airflow_provider_modelslab.jobs.whole_clip.settings import segment_frames
-from airflow_provider_modelslab.ledger.listing import LedgerRoot
+from airflow_provider_modelslab.jobs.whole_clip.settings import identify_segments, segment_frames
 from airflow_provider_modelslab.ledger.model import Entry, Fingerprint, kind_of
 from airflow_provider_modelslab.local.media.whole_clip.join import join_segments
 from airflow_provider_modelslab.storage.checks import require_writable
@@ -40,8 +37,8 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.jobs.paid_job import Caller
     from airflow_provider_modelslab.jobs.whole_clip.settings import WholeClipSettings
     from airflow_provider_modelslab.ledger.attempt import AttemptId
-    from airflow_provider_modelslab.ledger.listing import LedgerListing
-    from airflow_provider_modelslab.ledger.model import LedgerPolicy
+    from airflow_provider_modelslab.ledger.listing import LedgerListing, LedgerRoot
+    from airflow_provider_modelslab.ledger.model import LedgerPolicy, Stored
     from airflow_provider_modelslab.ledger.service import Ledger
 
 __all__ = ["OpenedClip", "WholeClip"]
@@ -90,6 +87,9 @@ class WholeClip:
     """One clip, and who asks for it. Parameters are those of :class:`~..paid_job.PaidJob`, for all segments.
 
     :param ledger: of the clip's result.
+    :param ledgers: where those of the segments are.
+    :param known_source: the digest that identifies the clip, where it was computed already.
+    :param check_destination: whether it is tried that the result can be put there; a batch tries it once.
     :raises InvalidRequestError: for settings that the request does not go together with.
     """
 
@@ -97,6 +97,7 @@ class WholeClip:
     settings: WholeClipSettings
     hook: ModelsLabHook
     ledger: Ledger
+    ledgers: LedgerRoot
     destination: S3Uri
     policy: LedgerPolicy
     attempt: AttemptId
@@ -104,31 +105,26 @@ class WholeClip:
     spending: Spending
     timeout: float = 3600.0
     clip_version: str | None = None
+    known_source: str | None = None
+    check_destination: bool = True
 
     def __post_init__(self) -> None:
         self.settings.check_request(self.request)
 
     @cached_property
-    def ledgers(self) -> LedgerRoot:
-        """Where the ledgers of the segments are."""
-        root = self.hook.s3_profile.ledger_root(self.destination)
-        assert root is not None  # noqa: S101 - there is a destination
-        return LedgerRoot(self.hook.get_s3_client(), root)
-
-    @cached_property
     def _made_of(self) -> Fingerprint:
-        """What identifies the segments: the request without its seed if none is given, and the clip."""
-        source = identify_input(self.request.init_video, self.hook.get_s3_client, version=self.clip_version)
-        request = self.request.model_copy(update={"output_type": "mp4"})
-        return Fingerprint.of(request, conn_id=self.hook.modelslab_conn_id, source=source)
+        """What identifies the segments."""
+        source = self.known_source
+        if source is None:
+            found = identify_input(self.request.init_video, self.hook.get_s3_client, version=self.clip_version)
+            source = found and Fingerprint.source_digest(found)
+        return Fingerprint(identify_segments(self.request, self.hook.modelslab_conn_id), source)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """What identifies the result: its segments, and how they are joined."""
-        kind = self.request.output_type or "mp4"
-        how = ["whole", self._made_of.request, segment_frames(self.request), self.settings.overlap]
-        text = json.dumps([*how, self.settings.audio, kind], separators=(",", ":"))
-        return replace(self._made_of, request=hashlib.sha256(text.encode()).hexdigest())
+        """What identifies the result."""
+        request = self.settings.identify(self.request, self.hook.modelslab_conn_id)
+        return replace(self._made_of, request=request)
 
     @cached_property
     def _folder(self) -> SegmentFolder:
@@ -146,15 +142,15 @@ class WholeClip:
         staging = profile.uri("inputs") if profile.bucket else S3Uri(self.destination.bucket, "inputs")
         return SourceReader(self.request, self.settings, self.hook.get_s3_client, staging)
 
-    def find(self) -> dict[str, Any] | None:
-        """The manifest of the result that is stored already, and may be used.
+    def find(self) -> Stored | None:
+        """The result that is stored already, and may be used.
 
         :raises ChangedRequestError: when another request was stored and this one must not replace it.
         """
         found = self.ledger.find_stored(self.fingerprint, self.policy, self.attempt)
         if found is None or is_gone(self.hook.get_s3_client(), found.manifest):
             return None
-        return dict(found.manifest)
+        return found
 
     def open(self) -> OpenedClip:
         """The segments, cut now or earlier, and which of them are paid for; it costs nothing.
@@ -163,7 +159,8 @@ class WholeClip:
         :raises ClipUnreadableError: when the clip cannot be decoded.
         :raises StorageConfigurationError: when S3 refuses, and :class:`StorageUnavailableError` when it has trouble.
         """
-        require_writable(self.hook.get_s3_client(), self.destination)
+        if self.check_destination:
+            require_writable(self.hook.get_s3_client(), self.destination)
         found = self._folder.find(self.policy, self.attempt)
         if isinstance(found, int):
             log.info("Cutting the clip into segments")

@@ -112,7 +112,8 @@ class SegmentRun:
                 self.clip.spending.close()
         if self.runner.suspended:
             return False
-        self.outcomes.raise_if_failed()
+        if (failure := self.outcomes.first_failure()) is not None:
+            raise failure
         if self.jobs.exhausted is not None:
             raise self.jobs.exhausted
         return True
