@@ -100,7 +100,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     :param poll_interval: shortest pause between two polls of the job (templated), as ``timeout``.
     :param max_poll_interval: longest pause (templated), as ``timeout``.
     :param wait_for_completion: if off, the task returns the manifest of the submitted job at once; a sensor can wait
-        for the job.
+        for the job. Of a whole clip it returns once the last job is submitted.
     :param check_input: read the first bytes of an http(s) clip before the submit. Switch it off for links that only the
         endpoint can read.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.

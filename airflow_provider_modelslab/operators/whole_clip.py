@@ -63,7 +63,6 @@ class WholeClipOperator(WholeClipArguments, PaidJobOperator):
     def _not_for_whole(self) -> dict[str, bool]:
         return {
             "land_result": not self.land_result,
-            "wait_for_completion": not self.wait_for_completion,
             "fallback": self.fallback is not None,
         }
 
@@ -93,20 +92,24 @@ class WholeClipOperator(WholeClipArguments, PaidJobOperator):
         opened = clip.open()
         self.log.info("%s", opened.line())
         targets = {"result": str(clip.destination), "manifest": f"{clip.destination}.json"}
-        push_links(context, self, source=clip.request.init_video, conn_id=self.modelslab_conn_id, **targets)
+        if self.wait_for_completion:
+            push_links(context, self, source=clip.request.init_video, conn_id=self.modelslab_conn_id, **targets)
         run = SegmentRun(
             clip,
             opened,
             self.max_in_flight,
             self._poll_policy(),
-            defer_after=_DEFER_AFTER if self.deferrable else None,
+            defer_after=_DEFER_AFTER if self.deferrable and self.wait_for_completion else None,
             state=state,
+            waits=self.wait_for_completion,
         )
         self._segment_run = run
         with without_retries(resubmits=clip.policy.on_unknown_submission == "resubmit"):
             is_done = asyncio.run(run.run())
-        if not is_done:
+        if not is_done and self.wait_for_completion:
             self._defer_whole(run, run.outcomes.line())
+        if not is_done:
+            return self._submitted_whole(run)
         self._segment_run = None
         began = time.monotonic()
         manifest = clip.land(opened.segments, run.outcomes.manifests)
@@ -119,6 +122,20 @@ class WholeClipOperator(WholeClipArguments, PaidJobOperator):
             time.monotonic() - began,
         )
         push_manifest_links(context, self, manifest)
+        return manifest
+
+    def _submitted_whole(self, run: SegmentRun) -> dict[str, Any]:
+        from airflow_provider_modelslab.jobs.whole_clip.submitted import submitted_whole
+
+        assert run.runner is not None  # noqa: S101 - it has run
+        manifest = submitted_whole(run.clip, run.opened, run.runner.waiting.values())
+        self._segment_run = None
+        self.log.warning(
+            "Not waiting for %d jobs: wait_for_completion is off. Nothing lands their results unless a later task does "
+            "within 24 hours: ModelsLabVideo2VideoSensor and then ModelsLabVideo2VideoToS3Operator with the output of "
+            "this task",
+            len(manifest["running"]),
+        )
         return manifest
 
     def _prepare_whole(self, context: Context) -> WholeClip:

@@ -56,6 +56,7 @@ class BatchRunner(Generic[Clip]):
     :param refusal_timeout: seconds of nothing but refusals, while no job runs, after which the batch is given up. An
         endpoint that cannot be reached counts as one that refuses.
     :param stopped: why an earlier segment gave the batch up: nothing more is submitted, what is paid for is landed.
+    :param waits: whether jobs that run are waited for when nothing is left to submit.
     :param on_change: called after each outcome; must be quick.
     """
 
@@ -70,6 +71,7 @@ class BatchRunner(Generic[Clip]):
         defer_after: float | None = None,
         refusal_timeout: float = 3600.0,
         stopped: str | None = None,
+        waits: bool = True,
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -83,6 +85,7 @@ class BatchRunner(Generic[Clip]):
         self._window = window
         self._defer_after = defer_after
         self._refusal_timeout = refusal_timeout
+        self._waits = waits
         self._on_change = on_change
         self._clock = clock
         self._acquiring: dict[asyncio.Future[_Acquired[Clip]], Clip] = {}
@@ -135,7 +138,8 @@ class BatchRunner(Generic[Clip]):
                 while True:
                     self._fill()
                     left = self.todo or self._to_run_here
-                    if not self._work() and not self.waiting and not (left and self.stopped is None):
+                    is_waiting = self.waiting and self._waits
+                    if not self._work() and not is_waiting and not (left and self.stopped is None):
                         return ()
                     done, _ = await asyncio.wait(
                         {*self._work(), news, interrupted},

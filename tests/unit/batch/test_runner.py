@@ -169,6 +169,19 @@ async def test_the_parts_of_a_clip_come_before_the_next_clip() -> None:
     assert world.outcomes == dict.fromkeys(["a1", "a2", "b1", "d"], "landed")
 
 
+async def test_a_run_that_does_not_wait_ends_when_all_is_submitted() -> None:
+    world = World(ends=False)
+    work = runner(world, most=4, clips=CLIPS[:6], waits=False)
+    running = asyncio.ensure_future(work.run())
+    for _ in range(4):
+        await world.added.acquire()
+    assert not running.done()
+    for clip in CLIPS[:2]:
+        world.end(f"{clip}/1")
+    await running
+    assert (len(world.submitted), len(world.outcomes), len(work.waiting), work.suspended) == (6, 2, 4, False)
+
+
 async def test_what_landed_before_is_skipped() -> None:
     world = World(landed_before={"c3": {"uri": "s3://b/c3"}})
     await runner(world).run()
