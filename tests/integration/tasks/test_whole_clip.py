@@ -323,7 +323,7 @@ def test_a_sensor_waits_for_all_jobs_and_another_task_lands_them(
     whole: Whole, engine: MirrorEngine, deferrable: bool
 ) -> None:
     engine.gate = threading.Event()
-    submitted = execute(whole(wait_for_completion=False, num_frames=FRAMES), attempt(1))
+    submitted = execute(whole(wait_for_completion=False), attempt(1))
     assert (submitted["status"], len(submitted["running"]), len(engine.submitted)) == ("submitted", SEGMENTS, SEGMENTS)
     assert "out/clip.mp4" not in keys_of(whole.s3, whole.bucket)
 
@@ -347,7 +347,17 @@ def test_a_sensor_waits_for_all_jobs_and_another_task_lands_them(
 
 
 def test_a_task_that_does_not_wait_keeps_to_its_window_and_lands_what_ends(whole: Whole, engine: MirrorEngine) -> None:
+    engine.gate, real = threading.Event(), engine.check
+    engine.gate.set()
+
+    def hold_the_last(request: Any) -> None:
+        real(request)
+        if len(engine.submitted) == SEGMENTS and engine.gate is not None:
+            engine.gate.clear()
+
+    engine.check = hold_the_last  # type: ignore[method-assign]
     submitted = execute(whole(wait_for_completion=False, max_in_flight=1), attempt(1))
+    engine.gate.set()
     assert [job["number"] for job in submitted["running"]] == [SEGMENTS]
     assert len([key for key in keys_of(whole.s3, whole.bucket) if key.endswith(".mp4") and ".segments/" in key]) == 4
     land(submitted, destination=whole.destination)
@@ -356,8 +366,9 @@ def test_a_task_that_does_not_wait_keeps_to_its_window_and_lands_what_ends(whole
 
 
 def test_landing_pays_for_nothing(whole: Whole, engine: MirrorEngine) -> None:
-    engine.fails = 1
+    engine.gate, engine.fails = threading.Event(), 1
     submitted = execute(whole(wait_for_completion=False), attempt(1))
+    engine.gate.set()
     with pytest.raises(JobFailedError):
         execute(ModelsLabVideo2VideoSensor(task_id="wait", job=submitted, deferrable=False, poke_interval=0.05))
     with pytest.raises(InvalidRequestError) as refused:
@@ -374,7 +385,9 @@ def test_landing_pays_for_nothing(whole: Whole, engine: MirrorEngine) -> None:
 def test_a_manifest_of_a_whole_clip_that_is_not_complete_is_refused(
     whole: Whole, engine: MirrorEngine, changes: dict[str, Any], field_: str
 ) -> None:
+    engine.gate = threading.Event()
     submitted = {**execute(whole(wait_for_completion=False), attempt(1)), **changes}
+    engine.gate.set()
     if submitted["source"] is ...:
         del submitted["source"]
     with pytest.raises(InvalidRequestError) as refused:

@@ -137,7 +137,9 @@ def test_a_task_of_one_clip_and_a_batch_find_the_results_of_one_another(
 ) -> None:
     single = arguments(bucket, destination=f"s3://{bucket}/out/a.mp4", init_video=f"s3://{bucket}/in/a.mp4")
     del single["source"]
-    manifest = execute(ModelsLabVideo2VideoOperator(task_id="one", **single), attempt(1))
+    manifest = execute(
+        ModelsLabVideo2VideoOperator(task_id="one", **single), context_of(TaskInstance(task_id="one", run_id="run 1"))
+    )
     assert counts(execute(batch(), attempt(1))) == {"landed": 1, "skipped": 1}
     require_paid_once(engine)
     one = ModelsLabVideo2VideoOperator(task_id="one", **single, reuse="always")
