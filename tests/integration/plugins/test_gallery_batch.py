@@ -214,7 +214,8 @@ def test_a_whole_clip_is_one_card_with_its_segments_and_what_they_cost(store: Ga
     assert failed["segments"] == [{"job_id": "j2"}, {"job_id": "j3"}]
     assert (failed["facts"]["cost"], failed["facts"]["currency"]) == ("0.20", "EUR")
     assert pending["segments"] == []
-    single = describe_single(task(returned={"status": "landed", "uri": str(place)}, destination=str(place)), store)
+    manifest = {"schema_version": 1, "status": "landed", "job_id": None, "uri": str(place)}
+    single = describe_single(task(returned=manifest, destination=str(place)), store)
     assert single["segments"] == landed["segments"]
 
 

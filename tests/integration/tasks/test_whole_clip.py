@@ -315,7 +315,8 @@ def test_a_cap_on_jobs_ends_the_clip_and_more_goes_on(whole: Whole, engine: Mirr
 
 
 def land(submitted: dict[str, Any], **changes: Any) -> Any:
-    return execute(ModelsLabVideo2VideoToS3Operator(task_id="land", job=through_serde(submitted), **changes))
+    task = ModelsLabVideo2VideoToS3Operator(task_id="land", job=through_serde(submitted), **changes)
+    return execute(task, context_of(TaskInstance(task_id="land", run_id="run 1")))
 
 
 @pytest.mark.parametrize("deferrable", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -398,7 +399,8 @@ def test_a_manifest_of_a_whole_clip_that_is_not_complete_is_refused(
 def test_a_whole_clip_lands_nowhere_else(whole: Whole) -> None:
     with pytest.raises(InvalidRequestError) as refused:
         land(
-            {"clip_mode": "whole", "status": "submitted", "destination": whole.destination}, destination="s3://b/k.mp4"
+            {"clip_mode": "whole", "status": "submitted", "destination": whole.destination},
+            destination="s3://elsewhere/k.mp4",
         )
     assert list(refused.value.fields) == ["destination"]
 
