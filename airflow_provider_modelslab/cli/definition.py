@@ -198,6 +198,20 @@ _CHECK = _command(
     _CONN_ID,
     Arg(("--write",), action="store_true", help="Also write a small object to the bucket, and delete it again"),
 )
+_WHOLE = (
+    Arg(
+        ("--clip-mode",),
+        choices=("sample", "whole"),
+        default="sample",
+        help="sample: one job, for frames spread over the clip (default). whole: the whole clip with its sound, in "
+        "segments of --num-frames frames, one job each; needs the extra [media]",
+    ),
+    Arg(("--overlap",), metavar="N", help="Whole clips: frames shared by neighbouring segments (default: 4)"),
+    Arg(
+        ("--audio",), choices=("keep", "drop", "require"), help="Whole clips: what becomes of the sound (default: keep)"
+    ),
+    Arg(("--max-segments",), metavar="N", help="Whole clips: refuse those that take more segments (default: 60)"),
+)
 _PLAN = _command(
     "plan",
     "Show what a batch would find, submit and cost. It submits nothing and costs nothing",
@@ -233,6 +247,7 @@ _PLAN = _command(
         default="fail",
         help="What to do if there are no clips: fail with exit code 1 (default), or print the estimate",
     ),
+    *_WHOLE,
     Arg(("--json",), action="store_true", help="The same as --output json"),
     *map(_flag, FLAGS),
 )
@@ -275,18 +290,7 @@ _SUBMIT = _command(
         help="Submission N has an unknown outcome, and it has no job: submit again, which pays for a new job. 'any' "
         "does this for every such submission without a check, which may pay twice",
     ),
-    Arg(
-        ("--clip-mode",),
-        choices=("sample", "whole"),
-        default="sample",
-        help="sample: one job, for frames spread over the clip (default). whole: the whole clip with its sound, in "
-        "segments of --num-frames frames, one job each; needs the extra [media]",
-    ),
-    Arg(("--overlap",), metavar="N", help="Whole clips: frames shared by neighbouring segments (default: 4)"),
-    Arg(
-        ("--audio",), choices=("keep", "drop", "require"), help="Whole clips: what becomes of the sound (default: keep)"
-    ),
-    Arg(("--max-segments",), metavar="N", help="Whole clips: refuse those that take more segments (default: 60)"),
+    *_WHOLE,
     Arg(
         ("--max-in-flight",),
         type=int,

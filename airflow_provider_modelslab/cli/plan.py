@@ -16,6 +16,7 @@ from airflow_provider_modelslab.batch.sources.empty import explain_empty
 from airflow_provider_modelslab.cli.common import command, echo_line, print_record
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.request import attributes_of
+from airflow_provider_modelslab.cli.whole_clip import whole_settings
 from airflow_provider_modelslab.jobs.budgets import prices_of
 from airflow_provider_modelslab.jobs.stretch import stretched_clips
 from airflow_provider_modelslab.ledger.attempt import AttemptId
@@ -24,6 +25,10 @@ from airflow_provider_modelslab.operators.arguments import resolve_output
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+    from airflow_provider_modelslab.api.prices import JobPrice
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
+    from airflow_provider_modelslab.batch.planning.plan import ClipPlan
 
 __all__ = ["plan"]
 
@@ -37,6 +42,13 @@ def plan(args: Namespace) -> None:
         raise StorageConfigurationError(
             f"--to: is needed, such as s3://bucket/prefix/, because the connection {args.conn_id!r} names no bucket"
         )
+    whole = whole_settings(args)
+
+    def check(request: Video2VideoRequest) -> None:
+        hook.check_request(request)
+        if whole is not None:
+            whole.check_request(request)
+
     selection = Selection.of(args.limit, args.sample, args.sample_seed)
     clips = find_clips(args.source, hook.get_s3_client, pattern=args.pattern, output=output)
     if not clips.clips:
@@ -50,7 +62,8 @@ def plan(args: Namespace) -> None:
         output=output,
         conn_id=hook.modelslab_conn_id,
         s3_factory=hook.get_s3_client,
-        check=hook.check_request,
+        check=check,
+        identify_request=whole.identify if whole else None,
         template=KeyTemplate(args.key_template) if args.key_template else None,
         selection=selection,
     )
@@ -59,13 +72,21 @@ def plan(args: Namespace) -> None:
     tracker = BatchTracker(hook.get_s3_client(), root, batch, name="plan", limit=FailureLimit())
     todo = tracker.begin(reuse=args.reuse)
     prices = prices_of(hook)
+
+    def price_of(clip: ClipPlan) -> JobPrice | None:
+        if prices is None:
+            return None
+        request = batch.request(clip)
+        return prices.of_request(whole.longest(request) if whole else request, timeout=args.timeout)
+
     found = estimate(
         tracker,
         todo,
-        lambda clip: None if prices is None else prices.of_request(batch.request(clip), timeout=args.timeout),
+        price_of,
         policy=LedgerPolicy(args.reuse),
         attempt=AttemptId(),
         reads=len(todo),
+        most_jobs=whole.max_segments if whole else 1,
     )
     if (note := stretched_clips(batch, todo, hook)) is not None:
         echo_line(f"warning: {note}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.cli import progress
 from airflow_provider_modelslab.cli.common import confirm, echo_line
-from airflow_provider_modelslab.cli.destinations import refuse_to_overwrite
+from airflow_provider_modelslab.cli.destinations import ledgers_of, refuse_to_overwrite
 from airflow_provider_modelslab.jobs.timing import poll_policy
 from airflow_provider_modelslab.jobs.whole_clip.clip import WholeClip
 from airflow_provider_modelslab.jobs.whole_clip.run import SegmentRun
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.storage.inputs import PreparedInput
     from airflow_provider_modelslab.storage.uri import S3Uri
 
-__all__ = ["submit_whole"]
+__all__ = ["submit_whole", "whole_settings"]
 
 
 def submit_whole(
@@ -53,11 +53,14 @@ def submit_whole(
         raise InvalidRequestError.of(flag, "cannot be used with --clip-mode whole, which has many jobs")
     if args.max_in_flight < 1:
         raise InvalidRequestError.of("--max-in-flight", f"must be 1 or more; got {args.max_in_flight}")
+    settings = whole_settings(args)
+    assert settings is not None  # noqa: S101 - a whole clip is wanted
     clip = WholeClip(
         request=request,
-        settings=WholeClipSettings.of(args.overlap, args.audio, args.max_segments),
+        settings=settings,
         hook=hook,
         ledger=ledger,
+        ledgers=ledgers_of(hook, target),
         destination=target,
         policy=policy,
         attempt=attempt,
@@ -69,7 +72,7 @@ def submit_whole(
     stored = clip.find()
     if stored is not None:
         echo_line("The whole clip is already there; nothing is paid for. To pay for a new one, add --again")
-        return stored
+        return dict(stored.manifest)
     if not args.overwrite and not args.again:
         refuse_to_overwrite(hook, target)
     opened = clip.open()
@@ -86,6 +89,16 @@ def submit_whole(
     manifest = clip.land(opened.segments, run.outcomes.manifests)
     echo_line(f"Landed {manifest['uri']}: {manifest['frames']} frames, {manifest['bytes']} bytes")
     return manifest
+
+
+def whole_settings(args: Namespace) -> WholeClipSettings | None:
+    """How whole clips are made; ``None`` for samples.
+
+    :raises InvalidRequestError: for a value that is not allowed.
+    """
+    if args.clip_mode == "sample":
+        return None
+    return WholeClipSettings.of(args.overlap, args.audio, args.max_segments)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.api.request import MAX_SEED, Video2VideoRequest
 from airflow_provider_modelslab.local.engine import GenerationInterruptedError
 from airflow_provider_modelslab.local.media.decode import read_frames
@@ -193,8 +194,9 @@ def _shape_of(request: Video2VideoRequest) -> _Shape:
 
 
 def _digest(request: Video2VideoRequest) -> bytes:
-    """What tells one request's clip from another's: everything but how it is delivered."""
+    """What tells one request's clip from another's: everything but how it is delivered, and how its link is signed."""
     asked = request.model_dump(mode="json", exclude={"webhook", "track_id", "instant_response", "temp", "base64"})
+    asked["init_video"] = strip_query(request.init_video)
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
 
 

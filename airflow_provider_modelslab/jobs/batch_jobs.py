@@ -113,6 +113,10 @@ class BatchJobs:
         """End :meth:`run_here` after its next step."""
         self._stopped.set()
 
+    def again_by_clip(self) -> dict[str, list[int]]:
+        """Nothing: what a clip may do again is in its ledger."""
+        return {}
+
     def _paid_job(self, clip: ClipPlan) -> PaidJob:
         request, conn_id = self.tracker.plan.request(clip), self.hook.modelslab_conn_id
         return PaidJob(
@@ -141,6 +145,10 @@ class BatchJobs:
         manifest = land(self.hook, ledger, submission, finished, clip.destination, expected_type=clip.output_type)
         self.spending.settle(clip.destination, manifest.get("generation_time_s"))
         return manifest
+
+    def abandon(self, clip: ClipPlan, submission: Submission) -> None:
+        """Record that the task was killed while a job runs."""
+        self.tracker.ledger(clip).abandoned(submission.number, "the task was killed on its worker")
 
     def close(self, clip: ClipPlan, submission: Submission, error: ModelsLabError) -> bool:
         """See :func:`~airflow_provider_modelslab.jobs.paid_job.close`; also whether there is another place."""

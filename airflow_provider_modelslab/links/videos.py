@@ -41,6 +41,7 @@ def push_video(context: Context, operator: BaseOperator, manifest: Mapping[str, 
         "model_id": manifest.get("model_id") or getattr(operator, "model_id", None),
         "seed": manifest.get("seed"),
         "seconds": manifest.get("generation_time_s"),
+        **({"segments": manifest["segments"]} if manifest.get("segments") else {}),
     }
     _push(context, operator, record)
 

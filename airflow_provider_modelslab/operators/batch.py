@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
@@ -22,6 +23,7 @@ from airflow_provider_modelslab.links.media import ModelsLabManifestLink, Models
 from airflow_provider_modelslab.operators.arguments import is_literal, result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
 from airflow_provider_modelslab.operators.many_jobs import defer_for_jobs, leave_jobs
+from airflow_provider_modelslab.operators.whole_arguments import WholeClipArguments
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -35,10 +37,12 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.api.response import Finished
     from airflow_provider_modelslab.batch.planning.plan import ClipPlan
     from airflow_provider_modelslab.batch.results.tracker import BatchTracker
-    from airflow_provider_modelslab.batch.running.protocols import InFlight
+    from airflow_provider_modelslab.batch.running.protocols import InFlight, OutcomeSink
     from airflow_provider_modelslab.batch.running.runner import BatchRunner
     from airflow_provider_modelslab.batch.running.window import Window
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.jobs.batch_jobs import BatchJobs
+    from airflow_provider_modelslab.jobs.whole_clip.batch import WholeClipBatch
     from airflow_provider_modelslab.operators.fallback import Fallback
 
 # What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelsLabVideo2VideoBatchOperator"]
 
 
-class ModelsLabVideo2VideoBatchOperator(BatchArguments):
+class ModelsLabVideo2VideoBatchOperator(WholeClipArguments, BatchArguments):
     """Restyle many clips in one task: find, check and submit them, wait for the jobs, and land the results.
 
     All possible checks of all clips come before the first job is paid for. Each clip has its own ledger, named after
@@ -61,7 +65,9 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
 
     The attributes of all clips are arguments, see
     :class:`~airflow_provider_modelslab.operators.arguments.RequestArguments`. For the places of the clips and the names
-    of the results, see :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments`. Other arguments:
+    of the results, see :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments`. For clips of any
+    length, with their sound, see :class:`~airflow_provider_modelslab.operators.whole_arguments.WholeClipArguments`: a
+    clip is then many jobs, ``max_in_flight`` counts jobs, and ``max_failed`` counts clips. Other arguments:
 
     :param destination: the prefix for the results (templated): ``s3://bucket/prefix/``, or a prefix below the
         connection's prefix; by default the connection's prefix.
@@ -107,6 +113,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         *BatchArguments.batch_fields,
         *BatchArguments.destination_fields,
         *BatchArguments.spending_fields,
+        *WholeClipArguments.whole_fields,
         "max_in_flight",
         "timeout",
         "poll_interval",
@@ -157,17 +164,20 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self.on_changed_request = on_changed_request
         self.on_unknown_submission = on_unknown_submission
         self.fallback = fallback
-        self._work: tuple[BatchTracker, BatchRunner[ClipPlan]] | None = None
+        self._work: tuple[BatchRunner[ClipPlan], BatchJobs | WholeClipBatch] | None = None
         self.is_killed = False
         self._deadlines: dict[tuple[str, str], float] = {}
         self._mark: str | None = None  # of what this try saved, once it has resumed
         self._stopped: str | None = None  # why an earlier segment gave the batch up, where only that is known of it
         check_on_stretch(on_stretch)
+        self._again: Mapping[str, Sequence[int]] = {}  # of this try, see WholeClipBatch
         if fallback is not None and is_literal(fallback):
             check_fallback(fallback)
+        if is_literal(self.clip_mode):
+            self._is_whole()
         if not (is_template(poll_interval) or is_template(max_poll_interval)):
             self._poll_policy()  # this and the next refuse what makes no sense while the Dag is parsed
-        self._ledger_policy()
+        _ = self.ledger_policy
 
     @cached_property
     def hook(self) -> ModelsLabHook:
@@ -186,11 +196,11 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         from airflow_provider_modelslab.jobs.task_ledger import attempt_of, policy_in_force
 
         self.hook.get_conn()  # a connection without a key ends the task here
-        _ = self._fallback  # and so does a place that leads nowhere
+        _ = self.places  # and so does a place that leads nowhere
         plan = self._plan(self.modelslab_conn_id)
         self._end_if_empty(plan)
         tracker = self._open_tracker(context, plan, burst=self.max_in_flight)
-        policy = policy_in_force(self._ledger_policy(), context)
+        policy = policy_in_force(self.ledger_policy, context)
         todo = tracker.begin(reuse=policy.reuse)
         tracker.learn_jobs(todo)
         self._log_estimate(tracker, todo, policy, attempt_of(context, retries=self.retries))
@@ -212,6 +222,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         conn_id: str = "",
         stopped: str | None = None,
         fallback: list[dict[str, Any]] | None = None,
+        again: dict[str, list[int]] | None = None,
     ) -> dict[str, Any]:
         """Resume after the trigger: land what has ended, and submit what there is room for.
 
@@ -247,7 +258,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             self.log.warning("%s no longer exists. The batch is planned again; jobs already paid for are used", saved)
             self._stopped = stopped
             return self.execute(context)
-        self._mark = mark
+        self._mark, self._again = mark, again or {}
         plan, state, lost = found
         tracker = self._open_tracker(context, plan, burst=self.max_in_flight, started=started)
         todo = tracker.restore(state)
@@ -256,7 +267,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         waiting: list[InFlight[ClipPlan]] = []
         for item in in_flight:
             job = Job.from_dict(item["job"])
-            flight = InFlight(plan.clips[item["clip"]], Submission(item["submission"], job, resumed=item["resumed"]))
+            clip = replace(plan.clips[item["clip"]], segment=item.get("segment"))
+            flight = InFlight(clip, Submission(item["submission"], job, resumed=item["resumed"]))
             answer = answers.get(job.key)
             if answer is None:
                 waiting.append(flight)
@@ -267,8 +279,10 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 )
             else:
                 ended.append((flight, error_from_event(answer)))
-        in_hand = {item["clip"] for item in in_flight}
+        in_hand = {item["clip"] for item in in_flight if item.get("segment") is None}
         rest = [clip for clip in todo if clip.index not in in_hand | lost]
+        begun = {item["clip"] for item in in_flight}
+        rest.sort(key=lambda clip: clip.index not in begun)  # whole clips of which segments are made come first
         for clip in todo:
             if clip.index in lost - in_hand:
                 gone = (
@@ -288,17 +302,15 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         the ids of the submits under way, if no others are begun.
         """
         self.is_killed = True
-        if self._work is None:
-            return
-        tracker, runner = self._work
+        if self._work is not None:
+            leave_jobs(self, *self._work)
 
-        def abandon(item: InFlight[ClipPlan]) -> None:
-            tracker.ledger(item.clip).abandoned(item.submission.number, "the task was killed on its worker")
-
-        leave_jobs(self, runner, abandon)
+    def _not_for_whole(self) -> dict[str, bool]:
+        return {"fallback": self.fallback is not None}
 
     @cached_property
-    def _fallback(self) -> Fallback:
+    def places(self) -> Fallback:
+        """The places after the first, opened in the task's own thread."""
         from airflow_provider_modelslab.operators.fallback import Fallback
 
         return Fallback.open(self.fallback, self.hook)
@@ -308,7 +320,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         super()._check_request(request)
         if self.fallback is not None:
             places = targets_of(request, self.modelslab_conn_id, self.fallback)
-            self._fallback.check(places, request, self._output())
+            self.places.check(places, request, self._output())
 
     # -- one run segment: from the start, or a resume, to the end or the next deferral --------------------------------
 
@@ -324,30 +336,23 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     ) -> BatchRunner[ClipPlan]:
         from airflow_provider_modelslab.batch.running.runner import BatchRunner
         from airflow_provider_modelslab.client.polling.registry import shared_poller
-        from airflow_provider_modelslab.jobs.batch_jobs import BatchJobs, PolledJobs
-        from airflow_provider_modelslab.jobs.task_ledger import TaskCaller, attempt_of, policy_in_force
+        from airflow_provider_modelslab.jobs.batch_jobs import PolledJobs
+        from airflow_provider_modelslab.operators.batch_jobs import jobs_of_clips, jobs_of_whole_clips
 
-        todo = list(todo)
-        jobs = BatchJobs(
-            self.hook,
-            tracker,
-            policy_in_force(self._ledger_policy(), context),
-            attempt_of(context, retries=self.retries),
-            TaskCaller(context, self, in_batch=True),
-            self.timeout,
-            self.check_input,
-            self.on_stretch,
-            self._open_spending(context, tracker.plan.output, self.timeout),
-            todo,
-            self.fallback,
-            self._fallback.hooks,
-            self._fallback.run_here,
-        )
+        waiting, ended = list(waiting), list(ended)
+        spending = self._open_spending(context, tracker.plan.output, self.timeout)
+        jobs: BatchJobs | WholeClipBatch
+        outcomes: OutcomeSink[ClipPlan] = tracker
+        if (whole := self._whole_settings()) is None:
+            jobs = jobs_of_clips(self, context, tracker, spending, todo)
+        else:
+            in_flight = [item.clip for item in (*waiting, *(item for item, _ in ended))]
+            jobs = outcomes = jobs_of_whole_clips(self, context, tracker, spending, whole, self._again, in_flight)
         async with AsyncExitStack() as stack:
             poller = await stack.enter_async_context(shared_poller(self.hook.new_async_client()))
             watch = await stack.enter_async_context(poller.watch((), policy=self._poll_policy()))
             others = {}
-            for conn_id, hook in self._fallback.hooks.items():
+            for conn_id, hook in self.places.hooks.items():
                 if conn_id != self.modelslab_conn_id:
                     at = await stack.enter_async_context(shared_poller(hook.new_async_client()))
                     others[conn_id] = watch.at(at, conn_id)
@@ -355,19 +360,20 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 todo,
                 jobs,
                 PolledJobs(watch, self._deadlines, timeout=self.timeout, others=others),
-                tracker,
+                outcomes,
                 window,
                 defer_after=self.defer_after if self.deferrable else None,
                 refusal_timeout=self.timeout,
                 stopped=stopped,
                 on_change=tracker.tell,
             )
-            self._work = tracker, runner
+            self._work = runner, jobs
             runner.resume(waiting)
             try:
                 await runner.run(ended)
             finally:
-                jobs.spending.close()
+                spending.close()
+            self._again = jobs.again_by_clip()
             return runner
 
     def _end_segment(
@@ -416,6 +422,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 "in_flight": [
                     {
                         "clip": item.clip.index,
+                        "segment": item.clip.segment,
                         "submission": item.submission.number,
                         "resumed": item.submission.resumed,
                         "job": item.submission.job.to_dict(),
@@ -429,6 +436,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 "mark": mark,
                 "conn_id": self.modelslab_conn_id,
                 "stopped": stopped,
+                "again": self._again,
                 "fallback": None if self.fallback is None else [dict(entry) for entry in self.fallback],
             },
         )
@@ -448,5 +456,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     def _poll_policy(self) -> PollPolicy:
         return poll_policy(self.poll_interval, self.max_poll_interval)
 
-    def _ledger_policy(self) -> LedgerPolicy:
+    @property
+    def ledger_policy(self) -> LedgerPolicy:
+        """What is done with what the ledgers know."""
         return LedgerPolicy(self.reuse, self.on_changed_request, self.on_unknown_submission)

@@ -28,10 +28,12 @@ from airflow_provider_modelslab.storage.uri import S3Uri, source_problem
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_modelslab.api.prices import JobPrice
     from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
     from airflow_provider_modelslab.batch.results.bill import PriceOf
     from airflow_provider_modelslab.batch.results.tracker import BatchTracker
+    from airflow_provider_modelslab.jobs.whole_clip.settings import WholeClipSettings
     from airflow_provider_modelslab.ledger.attempt import AttemptId
     from airflow_provider_modelslab.ledger.model import LedgerPolicy
 
@@ -131,6 +133,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         from airflow_provider_modelslab.batch.sources.discovery import find_clips
         from airflow_provider_modelslab.batch.sources.empty import explain_empty
 
+        whole = self._whole_settings()
         output, selection = self._output(), Selection.of(self.limit, self.sample, self.sample_seed)
         clips = find_clips(
             self.source, self.hook.get_s3_client, pattern=self.pattern, recursive=self.recursive, output=output
@@ -146,6 +149,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             conn_id=conn_id,
             s3_factory=self.hook.get_s3_client,
             check=self._check_request,
+            identify_request=whole.identify if whole else None,
             template=KeyTemplate(self.key_template),
             selection=selection,
         )
@@ -178,6 +182,12 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         :raises InvalidRequestError: naming each attribute at fault.
         """
         self.hook.check_request(request)
+        if (whole := self._whole_settings()) is not None:
+            whole.check_request(request)
+
+    def _whole_settings(self) -> WholeClipSettings | None:
+        """How whole clips are made; ``None`` for samples."""
+        return None
 
     def _log_estimate(
         self,
@@ -196,7 +206,16 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         from airflow_provider_modelslab.batch.planning.estimate import estimate
         from airflow_provider_modelslab.jobs.stretch import stretched_clips
 
-        found = estimate(tracker, todo, self._price_of(tracker.plan), policy=policy, attempt=attempt, reads=reads)
+        whole = self._whole_settings()
+        found = estimate(
+            tracker,
+            todo,
+            self._price_of(tracker.plan),
+            policy=policy,
+            attempt=attempt,
+            reads=reads,
+            most_jobs=whole.max_segments if whole else 1,
+        )
         has_fallback = getattr(self, "fallback", None) is not None
         self.log.info("%s%s", found.line(), ". Jobs at the places in fallback are not counted" if has_fallback else "")
         if getattr(self, "on_stretch", "warn") == "warn" and (note := stretched_clips(tracker.plan, todo, self.hook)):
@@ -204,11 +223,19 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         return found.to_dict()
 
     def _price_of(self, plan: BatchPlan) -> PriceOf:
-        """The price of a clip's job."""
+        """The price of a clip's job; of a whole clip, that of a segment's."""
         from airflow_provider_modelslab.jobs.budgets import prices_of
 
         prices, timeout = prices_of(self.hook, self.prices), getattr(self, "timeout", 3600.0)
-        return lambda clip: None if prices is None else prices.of_request(plan.request(clip), timeout=timeout)
+        whole = self._whole_settings()
+
+        def price_of(clip: ClipPlan) -> JobPrice | None:
+            if prices is None:
+                return None
+            request = plan.request(clip)
+            return prices.of_request(whole.longest(request) if whole else request, timeout=timeout)
+
+        return price_of
 
     def _common(self) -> dict[str, Any]:
         given = {**texts_again(self._attributes()), "extra_parameters": self.extra_parameters}

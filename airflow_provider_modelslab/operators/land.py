@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.api.suggestions import SuggestArguments
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.lineage.clip import JobReport
@@ -41,7 +41,8 @@ __all__ = ["ModelsLabVideo2VideoToS3Operator"]
 class ModelsLabVideo2VideoToS3Operator(JobReport, SuggestArguments, BaseOperator):
     """Copy a finished job's result to S3, check it, and write a sidecar. Returns the manifest of the main operator.
 
-    It costs nothing at the endpoint. It can be run again while the links are valid (24 hours).
+    It costs nothing at the endpoint. It can be run again while the links are valid (24 hours). Of a whole clip it lands
+    the results of all segments and joins them, at the destination of the task that submitted the jobs.
 
     :param job: the job (templated): its id, or the manifest that the operator or the sensor returned.
     :param destination: where the result lands (templated): ``s3://bucket/key.mp4``, ``s3://bucket/prefix/``, or a key
@@ -82,8 +83,10 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, SuggestArguments, BaseOperator
         from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
         from airflow_provider_modelslab.jobs.paid_job import land_found_job
         from airflow_provider_modelslab.storage.checks import require_writable
-        from airflow_provider_modelslab.storage.result_manifest import Job
+        from airflow_provider_modelslab.storage.result_manifest import Job, is_whole
 
+        if is_whole(self.job):
+            return self._land_whole(context, self.job)
         job = Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)
         push_links(context, self, job_id=job.job_id, conn_id=job.conn_id)
         hook = ModelsLabHook(job.conn_id, extra_args=self.extra_args)
@@ -97,6 +100,23 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, SuggestArguments, BaseOperator
         require_writable(hook.get_s3_client(), target)
         manifest = land_found_job(hook, job, finished, target)
         self.log.info("Landed %s: %d bytes, sha256 %s", manifest["uri"], manifest["bytes"], manifest["sha256"])
+        push_manifest_links(context, self, manifest)
+        return manifest
+
+    def _land_whole(self, context: Context, submitted: Mapping[str, Any]) -> dict[str, Any]:
+        from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+        from airflow_provider_modelslab.jobs.task_ledger import attempt_of
+        from airflow_provider_modelslab.jobs.whole_clip.submitted import land_submitted
+
+        manifest = dict(submitted)
+        if self.destination is not None and self.destination != manifest.get("destination", manifest.get("uri")):
+            raise InvalidRequestError.of(
+                "destination", "of a whole clip is that of the task that submitted its jobs; give the same, or none"
+            )
+        if manifest["status"] != "landed":
+            hook = ModelsLabHook(manifest.get("conn_id") or self.modelslab_conn_id, extra_args=self.extra_args)
+            manifest = land_submitted(manifest, hook, attempt_of(context, retries=self.retries))
+            self.log.info("Landed %s: %d frames, sha256 %s", manifest["uri"], manifest["frames"], manifest["sha256"])
         push_manifest_links(context, self, manifest)
         return manifest
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from airflow_provider_modelslab.jobs.timing import deferral_timeout
 
@@ -15,16 +15,25 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.batch.running.protocols import InFlight
     from airflow_provider_modelslab.batch.running.runner import BatchRunner
     from airflow_provider_modelslab.batch.running.window import Window
+    from airflow_provider_modelslab.ledger.model import Submission
 
 __all__ = ["defer_for_jobs", "leave_jobs"]
 
 Clip = TypeVar("Clip")
+ClipIn = TypeVar("ClipIn", contravariant=True)
 
 _DEFER_AFTER_FIRST = 30.0
 """Seconds that the triggerer goes on collecting once a job has ended: a resumed task costs a process of its own."""
 
 _LONGEST_WAIT = 4 * 3600.0
 """Seconds after which what has ended is landed in any case: results live for 24 hours."""
+
+
+class CanAbandon(Protocol[ClipIn]):
+    """Records in a ledger that a job was left."""
+
+    def abandon(self, clip: ClipIn, submission: Submission) -> None:
+        """Called in threads."""
 
 
 def defer_for_jobs(
@@ -87,11 +96,11 @@ def defer_for_jobs(
     raise AssertionError("defer() raises")
 
 
-def leave_jobs(task: Any, runner: BatchRunner[Clip], abandon: Callable[[InFlight[Clip]], object]) -> None:
+def leave_jobs(task: Any, runner: BatchRunner[Clip], jobs: CanAbandon[Clip]) -> None:
     """What ``on_kill`` does: submit nothing more, and record that the jobs are left. They go on, and are billed.
 
     :param task: the operator.
-    :param abandon: records that a job was left; called in threads.
+    :param jobs: those of the runner.
     """
     runner.interrupt(InterruptedError("The task was killed. A retry continues with the jobs that are paid for"))
     in_flight = list(runner.waiting.values())
@@ -102,4 +111,4 @@ def leave_jobs(task: Any, runner: BatchRunner[Clip], abandon: Callable[[InFlight
     )
     with ThreadPoolExecutor(16) as pool:
         for item in in_flight:
-            pool.submit(abandon, item)
+            pool.submit(jobs.abandon, item.clip, item.submission)

@@ -7,6 +7,7 @@ An operator for another ModelsLab endpoint is a subclass with its attributes, it
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
@@ -43,7 +44,7 @@ from airflow_provider_modelslab.operators.spending_arguments import SpendingArgu
 from airflow_provider_modelslab.storage.uri import check_suffix
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import timedelta
 
     from airflow.sdk import Context
@@ -60,7 +61,26 @@ if TYPE_CHECKING:
 
 # What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
 
-__all__ = ["PaidJobOperator"]
+__all__ = ["PaidJobOperator", "without_retries"]
+
+
+@contextmanager
+def without_retries(*, resubmits: bool = False) -> Iterator[None]:
+    """Fail the task for good for an error that a retry meets again.
+
+    :param resubmits: whether a retry submits again what has an unknown outcome.
+    :raises AirflowFailException: for such an error.
+    """
+    try:
+        yield
+    except BudgetExhaustedError as error:
+        raise AirflowFailException(f"{error.code}: {error}") from error
+    except SubmissionUnknownError as error:
+        if resubmits:
+            raise  # after the retry's delay
+        raise AirflowFailException(str(error)) from error
+    except ResultExpiredError as error:
+        raise AirflowFailException(f"{error}. Clearing the task pays for another job") from error
 
 
 class PaidJobOperator(ClipReport, SpendingArguments):
@@ -80,7 +100,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     :param poll_interval: shortest pause between two polls of the job (templated), as ``timeout``.
     :param max_poll_interval: longest pause (templated), as ``timeout``.
     :param wait_for_completion: if off, the task returns the manifest of the submitted job at once; a sensor can wait
-        for the job.
+        for the job. Of a whole clip it returns once the last job is submitted.
     :param check_input: read the first bytes of an http(s) clip before the submit. Switch it off for links that only the
         endpoint can read.
     :param on_stretch: what to do if ``width`` and ``height`` are given and have noticeably (5 %) other proportions than
@@ -176,13 +196,8 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         job = self._prepare(context)
         while True:
             try:
-                found = job.acquire()
-            except BudgetExhaustedError as error:
-                raise AirflowFailException(f"{error.code}: {error}") from error  # a retry would meet the same cap
-            except SubmissionUnknownError as error:
-                if job.policy.on_unknown_submission == "resubmit":
-                    raise  # a retry submits again, after its delay
-                raise AirflowFailException(str(error)) from error
+                with without_retries(resubmits=job.policy.on_unknown_submission == "resubmit"):
+                    found = job.acquire()
             finally:
                 job.spending.close()
             if isinstance(found, RunHere):
@@ -412,10 +427,8 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         if expected is None:  # the endpoint chose
             destination = self._destination_for(context, link_suffix(finished.links)) or destination
         began = time.monotonic()
-        try:
+        with without_retries():
             manifest = land(self.hook, ledger, found, finished, destination, expected_type=expected)
-        except ResultExpiredError as error:
-            raise AirflowFailException(f"{error}. Clearing the task pays for another job") from error
         self.log.info(
             "Landed %s: %d bytes, sha256 %s, in %.1f s",
             manifest["uri"],

@@ -12,8 +12,9 @@ from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.quantities import Whole
 from airflow_provider_modelslab.api.redaction import holds_secret
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
-from airflow_provider_modelslab.operators.arguments import result_name
+from airflow_provider_modelslab.operators.arguments import is_literal, result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
+from airflow_provider_modelslab.operators.whole_arguments import WholeClipArguments
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,7 +28,7 @@ _STAND_IN = "given by the mapped task"
 _NEEDS_THE_REQUEST = {"model_id", "seed", "hash"}
 
 
-class ModelsLabPlanClipsOperator(BatchArguments):
+class ModelsLabPlanClipsOperator(WholeClipArguments, BatchArguments):
     """Find clips, check them, name their results, and return arguments for ``expand_kwargs``. It submits nothing.
 
     Without ``clips_per_task``, it returns ``{"init_video": ..., "destination": ..., <its own attributes>}`` for each
@@ -47,7 +48,8 @@ class ModelsLabPlanClipsOperator(BatchArguments):
     :param extra_args: arguments of ``put_object`` for every write to S3 (templated), see
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
     :param clips_per_task: number of clips in a chunk (templated), 1 or more.
-    :param arguments: see :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments`.
+    :param arguments: see :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments`, and
+        :class:`~airflow_provider_modelslab.operators.whole_arguments.WholeClipArguments` for the estimate.
     :raises InvalidRequestError: with each invalid clip and the reason, or for too many clips for mapped tasks.
     """
 
@@ -56,6 +58,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         *BatchArguments.batch_fields,
         *BatchArguments.destination_fields,
         *BatchArguments.spending_fields,
+        *WholeClipArguments.whole_fields,
         "clips_per_task",
     )
 
@@ -71,6 +74,8 @@ class ModelsLabPlanClipsOperator(BatchArguments):
     ) -> None:
         super().__init__(destination=destination, modelslab_conn_id=modelslab_conn_id, **arguments)
         self.clips_per_task = clips_per_task
+        if is_literal(self.clip_mode):
+            self._is_whole()
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the arguments of the mapped tasks."""

@@ -7,15 +7,7 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowFailException
-
-from airflow_provider_modelslab.api.errors import (
-    BudgetExhaustedError,
-    ResultExpiredError,
-    StorageConfigurationError,
-    SubmissionUnknownError,
-    error_from_event,
-)
+from airflow_provider_modelslab.api.errors import StorageConfigurationError, error_from_event
 from airflow_provider_modelslab.api.quantities import Whole
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.jobs.whole_clip.settings import WholeClipSettings, check_clip_mode
@@ -23,8 +15,9 @@ from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import push_links, push_manifest_links
 from airflow_provider_modelslab.operators.arguments import is_literal
 from airflow_provider_modelslab.operators.many_jobs import defer_for_jobs, leave_jobs
-from airflow_provider_modelslab.operators.paid_job import PaidJobOperator
+from airflow_provider_modelslab.operators.paid_job import PaidJobOperator, without_retries
 from airflow_provider_modelslab.operators.rendered import clip_version_of
+from airflow_provider_modelslab.operators.whole_arguments import WholeClipArguments
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -44,49 +37,22 @@ _DEFER_AFTER = 5.0
 """Seconds of nothing but waiting after which a deferrable task defers."""
 
 
-class WholeClipOperator(PaidJobOperator):
+class WholeClipOperator(WholeClipArguments, PaidJobOperator):
     """An operator with one paid job, or with many for a whole clip.
 
-    :param clip_mode: ``"sample"`` (default) makes one job of ``num_frames`` frames, spread over the clip. ``"whole"``
-        restyles the whole clip, with its length and its sound: the clip is cut into overlapping segments, each segment
-        is one job, and the results are joined (templated). Then ``fps`` is the frame rate of the result (by default the
-        clip's own, at most 30), and ``num_frames`` the frames of a segment (by default 25, the most at ModelsLab). The
-        worker needs the package's extra ``media``.
-    :param overlap: of a whole clip: frames that neighbouring segments share, 0 or more and less than ``num_frames``
-        (templated). They are cross-faded.
-    :param audio: of a whole clip: ``"keep"`` (default) keeps the sound if there is any, ``"drop"`` drops it,
-        ``"require"`` fails before anything is paid for if there is none that can be read (templated).
-    :param max_segments: of a whole clip: the most segments, and so jobs, 1 or more (templated). A longer clip is
-        refused before anything is paid for; the error says how many it takes.
     :param max_in_flight: of a whole clip: the most jobs that are submitted and not finished, 1 or more (templated).
     """
 
-    whole_fields: ClassVar[tuple[str, ...]] = ("clip_mode", "overlap", "audio", "max_segments", "max_in_flight")
-    _only_whole: ClassVar[tuple[str, ...]] = ("overlap", "audio", "max_segments")
+    whole_fields: ClassVar[tuple[str, ...]] = (*WholeClipArguments.whole_fields, "max_in_flight")
 
     max_in_flight = Whole(least=1)
 
-    def __init__(
-        self,
-        *,
-        clip_mode: str = "sample",
-        overlap: int | str | None = None,
-        audio: str | None = None,
-        max_segments: int | str | None = None,
-        max_in_flight: int | str = 10,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, max_in_flight: int | str = 10, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.clip_mode = clip_mode
-        self.overlap = overlap
-        self.audio = audio
-        self.max_segments = max_segments
         self.max_in_flight = max_in_flight
         self._segment_run: SegmentRun | None = None
-        given = (overlap, audio, max_segments)
-        WholeClipSettings.of(*(value if is_literal(value) else None for value in given))
-        if is_literal(clip_mode):
-            self._check_whole()
+        if is_literal(self.clip_mode):
+            self._is_whole()
 
     @cached_property
     def hook(self) -> ModelsLabHook:
@@ -97,33 +63,15 @@ class WholeClipOperator(PaidJobOperator):
         policy = SubmitPolicy(attempts=1, max_wait=0.0) if check_clip_mode(self.clip_mode) == "whole" else None
         return ModelsLabHook(self.modelslab_conn_id, submit_policy=policy, extra_args=self.extra_args)
 
-    def _check_whole(self) -> bool:
-        """Whether the whole clip is wanted.
-
-        :raises InvalidRequestError: for another ``clip_mode``.
-        :raises ValueError: for arguments that do not go together with it.
-        """
-        if check_clip_mode(self.clip_mode) == "sample":
-            if given := [name for name in self._only_whole if getattr(self, name) is not None]:
-                raise ValueError(f"{', '.join(given)}: only for clip_mode='whole'")
-            return False
-        wrong = {
+    def _not_for_whole(self) -> dict[str, bool]:
+        return {
             "land_result": not self.land_result,
-            "wait_for_completion": not self.wait_for_completion,
             "fallback": self.fallback is not None,
         }
-        if names := [name for name, is_wrong in wrong.items() if is_wrong]:
-            raise ValueError(
-                f"{', '.join(names)}: cannot be used with clip_mode='whole', whose results are joined by this task; "
-                "deferrable=True frees the worker while the jobs run"
-            )
-        return True
 
     def _execute_whole(self, context: Context) -> dict[str, Any] | None:
         """Return what is stored, or run the jobs of the segments as far as this process goes, and join them."""
-        if not self._check_whole():
-            return None
-        return self._run_whole(context, {})
+        return self._run_whole(context, {}) if self._is_whole() else None
 
     @reported
     def resume_whole(
@@ -142,31 +90,29 @@ class WholeClipOperator(PaidJobOperator):
         if stored is not None:
             self._reused = True
             self.log.info("The whole clip is already in S3; nothing is submitted or paid for")
-            push_manifest_links(context, self, stored)
-            return stored
+            push_manifest_links(context, self, stored.manifest)
+            return dict(stored.manifest)
         opened = clip.open()
         self.log.info("%s", opened.line())
         targets = {"result": str(clip.destination), "manifest": f"{clip.destination}.json"}
-        push_links(context, self, source=clip.request.init_video, conn_id=self.modelslab_conn_id, **targets)
+        if self.wait_for_completion:
+            push_links(context, self, source=clip.request.init_video, conn_id=self.modelslab_conn_id, **targets)
         run = SegmentRun(
             clip,
             opened,
             self.max_in_flight,
             self._poll_policy(),
-            defer_after=_DEFER_AFTER if self.deferrable else None,
+            defer_after=_DEFER_AFTER if self.deferrable and self.wait_for_completion else None,
             state=state,
+            waits=self.wait_for_completion,
         )
         self._segment_run = run
-        try:
+        with without_retries(resubmits=clip.policy.on_unknown_submission == "resubmit"):
             is_done = asyncio.run(run.run())
-        except BudgetExhaustedError as error:
-            raise AirflowFailException(f"{error.code}: {error}") from error  # a retry would meet the same cap
-        except (SubmissionUnknownError, ResultExpiredError) as error:
-            if isinstance(error, SubmissionUnknownError) and clip.policy.on_unknown_submission == "resubmit":
-                raise  # a retry submits again, after its delay
-            raise AirflowFailException(str(error)) from error
-        if not is_done:
+        if not is_done and self.wait_for_completion:
             self._defer_whole(run, run.outcomes.line())
+        if not is_done:
+            return self._submitted_whole(run)
         self._segment_run = None
         began = time.monotonic()
         manifest = clip.land(opened.segments, run.outcomes.manifests)
@@ -181,10 +127,25 @@ class WholeClipOperator(PaidJobOperator):
         push_manifest_links(context, self, manifest)
         return manifest
 
+    def _submitted_whole(self, run: SegmentRun) -> dict[str, Any]:
+        from airflow_provider_modelslab.jobs.whole_clip.submitted import submitted_whole
+
+        assert run.runner is not None  # noqa: S101 - it has run
+        manifest = submitted_whole(run.clip, run.opened, run.runner.waiting.values())
+        self._segment_run = None
+        self.log.warning(
+            "Not waiting for %d jobs: wait_for_completion is off. Nothing lands their results unless a later task does "
+            "within 24 hours: ModelsLabVideo2VideoSensor and then ModelsLabVideo2VideoToS3Operator with the output of "
+            "this task",
+            len(manifest["running"]),
+        )
+        return manifest
+
     def _prepare_whole(self, context: Context) -> WholeClip:
         """The clip, after the checks that need neither its content nor the ledger."""
         from airflow_provider_modelslab.jobs.task_ledger import TaskCaller, attempt_of, open_ledger, policy_in_force
         from airflow_provider_modelslab.jobs.whole_clip.clip import WholeClip
+        from airflow_provider_modelslab.ledger.listing import LedgerRoot
         from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 
         request = self.build_request()
@@ -198,11 +159,14 @@ class WholeClipOperator(PaidJobOperator):
                 "whole clip is joined in S3; give s3://bucket/key.mp4"
             )
         sidecar_uri(destination)
+        root = self.hook.s3_profile.ledger_root(destination)
+        assert root is not None  # noqa: S101 - there is a destination
         return WholeClip(
             request=request,
             settings=WholeClipSettings.of(self.overlap, self.audio, self.max_segments),
             hook=self.hook,
             ledger=open_ledger(context, self.hook, destination),
+            ledgers=LedgerRoot(self.hook.get_s3_client(), root),
             destination=destination,
             policy=policy_in_force(self._ledger_policy(), context),
             attempt=attempt_of(context, retries=self.retries),
@@ -235,4 +199,4 @@ class WholeClipOperator(PaidJobOperator):
             super().on_kill()
             return
         self.is_killed = True
-        leave_jobs(self, run.runner, lambda item: run.jobs.abandon(item.clip, item.submission))
+        leave_jobs(self, run.runner, run.jobs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -22,6 +22,7 @@ from airflow_provider_modelslab.links.media import ModelsLabJobLink, push_links
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_modelslab.api.response import Finished
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.storage.result_manifest import Job
 
@@ -32,6 +33,8 @@ __all__ = ["ModelsLabVideo2VideoSensor"]
 
 class ModelsLabVideo2VideoSensor(SuggestArguments, BaseSensorOperator):
     """Wait until a job is done, in ``poke`` or ``reschedule`` mode or in the triggerer, and return its manifest.
+
+    Of a whole clip it waits until all jobs are done. Then ``ModelsLabVideo2VideoToS3Operator`` lands and joins them.
 
     A failed poll (network error, HTTP 5xx, rate limit) never ends the wait. A refused key and a failed job end it. So
     does a job that the endpoint does not know; in the minute after the submission, or after the sensor's first poll if
@@ -80,23 +83,32 @@ class ModelsLabVideo2VideoSensor(SuggestArguments, BaseSensorOperator):
         self.modelslab_conn_id = modelslab_conn_id
         self.deferrable = deferrable
         self._started = time.time()
+        self._done: dict[tuple[str, str], Finished] = {}
 
     @cached_property
-    def _submitted(self) -> Job:
-        from airflow_provider_modelslab.storage.result_manifest import Job
+    def _jobs(self) -> list[Job]:
+        """The job, or those of a whole clip, perhaps none."""
+        from airflow_provider_modelslab.storage.result_manifest import jobs_of
 
-        return Job.from_xcom(self.job, conn_id=self.modelslab_conn_id)
+        return jobs_of(self.job, conn_id=self.modelslab_conn_id)
+
+    @property
+    def _is_whole(self) -> bool:
+        from airflow_provider_modelslab.storage.result_manifest import is_whole
+
+        return is_whole(self.job)
 
     @cached_property
     def hook(self) -> ModelsLabHook:
         """The hook of the job's connection."""
         from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
-        return ModelsLabHook(self._submitted.conn_id)
+        return ModelsLabHook(self._jobs[0].conn_id)
 
     def execute(self, context: Context) -> Any:
         """Poll once; wait in the triggerer when the job is not done and the sensor is deferrable."""
-        push_links(context, self, job_id=self._submitted.job_id, conn_id=self._submitted.conn_id)
+        if len(self._jobs) == 1:
+            push_links(context, self, job_id=self._jobs[0].job_id, conn_id=self._jobs[0].conn_id)
         if not self.deferrable:
             return super().execute(context)
         try:
@@ -109,34 +121,51 @@ class ModelsLabVideo2VideoSensor(SuggestArguments, BaseSensorOperator):
 
     def _defer(self, context: Context) -> NoReturn:
         from airflow_provider_modelslab.api.poll_policy import PollPolicy
+        from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
         from airflow_provider_modelslab.triggers.video2video import ModelsLabVideo2VideoTrigger
 
         deadline = time.time() + self.timeout
         longest = self.poke_interval or 2.0
         policy = PollPolicy(min_interval=min(2.0, longest), max_interval=longest)
+        records: list[dict[str, Any]] = [
+            {
+                "job_id": job.job_id,
+                "submitted_at": self._since(context, job),
+                "deadline": deadline,
+                "eta": job.eta,
+            }
+            for job in self._jobs
+        ]
+        options: dict[str, Any] = {"modelslab_conn_id": self._jobs[0].conn_id, "poll_policy": policy.to_dict()}
         self.defer(
-            trigger=ModelsLabVideo2VideoTrigger(
-                self._submitted.job_id,
-                modelslab_conn_id=self._submitted.conn_id,
-                submitted_at=self._since(context),
-                deadline=deadline,
-                eta=self._submitted.eta,
-                poll_policy=policy.to_dict(),
-            ),
+            trigger=ModelsLabBatchTrigger(records, wake_at=len(records), **options)
+            if self._is_whole
+            else ModelsLabVideo2VideoTrigger(**records[0], **options),
             method_name="execute_complete",
             # Later than the trigger's own deadline, whose event has more details than Airflow's time-out.
             timeout=timedelta(seconds=self.timeout + policy.max_interval + 60),
         )
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Poll the job once."""
-        from airflow_provider_modelslab.api.polling import Done, GiveUp
+        """Poll the job once; of a whole clip, those jobs that were not done the last time."""
         from airflow_provider_modelslab.storage.result_manifest import finished_manifest
 
-        job = self._submitted
-        decision = self.hook.poll(replace(job, submitted_at=self._since(context)))
+        for job in self._jobs:
+            if job.key not in self._done and (finished := self._poll(context, job)) is not None:
+                self._done[job.key] = finished
+        if self._is_whole:
+            self.log.info("%d of %d jobs are done", len(self._done), len(self._jobs))
+            return PokeReturnValue(len(self._done) == len(self._jobs), _finished_whole(self.job))
+        (job,) = self._jobs
+        finished = self._done.get(job.key)
+        return PokeReturnValue(finished is not None, finished and finished_manifest(job, finished))
+
+    def _poll(self, context: Context, job: Job) -> Finished | None:
+        from airflow_provider_modelslab.api.polling import Done, GiveUp
+
+        decision = self.hook.poll(replace(job, submitted_at=self._since(context, job)))
         if isinstance(decision, Done):
-            return PokeReturnValue(is_done=True, xcom_value=finished_manifest(job, decision.answer))
+            return decision.answer
         if isinstance(decision, GiveUp):
             raise decision.error
         self.log.log(
@@ -145,19 +174,22 @@ class ModelsLabVideo2VideoSensor(SuggestArguments, BaseSensorOperator):
             job.job_id,
             f": {decision.note}" if decision.note else "",
         )
-        return PokeReturnValue(is_done=False)
+        return None
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Resume after the trigger: raise the error in its event, or return the manifest."""
         from airflow_provider_modelslab.api.response import Finished
         from airflow_provider_modelslab.storage.result_manifest import finished_manifest
 
-        job = self._submitted
-        if event.get("status") != "success":
-            error = error_from_event(event)
-            if isinstance(error, JobTimeoutError):
-                raise AirflowSensorTimeout(str(error))  # which soft_fail and never_fail handle
-            self._fail(error)
+        for told in event.get("ended", [event]):  # of a whole clip, that of each job
+            if told.get("status") != "success":
+                error = error_from_event(told)
+                if isinstance(error, JobTimeoutError):
+                    raise AirflowSensorTimeout(str(error))  # which soft_fail and never_fail handle
+                self._fail(error)
+        if self._is_whole:
+            return _finished_whole(self.job)
+        (job,) = self._jobs
         links = tuple(event["links"])
         return finished_manifest(
             job, Finished(job.job_id, links, event.get("meta") or {}, event.get("generation_time"))
@@ -169,9 +201,14 @@ class ModelsLabVideo2VideoSensor(SuggestArguments, BaseSensorOperator):
             raise AirflowSkipException(f"Skipping, because never_fail is set: {error}") from error
         raise error
 
-    def _since(self, context: Context) -> float:
+    def _since(self, context: Context, job: Job) -> float:
         """When the job was submitted, or the sensor began: for a while after it "Request not found" means "not yet"."""
-        if self._submitted.submitted_at is not None:
-            return self._submitted.submitted_at
+        if job.submitted_at is not None:
+            return job.submitted_at
         first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
         return first.timestamp() if first else self._started
+
+
+def _finished_whole(submitted: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest of a whole clip whose jobs are done; one that has landed stays as it is."""
+    return {**submitted, "status": "finished"} if submitted["status"] == "submitted" else dict(submitted)

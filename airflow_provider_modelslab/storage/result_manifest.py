@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.prices import JobPrice, amount_text
@@ -26,6 +26,8 @@ __all__ = [
     "SCHEMA_VERSION",
     "Job",
     "finished_manifest",
+    "is_whole",
+    "jobs_of",
     "landed_manifest",
     "object_facts",
     "submitted_manifest",
@@ -121,6 +123,22 @@ class Job:
         raise InvalidRequestError.of(
             "job", f"needs a job id, or the manifest of the task that submitted the job; got {value!r:.200}"
         )
+
+
+def jobs_of(value: object, *, conn_id: str) -> list[Job]:
+    """The jobs of a manifest: one, or those of a whole clip that ran when its task returned the manifest.
+
+    :raises InvalidRequestError: see :meth:`Job.from_xcom`.
+    """
+    if not is_whole(value):
+        return [Job.from_xcom(value, conn_id=conn_id)]
+    owner = value.get("conn_id") or conn_id
+    return [Job.from_xcom(job, conn_id=owner) for job in value.get("running") or ()]
+
+
+def is_whole(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether it is the manifest of a whole clip."""
+    return isinstance(value, dict) and value.get("clip_mode") == "whole"
 
 
 def _model_of(job: Job) -> Any:

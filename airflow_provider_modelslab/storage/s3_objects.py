@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_modelslab.api.errors import STORAGE_ERRORS
@@ -21,6 +22,7 @@ __all__ = [
     "list_names",
     "list_pages",
     "listing_budget",
+    "missing_objects",
     "put_lines",
     "put_object",
     "read_object",
@@ -29,6 +31,8 @@ __all__ = [
 
 LINES_TYPE = "application/x-ndjson"
 """The content type of manifests: one JSON object a line."""
+
+_READERS = 16
 
 
 class Listed(NamedTuple):
@@ -103,6 +107,27 @@ def read_object(s3: S3Client, uri: S3Uri) -> bytes | None:
         if is_missing(error, uri, s3):
             return None
         raise storage_error(error, uri) from error
+
+
+def missing_objects(s3: S3Client, uris: Iterable[S3Uri]) -> list[S3Uri]:
+    """Those of the objects that do not exist; several are requested at a time.
+
+    :raises StorageConfigurationError: when the store refuses.
+    :raises StorageUnavailableError: when it has trouble.
+    """
+
+    def is_there(uri: S3Uri) -> bool:
+        try:
+            s3.head_object(Bucket=uri.bucket, Key=uri.key)
+        except S3_ERRORS as error:
+            if is_missing(error, uri, s3):
+                return False
+            raise storage_error(error, uri) from error
+        return True
+
+    wanted = list(uris)
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="modelslab-head") as pool:
+        return [uri for uri, found in zip(wanted, pool.map(is_there, wanted), strict=True) if not found]
 
 
 def put_object(s3: S3Client, uri: S3Uri, body: bytes, content_type: str) -> None:

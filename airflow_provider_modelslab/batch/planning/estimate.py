@@ -43,11 +43,12 @@ class Estimate:
     :param waiting: jobs that are paid for, and are waited for.
     :param unknown: submissions of unknown outcome, about which a person has to decide: nothing is submitted.
     :param refused: clips that the ledger says not to pay for: they cannot be read, or another request is paid for.
-    :param jobs: that will be submitted, one for each other clip.
+    :param jobs: that will be submitted: for each other clip one, or as many as a whole clip may take.
     :param cost: of these jobs; ``None`` without prices.
     :param currency: of the prices.
     :param is_bound: whether the cost, or the number of jobs, is an upper bound.
     :param per_minute: results that landed in a minute lately, where results were landed before.
+    :param most_jobs: that one clip may take.
     """
 
     clips: int
@@ -60,11 +61,12 @@ class Estimate:
     currency: str | None = None
     is_bound: bool = False
     per_minute: float | None = None
+    most_jobs: int = 1
 
     @property
     def seconds(self) -> float | None:
         """How long it takes at that rate; ``None`` where the rate is unknown."""
-        left = self.waiting + self.jobs
+        left = self.waiting + self.jobs / self.most_jobs
         return 0.0 if not left else None if self.per_minute is None else left / self.per_minute * 60
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,6 +88,7 @@ class Estimate:
     def line(self) -> str:
         """One line for the log."""
         most = "at most " if self.is_bound else ""
+        is_bound = self.cost is None or self.most_jobs > 1
         cost = "" if self.cost is None else f", estimated cost {most}{amount_text(self.cost)} {self.currency}".rstrip()
         pace = "time unknown"
         if self.seconds is not None:
@@ -95,7 +98,7 @@ class Estimate:
         rest = "".join(f", {count} {what}" for what, count in others.items() if count)
         return (
             f"{self.clips} clips: {self.stored} already stored, {self.waiting} with a job that is already paid for"
-            f"{rest}, {most if self.cost is None else ''}{self.jobs} jobs to submit{cost}; {pace}"
+            f"{rest}, {most if is_bound else ''}{self.jobs} jobs to submit{cost}; {pace}"
         )
 
 
@@ -107,12 +110,15 @@ def estimate(
     policy: LedgerPolicy,
     attempt: AttemptId,
     reads: int = _READS,
+    most_jobs: int = 1,
 ) -> Estimate:
     """What a batch will do, from its listings, and from the ledgers that have entries.
 
     :param tracker: after :meth:`BatchTracker.begin`.
     :param todo: the clips that it returned.
+    :param price_of: the price of a job of a clip.
     :param reads: ledgers that are read at most, where names alone do not tell; clips beyond count as to be submitted.
+    :param most_jobs: that one clip may take: how many segments a whole clip has is known once it has been read.
     :raises StorageConfigurationError: when S3 refuses.
     """
     kinds: dict[int, Kind] = {}
@@ -138,11 +144,14 @@ def estimate(
         waiting=count["waiting"],
         unknown=count["unknown"],
         refused=count["refused"],
-        jobs=count["submit"],
-        cost=sum((price.reserved for price in known), Decimal(0)) if len(known) == len(prices) and known else None,
+        jobs=count["submit"] * most_jobs,
+        cost=sum((price.reserved * most_jobs for price in known), Decimal(0))
+        if len(known) == len(prices) and known
+        else None,
         currency=known[0].currency if known else None,
-        is_bound=len(unclear) > reads or not all(price.is_exact for price in known),
+        is_bound=len(unclear) > reads or most_jobs > 1 or not all(price.is_exact for price in known),
         per_minute=rate_of(tracker.landed_at()),
+        most_jobs=most_jobs,
     )
 
 

@@ -42,6 +42,7 @@ class ClipPlan:
     :param output_type: ``mp4`` or ``gif``.
     :param bytes: the clip's size, where a listing told it.
     :param clip_version: what the user says which clip it is.
+    :param segment: which segment of a whole clip, from 0; ``None`` for all of the clip.
     """
 
     index: int
@@ -52,6 +53,7 @@ class ClipPlan:
     output_type: str
     bytes: int | None = None
     clip_version: str | None = None
+    segment: int | None = None
 
     @property
     def safe_source(self) -> str:
@@ -112,6 +114,7 @@ def make_plan(
     selection: Selection = ALL,
     workers: int = 16,
     check: Callable[[Video2VideoRequest], None] | None = None,
+    identify_request: Callable[[Video2VideoRequest, str], str] | None = None,
 ) -> BatchPlan:
     """Plan a batch, or tell everything that is wrong with it.
 
@@ -126,6 +129,7 @@ def make_plan(
     :param workers: how many objects are looked at a time, where they were not listed.
     :param check: raises :class:`InvalidRequestError` for what cannot be done where the jobs run. Called once for each
         distinct set of attributes, with a stand-in for the clip.
+    :param identify_request: the digest of a request at a connection; by default that of :class:`Fingerprint`.
     :raises InvalidRequestError: naming, for the first 20 problems, the clip, the attribute, what was given and what
         is allowed; also for two clips with the same destination, and for a result in the place of a clip.
     :raises StorageConfigurationError: when S3 refuses to tell about a clip.
@@ -133,7 +137,7 @@ def make_plan(
     shared = {name: value for name, value in common.items() if name != "init_video"}
     problems = Problems("The batch" + (f" over {clips.where}" if clips.where else ""))
     template = template or KeyTemplate()
-    variants = _Variants(shared, conn_id, check)
+    variants = _Variants(shared, conn_id, check, identify_request or _digest_of)
     places = Destinations(clips, output, problems)
     drafts: list[_Draft] = []
     seen: dict[tuple[str, str, str | None, str | None], str] = {}
@@ -217,11 +221,16 @@ class _Variants:
     """Validates each distinct set of overrides once."""
 
     def __init__(
-        self, common: Mapping[str, Any], conn_id: str, check: Callable[[Video2VideoRequest], None] | None
+        self,
+        common: Mapping[str, Any],
+        conn_id: str,
+        check: Callable[[Video2VideoRequest], None] | None,
+        identify_request: Callable[[Video2VideoRequest, str], str],
     ) -> None:
         self._common = common
         self._conn_id = conn_id
         self._check = check
+        self._identify = identify_request
         self._known: dict[str, _Variant | None] = {}
 
     def get(self, key: str, overrides: Mapping[str, Any], place: str, problems: Problems) -> _Variant | None:
@@ -241,8 +250,8 @@ class _Variants:
                 problems.add(place if overrides else "all clips", name, "; ".join(texts))
             return None
         return _Variant(
-            request=Fingerprint.of(request, conn_id=self._conn_id, source=None).request,
-            name=Fingerprint.of(request, conn_id="", source=None).request,
+            request=self._identify(request, self._conn_id),
+            name=self._identify(request, ""),
             output_type=request.output_type or "mp4",
             seed=request.seed,
             model_id=request.model_id,
@@ -269,6 +278,10 @@ def _names(clip: Clip, variant: _Variant, index: int) -> Names:
         path=clip.path,
         seed=variant.seed,
     )
+
+
+def _digest_of(request: Video2VideoRequest, conn_id: str) -> str:
+    return Fingerprint.of(request, conn_id=conn_id, source=None).request
 
 
 def _digest(text: str) -> str:

@@ -33,7 +33,8 @@ def bill_of(outcomes: Iterable[tuple[ClipPlan, Outcome]], price_of: PriceOf | No
 
     ``jobs`` are those whose result landed, or that failed after they were submitted, those at each place of a chain
     included; a clip whose first job failed, and whose second at the same place landed, counts once. ``cost`` is theirs,
-    and that of results that were made on this worker; ``saved`` is what the results that were there already would cost
+    and that of results that were made on this worker; all jobs of a whole clip count, also those that are paid for
+    while the clip is not done; ``saved`` is what the results that were there already would cost
     now; both are ``None`` without prices. A job whose generation time is not known counts with what is reserved for it.
 
     :param price_of: the price of a clip's job, where there are prices.
@@ -41,6 +42,13 @@ def bill_of(outcomes: Iterable[tuple[ClipPlan, Outcome]], price_of: PriceOf | No
     jobs, seconds = 0, 0.0
     cost, saved, currency = Decimal(0), Decimal(0), None
     for clip, outcome in outcomes:
+        if outcome.jobs is not None:  # a whole clip
+            is_new = outcome.status != Status.SKIPPED
+            jobs += len(outcome.jobs) * is_new
+            seconds += (outcome.generation_s or 0.0) * is_new
+            amount, currency = Decimal(outcome.cost or 0), outcome.currency or currency
+            cost, saved = cost + amount * is_new, saved + amount * (not is_new)
+            continue
         is_landed, is_local = outcome.status == Status.LANDED, (outcome.made_by or {}).get("run_on") == "local"
         failed = [failure for failure in outcome.fallback_from or () if failure["job_id"] is not None]
         is_paid = is_landed or (

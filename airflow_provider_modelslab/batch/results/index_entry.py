@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Any, Self
@@ -17,7 +17,7 @@ from airflow_provider_modelslab.ledger.model import Fingerprint
 __all__ = ["INDEX_SCHEMA_VERSION", "IndexEntry", "newest", "pack", "unpack"]
 
 INDEX_SCHEMA_VERSION = 1
-_OPTIONAL = frozenset({"generation_time_s", "cost", "currency", "made_by"})
+_OPTIONAL = frozenset({"generation_time_s", "cost", "currency", "jobs", "made_by"})
 _NOT_OF_THE_RESULT = frozenset({"request", "source", "landed_at", "batch", "seconds"})
 
 
@@ -39,6 +39,7 @@ class IndexEntry:
     :param generation_time_s: seconds that the model worked.
     :param cost: of the job, as text.
     :param currency: of the cost.
+    :param jobs: the ids of a whole clip's jobs.
     :param made_by: the place that made it, of a batch with places to fall back to.
     """
 
@@ -56,6 +57,7 @@ class IndexEntry:
     generation_time_s: float | None = None
     cost: str | None = None
     currency: str | None = None
+    jobs: Sequence[str] | None = None
     made_by: Mapping[str, Any] | None = None
 
     @classmethod
@@ -84,6 +86,7 @@ class IndexEntry:
             generation_time_s=manifest.get("generation_time_s"),
             cost=manifest.get("cost"),
             currency=manifest.get("currency"),
+            jobs=manifest.get("jobs"),
             made_by=manifest.get("made_by"),
         )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import ModelsLabError
+from airflow_provider_modelslab.api.prices import amount_text
 from airflow_provider_modelslab.api.redaction import hide_queries, scrub
 from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
 from airflow_provider_modelslab.ledger.chain import failure_at
@@ -53,6 +55,8 @@ class Outcome:
     :param generation_s: seconds that the model worked, as the endpoint says.
     :param cost: of its job, as text; ``None`` where it is not known.
     :param currency: of the cost.
+    :param jobs: of a whole clip: the ids of the jobs whose results are in S3, and of the one that failed. The cost is
+        theirs.
     :param code: why it failed: an :class:`ErrorCode`, or the exception's name where it is none of this package.
     :param message: the same for people.
     :param made_by: the place that made it, of a batch with places to fall back to.
@@ -70,6 +74,7 @@ class Outcome:
     generation_s: float | None = None
     cost: str | None = None
     currency: str | None = None
+    jobs: Sequence[str] | None = None
     code: str | None = None
     message: str | None = None
     made_by: Mapping[str, Any] | None = None
@@ -123,6 +128,21 @@ class Outcome:
             fallback_from=scrub(failures) or None,
         )
 
+    def with_jobs(self, manifests: Iterable[Mapping[str, Any]]) -> Outcome:
+        """The same of a whole clip, with jobs of segments that are paid for.
+
+        :param manifests: of their results: ``job_id``, and ``cost`` and ``currency`` where they are known.
+        """
+        known = list(self.jobs or ())
+        cost, currency = None if self.cost is None else Decimal(self.cost), self.currency
+        for manifest in manifests:
+            if manifest["job_id"] in known:
+                continue
+            known.append(manifest["job_id"])
+            if manifest.get("cost") is not None:
+                cost, currency = (cost or Decimal(0)) + Decimal(manifest["cost"]), manifest["currency"]
+        return replace(self, jobs=known, cost=None if cost is None else amount_text(cost), currency=currency)
+
 
 PENDING = Outcome(Status.PENDING)
 
@@ -167,7 +187,7 @@ class Outcomes:
 
 
 def _of_result(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("job_id", "seed", "bytes", "sha256", "etag", "cost", "currency", "made_by")
+    names = ("job_id", "seed", "bytes", "sha256", "etag", "cost", "currency", "jobs", "made_by")
     facts = {name: manifest.get(name) for name in names}
     return {**facts, "generation_s": manifest.get("generation_time_s")}
 

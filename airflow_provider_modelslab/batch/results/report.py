@@ -164,6 +164,7 @@ def result_line(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
         "code": outcome.code,
         "message": outcome.message,
         "fingerprint": _fingerprint(clip),
+        **({} if outcome.jobs is None else {"jobs": list(outcome.jobs)}),
         **({"made_by": outcome.made_by} if outcome.made_by else {}),
         **({"fallback_from": outcome.fallback_from} if outcome.fallback_from else {}),
     }

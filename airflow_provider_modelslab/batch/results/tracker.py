@@ -79,7 +79,7 @@ class BatchTracker:
         self._attempt = attempt
         self._price_of = price_of and by_variant(price_of)
         self._clock = clock
-        self._ledgers = LedgerRoot(s3, root)
+        self.ledgers = LedgerRoot(s3, root)
         self._index = LandedIndex(s3, root, plan.output)
         self._listing: LedgerListing | None = None
         self._batch = hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -104,7 +104,7 @@ class BatchTracker:
         :param reuse: with ``"always"``, what the index knows to be there is left out; else each clip's ledger decides.
         :raises StorageConfigurationError: when S3 refuses.
         """
-        if not self._ledgers.conditional:
+        if not self.ledgers.conditional:
             log.warning(
                 "THE S3 STORE IGNORES CONDITIONAL PUTS (If-None-Match). A retry still does not pay again, but two "
                 "attempts at one clip at the same instant may both pay. Use a store that supports conditional puts: "
@@ -133,7 +133,7 @@ class BatchTracker:
         assert self._listing is not None  # noqa: S101 - begin has made it
         destinations = [clip.destination for clip in clips]
         self.jobs.learn_recorded(
-            self._ledgers, self._listing, destinations, conn_id=self.plan.conn_id, landed=self._indexed
+            self.ledgers, self._listing, destinations, conn_id=self.plan.conn_id, landed=self._indexed
         )
 
     def entry_names(self, clip: ClipPlan) -> frozenset[str] | None:
@@ -149,7 +149,7 @@ class BatchTracker:
 
         :param claims: whether it is claimed before anything is done.
         """
-        return self._ledgers.open(clip.destination, self._listing, claims=claims)
+        return self.ledgers.open(clip.destination, self._listing, claims=claims)
 
     # -- what has happened (see protocols.OutcomeSink) -----------------------------------------------------------------
 
@@ -181,6 +181,10 @@ class BatchTracker:
         elif count == _LOGGED_FAILURES:
             log.warning("More clips failed. They are not logged; the results manifest lists all of them")
         self._done(clip, outcome, counts=submission is not None or not _is_free(error))
+
+    def paid(self, clip: ClipPlan, manifests: Iterable[Mapping[str, Any]]) -> None:
+        """Count jobs of a whole clip that has not landed; see :meth:`Outcome.with_jobs`."""
+        self.outcomes.tell(clip, self.outcomes[clip].with_jobs(manifests))
 
     def too_many(self) -> str | None:
         """Why the batch is given up; ``None`` while it is worth going on.
@@ -254,7 +258,7 @@ class BatchTracker:
 
     def _open_clips(self) -> list[ClipPlan]:
         found = [clip for clip, _ in self.outcomes.with_status(Status.PENDING)]
-        self._listing = self._ledgers.list(clip.destination for clip in found)
+        self._listing = self.ledgers.list(clip.destination for clip in found)
         return found
 
     def finish(self, *, stopped: str | None = None) -> dict[str, Any]:

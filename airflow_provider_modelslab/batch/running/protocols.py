@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -10,7 +11,7 @@ from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.ledger.chain import RunHere
 from airflow_provider_modelslab.ledger.model import Stored, Submission
 
-__all__ = ["ClipJobs", "InFlight", "OutcomeSink", "Waiter"]
+__all__ = ["ClipJobs", "InFlight", "OutcomeSink", "Parts", "Waiter"]
 
 Clip = TypeVar("Clip")
 ClipIn = TypeVar("ClipIn", contravariant=True)
@@ -24,25 +25,35 @@ class InFlight(Generic[Clip]):
     submission: Submission
 
 
-class ClipJobs(Protocol[ClipIn]):
+@dataclass(frozen=True, slots=True)
+class Parts(Generic[Clip]):
+    """What takes the place of a clip that is not one job, such as the segments of a whole clip; perhaps nothing.
+
+    :param clips: each of them is acquired in its turn, before the clips after this one.
+    """
+
+    clips: Sequence[Clip] = ()
+
+
+class ClipJobs(Protocol[Clip]):
     """The paid jobs of clips. Each method is called in a thread and may block.
 
     No two clips that have not ended may have one job.
     """
 
-    def acquire(self, clip: ClipIn) -> Stored | Submission | RunHere:
-        """What is stored or paid for already, else one submit, or that the clip is to be made on this machine."""
+    def acquire(self, clip: Clip) -> Stored | Submission | RunHere | Parts[Clip]:
+        """What is stored or paid for already, else one submit; or how the clip is made instead."""
 
-    def run_here(self, clip: ClipIn, found: RunHere) -> dict[str, Any]:
+    def run_here(self, clip: Clip, found: RunHere) -> dict[str, Any]:
         """Make a clip on this machine, land it, record it and return the manifest. Called for one clip at a time."""
 
     def stop(self) -> None:
         """Have :meth:`run_here` end as soon as it can."""
 
-    def land(self, clip: ClipIn, submission: Submission, finished: Finished) -> dict[str, Any]:
+    def land(self, clip: Clip, submission: Submission, finished: Finished) -> dict[str, Any]:
         """Copy the result to S3, record it in the ledger and return the manifest."""
 
-    def close(self, clip: ClipIn, submission: Submission, error: ModelsLabError) -> bool:
+    def close(self, clip: Clip, submission: Submission, error: ModelsLabError) -> bool:
         """Record that a job came to nothing; whether another may be paid for now, here or at another place."""
 
 

@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from airflow_provider_modelslab.api.errors import (
     BudgetExhaustedError,
@@ -26,7 +26,7 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.running.circuit_breaker import CircuitBreaker, describe_error
-from airflow_provider_modelslab.batch.running.protocols import ClipJobs, InFlight, OutcomeSink, Waiter
+from airflow_provider_modelslab.batch.running.protocols import ClipJobs, InFlight, OutcomeSink, Parts, Waiter
 from airflow_provider_modelslab.batch.running.window import Window
 from airflow_provider_modelslab.ledger.chain import RunHere
 from airflow_provider_modelslab.ledger.model import Stored, Submission
@@ -36,6 +36,8 @@ __all__ = ["BatchRunner"]
 log = logging.getLogger(__name__)
 
 Clip = TypeVar("Clip")
+
+_Acquired: TypeAlias = Stored | Submission | RunHere | Parts[Clip]
 
 THREADS = 16
 """Clips that are being submitted or landed at once: as many connections as the S3 client keeps."""
@@ -54,6 +56,7 @@ class BatchRunner(Generic[Clip]):
     :param refusal_timeout: seconds of nothing but refusals, while no job runs, after which the batch is given up. An
         endpoint that cannot be reached counts as one that refuses.
     :param stopped: why an earlier segment gave the batch up: nothing more is submitted, what is paid for is landed.
+    :param waits: whether jobs that run are waited for when nothing is left to submit.
     :param on_change: called after each outcome; must be quick.
     """
 
@@ -68,6 +71,7 @@ class BatchRunner(Generic[Clip]):
         defer_after: float | None = None,
         refusal_timeout: float = 3600.0,
         stopped: str | None = None,
+        waits: bool = True,
         on_change: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -81,14 +85,16 @@ class BatchRunner(Generic[Clip]):
         self._window = window
         self._defer_after = defer_after
         self._refusal_timeout = refusal_timeout
+        self._waits = waits
         self._on_change = on_change
         self._clock = clock
-        self._acquiring: dict[asyncio.Future[Stored | Submission | RunHere], Clip] = {}
+        self._acquiring: dict[asyncio.Future[_Acquired[Clip]], Clip] = {}
         self._to_run_here: deque[tuple[Clip, RunHere]] = deque()
         self._running_here: dict[asyncio.Future[dict[str, Any]], Clip] = {}
         self._landing: dict[asyncio.Future[dict[str, Any]], InFlight[Clip]] = {}
         self._closing: dict[asyncio.Future[bool], tuple[InFlight[Clip], ModelsLabError]] = {}
         self._tries: Counter[int] = Counter()
+        self._tried: list[Clip] = []  # kept, so that no other has the id of one of them
         self._refusals = CircuitBreaker()
         self._interrupted: asyncio.Future[None] | None = None
         self._last_news = clock()
@@ -132,7 +138,8 @@ class BatchRunner(Generic[Clip]):
                 while True:
                     self._fill()
                     left = self.todo or self._to_run_here
-                    if not self._work() and not self.waiting and not (left and self.stopped is None):
+                    is_waiting = self.waiting and self._waits
+                    if not self._work() and not is_waiting and not (left and self.stopped is None):
                         return ()
                     done, _ = await asyncio.wait(
                         {*self._work(), news, interrupted},
@@ -231,12 +238,15 @@ class BatchRunner(Generic[Clip]):
             else:
                 self.todo.appendleft(item.clip)
 
-    def _acquired(self, clip: Clip, future: asyncio.Future[Stored | Submission | RunHere]) -> None:
+    def _acquired(self, clip: Clip, future: asyncio.Future[_Acquired[Clip]]) -> None:
         error = future.exception()
         if error is not None:
             self._not_acquired(clip, _ordinary(error))
             return
         found = future.result()
+        if isinstance(found, Parts):
+            self.todo.extendleft(reversed(found.clips))
+            return
         if isinstance(found, Stored):
             self._outcomes.stored(clip, found)
             return
@@ -276,6 +286,7 @@ class BatchRunner(Generic[Clip]):
         elif isinstance(error, StorageUnavailableError | TransportError) and not isinstance(
             error, EndpointSettingsError
         ):
+            self._tried.append(clip)
             self._tries[id(clip)] += 1
             if self._tries[id(clip)] < _TRIES:
                 self.todo.append(clip)

@@ -7,8 +7,6 @@ wait. All that is paid for is in the ledgers of the segments, so each step can b
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,16 +21,14 @@ from airflow_provider_modelslab.jobs.stretch import check_stretch
 from airflow_provider_modelslab.jobs.whole_clip.prepare import SourceReader
 from airflow_provider_modelslab.jobs.whole_clip.result import describe_whole
 from airflow_provider_modelslab.jobs.whole_clip.segments import SegmentFolder, SegmentSet
-from airflow_provider_modelslab.jobs.whole_clip.settings import segment_frames
-from airflow_provider_modelslab.ledger.listing import LedgerRoot
+from airflow_provider_modelslab.jobs.whole_clip.settings import identify_segments, segment_frames
 from airflow_provider_modelslab.ledger.model import Entry, Fingerprint, kind_of
 from airflow_provider_modelslab.local.media.whole_clip.join import join_segments
 from airflow_provider_modelslab.storage.checks import require_writable
 from airflow_provider_modelslab.storage.clip_head import clip_size
 from airflow_provider_modelslab.storage.inputs import identify_input
 from airflow_provider_modelslab.storage.local_files import fetch_object, land_file
-from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS
-from airflow_provider_modelslab.storage.s3_objects import is_gone
+from airflow_provider_modelslab.storage.s3_objects import is_gone, missing_objects
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -44,8 +40,8 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.jobs.paid_job import Caller
     from airflow_provider_modelslab.jobs.whole_clip.settings import WholeClipSettings
     from airflow_provider_modelslab.ledger.attempt import AttemptId
-    from airflow_provider_modelslab.ledger.listing import LedgerListing
-    from airflow_provider_modelslab.ledger.model import LedgerPolicy
+    from airflow_provider_modelslab.ledger.listing import LedgerListing, LedgerRoot
+    from airflow_provider_modelslab.ledger.model import LedgerPolicy, Stored
     from airflow_provider_modelslab.ledger.service import Ledger
 
 __all__ = ["OpenedClip", "WholeClip"]
@@ -94,6 +90,9 @@ class WholeClip:
     """One clip, and who asks for it. Parameters are those of :class:`~..paid_job.PaidJob`, for all segments.
 
     :param ledger: of the clip's result.
+    :param ledgers: where those of the segments are.
+    :param known_source: the digest that identifies the clip, where it was computed already.
+    :param check_destination: whether it is tried that the result can be put there; a batch tries it once.
     :raises InvalidRequestError: for settings that the request does not go together with.
     """
 
@@ -101,6 +100,7 @@ class WholeClip:
     settings: WholeClipSettings
     hook: ModelsLabHook
     ledger: Ledger
+    ledgers: LedgerRoot
     destination: S3Uri
     policy: LedgerPolicy
     attempt: AttemptId
@@ -108,32 +108,27 @@ class WholeClip:
     spending: Spending
     timeout: float = 3600.0
     clip_version: str | None = None
+    known_source: str | None = None
+    check_destination: bool = True
     on_stretch: OnStretch = "warn"
 
     def __post_init__(self) -> None:
         self.settings.check_request(self.request)
 
     @cached_property
-    def ledgers(self) -> LedgerRoot:
-        """Where the ledgers of the segments are."""
-        root = self.hook.s3_profile.ledger_root(self.destination)
-        assert root is not None  # noqa: S101 - there is a destination
-        return LedgerRoot(self.hook.get_s3_client(), root)
-
-    @cached_property
     def _made_of(self) -> Fingerprint:
-        """What identifies the segments: the request without its seed if none is given, and the clip."""
-        source = identify_input(self.request.init_video, self.hook.get_s3_client, version=self.clip_version)
-        request = self.request.model_copy(update={"output_type": "mp4"})
-        return Fingerprint.of(request, conn_id=self.hook.modelslab_conn_id, source=source)
+        """What identifies the segments."""
+        source = self.known_source
+        if source is None:
+            found = identify_input(self.request.init_video, self.hook.get_s3_client, version=self.clip_version)
+            source = found and Fingerprint.source_digest(found)
+        return Fingerprint(identify_segments(self.request, self.hook.modelslab_conn_id), source)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """What identifies the result: its segments, and how they are joined."""
-        kind = self.request.output_type or "mp4"
-        how = ["whole", self._made_of.request, segment_frames(self.request), self.settings.overlap]
-        text = json.dumps([*how, self.settings.audio, kind], separators=(",", ":"))
-        return replace(self._made_of, request=hashlib.sha256(text.encode()).hexdigest())
+        """What identifies the result."""
+        request = self.settings.identify(self.request, self.hook.modelslab_conn_id)
+        return replace(self._made_of, request=request)
 
     @cached_property
     def _folder(self) -> SegmentFolder:
@@ -151,23 +146,25 @@ class WholeClip:
         staging = profile.uri("inputs") if profile.bucket else S3Uri(self.destination.bucket, "inputs")
         return SourceReader(self.request, self.settings, self.hook.get_s3_client, staging)
 
-    def find(self) -> dict[str, Any] | None:
-        """The manifest of the result that is stored already, and may be used.
+    def find(self) -> Stored | None:
+        """The result that is stored already, and may be used.
 
         :raises ChangedRequestError: when another request was stored and this one must not replace it.
         """
         found = self.ledger.find_stored(self.fingerprint, self.policy, self.attempt)
         if found is None or is_gone(self.hook.get_s3_client(), found.manifest):
             return None
-        return dict(found.manifest)
+        return found
 
     def open(self) -> OpenedClip:
         """The segments, cut now or earlier, and which of them are paid for; it costs nothing.
 
         :raises InvalidRequestError: see :meth:`SourceReader.read`.
         :raises ClipUnreadableError: when the clip cannot be decoded.
+        :raises StorageConfigurationError: when S3 refuses, and :class:`StorageUnavailableError` when it has trouble.
         """
-        require_writable(self.hook.get_s3_client(), self.destination)
+        if self.check_destination:
+            require_writable(self.hook.get_s3_client(), self.destination)
         found = self._folder.find(self.policy, self.attempt)
         if isinstance(found, int):
             if self.on_stretch != "ignore":
@@ -184,7 +181,9 @@ class WholeClip:
             )
         listing = self.ledgers.list(found.destination(segment) for segment in segments)
         stored, running = self._known(found, listing)
-        if missing := [uri for uri in self._inputs(found, stored | running) if self._is_missing(uri)]:
+        known = stored | running
+        inputs = (S3Uri.parse(uri) for index, uri in enumerate(found.inputs) if index not in known)
+        if missing := missing_objects(self.hook.get_s3_client(), inputs):
             log.info("%d segments are no longer in S3. The clip is cut again", len(missing))
             found = replace(found, inputs=self._reader.stage_again(found.plan))
         price = self.spending.price_of(found.request(segments[0], self.request))
@@ -200,17 +199,6 @@ class WholeClip:
             elif Entry.JOB in kinds and Entry.FAILED not in kinds:
                 running.add(segment.index)
         return stored, running
-
-    def _inputs(self, found: SegmentSet, known: set[int]) -> Iterator[str]:
-        return (uri for index, uri in enumerate(found.inputs) if index not in known)
-
-    def _is_missing(self, uri: str) -> bool:
-        place = S3Uri.parse(uri)
-        try:
-            self.hook.get_s3_client().head_object(Bucket=place.bucket, Key=place.key)
-        except S3_ERRORS:
-            return True
-        return False
 
     def land(self, segments: SegmentSet, manifests: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
         """Join the results, land the clip, record it and return its manifest. Done again, it costs nothing.

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.prices import amount_text
+from airflow_provider_modelslab.jobs.whole_clip.settings import segment_frames
 from airflow_provider_modelslab.storage.result_manifest import SCHEMA_VERSION, object_facts
 from airflow_provider_modelslab.storage.sidecar import write_sidecar
 
@@ -37,7 +38,7 @@ def describe_whole(
     :raises LandingError: when S3 refuses the sidecar.
     """
     plan, sound = segments.plan, segments.sound
-    record = clip.request.record()
+    record = clip.request.record() | {"num_frames": segment_frames(clip.request)}
     jobs = [result["job_id"] for result in results]
     facts: dict[str, Any] = {
         "job_id": jobs[0] if len(jobs) == 1 else None,

@@ -28,6 +28,7 @@ class SegmentRun:
 
     :param max_in_flight: jobs that are submitted and not finished, 1 or more.
     :param defer_after: seconds of nothing but waiting after which :meth:`run` returns; ``None`` stays to the end.
+    :param waits: whether :meth:`run` waits for jobs when all are submitted.
     :param state: of an earlier process of the same try, see :meth:`to_dict`.
     :ivar outcomes: what became of the segments.
     :ivar deadlines: of the jobs that run, by key, in seconds since the epoch.
@@ -39,6 +40,7 @@ class SegmentRun:
     policy: PollPolicy
     defer_after: float | None = None
     state: dict[str, Any] = field(default_factory=dict)
+    waits: bool = True
 
     def __post_init__(self) -> None:
         segments, state = self.opened.segments.plan.segments, self.state
@@ -87,7 +89,7 @@ class SegmentRun:
         }
 
     async def run(self) -> bool:
-        """Work until all segments are done, or only waiting is left; whether all are done.
+        """Work until all segments are done, or only waiting is left for which nobody stays; whether all are done.
 
         :raises ModelsLabError: for the first segment that came to nothing, once no other job runs; or when a budget has
             no room for another one.
@@ -104,6 +106,7 @@ class SegmentRun:
                 defer_after=self.defer_after,
                 refusal_timeout=self.clip.timeout,
                 stopped=self.outcomes.too_many(),
+                waits=self.waits,
             )
             self.runner.resume(self._in_flight)
             try:
@@ -112,7 +115,8 @@ class SegmentRun:
                 self.clip.spending.close()
         if self.runner.suspended:
             return False
-        self.outcomes.raise_if_failed()
+        if (failure := self.outcomes.first_failure()) is not None:
+            raise failure
         if self.jobs.exhausted is not None:
             raise self.jobs.exhausted
-        return True
+        return len(self.outcomes.manifests) == len(self.opened.segments.plan.segments)

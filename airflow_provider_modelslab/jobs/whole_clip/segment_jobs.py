@@ -110,9 +110,9 @@ class SegmentJobs:
         log.warning("%s failed, and is submitted once more: %s", self._name(clip), error)
         return True
 
-    def abandon(self, segment: Segment, submission: Submission) -> None:
+    def abandon(self, clip: Segment, submission: Submission) -> None:
         """Record that the task was killed while a job runs."""
-        self._ledger(segment).abandoned(submission.number, "the task was killed on its worker")
+        self._ledger(clip).abandoned(submission.number, "the task was killed on its worker")
 
     def _name(self, segment: Segment) -> str:
         return segment.describe(len(self.segments.plan.segments)).capitalize()
@@ -121,10 +121,12 @@ class SegmentJobs:
 class SegmentOutcomes:
     """What became of the segments; see :class:`~airflow_provider_modelslab.batch.running.protocols.OutcomeSink`.
 
+    :param name: of the clip, where there are others, with which log lines begin.
     :ivar manifests: of the results that are in S3, by the segment's index.
     """
 
-    def __init__(self, segments: SegmentSet) -> None:
+    def __init__(self, segments: SegmentSet, name: str = "") -> None:
+        self._name = name
         self.manifests: dict[int, dict[str, Any]] = {}
         self._failed: list[tuple[Segment, Exception, Submission | None]] = []
         self._count = len(segments.plan.segments)
@@ -132,7 +134,8 @@ class SegmentOutcomes:
     def landed(self, clip: Segment, manifest: dict[str, Any]) -> None:
         """A result has landed now."""
         self.manifests[clip.index] = manifest
-        log.info("Landed %s; %d of %d are done", clip.describe(self._count), len(self.manifests), self._count)
+        what = clip.describe(self._count)
+        log.info("%sLanded %s; %d of %d are done", self._name, what, len(self.manifests), self._count)
 
     def stored(self, clip: Segment, found: Stored) -> None:
         """A result had landed before."""
@@ -142,7 +145,7 @@ class SegmentOutcomes:
         """A segment came to nothing."""
         if isinstance(error, ModelsLabError) and submission is not None:
             error.job_id = error.job_id or submission.job.job_id
-        log.error("%s failed: %s", clip.describe(self._count).capitalize(), error)
+        log.error("%s%s failed: %s", self._name, clip.describe(self._count).capitalize(), error)
         self._failed.append((clip, error, submission))
 
     def line(self) -> str:
@@ -175,21 +178,18 @@ class SegmentOutcomes:
         """Why nothing more is submitted: without one of its segments the clip cannot be joined."""
         return f"{self._failed[0][0].describe(self._count)} failed" if self._failed else None
 
-    def raise_if_failed(self) -> None:
-        """Raise the first failure, with the segment's number and time range, and the job's id.
-
-        :raises ModelsLabError: of the class of that failure.
-        """
+    def first_failure(self) -> Exception | None:
+        """The first failure, with the segment's number and time range, and the job's id; ``None`` if there is none."""
         if not self._failed:
-            return
+            return None
         segment, error, _ = self._failed[0]
         if not isinstance(error, ModelsLabError):
-            raise error
+            return error
         message = (
             f"{segment.describe(self._count).capitalize()} failed: {error.message}. The results of "
             f"{len(self.manifests)} segments are in S3; a retry uses them, and pays only for the others"
         )
         details = {name: getattr(error, name) for name in type(error).details}
         named = error_from_code(error.code, message, **details)
-        named.sent = error.sent
-        raise named from error
+        named.sent, named.__cause__ = error.sent, error
+        return named

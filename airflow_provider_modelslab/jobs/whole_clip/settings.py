@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,8 +18,9 @@ from airflow_provider_modelslab.api.clip_modes import (
 )
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.ledger.model import Fingerprint
 
-__all__ = ["AUDIO", "CLIP_MODES", "WholeClipSettings", "check_clip_mode", "segment_frames"]
+__all__ = ["AUDIO", "CLIP_MODES", "WholeClipSettings", "check_clip_mode", "identify_segments", "segment_frames"]
 
 _MAX_SEGMENTS = 60
 
@@ -59,6 +62,23 @@ class WholeClipSettings:
             )
         if self.audio == "require" and request.output_type == "gif":
             raise InvalidRequestError.of("audio", "is 'require', but a gif has no sound")
+
+    @staticmethod
+    def longest(request: Video2VideoRequest) -> Video2VideoRequest:
+        """The request of a segment as far as its price is concerned."""
+        return request.model_copy(update={"num_frames": segment_frames(request)})
+
+    def identify(self, request: Video2VideoRequest, conn_id: str) -> str:
+        """The digest of what identifies a result: its segments, and how they are joined."""
+        kind = request.output_type or "mp4"
+        how = ["whole", identify_segments(request, conn_id), segment_frames(request), self.overlap, self.audio, kind]
+        return hashlib.sha256(json.dumps(how, separators=(",", ":")).encode()).hexdigest()
+
+
+def identify_segments(request: Video2VideoRequest, conn_id: str) -> str:
+    """The digest of what identifies the segments: the request, without its seed if none is given."""
+    as_sent = request.model_copy(update={"output_type": "mp4", "num_frames": segment_frames(request)})
+    return Fingerprint.of(as_sent, conn_id=conn_id, source=None).request
 
 
 def segment_frames(request: Video2VideoRequest) -> int:

@@ -35,7 +35,19 @@ MAX_CHOSEN = 1000
 
 _SUMMARY = ("found", "landed", "skipped", "failed", "pending", "duplicates", "bytes", "seconds", "manifest", "retry")
 _STATUSES = ("landed", "skipped", "failed", "pending")
-_OF_OUTCOME = ("job_id", "seed", "bytes", "sha256", "seconds", "code", "message", "http_status")
+_OF_OUTCOME = (
+    "job_id",
+    "seed",
+    "bytes",
+    "sha256",
+    "seconds",
+    "cost",
+    "currency",
+    "jobs",
+    "code",
+    "message",
+    "http_status",
+)
 _DONE = frozenset({"landed", "skipped"})
 _READERS = 8
 
@@ -217,6 +229,8 @@ def read_state(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any], 
 def _row(outcome: Mapping[str, Any], index: int, source: str, uri: str) -> dict[str, Any]:
     """The row of a clip. A clip without an outcome is pending."""
     known = sound_fields({name: outcome[name] for name in _OF_OUTCOME if name in outcome})
+    if not isinstance(known.get("jobs"), list):
+        known.pop("jobs", None)
     status = outcome["status"] if outcome.get("status") in _STATUSES else "pending"
     return {**known, "index": index, "status": status, "source": source, "uri": uri}
 

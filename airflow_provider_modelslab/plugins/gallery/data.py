@@ -43,6 +43,18 @@ _FACTS = (
     "eta_s",
     "conn_id",
 )
+_OF_A_SEGMENT: dict[str, type | tuple[type, ...]] = {
+    "number": int,
+    "frames": int,
+    "seconds": list,
+    "job_id": (str, int),
+    "generation_time_s": (int, float),
+    "cost": str,
+    "currency": str,
+    "uri": str,
+}
+_MAX_SEGMENTS = 1000
+_COSTS = ("cost", "currency")
 _RESULT = ("uri", "sidecar_uri", "bytes", "sha256", "content_type")
 
 
@@ -111,7 +123,8 @@ def describe_single(task: TaskResult, store: GalleryStorage | None) -> dict[str,
     ``outcome`` is ``landed``, ``finished`` (not copied to S3), ``submitted`` (nobody has waited for it), ``waiting``,
     ``retrying`` (a try failed and another follows), ``failed`` or ``nothing``. Besides it
     there are ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, ``verified`` (the result is where
-    this task writes, and its sidecar confirms it) and ``source_hidden`` (why the source has no link).
+    this task writes, and its sidecar confirms it), ``source_hidden`` (why the source has no link) and ``segments`` (of
+    a whole clip, with the job and the cost of each).
 
     :param store: of the connection; ``None`` where it cannot be read.
     """
@@ -157,6 +170,7 @@ def describe_single(task: TaskResult, store: GalleryStorage | None) -> dict[str,
         "facts": {name: value for name, value in facts.items() if value is not None},
         "error": None if error is None else _error(error),
         "notes": notes,
+        "segments": _segments(sidecar.get("segments")),
         "verified": bool(sidecar),
         "source_hidden": _why_hidden(task, store, source, sidecar, entries),
     }
@@ -174,7 +188,7 @@ def describe_clip(store: GalleryStorage, row: Mapping[str, Any], common: Mapping
     result = {name: sidecar.get(name, row.get(name)) for name in _RESULT} if done else None
     if result:
         result |= {"uri": row["uri"], "sidecar_uri": str(sidecar_uri(S3Uri.parse(row["uri"])))}
-    facts = {name: row.get(name) for name in ("job_id", "seed", "seconds")} | _sidecar_facts(sidecar)
+    facts = {name: row.get(name) for name in ("job_id", "seed", "seconds", *_COSTS)} | _sidecar_facts(sidecar)
     request = {**common, **as_mapping(sidecar.get("request")), "init_video": row["source"]}
     facts.setdefault("model_id", request.get("model_id"))
     return {
@@ -185,6 +199,7 @@ def describe_clip(store: GalleryStorage, row: Mapping[str, Any], common: Mapping
         "facts": {name: value for name, value in facts.items() if value is not None},
         "error": _error(row) if row.get("code") or row.get("message") else None,
         "notes": notes,
+        "segments": _segments(sidecar.get("segments")) or _segments([{"job_id": job} for job in row.get("jobs") or ()]),
     }
 
 
@@ -245,12 +260,20 @@ def _sidecar(store: GalleryStorage, result: S3Uri, notes: list[str]) -> dict[str
 
 def _sidecar_facts(sidecar: Mapping[str, Any]) -> dict[str, Any]:
     meta = as_mapping(sidecar.get("meta"))
-    names = ("job_id", "seed", "generation_time_s", "cost", "currency", "submitted_at", "landed_at")
+    names = ("job_id", "seed", "generation_time_s", *_COSTS, "submitted_at", "landed_at", "audio")
     facts = {name: sidecar.get(name) for name in names}
     facts |= {name: meta.get(name) for name in ("width", "height", "num_frames", "fps", "device")}
     if isinstance(meta.get("model_id"), str):  # the model itself, where the request named an alias
         facts["model_id"] = meta["model_id"]
     return {name: value for name, value in facts.items() if value not in (None, "")}
+
+
+def _segments(found: Any) -> list[dict[str, Any]]:
+    """The segments of a whole clip, without what is not as this provider writes it."""
+    parts = map(as_mapping, found[:_MAX_SEGMENTS] if isinstance(found, list) else ())
+    return [
+        {name: part[name] for name, kind in _OF_A_SEGMENT.items() if isinstance(part.get(name), kind)} for part in parts
+    ]
 
 
 def _ledger(task: TaskResult, store: GalleryStorage | None, notes: list[str]) -> Entries:

@@ -153,4 +153,5 @@ def _item(row: RecentXCom) -> dict[str, Any] | None:
         "model_id": record.get("model_id"),
         "seed": record.get("seed"),
         "seconds": record.get("seconds"),
+        "segments": record.get("segments"),
     }

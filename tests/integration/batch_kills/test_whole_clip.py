@@ -78,3 +78,14 @@ def test_ten_kills_of_a_whole_clip(
     assert len(frame_times(tmp_path / "out.mp4")) == TOTAL
     sidecar = json.loads(s3.get_object(Bucket=bucket, Key="out/clip.mp4.json")["Body"].read())
     assert sorted(part["job_id"] for part in sidecar["segments"]) == sorted(paid().values())
+
+    # The bytes are those of a run that nobody disturbs.
+    places |= {"destination": f"s3://{bucket}/out/undisturbed.mp4", "seed": sidecar["seed"]}
+    undisturbed = processes.start(
+        "execute", operator="single", task={**shared, **places, **whole}, run_id=f"{bucket} again", surely=False
+    )
+    outcome = processes.wait(undisturbed)
+    assert outcome is not None
+    assert outcome["end"] == "success", outcome
+    again = json.loads(s3.get_object(Bucket=bucket, Key="out/undisturbed.mp4.json")["Body"].read())
+    assert again["sha256"] == sidecar["sha256"]

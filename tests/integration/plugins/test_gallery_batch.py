@@ -16,7 +16,7 @@ from airflow_provider_modelslab.batch.results.checkpoint import save_batch
 from airflow_provider_modelslab.batch.results.outcomes import Outcome, Outcomes, Status
 from airflow_provider_modelslab.batch.results.report import write_results
 from airflow_provider_modelslab.ledger.model import Fingerprint
-from airflow_provider_modelslab.plugins.gallery.batch import COLUMNS, compact, read_batch, retry_lines
+from airflow_provider_modelslab.plugins.gallery.batch import COLUMNS, compact, read_batch, read_results, retry_lines
 from airflow_provider_modelslab.plugins.gallery.data import describe_clip, describe_single, media_of
 from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage
 from airflow_provider_modelslab.plugins.task_results import TaskResult
@@ -190,6 +190,40 @@ def test_one_clip_of_a_batch(store: GalleryStorage) -> None:
     assert landed["result"]["sidecar_uri"] == f"{OUTPUT}0.mp4.json"
     assert failed["result"] is None
     assert failed["error"] == {"code": "job_failed", "message": "<b>out of memory</b>", "job_id": "j2"}
+
+
+def test_a_whole_clip_is_one_card_with_its_segments_and_what_they_cost(store: GalleryStorage) -> None:
+    batch, place = plan(), OUTPUT.child("0.mp4")
+    told = Outcomes(batch)
+    told.tell(batch.clips[0], Outcome(Status.LANDED, jobs=["j0", "j1"], cost="0.20", currency="EUR", bytes=10))
+    told.tell(batch.clips[1], Outcome(Status.FAILED, job_id="j3", jobs=["j2", "j3"], cost="0.20", currency="EUR"))
+    summary = write_results(store.s3, OUTPUT.child("_modelslab/batches"), NAME, told)
+    segments: list[Any] = [
+        {"number": 1, "seconds": [0.0, 0.6], "job_id": "j0", "cost": "0.10", "currency": "EUR", "frames": "many"},
+        {"number": 2, "seconds": [0.4, 1.0], "job_id": "j1", "cost": "0.10", "currency": "EUR", "uri": f"{place}.0"},
+        "no segment",
+    ]
+    body = {"schema_version": 1, "uri": str(place), "audio": "aac", "cost": "0.20", "segments": segments}
+    store.s3.put_object(Bucket=BUCKET, Key=f"{place.key}.json", Body=json.dumps(body).encode())
+    view = read_batch(task(returned=summary), store)
+    assert len(view.rows) == 4
+    landed, failed, pending = (describe_clip(store, view.rows[index], view.common) for index in (0, 1, 2))
+    first = {name: value for name, value in segments[0].items() if name != "frames"}
+    assert landed["segments"] == [first, segments[1], {}]
+    assert (landed["facts"]["cost"], landed["facts"]["audio"]) == ("0.20", "aac")
+    assert failed["segments"] == [{"job_id": "j2"}, {"job_id": "j3"}]
+    assert (failed["facts"]["cost"], failed["facts"]["currency"]) == ("0.20", "EUR")
+    assert pending["segments"] == []
+    manifest = {"schema_version": 1, "status": "landed", "job_id": None, "uri": str(place)}
+    single = describe_single(task(returned=manifest, destination=str(place)), store)
+    assert single["segments"] == landed["segments"]
+
+
+@pytest.mark.parametrize("jobs", [None, "j1", {"j1": 1}, 7])
+def test_jobs_that_are_no_list_are_left_out(store: GalleryStorage, jobs: object) -> None:
+    line = {"index": 0, "status": "failed", "uri": f"{OUTPUT}0.mp4", "source": "s", "jobs": jobs}
+    rows, _, _ = read_results(json.dumps(line).encode())
+    assert "jobs" not in rows[0]
 
 
 def test_a_file_is_read_again_only_when_it_changed(store: GalleryStorage) -> None:

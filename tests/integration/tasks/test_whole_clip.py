@@ -17,14 +17,17 @@ from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailed
 from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.decorators.video2video import modelslab_video2video_task
 from airflow_provider_modelslab.jobs.whole_clip.segment_jobs import SegmentOutcomes
+from airflow_provider_modelslab.local.media.encode import write_mp4
+from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
+from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
 from tests.integration.tasks.conftest import Store
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.mirror_engine import MirrorEngine
 from tests.support.s3 import S3Server, keys_of
 from tests.support.shell import Shell
 from tests.support.sounding import BEEP, beep_time, frame_times, grey_frames, greys, write_sounding
-from tests.support.tasks import TaskInstance, context_of, deferral_of, execute, to_the_end
+from tests.support.tasks import TaskInstance, context_of, deferral_of, execute, through_serde, to_the_end
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -307,6 +310,100 @@ def test_a_cap_on_jobs_ends_the_clip_and_more_goes_on(whole: Whole, engine: Mirr
     require_whole(whole)
 
 
+# -- one task submits, another waits, a third lands -------------------------------------------------------------------
+
+
+def land(submitted: dict[str, Any], **changes: Any) -> Any:
+    task = ModelsLabVideo2VideoToS3Operator(task_id="land", job=through_serde(submitted), **changes)
+    return execute(task, context_of(TaskInstance(task_id="land", run_id="run 1")))
+
+
+@pytest.mark.parametrize("deferrable", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_sensor_waits_for_all_jobs_and_another_task_lands_them(
+    whole: Whole, engine: MirrorEngine, deferrable: bool
+) -> None:
+    engine.gate = threading.Event()
+    submitted = execute(whole(wait_for_completion=False), attempt(1))
+    assert (submitted["status"], len(submitted["running"]), len(engine.submitted)) == ("submitted", SEGMENTS, SEGMENTS)
+    assert "out/clip.mp4" not in keys_of(whole.s3, whole.bucket)
+
+    def sensor() -> ModelsLabVideo2VideoSensor:
+        job = through_serde(submitted)
+        return ModelsLabVideo2VideoSensor(task_id="wait", job=job, deferrable=deferrable, poke_interval=0.05)
+
+    deferred = deferral_of(sensor()) if deferrable else None
+    assert not sensor().poke(attempt(1)).is_done
+    engine.gate.set()
+    finished = to_the_end(sensor, deferred) if deferred else execute(sensor())
+    assert finished == {**submitted, "status": "finished"}
+    manifest = land(finished)
+    require_whole(whole)
+    assert (manifest["status"], manifest["uri"], manifest["segments"]) == ("landed", whole.destination, SEGMENTS)
+    assert manifest["jobs"] == [job["job_id"] for job in submitted["running"]]
+    assert land(finished) == manifest
+    assert execute(whole(), attempt(2)) == manifest
+    assert execute(ModelsLabVideo2VideoSensor(task_id="wait", job=manifest, deferrable=False)) == manifest
+    assert len(engine.submitted) == SEGMENTS
+
+
+def test_a_task_that_does_not_wait_keeps_to_its_window_and_lands_what_ends(whole: Whole, engine: MirrorEngine) -> None:
+    engine.gate, real = threading.Event(), engine.check
+    engine.gate.set()
+
+    def hold_the_last(request: Any) -> None:
+        real(request)
+        if len(engine.submitted) == SEGMENTS and engine.gate is not None:
+            engine.gate.clear()
+
+    engine.check = hold_the_last  # type: ignore[method-assign]
+    submitted = execute(whole(wait_for_completion=False, max_in_flight=1), attempt(1))
+    engine.gate.set()
+    assert [job["number"] for job in submitted["running"]] == [SEGMENTS]
+    assert len([key for key in keys_of(whole.s3, whole.bucket) if key.endswith(".mp4") and ".segments/" in key]) == 4
+    land(submitted, destination=whole.destination)
+    require_whole(whole)
+    assert len(engine.submitted) == SEGMENTS
+
+
+def test_landing_pays_for_nothing(whole: Whole, engine: MirrorEngine) -> None:
+    engine.gate, engine.fails = threading.Event(), 1
+    submitted = execute(whole(wait_for_completion=False), attempt(1))
+    engine.gate.set()
+    with pytest.raises(JobFailedError):
+        execute(ModelsLabVideo2VideoSensor(task_id="wait", job=submitted, deferrable=False, poke_interval=0.05))
+    with pytest.raises(InvalidRequestError) as refused:
+        land(submitted)
+    assert (list(refused.value.fields), len(engine.submitted)) == (["job"], SEGMENTS)
+    land(execute(whole(wait_for_completion=False), attempt(2)))
+    assert len(engine.submitted) == SEGMENTS + 1
+    require_whole(whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field_"), [({"request": {}}, "model_id"), ({"overlap": -1}, "overlap"), ({"source": ...}, "job")]
+)
+def test_a_manifest_of_a_whole_clip_that_is_not_complete_is_refused(
+    whole: Whole, engine: MirrorEngine, changes: dict[str, Any], field_: str
+) -> None:
+    engine.gate = threading.Event()
+    submitted = {**execute(whole(wait_for_completion=False), attempt(1)), **changes}
+    engine.gate.set()
+    if submitted["source"] is ...:
+        del submitted["source"]
+    with pytest.raises(InvalidRequestError) as refused:
+        land(submitted)
+    assert field_ in refused.value.fields
+
+
+def test_a_whole_clip_lands_nowhere_else(whole: Whole) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        land(
+            {"clip_mode": "whole", "status": "submitted", "destination": whole.destination},
+            destination="s3://elsewhere/k.mp4",
+        )
+    assert list(refused.value.fields) == ["destination"]
+
+
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +423,14 @@ def test_what_cannot_be_done_is_refused_before_anything_is_paid(
         execute(whole(**arguments), attempt(1))
     assert text in " ".join(refused.value.fields[field_])
     assert engine.submitted == []
+
+
+def test_a_source_without_a_frame_rate_needs_one(whole: Whole, engine: MirrorEngine) -> None:
+    write_mp4(grey_frames(1), whole.folder / "in.mp4", 25)
+    whole.s3.upload_file(str(whole.folder / "in.mp4"), whole.bucket, "in/in.mp4")
+    with pytest.raises(InvalidRequestError) as refused:
+        execute(whole(), attempt(1))
+    assert (list(refused.value.fields), engine.submitted) == (["fps"], [])
 
 
 @pytest.mark.slow
@@ -366,9 +471,7 @@ def test_a_result_with_fewer_frames_than_asked_for_names_the_segment(whole: Whol
     assert len(engine.submitted) == SEGMENTS
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"wait_for_completion": False}, {"land_result": False}, {"fallback": [{"model_id": "m"}]}]
-)
+@pytest.mark.parametrize("arguments", [{"land_result": False}, {"fallback": [{"model_id": "m"}]}])
 def test_what_does_not_go_together_is_refused_when_the_dag_is_parsed(whole: Whole, arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
         whole(**arguments)

@@ -13,7 +13,7 @@ from airflow_provider_modelslab.api.prices import JobPrice
 from airflow_provider_modelslab.batch.planning.estimate import Estimate, rate_of
 from airflow_provider_modelslab.batch.planning.plan import ClipPlan
 from airflow_provider_modelslab.batch.results.bill import bill_of, by_variant
-from airflow_provider_modelslab.batch.results.outcomes import Outcome, Outcomes
+from airflow_provider_modelslab.batch.results.outcomes import Outcome, Outcomes, Status
 from tests.unit.batch.test_plan import listed, plan_of
 
 PLAN = plan_of(listed(*(f"{number}.mp4" for number in range(5))))
@@ -50,6 +50,23 @@ def test_the_jobs_of_all_places_are_paid_for_and_this_worker_is_not() -> None:
         Outcome.landed(manifest(made_by={**place, "run_on": "local"}, fallback_from=[failed, refused])),
         replace(last, fallback_from=[failed, {**failed, "cost": "0.2"}]),
     ) == {"jobs": 5, "generation_s": 5.0, "cost": "0.8", "currency": "EUR", "saved": "0"}
+
+
+def test_all_jobs_of_a_whole_clip_are_paid_for_whatever_became_of_the_clip() -> None:
+    segment = {"job_id": "1", "cost": "0.1", "currency": "EUR"}
+    failed = Outcome.failed(JobFailedError("no", job_id="2")).with_jobs([segment, {**segment, "job_id": "2"}])
+    assert bill(
+        Outcome.landed(manifest(job_id=None, jobs=["3", "4", "5"], cost="0.3", currency="EUR")),
+        Outcome.skipped(manifest(job_id=None, jobs=["6", "7"], cost="0.2", currency="EUR")),
+        failed,
+        Outcome(Status.PENDING).with_jobs([{**segment, "job_id": "8"}]),
+    ) == {"jobs": 6, "generation_s": 2.5, "cost": "0.6", "currency": "EUR", "saved": "0.2"}
+
+
+def test_a_job_of_a_whole_clip_counts_once() -> None:
+    once = Outcome(Status.PENDING).with_jobs([{"job_id": "1"}, {"job_id": "1"}])
+    assert once.with_jobs([{"job_id": "1", "cost": "0.1", "currency": "EUR"}]) == once
+    assert (once.jobs, once.cost) == (["1"], None)
 
 
 def test_without_prices_jobs_are_counted() -> None:
@@ -93,3 +110,4 @@ def test_how_long_it_takes() -> None:
     assert Estimate(10, 0, 2, 0, 0, 8, per_minute=5.0).seconds == 120
     assert Estimate(10, 0, 2, 0, 0, 8).seconds is None
     assert Estimate(10, 10, 0, 0, 0, 0).seconds == 0
+    assert Estimate(10, 0, 2, 0, 0, 8 * 60, per_minute=5.0, most_jobs=60).seconds == 120

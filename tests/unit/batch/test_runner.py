@@ -27,7 +27,7 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.running.circuit_breaker import cause_of
-from airflow_provider_modelslab.batch.running.protocols import InFlight
+from airflow_provider_modelslab.batch.running.protocols import InFlight, Parts
 from airflow_provider_modelslab.batch.running.runner import BatchRunner
 from airflow_provider_modelslab.batch.running.window import Window
 from airflow_provider_modelslab.ledger.chain import RunHere
@@ -51,10 +51,12 @@ class World:
         may_resubmit: bool = False,
         landing_fails: frozenset[str] = frozenset(),
         here: frozenset[str] = frozenset(),
+        parts: Mapping[str, list[str]] | None = None,
     ) -> None:
         self.at_once, self.refuse, self.fails, self.ends = at_once, refuse, fails, ends
         self.landed_before = landed_before or {}
         self.may_resubmit, self.landing_fails, self.here = may_resubmit, landing_fails, here
+        self.parts = parts or {}
         self.running_here, self.most_here, self.stopped = 0, 0, False
         self.submitted: dict[str, int] = {}
         self.asked: dict[str, int] = {}
@@ -67,7 +69,9 @@ class World:
         self.max_failed = 10**6
 
     # jobs
-    def acquire(self, clip: str) -> Stored | Submission | RunHere:
+    def acquire(self, clip: str) -> Stored | Submission | RunHere | Parts[str]:
+        if clip in self.parts:
+            return Parts(self.parts[clip])
         if clip in self.landed_before:
             return Stored(1, self.landed_before[clip])
         with self.lock:
@@ -155,6 +159,27 @@ async def test_every_clip_is_submitted_once_and_lands_within_the_window(at_once:
     assert world.outcomes == dict.fromkeys(CLIPS, "landed")
     assert set(world.submitted.values()) == {1}
     assert 1 <= world.most <= 8
+
+
+async def test_the_parts_of_a_clip_come_before_the_next_clip() -> None:
+    world = World(parts={"a": ["a1", "a2"], "b": ["b1"], "c": []})
+    work = runner(world, most=1, clips=["a", "b", "c", "d"])
+    assert await work.run() == ()
+    assert list(world.submitted) == ["a1", "a2", "b1", "d"]
+    assert world.outcomes == dict.fromkeys(["a1", "a2", "b1", "d"], "landed")
+
+
+async def test_a_run_that_does_not_wait_ends_when_all_is_submitted() -> None:
+    world = World(ends=False)
+    work = runner(world, most=4, clips=CLIPS[:6], waits=False)
+    running = asyncio.ensure_future(work.run())
+    for _ in range(4):
+        await world.added.acquire()
+    assert not running.done()
+    for clip in CLIPS[:2]:
+        world.end(f"{clip}/1")
+    await running
+    assert (len(world.submitted), len(world.outcomes), len(work.waiting), work.suspended) == (6, 2, 4, False)
 
 
 async def test_what_landed_before_is_skipped() -> None:

@@ -44,6 +44,7 @@ function facts(found) {
     ["Size", size(request, known)],
     ["Frames", known.num_frames ?? request.num_frames],
     ["FPS", known.fps ?? request.fps],
+    ["Sound", known.audio],
     ["Steps", request.num_inference_steps],
     ["Guidance", request.guidance_scale],
     ["Motion module", request.motion_module],
@@ -68,6 +69,26 @@ function facts(found) {
 
 function list(value) {
   return Array.isArray(value) ? value.join(", ") : value;
+}
+
+/** The segments of a whole clip: each is one job. */
+function segments(found) {
+  const parts = found.segments ?? [];
+  if (!parts.length) return null;
+  const time = ({ seconds: at }) => (at?.length === 2 ? `${Number(at[0]).toFixed(2)} to ${Number(at[1]).toFixed(2)} s` : "");
+  const cost = (part) => (part.cost ? `${part.cost} ${part.currency ?? ""}`.trim() : "");
+  const row = (part, index) => [part.number ?? index + 1, time(part), part.job_id ?? "", seconds(part.generation_time_s) ?? "", cost(part)];
+  return el(
+    "details.segments",
+    {},
+    el("summary", {}, parts.length === 1 ? "1 segment" : `${parts.length} segments, one job each`),
+    el(
+      "table",
+      {},
+      el("thead", {}, el("tr", {}, ["Segment", "Time", "Job", "Generation", "Cost"].map((name) => el("th", { scope: "col" }, name)))),
+      el("tbody", {}, parts.map((part, index) => el("tr", {}, row(part, index).map((value) => el("td", {}, String(value)))))),
+    ),
+  );
 }
 
 function locations(found) {
@@ -102,6 +123,7 @@ export function details(found) {
     request.prompt && el("section.words", {}, el("h3", {}, "Prompt"), el("p.prompt", {}, String(request.prompt))),
     request.negative_prompt && el("section.words", {}, el("h3", {}, "Negative prompt"), el("p.prompt.quiet", {}, String(request.negative_prompt))),
     facts(found),
+    segments(found),
     locations(found),
     Object.keys(request).length > 0 &&
       el("details.request", {}, el("summary", {}, "Request"), el("div.code", {}, copyButton(() => text, "request"), el("pre", {}, text))),

@@ -32,7 +32,9 @@ export function openClip({ task, clip, neighbour, closed }) {
     dialog.dataset.clip = String(current.index);
     try {
       const found = await task.clip(current.index);
-      if (current === next) more.replaceChildren(details(found));
+      if (current !== next) return;
+      more.replaceChildren(details(found));
+      if (found.facts.audio) stage.offerSound();
     } catch (error) {
       if (current === next) more.replaceChildren(el("p.note", { role: "alert" }, error.message));
     }

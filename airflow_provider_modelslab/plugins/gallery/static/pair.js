@@ -29,12 +29,14 @@ export function pair({ links, waiting, title }) {
   // Many times a second: a screen reader announces the position only when someone changes it, see announcePosition.
   const clock = el("span.clock", { "aria-hidden": "true" });
   const over = el("button.toggle", { type: "button", "aria-pressed": "false", disabled: true, title: "Lay the result over the source" }, "Compare");
+  const sound = el("button.toggle", { type: "button", "aria-pressed": "false", hidden: true, title: "Play the sound of the result" }, "Sound");
   const wipe = el("input.wipe", { type: "range", min: 0, max: 100, value: 50, "aria-label": "How much of the source to show", hidden: true });
   const stage = el("div.stage", { role: "group", "aria-label": title }, source.box, result.box, wipe);
-  const view = el("div.pair", {}, stage, el("div.controls", {}, play, line, clock, over));
+  const view = el("div.pair", {}, stage, el("div.controls", {}, play, line, clock, sound, over));
   let wanted = !calm.matches;
   let gone = false;
   let label = "Play";
+  let loud = false;
 
   const media = (kind) => both.map((one) => one.media).filter((one) => one instanceof kind);
   const videos = () => media(HTMLVideoElement);
@@ -110,7 +112,7 @@ export function pair({ links, waiting, title }) {
       const image = link.type === "image";
       const name = `${target.label} of ${title}`;
       target.media = image ? new Gif(name) : el("video", { muted: true, playsinline: true, preload: "auto", "aria-label": name });
-      if (!image) target.media.muted = true;
+      if (!image) target.media.muted = !loud || target !== result;
       target.media.addEventListener(image ? "load" : "canplay", done, { once: true });
       target.media.addEventListener("error", () => {
         onbroken();
@@ -165,6 +167,11 @@ export function pair({ links, waiting, title }) {
     wipe.hidden = !on;
     stage.style.setProperty("--wipe", `${wipe.value}%`);
   });
+  sound.addEventListener("click", () => {
+    loud = !loud;
+    sound.setAttribute("aria-pressed", String(loud));
+    if (result.media instanceof HTMLVideoElement) result.media.muted = !loud;
+  });
   wipe.addEventListener("input", () => stage.style.setProperty("--wipe", `${wipe.value}%`));
   stage.addEventListener("click", (event) => event.target !== wipe && !play.disabled && play.click());
 
@@ -172,6 +179,10 @@ export function pair({ links, waiting, title }) {
   requestAnimationFrame(tick);
   return {
     view,
+    /** Offers the sound, which is off at first. */
+    offerSound() {
+      sound.hidden = false;
+    },
     toggle: () => play.disabled || play.click(),
     close() {
       gone = true;

@@ -38,7 +38,7 @@ function card(item, seen) {
   if (item.loop_index != null) query.set("loop_index", item.loop_index);
   const partial = item.outcome === "partial";
   const frame = el("span.frame", {}, partial ? badge("failed", "Some failed") : null);
-  const facts = [item.model_id, item.counts ? count(item) : item.seed != null && `seed ${item.seed}`, seconds(item.seconds)].filter(Boolean);
+  const facts = [item.model_id, item.counts ? count(item) : item.seed != null && `seed ${item.seed}`, Number.isInteger(item.segments) && `${number(item.segments)} segments`, seconds(item.seconds)].filter(Boolean);
   const link = el(
     "a.card",
     { href: `?${query}` },

@@ -36,6 +36,7 @@ export function showSingle(container, task, answer) {
       : "",
     details(found),
   );
+  if (found.facts.audio) stage.offerSound();
   container.dataset.outcome = found.outcome;
   const key = (event) => {
     if (event.key === " " && !event.target.closest("button,input,summary,a,textarea")) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,12 +13,19 @@ import pytest
 from PIL import Image
 
 from airflow_provider_modelslab.api.errors import ClipUnreadableError, InvalidRequestError, LandingError
+from airflow_provider_modelslab.local.media.decode import read_frames
 from airflow_provider_modelslab.local.media.encode import write_gif, write_mp4
 from airflow_provider_modelslab.local.media.whole_clip.join import Joiner, blend, join_segments
 from airflow_provider_modelslab.local.media.whole_clip.plan import plan_segments
-from airflow_provider_modelslab.local.media.whole_clip.source import Probe, probe_clip, read_all, read_sound
+from airflow_provider_modelslab.local.media.whole_clip.source import (
+    Probe,
+    probe_clip,
+    read_all,
+    read_at_rate,
+    read_sound,
+)
 from airflow_provider_modelslab.local.media.whole_clip.split import split_clip
-from tests.support.clips import set_display_matrix
+from tests.support.clips import codes_as_frame, set_display_matrix, write_frames
 from tests.support.moving import moving_frames
 from tests.support.sounding import BEEP, beep_time, frame_times, grey_frames, greys, spoil_sound, write_sounding
 
@@ -99,6 +107,44 @@ def test_a_rotated_clip_is_upright(tmp_path: Path) -> None:
     sizes = []
     assert read_all(file, lambda _, picture: sizes.append(picture.size), max_frames=100) == 9
     assert set(sizes) == {(48, 64)}
+    result = rejoined(source, tmp_path, 25)
+    beep = beep_time(result)
+    assert beep is not None
+    assert abs(beep - BEEP) < 0.04
+    assert frame_times(result) == pytest.approx(STEADY, abs=1e-3)
+
+
+FORMS = [*((a, 0, 0, d) for a in (1, -1) for d in (1, -1)), *((0, b, c, 0) for b in (1, -1) for c in (1, -1))]
+UPRIGHT = (0, 1, -1, 0)
+SLOW_HDR = {"form": "yuv420p10le", "codec": "libx265"}
+
+
+@pytest.mark.parametrize(
+    ("matrix", "options"),
+    [
+        *(pytest.param(matrix, {}, id=f"matrix {matrix}") for matrix in FORMS),
+        pytest.param(UPRIGHT, {"aspect": Fraction(64, 45)}, id="no square pixels"),
+        pytest.param(UPRIGHT, {"side": 320}, id="untagged HD"),
+        pytest.param(UPRIGHT, {"tags": (6, 6, 6)}, id="BT.601"),
+        pytest.param(UPRIGHT, {**SLOW_HDR, "tags": (9, 16, 9)}, id="PQ", marks=pytest.mark.slow),
+        pytest.param(UPRIGHT, {**SLOW_HDR, "tags": (9, 18, 9)}, id="HLG", marks=pytest.mark.slow),
+    ],
+)
+def test_a_whole_clip_is_shown_as_a_sample_of_it(
+    tmp_path: Path, matrix: tuple[int, int, int, int], options: dict[str, Any]
+) -> None:
+    """What phones and cameras write is tested with samples, in ``test_real_clips``; whole clips are read the same."""
+    path, options = tmp_path / "IMG_0001.mov", dict(options)
+    codes = [[0.8, 0.2, 0.2], [0.2, 0.7, 0.3], [0.2, 0.3, 0.8]]
+    form, side = options.pop("form", "yuv420p"), options.pop("side", 16)
+    write_frames(path, [codes_as_frame(codes, 0.2126, 0.0722, form=form, side=side)] * 4, **options)
+    set_display_matrix(path, *matrix)
+    probe = probe_clip(path)
+    seen: list[Image.Image] = []
+    read_at_rate(path, probe, 25, size=None, on_begin=seen.clear, on_frame=lambda _, picture: seen.append(picture))
+    sample = np.asarray(read_frames(path, 1)[0][0], int)
+    assert len(seen) == probe.frames(25) == 4
+    assert max(np.abs(np.asarray(picture, int) - sample).max() for picture in seen) <= 2
 
 
 def test_a_gif_is_cut_by_its_delays(tmp_path: Path) -> None:
