@@ -11,7 +11,7 @@ with the same model, seed, steps and strength, in a process of its own (``benchm
 - ``seam_ratio``: the largest difference between neighbouring frames at a seam, against the mean difference of
   neighbouring frames elsewhere; the mean over all seams. Seams of context windows are the frames that two windows
   share in the last denoising step. ``source`` and ``source, windows`` are the ratios of the source at the same frames:
-  what motion alone gives;
+  what motion alone gives. A model that flickers hides seams, so read it together with ``flicker``;
 - ``sharpness``: the mean strength of edges in the frames of the fades, against that of the others. Ghosts lower it;
 - ``flicker``: the mean difference of neighbouring frames, against that of the source: 1 is as steady as the source;
 - ``psnr_db``: of the segments' files against the frames that they were made from, in RGB;
