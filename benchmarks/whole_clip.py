@@ -11,8 +11,9 @@ with the same model, seed, steps and strength, in a process of its own (``benchm
 - ``seam_ratio``: the largest difference between neighbouring frames at a seam, against the mean difference of
   neighbouring frames elsewhere; the mean over all seams. Seams of context windows are the frames that two windows
   share in the last denoising step. ``source`` and ``source, windows`` are the ratios of the source at the same frames:
-  what motion alone gives;
+  what motion alone gives. A model that flickers hides seams, so read it together with ``flicker``;
 - ``sharpness``: the mean strength of edges in the frames of the fades, against that of the others. Ghosts lower it;
+- ``flicker``: the mean difference of neighbouring frames, against that of the source: 1 is as steady as the source;
 - ``psnr_db``: of the segments' files against the frames that they were made from, in RGB;
 - ``audio_offset_ms``: how much later the beep is heard than in the source.
 
@@ -91,9 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_seams(figures: Mapping[str, Any]) -> None:
-    rows = [(way, f"{ratio:.2f}", f"{figures['sharpness'][way]:.2f}") for way, ratio in figures["seam_ratio"].items()]
-    print_table("Seams of a whole clip", ("way", "seam ratio", "sharpness"), rows)
-    of_ways = ("seam_ratio", "sharpness")
+    of_ways = ("seam_ratio", "sharpness", "flicker")
+    rows = [(way, *(f"{figures[name][way]:.2f}" for name in of_ways)) for way in figures["seam_ratio"]]
+    print_table("Seams of a whole clip", ("way", "seam ratio", "sharpness", "flicker"), rows)
     print("\n" + "\n".join(f"{name}: {value}" for name, value in figures.items() if name not in of_ways))
 
 
@@ -116,8 +117,9 @@ def _measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         _draw_sheet([made for way, made in ways.items() if not way.startswith("source")], given.sheet)
     return {
         **remote,
-        "seam_ratio": {way: round(ratio, 2) for way, (ratio, _) in seen.items()},
-        "sharpness": {way: round(sharp, 2) for way, (_, sharp) in seen.items()},
+        "seam_ratio": {way: round(ratio, 2) for way, (ratio, _, _) in seen.items()},
+        "sharpness": {way: round(sharp, 2) for way, (_, sharp, _) in seen.items()},
+        "flicker": {way: round(change / seen["source, windows"][2], 2) for way, (_, _, change) in seen.items()},
         "local": local,
     }
 
@@ -217,8 +219,8 @@ def _with_cuts(plan: SegmentPlan) -> SegmentPlan:
 # -- measuring --------------------------------------------------------------------------------------------------------
 
 
-def _look(path: Path, fades: Sequence[Fade]) -> tuple[float, float]:
-    """The seam ratio and the relative sharpness of a joined clip."""
+def _look(path: Path, fades: Sequence[Fade]) -> tuple[float, float, float]:
+    """The seam ratio and the relative sharpness of a joined clip, and the mean difference of neighbouring frames."""
     greys: list[Any] = []
     read_all(path, lambda _, picture: greys.append(np.asarray(picture.convert("L"), np.float32)), max_frames=100_000)
     steps = np.array([np.abs(one - other).mean() for one, other in pairwise(greys)])  # from frame n to n + 1
@@ -229,9 +231,9 @@ def _look(path: Path, fades: Sequence[Fade]) -> tuple[float, float]:
         away[at] = False
         faded[fade.first : fade.end] = True
     if not fades:
-        return 1.0, 1.0
+        return 1.0, 1.0, float(steps.mean())
     ratio = np.mean([steps[at].max() for at in at_seams]) / steps[away].mean()
-    return float(ratio), float(edges[faded].mean() / edges[~faded].mean())
+    return float(ratio), float(edges[faded].mean() / edges[~faded].mean()), float(steps.mean())
 
 
 def _psnr(source: Path, plan: SegmentPlan, folder: Path) -> float:

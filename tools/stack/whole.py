@@ -116,7 +116,7 @@ class WholeStack:
         self.endpoint.start()
 
     def start_airflow(self, *, key: str | None = None, prefix: str = "", public_url: str | None = None) -> None:
-        """Start Airflow and make its two connections.
+        """Start Airflow and make its connections.
 
         :param key: ModelsLab's API key; by default the local endpoint is used, with its own.
         """
@@ -124,7 +124,7 @@ class WholeStack:
         self.connect(key=key, prefix=prefix, public_url=public_url)
 
     def connect(self, *, key: str | None = None, prefix: str = "", public_url: str | None = None) -> None:
-        """Make the two connections of Airflow, also in place of others; see :meth:`start_airflow`."""
+        """Make the connections of Airflow, also in place of others; see :meth:`start_airflow`."""
         self.airflow.set_connection(
             "aws_default",
             conn_type="aws",
