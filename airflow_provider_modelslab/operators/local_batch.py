@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_provider_modelslab.api.errors import JobTimeoutError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, JobTimeoutError
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
@@ -53,6 +53,10 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     :param defer_after: see ``max_in_flight``.
     :param resume_threshold: see ``max_in_flight``.
     :param fallback: see ``max_in_flight``.
+    :param clip_mode: an argument of the remote operator; must be ``"sample"``.
+    :param overlap: see ``max_in_flight``; it is for whole clips, as are the next two.
+    :param audio: see ``overlap``.
+    :param max_segments: see ``overlap``.
     :raises InvalidRequestError: with each invalid clip and the reason; nothing was made.
     :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was aborted.
     """
@@ -73,9 +77,18 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         defer_after: float | str | timedelta = 15.0,
         resume_threshold: float | str = 0.5,
         fallback: Sequence[Mapping[str, Any]] | None = None,
+        clip_mode: str = "sample",
+        overlap: int | str | None = None,
+        audio: str | None = None,
+        max_segments: int | str | None = None,
         reuse: Literal["run", "always", "never"] = "always",
         **arguments: Any,
     ) -> None:
+        if clip_mode != "sample":
+            raise InvalidRequestError.of(
+                "clip_mode",
+                f"must be 'sample' for local results; whole clips are made at an endpoint; got {clip_mode!r}",
+            )
         super().__init__(reuse=reuse, **arguments)
 
     @reported

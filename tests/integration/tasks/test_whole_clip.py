@@ -20,6 +20,7 @@ from airflow_provider_modelslab.jobs.whole_clip.segment_jobs import SegmentOutco
 from airflow_provider_modelslab.local.media.encode import write_mp4
 from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
 from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
+from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
 from tests.integration.tasks.conftest import Store
@@ -527,9 +528,14 @@ def test_a_function_may_name_the_clip(whole: Whole, engine: MirrorEngine) -> Non
     require_whole(whole)
 
 
-def test_the_local_operator_refuses_whole_clips_by_name(bucket: str) -> None:
+def test_the_local_operators_refuse_whole_clips_by_name(bucket: str) -> None:
     with pytest.raises(InvalidRequestError) as refused:
         LocalVideo2VideoOperator(
             task_id="t", model_id="tiny", prompt="a fox", init_video="s3://b/in.mp4", clip_mode="whole"
+        )
+    assert list(refused.value.fields) == ["clip_mode"]
+    with pytest.raises(InvalidRequestError) as refused:
+        LocalVideo2VideoBatchOperator(
+            task_id="t", model_id="tiny", prompt="a fox", source="s3://clips/in/", clip_mode="whole"
         )
     assert list(refused.value.fields) == ["clip_mode"]
