@@ -82,7 +82,13 @@ def test_ten_kills_of_a_whole_clip(
     # The bytes are those of a run that nobody disturbs.
     places |= {"destination": f"s3://{bucket}/out/undisturbed.mp4", "seed": sidecar["seed"]}
     undisturbed = processes.start(
-        "execute", operator="single", task={**shared, **places, **whole}, run_id=f"{bucket} again", surely=False
+        "execute",
+        operator="single",
+        task={**shared, **places, **whole},
+        run_id=f"{bucket} again",
+        try_number=1,
+        max_tries=60,
+        conf={},
     )
     outcome = processes.wait(undisturbed)
     assert outcome is not None

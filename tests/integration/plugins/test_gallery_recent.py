@@ -107,7 +107,7 @@ def test_newest_landing_first_and_only_in_readable_dags(session: Session, tables
     add(1, run_after=NEWEST - timedelta(days=2000))
     add(3, dag_id="secret")
     for task_id, status in (("submit", "submitted"), ("wait", "finished")):  # the task that lands it has the card
-        tables.add_task(task_id=task_id, xcoms={"return_value": MANIFEST | {"status": status}})
+        tables.add_task_instance("films", "run_1", task_id, xcoms={"return_value": MANIFEST | {"status": status}})
     page = read_recent(session, {"films"})
     assert runs(page) == ["1", "5"]
     assert page["next"] is None

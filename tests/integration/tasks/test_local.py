@@ -81,7 +81,7 @@ def test_the_arguments_are_those_of_the_remote_operator(local: Make, clip_file: 
     with pytest.raises(TypeError, match="strenght"):
         local(strenght=0.5)
     without_effect = {"fallback", "poll_interval", "max_poll_interval"}
-    without_effect |= {"max_segments"}
+    without_effect |= {"max_segments", "max_in_flight"}
     given = set(ModelsLabVideo2VideoOperator.template_fields) - without_effect
     assert given <= set(LocalVideo2VideoOperator.template_fields)
 

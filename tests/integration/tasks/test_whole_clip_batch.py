@@ -7,7 +7,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +186,10 @@ def test_a_deferrable_batch_frees_the_worker_and_pays_once(
     batch: Make, engine: MirrorEngine, s3: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     engine.gate = threading.Event()
-    make = partial(batch, deferrable=True, defer_after=0.05, max_in_flight=3)
+
+    def make() -> ModelsLabVideo2VideoBatchOperator:
+        return batch(deferrable=True, defer_after=0.05, max_in_flight=3)
+
     deferred = deferral_of(make(), attempt(1))
     assert len(engine.submitted) == 3
     engine.gate.set()
@@ -200,7 +202,10 @@ def test_a_deferrable_batch_frees_the_worker_and_pays_once(
 @pytest.mark.slow
 def test_a_failed_segment_is_not_paid_for_a_third_time_after_a_deferral(batch: Make, engine: MirrorEngine) -> None:
     engine.gate, engine.fails = threading.Event(), 100
-    make = partial(batch, deferrable=True, defer_after=0.05, max_in_flight=1, max_failed=1)
+
+    def make() -> ModelsLabVideo2VideoBatchOperator:
+        return batch(deferrable=True, defer_after=0.05, max_in_flight=1, max_failed=1)
+
     deferred = deferral_of(make(), attempt(1))
     engine.gate.set()
     assert counts(to_the_end(make, deferred, attempt(1))) == {"landed": 1, "failed": 1}
