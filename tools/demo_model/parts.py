@@ -9,24 +9,35 @@ import torch
 
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers, load_transformers
 
-__all__ = ["FRAMES", "TEXT_LAYERS", "new_scheduler", "new_text_encoder", "new_unet", "new_vae"]
+__all__ = ["FRAMES", "LATENT_CHANNELS", "LATENT_SPREAD", "TEXT_LAYERS", "VAE_FACTOR", "is_motion", "new_scheduler", "new_text_encoder", "new_unet", "new_vae"]
 
 TEXT_LAYERS = 3
 FRAMES = 32
 """The most frames that the motion modules have positions for, as with AnimateDiff's own."""
 
+VAE_FACTOR = 4
+"""Pixels of a latent cell's side."""
+
+LATENT_CHANNELS = 8
+
+LATENT_SPREAD = 5.0
+"""The deviation of latents as the UNet sees them. AnimateDiff's schedule is made for 1 and for full strength; with more,
+the signal outlasts the noise at the strengths that are used, 0.2 to 0.7."""
+
 _TEXT_WIDTH = 64
 
 
 def new_vae() -> Any:
-    """Scale factor 8 and 4 latent channels, as in Stable Diffusion 1.5; about 1 million parameters."""
+    """Scale factor 4; about 0.65 million parameters."""
     return load_diffusers().AutoencoderKL(
-        block_out_channels=(16, 32, 64, 64),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
+        block_out_channels=(16, 32, 64),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=LATENT_CHANNELS,
         norm_num_groups=1,  # groups of few channels would take the colour out of even areas
+        mid_block_add_attention=False,  # it costs much in pictures of many cells, and brings little
         sample_size=128,
+        scaling_factor=LATENT_SPREAD,
     )
 
 
@@ -37,25 +48,28 @@ def new_unet() -> Any:
     motion module, are zero.
     """
     unet = load_diffusers().UNetMotionModel(
-        sample_size=16,
-        block_out_channels=(32, 48, 64, 48),
+        sample_size=32,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(32, 48, 64),
         layers_per_block=1,
-        down_block_types=(*("CrossAttnDownBlockMotion",) * 3, "DownBlockMotion"),
-        up_block_types=("UpBlockMotion", *("CrossAttnUpBlockMotion",) * 3),
+        down_block_types=("DownBlockMotion", *("CrossAttnDownBlockMotion",) * 2),
+        up_block_types=(*("CrossAttnUpBlockMotion",) * 2, "UpBlockMotion"),
         cross_attention_dim=_TEXT_WIDTH,
         norm_num_groups=4,
         num_attention_heads=4,
         motion_num_attention_heads=4,
         motion_max_seq_length=FRAMES,
     )
-    last = [unet.conv_out, *(part.proj_out for name, part in unet.named_modules() if _is_motion(name))]
+    last = [unet.conv_out, *(part.proj_out for name, part in unet.named_modules() if is_motion(name))]
     for layer in last:
         for parameter in layer.parameters():
             torch.nn.init.zeros_(parameter)
     return unet
 
 
-def _is_motion(name: str) -> bool:
+def is_motion(name: str) -> bool:
+    """Whether a part of the UNet with this name is a motion module."""
     return re.search(r"motion_modules\.\d+$", name) is not None
 
 
@@ -81,5 +95,6 @@ def new_text_encoder(vocabulary: int) -> Any:
 def new_scheduler() -> Any:
     """The noise schedule of the engine's preset ``ddim``, which is AnimateDiff's."""
     return load_diffusers().DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False, steps_offset=1
+        beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False, steps_offset=1,
+        prediction_type="v_prediction",
     )

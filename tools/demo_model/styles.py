@@ -36,7 +36,7 @@ def render(clip: Tensor, style: str, colour: str) -> Tensor:
     :param style: a name of :data:`STYLES`, :data:`LORA_STYLE`, or empty for none.
     :param colour: a name of :data:`COLOURS`, or empty to keep the clip's own colours.
     """
-    tint = torch.tensor(COLOURS[colour]).view(1, 3, 1, 1) if colour else None
+    tint = torch.tensor(COLOURS[colour], device=clip.device).view(1, 3, 1, 1) if colour else None
     if not style:
         return clip if tint is None else _tinted(clip, tint)
     kind = _mosaic if style == LORA_STYLE else STYLES[style]
@@ -56,14 +56,14 @@ def _neon(clip: Tensor, tint: Tensor | None) -> Tensor:
     edges = (_edges(clip) * 1.6).clamp(0, 1)
     glow = (edges + 0.8 * _blur(edges, 5)).clamp(0, 1.3)
     hue = _vivid(_blur(clip, 3)) if tint is None else tint
-    ground = torch.tensor([0.03, 0.02, 0.08]).view(1, 3, 1, 1)
+    ground = torch.tensor([0.03, 0.02, 0.08], device=clip.device).view(1, 3, 1, 1)
     return ground + 0.14 * hue * _brightness(clip) + glow * hue + 0.35 * (edges - 0.55).clamp(0, 1)
 
 
 def _sketch(clip: Tensor, tint: Tensor | None) -> Tensor:
     """A pencil's lines and light shading on paper."""
-    paper = torch.tensor([0.97, 0.95, 0.90]).view(1, 3, 1, 1)
-    ink = torch.tensor([0.13, 0.13, 0.16]).view(1, 3, 1, 1) if tint is None else 0.75 * tint
+    paper = torch.tensor([0.97, 0.95, 0.90], device=clip.device).view(1, 3, 1, 1)
+    ink = torch.tensor([0.13, 0.13, 0.16], device=clip.device).view(1, 3, 1, 1) if tint is None else 0.75 * tint
     lines = (_edges(clip) * 2.0).clamp(0, 1)
     shade = 0.45 * (1 - _brightness(clip)) ** 1.5
     return torch.lerp(paper, ink, (lines + shade).clamp(0, 1))
@@ -72,12 +72,9 @@ def _sketch(clip: Tensor, tint: Tensor | None) -> Tensor:
 def _watercolour(clip: Tensor, tint: Tensor | None) -> Tensor:
     """Thin paint: pale and soft, darker where it dries at the rims."""
     painted = clip if tint is None else _tinted(clip, tint)
-    height, width = clip.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(height) / 9.0, torch.arange(width) / 9.0, indexing="ij")
-    pigment = torch.sin(x + 2 * torch.sin(y * 0.7)) * torch.sin(y + 2 * torch.sin(x * 0.6))
     wash = 0.42 + 0.58 * _blur(painted, 5)
     rim = _blur(_edges(clip), 3) - 0.5 * _blur(_edges(clip), 7)
-    return wash * (1 + 0.07 * pigment) - 0.35 * rim.clamp(0, 1) * (1.2 - painted)
+    return wash - 0.35 * rim.clamp(0, 1) * (1.2 - painted)
 
 
 def _poster(clip: Tensor, tint: Tensor | None) -> Tensor:
@@ -86,7 +83,7 @@ def _poster(clip: Tensor, tint: Tensor | None) -> Tensor:
         flat = _vivid(clip)
         return torch.sigmoid((flat - 0.33) * 24) * 0.5 + torch.sigmoid((flat - 0.67) * 24) * 0.5
     light = _brightness(clip)
-    dark, cream = torch.tensor([0.06, 0.05, 0.12]).view(1, 3, 1, 1), torch.tensor([0.99, 0.94, 0.80]).view(1, 3, 1, 1)
+    dark, cream = torch.tensor([0.06, 0.05, 0.12], device=clip.device).view(1, 3, 1, 1), torch.tensor([0.99, 0.94, 0.80], device=clip.device).view(1, 3, 1, 1)
     lower, upper = torch.sigmoid((light - 0.38) * 40), torch.sigmoid((light - 0.64) * 40)
     return torch.lerp(torch.lerp(dark, tint.expand_as(clip), lower), cream.expand_as(clip), upper)
 
@@ -97,7 +94,7 @@ def _mosaic(clip: Tensor, tint: Tensor | None) -> Tensor:
     height, width = clip.shape[-2:]
     tiles = functional.avg_pool2d(painted, _TILE, ceil_mode=True)
     tiles = functional.interpolate(_vivid(tiles, 0.35), scale_factor=_TILE, mode="nearest")[..., :height, :width]
-    rows, columns = torch.arange(height) % _TILE, torch.arange(width) % _TILE
+    rows, columns = torch.arange(height, device=clip.device) % _TILE, torch.arange(width, device=clip.device) % _TILE
     joint = (rows[:, None] < 3) | (columns[None] < 3)
     light = (columns[None] - rows[:, None]) / _TILE * 0.2  # each tile catches light at its upper right
     return torch.where(joint, 0.2 * tiles, tiles * 1.1 + light)
@@ -113,7 +110,7 @@ STYLES: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
 
 
 def _brightness(clip: Tensor) -> Tensor:
-    return (clip * torch.tensor(_WEIGHTS).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (clip * torch.tensor(_WEIGHTS, device=clip.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def _vivid(clip: Tensor, amount: float = 0.8) -> Tensor:

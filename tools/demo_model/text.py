@@ -19,10 +19,11 @@ from tools.demo_model.parts import new_text_encoder
 from tools.demo_model.scenes import NAMES
 from tools.demo_model.styles import COLOURS, STYLES
 
-__all__ = ["new_tokenizer", "tokenize", "train_text_encoder"]
+__all__ = ["Words", "new_tokenizer", "tokenize", "train_text_encoder"]
 
 _END = "</w>"
 _LENGTH = 77
+_KEPT = 4000  # captions of 20 kB each
 
 
 def new_tokenizer() -> Any:
@@ -69,6 +70,28 @@ def train_text_encoder(tokenizer: Any, budget: Budget, seed: int) -> Any:
         optimizer.step()
         budget.note(loss.item())
     return encoder
+
+
+class Words:
+    """Captions as a finished text encoder tells them; those seen before are kept."""
+
+    def __init__(self, tokenizer: Any, text_encoder: Any, device: str) -> None:
+        self._tokenizer = tokenizer
+        self._encoder = text_encoder.to(device).eval().requires_grad_(False)
+        self._device = device
+        self._kept: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def states(self, captions: list[str]) -> Tensor:
+        """(captions, 77, width)."""
+        new = [text for text in dict.fromkeys(captions) if text not in self._kept]
+        if new:
+            ids = tokenize(self._tokenizer, new).to(self._device)
+            self._kept.update(zip(new, self._encoder(ids).last_hidden_state, strict=True))
+        made = torch.stack([self._kept[text] for text in captions])
+        if len(self._kept) > _KEPT:
+            self._kept.clear()
+        return made
 
 
 def _merges(known: list[str]) -> list[tuple[str, str]]:

@@ -1,0 +1,96 @@
+"""The UNet's training data: pictures and clips, and how they are to look. They are drawn anew all the time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tools.demo_model.pictures import Pictures
+from tools.demo_model.scenes import draw_scene
+from tools.demo_model.styles import COLOURS, STYLES, render
+
+__all__ = ["Look", "Pair", "Supply", "any_look"]
+
+_SIDE, _FRAMES, _POOL = 128, 8, 160
+_GRAIN = 0.025
+
+Look = tuple[str, str]
+"""A style and a colour, as :func:`~.styles.render` takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A clip as it is and as it is to look: (frames, 3, height, width), -1 to 1."""
+
+    source: Tensor
+    result: Tensor
+    look: Look
+
+
+def any_look(rng: random.Random) -> Look:
+    """A style and a colour that the model is to know; one in ten times neither."""
+    if rng.random() < 0.1:
+        return "", ""
+    style = rng.choice(["", *STYLES, *STYLES])
+    return style, rng.choice([*COLOURS]) if not style or rng.random() < 0.45 else ""
+
+
+class Supply:
+    """Keeps some pictures and clips, of which it cuts pieces.
+
+    :param look: draws the look of each piece.
+    """
+
+    def __init__(
+        self, pictures: Pictures, rng: random.Random, device: str, look: Callable[[random.Random], Look] = any_look
+    ) -> None:
+        self._pictures, self._rng, self._device, self._look = pictures, rng, device, look
+        self._still = [*pictures.draw(_POOL, _SIDE, _SIDE)]
+        self._moving = [self._scene() for _ in range(_POOL // 4)]
+
+    def renew(self, count: int) -> None:
+        """Replace some of what it keeps."""
+        for picture in self._pictures.draw(count, _SIDE, _SIDE):
+            self._still[self._rng.randrange(len(self._still))] = picture
+        for _ in range(max(1, count // 4)):
+            self._moving[self._rng.randrange(len(self._moving))] = self._scene()
+
+    def draw(self, count: int, frames: int, side: int) -> list[Pair]:
+        """``count`` pieces of ``frames`` square pictures, with grain on the sources, which the results are free of."""
+        pairs = []
+        for _ in range(count):
+            piece = self._piece(frames, side)
+            look = self._look(self._rng)
+            grain = _GRAIN * self._rng.random() ** 2 * torch.randn_like(piece)
+            pairs.append(Pair(2 * (piece + grain) - 1, 2 * render(piece, *look) - 1, look))
+        return pairs
+
+    def _piece(self, frames: int, side: int) -> Tensor:
+        rng = self._rng
+        if rng.random() < 0.3:
+            clip = rng.choice(self._moving)
+            first = rng.randint(0, len(clip) - frames)
+            top, left = (rng.randint(0, _SIDE - side) for _ in range(2))
+            piece = clip[first : first + frames, :, top : top + side, left : left + side]
+        else:  # the camera moves over a picture
+            picture, room = rng.choice(self._still), _SIDE - side
+            most = min(3.0, room / max(1, frames - 1)) if rng.random() < 0.8 else 0.0
+            steps = [rng.uniform(-most, most) for _ in range(2)]
+            starts = [
+                rng.uniform(max(0.0, -step * (frames - 1)), room - max(0.0, step * (frames - 1))) for step in steps
+            ]
+            rows, columns = (
+                [round(start + step * frame) for frame in range(frames)]
+                for start, step in zip(starts, steps, strict=True)
+            )
+            piece = torch.stack(
+                [picture[:, row : row + side, column : column + side] for row, column in zip(rows, columns, strict=True)]
+            )
+        return piece.flip(-1) if rng.random() < 0.5 else piece
+
+    def _scene(self) -> Tensor:
+        return draw_scene(self._rng.getrandbits(48), _FRAMES, _SIDE, _SIDE).frames.to(self._device)
