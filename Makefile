@@ -9,6 +9,9 @@ TORCH_INDEX ?=
 # Tests side by side: twice as many as cores, since most of them wait for a server half of the time. More than six gain little.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(6, 2 * (os.cpu_count() or 1)))')
 
+# Shows each download with its size and progress.
+PIP = $(BIN)/python -m pip install --no-color --progress-bar on --constraint constraints.txt
+
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --no-loadscope-reorder
 
 .PHONY: help demo test test-slow lint types imports unit radosgw celery edge kubernetes chromium docs pages compat dist wheel constraints clean install
@@ -18,15 +21,18 @@ help: ## this list
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; call make with PYTHON=/path/to/python3.11")'
+	@echo "The first time: a virtual environment in $(VENV), about $(if $(TORCH_INDEX),2,7) GB on the disk. Downloads, each shown with its size:"
+	@echo "  1. PyTorch, $(if $(TORCH_INDEX),about 0.2 GB from $(TORCH_INDEX),about 3 GB with CUDA; 0.2 GB with TORCH_INDEX=https://download.pytorch.org/whl/cpu)"
+	@echo "  2. Airflow and the rest of constraints.txt, $$(grep -c '==' constraints.txt) packages of about 0.5 GB"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -qq --constraint constraints.txt $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX)) torch
-	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable . --group dev
+	@$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
+	@$(PIP) $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX)) torch
+	@$(PIP) --editable . --group dev
 	@touch $@
 
 install: $(STAMP) ## the virtual environment, nothing else
 
-demo: $(STAMP) ## runs the main DAG on a small drawn clip; KEEP=1 leaves everything running
+demo: $(STAMP) ## runs the main DAG on a small drawn clip; KEEP=1 leaves everything running. The next one has the same S3, history and ports
 	@$(BIN)/python -m tools.demo $(if $(KEEP),--keep)
 
 test: lint types imports ## all checks, and the tests that are quick or fail most

@@ -110,6 +110,16 @@ def get_provider_info() -> dict[str, object]:
                         "example": None,
                         "default": "10",
                     },
+                    "media": {
+                        "description": "How browsers get the clips in the UI. 'stream': the API server sends them, so "
+                        "a browser needs no access to S3. 'presigned': a link to S3 that expires after an hour, which "
+                        "takes the traffic off the API server; browsers must reach the bucket and trust its "
+                        "certificate.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "presigned",
+                        "default": "stream",
+                    },
                     "video_tab": {
                         "description": "Whether task instances have the tab Video. Airflow 3.4 shows it only on tasks "
                         "of this provider. Earlier versions show it on all tasks.",

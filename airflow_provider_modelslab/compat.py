@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 __all__ = [
-    "RecentTask",
+    "RecentXCom",
     "TaskRow",
     "WaitingTask",
     "add_asset_event",
@@ -46,7 +46,7 @@ __all__ = [
     "read_connection",
     "read_rendered_fields",
     "read_xcom",
-    "recent_tasks",
+    "recent_xcoms",
     "reschedule_exception",
     "run_later",
     "runs_triggers_inline",
@@ -299,76 +299,67 @@ def awaited_job(session: Session, task: TaskRow) -> str | None:
     return None if job_id is None else str(job_id)
 
 
-class RecentTask(NamedTuple):
-    """A task instance that has succeeded, with its stored return value and arguments."""
+class RecentXCom(NamedTuple):
+    """An XCom of a task instance, with the time when it was written."""
 
-    run_after: datetime
+    written_at: datetime
     dag_id: str
     run_id: str
     task_id: str
     map_index: int
     loop_index: int | None
-    operator: str
-    ended_at: datetime | None
-    returned: Any
-    fields: Any
+    value: Any
 
 
-def recent_tasks(
+def recent_xcoms(
     session: Session,
     dag_ids: Collection[str],
     *,
-    operators: Sequence[str],
-    decorated: Sequence[str],
+    key: str,
+    since: datetime | None,
+    before: datetime | None,
     until: datetime | None,
     offset: int,
     limit: int,
-) -> list[RecentTask]:
-    """Tasks that have succeeded and returned something, newest run first.
+) -> list[RecentXCom]:
+    """The XComs with a key, newest first; long ones without their value.
 
-    It reads by the index of the runs' times, so other tasks in the database do not slow it down.
+    It reads by the index of the keys, so the XComs of other tasks do not slow it down.
 
-    :param operators: names of operator classes.
-    :param decorated: patterns for ``LIKE`` on the names of decorated tasks.
-    :param until: leave out runs after this time.
+    :param since: leave out what was written before this time.
+    :param before: leave out what was written at this time or later.
+    :param until: leave out what was written after this time.
     """
-    from airflow.models.dagrun import DagRun
-    from airflow.models.renderedtifields import RenderedTaskInstanceFields as Fields
     from airflow.models.taskinstance import TaskInstance as Task
     from airflow.models.xcom import XComModel
     from sqlalchemy import and_, select
     from sqlalchemy.orm import lazyload
 
     query = (
-        select(DagRun.run_after, Task, _small(XComModel.value), _small(Fields.rendered_fields))
+        select(XComModel.timestamp, Task, _small(XComModel.value, _MAX_LISTED_CHARACTERS))
         .options(lazyload("*"))
-        .join(Task, and_(Task.dag_id == DagRun.dag_id, Task.run_id == DagRun.run_id))
-        .join(XComModel, and_(_same(XComModel, Task), XComModel.key == "return_value"))
-        .outerjoin(Fields, _same(Fields, Task))
-        .where(
-            DagRun.dag_id.in_(dag_ids),
-            Task.state == "success",
-            _is_one_of(Task, operators, decorated),
-        )
-        .order_by(DagRun.run_after.desc(), DagRun.id.desc(), Task.task_id, Task.map_index)
+        .join(Task, and_(_same(XComModel, Task), XComModel.key == key))
+        .where(Task.dag_id.in_(dag_ids))
+        .order_by(XComModel.timestamp.desc(), Task.dag_id, Task.run_id, Task.task_id, Task.map_index, Task.id)
     )
+    if since is not None:
+        query = query.where(XComModel.timestamp >= since)
+    if before is not None:
+        query = query.where(XComModel.timestamp < before)
     if until is not None:
-        query = query.where(DagRun.run_after <= until)
+        query = query.where(XComModel.timestamp <= until)
     positions = _positions(session)
     return [
-        RecentTask(
-            run_after,
+        RecentXCom(
+            written_at,
             task.dag_id,
             task.run_id,
             task.task_id,
             position.map_index,
             position.loop_index,
-            task.custom_operator_name or task.operator or "",
-            task.end_date,
-            _parsed(returned),
-            _parsed(fields),
+            _parsed(value),
         )
-        for run_after, task, returned, fields in session.execute(query.offset(offset).limit(limit))
+        for written_at, task, value in session.execute(query.offset(offset).limit(limit))
         for position in [positions.of(task)]
     ]
 
@@ -376,7 +367,11 @@ def recent_tasks(
 def tasks_of_run(
     session: Session, dag_id: str, run_id: str, *, operators: Sequence[str], decorated: Sequence[str], limit: int
 ) -> list[str]:
-    """The ids of a run's tasks that have one of the operators; see :func:`recent_tasks`."""
+    """The ids of a run's tasks that have one of the operators.
+
+    :param operators: names of operator classes.
+    :param decorated: patterns for ``LIKE`` on the names of decorated tasks.
+    """
     from airflow.models.taskinstance import TaskInstance as Task
     from sqlalchemy import select
 
@@ -404,17 +399,18 @@ def _is_one_of(tasks: Any, operators: Sequence[str], decorated: Sequence[str]) -
 
 
 _MAX_CHARACTERS = 1_000_000
+_MAX_LISTED_CHARACTERS = 20_000
 
 
-def _small(column: Any) -> Any:
-    """A JSON column as text; nothing where it is longer than a million characters.
+def _small(column: Any, most: int = _MAX_CHARACTERS) -> Any:
+    """A JSON column as text; nothing where it is longer than ``most`` characters.
 
     The database driver would parse each row of a result, so one invalid row would make the whole query fail.
     """
     from sqlalchemy import Text, case, cast, func
 
     text = cast(column, Text)
-    return case((func.length(text) <= _MAX_CHARACTERS, text))
+    return case((func.length(text) <= most, text))
 
 
 def _parsed(text: str | None) -> Any:

@@ -17,7 +17,8 @@ spared the signing of links (its clips count as public), and takes no note of wh
 ``CPU s`` is what the task processes took, and nothing else; how it is counted, and how exactly, says
 ``benchmarks.batch_cpu``. ``supervision`` is what LocalExecutor's workers took to supervise them. ``Airflow`` is all of
 its parts together with both; with few clips that is mostly what it takes to idle. ``duplicates`` are the jobs that the
-endpoint has billed beyond one for each clip. The wall time is Airflow's own for the run, from queued to ended.
+endpoint has billed beyond one for each clip. ``S3 calls`` are those that the S3 server got per clip, without the
+endpoint's reads of clips by presigned links. The wall time is Airflow's own for the run, from queued to ended.
 
 LocalExecutor forks task processes from a scheduler that has much of Airflow loaded. Where each is started anew, as in
 pods of Kubernetes, it costs some seconds more: in ``ours`` once, else two or three times for each clip.
@@ -44,7 +45,7 @@ from typing import Any
 import requests
 
 from benchmarks.batch_cpu import CpuMeter, executor_workers
-from benchmarks.batch_s3_server import keep_connections
+from benchmarks.batch_s3_server import CALLS, keep_connections
 from benchmarks.report import about, add_json_option, print_table, write_json
 from tools.stack.process import PartFailedError, wait_until
 from tools.stack.whole import LOCAL_KEY, WholeStack
@@ -178,6 +179,7 @@ class _Bench:
         self._call("POST", "admin/reset")
         parts = {name: part.pid for name, part in airflow.parts.items()}
         servers = {"endpoint": self._stack.endpoint.process.pid, "s3": self._stack.s3.process.pid}
+        calls = self._s3_calls()
         with CpuMeter(executor_workers(parts["scheduler"]), parts | servers) as meter:
             run_id = airflow.trigger(dag_id, conf)
             wait_until(
@@ -187,6 +189,7 @@ class _Bench:
                 timeout=60 + 60.0 * len(keys),
                 interval=2.0,  # each look costs the API server some CPU
             )
+        calls = self._s3_calls() - calls
         self._require_success(dag_id, run_id)
         landed = self._landed(out)
         if landed != len(keys):
@@ -198,6 +201,7 @@ class _Bench:
             "clips": count,
             "wall_s": round(_moment(run["end_date"]) - _moment(run["queued_at"]), 1),
             "cpu_s_per_clip": round(meter.tasks_s / count, 4),
+            "s3_calls_per_clip": round(calls / count, 2),
             "processes_per_clip": round(meter.processes / count, 4),
             "duplicates": jobs - count,
             "processes": meter.processes,
@@ -216,6 +220,14 @@ class _Bench:
         }
         answer = self._call("POST", "api/v1/enterprise/video/video2video", asked)
         assert answer["status"] == "success", answer
+
+    def _s3_calls(self) -> int:
+        s3 = self._stack.s3
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.get(f"{s3.endpoint_url}{CALLS}", verify=str(s3.ca_path), timeout=60)
+            answer.raise_for_status()
+            return int(answer.text)
 
     # -- details --------------------------------------------------------------------------------------------------
 
@@ -257,13 +269,14 @@ def _moment(text: str) -> float:
 def _print(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     print_table(
         "Many clips through Airflow; CPU seconds and task processes per clip",
-        ["way", "clips", "wall s", "CPU s", "supervision", "Airflow", "processes", "duplicates"],
+        ["way", "clips", "wall s", "CPU s", "S3 calls", "supervision", "Airflow", "processes", "duplicates"],
         [
             [
                 name,
                 f"{found['clips']}",
                 float(found["wall_s"]),
                 f"{found['cpu_s_per_clip']:.3f}",
+                f"{found['s3_calls_per_clip']:.2f}",
                 f"{found['supervision_s_per_clip']:.3f}",
                 f"{found['airflow_cpu_s_per_clip']:.3f}",
                 f"{found['processes_per_clip']:.3f}",

@@ -1,4 +1,4 @@
-"""moto's S3 behind a server that keeps its connections, as every S3 does.
+"""moto's S3 behind a server that keeps its connections, as every S3 does, and counts its calls.
 
 moto's own server closes the connection after each answer. Each call then pays for a TLS handshake, which is more than
 the call itself and would weigh most on whoever makes many calls in one process.
@@ -7,6 +7,8 @@ the call itself and would weigh most on whoever makes many calls in one process.
 from __future__ import annotations
 
 import argparse
+import itertools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 
 from tools.stack.s3 import S3Server
 
-__all__ = ["keep_connections"]
+__all__ = ["CALLS", "keep_connections"]
+
+CALLS = "/-/calls"
+"""A path that tells how many calls were signed in their headers; reads of presigned links are none."""
 
 _THREADS = 16
 
@@ -28,6 +33,24 @@ def keep_connections(server: S3Server) -> None:
     server.process.cwd = Path(__file__).parents[1]
 
 
+class _Counted:
+    """Counts the signed calls to a WSGI application."""
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self._numbers = itertools.count(1)
+        self._calls = 0
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == CALLS:
+            start("200 OK", [("Content-Type", "text/plain")])
+            return [str(self._calls).encode()]
+        if "HTTP_AUTHORIZATION" in environ:
+            self._calls = next(self._numbers)
+        answer: Iterable[bytes] = self._application(environ, start)
+        return answer
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-H", dest="host")
@@ -35,9 +58,9 @@ def main() -> None:
     parser.add_argument("-c", dest="certificate")
     parser.add_argument("-k", dest="key")
     given = parser.parse_args()
-    moto: Any = DomainDispatcherApplication(create_backend_app)
+    counted: Any = _Counted(DomainDispatcherApplication(create_backend_app))
     uvicorn.run(
-        WSGIMiddleware(moto, workers=_THREADS),
+        WSGIMiddleware(counted, workers=_THREADS),
         host=given.host,
         port=given.port,
         ssl_certfile=given.certificate,

@@ -1,4 +1,4 @@
-"""Many processes that reserve jobs of one budget at the same time, on a real S3 server over TLS.
+"""A budget that many processes share: jobs reserved at the same time, on real S3 servers over TLS.
 
 Each process reserves as a batch does: a slot before each submit, several together, and what became of them written with
 the next. Exactly the cap is granted, whoever is quicker. ``calls_per_grant`` are the S3 calls that the budget adds for
@@ -6,9 +6,10 @@ each job that it grants, ``calls_per_clip`` for each clip that wanted one; a bat
 after it are counted apart. ``--submit-s`` is the time that a submit takes; by default none, so that all processes do
 nothing but reserve, which no batch does.
 
-    python -m benchmarks.budget [--store moto|radosgw] [--processes 16] [--reservations 2000] [--cap 1000] [--json FILE]
+    python -m benchmarks.budget [--store moto radosgw] [--processes 16] [--reservations 2000] [--cap 1000] [--json FILE]
 
-``--single`` reserves one slot at a time with a fresh reading of the state, as mapped tasks of one clip each do.
+Mapped tasks of one clip each are measured too: they reserve one slot at a time with a fresh reading of the state, with
+a quarter of the processes, and a twentieth of the reservations and of the cap.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ class Load:
     cap: int = 1000
     single: bool = False
     submit_s: float = 0.0
+
+    def of_single_clips(self) -> Load:
+        """The smaller load of mapped tasks."""
+        return Load(max(1, self.processes // 4), self.reservations // 20, self.cap // 20, True, self.submit_s)
 
 
 @dataclass(frozen=True)
@@ -202,23 +207,25 @@ def _cpu_s() -> float:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store", choices=STORES, default="moto")
+    parser.add_argument("--store", choices=STORES, nargs="+", default=["moto"])
     parser.add_argument("--processes", type=int, default=Load.processes)
     parser.add_argument("--reservations", type=int, default=Load.reservations)
     parser.add_argument("--cap", type=int, default=Load.cap)
-    parser.add_argument("--single", action="store_true")
     parser.add_argument("--submit-s", type=float, default=Load.submit_s)
     add_json_option(parser)
     given = parser.parse_args()
-    load = Load(given.processes, given.reservations, given.cap, given.single, given.submit_s)
-    with STORES[given.store]() as server:
-        figures = measure(server, load)
-    print_table(
-        f"A budget of {load.cap} jobs, {load.processes} processes, {given.store}",
-        ["figure", "value"],
-        [[name, str(value)] for name, value in figures.items()],
-    )
-    write_json(given.json, {**about("budget"), "store": given.store, **figures})
+    batches = Load(given.processes, given.reservations, given.cap, submit_s=given.submit_s)
+    stores: dict[str, dict[str, Any]] = {}
+    for store in given.store:
+        with STORES[store]() as server:
+            stores[store] = {
+                "batches": measure(server, batches),
+                "single": measure(server, batches.of_single_clips(), "single"),
+            }
+        columns = list(stores[store])
+        rows = [[name, *(str(stores[store][kind][name]) for kind in columns)] for name in stores[store]["batches"]]
+        print_table(f"A budget of {batches.cap} jobs, {store}", ["figure", *columns], rows)
+    write_json(given.json, {**about("budget"), "stores": stores})
 
 
 if __name__ == "__main__":

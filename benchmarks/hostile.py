@@ -23,10 +23,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import chdir
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,15 +99,33 @@ def run(seed: int, count: int) -> dict[str, Any]:
 def _made(seed: int, count: int, folder: Path, canaries: Canaries) -> Iterator[HostileInput]:
     """The inputs, made in another process: encoders are no part of what is watched here."""
     turns: Counter[str] = Counter()
-    waiting: list[Future[HostileInput]] = []
+    todo: deque[tuple[int, str, int]] = deque()
+    for number, family in enumerate(families_of(seed, count)):
+        todo.append((number, family, turns[family]))
+        turns[family] += 1
+    while todo:
+        try:
+            yield from _made_by_one_process(seed, todo, folder, canaries)
+        except BrokenProcessPool:
+            print(
+                f"An encoder crashed near input {todo[0][0]}; the inputs from there on are made anew", file=sys.stderr
+            )
+
+
+def _made_by_one_process(
+    seed: int, todo: deque[tuple[int, str, int]], folder: Path, canaries: Canaries
+) -> Iterator[HostileInput]:
+    """What is yielded is no longer to do."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_be_quiet) as maker:
-        for number, family in enumerate(families_of(seed, count)):
-            waiting.append(maker.submit(make_input, seed, number, family, turns[family], folder, canaries))
-            turns[family] += 1
-            if len(waiting) > _AHEAD:
-                yield waiting.pop(0).result()
-        for made in waiting:
-            yield made.result()
+        waiting: deque[Future[HostileInput]] = deque()
+        following = iter(list(todo))
+        while todo:
+            for number, family, turn in islice(following, _AHEAD + 1 - len(waiting)):
+                shutil.rmtree(folder / str(number), ignore_errors=True)
+                waiting.append(maker.submit(make_input, seed, number, family, turn, folder, canaries))
+            made = waiting.popleft().result()
+            todo.popleft()
+            yield made
 
 
 def _be_quiet() -> None:

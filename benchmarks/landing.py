@@ -5,8 +5,8 @@
 Each method copies the same file from an HTTP server into S3, in a fresh process, whose resident memory is compared with
 what it was after the imports:
 
-- ``ours``: :func:`airflow_provider_modelslab.storage.landing.land` as it is: 4 parts in flight, SHA-256, container
-  check and MD5 per part;
+- ``ours``: :func:`airflow_provider_modelslab.storage.landing.land` as it is: 4 parts in flight, container check, and
+  SHA-256 of the whole and of each part, which the store repeats;
 - ``upload_fileobj``: the body of ``requests`` given to boto3's ``upload_fileobj`` as it is: 10 parts in flight, nothing
   checked;
 - ``http_to_s3``: the Amazon provider's own ``HttpToS3Operator``.
@@ -82,12 +82,13 @@ def _large(given: argparse.Namespace, sink: str) -> dict[str, dict[str, float]]:
             runs = [measured("benchmarks.landing", *arguments) for _ in range(given.runs)]
             figures[method] = {
                 "mib_per_s": round(given.mib / statistics.median(run["seconds"] for run in runs), 1),
+                "cpu_s": round(statistics.median(run["cpu_s"] for run in runs), 2),
                 "rss_mib": round(statistics.median(run["rss_mib"] for run in runs), 1),
             }
     print_table(
         f"HTTP to S3, {given.mib} MiB, PUTs answered after {given.latency_ms} ms, median of {given.runs}",
-        ["method", "MiB/s", "memory MiB"],
-        [[method, values["mib_per_s"], values["rss_mib"]] for method, values in figures.items()],
+        ["method", "MiB/s", "CPU s", "memory MiB"],
+        [[method, *values.values()] for method, values in figures.items()],
     )
     return figures
 

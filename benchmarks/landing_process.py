@@ -26,10 +26,13 @@ def s3_client(sink: str) -> S3Client:
     """A client as the package makes it for S3-compatible stores."""
     import boto3
 
+    from airflow_provider_modelslab.storage.boto_session import send_small_bodies_at_once
     from airflow_provider_modelslab.storage.s3_profile import S3Profile
 
     config = S3Profile(endpoint_url=sink).client_config()
-    return boto3.session.Session("a", "b", region_name="us-east-1").client("s3", endpoint_url=sink, config=config)
+    s3 = boto3.session.Session("a", "b", region_name="us-east-1").client("s3", endpoint_url=sink, config=config)
+    send_small_bodies_at_once(s3)
+    return s3
 
 
 def watched(work: Callable[[], object]) -> dict[str, float]:

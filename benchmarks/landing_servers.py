@@ -36,7 +36,10 @@ class Source(BaseHTTPRequestHandler):
 
 
 class Sink(BaseHTTPRequestHandler):
-    """PutObject, multipart uploads and HeadObject; only the sizes are kept."""
+    """PutObject, multipart uploads and HeadObject; only the sizes are kept.
+
+    Like a store that verifies SHA-256, it repeats the one that came with a write; it does not compute it.
+    """
 
     protocol_version = "HTTP/1.1"
     sizes: dict[str, int] = {}  # noqa: RUF012 - shared by all connections on purpose
@@ -51,7 +54,7 @@ class Sink(BaseHTTPRequestHandler):
         with self.lock:
             name = urlsplit(self.path).path
             self.sizes[name] = size + (self.sizes.get(name, 0) if "partNumber" in query else 0)
-        self._answer(200)
+        self._answer(200, checksum=self.headers.get("x-amz-checksum-sha256"))
 
     def do_POST(self) -> None:
         """CreateMultipartUpload and CompleteMultipartUpload."""
@@ -77,9 +80,11 @@ class Sink(BaseHTTPRequestHandler):
             left -= self.rfile.readinto(buffer[: min(left, _BLOCK)])
         return size
 
-    def _answer(self, status: int, body: str = "") -> None:
+    def _answer(self, status: int, body: str = "", *, checksum: str | None = None) -> None:
         self.send_response(status)
         self.send_header("ETag", '"sink"')
+        if checksum:
+            self.send_header("x-amz-checksum-sha256", checksum)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body.encode())

@@ -19,6 +19,14 @@ from airflow.sdk import DAG, Param
 from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 
+RETRIES: dict[str, Any] = {"retries": 2}
+try:
+    from airflow_provider_modelslab.retry_policy import ModelsLabRetryPolicy
+except ImportError:
+    pass  # Airflow 3.3 and later have retry policies
+else:
+    RETRIES["retry_policy"] = ModelsLabRetryPolicy()
+
 CLIP = Path(__file__).parent / "media" / "clip.mp4"
 
 # [START howto_executor_config_gpu_pod]
@@ -35,15 +43,19 @@ else:
 with DAG(
     dag_id="modelslab_gpu_pool",
     schedule=None,
+    default_args=RETRIES,
     tags=["modelslab", "example"],
     doc_md=__doc__,
     params={
         "clip": Param(str(CLIP), type="string", description="http(s) link, s3:// object or local file"),
         "prompt": Param("a charcoal sketch", type="string"),
         "model_id": Param("epicrealismnaturalsi", type="string", description="own_gpu needs safetensors"),
-        "size": Param(512, type="integer", minimum=64, maximum=768),
+        "width": Param(384, type="integer", minimum=64, maximum=768, description="3:2, as the clip"),
+        "height": Param(256, type="integer", minimum=64, maximum=768),
         "num_frames": Param(16, type="integer", minimum=1, maximum=25),
         "num_inference_steps": Param(20, type="integer", minimum=1, maximum=50),
+        "strength": Param(0.5, type="number", minimum=0, maximum=1),
+        "seed": Param(None, type=["null", "integer"]),
     },
 ):
     # [START howto_operator_modelslab_gpu_pool]
@@ -51,10 +63,12 @@ with DAG(
         "init_video": "{{ params.clip }}",
         "prompt": "{{ params.prompt }}",
         "model_id": "{{ params.model_id }}",
-        "width": "{{ params.size }}",
-        "height": "{{ params.size }}",
+        "width": "{{ params.width }}",
+        "height": "{{ params.height }}",
         "num_frames": "{{ params.num_frames }}",
         "num_inference_steps": "{{ params.num_inference_steps }}",
+        "strength": "{{ params.strength }}",
+        "seed": "{{ params.seed }}",
     }
     LocalVideo2VideoOperator(
         task_id="own_gpu",
@@ -63,7 +77,6 @@ with DAG(
         pool="gpus",
         queue="gpu",
         executor_config=ON_ONE_GPU,
-        retries=2,
     )
     # [END howto_operator_modelslab_gpu_pool]
     # [START howto_operator_modelslab_endpoint_pool]
@@ -73,6 +86,5 @@ with DAG(
         destination="endpoint/",
         pool="modelslab",
         deferrable=True,
-        retries=2,
     )
     # [END howto_operator_modelslab_endpoint_pool]

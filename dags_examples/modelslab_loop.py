@@ -13,21 +13,33 @@ from airflow.sdk import DAG, Param, task, task_group
 
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 
+RETRIES: dict[str, Any] = {"retries": 2}
+try:
+    from airflow_provider_modelslab.retry_policy import ModelsLabRetryPolicy
+except ImportError:
+    pass  # Airflow 3.3 and later have retry policies
+else:
+    RETRIES["retry_policy"] = ModelsLabRetryPolicy()
+
 CLIP = Path(__file__).parent / "media" / "clip.mp4"
 
 if hasattr(task_group(lambda: None), "loop"):  # Airflow 3.4
     with DAG(
         dag_id="modelslab_loop",
         schedule=None,
+        default_args=RETRIES,
         tags=["modelslab", "example"],
         doc_md=__doc__,
         params={
             "clip": Param(str(CLIP), type="string", description="http(s) link, s3:// object or local file"),
             "prompt": Param("an oil painting, warm colours", type="string"),
             "model_id": Param("dark-sushi-mix", type="string"),
-            "size": Param(512, type="integer", minimum=64, maximum=768),
+            "width": Param(384, type="integer", minimum=64, maximum=768, description="3:2, as the clip"),
+            "height": Param(256, type="integer", minimum=64, maximum=768),
             "num_frames": Param(16, type="integer", minimum=1, maximum=25),
             "num_inference_steps": Param(20, type="integer", minimum=1, maximum=50),
+            "strength": Param(0.5, type="number", minimum=0, maximum=1),
+            "seed": Param(None, type=["null", "integer"]),
             "min_bytes": Param(10_000, type="integer", minimum=0, description="a result of this size passes the check"),
         },
     ):
@@ -39,13 +51,13 @@ if hasattr(task_group(lambda: None), "loop"):  # Airflow 3.4
                 init_video="{{ params.clip }}",
                 prompt="{{ params.prompt }}",
                 model_id="{{ params.model_id }}",
-                width="{{ params.size }}",
-                height="{{ params.size }}",
+                width="{{ params.width }}",
+                height="{{ params.height }}",
                 num_frames="{{ params.num_frames }}",
                 num_inference_steps="{{ params.num_inference_steps }}",
-                seed="{{ loop.index }}",
+                strength="{{ params.strength }}",
+                seed="{{ (params.seed or 0) + loop.index }}",
                 deferrable=True,
-                retries=2,
             )
 
             @task

@@ -14,35 +14,53 @@ from airflow.sdk import DAG, Param
 
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 
+SOURCE = "{{ params.source or 's3://' ~ conn.modelslab_default.extra_dejson.bucket ~ '/incoming/' }}"
+RETRIES: dict[str, Any] = {"retries": 2}
+try:
+    from airflow_provider_modelslab.retry_policy import ModelsLabRetryPolicy
+except ImportError:
+    pass  # Airflow 3.3 and later have retry policies
+else:
+    RETRIES["retry_policy"] = ModelsLabRetryPolicy()
+
 with DAG(
     dag_id="modelslab_sample_then_approve",
     schedule=None,
+    default_args=RETRIES,
     tags=["modelslab", "example"],
     doc_md=__doc__,
     params={
-        "source": Param("s3://my-bucket/incoming/2026-11-22/", type="string", description="a prefix, or a manifest"),
-        "destination": Param("restyled/2026-11-22/", type="string", description="s3://bucket/prefix/, or a prefix"),
+        "source": Param(
+            None,
+            type=["null", "string"],
+            description="a prefix or a manifest; incoming/ in the connection's bucket by default",
+        ),
+        "destination": Param("sampled/", type="string", description="s3://bucket/prefix/, or a prefix"),
         "sample": Param(5, type="integer", minimum=1, description="clips that are made before anybody is asked"),
         "prompt": Param("an oil painting, warm colours", type="string"),
         "model_id": Param("dark-sushi-mix", type="string"),
-        "size": Param(512, type="integer", minimum=64, maximum=768),
+        "width": Param(384, type="integer", minimum=64, maximum=768, description="3:2, as the clip"),
+        "height": Param(256, type="integer", minimum=64, maximum=768),
         "num_frames": Param(16, type="integer", minimum=1, maximum=25),
         "num_inference_steps": Param(20, type="integer", minimum=1, maximum=50),
+        "strength": Param(0.5, type="number", minimum=0, maximum=1),
+        "seed": Param(None, type=["null", "integer"]),
     },
     render_template_as_native_obj=True,
 ):
     # [START howto_modelslab_sample_then_approve]
     COMMON: dict[str, Any] = {  # the same for both, or the rest would be another batch
-        "source": "{{ params.source }}",
+        "source": SOURCE,
         "destination": "{{ params.destination }}",
         "prompt": "{{ params.prompt }}",
         "model_id": "{{ params.model_id }}",
-        "width": "{{ params.size }}",
-        "height": "{{ params.size }}",
+        "width": "{{ params.width }}",
+        "height": "{{ params.height }}",
         "num_frames": "{{ params.num_frames }}",
         "num_inference_steps": "{{ params.num_inference_steps }}",
+        "strength": "{{ params.strength }}",
+        "seed": "{{ params.seed }}",
         "deferrable": True,
-        "retries": 2,
     }
     sample = ModelsLabVideo2VideoBatchOperator(task_id="sample", sample="{{ params.sample }}", **COMMON)
     approve = ApprovalOperator(

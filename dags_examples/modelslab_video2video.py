@@ -9,11 +9,20 @@ from airflow.sdk import DAG, Param, task
 
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 
+RETRIES: dict[str, Any] = {"retries": 2}
+try:
+    from airflow_provider_modelslab.retry_policy import ModelsLabRetryPolicy
+except ImportError:
+    pass  # Airflow 3.3 and later have retry policies
+else:
+    RETRIES["retry_policy"] = ModelsLabRetryPolicy()
+
 CLIP = Path(__file__).parent / "media" / "clip.mp4"
 
 with DAG(
     dag_id="modelslab_video2video",
     schedule=None,
+    default_args=RETRIES,
     tags=["modelslab", "example"],
     doc_md=__doc__,
     params={
@@ -21,11 +30,11 @@ with DAG(
         "prompt": Param("an oil painting, warm colours", type="string"),
         "model_id": Param("dark-sushi-mix", type="string"),
         "destination": Param("restyled/", type="string", description="s3://bucket/prefix/, or below the connection's"),
-        "width": Param(512, type="integer", minimum=64, maximum=768),
-        "height": Param(512, type="integer", minimum=64, maximum=768),
+        "width": Param(384, type="integer", minimum=64, maximum=768, description="3:2, as the clip"),
+        "height": Param(256, type="integer", minimum=64, maximum=768),
         "num_frames": Param(16, type="integer", minimum=1, maximum=25),
         "num_inference_steps": Param(20, type="integer", minimum=1, maximum=50),
-        "strength": Param(0.7, type="number", minimum=0, maximum=1),
+        "strength": Param(0.5, type="number", minimum=0, maximum=1),
         "seed": Param(None, type=["null", "integer"]),
     },
 ):
@@ -43,7 +52,6 @@ with DAG(
         seed="{{ params.seed }}",
         destination="{{ params.destination }}",
         deferrable=True,
-        retries=2,
     )
     # [END howto_operator_modelslab_video2video]
 

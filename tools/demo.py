@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -26,6 +27,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 from tools.contact_sheet import draw_sheet
 from tools.make_clip import DEFAULT_PATH
 from tools.stack.airflow import AirflowStack
+from tools.stack.kept import SavedObjects, exclusive
 from tools.stack.process import PartFailedError
 from tools.stack.s3 import S3Server
 from tools.stack.whole import WholeStack
@@ -33,6 +35,8 @@ from tools.stack.whole import WholeStack
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".state" / "demo"
 OUTPUT = ROOT / "demo-output"
+PREFIX = "videos"  # five letters or more: Airflow warns of shorter values in a connection, which it cannot mask
+SAVE_EVERY = 5.0
 DAG_ID = "modelslab_video2video"
 PAGE_CLIP = (
     "https://huggingface.co/datasets/huggingface/documentation-images/resolve/main/diffusers/"
@@ -92,11 +96,17 @@ def main() -> int:
     """Run the demo; the exit status says whether the result is in S3, whole and decodable."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
-    keep = parser.parse_args().keep
+    parser.add_argument("--state", type=Path, default=STATE, metavar="DIR", help="state and logs of all parts")
+    options = parser.parse_args()
+    state: Path = options.state.resolve()
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)  # the terminal was closed
     try:
-        with ExitStack() as parts:
-            _demo(parts, keep=keep)
+        with exclusive(state) as is_alone, ExitStack() as parts:
+            if not is_alone:
+                print("The demo is running already. Stop it with Ctrl-C where it was started.", file=sys.stderr)
+                return 1
+            _demo(parts, state, keep=options.keep)
     except PartFailedError as error:
         print(f"\nThe demo failed in one part.\n{error}", file=sys.stderr)
         return 1
@@ -110,14 +120,16 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _demo(parts: ExitStack, *, keep: bool) -> None:
+def _demo(parts: ExitStack, state: Path, *, keep: bool) -> None:
     timings = Timings()
     real_key = os.environ.get("MODELSLAB_API_KEY")
-    print(f"Parts of the demo, with their logs below {STATE.relative_to(ROOT)}/:")
-    stack = WholeStack(STATE, dags_folder=ROOT / "dags_examples", bucket="modelslab-demo")
+    _begin_afresh_if_incomplete(state)
+    print(f"Parts of the demo, with their logs below {_shown(state)}/:")
+    stack = WholeStack(state, dags_folder=ROOT / "dags_examples", bucket="modelslab-demo", keeps=True)
     parts.callback(stack.stop)
     with timings.step("start the S3 server"):
         stack.start_s3()
+        stack.upload_clips()
     print(f"  S3        {stack.s3.endpoint_url}  bucket {stack.bucket}")
     if real_key:
         print("  endpoint  ModelsLab itself, since MODELSLAB_API_KEY is set: this run costs what ModelsLab charges")
@@ -127,18 +139,46 @@ def _demo(parts: ExitStack, *, keep: bool) -> None:
         print(f"  endpoint  {stack.endpoint.url}")
     parsed_after = datetime.now(UTC)
     with timings.step("start Airflow"):
-        stack.start_airflow(key=real_key, prefix="demo")
+        stack.start_airflow(key=real_key, prefix=PREFIX)
     with timings.step("parse the Dag"):
         stack.airflow.wait_for_dag(DAG_ID, since=parsed_after)
     print(f"  Airflow   {stack.airflow.url}  (no login)")
     with timings.step("run the Dag"):
         manifest = _run(stack.airflow, {"clip": PAGE_CLIP} if real_key else dict(LOCAL_RUN), timings)
     _check(stack.s3, manifest)
+    stack.save()
     timings.print()
     if keep:
-        print(f"\nEverything goes on running until Ctrl-C.\n  Airflow's UI: {stack.airflow.url}/dags/{DAG_ID}")
-        print(f"  S3:           {stack.s3.endpoint_url}  (certificate authority: {stack.s3.ca_path})")
-        signal.pause()
+        _keep(stack, state / "env.sh")
+
+
+def _shown(path: Path) -> Path:
+    """A path below the checkout as people type it there."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def _begin_afresh_if_incomplete(state: Path) -> None:
+    """History without its objects would be a list of videos that are gone."""
+    has_history, has_objects = (state / "airflow").exists(), SavedObjects(state / "objects").exists
+    if has_history and not has_objects:
+        print("The last demo did not end well, and its objects in S3 are gone. This one starts all afresh.")
+        for part in state.iterdir():
+            if part.is_dir():
+                shutil.rmtree(part)
+    elif has_history:
+        print(f"Going on with S3, history and ports of the last demo. To start afresh: rm -r {_shown(state)}")
+
+
+def _keep(stack: WholeStack, env_file: Path) -> None:
+    """Go on until Ctrl-C; what a crash could lose is what S3 got in the last seconds."""
+    env_file.touch(mode=0o600)
+    env_file.write_text(stack.airflow.shell_exports())
+    print(f"\nEverything goes on running until Ctrl-C.\n  Airflow's UI: {stack.airflow.url}/dags/{DAG_ID}")
+    print(f"  In a shell:   source {_shown(env_file)} && airflow modelslab check")
+    print(f"  S3:           {stack.s3.endpoint_url}  (certificate authority: {stack.s3.ca_path})", flush=True)
+    while True:
+        time.sleep(SAVE_EVERY)
+        stack.save()
 
 
 def _run(airflow: AirflowStack, conf: dict[str, Any], timings: Timings) -> dict[str, Any]:

@@ -138,6 +138,9 @@ class ModelsLabError(Exception):
 
     sent: bool = False
     """Whether a submit raised it; ``False`` if a check before the submit did."""
+    chain: Mapping[str, Any] | None = None
+    """Of a job with other places to fall back to: ``made_by``, the place that failed last, and ``fallback_from``, the
+    places before it, as in a result's manifest."""
 
     def __init__(self, message: str, *, job_id: str | None = None, http_status: int | None = None) -> None:
         super().__init__(message)

@@ -124,7 +124,7 @@ class JobPoller:
         return self._wait(
             pause,
             f"{self._failures} failed poll(s) in a row ({error.code}): {error.message}",
-            warn=self._failures >= self.policy.warn_after,
+            warn=self._failures >= self.policy.warn_after or isinstance(error, JobLostError),
         )
 
     def _on_unclear(self, answer: Failed) -> Decision:

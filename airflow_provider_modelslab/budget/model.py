@@ -56,6 +56,7 @@ class Slot:
     :param until: seconds since the epoch; no submit may leave later.
     :param price: of the job; ``None`` where only jobs are counted.
     :param owner: the process that may use it, see :attr:`BudgetState.owners`.
+    :param checked: when its ledger was last read without a result, in seconds since the epoch; 0 if never.
     """
 
     ledger: str
@@ -63,6 +64,7 @@ class Slot:
     until: float
     price: JobPrice | None = None
     owner: str = ""
+    checked: float = 0.0
 
     @property
     def reserved(self) -> Decimal:
@@ -77,26 +79,30 @@ class Slot:
     def record(self) -> dict[str, Any]:
         """As plain JSON."""
         price = {"price": self.price.record()} if self.price else {}
-        return {"ledger": self.ledger, "user": self.user, "until": self.until, "owner": self.owner, **price}
+        checked = {"checked": self.checked} if self.checked else {}
+        return {"ledger": self.ledger, "user": self.user, "until": self.until, "owner": self.owner, **price, **checked}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Of what :meth:`record` wrote."""
         price = JobPrice.from_record(record["price"]) if record.get("price") else None
-        return cls(record["ledger"], record["user"], float(record["until"]), price, record.get("owner", ""))
+        owner, checked = record.get("owner", ""), float(record.get("checked") or 0.0)
+        return cls(record["ledger"], record["user"], float(record["until"]), price, owner, checked)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What became of a slot.
 
-    :param to: ``spent``, ``held`` or ``released``.
+    :param to: ``spent``, ``held``, ``released``; ``checked`` where its ledger says nothing new.
     :param cost: where it is spent and the cost is known; else what was reserved counts.
+    :param at: when it was checked, in seconds since the epoch.
     """
 
     slot_id: str
-    to: Literal["spent", "held", "released"]
+    to: Literal["spent", "held", "released", "checked"]
     cost: Decimal | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,11 @@ class BudgetState:
         """The state after changes. One of a slot that is settled already has no effect, so it may be repeated."""
         open_, held, spent = dict(self.open), dict(self.held), dict(self.spent)
         for change in changes:
+            if change.to == "checked":
+                for slots in (open_, held):
+                    if change.slot_id in slots:
+                        slots[change.slot_id] = replace(slots[change.slot_id], checked=change.at)
+                continue
             slot = open_.pop(change.slot_id, None) or held.pop(change.slot_id, None)
             if slot is None:
                 continue

@@ -37,12 +37,12 @@ MAX_BLOCK = 16
 _CLOCK_SKEW = 60.0  # seconds by which the clocks of two workers may differ
 _MANY_HELD = 256  # beyond which slots are looked up although there is room, so that the state stays small
 _SHARE = 4  # near the end a block takes this part of what is left, so that no process keeps much from the others
-_LOOKUPS = (
-    16  # reservations of others that are looked up before a reservation, and as many again while there is no room
-)
-_AGAIN = 60.0  # seconds before a reservation whose outcome is unknown is looked up once more
+_LOOKUPS = 16  # reservations of others that are looked up before a reservation,
+_MOST_LOOKUPS = 20  # so many times while there is no room
+_AGAIN = (60.0, 600.0)  # seconds before any process looks up once more a reservation whose outcome is unknown:
+_AGE_PART = 4  # this part of the time since it was reserved, between those limits
 _LONGEST_PAUSE = 2.0  # seconds before the next attempt at a change that others were quicker with
-_ATTEMPTS = 200  # at one change, before the store counts as overloaded
+_ATTEMPTS = 200  # at one change, before the store counts as overloaded; more than the look-ups take
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Budget:
     :param title: what it is, in words: ``Budget 'daily' (max_jobs 500 on 2026-11-30 (UTC))``.
     :param how_to_raise: what a person does who wants more, as the beginning of a sentence.
     :param user: the task, for people: ``dag.task``.
-    :param read_ledger: all entries of the ledger with this URI.
+    :param read_ledger: the entries of the ledger with this URI; only those of a claim or a landing need their content.
     :param clock: seconds since the epoch.
     :param process: this one, and ``is_dead`` whether another surely runs no more.
     """
@@ -95,12 +95,12 @@ class Budget:
         self._sleep = sleep
         self._new_id = new_id
         self._is_dead = is_dead
-        self._owners = {new_id(): describe_process() if process is None else process}
+        self._owner = new_id()
+        self._owners = {self._owner: describe_process() if process is None else process}
         self._lock = threading.Lock()
         self._known: tuple[int, BudgetState] | None = None
         self._mine: dict[str, tuple[str, Slot]] = {}  # slots that were reserved and not yet taken, by ledger
         self._changes: list[Change] = []  # that have happened and are not yet written
-        self._looked_at: dict[str, float] = {}
         self._overtaken = 0  # times in a row that somebody else was quicker
         self._slots: dict[str, Slot] = {}  # those in use
 
@@ -164,8 +164,10 @@ class Budget:
             self._changes += [Change(slot_id, "released") for slot_id, _ in self._mine.values()]
             self._mine.clear()
             try:
-                while self._changes and not self._write(self._load().apply(self._changes)):
-                    pass
+                for _ in range(_ATTEMPTS):
+                    if not self._changes or self._write(self._load().apply(self._changes)):
+                        return
+                raise StorageUnavailableError("other tasks changed the budget each time")
             except STORAGE_ERRORS as error:
                 log.warning(
                     "%s: jobs that were reserved but not used could not be returned to the "
@@ -185,25 +187,27 @@ class Budget:
 
     def _extend(self, wanted: list[Wanted]) -> None:
         """Reserve the first, and as many of the others as make a block."""
-        is_fresh, may_look = False, True
+        is_fresh, looks = False, 0
         for _ in range(_ATTEMPTS):
             now = self._clock()
             is_fresh |= self._known is None
             state = self._load().apply(self._changes)
-            slots = [Slot(item.ledger, self._user, now + LEASE, item.price, *self._owners) for item in wanted]
+            slots = [Slot(item.ledger, self._user, now + LEASE, item.price, self._owner) for item in wanted]
             fit = state.fitting(slots, self._caps, most=self._block_size(state, slots[0].reserved))
             if not fit and self._mine:
                 # What was reserved for later goes first; a slot is for one result, so it is not simply another's.
                 self._changes.append(Change(self._mine.popitem()[1][0], "released"))
                 continue
             is_crowded = not fit or len(state.held) > _MANY_HELD
-            needs_look = is_crowded or self._overdue(state)
-            if needs_look and not is_fresh:
+            due = self._due(state, wanted[0].ledger if not fit and not looks else None, held_too=is_crowded)
+            if (due or not fit) and not is_fresh:
                 self._known = None  # others may have given something back, or written what they spent
                 continue
-            if needs_look and may_look:
-                # Written with the reservation. While there is no room, more are looked up.
-                may_look = self._look_up(state, everything=is_crowded) and not fit
+            if due and looks < (1 if fit else _MOST_LOOKUPS):
+                looks += 1
+                self._look_up(due)
+                if not fit:  # without a reservation to write it with: so that no other process looks them up again
+                    self._write(state.apply(self._changes))
                 continue
             if not fit:
                 raise self._exhausted(state, slots[0])
@@ -247,24 +251,35 @@ class Budget:
 
     # -- what others have reserved --------------------------------------------------------------------------------
 
-    def _overdue(self, state: BudgetState) -> bool:
-        """Whether somebody has reserved slots and neither used them nor given them back."""
-        return any(self._is_over(slot, state) for slot in state.open.values())
+    def _due(self, state: BudgetState, ledger: str | None, *, held_too: bool) -> list[tuple[str, Slot, bool]]:
+        """Some reservations of others to be looked up: the slot's id, the slot, whether it is held.
 
-    def _look_up(self, state: BudgetState, *, everything: bool) -> bool:
-        """Find out by the ledgers what became of slots of others; whether anything was found out.
+        In an order of this process's own, since others look at the same time, and each notes what it has looked up.
 
-        :param everything: not only those whose time is over, but also those whose outcome was unknown.
+        :param ledger: what was reserved for this result is looked up first, however short ago it was: a person may just
+            have said what became of it.
+        :param held_too: not only those that were neither used nor given back, but also those whose outcome was unknown.
         """
+        due = [(slot_id, slot, False) for slot_id, slot in state.open.items() if self._is_over(slot, state)]
+        if held_too:
+            due += [(slot_id, slot, True) for slot_id, slot in state.held.items()]
+        due = [item for item in due if item[1].ledger == ledger or self._is_due(item[1])]
+        random.Random(self._owner).shuffle(due)
+        return sorted(due, key=lambda item: item[1].ledger != ledger)[:_LOOKUPS]
+
+    def _is_due(self, slot: Slot) -> bool:
         now = self._clock()
-        found = [(slot_id, slot, False) for slot_id, slot in state.open.items() if self._is_over(slot, state)]
-        if everything:
-            found += [(slot_id, slot, True) for slot_id, slot in state.held.items()]
-        found = [item for item in found if now - self._looked_at.get(item[0], -_AGAIN) >= _AGAIN][:_LOOKUPS]
-        for slot_id, slot, is_held in found:
-            self._looked_at[slot_id] = now
+        shortest, longest = _AGAIN
+        again = min(max(shortest, (now - slot.until + LEASE) / _AGE_PART), longest)
+        return not 0 <= now - slot.checked < again
+
+    def _look_up(self, due: Iterable[tuple[str, Slot, bool]]) -> None:
+        """Find out by the ledgers what became of slots of others."""
+        for slot_id, slot, is_held in due:
+            now = self._clock()
+            change = None
             try:
-                entries = self._read_ledger(slot.ledger)
+                change = outcome_of(slot_id, slot, self._read_ledger(slot.ledger), is_held=is_held, now=now)
             except STORAGE_ERRORS as error:
                 log.warning(
                     "%s: a reservation of %s is kept, because its ledger cannot be read: %s",
@@ -272,11 +287,7 @@ class Budget:
                     slot.user,
                     error,
                 )
-                continue
-            change = outcome_of(slot_id, slot, entries, is_held=is_held, now=now)
-            if change is not None:
-                self._changes.append(change)
-        return bool(found)
+            self._changes.append(change or Change(slot_id, "checked", at=now))
 
     def _is_over(self, slot: Slot, state: BudgetState) -> bool:
         """Whether nobody may use an open slot any more: its time is over, or its process has died."""

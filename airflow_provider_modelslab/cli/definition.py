@@ -114,13 +114,13 @@ def _age(text: str) -> float:
 
 
 def _seconds(text: str) -> float:
+    from airflow_provider_modelslab.api.errors import InvalidRequestError
+    from airflow_provider_modelslab.api.quantities import seconds_of
+
     try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be more than 0 seconds; got {text!r}")
-    return value
+        return seconds_of(text, "", above=0)
+    except InvalidRequestError as error:
+        raise argparse.ArgumentTypeError("; ".join(error.fields[""])) from None
 
 
 def _adopted(text: str) -> tuple[int, str]:
@@ -158,8 +158,8 @@ _OUTPUT = Arg(
 
 
 def _timeout(stop: str) -> Arg:
-    text = f"{stop}, with exit code 3; the job keeps running and is billed (default: 3600)"
-    return Arg(("--timeout",), type=_seconds, default=3600.0, metavar="SECONDS", help=text)
+    text = f"{stop}, with exit code 3; the job keeps running and is billed. Seconds, or 90s, 15m, 1h (default: 3600)"
+    return Arg(("--timeout",), type=_seconds, default=3600.0, metavar="TIME", help=text)
 
 
 _TIMEOUT = _timeout("Stop waiting this long after the submission")
@@ -224,8 +224,14 @@ _PLAN = _command(
         ("--timeout",),
         type=_seconds,
         default=3600.0,
-        metavar="SECONDS",
+        metavar="TIME",
         help="Generation time to assume if prices are per second and have no max_seconds (default: 3600)",
+    ),
+    Arg(
+        ("--on-empty",),
+        choices=("fail", "succeed"),
+        default="fail",
+        help="What to do if there are no clips: fail with exit code 1 (default), or print the estimate",
     ),
     Arg(("--json",), action="store_true", help="The same as --output json"),
     *map(_flag, FLAGS),
@@ -268,6 +274,25 @@ _SUBMIT = _command(
         metavar="N",
         help="Submission N has an unknown outcome, and it has no job: submit again, which pays for a new job. 'any' "
         "does this for every such submission without a check, which may pay twice",
+    ),
+    Arg(
+        ("--clip-mode",),
+        choices=("sample", "whole"),
+        default="sample",
+        help="sample: one job, for frames spread over the clip (default). whole: the whole clip with its sound, in "
+        "segments of --num-frames frames, one job each; needs the extra [media]",
+    ),
+    Arg(("--overlap",), metavar="N", help="Whole clips: frames shared by neighbouring segments (default: 4)"),
+    Arg(
+        ("--audio",), choices=("keep", "drop", "require"), help="Whole clips: what becomes of the sound (default: keep)"
+    ),
+    Arg(("--max-segments",), metavar="N", help="Whole clips: refuse those that take more segments (default: 60)"),
+    Arg(
+        ("--max-in-flight",),
+        type=int,
+        default=10,
+        metavar="N",
+        help="Whole clips: jobs that are submitted and not finished (default: 10)",
     ),
     ARG_YES,
     *map(_flag, FLAGS),

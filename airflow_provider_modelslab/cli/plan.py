@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.batch.planning.estimate import estimate
 from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
 from airflow_provider_modelslab.batch.planning.plan import make_plan
@@ -12,6 +12,7 @@ from airflow_provider_modelslab.batch.planning.selection import Selection
 from airflow_provider_modelslab.batch.results.tracker import BatchTracker
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.batch.sources.discovery import find_clips
+from airflow_provider_modelslab.batch.sources.empty import explain_empty
 from airflow_provider_modelslab.cli.common import command, echo_line, print_record
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.request import attributes_of
@@ -37,6 +38,11 @@ def plan(args: Namespace) -> None:
         )
     selection = Selection.of(args.limit, args.sample, args.sample_seed)
     clips = find_clips(args.source, hook.get_s3_client, pattern=args.pattern, output=output)
+    if not clips.clips:
+        why = explain_empty(clips, hook.get_s3_client)
+        if args.on_empty == "fail":
+            raise InvalidRequestError.of("SOURCE", f"has no clips. {why}")
+        echo_line(f"warning: there are no clips. {why}")
     batch = make_plan(
         clips,
         attributes_of(args),

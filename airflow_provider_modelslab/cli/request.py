@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_modelslab.api.endpoint_request import is_blank
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.cli.definition import FLAGS
+from airflow_provider_modelslab.operators.arguments import output_type_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -49,8 +51,10 @@ def attributes_of(args: Namespace) -> dict[str, Any]:
 
     :raises InvalidRequestError: when the file holds no JSON object.
     """
-    given = _DEFAULTS | _file(args.request)
-    return given | {name: value for name in FLAGS if (value := getattr(args, name)) is not None}
+    given = _file(args.request) | {name: value for name in FLAGS if (value := getattr(args, name)) is not None}
+    if is_blank(given.get("output_type")):
+        given["output_type"] = output_type_of(args.to) or _DEFAULTS["output_type"]
+    return _DEFAULTS | given
 
 
 def _as_typed(name: str) -> str:

@@ -39,15 +39,17 @@ from airflow_provider_modelslab.cli.destinations import (
 from airflow_provider_modelslab.cli.interrupts import HeldInterrupts
 from airflow_provider_modelslab.cli.progress import watch
 from airflow_provider_modelslab.cli.request import fields_as_typed, request_of
+from airflow_provider_modelslab.cli.whole_clip import submit_whole
 from airflow_provider_modelslab.jobs.budgets import open_spending
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
-from airflow_provider_modelslab.jobs.targets import RunHere
 from airflow_provider_modelslab.jobs.timing import deadline_of
 from airflow_provider_modelslab.ledger.attempt import AttemptId
+from airflow_provider_modelslab.ledger.chain import RunHere
 from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.ledger.model import LedgerPolicy, Stored, TaskKey
 from airflow_provider_modelslab.operators.rendered import clip_version_of
 from airflow_provider_modelslab.storage.result_manifest import submitted_manifest
+from airflow_provider_modelslab.storage.uri import check_suffix
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -72,7 +74,10 @@ def submit(args: Namespace) -> int | None:
     hook.get_conn()  # a connection without a key ends the command here
     with fields_as_typed():
         hook.check_request(request)
-    target = destination_of(hook, args.to, request.init_video, request.output_type or "mp4")
+    suffix = request.output_type or "mp4"
+    if args.to:
+        check_suffix(args.to, suffix, field="--to")
+    target = destination_of(hook, args.to, request.init_video, suffix)
     if str(target) == request.init_video:
         raise InvalidRequestError.of("--to", "is the clip itself; choose another destination for the result")
     caller, attempt = _CommandLine(args, hook, target), _attempt()
@@ -84,15 +89,20 @@ def submit(args: Namespace) -> int | None:
         budget=args.budget,
         timeout=args.timeout,
     )
+    ledger = _open_ledger(hook, target, caller)
+    policy = LedgerPolicy(
+        reuse="never" if args.again else "always", on_unknown_submission="resubmit" if args.resubmit == 0 else "fail"
+    )
+    if args.clip_mode == "whole":
+        manifest = submit_whole(args, request, hook, target, ledger, policy, attempt, spending)
+        print_record(manifest, args.output)
+        return None
     job = PaidJob(
         request=request,
         hook=hook,
-        ledger=_open_ledger(hook, target, caller),
+        ledger=ledger,
         destination=target,
-        policy=LedgerPolicy(
-            reuse="never" if args.again else "always",
-            on_unknown_submission="resubmit" if args.resubmit == 0 else "fail",
-        ),
+        policy=policy,
         attempt=attempt,
         caller=caller,
         timeout=args.timeout,

@@ -152,6 +152,7 @@ class AsyncModelsLabClient:
                 retriable=isinstance(error, _NOT_CONNECTED),
                 timed_out=isinstance(error, TimeoutError),
                 timeouts=timeouts,
+                url=call.url,
             )
 
     async def _find_route(self) -> _Route:

@@ -240,6 +240,7 @@ class ModelsLabClient:
                 retriable=isinstance(error, requests.ConnectionError | requests.Timeout),
                 timed_out=isinstance(error, requests.Timeout),
                 timeouts=timeouts,
+                url=call.url,
             )
 
 

@@ -11,11 +11,21 @@ from typing import get_args
 from airflow_provider_modelslab.endpoint.engine import Engine
 from airflow_provider_modelslab.endpoint.faults.plan import FaultPlan
 from airflow_provider_modelslab.endpoint.settings import AnswerStyle, Settings, UnknownAttributes
+from airflow_provider_modelslab.local.media.aspect import KEEP_ASPECT
 
-__all__ = ["ADMIN_KEY_VARIABLE", "KEY_VARIABLE", "build_parser", "engines_of", "parse_bytes", "settings_of"]
+__all__ = [
+    "ADMIN_KEY_VARIABLE",
+    "ALIASES_VARIABLE",
+    "KEY_VARIABLE",
+    "build_parser",
+    "engines_of",
+    "parse_bytes",
+    "settings_of",
+]
 
 KEY_VARIABLE = "MODELSLAB_ENDPOINT_API_KEY"
 ADMIN_KEY_VARIABLE = "MODELSLAB_ENDPOINT_ADMIN_KEY"
+ALIASES_VARIABLE = "MODELSLAB_ENDPOINT_ALIASES"
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?)B?)?", re.IGNORECASE)
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
@@ -41,6 +51,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="a host name by which callers may reach this endpoint. Can be repeated. *.example.com allows all names "
         "below example.com. Always allowed: IP addresses, localhost, --host, the host of --public-url. If other "
         "machines can reach the endpoint, names without a dot are allowed too",
+    )
+    add(
+        "--alias",
+        action="append",
+        default=[],
+        type=_alias,
+        metavar="NAME=MODEL",
+        help="let requests ask for MODEL as NAME, for example dark-sushi-mix=demo. Can be repeated. Responses and logs "
+        f"name MODEL. ${ALIASES_VARIABLE} takes several, separated by commas",
     )
     add("--answers", choices=get_args(AnswerStyle), default="legacy", help="the form of the responses")
     add("--hold-s", type=float, default=10.0, help="seconds that a submit is held for its result")
@@ -113,6 +132,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         api_keys=tuple(key for key in keys if key),
         admin_key=(given.admin_key or os.environ.get(ADMIN_KEY_VARIABLE, "")).strip() or None,
         allow_private_addresses=given.allow_private_addresses,
+        aliases=_aliases_in(os.environ.get(ALIASES_VARIABLE, "")) | dict(given.alias),
         max_total_queue=given.max_total_queue,
         unknown_attributes=given.unknown_attributes,
         max_queue=given.max_queue,
@@ -164,10 +184,29 @@ def engines_of(given: argparse.Namespace, settings: Settings) -> list[Engine]:
             offline=not given.allow_downloads,
             allow_pickle=given.allow_pickle,
             speed=speed,
+            keep_aspect=given.keep_aspect,
             memory_budget=given.memory_budget,
         )
         for device in split_devices(given.device)
     ]
+
+
+def _alias(text: str) -> tuple[str, str]:
+    """``NAME=MODEL``.
+
+    :raises argparse.ArgumentTypeError: for anything else.
+    """
+    name, separator, model = (part.strip() for part in text.partition("="))
+    if not (name and separator and model):
+        raise argparse.ArgumentTypeError(f"must be NAME=MODEL, such as dark-sushi-mix=demo; got {text!r}")
+    return name, model
+
+
+def _aliases_in(text: str) -> dict[str, str]:
+    try:
+        return dict(_alias(part) for part in text.split(",") if part.strip())
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"${ALIASES_VARIABLE} {error}") from None
 
 
 def parse_bytes(text: str) -> int:
@@ -216,6 +255,13 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         "first. Default: most of the free memory of a GPU, or half of the memory without a GPU",
     )
     add("--compile", action="store_true", help="compile models. Each new size takes minutes once, then it is faster")
+    add(
+        "--keep-aspect",
+        choices=KEEP_ASPECT,
+        default="stretch",
+        help="what to do with a clip of another aspect ratio than width and height: stretch it, as ModelsLab does, "
+        "crop it, or fit it in with one side shorter",
+    )
     add("--tiny-vae", metavar="FOLDER_OR_ID", help="approximate: an AutoencoderTiny instead of the models' VAE")
     add(
         "--guidance-until",

@@ -8,7 +8,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 
-__all__ = ["Engine", "EngineResult", "StagedEngine", "device_of", "models_of"]
+__all__ = ["Engine", "EngineResult", "StagedEngine", "device_of", "models_of", "with_flags"]
+
+_FLAGS = {
+    "allow_pickle=True": "start the endpoint with --allow-pickle",
+    "allow_private_addresses=True": "start the endpoint with --allow-private-addresses",
+}
+"""Arguments that an engine's messages advise, as they are given here."""
 
 
 class EngineResult(Protocol):
@@ -89,3 +95,10 @@ def models_of(engine: Engine) -> list[dict[str, Any]] | None:
     """The models that an engine has loaded; ``None`` when it does not tell."""
     loaded = getattr(engine, "loaded", None)
     return list(loaded()) if callable(loaded) else None
+
+
+def with_flags(text: str) -> str:
+    """An engine's message with the endpoint's flags in place of arguments."""
+    for argument, flag in _FLAGS.items():
+        text = text.replace(argument, flag)
+    return text

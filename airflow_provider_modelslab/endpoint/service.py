@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError
 from airflow_provider_modelslab.api.request import ATTRIBUTES, MAX_SEED, Video2VideoRequest
-from airflow_provider_modelslab.endpoint.engine import Engine
+from airflow_provider_modelslab.endpoint.engine import Engine, with_flags
 from airflow_provider_modelslab.endpoint.faults.injector import ATTRIBUTE, Broken, BrokenFile, FaultInjector
 from airflow_provider_modelslab.endpoint.faults.plan import NO_FAULTS
 from airflow_provider_modelslab.endpoint.http import responses
@@ -100,7 +100,7 @@ class EndpointService:
         faults, mark = NO_FAULTS, ""
         try:
             given = self._given(body)
-            asked = _settled(given)
+            asked = self._with_model(_settled(given))
             request = Video2VideoRequest.from_body(asked)
             self._engines[0].check(request)
             if request.webhook and not settings.allow_private_addresses:
@@ -112,7 +112,9 @@ class EndpointService:
                 if refusal is not None:
                     return refusal
         except InvalidRequestError as error:
-            return responses.invalid_fields(error.fields or {"request": [error.message]}, style)
+            problems = error.fields or {"request": [error.message]}
+            fields = {name: [with_flags(text) for text in texts] for name, texts in problems.items()}
+            return responses.invalid_fields(fields, style)
         except JobFailedError as error:  # the engine could not find out, so nothing is taken in
             return responses.too_many(error.message, style)
         file_prefix = str(uuid.uuid4())
@@ -132,6 +134,8 @@ class EndpointService:
             )
         except QueueFullError as full:
             return responses.rate_limited(full.most, self._typical(), style)
+        if request.model_id != given.model_id:
+            log.info("Job %s: model_id %s is an alias; it is made by %s", job.id, given.model_id, request.model_id)
         if self._misbehaviour:
             self._misbehaviour.accepted(owner, mark, job)
         return job
@@ -215,6 +219,10 @@ class EndpointService:
         """Forget where this key's results go; later results stay on the endpoint's own storage."""
         self._store.reset_s3(owner, deploy_type)
         return responses.ok(f"S3 details reset for {deploy_type}")
+
+    def _with_model(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The body with the model itself in place of an alias."""
+        return {**asked, "model_id": self._settings.aliases.get(asked["model_id"], asked["model_id"])}
 
     def _given(self, body: Mapping[str, Any]) -> Video2VideoRequest:
         """The request in a body, known attributes alone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -49,6 +50,8 @@ class Settings:
         private network, as whoever has a key can ask. ``init_video`` is read by the engine, within its own limits.
     :param max_queue: how many unfinished jobs one key may have (the vendor: 5, 10 or 15 by plan); ``None``: any number.
     :param max_total_queue: how many unfinished jobs all keys together may have; ``None``: any number.
+    :param aliases: names under which callers may ask for a model: ``{"dark-sushi-mix": "demo"}``. Jobs, logs and
+        answers name the model itself.
     :param unknown_attributes: which attributes are refused that the vendor's page does not have.
     :param faults: which share of the calls goes wrong, for tests of clients; ``None``: none by plan.
     :param allow_request_faults: whether a request may ask for its own faults with the attribute ``x_faults``.
@@ -71,6 +74,7 @@ class Settings:
     allow_private_addresses: bool = False
     max_queue: int | None = 10_000
     max_total_queue: int | None = 50_000
+    aliases: Mapping[str, str] = field(default_factory=dict)
     unknown_attributes: UnknownAttributes = "misspelt"
     faults: FaultPlan | None = None
     allow_request_faults: bool = False
@@ -103,6 +107,9 @@ class Settings:
         if self.unknown_attributes not in get_args(UnknownAttributes):
             choices = ", ".join(get_args(UnknownAttributes))
             raise ValueError(f"unknown_attributes must be one of {choices}; got {self.unknown_attributes!r}")
+        for name, model in self.aliases.items():
+            if not name.strip() or not model.strip() or model in self.aliases:
+                raise ValueError(f"aliases must lead from a name to a model that is no alias; got {name!r}: {model!r}")
         if not all(key.strip() and key.isascii() for key in self.api_keys):
             raise ValueError("Each of api_keys must be ASCII and not empty; to accept every key, give no keys")
         if self.admin_key is not None and not (self.admin_key.strip() and self.admin_key.isascii()):

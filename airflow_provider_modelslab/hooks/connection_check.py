@@ -111,7 +111,8 @@ def s3_problem(hook: ModelsLabHook, error: Exception) -> str:
     """
     credentials, missing = _credentials(hook)
     if isinstance(error, ModelsLabError):
-        return f"{_sentence(error.message)} {missing}".rstrip()
+        named = repr(hook.s3_profile.aws_conn_id) in error.message
+        return f"{_sentence(error.message)} {'' if named else missing}".rstrip()
     why = _sentence(f"{type(error).__name__}: {error}")
     return f"No S3 client can be made from {credentials}: {why} {missing}".rstrip()
 

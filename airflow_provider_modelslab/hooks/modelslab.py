@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk import BaseHook
 
 from airflow_provider_modelslab.api.errors import AuthenticationError, JobNotFinishedError, StorageConfigurationError
@@ -34,6 +35,7 @@ from airflow_provider_modelslab.storage.s3_profile import S3Profile
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import requests
     from airflow.sdk import Connection
     from mypy_boto3_s3 import S3Client
 
@@ -332,13 +334,15 @@ class ModelsLabHook(BaseHook):
         """
         from botocore.config import Config
 
-        from airflow_provider_modelslab.storage.boto_session import make_cheaper
+        from airflow_provider_modelslab.storage.boto_session import make_cheaper, send_small_bodies_at_once
         from airflow_provider_modelslab.storage.redirects import stop_redirect_loops
 
         aws, store = self._aws_hook, self._store
         session = aws.get_session(region_name=store.region)
         make_cheaper(session)
         config, given = store.client_config(), aws.conn_config.botocore_config
+        if session.get_credentials() is None and not getattr(given, "signature_version", None):
+            self._refuse_missing_aws_connection()
         client = session.client(
             "s3",
             endpoint_url=store.endpoint_url,
@@ -348,7 +352,22 @@ class ModelsLabHook(BaseHook):
         )
         send_extra_args(client, store.extra_args)
         stop_redirect_loops(client)
+        send_small_bodies_at_once(client)
         return cast("S3Client", client)
+
+    def _refuse_missing_aws_connection(self) -> None:
+        """Name the connection where there are no credentials because it does not exist.
+
+        :raises StorageConfigurationError: when there is no such connection.
+        """
+        aws_conn_id = self.s3_profile.aws_conn_id
+        try:
+            self.get_connection(aws_conn_id)
+        except AirflowNotFoundException:
+            raise StorageConfigurationError(
+                f"There is no AWS connection {aws_conn_id!r}, and boto finds no credentials of its own. Create the "
+                f"connection, or set aws_conn_id in the extra of {self.modelslab_conn_id!r}"
+            ) from None
 
     def get_s3_client(self) -> S3Client:
         """A boto3 S3 client with the credentials of the profile's AWS connection, from the Amazon provider's hook."""
@@ -360,6 +379,12 @@ class ModelsLabHook(BaseHook):
         from airflow_provider_modelslab.storage.signing import LinkSigner
 
         return LinkSigner(self.get_s3_client, self.new_s3_client)
+
+    @cached_property
+    def _link_session(self) -> requests.Session:
+        from airflow_provider_modelslab.storage.download import credential_free_session
+
+        return credential_free_session()
 
     def land(self, job: Job, finished: Finished, target: S3Uri, *, expected_type: str | None = None) -> dict[str, Any]:
         """Copy a finished job's result to S3, write its sidecar and return the manifest.
@@ -376,6 +401,7 @@ class ModelsLabHook(BaseHook):
             expected_type=expected_type,
             job_id=job.job_id,
             submitted_at=job.submitted_at,
+            session=self._link_session,
             on_retry=lambda tries, pause, why: self.log.info(
                 "No link can be read yet after %d download attempts; again in %.1f s: %s", tries, pause, why
             ),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +23,26 @@ from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.budget.service import MAX_BLOCK
 from airflow_provider_modelslab.budget.spending import FREE, Spending
 from airflow_provider_modelslab.jobs.paid_job import PaidJob, close, land
-from airflow_provider_modelslab.jobs.targets import RunHere
+from airflow_provider_modelslab.jobs.targets import target_of, targets_of
 from airflow_provider_modelslab.jobs.timing import deadline_of
+from airflow_provider_modelslab.ledger.chain import RunHere
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.prices import JobPrice
     from airflow_provider_modelslab.batch.planning.plan import ClipPlan
     from airflow_provider_modelslab.batch.results.tracker import BatchTracker
-    from airflow_provider_modelslab.client.polling.poller import Watch
+    from airflow_provider_modelslab.client.polling.poller import Branch, Watch
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
     from airflow_provider_modelslab.jobs.paid_job import Caller
     from airflow_provider_modelslab.ledger.attempt import AttemptId
     from airflow_provider_modelslab.ledger.model import LedgerPolicy, Stored, Submission
 
-__all__ = ["BatchJobs", "PolledJobs"]
+__all__ = ["BatchJobs", "PolledJobs", "RunLocally"]
+
+log = logging.getLogger(__name__)
+
+RunLocally = Callable[[PaidJob, RunHere, Callable[[], bool]], dict[str, Any]]
+"""Makes a clip on this worker and lands it; asks the last argument after each step whether to stop."""
 
 
 @dataclass
@@ -46,6 +53,9 @@ class BatchJobs:
     :param check_links: whether http(s) clips are read before they are submitted.
     :param spending: the prices, and the budgets that the jobs are reserved from.
     :param todo: the clips, in the order in which they are likely to be submitted.
+    :param fallback: the places after the first, see :func:`~.targets.targets_of`.
+    :param hooks: of the connections of these, by connection.
+    :param run_locally: for the place on this worker.
     """
 
     hook: ModelsLabHook
@@ -57,11 +67,15 @@ class BatchJobs:
     check_links: bool
     spending: Spending = FREE
     todo: Sequence[ClipPlan] = ()
+    fallback: Sequence[Mapping[str, Any]] | None = None
+    hooks: Mapping[str, ModelsLabHook] = field(default_factory=dict)
+    run_locally: RunLocally | None = None
 
     def __post_init__(self) -> None:
         self._upcoming = _Upcoming(self)
+        self._stopped = threading.Event()
 
-    def acquire(self, clip: ClipPlan) -> Stored | Submission:
+    def acquire(self, clip: ClipPlan) -> Stored | Submission | RunHere:
         """See :meth:`PaidJob.acquire`."""
         self._upcoming.begin(clip)
         try:
@@ -71,12 +85,35 @@ class BatchJobs:
                 self.spending.forget(clip.destination)
             raise
         self.spending.forget(clip.destination)
-        assert not isinstance(found, RunHere)  # noqa: S101 - the clips of a batch have no other places
         return found
 
+    def run_here(self, clip: ClipPlan, found: RunHere) -> dict[str, Any]:
+        """Make a clip on this worker.
+
+        :raises JobFailedError: when the engine failed; :class:`JobTimeoutError` when it took too long.
+        """
+        assert self.run_locally is not None  # noqa: S101 - else no place is this worker
+        log.info(
+            "Making %s on this worker, after %d failed places", clip.safe_source, len(found.chain["fallback_from"])
+        )
+        try:
+            return self.run_locally(self._paid_job(clip), found, self._stopped.is_set)
+        except ModelsLabError as error:
+            error.chain = found.chain
+            raise
+        except Exception as error:
+            failed = JobFailedError(f"{type(error).__name__}: {error}")
+            failed.chain = found.chain
+            raise failed from error
+
+    def stop(self) -> None:
+        """End :meth:`run_here` after its next step."""
+        self._stopped.set()
+
     def _paid_job(self, clip: ClipPlan) -> PaidJob:
+        request, conn_id = self.tracker.plan.request(clip), self.hook.modelslab_conn_id
         return PaidJob(
-            request=self.tracker.plan.request(clip),
+            request=request,
             hook=self.hook,
             ledger=self.tracker.ledger(clip),
             destination=clip.destination,
@@ -90,6 +127,8 @@ class BatchJobs:
             known_jobs=self.tracker.jobs,
             spending=self.spending,
             upcoming=self._upcoming,
+            places=() if self.fallback is None else targets_of(request, conn_id, self.fallback),
+            hooks=self.hooks,
         )
 
     def land(self, clip: ClipPlan, submission: Submission, finished: Finished) -> dict[str, Any]:
@@ -100,11 +139,15 @@ class BatchJobs:
         return manifest
 
     def close(self, clip: ClipPlan, submission: Submission, error: ModelsLabError) -> bool:
-        """See :func:`~airflow_provider_modelslab.jobs.paid_job.close`."""
+        """See :func:`~airflow_provider_modelslab.jobs.paid_job.close`; also whether there is another place."""
         may_submit_again = close(self.tracker.ledger(clip), submission, error)
         if isinstance(error, JobFailedError | JobLostError):
             self.spending.settle(clip.destination, None)
-        return may_submit_again
+        place = target_of(submission.job)
+        if may_submit_again or place is None or not self._paid_job(clip).has_place_after(place, error):
+            return may_submit_again
+        log.warning("%s: %s. The next place in fallback is tried", clip.safe_source, error)
+        return True
 
 
 class _Upcoming:
@@ -134,17 +177,27 @@ class PolledJobs:
     """The jobs of a batch in the shared poll schedule; implements :class:`.Waiter` of the batch.
 
     :param watch: an open one, without jobs.
-    :param deadlines: of the jobs that this try knew before, by id, in seconds since the epoch; the others' are added.
+    :param deadlines: of the jobs that this try knew before, by key, in seconds since the epoch; the others' are added.
     :param timeout: seconds from the submission until another job is given up; one that an earlier try paid for longer
         ago gets as long once more.
+    :param others: where jobs at other connections are polled, by connection.
     """
 
-    def __init__(self, watch: Watch, deadlines: dict[str, float], *, timeout: float) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        deadlines: dict[tuple[str, str], float],
+        *,
+        timeout: float,
+        others: Mapping[str, Branch] | None = None,
+    ) -> None:
         self._watch = watch
         self._deadlines = deadlines
         self._timeout = timeout
+        self._others = others or {}
+        self._keys: dict[tuple[str | None, str], tuple[str, str]] = {}  # by branch and job id
         self._more: asyncio.Event = asyncio.Event()
-        self._found: deque[tuple[str, Finished | ModelsLabError]] = deque()
+        self._found: deque[tuple[tuple[str, str], Finished | ModelsLabError]] = deque()
 
     def add(self, submission: Submission) -> None:
         """Poll this one too."""
@@ -152,18 +205,21 @@ class PolledJobs:
 
         job = submission.job
         submitted_at = job.submitted_at or time.time()
-        deadline = self._deadlines.setdefault(job.job_id, deadline_of(job, self._timeout))
-        self._watch.add(Submitted(job.job_id, submitted_at, deadline, job.eta))
+        deadline = self._deadlines.setdefault(job.key, deadline_of(job, self._timeout))
+        branch = job.conn_id if job.conn_id in self._others else None
+        self._keys[branch, job.job_id] = job.key
+        watch = self._watch if branch is None else self._others[branch]
+        watch.add(Submitted(job.job_id, submitted_at, deadline, job.eta))
         self._more.set()
 
-    async def next(self) -> tuple[str, Finished | ModelsLabError]:
+    async def next(self) -> tuple[tuple[str, str], Finished | ModelsLabError]:
         """The next job that ended."""
         while not self._found:
             self._more.clear()
             for ended in await self._watch.gather():
                 if not isinstance(ended.outcome, Finished | ModelsLabError):
                     raise ended.outcome
-                self._found.append((ended.job_id, ended.outcome))
+                self._found.append((self._keys.pop((ended.conn_id, ended.job_id)), ended.outcome))
             if not self._found:
                 await self._more.wait()
         return self._found.popleft()

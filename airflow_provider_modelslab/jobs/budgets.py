@@ -15,6 +15,7 @@ from airflow_provider_modelslab.budget.definition import BudgetRule, Caps
 from airflow_provider_modelslab.budget.log import S3BudgetLog
 from airflow_provider_modelslab.budget.service import Budget
 from airflow_provider_modelslab.budget.spending import Spending
+from airflow_provider_modelslab.ledger.model import Entry
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -82,7 +83,7 @@ def open_spending(
             title=title,
             how_to_raise=how_to_raise,
             user=f"{task.dag_id}.{task.task_id}",
-            read_ledger=lambda uri: S3LedgerStore(s3, S3Uri.parse(uri)).load(),
+            read_ledger=lambda uri: S3LedgerStore(s3, S3Uri.parse(uri)).load((Entry.CLAIM, Entry.LANDED)),
         )
 
     budgets = []

@@ -29,9 +29,9 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.budget.spending import FREE, Spending, Upcoming
 from airflow_provider_modelslab.jobs import metrics
-from airflow_provider_modelslab.jobs.targets import RunHere, Target
+from airflow_provider_modelslab.jobs.targets import Target
 from airflow_provider_modelslab.jobs.timing import has_outlived_its_result
-from airflow_provider_modelslab.ledger.chain import is_fallback_cause
+from airflow_provider_modelslab.ledger.chain import RunHere, is_fallback_cause
 from airflow_provider_modelslab.ledger.listing import LedgerRoot, result_folder
 from airflow_provider_modelslab.ledger.model import (
     Entry,
@@ -50,7 +50,7 @@ from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.s3_objects import is_gone
 from airflow_provider_modelslab.storage.signing import span
 from airflow_provider_modelslab.storage.upload import was_ended
-from airflow_provider_modelslab.storage.uri import S3Uri
+from airflow_provider_modelslab.storage.uri import S3Uri, check_suffix, media_suffix
 
 if TYPE_CHECKING:
     from airflow_provider_modelslab.api.endpoint_request import EndpointRequest
@@ -182,7 +182,7 @@ class PaidJob:
             place = self.places[index] if self.places else None
             chain = {"made_by": place.record(), "fallback_from": failures} if place else None
             if place is not None and chain is not None and place.run_on == "local":
-                return RunHere(place, chain)
+                return RunHere(chain)
             request = place.adapt(self.request) if place else self.request
             hook = self.hooks.get(place.conn_id, self.hook) if place else self.hook
             name = self._name(found.number)
@@ -208,13 +208,15 @@ class PaidJob:
                     # Nothing is logged until the job is recorded: in a process that lost its supervisor Airflow's
                     # logger raises, and the id would be lost.
                     sent = request.with_delivery(clip=link.url if link else None, track_id=track_id)
-                    source = clip.source if clip else None
+                    source = clip.recorded if clip else None
                     reservation.begin_submit()
                     began = time.monotonic()
                     job, finished = hook.submit(sent, source=source, lease_ends=lease_ends)
                     self._claim_job(job)  # before it is recorded: what is recorded is landed by the next attempt
                 except BaseException as error:
                     reservation.end_submit(self.ledger.record_error(found.number, error))
+                    if isinstance(error, ModelsLabError):
+                        error.chain = chain
                     metrics.refused(hook.modelslab_conn_id, error)
                     if self.has_place_after(place, error):
                         log.warning(
@@ -249,16 +251,17 @@ class PaidJob:
         return self.ledger.next_place(self.fingerprint, [place.record() for place in self.places])
 
     def _refuse_another_place(self, found: Submission) -> None:
-        """Only a task with places to fall back to can wait for a job at another connection.
+        """Only a task that can fall back to a connection can wait for a job there.
 
-        :raises ChangedRequestError: when the job was submitted there; nothing is paid for.
+        :raises ChangedRequestError: when the job was submitted at another one; nothing is paid for.
         """
         conn_id = found.job.conn_id
-        if found.job.chain and conn_id != self.hook.modelslab_conn_id and not self.places:
+        if found.job.chain and conn_id not in {self.hook.modelslab_conn_id, *(place.conn_id for place in self.places)}:
             raise ChangedRequestError(
-                f"Nothing was submitted. Another task uses its fallback, the connection {conn_id!r}, for this result "
-                f"(submission {found.number}), and the result is not in S3 yet. Either let the other task finish, or "
-                "run this task again when the result is in S3",
+                f"Nothing was submitted. Another task, or an earlier try, used its fallback, the connection "
+                f"{conn_id!r}, for this result (submission {found.number}), and the result is not in S3 yet. Either "
+                "let the other task finish and run this task again when the result is in S3, or name the connection "
+                "in fallback",
                 job_id=found.job.job_id,
             )
 
@@ -317,7 +320,8 @@ class PaidJob:
         :raises SubmissionUnknownError: when it does.
         """
         if self.known_jobs is not None and self.destination is not None:
-            self.known_jobs.claim(job.job_id, self.destination, submitted_at=job.submitted_at)
+            other = None if job.conn_id == self.hook.modelslab_conn_id else job.conn_id
+            self.known_jobs.claim(job.job_id, self.destination, submitted_at=job.submitted_at, conn_id=other)
 
     def _disown(self, number: int, error: SubmissionUnknownError, disowned: set[int]) -> None:
         """Record that a submission came to nothing, whose recorded job is another clip's, where that may be paid again.
@@ -337,7 +341,7 @@ class PaidJob:
             submission=error.submission,
             job_id=error.job_id,
         )
-        advised.sent = error.sent
+        advised.sent, advised.chain = error.sent, error.chain
         return advised
 
     def _name(self, number: int) -> str:
@@ -414,11 +418,18 @@ def close(ledger: Ledger, submission: Submission, error: ModelsLabError) -> bool
 def land_found_job(hook: ModelsLabHook, job: Job, finished: Finished, destination: S3Uri) -> dict[str, Any]:
     """Land a job that somebody names by its id; the destination's ledger records it if the job is one of its own.
 
-    :raises LandingError: when it could not be copied; landing it again costs nothing.
+    :raises LandingError: when it could not be copied, or is another kind of video than the destination's suffix says;
+        landing it again costs nothing.
+    :raises StorageConfigurationError: for a destination whose suffix is not the job's ``output_type``.
     :raises ResultExpiredError: when its links are dead.
     """
     number, known = _find_in_ledger(hook, job, destination)
-    manifest = hook.land(known, finished, destination, expected_type=known.request.get("output_type"))
+    named, expected = media_suffix(destination.key), known.request.get("output_type")
+    if expected is not None:
+        check_suffix(str(destination), expected)
+    elif named in {"mp4", "gif"}:
+        expected = named
+    manifest = hook.land(known, finished, destination, expected_type=expected)
     if number is not None:
         root = hook.s3_profile.ledger_root(destination)
         assert root is not None  # noqa: S101 - its ledger was read

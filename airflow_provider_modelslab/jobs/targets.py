@@ -10,9 +10,10 @@ from airflow_provider_modelslab.api.endpoint_request import EndpointRequest, is_
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from airflow_provider_modelslab.ledger.chain import RunHere
     from airflow_provider_modelslab.storage.result_manifest import Job
 
-__all__ = ["RunHere", "Target", "check_fallback", "target_of", "targets_of"]
+__all__ = ["Target", "check_fallback", "target_of", "targets_of"]
 
 _KEYS = ("modelslab_conn_id", "model_id", "run_on")
 _RUN_ON = ("endpoint", "local")
@@ -44,25 +45,14 @@ class Target:
         return request.model_copy(update={"model_id": self.model_id})
 
 
-@dataclass(frozen=True, slots=True)
-class RunHere:
-    """Nothing is paid for: the job is to be run on this worker.
-
-    :param chain: which place this is and why those before it came to nothing, see :attr:`Job.chain`.
-    """
-
-    place: Target
-    chain: dict[str, Any]
-
-
-def target_of(job: Job) -> Target | None:
-    """Where a job was submitted; ``None`` for one without other places to fall back to."""
+def target_of(job: Job | RunHere) -> Target | None:
+    """Where a job was submitted, or is to be run; ``None`` for one without other places to fall back to."""
     made_by = (job.chain or {}).get("made_by")
     return None if made_by is None else Target(made_by["modelslab_conn_id"], made_by["model_id"], made_by["run_on"])
 
 
 def check_fallback(fallback: object) -> Sequence[Mapping[str, Any]]:
-    """Check what a user gave as ``fallback``; what depends on the task itself is left to :func:`places_of`.
+    """Check what a user gave as ``fallback``; what depends on the task itself is left to :func:`targets_of`.
 
     :raises InvalidRequestError: naming the entry at fault.
     """

@@ -147,6 +147,11 @@ class AttemptId:
             return False
         return self.try_number < other.try_number
 
+    def is_same_try(self, other: AttemptId) -> bool:
+        """Whether both are certainly the same try: two processes of it, or one that resumed after a deferral."""
+        this_id = self.task_instance_id
+        return this_id is not None and (this_id, self.try_number) == (other.task_instance_id, other.try_number)
+
 
 def describe_process() -> dict[str, Any]:
     """Identifies the running process, with a random token; it contains nothing secret."""

@@ -8,18 +8,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError
+from airflow_provider_modelslab.api.prices import JobPrice, amount_text
 from airflow_provider_modelslab.ledger.model import Entries, Entry, Fingerprint, entry_name, number_of
 
-__all__ = ["is_fallback_cause", "next_place"]
+__all__ = ["RunHere", "failure_at", "is_fallback_cause", "next_place"]
 
 _NO_MODEL = re.compile(
     r"\bmodel(?:[ _]?id)?\b.{0,120}\b(?:not (?:found|available|exist)|does not exist|unavailable)"
     r"|\b(?:no|unknown|no such) model\b",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class RunHere:
+    """Nothing is paid for: the next place of the chain is this machine.
+
+    :param chain: which place this is and why those before it came to nothing, see :attr:`Job.chain`.
+    """
+
+    chain: dict[str, Any]
 
 
 def is_fallback_cause(error: ModelsLabError | Mapping[str, Any]) -> bool:
@@ -63,9 +75,26 @@ def next_place(
             index, failures = 0, {}
         elif ended is not None and is_fallback_cause(error := ended.get("error") or {}):
             failures = {at: failure for at, failure in failures.items() if at < index}
-            job_id = error.get("job_id") or found.get(Entry.JOB, {}).get("job_id")
-            failures[index] = {**place, "code": error.get("code"), "message": error.get("message"), "job_id": job_id}
+            failures[index] = failure_at(place, error, found.get(Entry.JOB, {}))
             index += 1
             if index == len(places):
                 index, failures = 0, {}
     return index, [failures[at] for at in sorted(failures) if at < index]
+
+
+def failure_at(place: Mapping[str, Any], error: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
+    """Why a place came to nothing, as manifests say it.
+
+    :param error: its event.
+    :param job: as the ledger records it; empty where none was submitted.
+    """
+    failure = {
+        **place,
+        "code": error.get("code"),
+        "message": error.get("message"),
+        "job_id": error.get("job_id") or job.get("job_id"),
+    }
+    if job.get("price") is None:
+        return failure
+    price = JobPrice.from_record(job["price"])
+    return {**failure, "cost": amount_text(price.reserved), "currency": price.currency}

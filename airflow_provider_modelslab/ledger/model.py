@@ -230,10 +230,18 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A result that is in S3 already: the number of its submission and its manifest."""
+    """A result that is in S3 already.
+
+    :param number: of its submission.
+    :param manifest: of the result.
+    :param by: the attempt that claimed the submission; ``None`` if the claim does not contain it.
+    :param landed_at: when it was recorded as landed, in seconds since the epoch; ``None`` if that is not recorded.
+    """
 
     number: int
     manifest: Mapping[str, Any]
+    by: AttemptId | None = field(default=None, compare=False)
+    landed_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from airflow_provider_modelslab.ledger.model import (
     FORMAT_VERSION,
     Attach,
     Decision,
+    Entries,
     Entry,
     Fingerprint,
     Hold,
@@ -125,7 +126,7 @@ class Ledger:
                 is_dead=self._is_dead,
             )
             if not isinstance(choice, Hold):
-                return _found(choice, now)
+                return _found(choice, now, entries)
             if not reported:
                 reported = True
                 host, pid = choice.process.get("host"), choice.process.get("pid")
@@ -302,7 +303,7 @@ class Ledger:
 
     def landed(self, number: int, manifest: Mapping[str, Any]) -> None:
         """Record that the result is in S3."""
-        self._note(number, Entry.LANDED, {"manifest": dict(manifest)})
+        self._note(number, Entry.LANDED, {"manifest": dict(manifest), "landed_at": self._clock()})
 
     def failed(self, number: int, error: ModelsLabError) -> None:
         """Record that the job failed: a later attempt may pay for another one."""
@@ -378,8 +379,9 @@ class Ledger:
 
         :raises ChangedRequestError: when another request has landed and this one must not replace it.
         """
+        entries = self._store.load()
         choice = decide(
-            self._store.load(),
+            entries,
             fingerprint,
             replace(policy, on_unknown_submission="resubmit"),  # a submission whose process died before it was complete
             attempt,
@@ -387,7 +389,7 @@ class Ledger:
             gone=gone,
             is_dead=self._is_dead,
         )
-        return Stored(choice.number, choice.manifest) if isinstance(choice, Reuse) else None
+        return _stored(choice, entries) if isinstance(choice, Reuse) else None
 
     def record_stored(
         self,
@@ -437,10 +439,17 @@ class Ledger:
         log.error("The ledger entry %s is missing; a retry of this task may not find it: %s", name, scrub(entry))
 
 
-def _found(choice: SubmitNew | Attach | Reuse, now: float) -> Stored | Submission | SubmitNew:
+def _found(choice: SubmitNew | Attach | Reuse, now: float, entries: Entries) -> Stored | Submission | SubmitNew:
     if isinstance(choice, Reuse):
-        return Stored(choice.number, choice.manifest)
+        return _stored(choice, entries)
     return _resumed(choice, known_at=now) if isinstance(choice, Attach) else choice
+
+
+def _stored(choice: Reuse, entries: Entries) -> Stored:
+    claim = entries.get(entry_name(choice.number, Entry.CLAIM), {})
+    at = entries.get(entry_name(choice.number, Entry.LANDED), {}).get("landed_at")
+    landed_at = float(at) if isinstance(at, int | float) else None
+    return Stored(choice.number, choice.manifest, AttemptId.from_claim(claim), landed_at)
 
 
 def _resumed(choice: Attach, *, known_at: float) -> Submission:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError, StorageUnavailableError
-from airflow_provider_modelslab.ledger.model import is_entry_name
+from airflow_provider_modelslab.ledger.model import Entry, is_entry_name
+from airflow_provider_modelslab.ledger.model import kind_of as entry_kind_of
 from airflow_provider_modelslab.storage.s3_errors import (
     NO_CONDITIONS,
     S3_ERRORS,
@@ -109,14 +110,15 @@ class S3LedgerStore:
         self._folder = folder
         self._conditional = conditional
 
-    def load(self) -> dict[str, dict[str, Any]]:
+    def load(self, kinds: Collection[Entry] | None = None) -> dict[str, dict[str, Any]]:
         """All entries: one listing, one read for each.
 
+        :param kinds: only these are read, the others are empty.
         :raises StorageConfigurationError: when the store cannot be read; that is never "no entries".
         """
         names = self.names()
         try:
-            found = {name: self._read(name) for name in names}
+            found = {name: self._read(name) if kinds is None or entry_kind_of(name) in kinds else {} for name in names}
         except _UNUSABLE as error:
             raise self._unusable("read", error) from error
         missing = [name for name, entry in found.items() if entry is None]
@@ -166,7 +168,7 @@ class S3LedgerStore:
             for pause in (0.05, 0.2, 0.8, None):
                 try:
                     self._put(name, body)
-                    if self._conditional and not name.endswith(_CLAIM):
+                    if self._conditional:
                         return True
                     break
                 except S3_ERRORS as error:
@@ -178,8 +180,7 @@ class S3LedgerStore:
                     if kind_of(error) is not S3ErrorKind.CONFLICT or pause is None:
                         raise
                     time.sleep(pause)  # AWS: another put of this key is in progress, and may still fail
-            # Read even when refused: botocore repeats a put whose answer was lost, and then meets its own object. A
-            # claim is read even when it was not: it is what a payment hangs on, and the store may be wrong.
+            # Read when refused: botocore repeats a put whose answer was lost, and then meets its own object.
             written = self._read_back(name) if name.endswith(_CLAIM) else self._read(name)
             if written is None and lost is not None:
                 raise lost

@@ -19,6 +19,7 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
 
 from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.compat import loop_index
+from airflow_provider_modelslab.links.videos import push_video
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -161,7 +162,8 @@ def push_links(context: Context, operator: BaseOperator, **facts: object) -> Non
 
 
 def push_manifest_links(context: Context, operator: BaseOperator, manifest: Mapping[str, Any]) -> None:
-    """:func:`push_links` with the targets in the manifest that a task of one clip returns."""
+    """:func:`push_links` with the targets in the manifest that a task of one clip returns, and :func:`push_video`."""
+    push_video(context, operator, manifest)
     job_id, conn_id = str(manifest.get("job_id") or ""), manifest.get("conn_id")
     place = (manifest.get("made_by") or {}).get("modelslab_conn_id", conn_id)
     push_links(

@@ -18,6 +18,7 @@ from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailed
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.families.base import LoadedModel
 from airflow_provider_modelslab.local.families.registry import family_of
+from airflow_provider_modelslab.local.media.aspect import KEEP_ASPECT, KeepAspect
 from airflow_provider_modelslab.local.media.decode import read_frames, resize_frames
 from airflow_provider_modelslab.local.media.fetch import DownloadStoppedError, FetchLimits, fetch_clip
 from airflow_provider_modelslab.local.media.output import write_clip
@@ -70,10 +71,11 @@ class LocalEngine:
     :param allow_pickle: read weights in ``.bin``, ``.ckpt`` and ``.pt`` too. torch's loader for weights alone reads
         them, which refuses code; still, take them from people you trust.
     :param speed: how to run models; by default whatever is faster and changes no result.
+    :param keep_aspect: what to do with a clip of another aspect ratio than the request's, see :data:`.KeepAspect`.
     :param memory_budget: bytes on the device that models may take together; the one used least recently goes first. A
         model that is larger is loaded alone, with a warning. By default see :func:`~.memory.default_budget`.
-    :raises ValueError: for a ``dtype`` that is none of these, a budget of nothing, or a catalog file that cannot be
-        used.
+    :raises ValueError: for a ``dtype`` or ``keep_aspect`` that is none of these, a budget of nothing, or a
+        catalog file that cannot be used.
     """
 
     def __init__(
@@ -88,10 +90,13 @@ class LocalEngine:
         offline: bool = False,
         allow_pickle: bool = False,
         speed: Optimizations | None = None,
+        keep_aspect: KeepAspect = "stretch",
         memory_budget: int | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+        if keep_aspect not in KEEP_ASPECT:
+            raise ValueError(f"keep_aspect must be one of {', '.join(KEEP_ASPECT)}; got {keep_aspect!r}")
         if memory_budget is not None and memory_budget <= 0:
             raise ValueError(f"memory_budget must be more than 0 bytes, or None; got {memory_budget}")
         self.catalog = Catalog(
@@ -105,6 +110,7 @@ class LocalEngine:
         self._device = device
         self._dtype = dtype
         self._speed = speed or Optimizations()
+        self._keep_aspect = keep_aspect
         self._lock = threading.Lock()
         self._models = ModelCache(lambda: memory_budget or default_budget(pick_device(device)))
 
@@ -179,6 +185,8 @@ class LocalEngine:
         plan = self._fetch(plan)
         size = (plan.passes[0].width, plan.passes[0].height)
         frames, source_fps = self._source(request.init_video, plan.frames, size, should_stop)
+        if frames[0].size != size:
+            plan = plan.with_size(*frames[0].size)
         return Prepared(request, plan, tuple(frames), source_fps, time.monotonic() - started)
 
     def render(
@@ -277,7 +285,7 @@ class LocalEngine:
                 clip = fetch_clip(link, Path(folder), limits=self.limits, should_stop=should_stop)
             except DownloadStoppedError as error:
                 raise GenerationInterruptedError(str(error)) from None
-            return read_frames(clip, count, size=size)
+            return read_frames(clip, count, size=size, keep_aspect=self._keep_aspect)
 
     def _run(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.families.animatediff.freeinit import ITERATIONS
+from airflow_provider_modelslab.local.media.decoder.frames import fitting_size
 from airflow_provider_modelslab.local.models.builtin import NO_ADAPTER
 from airflow_provider_modelslab.local.models.specs import LoraSpec, ModelSpec, MotionSpec
 
@@ -104,10 +105,20 @@ class Plan:
         passes = tuple(replace(job, seed=seed) if job.seed == UNSET_SEED else job for job in self.passes)
         return replace(self, passes=passes)
 
+    def with_size(self, width: int, height: int) -> Plan:
+        """The same for frames of another size; what upscales them keeps their aspect ratio within the size it had."""
+        main, *others = self.passes
+        sizes = [(width, height), *(fitting_size(width, height, (job.width, job.height)) for job in others)]
+        passes = tuple(
+            replace(job, width=wide, height=high) for job, (wide, high) in zip((main, *others), sizes, strict=True)
+        )
+        return replace(self, passes=passes)
+
     def used(self) -> dict[str, Any]:
         """The request's attributes with the values in force, for the result's meta."""
         main, upscale = self.passes[0], self.passes[1] if len(self.passes) > 1 else None
         values: dict[str, Any] = {
+            "model_id": self.model.id,
             "num_inference_steps": main.steps,
             "guidance_scale": main.guidance_scale,
             "seed": main.seed,

@@ -127,19 +127,25 @@ class CallLimit:
         """
         began, silence = self._clock(), sock.gettimeout()
         longest = _STOP_INTERVAL if self._should_stop else math.inf
-        ends = math.inf if silence is None else began + silence
+        allowed = math.inf if silence is None else silence
+        ends, timeout = began + allowed, silence
         try:
             while True:
-                sock.settimeout(min(self.check(), max(ends - self._clock(), 0.001), longest))
+                wanted = min(self.check(), allowed, longest)
+                if wanted != timeout:  # a system call, at each of many reads
+                    sock.settimeout(wanted)
+                    timeout = wanted
                 try:
                     size = receive()
                     break
                 except TimeoutError:
                     self.check()
-                    if self._clock() >= ends:
+                    allowed = ends - self._clock()
+                    if allowed <= 0:
                         raise
         finally:
-            sock.settimeout(silence)
+            if timeout != silence:
+                sock.settimeout(silence)
         if size:
             self._total += size
             if self._total > self._max_bytes:

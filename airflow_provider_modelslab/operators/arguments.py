@@ -11,12 +11,15 @@ from urllib.parse import urlsplit
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_modelslab.api.endpoint_request import is_blank
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.quantities import is_template
 from airflow_provider_modelslab.api.request import ATTRIBUTES, Video2VideoRequest
+from airflow_provider_modelslab.api.suggestions import SuggestArguments
 from airflow_provider_modelslab.compat import loop_index
 from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.operators.rendered import clip_version_of, texts_again
-from airflow_provider_modelslab.storage.uri import S3Uri, destination_problem
+from airflow_provider_modelslab.storage.uri import S3Uri, check_suffix, destination_problem, media_suffix
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -28,9 +31,12 @@ __all__ = [
     "RequestArguments",
     "Video2VideoArguments",
     "check_destination",
+    "check_literal_suffix",
+    "check_prefix",
     "instance_name",
     "is_literal",
     "link_suffix",
+    "output_type_of",
     "resolve_destination",
     "resolve_output",
     "result_name",
@@ -47,7 +53,7 @@ _OWN_RUN_ID = re.compile(
 """The run ids that Airflow makes: a kind, a time, and perhaps random letters."""
 
 
-class RequestArguments(BaseOperator):
+class RequestArguments(SuggestArguments, BaseOperator):
     """The attributes of video-to-video jobs as keyword arguments, without the clip; all are templated.
 
     An attribute left at ``None`` is not sent, so the endpoint's own default applies. Types, ranges and the defaults
@@ -67,7 +73,8 @@ class RequestArguments(BaseOperator):
     :param guidance_scale: scale of classifier-free guidance.
     :param clip_skip: CLIP layers to skip.
     :param strength: 0 to 1, 0.7 by default; a higher value changes the clip more.
-    :param output_type: ``mp4`` (which this operator requests by default) or ``gif``.
+    :param output_type: ``mp4`` (which this operator requests by default) or ``gif``. It must fit the suffix of the
+        destination. With ``None`` the destination's suffix decides, or the endpoint if there is none.
     :param fps: frames per second of the result.
     :param lora_models: LoRAs: a list, or names joined by commas.
     :param lora_strength: one strength for all LoRAs, or one for each.
@@ -216,13 +223,16 @@ class Video2VideoArguments(ClipReport, RequestArguments):
 
         :raises InvalidRequestError: naming each attribute at fault, what was given and what is allowed.
         """
-        return Video2VideoRequest(**texts_again(self._attributes()), extra_parameters=self.extra_parameters)
+        given = texts_again(self._attributes())
+        if is_blank(given["output_type"]):
+            given["output_type"] = output_type_of(getattr(self, "destination", None))
+        return Video2VideoRequest(**given, extra_parameters=self.extra_parameters)
 
 
 def is_literal(value: object) -> bool:
     """Whether a value is known while the Dag is parsed: no template, and not what another task is going to return."""
     if isinstance(value, str):
-        return "{{" not in value and "{%" not in value
+        return not is_template(value)
     if isinstance(value, Mapping):
         return all(is_literal(item) for item in value.values())
     if isinstance(value, list | tuple):
@@ -269,6 +279,36 @@ def check_destination(destination: str | None, *, field: str = "destination") ->
         raise StorageConfigurationError(f"{field}: {problem}")
 
 
+def check_literal_suffix(task: BaseOperator) -> None:
+    """While the Dag is parsed: :func:`check_suffix` for a task whose destination and output type are literals.
+
+    :raises StorageConfigurationError: as :func:`check_suffix`.
+    """
+    destination, output_type = getattr(task, "destination", None), getattr(task, "output_type", None)
+    if getattr(task, "_may_come_with_the_clip", None):
+        return  # a function of the user returns attributes
+    if isinstance(destination, str) and isinstance(output_type, str) and is_literal([destination, output_type]):
+        check_suffix(destination, output_type.strip().lower())
+
+
+def output_type_of(destination: object) -> str | None:
+    """The output type that the name of a result says, if it says one."""
+    suffix = media_suffix(destination) if isinstance(destination, str) else None
+    return suffix if suffix in {"mp4", "gif"} else None
+
+
+def check_prefix(destination: str | None, *, field: str = "destination") -> None:
+    """Refuse the name of one video as the prefix of many.
+
+    :raises StorageConfigurationError: for a name that ends with the suffix of a video.
+    """
+    if destination is not None and (suffix := media_suffix(destination)) is not None:
+        raise StorageConfigurationError(
+            f"{field}: is the prefix of all results, but ends with .{suffix} like one video; give a prefix such as "
+            f"s3://bucket/restyled/; got {destination[:200]!r}"
+        )
+
+
 def resolve_destination(
     destination: str | None, profile: S3Profile, name: str, *, field: str = "destination"
 ) -> S3Uri | None:
@@ -300,9 +340,10 @@ def resolve_output(destination: str | None, profile: S3Profile) -> S3Uri | None:
     """The prefix that all results of a batch lie below; ``None`` when neither task nor connection names a bucket.
 
     :param destination: ``s3://bucket/prefix/``; without ``s3://`` it is below the connection's bucket and prefix.
-    :raises StorageConfigurationError: for what :func:`check_destination` refuses.
+    :raises StorageConfigurationError: for what :func:`check_destination` and :func:`check_prefix` refuse.
     """
     check_destination(destination)
+    check_prefix(destination)
     destination = (destination or "").strip()
     if "://" in destination:
         return S3Uri.parse(destination)

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_modelslab.api.errors import BatchFailedError, InvalidRequestError, error_from_event
+from airflow_provider_modelslab.api.quantities import Number, Seconds, Whole, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
-from airflow_provider_modelslab.jobs.timing import deferral_timeout, poll_policy
+from airflow_provider_modelslab.jobs.targets import check_fallback, targets_of
+from airflow_provider_modelslab.jobs.timing import poll_policy
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import ModelsLabManifestLink, ModelsLabSourceLink
-from airflow_provider_modelslab.operators.arguments import result_name
+from airflow_provider_modelslab.operators.arguments import is_literal, result_name
 from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
+from airflow_provider_modelslab.operators.many_jobs import defer_for_jobs, leave_jobs
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.errors import ModelsLabError
     from airflow_provider_modelslab.api.poll_policy import PollPolicy
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.api.response import Finished
     from airflow_provider_modelslab.batch.planning.plan import ClipPlan
     from airflow_provider_modelslab.batch.results.tracker import BatchTracker
@@ -34,16 +38,11 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.batch.running.runner import BatchRunner
     from airflow_provider_modelslab.batch.running.window import Window
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.operators.fallback import Fallback
 
 # What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
 
 __all__ = ["ModelsLabVideo2VideoBatchOperator"]
-
-_DEFER_AFTER_FIRST = 30.0
-"""Seconds that the triggerer goes on collecting once a job has ended: a resumed task costs a process of its own."""
-
-_LONGEST_WAIT = 4 * 3600.0
-"""Seconds after which what has ended is landed in any case: results live for 24 hours."""
 
 
 class ModelsLabVideo2VideoBatchOperator(BatchArguments):
@@ -68,19 +67,20 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     :param modelslab_conn_id: the Airflow connection (templated).
     :param extra_args: arguments of ``put_object`` for every write to S3 (templated), see
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
-    :param max_in_flight: the most jobs that are submitted and not finished, 1 or more: the size of the account's queue
-        (5, 10 or 15, depending on the plan), minus what other tasks need. If the endpoint refuses, the whole batch
-        slows down.
-    :param timeout: seconds after its submission when a clip counts as failed; a later try waits for its job again.
-    :param poll_interval: shortest pause between two polls of a job, in seconds.
-    :param max_poll_interval: longest pause, in seconds.
+    :param max_in_flight: the most jobs that are submitted and not finished (templated), 1 or more: the size of the
+        account's queue (5, 10 or 15, depending on the plan), minus what other tasks need. If the endpoint refuses, the
+        whole batch slows down.
+    :param timeout: how long after its submission a clip counts as failed (templated): seconds, text such as ``"1h"``,
+        ``"90s"``, ``"1h30m"``, or a timedelta; above 0. A later try waits for its job again.
+    :param poll_interval: shortest pause between two polls of a job (templated), as ``timeout``.
+    :param max_poll_interval: longest pause (templated), as ``timeout``.
     :param check_input: read the first bytes of http(s) clips before submitting them.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
-    :param defer_after: the task defers after it has only waited for this many seconds. Each resume starts a new
-        process, which needs some seconds of CPU time.
+    :param defer_after: the task defers after it has only waited for this long (templated), as ``timeout``; 0 or more.
+        Each resume starts a new process, which needs some seconds of CPU time.
     :param resume_threshold: share of the jobs in flight that must have ended before a deferred task resumes to land
-        them and to submit others, above 0 and at most 1. A lower value keeps more jobs in flight, but starts more
-        processes.
+        them and to submit others (templated), above 0 and at most 1. A lower value keeps more jobs in flight, but
+        starts more processes.
     :param reuse: which stored results are used instead of new ones, if request and clip are the same. ``"always"``:
         any, so a rerun makes only what is missing. ``"run"``: those made for this Dag run. ``"never"``: only those made
         since the task was last cleared. The run's conf can set it too: ``{"modelslab": {"reuse": "never"}}``.
@@ -88,6 +88,9 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         new job, or ``fail`` that clip.
     :param on_unknown_submission: what to do if it is unknown whether the endpoint accepted a submission: ``fail`` that
         clip, so that a person decides, or ``resubmit``, which may pay twice.
+    :param fallback: other places for a clip (templated), in order, as for
+        :class:`~airflow_provider_modelslab.operators.paid_job.PaidJobOperator`. The jobs of all places together count
+        for ``max_in_flight``, ``max_jobs`` and budgets. Clips on this worker are made one after the other.
     :raises InvalidRequestError: with each invalid clip and the reason; nothing was submitted.
     :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was aborted.
     """
@@ -100,24 +103,39 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         *BatchArguments.batch_fields,
         *BatchArguments.destination_fields,
         *BatchArguments.spending_fields,
+        "max_in_flight",
+        "timeout",
+        "poll_interval",
+        "max_poll_interval",
+        "defer_after",
+        "resume_threshold",
+        "fallback",
     )
+
+    max_in_flight = Whole(least=1)
+    timeout = Seconds(above=0)
+    poll_interval = Seconds(above=0)
+    max_poll_interval = Seconds(above=0)
+    defer_after = Seconds(least=0)
+    resume_threshold = Number(above=0, most=1)
 
     def __init__(
         self,
         *,
         destination: str | None = None,
         modelslab_conn_id: str = DEFAULT_CONN_NAME,
-        max_in_flight: int = 10,
-        timeout: float = 3600.0,
-        poll_interval: float = 2.0,
-        max_poll_interval: float = 30.0,
+        max_in_flight: int | str = 10,
+        timeout: float | str | timedelta = 3600.0,
+        poll_interval: float | str | timedelta = 2.0,
+        max_poll_interval: float | str | timedelta = 30.0,
         check_input: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        defer_after: float = 15.0,
-        resume_threshold: float = 0.5,
+        defer_after: float | str | timedelta = 15.0,
+        resume_threshold: float | str = 0.5,
         reuse: Literal["run", "always", "never"] = "always",
         on_changed_request: Literal["resubmit", "fail"] = "resubmit",
         on_unknown_submission: Literal["fail", "resubmit"] = "fail",
+        fallback: Sequence[Mapping[str, Any]] | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(destination=destination, modelslab_conn_id=modelslab_conn_id, **arguments)
@@ -132,20 +150,16 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         self.reuse = reuse
         self.on_changed_request = on_changed_request
         self.on_unknown_submission = on_unknown_submission
+        self.fallback = fallback
         self._work: tuple[BatchTracker, BatchRunner[ClipPlan]] | None = None
         self.is_killed = False
-        self._deadlines: dict[str, float] = {}
+        self._deadlines: dict[tuple[str, str], float] = {}
         self._mark: str | None = None  # of what this try saved, once it has resumed
         self._stopped: str | None = None  # why an earlier segment gave the batch up, where only that is known of it
-        if timeout <= 0:
-            raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
-        if max_in_flight < 1:
-            raise ValueError(f"max_in_flight: must be 1 or more; got {max_in_flight}")
-        if not 0 < resume_threshold <= 1:
-            raise ValueError(f"resume_threshold: must be above 0 and at most 1; got {resume_threshold}")
-        if defer_after < 0:
-            raise ValueError(f"defer_after: must be 0 seconds or more; got {defer_after}")
-        self._poll_policy()  # these two refuse what makes no sense while the Dag is parsed
+        if fallback is not None and is_literal(fallback):
+            check_fallback(fallback)
+        if not (is_template(poll_interval) or is_template(max_poll_interval)):
+            self._poll_policy()  # this and the next refuse what makes no sense while the Dag is parsed
         self._ledger_policy()
 
     @cached_property
@@ -165,7 +179,9 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         from airflow_provider_modelslab.jobs.task_ledger import attempt_of, policy_in_force
 
         self.hook.get_conn()  # a connection without a key ends the task here
+        _ = self._fallback  # and so does a place that leads nowhere
         plan = self._plan(self.modelslab_conn_id)
+        self._end_if_empty(plan)
         tracker = self._open_tracker(context, plan, burst=self.max_in_flight)
         policy = policy_in_force(self._ledger_policy(), context)
         todo = tracker.begin(reuse=policy.reuse)
@@ -188,6 +204,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         mark: str = "",
         conn_id: str = "",
         stopped: str | None = None,
+        fallback: list[dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
         """Resume after the trigger: land what has ended, and submit what there is room for.
 
@@ -207,11 +224,11 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 "jobs already paid for are used"
             )
             return self.execute(context)
-        # The Dag may name another one by now, whose key does not know the jobs: they would count as lost.
-        self.modelslab_conn_id = conn_id
+        # The Dag may name others by now, whose keys do not know the jobs: they would count as lost.
+        self.modelslab_conn_id, self.fallback = conn_id, fallback
         if event.get("status") != "success":
             raise error_from_event(event)
-        self._deadlines = {item["job"]["job_id"]: item["deadline"] for item in in_flight}
+        self._deadlines = {Job.from_dict(item["job"]).key: item["deadline"] for item in in_flight}
         found = load_batch(
             self.hook.get_s3_client(),
             S3Uri.parse(saved),
@@ -227,13 +244,13 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         plan, state, lost = found
         tracker = self._open_tracker(context, plan, burst=self.max_in_flight, started=started)
         todo = tracker.restore(state)
-        told = {str(job["job_id"]): job for job in event["ended"]}
+        answers = {(job.get("conn_id") or conn_id, str(job["job_id"])): job for job in event["ended"]}
         ended: list[tuple[InFlight[ClipPlan], Finished | ModelsLabError]] = []
         waiting: list[InFlight[ClipPlan]] = []
         for item in in_flight:
             job = Job.from_dict(item["job"])
             flight = InFlight(plan.clips[item["clip"]], Submission(item["submission"], job, resumed=item["resumed"]))
-            answer = told.get(job.job_id)
+            answer = answers.get(job.key)
             if answer is None:
                 waiting.append(flight)
             elif answer["status"] == "success":
@@ -267,18 +284,24 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
         if self._work is None:
             return
         tracker, runner = self._work
-        runner.interrupt(InterruptedError("The task was killed. A retry continues with the jobs that are paid for"))
-        in_flight = list(runner.waiting.values())
-        self.log.warning(
-            "The task was killed while %d jobs run. They keep running at ModelsLab and are billed. "
-            "Clear the task to continue "
-            "with them",
-            len(in_flight),
-        )
-        with ThreadPoolExecutor(16) as pool:
-            for item in in_flight:
-                ledger = tracker.ledger(item.clip)
-                pool.submit(ledger.abandoned, item.submission.number, "the task was killed on its worker")
+
+        def abandon(item: InFlight[ClipPlan]) -> None:
+            tracker.ledger(item.clip).abandoned(item.submission.number, "the task was killed on its worker")
+
+        leave_jobs(self, runner, abandon)
+
+    @cached_property
+    def _fallback(self) -> Fallback:
+        from airflow_provider_modelslab.operators.fallback import Fallback
+
+        return Fallback.open(self.fallback, self.hook)
+
+    def _check_request(self, request: Video2VideoRequest) -> None:
+        """Also for the places in fallback."""
+        super()._check_request(request)
+        if self.fallback is not None:
+            places = targets_of(request, self.modelslab_conn_id, self.fallback)
+            self._fallback.check(places, request, self._output())
 
     # -- one run segment: from the start, or a resume, to the end or the next deferral --------------------------------
 
@@ -308,13 +331,22 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             self.check_input,
             self._open_spending(context, tracker.plan.output, self.timeout),
             todo,
+            self.fallback,
+            self._fallback.hooks,
+            self._fallback.run_here,
         )
-        client = self.hook.new_async_client()
-        async with shared_poller(client) as poller, poller.watch((), policy=self._poll_policy()) as watch:
+        async with AsyncExitStack() as stack:
+            poller = await stack.enter_async_context(shared_poller(self.hook.new_async_client()))
+            watch = await stack.enter_async_context(poller.watch((), policy=self._poll_policy()))
+            others = {}
+            for conn_id, hook in self._fallback.hooks.items():
+                if conn_id != self.modelslab_conn_id:
+                    at = await stack.enter_async_context(shared_poller(hook.new_async_client()))
+                    others[conn_id] = watch.at(at, conn_id)
             runner: BatchRunner[ClipPlan] = BatchRunner(
                 todo,
                 jobs,
-                PolledJobs(watch, self._deadlines, timeout=self.timeout),
+                PolledJobs(watch, self._deadlines, timeout=self.timeout, others=others),
                 tracker,
                 window,
                 defer_after=self.defer_after if self.deferrable else None,
@@ -338,7 +370,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
             left = tuple(runner.waiting.values())
             self._defer(context, tracker, left, more=bool(runner.todo), window=window, stopped=runner.stopped)
         try:
-            summary = tracker.finish(stopped=runner.stopped)
+            summary = self._conclude(context, tracker, runner.stopped)
         except BatchFailedError:
             self._delete_checkpoints(context, tracker, self._mark)
             raise
@@ -357,42 +389,20 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
     ) -> NoReturn:
         from airflow_provider_modelslab.batch.results.checkpoint import save_batch
         from airflow_provider_modelslab.ledger.attempt import AttemptId
-        from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
 
         saved, more = self._checkpoint(context, tracker), more and stopped is None
         me = AttemptId.of_task(context["ti"]).task_instance_id
         mark = save_batch(self.hook.get_s3_client(), saved, tracker.plan, tracker.state(), task_instance=me)
         self._delete_checkpoints(context, tracker)
-        jobs: list[dict[str, Any]] = [
-            {
-                "job_id": job.job_id,
-                "submitted_at": job.submitted_at or time.time(),
-                "deadline": self._deadlines[job.job_id],
-                "eta": job.eta,
-            }
-            for job in (item.submission.job for item in left)
-        ]
-        wake_at = max(1, math.ceil(len(left) * self.resume_threshold)) if more else max(1, len(left))
-        if jobs:
-            longest = max(0.0, max(job["deadline"] for job in jobs) - time.time()) + self.max_poll_interval
-            self.log.info(
-                "%s. Waiting in the triggerer until %d of %d jobs end", tracker.progress.line(), wake_at, len(left)
-            )
-        else:
-            longest = window.pause()
-            self.log.info(
-                "%s. The endpoint accepts no jobs now; the next submit is in %.0f s", tracker.progress.line(), longest
-            )
-        longest = min(_LONGEST_WAIT, longest)
-        self.defer(
-            trigger=ModelsLabBatchTrigger(
-                jobs,
-                modelslab_conn_id=self.modelslab_conn_id,
-                wake_at=wake_at,
-                defer_after=_DEFER_AFTER_FIRST if more else _LONGEST_WAIT,
-                max_wait=longest,
-                poll_policy=self._poll_policy().to_dict(),
-            ),
+        defer_for_jobs(
+            self,
+            left,
+            self._deadlines,
+            more=more,
+            resume_threshold=self.resume_threshold,
+            window=window,
+            policy=self._poll_policy(),
+            progress=tracker.progress.line(),
             method_name="execute_complete",
             kwargs={
                 "in_flight": [
@@ -401,7 +411,7 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                         "submission": item.submission.number,
                         "resumed": item.submission.resumed,
                         "job": item.submission.job.to_dict(),
-                        "deadline": self._deadlines[item.submission.job.job_id],
+                        "deadline": self._deadlines[item.submission.job.key],
                     }
                     for item in left
                 ],
@@ -411,8 +421,8 @@ class ModelsLabVideo2VideoBatchOperator(BatchArguments):
                 "mark": mark,
                 "conn_id": self.modelslab_conn_id,
                 "stopped": stopped,
+                "fallback": None if self.fallback is None else [dict(entry) for entry in self.fallback],
             },
-            timeout=deferral_timeout(longest + 120, self.execution_timeout),
         )
 
     def _delete_checkpoints(self, context: Context, tracker: BatchTracker, mark: str | None = None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.batch import DEFAULT_TEMPLATE
@@ -11,7 +13,14 @@ from airflow_provider_modelslab.batch.planning.selection import Selection
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.lineage.batch import BatchReport
 from airflow_provider_modelslab.links.media import push_links
-from airflow_provider_modelslab.operators.arguments import RequestArguments, is_literal, resolve_output, result_name
+from airflow_provider_modelslab.links.videos import push_batch_video
+from airflow_provider_modelslab.operators.arguments import (
+    RequestArguments,
+    check_prefix,
+    is_literal,
+    resolve_output,
+    result_name,
+)
 from airflow_provider_modelslab.operators.rendered import texts_again
 from airflow_provider_modelslab.operators.spending_arguments import SpendingArguments
 from airflow_provider_modelslab.storage.uri import S3Uri, source_problem
@@ -27,6 +36,8 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.ledger.model import LedgerPolicy
 
 __all__ = ["BatchArguments"]
+
+_ON_EMPTY = ("skip", "fail", "succeed")
 
 
 class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
@@ -50,11 +61,15 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         ``{ext}``, ``{seed}``, ``{model_id}``, ``{hash}``, ``{index}``.
     :param max_failed: how many clips may fail before the task fails: a number, or a share such as ``0.05`` or ``"5%"``;
         ``None`` is any number. When more have failed, the other clips are still made, unless 20 in a row have failed.
+    :param on_empty: what to do if there are no clips (templated): ``"skip"`` this task, and so the tasks after it;
+        ``"fail"``; or ``"succeed"`` with a summary of 0 clips. The log says what is there
+        instead: what a pattern leaves out, and prefixes with a similar name.
     :param asset_per_clip: give an ``AssetAlias`` in ``outlets`` one asset for each result that this run landed, if
         there are at most 100, the most that Airflow accepts in one call; otherwise one asset for the prefix.
     :param attributes: see :class:`~airflow_provider_modelslab.operators.arguments.RequestArguments`.
     """
 
+    _empty: str = ""
     batch_fields: Sequence[str] = (
         "source",
         "pattern",
@@ -63,6 +78,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         "sample_seed",
         "key_template",
         "max_failed",
+        "on_empty",
     )
 
     def __init__(
@@ -76,6 +92,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         sample_seed: int | str | None = None,
         key_template: str = DEFAULT_TEMPLATE,
         max_failed: float | str | None = 0,
+        on_empty: Literal["skip", "fail", "succeed"] = "skip",
         asset_per_clip: bool = False,
         **attributes: Any,
     ) -> None:
@@ -88,6 +105,7 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         self.sample_seed = sample_seed
         self.key_template = key_template
         self.max_failed = max_failed
+        self.on_empty = on_empty
         self.asset_per_clip = asset_per_clip
         if isinstance(source, str) and is_literal(source) and (problem := source_problem(source)) is not None:
             raise InvalidRequestError.of("source", problem)
@@ -98,6 +116,10 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         Selection.of(limit if is_literal(limit) else None, sample if is_literal(sample) else None)
         if is_literal(max_failed):
             FailureLimit.of(max_failed)
+        if is_literal(on_empty):
+            _check_on_empty(on_empty)
+        if is_literal(self.destination):
+            check_prefix(self.destination)
 
     def _plan(self, conn_id: str) -> BatchPlan:
         """Find the clips and check all that can be checked for free.
@@ -107,12 +129,16 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         from airflow_provider_modelslab.batch.planning.naming import KeyTemplate
         from airflow_provider_modelslab.batch.planning.plan import make_plan
         from airflow_provider_modelslab.batch.sources.discovery import find_clips
+        from airflow_provider_modelslab.batch.sources.empty import explain_empty
 
         output, selection = self._output(), Selection.of(self.limit, self.sample, self.sample_seed)
         clips = find_clips(
             self.source, self.hook.get_s3_client, pattern=self.pattern, recursive=self.recursive, output=output
         )
         self.log.info("Found %s", clips.describe())
+        if not clips.clips:
+            self._empty = explain_empty(clips, self.hook.get_s3_client)
+            self.log.warning("THERE ARE NO CLIPS. %s", self._empty)
         plan = make_plan(
             clips,
             self._common(),
@@ -132,6 +158,19 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         for note in plan.notes:
             self.log.warning("%s", note)
         return plan
+
+    def _end_if_empty(self, plan: BatchPlan) -> None:
+        """End the task if there are no clips, unless ``on_empty`` is ``succeed``.
+
+        :raises AirflowSkipException: with ``skip``.
+        :raises InvalidRequestError: with ``fail``.
+        """
+        _check_on_empty(self.on_empty)
+        if len(plan) or self.on_empty == "succeed":
+            return
+        if self.on_empty == "fail":
+            raise InvalidRequestError.of("source", f"has no clips. {self._empty}")
+        raise AirflowSkipException(f"There are no clips. {self._empty} To fail instead, set on_empty='fail'")
 
     def _check_request(self, request: Video2VideoRequest) -> None:
         """Refuse, before anything is paid for, what the clips' jobs are known to be refused for.
@@ -157,7 +196,8 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
         from airflow_provider_modelslab.batch.planning.estimate import estimate
 
         found = estimate(tracker, todo, self._price_of(tracker.plan), policy=policy, attempt=attempt, reads=reads)
-        self.log.info("%s", found.line())
+        has_fallback = getattr(self, "fallback", None) is not None
+        self.log.info("%s%s", found.line(), ". Jobs at the places in fallback are not counted" if has_fallback else "")
         return found.to_dict()
 
     def _price_of(self, plan: BatchPlan) -> PriceOf:
@@ -218,3 +258,16 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             conn_id=self.modelslab_conn_id,
         )
         return self._tracker
+
+    def _conclude(self, context: Context, tracker: BatchTracker, stopped: str | None) -> dict[str, Any]:
+        """Write the report; see :meth:`.BatchTracker.finish`. The page Videos shows what landed, also if it raises."""
+        try:
+            return tracker.finish(stopped=stopped)
+        finally:
+            if tracker.summary is not None:
+                push_batch_video(context, self, tracker.summary, tracker.plan.common)
+
+
+def _check_on_empty(given: object) -> None:
+    if given not in _ON_EMPTY:
+        raise InvalidRequestError.of("on_empty", f"must be one of {', '.join(_ON_EMPTY)}; got {given!r:.200}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.suggestions import SuggestArguments
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.lineage.clip import JobReport
 from airflow_provider_modelslab.lineage.report import reported
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelsLabVideo2VideoToS3Operator"]
 
 
-class ModelsLabVideo2VideoToS3Operator(JobReport, BaseOperator):
+class ModelsLabVideo2VideoToS3Operator(JobReport, SuggestArguments, BaseOperator):
     """Copy a finished job's result to S3, check it, and write a sidecar. Returns the manifest of the main operator.
 
     It costs nothing at the endpoint. It can be run again while the links are valid (24 hours).

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_modelslab.api.errors import StorageConfigurationError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import (
     ModelsLabManifestLink,
@@ -17,9 +17,15 @@ from airflow_provider_modelslab.links.media import (
     push_links,
     push_manifest_links,
 )
-from airflow_provider_modelslab.operators.arguments import Video2VideoArguments, resolve_destination, result_name
+from airflow_provider_modelslab.operators.arguments import (
+    Video2VideoArguments,
+    check_literal_suffix,
+    resolve_destination,
+    result_name,
+)
 from airflow_provider_modelslab.operators.local_arguments import LocalArguments
 from airflow_provider_modelslab.operators.rendered import clip_version_of
+from airflow_provider_modelslab.storage.uri import check_suffix
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -44,6 +50,11 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
     :param land_result: an argument of the remote operator; must be ``True``, because no endpoint keeps the result.
     :param wait_for_completion: an argument of the remote operator; accepted, but has no effect here.
     :param fallback: see ``wait_for_completion``.
+    :param clip_mode: an argument of the remote operator; must be ``"sample"``.
+    :param overlap: see ``wait_for_completion``; it is for whole clips, as are the next three.
+    :param audio: see ``overlap``.
+    :param max_segments: see ``overlap``.
+    :param max_in_flight: see ``overlap``.
     :raises InvalidRequestError: with each attribute that is not allowed, or that the model does not support.
     :raises StorageConfigurationError: when there is no bucket to land in.
     :raises ValueError: for ``land_result=False``.
@@ -58,14 +69,25 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
         land_result: bool = True,
         wait_for_completion: bool = True,
         fallback: Sequence[Mapping[str, Any]] | None = None,
+        clip_mode: str = "sample",
+        overlap: int | str | None = None,
+        audio: str | None = None,
+        max_segments: int | str | None = None,
+        max_in_flight: int = 10,
         **arguments: Any,
     ) -> None:
+        if clip_mode != "sample":
+            raise InvalidRequestError.of(
+                "clip_mode",
+                f"must be 'sample' for a local result; whole clips are made at an endpoint; got {clip_mode!r}",
+            )
         if not land_result:
             raise ValueError(
                 "land_result: must be True, because no endpoint keeps a local result; leave the argument out, and give "
                 f"a destination; got {land_result}"
             )
         super().__init__(**arguments)
+        check_literal_suffix(self)
 
     @reported
     def execute(self, context: Context) -> dict[str, Any]:
@@ -79,9 +101,10 @@ class LocalVideo2VideoOperator(LocalArguments, Video2VideoArguments):
 
         request = self.build_request()
         self._check_local(request)
-        target = resolve_destination(
-            self.destination, self.hook.s3_profile, f"{result_name(context)}.{request.output_type or 'mp4'}"
-        )
+        suffix = request.output_type or "mp4"
+        if isinstance(self.destination, str):
+            check_suffix(self.destination, suffix)
+        target = resolve_destination(self.destination, self.hook.s3_profile, f"{result_name(context)}.{suffix}")
         if target is None:
             raise StorageConfigurationError(
                 f"destination: neither the task nor the connection {self.modelslab_conn_id!r} names a bucket; give "

@@ -9,11 +9,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
+from airflow_provider_modelslab.api.quantities import Number, Seconds, Whole, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
+from airflow_provider_modelslab.local.media.aspect import KEEP_ASPECT, KeepAspect
 from airflow_provider_modelslab.operators.spending_arguments import SpendingArguments
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.local.engine import LocalEngine
     from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
@@ -49,10 +53,14 @@ class LocalArguments(SpendingArguments):
         the results do not change.
     :param tiny_vae: use a small VAE (a folder, or ``org/name``). This and the next two arguments approximate the
         result; the sidecar records them.
-    :param guidance_until: the share of the steps that use the guidance scale; the other steps run without it, with half
-        the work.
-    :param reuse_deep: run the deep half of the model only in every n-th step.
-    :param timeout: seconds for one clip; checked after each denoising step.
+    :param guidance_until: the share of the steps that use the guidance scale (templated); the other steps run without
+        it, with half the work.
+    :param reuse_deep: run the deep half of the model only in every n-th step (templated).
+    :param keep_aspect: what to do with a clip of another aspect ratio than ``width`` and ``height``. ``"stretch"``
+        distorts it, as the endpoint does. ``"crop"`` fills the size and cuts off what is outside. ``"fit"`` keeps the
+        whole picture, so that one side of the result is shorter.
+    :param timeout: time for one clip (templated), checked after each denoising step: seconds, text such as ``"1h"``,
+        ``"90s"``, ``"1h30m"``, or a timedelta; above 0.
     :param allow_private_addresses: allow an ``init_video`` that is a link into your own network.
     :param reuse: which stored results are used instead of a new one, if request and clip are the same. ``"run"``: those
         made for this Dag run. ``"always"``: any. ``"never"``: only those made since the task was last cleared. The
@@ -73,7 +81,14 @@ class LocalArguments(SpendingArguments):
         "model_dir",
         "catalog",
         "tiny_vae",
+        "guidance_until",
+        "reuse_deep",
+        "timeout",
     )
+
+    guidance_until = Number()
+    reuse_deep = Whole(least=1)
+    timeout = Seconds(above=0)
 
     def __init__(
         self,
@@ -88,16 +103,17 @@ class LocalArguments(SpendingArguments):
         dtype: str = "auto",
         compile: bool = False,  # noqa: A002 - torch's word for it
         tiny_vae: str | None = None,
-        guidance_until: float = 1.0,
-        reuse_deep: int = 1,
-        timeout: float = 3600.0,
+        guidance_until: float | str = 1.0,
+        reuse_deep: int | str = 1,
+        keep_aspect: KeepAspect = "stretch",
+        timeout: float | str | timedelta = 3600.0,
         allow_private_addresses: bool = False,
         reuse: Literal["run", "always", "never"] = "run",
         on_changed_request: Literal["resubmit", "fail"] = "resubmit",
         # Declared, since Airflow's partial() takes no names that stand in no signature.
         deferrable: bool = False,
-        poll_interval: float = 2.0,
-        max_poll_interval: float = 30.0,
+        poll_interval: float | str | timedelta = 2.0,
+        max_poll_interval: float | str | timedelta = 30.0,
         check_input: bool = True,
         on_unknown_submission: Literal["fail", "resubmit"] = "fail",
         **kwargs: Any,
@@ -113,15 +129,19 @@ class LocalArguments(SpendingArguments):
         self.tiny_vae = tiny_vae
         self.guidance_until = guidance_until
         self.reuse_deep = reuse_deep
+        self.keep_aspect = keep_aspect
         self.timeout = timeout
         self.allow_private_addresses = allow_private_addresses
         self.reuse = reuse
         self.on_changed_request = on_changed_request
         self._killed = threading.Event()
-        if timeout <= 0:
-            raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
-        self._ledger_policy()
-        self._speed()  # these two refuse what makes no sense while the Dag is parsed
+        if keep_aspect not in KEEP_ASPECT:
+            raise InvalidRequestError.of(
+                "keep_aspect", f"must be one of {', '.join(KEEP_ASPECT)}; got {keep_aspect!r:.200}"
+            )
+        self._ledger_policy()  # this and the next refuse what makes no sense while the Dag is parsed
+        if not (is_template(guidance_until) or is_template(reuse_deep)):
+            self._speed()
 
     def on_kill(self) -> None:
         """Stop after the running denoising step."""
@@ -140,6 +160,7 @@ class LocalArguments(SpendingArguments):
             device=self.device,
             dtype=self.dtype,
             speed=self._speed(),
+            keep_aspect=self.keep_aspect,
             limits=FetchLimits(allow_private_addresses=self.allow_private_addresses),
         )
 
@@ -178,8 +199,10 @@ class LocalArguments(SpendingArguments):
         )
 
     def _made_by(self) -> str:
-        """What stands for the connection in a fingerprint: approximations change results, so they are part of it."""
+        """What stands for the connection in a fingerprint, with all that changes results and is not in the request."""
         approximations = self._speed().approximations()
+        if self.keep_aspect != "stretch":
+            approximations["keep_aspect"] = self.keep_aspect
         return f"local:{self.modelslab_conn_id}" + (
             f":{json.dumps(approximations, sort_keys=True)}" * bool(approximations)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -17,6 +17,8 @@ from airflow_provider_modelslab.operators.batch_arguments import BatchArguments
 from airflow_provider_modelslab.operators.local_arguments import LocalArguments
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.sdk import Context
 
     from airflow_provider_modelslab.api.request import Video2VideoRequest
@@ -46,9 +48,11 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments` and of
     :class:`~airflow_provider_modelslab.operators.local_arguments.LocalArguments`. Other arguments:
 
-    :param max_in_flight: this and the next two are arguments of the remote operator; accepted, but have no effect here.
+    :param max_in_flight: this and the next three are arguments of the remote operator; accepted, but have no effect
+        here.
     :param defer_after: see ``max_in_flight``.
     :param resume_threshold: see ``max_in_flight``.
+    :param fallback: see ``max_in_flight``.
     :raises InvalidRequestError: with each invalid clip and the reason; nothing was made.
     :raises BatchFailedError: when more clips failed than ``max_failed``, or the batch was aborted.
     """
@@ -65,9 +69,10 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
     def __init__(
         self,
         *,
-        max_in_flight: int = 10,
-        defer_after: float = 15.0,
-        resume_threshold: float = 0.5,
+        max_in_flight: int | str = 10,
+        defer_after: float | str | timedelta = 15.0,
+        resume_threshold: float | str = 0.5,
+        fallback: Sequence[Mapping[str, Any]] | None = None,
         reuse: Literal["run", "always", "never"] = "always",
         **arguments: Any,
     ) -> None:
@@ -80,6 +85,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         from airflow_provider_modelslab.storage.s3_objects import is_gone
 
         plan = self._plan(self._made_by())
+        self._end_if_empty(plan)
         tracker = self._open_tracker(context, plan)
         policy = policy_in_force(self._ledger_policy(), context)
         todo = tracker.begin(reuse=policy.reuse)
@@ -94,7 +100,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
         with tempfile.TemporaryDirectory(prefix="modelslab-") as folder:
             stages = _Stages(self, tracker, Path(folder), landed_before, attempt)
             stopped = self._work(tracker, self._in_order(plan, todo), stages)
-        return tracker.finish(stopped=stopped)
+        return self._conclude(context, tracker, stopped)
 
     def _price_of(self, plan: BatchPlan) -> PriceOf:
         """What a clip costs is only known once it is made."""
@@ -112,7 +118,7 @@ class LocalVideo2VideoBatchOperator(LocalArguments, BatchArguments):
                 if isinstance(done, Exception):
                     tracker.failed(clip, done, None)
                 elif isinstance(done, Stored):
-                    tracker.skipped(clip, done.manifest)
+                    tracker.stored(clip, done)
                 else:
                     tracker.landed(clip, done)
                     self.log.info("Landed %s. %s", done["uri"], tracker.progress.line())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException, conf
@@ -21,19 +22,29 @@ from airflow_provider_modelslab.api.errors import (
     SubmissionUnknownError,
     error_from_event,
 )
+from airflow_provider_modelslab.api.quantities import Seconds, is_template
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
-from airflow_provider_modelslab.jobs.targets import RunHere, check_fallback, target_of, targets_of
+from airflow_provider_modelslab.jobs.targets import check_fallback, target_of, targets_of
 from airflow_provider_modelslab.jobs.timing import deadline_of, deferral_timeout, has_outlived_its_result, poll_policy
+from airflow_provider_modelslab.ledger.chain import RunHere
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.lineage.clip import ClipReport
 from airflow_provider_modelslab.lineage.report import reported
 from airflow_provider_modelslab.links.media import push_links, push_manifest_links
-from airflow_provider_modelslab.operators.arguments import is_literal, link_suffix, resolve_destination, result_name
+from airflow_provider_modelslab.operators.arguments import (
+    check_literal_suffix,
+    is_literal,
+    link_suffix,
+    resolve_destination,
+    result_name,
+)
 from airflow_provider_modelslab.operators.rendered import clip_version_of
 from airflow_provider_modelslab.operators.spending_arguments import SpendingArguments
+from airflow_provider_modelslab.storage.uri import check_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import timedelta
 
     from airflow.sdk import Context
 
@@ -44,6 +55,7 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.jobs.paid_job import PaidJob
     from airflow_provider_modelslab.ledger.model import Submission
     from airflow_provider_modelslab.ledger.service import Ledger
+    from airflow_provider_modelslab.operators.fallback import Fallback
     from airflow_provider_modelslab.storage.uri import S3Uri
 
 # What only a running task needs is imported where it is used: the Dag processor loads this file every few seconds.
@@ -62,10 +74,11 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     :param modelslab_conn_id: the Airflow connection (templated).
     :param extra_args: arguments of ``put_object`` for every write to S3 (templated), see
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
-    :param timeout: seconds after the submission when the task stops waiting. The job itself keeps running at the
-        vendor, and a later try waits for it again.
-    :param poll_interval: shortest pause between two polls of the job, in seconds.
-    :param max_poll_interval: longest pause, in seconds.
+    :param timeout: how long after the submission the task stops waiting (templated): seconds, text such as ``"1h"``,
+        ``"90s"``, ``"1h30m"``, or a timedelta; above 0. The job itself keeps running at the vendor, and a later try
+        waits for it again.
+    :param poll_interval: shortest pause between two polls of the job (templated), as ``timeout``.
+    :param max_poll_interval: longest pause (templated), as ``timeout``.
     :param wait_for_completion: if off, the task returns the manifest of the submitted job at once; a sensor can wait
         for the job.
     :param check_input: read the first bytes of an http(s) clip before the submit. Switch it off for links that only the
@@ -89,15 +102,21 @@ class PaidJobOperator(ClipReport, SpendingArguments):
 
     __supports_durable_execution: ClassVar[bool] = True  # for Airflow's registry of providers
 
+    duration_fields: ClassVar[tuple[str, ...]] = ("timeout", "poll_interval", "max_poll_interval")
+
+    timeout = Seconds(above=0)
+    poll_interval = Seconds(above=0)
+    max_poll_interval = Seconds(above=0)
+
     def __init__(
         self,
         *,
         destination: str | None = None,
         land_result: bool = True,
         modelslab_conn_id: str = DEFAULT_CONN_NAME,
-        timeout: float = 3600.0,
-        poll_interval: float = 2.0,
-        max_poll_interval: float = 30.0,
+        timeout: float | str | timedelta = 3600.0,
+        poll_interval: float | str | timedelta = 2.0,
+        max_poll_interval: float | str | timedelta = 30.0,
         wait_for_completion: bool = True,
         check_input: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -121,15 +140,15 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         self.on_unknown_submission = on_unknown_submission
         self.is_killed = False
         self._running: tuple[Ledger, Submission] | None = None
-        if timeout <= 0:
-            raise ValueError(f"timeout: must be more than 0 seconds; got {timeout}")
+        check_literal_suffix(self)
         if fallback is not None and not wait_for_completion:
             raise ValueError(
                 "fallback: needs wait_for_completion=True, because only a task that waits learns that its job failed"
             )
         if fallback is not None and is_literal(fallback):
             check_fallback(fallback)
-        self._poll_policy()  # these two refuse what makes no sense while the Dag is parsed
+        if not (is_template(poll_interval) or is_template(max_poll_interval)):
+            self._poll_policy()  # this and the next refuse what makes no sense while the Dag is parsed
         self._ledger_policy()
 
     def build_request(self) -> EndpointRequest:
@@ -143,8 +162,10 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     def execute(self, context: Context) -> dict[str, Any]:
         """Return what is stored, wait for what is paid for, or check what costs nothing and submit once."""
         from airflow_provider_modelslab.ledger.model import Stored
-        from airflow_provider_modelslab.operators.fallback import run_here
 
+        whole = self._execute_whole(context)
+        if whole is not None:
+            return whole
         job = self._prepare(context)
         while True:
             try:
@@ -159,7 +180,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
                 job.spending.close()
             if isinstance(found, RunHere):
                 self.log.info("Making the clip on this worker, after a failure at: %s", found.chain["fallback_from"])
-                manifest = run_here(job, found, should_stop=lambda: self.is_killed)
+                manifest = self._fallback.run_here(job, found, lambda: self.is_killed)
                 push_manifest_links(context, self, manifest)
                 return manifest
             if isinstance(found, Stored):
@@ -246,6 +267,10 @@ class PaidJobOperator(ClipReport, SpendingArguments):
             return job.ledger, replace(known, resumed=False), job.destination
         return None
 
+    def _execute_whole(self, context: Context) -> dict[str, Any] | None:
+        """The manifest of a task that makes more than one job of its clip; ``None`` where one job is all."""
+        return None
+
     def on_kill(self) -> None:
         """Submit nothing more, and mark the job as abandoned. It goes on, and is billed: the vendor has no cancel."""
         self.is_killed = True
@@ -265,7 +290,6 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         """The job, after the checks that need neither the clip nor the ledger."""
         from airflow_provider_modelslab.jobs.paid_job import PaidJob
         from airflow_provider_modelslab.jobs.task_ledger import TaskCaller, attempt_of, open_ledger, policy_in_force
-        from airflow_provider_modelslab.operators.fallback import hooks_of
         from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 
         request = self.build_request()
@@ -275,6 +299,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         if destination is not None:
             sidecar_uri(destination)  # a longer key, which would be refused when the job is paid for
         places = targets_of(request, self.modelslab_conn_id, self.fallback) if self.fallback is not None else ()
+        self._fallback.check(places, request, destination)
         return PaidJob(
             request=request,
             hook=self.hook,
@@ -288,8 +313,14 @@ class PaidJobOperator(ClipReport, SpendingArguments):
             clip_version=clip_version_of(getattr(self, "clip_version", None)),
             spending=self._open_spending(context, destination, self.timeout),
             places=places,
-            hooks=hooks_of(places, self.hook, request, destination),
+            hooks=self._fallback.hooks,
         )
+
+    @cached_property
+    def _fallback(self) -> Fallback:
+        from airflow_provider_modelslab.operators.fallback import Fallback
+
+        return Fallback.open(self.fallback, self.hook)
 
     def _wait(self, context: Context, job: PaidJob, found: Submission) -> Finished | None:
         """The result: at once, after waiting here, or by deferring; ``None`` when nobody waits.
@@ -391,6 +422,15 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         from airflow_provider_modelslab.storage.result_manifest import submitted_manifest
 
         self.log.info("Not waiting for job %s: wait_for_completion is off", found.job.job_id)
+        if not (found.job.request.get("webhook") or self._hook_of(found).extra.get("webhook_url")):
+            self.log.warning(
+                "No webhook was sent with job %s, so nothing lands its result unless a later task or a person does, "
+                "within 24 hours: ModelsLabVideo2VideoSensor and then ModelsLabVideo2VideoToS3Operator with the output "
+                "of this task, or `airflow modelslab land %s --conn-id %s`",
+                found.job.job_id,
+                found.job.job_id,
+                found.job.conn_id,
+            )
         return submitted_manifest(found.job)
 
     def _close(
@@ -435,7 +475,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         push_links(
             context,
             self,
-            source=getattr(self, "init_video", None),
+            source=found.job.request.get("init_video") or getattr(self, "init_video", None),
             result=str(target) if target else None,
             manifest=f"{target}.json" if target else None,
             job_id=found.job.job_id if found.job.conn_id == self.modelslab_conn_id else None,
@@ -445,6 +485,8 @@ class PaidJobOperator(ClipReport, SpendingArguments):
     def _destination_for(self, context: Context, suffix: str) -> S3Uri | None:
         if not self.land_result:
             return None
+        if isinstance(self.destination, str):
+            check_suffix(self.destination, suffix)
         return resolve_destination(self.destination, self.hook.s3_profile, f"{result_name(context)}.{suffix}")
 
     def _poll_policy(self) -> PollPolicy:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
+from airflow_provider_modelslab.api.quantities import Whole
 from airflow_provider_modelslab.api.redaction import holds_secret
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.operators.arguments import result_name
@@ -45,7 +46,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
     :param modelslab_conn_id: the Airflow connection with the S3 profile (templated).
     :param extra_args: arguments of ``put_object`` for every write to S3 (templated), see
         :class:`~airflow_provider_modelslab.operators.destination_arguments.DestinationArguments`.
-    :param clips_per_task: number of clips in a chunk, 1 or more.
+    :param clips_per_task: number of clips in a chunk (templated), 1 or more.
     :param arguments: see :class:`~airflow_provider_modelslab.operators.batch_arguments.BatchArguments`.
     :raises InvalidRequestError: with each invalid clip and the reason, or for too many clips for mapped tasks.
     """
@@ -55,20 +56,21 @@ class ModelsLabPlanClipsOperator(BatchArguments):
         *BatchArguments.batch_fields,
         *BatchArguments.destination_fields,
         *BatchArguments.spending_fields,
+        "clips_per_task",
     )
+
+    clips_per_task = Whole(least=1)
 
     def __init__(
         self,
         *,
         destination: str | None = None,
         modelslab_conn_id: str = DEFAULT_CONN_NAME,
-        clips_per_task: int | None = None,
+        clips_per_task: int | str | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(destination=destination, modelslab_conn_id=modelslab_conn_id, **arguments)
         self.clips_per_task = clips_per_task
-        if clips_per_task is not None and clips_per_task < 1:
-            raise ValueError(f"clips_per_task: must be 1 or more; got {clips_per_task}")
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the arguments of the mapped tasks."""
@@ -76,6 +78,7 @@ class ModelsLabPlanClipsOperator(BatchArguments):
 
         self._check_names()
         plan = self._plan(self.modelslab_conn_id)
+        self._end_if_empty(plan)
         self._estimate(context, plan)
         tasks = len(plan) if self.clips_per_task is None else math.ceil(len(plan) / self.clips_per_task)
         most = conf.getint("core", "max_map_length", fallback=1024)

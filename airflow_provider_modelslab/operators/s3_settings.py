@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_modelslab.api.suggestions import SuggestArguments
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelsLabResetS3Operator", "ModelsLabUpdateS3Operator"]
 
 
-class ModelsLabUpdateS3Operator(BaseOperator):
+class ModelsLabUpdateS3Operator(SuggestArguments, BaseOperator):
     """Send the S3 profile of the connection to the server, so that results go to your bucket and do not expire.
 
     The access keys are those of the profile's AWS connection. The vendor stores them. So use a separate AWS user that
@@ -56,7 +57,7 @@ class ModelsLabUpdateS3Operator(BaseOperator):
         return hook.update_s3(deploy_type=self.deploy_type, check=self.check_bucket)
 
 
-class ModelsLabResetS3Operator(BaseOperator):
+class ModelsLabResetS3Operator(SuggestArguments, BaseOperator):
     """Delete the S3 details from the server. Later results are kept in the vendor's storage, for 24 hours.
 
     :param modelslab_conn_id: the Airflow connection (templated).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSki
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_modelslab.api.errors import JobTimeoutError, ModelsLabError, error_from_event
+from airflow_provider_modelslab.api.quantities import Seconds, is_template, seconds_of
+from airflow_provider_modelslab.api.suggestions import SuggestArguments
 from airflow_provider_modelslab.hooks import DEFAULT_CONN_NAME
 from airflow_provider_modelslab.links.media import ModelsLabJobLink, push_links
 
@@ -27,23 +30,29 @@ if TYPE_CHECKING:
 __all__ = ["ModelsLabVideo2VideoSensor"]
 
 
-class ModelsLabVideo2VideoSensor(BaseSensorOperator):
+class ModelsLabVideo2VideoSensor(SuggestArguments, BaseSensorOperator):
     """Wait until a job is done, in ``poke`` or ``reschedule`` mode or in the triggerer, and return its manifest.
 
-    A failed poll (network error, HTTP 5xx, rate limit) never ends the wait. A refused key, a failed job and a job that
-    the endpoint does not know end it. The sensor only reads, so it can be cleared and retried at no cost.
+    A failed poll (network error, HTTP 5xx, rate limit) never ends the wait. A refused key and a failed job end it. So
+    does a job that the endpoint does not know; in the minute after the submission, or after the sensor's first poll if
+    only the job's id is known, this is a warning. The sensor only reads, so it can be cleared and retried at no cost.
 
     :param job: the job (templated): its id, or the manifest of the task that submitted it.
     :param modelslab_conn_id: the Airflow connection (templated); a manifest's own connection takes precedence.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
-    :param poke_interval: seconds between two polls; in the triggerer the longest pause. In ``reschedule`` mode keep it
-        at 15 or more: an executor may report the end of a poke up to 5 seconds late, and Airflow fails a sensor that is
-        queued again by then.
+    :param poke_interval: the time between two polls (templated), in the triggerer the longest pause: seconds, text such
+        as ``"90s"``, ``"5m"``, or a timedelta; 0 or more. In ``reschedule`` mode keep it at 15 seconds or more: an
+        executor may report the end of a poke up to 5 seconds late, and Airflow fails a sensor that is queued again by
+        then.
+    :param timeout: how long to wait (templated), as ``poke_interval``; ``[sensors] default_timeout`` by default.
     """
 
-    template_fields: Sequence[str] = ("job", "modelslab_conn_id")
+    template_fields: Sequence[str] = ("job", "modelslab_conn_id", "poke_interval", "timeout")
     operator_extra_links = (ModelsLabJobLink(),)
     ui_color = "#efe8fb"
+
+    poke_interval = Seconds(least=0)
+    timeout = Seconds(least=0)
 
     def __init__(
         self,
@@ -51,10 +60,22 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
         job: Any,
         modelslab_conn_id: str = DEFAULT_CONN_NAME,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poke_interval: float = 15.0,
+        poke_interval: float | str | timedelta = 15.0,
+        timeout: float | str | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, **kwargs)
+        # Airflow's class takes numbers only; a template has its place taken by the default until it is rendered.
+        late = {
+            name: value
+            for name, value in (("poke_interval", poke_interval), ("timeout", timeout))
+            if is_template(value)
+        }
+        interval = 15.0 if "poke_interval" in late else seconds_of(poke_interval, "poke_interval", least=0)
+        if timeout is not None and "timeout" not in late:  # Airflow 3.1 takes no None for its default
+            kwargs["timeout"] = seconds_of(timeout, "timeout", least=0)
+        super().__init__(poke_interval=interval, **kwargs)
+        for name, value in late.items():
+            setattr(self, name, value)
         self.job = job
         self.modelslab_conn_id = modelslab_conn_id
         self.deferrable = deferrable
@@ -118,7 +139,12 @@ class ModelsLabVideo2VideoSensor(BaseSensorOperator):
             return PokeReturnValue(is_done=True, xcom_value=finished_manifest(job, decision.answer))
         if isinstance(decision, GiveUp):
             raise decision.error
-        self.log.info("Job %s is not done yet%s", job.job_id, f": {decision.note}" if decision.note else "")
+        self.log.log(
+            logging.WARNING if decision.warn else logging.INFO,
+            "Job %s is not done yet%s",
+            job.job_id,
+            f": {decision.note}" if decision.note else "",
+        )
         return PokeReturnValue(is_done=False)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,11 @@ class VideoStream:
         """The MIME type of the video; known once :attr:`kind` is."""
         return self._verifier.content_type
 
+    @property
+    def is_base64(self) -> bool:
+        """Whether the stream is base64; known once :attr:`kind` is."""
+        return self._decoder is not None
+
     def feed(self, chunk: bytes) -> bytes:
         """The video's bytes in this chunk.
 

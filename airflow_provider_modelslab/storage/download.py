@@ -56,7 +56,8 @@ class LinkFailure(Exception):  # noqa: N818 - callers catch and report it, a use
 def credential_free_session(*, max_redirects: int = 5) -> requests.Session:
     """A session for links on other people's hosts: no netrc, no authorization, no cookies.
 
-    Proxies and CA bundles from the environment are used. Redirects are followed to http(s) only.
+    Proxies and CA bundles from the environment are used. Redirects are followed to http(s) only. Threads may share it,
+    which saves TLS handshakes.
     """
     session = LimitedSession()
     session.max_redirects = max_redirects

@@ -126,7 +126,11 @@ def _add(extra_args: Mapping[str, Any], params: dict[str, Any], model: Any, cont
             continue
         if name == "RequestPayer" and (context or {}).get("is_presign_request"):
             continue  # as a header it would be signed, and the reader of the link would have to send it
-        if name == "Metadata":
+        if name == "ChecksumAlgorithm":
+            params[name] = value
+            if value != "SHA256":
+                params.pop("ChecksumSHA256", None)  # S3 takes one checksum
+        elif name == "Metadata":
             params[name] = {**value, **params.get(name, {})}
         else:
             params.setdefault(name, value)

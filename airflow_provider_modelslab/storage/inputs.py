@@ -84,6 +84,11 @@ class PreparedInput:
     source: str
     kind: ContainerKind | None
 
+    @property
+    def recorded(self) -> str:
+        """What is recorded as the clip, without secrets: the object in S3 (for a file, the upload), else the link."""
+        return str(self.clip) if isinstance(self.clip, S3Uri) else self.source
+
     def link(self, signer: LinkSigner, seconds: float) -> SignedLink:
         """A link for the endpoint: the given one, or one that is signed now.
 

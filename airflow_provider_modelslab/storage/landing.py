@@ -270,6 +270,7 @@ class _Landing:
             content_type=stream.content_type,
             part_size=part_size_for(announced, self.policy.part_size),
             parts_in_flight=self.policy.parts_in_flight,
+            length=None if stream.is_base64 else announced,
         )
 
     def _wrong_type_error(self, kind: str) -> str:

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.storage.landing import LandedObject
     from airflow_provider_modelslab.storage.uri import S3Uri
 
-__all__ = ["LINK_LIFETIME", "SCHEMA_VERSION", "Job", "finished_manifest", "landed_manifest", "submitted_manifest"]
+__all__ = [
+    "LINK_LIFETIME",
+    "SCHEMA_VERSION",
+    "Job",
+    "finished_manifest",
+    "landed_manifest",
+    "object_facts",
+    "submitted_manifest",
+]
 
 SCHEMA_VERSION = 1
 
@@ -41,7 +49,8 @@ class Job:
     :param meta: what the endpoint echoed at submission, without secrets; fetch answers have no meta.
     :param price: as it was at the submission, see :meth:`JobPrice.record`; ``None`` without prices.
     :param chain: of a job with other places to fall back to: ``made_by``, its place, and ``fallback_from``, the places
-        before it with ``code``, ``message`` and ``job_id`` of what happened there.
+        before it with ``code``, ``message`` and ``job_id`` of what happened there, and ``cost`` and ``currency`` of the
+        job where there are prices.
     """
 
     job_id: str
@@ -52,6 +61,11 @@ class Job:
     meta: dict[str, Any] = field(default_factory=dict)
     price: dict[str, str] | None = None
     chain: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Identifies the job in a batch: two endpoints may give out the same id."""
+        return self.conn_id, self.job_id
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, for the arguments of a resumed task."""
@@ -104,6 +118,12 @@ class Job:
         )
 
 
+def _model_of(job: Job) -> Any:
+    """The model that made it: as the endpoint says, where the requested name is an alias there; else as requested."""
+    used = job.meta.get("model_id")
+    return used if isinstance(used, str) and used else job.request.get("model_id")
+
+
 def _common(job: Job, status: str) -> dict[str, Any]:
     at = datetime.fromtimestamp(job.submitted_at, UTC) if job.submitted_at is not None else None
     return {
@@ -111,7 +131,7 @@ def _common(job: Job, status: str) -> dict[str, Any]:
         "status": status,
         "job_id": job.job_id,
         "conn_id": job.conn_id,
-        "model_id": job.request.get("model_id") or job.meta.get("model_id"),
+        "model_id": _model_of(job),
         "submitted_at": at.isoformat() if at else None,
         "expires_at": (at + LINK_LIFETIME).isoformat() if at else None,
         **scrub(job.chain or {}),
@@ -140,15 +160,22 @@ def landed_manifest(job: Job, finished: Finished, landed: LandedObject, sidecar:
     """The manifest of a landed result; its sidecar has the other details."""
     return {
         **_common(job, "landed"),
+        **object_facts(landed, sidecar),
+        "seed": seed_of(job, finished),
+        "generation_time_s": finished.generation_time,
+        **job.cost(finished.generation_time),
+    }
+
+
+def object_facts(landed: LandedObject, sidecar: S3Uri) -> dict[str, Any]:
+    """What a manifest says of the object itself."""
+    return {
         "uri": str(landed.uri),
         "sidecar_uri": str(sidecar),
         "bytes": landed.bytes,
         "sha256": landed.sha256,
         "etag": landed.etag,
         "content_type": landed.content_type,
-        "seed": seed_of(job, finished),
-        "generation_time_s": finished.generation_time,
-        **job.cost(finished.generation_time),
     }
 
 

@@ -395,6 +395,10 @@ def _advice(kind: S3ErrorKind, error: S3Error, where: S3Uri | None) -> str:
         return "S3 gives no reason here; an expired token and a wrong region look like this"
     if isinstance(error, ClientError) and code_of(error) == "RequestTimeTooSkewed":
         return "set the clock of this machine"
+    if any(getattr(cause, "reason", None) == "WRONG_VERSION_NUMBER" for cause in _causes(error)):
+        return "the port speaks http, not https; begin endpoint_url with http://"
+    if isinstance(error, exceptions.ConnectionClosedError) and str(error.kwargs["endpoint_url"]).startswith("http://"):
+        return "try again later; if the port speaks https, begin endpoint_url with https://"
     if kind is S3ErrorKind.UNAVAILABLE and not isinstance(error, ClientError):
         return "try again later; if it stays so, check endpoint_url, region and the proxy"
     return _ADVICE.get(kind, "see the store's message")

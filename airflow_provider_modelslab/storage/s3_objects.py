@@ -18,6 +18,7 @@ __all__ = [
     "Listed",
     "bare_etag",
     "is_gone",
+    "list_names",
     "list_pages",
     "listing_budget",
     "put_lines",
@@ -63,6 +64,26 @@ def list_pages(
             yield [Listed(item["Key"], bare_etag(item["ETag"]), item["Size"]) for item in page.get("Contents", [])]
     except S3_ERRORS as error:
         raise storage_error(error, prefix) from error
+
+
+def list_names(s3: S3Client, folder: S3Uri, *, like: str = "") -> list[str]:
+    """The names in a folder, those of folders with a slash at the end: the first 1,000, and the first that begin so.
+
+    :param like: the beginning of names that are wanted even in a folder of many.
+    :raises StorageConfigurationError: when the store refuses, or there is no such bucket.
+    :raises StorageUnavailableError: when it has trouble.
+    """
+    names: dict[str, None] = {}
+    for begin in dict.fromkeys((like, "")):
+        try:
+            page = s3.list_objects_v2(Bucket=folder.bucket, Prefix=folder.key + begin, Delimiter="/")
+        except S3_ERRORS as error:
+            raise storage_error(error, folder) from error
+        found = [item["Key"] for item in page.get("Contents", [])]
+        found += [item["Prefix"] for item in page.get("CommonPrefixes", [])]
+        names.update(dict.fromkeys(key[len(folder.key) :] for key in found))
+    names.pop("", None)  # the folder's own marker
+    return sorted(names)
 
 
 def listing_budget(requests: int) -> int:

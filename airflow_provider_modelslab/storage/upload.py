@@ -12,19 +12,20 @@ object back until its content is verified, and it needs more memory. Some stores
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
 import math
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from airflow_provider_modelslab.api.errors import LandingError, ModelsLabError
+from airflow_provider_modelslab.storage.checksums import Checksums
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3Error, code_of, landing_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -78,6 +79,7 @@ class ObjectUpload:
 
     :param part_size: bytes of each part but the last, at least 5 MiB.
     :param parts_in_flight: how many parts are sent at the same time.
+    :param length: of the whole object, if it is known; more memory than that is not taken.
     :param sha256: of the whole object, in hex, if it is known before; the caller compares it.
     :param refused: makes the exception for a refusal of S3.
     :param ends_others: whether a completed multipart upload aborts all others to the same key: those of killed
@@ -92,6 +94,7 @@ class ObjectUpload:
         content_type: str,
         part_size: int = 8 * MIB,
         parts_in_flight: int = 4,
+        length: int | None = None,
         sha256: str | None = None,
         refused: Callable[[S3Error, S3Uri], ModelsLabError] = landing_error,
         ends_others: bool = True,
@@ -105,8 +108,9 @@ class ObjectUpload:
         self._pending: list[bytearray] = []
         self._refused = refused
         self._ends_others = ends_others
-        self._buffer = bytearray(part_size)
+        self._buffer = bytearray(min(part_size, length or MIB, 8 * MIB))
         self._filled = 0
+        self._spare: list[bytearray] = []
         self._upload_id: str | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._in_flight: set[Future[CompletedPartTypeDef]] = set()
@@ -114,8 +118,7 @@ class ObjectUpload:
         self._started_parts = 0
         self._size = 0
         self._digest = hashlib.sha256()
-        # boto's own checksums are off for compatible stores; Content-MD5 is what all of them verify.
-        self._send_md5 = getattr(s3.meta.config, "request_checksum_calculation", None) == "when_required"
+        self._checksums = Checksums.of(s3)
 
     @property
     def size(self) -> int:
@@ -138,8 +141,10 @@ class ObjectUpload:
         while view:
             if self._filled == self._part_size:
                 self._end_part()
-            taken = view[: self._part_size - self._filled]
-            self._buffer[self._filled : self._filled + len(taken)] = taken
+            if self._filled == len(self._buffer):
+                self._buffer += bytes(min(max(len(self._buffer), MIB), self._part_size - len(self._buffer)))
+            taken = view[: len(self._buffer) - self._filled]
+            memoryview(self._buffer)[self._filled : self._filled + len(taken)] = taken
             self._filled += len(taken)
             view = view[len(taken) :]
 
@@ -150,39 +155,14 @@ class ObjectUpload:
         """
         in_parts = self._upload_id is not None or bool(self._pending)
         try:
-            if not in_parts:
-                body = bytes(memoryview(self._buffer)[: self._filled])
-                self._s3.put_object(
-                    Bucket=self._target.bucket,
-                    Key=self._target.key,
-                    Body=body,
-                    ContentType=self._content_type,
-                    Metadata={"sha256": self.sha256},
-                    **self._md5(body),
-                )
-            else:
-                self._end_part(is_last=True)
-                self._collect(self._in_flight)
-                self._s3.complete_multipart_upload(
-                    Bucket=self._target.bucket,
-                    Key=self._target.key,
-                    UploadId=str(self._upload_id),
-                    MultipartUpload={"Parts": sorted(self._parts, key=lambda part: part["PartNumber"])},
-                )
-                self._upload_id = None
-            # Some stores send no ETag in the response to the completion, so it is read from the object.
-            head = self._s3.head_object(Bucket=self._target.bucket, Key=self._target.key)
+            if in_parts:
+                self._complete_parts()
+            etag = (None if in_parts else self._put()) or self._checked_etag()
         except S3_ERRORS as error:
             raise self._refused(error, self._target) from error
-        if head["ContentLength"] != self._size:
-            raise LandingError(
-                f"{self._target} has {head['ContentLength']} bytes in S3, {self._size} were written: something else "
-                "writes to the same key. Stop that writer and run the task again: within 24 hours that lands this "
-                "result, which is paid for, for free. Another key is another result, and is paid for too"
-            )
         if in_parts and self._ends_others:
             self._end_others()
-        return StoredObject(self._size, head.get("ETag", "").strip('"'))
+        return StoredObject(self._size, etag)
 
     def __enter__(self) -> ObjectUpload:
         return self
@@ -196,11 +176,48 @@ class ObjectUpload:
         if self._upload_id is not None:
             self._abort(self._upload_id)
 
+    def _put(self) -> str | None:
+        """Put the object in one call; its ETag if the response proves that the store has exactly these bytes."""
+        del self._buffer[self._filled :]
+        put = partial(
+            self._s3.put_object,
+            Bucket=self._target.bucket,
+            Key=self._target.key,
+            ContentType=self._content_type,
+            Metadata={"sha256": self.sha256},
+        )
+        answer, is_proven = self._checksums.put(put, self._buffer, self._digest.digest())
+        return answer.get("ETag", "").strip('"') or None if is_proven else None
+
+    def _complete_parts(self) -> None:
+        self._end_part(is_last=True)
+        self._collect(self._in_flight)
+        self._s3.complete_multipart_upload(
+            Bucket=self._target.bucket,
+            Key=self._target.key,
+            UploadId=str(self._upload_id),
+            MultipartUpload={"Parts": sorted(self._parts, key=lambda part: part["PartNumber"])},
+        )
+        self._upload_id = None
+
+    def _checked_etag(self) -> str:
+        """The ETag of the object; some stores send none in the response to a completion.
+
+        :raises LandingError: when the object has another size than was written.
+        """
+        head = self._s3.head_object(Bucket=self._target.bucket, Key=self._target.key)
+        if head["ContentLength"] != self._size:
+            raise LandingError(
+                f"{self._target} has {head['ContentLength']} bytes in S3, {self._size} were written: something else "
+                "writes to the same key. Stop that writer and run the task again: within 24 hours that lands this "
+                "result, which is paid for, for free. Another key is another result, and is paid for too"
+            )
+        return head.get("ETag", "").strip('"')
+
     def _end_part(self, *, is_last: bool = False) -> None:
         """Send the filled part, or keep it until the upload is begun."""
         body = self._buffer
-        if self._filled < self._part_size:
-            del body[self._filled :]
+        del body[self._filled :]
         self._buffer, self._filled = bytearray(), 0
         if self._upload_id is not None:
             self._send(body)
@@ -210,13 +227,20 @@ class ObjectUpload:
                 self._begin(self.sha256)
             elif self._known_sha256 is not None or len(self._pending) > self._parts_in_flight:
                 self._begin(self._known_sha256)
-        self._buffer = bytearray(self._part_size)
+        if not is_last:
+            self._buffer = self._spare.pop() if self._spare else bytearray(self._part_size)
 
     def _begin(self, sha256: str | None) -> None:
         metadata: dict[str, Any] = {"Metadata": {"sha256": sha256}} if sha256 else {}
         try:
-            answer = self._s3.create_multipart_upload(
-                Bucket=self._target.bucket, Key=self._target.key, ContentType=self._content_type, **metadata
+            answer = self._checksums.begin(
+                partial(
+                    self._s3.create_multipart_upload,
+                    Bucket=self._target.bucket,
+                    Key=self._target.key,
+                    ContentType=self._content_type,
+                    **metadata,
+                )
             )
         except S3_ERRORS as error:
             raise self._refused(error, self._target) from error
@@ -239,15 +263,19 @@ class ObjectUpload:
         self._in_flight.add(self._pool.submit(self._upload_part, self._started_parts, body))
 
     def _upload_part(self, number: int, body: bytearray) -> CompletedPartTypeDef:
-        answer = self._s3.upload_part(
-            Bucket=self._target.bucket,
-            Key=self._target.key,
-            UploadId=str(self._upload_id),
-            PartNumber=number,
-            Body=body,  # type: ignore[arg-type]  # botocore takes a bytearray; the stubs do not know
-            **self._md5(body),
+        answer = self._checksums.put_part(
+            partial(
+                self._s3.upload_part,
+                Bucket=self._target.bucket,
+                Key=self._target.key,
+                UploadId=str(self._upload_id),
+                PartNumber=number,
+            ),
+            body,
         )
-        # Where boto added checksums of its own, S3 wants them again in the completion.
+        if len(body) == self._part_size:
+            self._spare.append(body)
+        # S3 wants the checksums of the parts again in the completion.
         checksums: Any = {n: v for n, v in answer.items() if n.startswith("Checksum") and n != "ChecksumType"}
         part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
         part.update(checksums)
@@ -260,11 +288,6 @@ class ObjectUpload:
             except S3_ERRORS as error:
                 raise self._refused(error, self._target) from error
         self._in_flight -= set(futures)
-
-    def _md5(self, body: bytes | bytearray) -> dict[str, Any]:
-        if not self._send_md5:
-            return {}
-        return {"ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
 
     def _end_others(self) -> None:
         """Abort all unfinished uploads to this key, if S3 allows it."""

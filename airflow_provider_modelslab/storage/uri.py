@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from airflow_provider_modelslab.api.endpoint_request import is_blank
 from airflow_provider_modelslab.api.errors import StorageConfigurationError
 
-__all__ = ["SOURCES", "S3Uri", "check_bucket_name", "destination_problem", "location_problem", "source_problem"]
+__all__ = [
+    "SOURCES",
+    "S3Uri",
+    "check_bucket_name",
+    "check_suffix",
+    "destination_problem",
+    "location_problem",
+    "media_suffix",
+    "source_problem",
+]
 
 # What boto accepts: AWS has stricter rules for new buckets since 2018 but keeps the older names, and Google and Ceph
 # allow underscores.
@@ -128,6 +137,34 @@ def source_problem(given: str) -> str | None:
     return location_problem(given, allowed=SOURCES, schemes=("file",))
 
 
+_MEDIA_SUFFIX = re.compile(r"[^/]\.(mp4|m4v|mov|gif|webm|mkv|avi)\s*$", re.IGNORECASE)
+_MEDIA_FOLDER = re.compile(r"[^/]\.(mp4|gif)/+\s*$", re.IGNORECASE)
+
+
+def media_suffix(location: str) -> str | None:
+    """The suffix of a video's name, in lower case and without the dot; ``None`` for other names and for folders."""
+    key = location.partition("://")[2].partition("/")[2] if "://" in location else location
+    found = _MEDIA_SUFFIX.search(key)
+    return found[1].lower() if found else None
+
+
+def check_suffix(destination: str, suffix: str, *, field: str = "destination") -> None:
+    """Refuse a name whose suffix says another kind of video than what lands there.
+
+    :param destination: an object or a prefix; a name without a video's suffix fits everything.
+    :param suffix: ``mp4`` or ``gif``, as the result is going to be.
+    :raises StorageConfigurationError: naming both.
+    """
+    given = media_suffix(destination)
+    if given is not None and given != suffix and (given, suffix) != ("m4v", "mp4"):
+        option = f"output_type={given!r}" if field == "destination" else f"--output-type {given}"
+        advice = f"set {option}, or " if given in {"mp4", "gif"} else ""
+        raise StorageConfigurationError(
+            f"{field}: ends with .{given}, but the result is {suffix}; {advice}give a name that ends with .{suffix}; "
+            f"got {destination[:200]!r}"
+        )
+
+
 def destination_problem(given: object) -> str | None:
     """Why results cannot land there, with any connection; ``None`` if they can.
 
@@ -153,6 +190,11 @@ def destination_problem(given: object) -> str | None:
         return f"must have no backslash; folders are separated by /; got {text[:200]!r}"
     if _UNPRINTABLE.search(key):
         return f"must have no control characters; got {text[:200]!r}"
+    if (folder := _MEDIA_FOLDER.search(key)) is not None:
+        return (
+            f"ends with .{folder[1]}/, a folder with the name of a video; leave out the slash to name one video, "
+            "or the suffix to name a folder; got " + repr(text[:200])
+        )
     if {".", ".."} & set(key.split("/")):
         return f"must have no folder named '.' or '..', which many tools read as another location; got {text[:200]!r}"
     return None

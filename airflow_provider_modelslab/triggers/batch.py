@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.polling import PollPolicy
+from airflow_provider_modelslab.api.quantities import seconds_of, whole_of
 from airflow_provider_modelslab.client.polling.poller import Submitted
 from airflow_provider_modelslab.client.polling.registry import shared_poller
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
@@ -18,6 +20,7 @@ from airflow_provider_modelslab.triggers.minimum_wait import earliest_event, sle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
+    from datetime import timedelta
 
     from airflow_provider_modelslab.client.polling.poller import Ended
 
@@ -32,16 +35,18 @@ class ModelsLabBatchTrigger(BaseTrigger):
 
     The event is ``{"status": "success", "ended": [...], "waiting": n}``: each ended job as in the single trigger's
     event, failures included, and the number of jobs that have not ended or are not reported yet. It is
-    ``{"status": "error", ...}`` when nothing could be polled because the connection is unusable. All times are of the
-    wall clock, so a trigger that is restarted in another triggerer waits until the same moments.
+    ``{"status": "error", ...}`` when a connection is unusable. All times are of the wall clock, so a trigger that is
+    restarted in another triggerer waits until the same moments.
 
-    :param jobs: for each job ``job_id``, ``submitted_at`` and ``deadline`` (seconds since the epoch), and ``eta``
-        (seconds, or ``None``). A job past its deadline ends with the code ``timeout``.
+    :param jobs: for each job ``job_id``, ``submitted_at`` and ``deadline`` (seconds since the epoch), ``eta`` (seconds,
+        or ``None``), and ``conn_id`` if another connection submitted it. A job past its deadline ends with the code
+        ``timeout``.
     :param modelslab_conn_id: the Airflow connection whose key submitted them.
     :param wake_at: how many ended jobs are enough, 1 or more.
-    :param defer_after: seconds after the first one, after which fewer are enough; 0 or more.
-    :param max_wait: seconds after ``started_at`` at which the event is sent in any case; ``None`` for no such limit.
-        Without jobs it is a pause, for a batch whose submits are all refused.
+    :param defer_after: the time after the first one, after which fewer are enough: seconds, text such as ``"90s"``, or
+        a timedelta; 0 or more.
+    :param max_wait: the time after ``started_at`` at which the event is sent in any case, as ``defer_after``; ``None``
+        for no such limit. Without jobs it is a pause, for a batch whose submits are all refused.
     :param started_at: seconds since the epoch; now, when it is not given.
     :param poll_policy: a :class:`PollPolicy` as a dict.
     """
@@ -51,9 +56,9 @@ class ModelsLabBatchTrigger(BaseTrigger):
         jobs: Iterable[Mapping[str, Any]],
         *,
         modelslab_conn_id: str = ModelsLabHook.default_conn_name,
-        wake_at: int = 1,
-        defer_after: float = 0.0,
-        max_wait: float | None = None,
+        wake_at: int | str = 1,
+        defer_after: float | str | timedelta = 0.0,
+        max_wait: float | str | timedelta | None = None,
         started_at: float | None = None,
         poll_policy: dict[str, Any] | None = None,
         **_: Any,  # arguments of a newer version, during a rolling upgrade
@@ -61,16 +66,11 @@ class ModelsLabBatchTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]  # core's base class has no annotations
         self.jobs = [_plain(job) for job in jobs]
         self.modelslab_conn_id = modelslab_conn_id
-        self.wake_at = wake_at
-        self.defer_after = defer_after
-        self.max_wait = max_wait
+        self.wake_at = whole_of(wake_at, "wake_at", least=1)
+        self.defer_after = seconds_of(defer_after, "defer_after", least=0)
+        self.max_wait = None if max_wait is None else seconds_of(max_wait, "max_wait", least=0)
         self.started_at = time.time() if started_at is None else started_at
         self.poll_policy = poll_policy
-        if wake_at < 1 or defer_after < 0 or (max_wait is not None and max_wait < 0):
-            raise ValueError(
-                "A batch trigger needs wake_at of 1 or more, and defer_after and max_wait of 0 s or more; got wake_at "
-                f"{wake_at}, defer_after {defer_after}, max_wait {max_wait}"
-            )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, all plain JSON."""
@@ -109,10 +109,22 @@ class ModelsLabBatchTrigger(BaseTrigger):
         self.log.info(
             "Waiting for %d of %d jobs, or %.0f s after the first", self.wake_at, len(self.jobs), self.defer_after
         )
-        jobs = (Submitted(**job) for job in self.jobs)
-        policy = PollPolicy.from_dict(self.poll_policy)
-        client = await client_of(self.modelslab_conn_id)
-        async with shared_poller(client) as poller, poller.watch(jobs, policy=policy) as watch:
+        by_connection: dict[str, list[Submitted]] = {self.modelslab_conn_id: []}
+        for job in self.jobs:
+            conn_id = job.get("conn_id", self.modelslab_conn_id)
+            by_connection.setdefault(conn_id, []).append(_submitted(job))
+        async with AsyncExitStack() as stack:
+            pollers = {
+                conn_id: await stack.enter_async_context(shared_poller(await client_of(conn_id)))
+                for conn_id in by_connection
+            }
+            own = pollers.pop(self.modelslab_conn_id)
+            policy = PollPolicy.from_dict(self.poll_policy)
+            watch = await stack.enter_async_context(own.watch(by_connection[self.modelslab_conn_id], policy=policy))
+            for conn_id, poller in pollers.items():
+                branch = watch.at(poller, conn_id)
+                for submitted in by_connection[conn_id]:
+                    branch.add(submitted)
             return await watch.gather(min(self.wake_at, _MAX_ENDED), defer_after=self.defer_after, until=until)
 
     async def on_kill(self) -> None:
@@ -131,13 +143,19 @@ def _plain(job: Mapping[str, Any]) -> dict[str, Any]:
         "submitted_at": job["submitted_at"],
         "deadline": job["deadline"],
         "eta": job.get("eta"),
+        **({"conn_id": str(job["conn_id"])} if job.get("conn_id") else {}),
     }
+
+
+def _submitted(job: Mapping[str, Any]) -> Submitted:
+    return Submitted(job["job_id"], job["submitted_at"], job["deadline"], job["eta"])
 
 
 def _ended_record(job: Ended) -> dict[str, Any]:
     """The short form of an ended job in the event: the links to land and the seed. The rest came with the submit."""
+    other = {} if job.conn_id is None else {"conn_id": job.conn_id}
     if isinstance(job.outcome, ModelsLabError):
-        return job.outcome.to_event()
+        return {**job.outcome.to_event(), **other}
     if isinstance(job.outcome, BaseException):
         raise job.outcome
     return {
@@ -146,4 +164,5 @@ def _ended_record(job: Ended) -> dict[str, Any]:
         "links": list(job.outcome.links),
         "generation_time": job.outcome.generation_time,
         "meta": {name: job.outcome.meta[name] for name in ("seed",) if name in job.outcome.meta},
+        **other,
     }

@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.polling import Done, GiveUp, JobPoller, PollPolicy
+from airflow_provider_modelslab.api.quantities import number_of, seconds_of, whole_of
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.client.polling.registry import shared_poller
@@ -24,6 +25,7 @@ from airflow_provider_modelslab.triggers.minimum_wait import earliest_event, sle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import timedelta
 
     from airflow_provider_modelslab.api.response import Answer
 
@@ -57,12 +59,12 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         job_id: str,
         *,
         modelslab_conn_id: str = ModelsLabHook.default_conn_name,
-        submitted_at: float,
-        deadline: float,
-        eta: float | None = None,
+        submitted_at: float | str,
+        deadline: float | str,
+        eta: float | str | timedelta | None = None,
         poll_policy: dict[str, Any] | None = None,
         ledger: str | None = None,
-        submission: int = 1,
+        submission: int | str = 1,
         job: dict[str, Any] | None = None,
         extra_args: dict[str, Any] | None = None,
         ledger_conn_id: str | None = None,
@@ -71,12 +73,12 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]  # core's base class has no annotations
         self.job_id = job_id
         self.modelslab_conn_id = modelslab_conn_id
-        self.submitted_at = submitted_at
-        self.deadline = deadline
-        self.eta = eta
+        self.submitted_at = number_of(submitted_at, "submitted_at")
+        self.deadline = number_of(deadline, "deadline")
+        self.eta = None if eta is None else seconds_of(eta, "eta")
         self.poll_policy = poll_policy
         self.ledger = ledger
-        self.submission = submission
+        self.submission = whole_of(submission, "submission", least=0)
         self.job = job
         self.extra_args = extra_args
         self.ledger_conn_id = ledger_conn_id

@@ -96,7 +96,7 @@ def _shorten_waits() -> None:
     from airflow_provider_modelslab.hooks import modelslab
     from airflow_provider_modelslab.jobs import timing
     from airflow_provider_modelslab.ledger import service
-    from airflow_provider_modelslab.operators import batch
+    from airflow_provider_modelslab.operators import many_jobs
     from airflow_provider_modelslab.storage import landing
 
     backoff: Any = ExponentialBackoff.delay_amount
@@ -110,4 +110,4 @@ def _shorten_waits() -> None:
     replace(window, "_FIRST_PAUSE", 0.1)
     replace(window, "_LONGEST_PAUSE", 1.0)
     replace(progress, "INTERVALS", (0.1, 0.4))
-    replace(batch, "_DEFER_AFTER_FIRST", 0.2)
+    replace(many_jobs, "_DEFER_AFTER_FIRST", 0.2)

@@ -613,7 +613,7 @@ def test_wait_goes_on_through_trouble() -> None:
     assert [wait.seconds for wait in told] == pauses
     assert now + 10 - time.time() <= pauses[0] <= 10  # counted from the submission
     assert pauses[4] >= 20
-    assert [wait.warn for wait in told] == [False, False, True, True, True, False, False]
+    assert [wait.warn for wait in told] == [False, True, True, True, True, False, False]
     assert [wait.answer and wait.answer.status for wait in told] == [None] * 5 + ["brewing", "processing"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import socket
 import subprocess
@@ -82,6 +83,25 @@ def test_the_pages_request_sent_by_curl_is_answered_in_the_pages_shape(settings:
         assert clip.content[4:8] == b"ftyp"
 
 
+def test_an_alias_of_a_model_is_made_by_that_model_which_all_answers_name(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The vendor's example body, as clients of others send it, runs unchanged."""
+    caplog.set_level(logging.INFO)
+    checked: list[str] = []
+
+    class Watched(ScriptedEngine):
+        def check(self, request: Video2VideoRequest) -> None:
+            checked.append(request.model_id)
+
+    with serving(replace(settings, aliases={"dark-sushi-mix": "demo"}), Watched()) as caller:
+        answer = caller.submit(**{**SAMPLE_REQUEST, "key": KEY})
+        later = caller.submit(model_id="tiny", instant_response=True)
+    assert (answer["status"], answer["meta"]["model_id"], later["meta"]["model_id"]) == ("success", "demo", "tiny")
+    assert checked == ["demo", "tiny"]
+    assert [text for text in caplog.messages if "dark-sushi-mix" in text and "demo" in text]
+
+
 def test_numbers_as_text_and_words_for_switches_are_read(settings: Settings) -> None:
     with serving(settings, ScriptedEngine()) as caller:
         answer = caller.submit(num_frames="3", strength="0.5", instant_response="no", temp="no", seed="7")
@@ -104,6 +124,7 @@ def test_instant_response_then_future_links_then_fetch(settings: Settings) -> No
         assert caller.fetch(answer["id"])["message"] == "try again later."
         gate.set()
         done = caller.finished(answer["id"])
+        assert done.pop("generationTime") >= 0
         assert done == {"status": "success", "id": answer["id"], "output": [link], "proxy_links": [link]}
         clip = requests.get(link, timeout=60)
         assert (clip.status_code, clip.headers["content-type"], clip.content[:6]) == (200, "image/gif", b"GIF89a")

@@ -52,9 +52,12 @@ class Scene:
 
     def serves_others(self, number: int = 0) -> None:
         """A job of the other caller succeeds, and all calls are answered."""
-        done = self.other.submit(**SMALL, init_video=self.clip, prompt=f"of the other {number}")
-        done = done if done["status"] == "success" else self.other.finished(done["id"])
-        assert done["status"] == "success"
+        for repeat in range(5):
+            done = self.other.submit(**SMALL, init_video=self.clip, prompt=f"of the other {number}.{repeat}")
+            done = self.other.finished(done["id"]) if done["status"] == "processing" else done
+            if not str(done.get("message")).startswith("Failed, Try Again"):  # as a busy machine says
+                break
+        assert done["status"] == "success", done
         assert requests.get(done["output"][0], timeout=60).content.startswith(b"GIF89a")
         assert requests.get(f"{self.other.url}/healthz", timeout=60).status_code == 200
         assert self.other.post(f"{VIDEO}/system_details").json()["status"] == "ok"

@@ -8,6 +8,7 @@ import logging
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -180,6 +181,24 @@ async def test_a_batch_ends_job_by_job() -> None:
     assert isinstance(found["lost"], JobLostError)
     assert isinstance(found["c"], Finished)
     assert server.counts["c"] == 4
+
+
+async def test_one_caller_waits_at_two_endpoints_that_give_out_the_same_ids() -> None:
+    async with (
+        job_server(lambda job_id, poll: done(job_id) if poll > 2 else RUNNING) as own,
+        job_server(lambda job_id, poll: LOST if job_id == "2" else done(job_id)) as other,
+        shared_poller(client_at(own.url)) as poller,
+        shared_poller(client_at(other.url)) as second,
+        poller.watch(submitted("1", "2"), policy=QUICK) as watch,
+    ):
+        branch = watch.at(second, "spare")
+        for job in submitted("1", "2"):
+            branch.add(replace(job, submitted_at=time.time() - 3600))
+        assert watch.waiting == 4
+        found = {(one.conn_id, one.job_id): type(one.outcome) for one in await all_of(watch)}
+    assert found == {
+        (None, "1"): Finished, (None, "2"): Finished, ("spare", "1"): Finished, ("spare", "2"): JobLostError,
+    }  # fmt: skip
 
 
 async def test_gather_waits_for_enough() -> None:

@@ -118,9 +118,11 @@ class AirflowTables:
         fields: Mapping[str, Any] | RawJson | None = None,
         xcoms: Mapping[str, Any] | None = None,
         trigger: Any = None,
+        written_at: datetime = NOW,
     ) -> None:
         """A task instance in a run.
 
+        :param written_at: of its XComs.
         :param region: of Airflow 3.4, where it is not the Dag's own; ``map_index`` is then the index in it.
         """
         from airflow.models.taskinstance import TaskInstance
@@ -142,7 +144,7 @@ class AirflowTables:
             self._insert(TaskInstance, key | own | place | ({} if region is None else {"region_id": region}))
         else:
             self._insert(TaskInstance, key | own)
-        self._add_written(own["id"], key, fields, xcoms or {})
+        self._add_written(own["id"], key, fields, xcoms or {}, written_at)
 
     def _add_written(
         self,
@@ -150,6 +152,7 @@ class AirflowTables:
         key: Mapping[str, Any],
         fields: Mapping[str, Any] | RawJson | None,
         xcoms: Mapping[str, Any],
+        written_at: datetime,
     ) -> None:
         from airflow.models import xcom
         from airflow.models.dagrun import DagRun
@@ -165,7 +168,7 @@ class AirflowTables:
             owned = {name: value for name, value in owner.items() if name != "dag_run_id"}
             self._insert(RenderedTaskInstanceFields, owned | {"rendered_fields": fields})
         for name, value in xcoms.items():
-            self._insert(table, owner | {"key": name, "value": value})
+            self._insert(table, owner | {"key": name, "value": value, "timestamp": written_at})
 
     def _insert(self, model: Any, values: Mapping[str, Any]) -> None:
         """Insert a row, without the columns that this version does not have."""

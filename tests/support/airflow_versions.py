@@ -25,22 +25,14 @@ if TYPE_CHECKING or AIRFLOW >= (3, 2):
 else:
     from airflow.exceptions import AirflowRescheduleException
     from airflow.models.dagbag import DagBag
-    from airflow.sdk.exceptions import ErrorType
     from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import ErrorResponse
     from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
 
-    class _NoSupervisor:
-        """Outside a task, 3.1 looks a connection up in the environment only if it has someone to ask afterwards."""
+    from tests.support.supervisor import Supervisor
 
-        def send(self, question: object) -> ErrorResponse:
-            return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
-
-        async def asend(self, question: object) -> ErrorResponse:
-            return self.send(question)
-
+    # Outside a task, 3.1 looks a connection up in the environment only if it has someone to ask afterwards.
     if not hasattr(task_runner, "SUPERVISOR_COMMS"):
-        task_runner.SUPERVISOR_COMMS = _NoSupervisor()
+        task_runner.SUPERVISOR_COMMS = Supervisor()
 
 
 def examples_bag(folder: Path) -> Any:

@@ -72,8 +72,9 @@ def recent_item(task_id: str, *, found: int | None = None) -> dict[str, Any]:
         "task_id": task_id,
         "map_index": -1,
         "operator": "ModelsLabVideo2VideoOperator",
-        "ended_at": "2026-11-01T00:00:00+00:00",
+        "landed_at": "2026-11-01T00:00:00+00:00",
         "kind": "single" if found is None else "batch",
+        "outcome": "landed",
         "counts": None if found is None else {"found": found, "landed": found},
         "prompt": "a boat",
         "model_id": "dark-sushi-mix",
@@ -98,6 +99,7 @@ class MadeUpGallery:
         self.links: dict[str, str] = {}
         self.pages: list[list[dict[str, Any]]] = [[]]
         self.looks = 0
+        self.searched: list[str] = []
         _file("/")  # imports Airflow, for which no page should have to wait
 
     def serve(self, page: Page) -> None:
@@ -121,6 +123,7 @@ class MadeUpGallery:
     def _data(self, path: str, query: str) -> dict[str, Any]:
         if path == "recent":
             at = int(query.partition("after=")[2] or 0)
+            self.searched.append(query)
             return {"items": self.pages[at], "next": str(at + 1) if at + 1 < len(self.pages) else None}
         if path.endswith("/links"):
             sides = {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -27,7 +30,9 @@ __all__ = [
     "lines_of",
     "listening",
     "refusing",
+    "refusing_sha256",
     "update_s3_details",
+    "verifying_sha256",
 ]
 
 
@@ -76,6 +81,51 @@ def knowing_uploads(s3: S3Client) -> Iterator[None]:
 
 
 @contextmanager
+def verifying_sha256(s3: S3Client) -> Iterator[list[Mapping[str, str]]]:
+    """Within the block, the store verifies the SHA-256 of writes and repeats it, as AWS does; moto ignores it.
+
+    Yields the headers of the puts and parts, with names in lower case.
+    """
+    seen: list[Mapping[str, str]] = []
+    sent = threading.local()
+
+    def check(request: Any, **_: Any) -> Any:
+        sent.checksum = _text_headers(request).get("x-amz-checksum-sha256")
+        seen.append(_text_headers(request))
+        body = request.body.getvalue() if isinstance(request.body, BytesIO) else request.body
+        right = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        if sent.checksum not in {None, right}:
+            return _error(request, 400, "BadDigest", "The SHA256 you specified did not match")
+        return None
+
+    def repeat(parsed: dict[str, Any], **_: Any) -> None:
+        if sent.checksum and "Error" not in parsed:
+            parsed["ChecksumSHA256"] = sent.checksum
+
+    with (
+        listening(s3, "before-send.s3.PutObject", check),
+        listening(s3, "before-send.s3.UploadPart", check),
+        listening(s3, "after-call.s3.PutObject", repeat),
+        listening(s3, "after-call.s3.UploadPart", repeat),
+    ):
+        yield seen
+
+
+@contextmanager
+def refusing_sha256(s3: S3Client, status: int, code: str) -> Iterator[list[str]]:
+    """Within the block, the store refuses the headers of checksums, as Backblaze B2 did; yields all operations."""
+    operations: list[str] = []
+
+    def check(request: Any, event_name: str, **_: Any) -> Any:
+        operations.append(event_name.rpartition(".")[2])
+        known = {"x-amz-checksum-sha256", "x-amz-checksum-algorithm"} & _text_headers(request).keys()
+        return _error(request, status, code, f"Unsupported header {known}") if known else None
+
+    with listening(s3, "before-send.s3", check):
+        yield operations
+
+
+@contextmanager
 def listening(s3: S3Client, event: str, handler: Callable[..., Any]) -> Iterator[None]:
     """Within the block, boto calls the handler at an event of this client."""
     s3.meta.events.register(event, handler)
@@ -121,6 +171,11 @@ def leftovers(s3: S3Client, bucket: str) -> list[str]:
     """What a failure must not leave: keys of objects, and of uploads that were not ended."""
     uploads = s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
     return keys_of(s3, bucket) + [f"upload of {upload['Key']}" for upload in uploads]
+
+
+def _text_headers(request: Any) -> dict[str, str]:
+    pairs = {name.lower(): value for name, value in request.headers.items()}
+    return {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in pairs.items()}
 
 
 def _error(request: Any, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> AWSResponse:

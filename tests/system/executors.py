@@ -20,7 +20,7 @@ __all__ = ["PATIENCE", "lines_about", "run_gpu_pool", "started"]
 Stack = TypeVar("Stack", bound=WholeStack)
 
 DAG_ID = "modelslab_gpu_pool"
-SMALL = {"model_id": "tiny", "size": 64, "num_frames": 4, "num_inference_steps": 2}
+SMALL = {"model_id": "tiny", "width": 64, "height": 64, "num_frames": 4, "num_inference_steps": 2}
 # As in docs/howto/executors.md and in the example.
 POOLS = (
     ("gpus", "1", "one slot for each GPU"),

@@ -57,7 +57,9 @@ def received(stack: EdgeStack, worker: str, run_id: str) -> list[str]:
 
 def test_each_task_runs_on_the_worker_of_its_queue_and_lands(edge: EdgeStack, source: str) -> None:
     clip = start(edge, "modelslab_video2video", SMALL | {"width": 64, "height": 64})
-    batch = start(edge, "modelslab_batch", SMALL | {"size": 64, "source": source, "destination": "batch/"})
+    batch = start(
+        edge, "modelslab_batch", SMALL | {"width": 64, "height": 64, "source": source, "destination": "batch/"}
+    )
     pool = run_gpu_pool(edge)
     require_success(edge, "modelslab_video2video", clip)
     require_success(edge, "modelslab_batch", batch)

@@ -50,7 +50,7 @@ def test_main_dag_lands_a_checked_video_before_the_next_task(stack: WholeStack, 
 @pytest.mark.slow
 def test_sensor_between_two_tasks(stack: WholeStack) -> None:
     dag_id = "modelslab_video2video_sensor"
-    run_id = run(stack, dag_id, {"model_id": "tiny", "size": 64, "num_frames": 4})
+    run_id = run(stack, dag_id, {"model_id": "tiny", "width": 64, "height": 64, "num_frames": 4})
 
     submitted = stack.airflow.xcom(dag_id, run_id, "submit")
     waited = stack.airflow.xcom(dag_id, run_id, "wait")
@@ -68,7 +68,7 @@ def put_clips(stack: WholeStack, prefix: str, count: int) -> str:
     return f"s3://system-tests/{prefix}"
 
 
-BATCH = {"model_id": "tiny", "size": 64, "num_frames": 4, "num_inference_steps": 2}
+BATCH = {"model_id": "tiny", "width": 64, "height": 64, "num_frames": 4, "num_inference_steps": 2}
 
 
 @pytest.mark.slow
@@ -142,7 +142,6 @@ def test_a_mapped_batch_lands_every_chunk(stack: WholeStack) -> None:
 
 @pytest.mark.slow
 def test_a_batch_on_this_machine_lands_a_prefix(stack: WholeStack) -> None:
-    stack.airflow.call("POST", "pools", {"name": "gpus", "slots": 1}, accept=(201, 409))
     source = put_clips(stack, "in/three/", 2)
     run_id = run(stack, "modelslab_local_batch", {**BATCH, "source": source, "destination": "local/"})
     summary = stack.airflow.xcom("modelslab_local_batch", run_id, "restyle")
@@ -179,10 +178,34 @@ def test_functions_that_return_requests(stack: WholeStack) -> None:
         manifest = stack.airflow.xcom(dag_id, run_id, "restyle", map_index=index)
         sidecar = json.loads(content(stack, manifest["sidecar_uri"]))
         assert sidecar["request"]["prompt"] == f"{style}, warm colours"
-        assert (sidecar["request"]["strength"], sidecar["seed"]) == (0.6, len(style))
+        assert (sidecar["request"]["strength"], sidecar["seed"]) == (0.5, len(style))
         assert frames_of(content(stack, manifest["uri"])) == [(64, 64)] * 4
     summary = stack.airflow.xcom(dag_id, run_id, "again")
     assert (summary["found"], summary["landed"]) == (2, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dag_id", "task_id"),
+    [
+        ("modelslab_video2video", "restyle"),
+        ("modelslab_video2video_sensor", "land"),
+        ("modelslab_assets", "restyle"),
+        ("modelslab_batch", "restyle"),
+        ("modelslab_local_batch", "restyle"),
+        ("modelslab_gpu_pool", "own_gpu"),
+        ("modelslab_taskflow", "again"),
+    ],
+)
+def test_an_example_runs_with_the_defaults_of_its_form(stack: WholeStack, dag_id: str, task_id: str) -> None:
+    """The model of the vendor's page is an alias of the demo model here, and the manifest says what made the video."""
+    stack.upload_clips()
+    run_id = run(stack, dag_id, {"num_inference_steps": 2} if dag_id != "modelslab_video2video_sensor" else {})
+    returned = stack.airflow.xcom(dag_id, run_id, task_id)
+    manifest = returned if "uri" in returned else json.loads(content(stack, returned["manifest"]).splitlines()[0])
+    size = (288, 192) if dag_id == "modelslab_local_batch" else (384, 256)
+    assert frames_of(content(stack, manifest["uri"])) == [size] * 16
+    assert json.loads(content(stack, f"{manifest['uri']}.json"))["meta"]["model_id"] == "demo"
 
 
 @pytest.mark.slow

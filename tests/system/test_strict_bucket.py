@@ -67,7 +67,7 @@ def runs(stack: WholeStack, strict: StrictS3, endpoint: GatedEndpoint) -> dict[s
     endpoint.shut()
     given: dict[str, dict[str, Any]] = {
         MAIN: {"clip": f"s3://{BUCKET}/team/in/main.mp4", "width": 64, "height": 64},
-        BATCH: {"source": f"s3://{BUCKET}/team/in/batch/", "destination": "batch/", "size": 64},
+        BATCH: {"source": f"s3://{BUCKET}/team/in/batch/", "destination": "batch/", "width": 64, "height": 64},
     }
     started = {dag_id: start(stack, dag_id, {**SMALL, **conf}) for dag_id, conf in given.items()}
     for dag_id, run_id in started.items():

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import runpy
 import sys
 import warnings
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import av
 import pytest
 from airflow.sdk import DAG, AssetAll
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
+from airflow_provider_modelslab.api.request import MODEL_IDS
 from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
 from tests.support.airflow_versions import AIRFLOW, DagSerialization, examples_bag
+from tools.stack.endpoint import EndpointProcess
+from tools.stack.whole import POOLS
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "dags_examples"
 
@@ -169,9 +175,41 @@ def test_what_runs_on_an_own_gpu_finds_its_model(dags: dict[str, DAG], dag_id: s
 def test_the_model_that_ships_can_do_what_is_asked_by_default(dags: dict[str, DAG]) -> None:
     params = dags["modelslab_local_batch"].params
     assert params["model_id"] == "demo"
-    assert 128 <= params["size"] <= 256  # pixels, see local/demo/README.md
+    assert {128 <= params[name] <= 288 for name in ("width", "height")} == {True}  # see local/demo/README.md
     styles = {"neon", "sketch", "watercolour", "poster"}
     assert styles & set(str(params["prompt"]).split())
+
+
+PAYING = ("ModelsLabVideo2VideoOperator", "ModelsLabVideo2VideoBatchOperator")
+
+
+def test_each_video_keeps_the_shape_of_the_clip_and_its_look_can_be_chosen(dags: dict[str, DAG]) -> None:
+    with av.open(str(EXAMPLES / "media" / "clip.mp4"), "r") as clip:
+        aspect = Fraction(clip.streams.video[0].width, clip.streams.video[0].height)
+    making = [dag for dag in dags.values() if "prompt" in dag.params or "strength" in dag.params]
+    assert len(making) == (11 if AIRFLOW >= (3, 4) else 10)
+    for dag in making:
+        assert Fraction(dag.params["width"], dag.params["height"]) == aspect, dag.dag_id
+        assert (dag.params["seed"], dag.params["strength"]) == (None, 0.5), dag.dag_id
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 3), reason="there are no retry policies")
+def test_no_retry_where_none_helps(dags: dict[str, DAG]) -> None:
+    for dag in dags.values():
+        for task in dag.tasks:
+            if task.operator_class.__name__.startswith(PAYING):
+                policy = getattr(task, "retry_policy", None) or vars(task)["partial_kwargs"]["retry_policy"]
+                assert type(policy).__name__ == "ModelsLabRetryPolicy", (dag.dag_id, task.task_id)
+
+
+def test_the_stack_of_the_demo_has_their_pools_and_the_models_of_the_page() -> None:
+    named = set(re.findall(r'pool="(\w+)"', "".join(path.read_text() for path in EXAMPLES.glob("*.py"))))
+    assert named == {name for name, _ in POOLS}
+    assert "my-bucket" not in "".join(path.read_text() for path in EXAMPLES.glob("*.py"))
+    process = EndpointProcess(Path("none"), key="k").process
+    assert {word for word in process.command if word.startswith("--alias")} == {
+        f"--alias={name}=demo" for name in MODEL_IDS
+    }
 
 
 def test_the_dag_of_functions(dags: dict[str, DAG]) -> None:

@@ -26,6 +26,7 @@ from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from airflow_provider_modelslab.jobs.budgets import _find, prices_of
 from airflow_provider_modelslab.operators.paid_job import PaidJobOperator
+from airflow_provider_modelslab.operators.whole_clip import WholeClipOperator
 from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from tests.support.airflow_versions import AIRFLOW
 from tests.support.connections import set_connection
@@ -85,7 +86,7 @@ def test_every_module_with_something_for_users_is_listed(info: dict[str, Any]) -
     # The others hold what these have in common, or a base class.
     kinds = ("Hook", "Operator", "Sensor", "Trigger")
     for_users = {name for name in names if any(c.endswith(kinds) for c in importlib.import_module(name).__all__)}
-    assert for_users - {PaidJobOperator.__module__} == set(modules(info))
+    assert for_users - {PaidJobOperator.__module__, WholeClipOperator.__module__} == set(modules(info))
 
 
 def is_durable(operator: type) -> bool:

@@ -23,6 +23,7 @@ __all__ = ["GENERATORS", "expand", "outdated", "pages"]
 GENERATORS: dict[str, Callable[..., str]] = {
     "attributes": attributes.ranges,
     "attribute-origins": attributes.origins,
+    "budget-calls": figures.budget_calls,
     "cli": commands.cli,
     "connection": connection.fields,
     "endpoint-flags": commands.endpoint_flags,

@@ -11,7 +11,7 @@ from typing import Any
 from tools.pages.layouts import LAYOUTS, Layout
 from tools.pages.markdown import ROOT, code, from_rst, table
 
-__all__ = ["command", "pages", "results", "shown"]
+__all__ = ["budget_calls", "command", "pages", "results", "shown"]
 
 
 def results() -> list[Path]:
@@ -22,6 +22,16 @@ def results() -> list[Path]:
 def pages() -> str:
     """A section for each kept result."""
     return "\n\n".join(_section(path) for path in results())
+
+
+def budget_calls() -> str:
+    """How many S3 calls a budget adds, and whether it was ever over-spent."""
+    stores = json.loads((ROOT / "benchmarks" / "results" / "budget.json").read_text())["stores"]
+    rows = [
+        [store, *(shown(kinds[kind]["calls_per_grant"]) for kind in ("batches", "single"))]
+        for store, kinds in stores.items()
+    ]
+    return table(["S3 calls for each job that a budget grants", "batches", "tasks of one clip"], rows)
 
 
 def command(path: Path, data: Any) -> str:

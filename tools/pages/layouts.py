@@ -37,6 +37,12 @@ def _parsed(data: Any) -> Rows:
         yield label, {name: data[name][program] for name in names}
 
 
+def _budgets(data: Any) -> Rows:
+    for store, kinds in data["stores"].items():
+        yield f"{store}, batches", kinds["batches"]
+        yield f"{store}, tasks of one clip", kinds["single"]
+
+
 def _waiting(data: Any) -> Rows:
     names = {"http": "HTTP provider's `HttpEventTrigger`", "thread": "a thread for each look"}
     for one in data:
@@ -93,6 +99,21 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                 ("CPU s", "cpu_s"),
                 ("memory at its peak, MiB", "peak_mib"),
                 ("requests to S3", "requests"),
+            ),
+        ),
+    ),
+    "budget": (
+        Layout(
+            "store, tasks",
+            _budgets,
+            (
+                ("processes", "processes"),
+                ("reservations", "reservations"),
+                ("granted", "granted"),
+                ("refused", "refused"),
+                ("overspent", "overspent"),
+                ("reservations per s", "per_s"),
+                ("S3 calls per granted job", "calls_per_grant"),
             ),
         ),
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import sqlite3
 import sys
 from base64 import urlsafe_b64encode
@@ -44,13 +45,16 @@ class AirflowStack(AirflowApi):
     :param home: ``AIRFLOW_HOME``; a later stack on the same home finds the database migrated.
     :param dags_folder: where the Dags are.
     :param env: environment variables for all parts and for tasks, for example ``AIRFLOW__SECTION__OPTION``.
+    :param port: of the API server; a free one by default.
     """
 
-    def __init__(self, home: Path, *, dags_folder: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, *, dags_folder: Path, env: Mapping[str, str] | None = None, port: int | None = None
+    ) -> None:
         self.home = home.resolve()
         self.logs = self.home / "logs"
         self._database = self.home / "airflow.db"
-        self.port = free_port()
+        self.port = port or free_port()
         super().__init__(f"http://127.0.0.1:{self.port}", log=self.home / "api-server.log")
         self.env = {**os.environ, **self._settings(dags_folder.resolve()), **(env or {})}
         self.parts = {name: self._part(name, name) for name in _PARTS}
@@ -106,6 +110,12 @@ class AirflowStack(AirflowApi):
             file.write_text(json.dumps([secrets.token_urlsafe(32), fernet]))
         signing, fernet = json.loads(file.read_text())
         return signing, fernet
+
+    def shell_exports(self) -> str:
+        """Lines for a shell to ``source``: then the command ``airflow`` works on this Airflow. They hold secrets."""
+        own = {name: value for name, value in self.env.items() if os.environ.get(name) != value and name != "PATH"}
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(own.items())]
+        return "\n".join([*lines, f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"', ""])
 
     def remote_env(self, home: Path, *options: str) -> dict[str, str]:
         """The environment of a process on another machine: a home of its own, no database, few of Airflow's settings.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from airflow_provider_modelslab.api.request import MODEL_IDS
 from tools.stack.process import WAIT_TIMEOUT_S, ServerProcess, wait_until
 
 __all__ = ["EndpointProcess"]
@@ -21,17 +22,24 @@ class EndpointProcess:
     :param key: the API key it accepts; it travels in the environment, where ``ps`` does not show it.
     :param arguments: more command line arguments.
     :param env: more environment variables.
+    :param port: a free one by default.
     """
 
     def __init__(
-        self, folder: Path, *, key: str, arguments: tuple[str, ...] = (), env: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        key: str,
+        arguments: tuple[str, ...] = (),
+        env: Mapping[str, str] | None = None,
+        port: int = 0,
     ) -> None:
         self.folder = folder
         self._ready_file = folder / "ready.json"
         environment = {**os.environ, **(env or {}), "MODELSLAB_ENDPOINT_API_KEY": key}
-        command = [sys.executable, "-m", "airflow_provider_modelslab.endpoint", "--port", "0"]
+        command = [sys.executable, "-m", "airflow_provider_modelslab.endpoint", "--port", str(port)]
         command += ["--state-dir", str(folder / "state"), "--ready-file", str(self._ready_file)]
-        command += ["--allow-private-addresses", *arguments]
+        command += ["--allow-private-addresses", *(f"--alias={name}=demo" for name in MODEL_IDS), *arguments]
         self.process = ServerProcess("the endpoint", command, log=folder / "endpoint.log", env=environment)
 
     def start(self, timeout: float = WAIT_TIMEOUT_S) -> Self:

@@ -36,13 +36,15 @@ class KnownJobs:
         self._owners: dict[str, tuple[str, float]] = {}  # the destination, and until when the id is its alone
         self._lock = threading.Lock()
 
-    def claim(self, job_id: str, destination: S3Uri, *, submitted_at: float | None) -> None:
+    def claim(self, job_id: str, destination: S3Uri, *, submitted_at: float | None, conn_id: str | None = None) -> None:
         """Note whose job it is; without effect for a job without an id.
 
         :param submitted_at: seconds since the epoch; ``None`` counts as now.
+        :param conn_id: where it is not the batch's own connection.
         :raises SubmissionUnknownError: when it is another destination's.
         """
-        owner = self._take(job_id, str(destination), time.time() if submitted_at is None else submitted_at)
+        at = time.time() if submitted_at is None else submitted_at
+        owner = self._take(_key(job_id, conn_id), str(destination), at)
         if owner is not None:
             raise SubmissionUnknownError(
                 f"Two clips have the same job {job_id}, but a job makes the result of only one clip. The job is kept "
@@ -50,10 +52,15 @@ class KnownJobs:
                 job_id=job_id,
             )
 
-    def learn_landed(self, entries: Iterable[IndexEntry]) -> None:
-        """Note the jobs of results that have landed, as the index names them."""
+    def learn_landed(self, entries: Iterable[IndexEntry], *, conn_id: str | None = None) -> None:
+        """Note the jobs of results that have landed, as the index names them.
+
+        :param conn_id: the batch's own connection.
+        """
         for entry in sorted(entries, key=lambda entry: entry.landed_at):
-            self._take(entry.job_id or "", entry.uri, entry.landed_at, entry.landed_at + _LIFETIME)
+            made_at = (entry.made_by or {}).get("modelslab_conn_id", conn_id)
+            key = _key(entry.job_id or "", None if made_at == conn_id else made_at)
+            self._take(key, entry.uri, entry.landed_at, entry.landed_at + _LIFETIME)
 
     def learn_recorded(
         self,
@@ -69,7 +76,7 @@ class KnownJobs:
         Where two ledgers name the same job, it belongs to the result that has landed, else to the earlier submission;
         an id that a person gave comes last.
 
-        :param conn_id: jobs of other connections do not count.
+        :param conn_id: the batch's own connection.
         :param landed: destinations whose landed jobs are known, so that they are not read.
         :raises StorageConfigurationError: when a ledger cannot be read.
         """
@@ -91,11 +98,12 @@ class KnownJobs:
         found = [
             (not has_landed, bool(entry.get("adopted")), float(entry.get("submitted_at") or 0), str(uri), entry)
             for (uri, _, has_landed), entry in zip(wanted, entries, strict=True)
-            if entry.get("conn_id") == conn_id
+            if entry
         ]
         for runs, _, submitted_at, uri, entry in sorted(found, key=lambda job: job[:4]):
             until = math.inf if runs else submitted_at + _LIFETIME
-            self._take(str(entry["job_id"]), uri, submitted_at, until)
+            other = None if entry.get("conn_id") == conn_id else entry.get("conn_id")
+            self._take(_key(str(entry["job_id"]), other), uri, submitted_at, until)
 
     def state(self) -> dict[str, Sequence[Any]]:
         """Plain JSON from which :meth:`restore` goes on, in the process after a deferral."""
@@ -118,6 +126,11 @@ class KnownJobs:
                 return owner
             self._owners[job_id] = uri, max(until, known_until) if owner == uri else until
             return None
+
+
+def _key(job_id: str, conn_id: str | None) -> str:
+    """Two connections may lead to endpoints that give out the same ids."""
+    return job_id if conn_id is None or not job_id else f"{conn_id}\0{job_id}"
 
 
 def _jobs_of(ledgers: LedgerRoot, listing: LedgerListing, uri: S3Uri) -> list[tuple[str, bool]]:

@@ -31,8 +31,9 @@ def by_variant(price_of: PriceOf) -> PriceOf:
 def bill_of(outcomes: Iterable[tuple[ClipPlan, Outcome]], price_of: PriceOf | None) -> Mapping[str, Any]:
     """``jobs``, ``generation_s``, ``cost``, ``currency`` and ``saved`` of a batch's outcomes.
 
-    ``jobs`` are those whose result landed, or that failed after they were submitted; a clip whose first job failed, and
-    whose second landed, counts once. ``cost`` is theirs, ``saved`` what the results that were there already would cost
+    ``jobs`` are those whose result landed, or that failed after they were submitted, those at each place of a chain
+    included; a clip whose first job failed, and whose second at the same place landed, counts once. ``cost`` is theirs,
+    and that of results that were made on this worker; ``saved`` is what the results that were there already would cost
     now; both are ``None`` without prices. A job whose generation time is not known counts with what is reserved for it.
 
     :param price_of: the price of a clip's job, where there are prices.
@@ -40,15 +41,23 @@ def bill_of(outcomes: Iterable[tuple[ClipPlan, Outcome]], price_of: PriceOf | No
     jobs, seconds = 0, 0.0
     cost, saved, currency = Decimal(0), Decimal(0), None
     for clip, outcome in outcomes:
-        is_paid = outcome.status == Status.LANDED or (outcome.status == Status.FAILED and outcome.job_id is not None)
-        jobs += is_paid
+        is_landed, is_local = outcome.status == Status.LANDED, (outcome.made_by or {}).get("run_on") == "local"
+        failed = [failure for failure in outcome.fallback_from or () if failure["job_id"] is not None]
+        is_paid = is_landed or (
+            outcome.status == Status.FAILED and outcome.job_id is not None and not outcome.fallback_from
+        )
+        jobs += is_paid - (is_landed and is_local) + len(failed)
         if is_paid:
             seconds += outcome.generation_s or 0.0
         price = price_of(clip) if price_of and outcome.status != Status.PENDING else None
+        for failure in failed:
+            if "cost" in failure:
+                cost += Decimal(failure["cost"])
+                currency = failure["currency"]
         if is_paid and outcome.cost is not None:
             cost += Decimal(outcome.cost)
             currency = outcome.currency
-        elif is_paid and price:
+        elif is_paid and price and not is_local:
             cost += price.reserved
         if price and outcome.status == Status.SKIPPED:
             saved += Decimal(outcome.cost) if outcome.cost is not None else price.reserved

@@ -105,15 +105,21 @@ class LandedIndex:
                 found[clip.index] = entry
         return found
 
-    def add(self, clip: ClipPlan, manifest: Mapping[str, Any]) -> None:
+    def add(
+        self, clip: ClipPlan, manifest: Mapping[str, Any], *, batch: str | None = None, seconds: float | None = None
+    ) -> None:
         """Remember a result that has landed, or was found landed by its ledger.
 
         While a segment is being written no other is begun. What the write before it raised is raised here; that the
         store refused is no error.
+
+        :param batch: see :class:`IndexEntry`; likewise ``seconds``.
         """
         if manifest.get("bytes") is None:
             return  # nothing to compare the object with
-        entry = IndexEntry.of(clip.fingerprint, {**manifest, "uri": str(clip.destination)}, at=self._clock())
+        entry = IndexEntry.of(
+            clip.fingerprint, {**manifest, "uri": str(clip.destination)}, at=self._clock(), batch=batch, seconds=seconds
+        )
         with self._lock:
             self._waiting.append(entry)
             is_due = len(self._waiting) >= self._every or self._clock() - self._written >= self._seconds

@@ -14,6 +14,8 @@ from airflow_provider_modelslab.ledger.model import Fingerprint
 __all__ = ["INDEX_SCHEMA_VERSION", "IndexEntry", "newest", "pack", "unpack"]
 
 INDEX_SCHEMA_VERSION = 1
+_OPTIONAL = frozenset({"generation_time_s", "cost", "currency", "made_by"})
+_NOT_OF_THE_RESULT = frozenset({"request", "source", "landed_at", "batch", "seconds"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,12 @@ class IndexEntry:
     :param seed: in force.
     :param job_id: of the job that made it.
     :param landed_at: seconds since the epoch.
+    :param batch: identifies the batch in one Dag run that made it, the same for all its tries; ``None`` if unknown.
+    :param seconds: from the submission until it landed.
+    :param generation_time_s: seconds that the model worked.
+    :param cost: of the job, as text.
+    :param currency: of the cost.
+    :param made_by: the place that made it, of a batch with places to fall back to.
     """
 
     uri: str
@@ -40,9 +48,23 @@ class IndexEntry:
     seed: int | None = None
     job_id: str | None = None
     landed_at: float = 0.0
+    batch: str | None = None
+    seconds: float | None = None
+    generation_time_s: float | None = None
+    cost: str | None = None
+    currency: str | None = None
+    made_by: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, fingerprint: Fingerprint, manifest: Mapping[str, Any], *, at: float | None = None) -> Self:
+    def of(
+        cls,
+        fingerprint: Fingerprint,
+        manifest: Mapping[str, Any],
+        *,
+        at: float | None = None,
+        batch: str | None = None,
+        seconds: float | None = None,
+    ) -> Self:
         """From the manifest of a result that has landed."""
         return cls(
             uri=manifest["uri"],
@@ -54,6 +76,12 @@ class IndexEntry:
             seed=manifest.get("seed"),
             job_id=manifest.get("job_id"),
             landed_at=round(time.time() if at is None else at, 3),
+            batch=batch,
+            seconds=None if seconds is None else round(seconds, 3),
+            generation_time_s=manifest.get("generation_time_s"),
+            cost=manifest.get("cost"),
+            currency=manifest.get("currency"),
+            made_by=manifest.get("made_by"),
         )
 
     def is_for(self, fingerprint: Fingerprint) -> bool:
@@ -62,7 +90,11 @@ class IndexEntry:
 
     def manifest(self) -> dict[str, Any]:
         """The part of a result's manifest that is known here."""
-        return {name: value for name, value in asdict(self).items() if name not in {"request", "source", "landed_at"}}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in _NOT_OF_THE_RESULT and (value is not None or name not in _OPTIONAL)
+        }
 
 
 def newest(entries: Iterable[IndexEntry]) -> dict[str, IndexEntry]:
@@ -78,7 +110,7 @@ def newest(entries: Iterable[IndexEntry]) -> dict[str, IndexEntry]:
 def pack(entries: Iterable[IndexEntry]) -> bytes:
     """Gzipped JSON lines, the first of which tells the version."""
     lines = [json.dumps({"schema_version": INDEX_SCHEMA_VERSION})]
-    lines.extend(json.dumps(asdict(entry), ensure_ascii=False, separators=(",", ":")) for entry in entries)
+    lines.extend(json.dumps(_given(entry), ensure_ascii=False, separators=(",", ":")) for entry in entries)
     return gzip.compress("\n".join(lines).encode(), compresslevel=5, mtime=0)
 
 
@@ -96,6 +128,10 @@ def unpack(body: bytes) -> Iterator[IndexEntry]:
             yield IndexEntry(**json.loads(line))
     except (OSError, EOFError, KeyError, TypeError) as error:
         raise ValueError(f"is not an index ({type(error).__name__}: {error})") from error
+
+
+def _given(entry: IndexEntry) -> dict[str, Any]:
+    return {name: value for name, value in asdict(entry).items() if value is not None or name == "source"}
 
 
 def _rank(entry: IndexEntry) -> tuple[float, str]:

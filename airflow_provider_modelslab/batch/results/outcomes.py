@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import ModelsLabError
-from airflow_provider_modelslab.api.redaction import hide_queries
+from airflow_provider_modelslab.api.redaction import hide_queries, scrub
 from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
+from airflow_provider_modelslab.ledger.chain import failure_at
+
+if TYPE_CHECKING:
+    from airflow_provider_modelslab.storage.result_manifest import Job
 
 __all__ = ["Outcome", "Outcomes", "Status"]
 
@@ -25,6 +29,11 @@ class Status(StrEnum):
     FAILED = "failed"
     PENDING = "pending"
 
+    def outweighs(self, other: Status) -> bool:
+        """Whether it says more than another of the same clip in the same try: that it landed says most."""
+        order = tuple(Status)
+        return order.index(self) < order.index(other)
+
 
 _DONE = frozenset({Status.LANDED, Status.SKIPPED})
 
@@ -33,8 +42,8 @@ _DONE = frozenset({Status.LANDED, Status.SKIPPED})
 class Outcome:
     """What became of one clip.
 
-    :param status: ``landed`` by this run, ``skipped`` because it had landed before, ``failed``, or ``pending``: not
-        reached when the batch was given up.
+    :param status: ``landed`` in this Dag run, by this try or an earlier one; ``skipped`` because it had landed before;
+        ``failed``; or ``pending``: not reached when the batch was given up.
     :param job_id: of the job that made it, or that failed.
     :param seed: in force.
     :param bytes: size of the result.
@@ -46,6 +55,9 @@ class Outcome:
     :param currency: of the cost.
     :param code: why it failed: an :class:`ErrorCode`, or the exception's name where it is none of this package.
     :param message: the same for people.
+    :param made_by: the place that made it, of a batch with places to fall back to.
+    :param fallback_from: the places that came to nothing, in order, with ``code``, ``message`` and ``job_id`` of what
+        happened there; of a failed clip the last one too. Not known of results that had landed before.
     """
 
     status: Status
@@ -60,11 +72,15 @@ class Outcome:
     currency: str | None = None
     code: str | None = None
     message: str | None = None
+    made_by: Mapping[str, Any] | None = None
+    fallback_from: Sequence[Mapping[str, Any]] | None = None
 
     @classmethod
     def landed(cls, manifest: Mapping[str, Any], *, seconds: float | None = None) -> Outcome:
         """From the manifest that :meth:`ModelsLabHook.land` returned."""
-        return cls(Status.LANDED, **_of_result(manifest), seconds=seconds)
+        return cls(
+            Status.LANDED, **_of_result(manifest), seconds=seconds, fallback_from=manifest.get("fallback_from") or None
+        )
 
     @classmethod
     def skipped(cls, manifest: Mapping[str, Any]) -> Outcome:
@@ -72,16 +88,39 @@ class Outcome:
         return cls(Status.SKIPPED, **_of_result(manifest))
 
     @classmethod
-    def failed(cls, error: BaseException, *, job_id: str | None = None, seconds: float | None = None) -> Outcome:
-        """From what was raised."""
+    def from_record(cls, record: Mapping[str, Any]) -> Outcome | None:
+        """From a line of a results manifest, or a checkpoint; ``None`` where its status is not known here."""
+        if record.get("status") not in tuple(Status):
+            return None
+        known = {field.name: record[field.name] for field in fields(cls) if field.name in record}
+        return cls(**{**known, "status": Status(record["status"])})
+
+    @classmethod
+    def failed(cls, error: BaseException, *, job: Job | None = None, seconds: float | None = None) -> Outcome:
+        """From what was raised.
+
+        :param job: that failed, or whose result was not landed.
+        """
         known = error if isinstance(error, ModelsLabError) else None
-        text = known.message if known else str(error)
+        code = known.code.value if known else type(error).__name__
+        text = hide_queries(known.message if known else str(error))[:_MAX_MESSAGE]
+        job_id = (job and job.job_id) or (known.job_id if known else None)
+        chain = (job and job.chain) or (known and known.chain)
+        failures: list[dict[str, Any]] = []
+        if chain:
+            last = {"code": code, "message": text, "job_id": job_id}
+            record = {"price": job.price} if job else {}
+            failures = [*chain.get("fallback_from", ()), failure_at(chain["made_by"], last, record)]
+            text += "".join(
+                f". Before that, at {_place_text(one)}: {one['code']}: {one['message']}" for one in failures[:-1]
+            )
         return cls(
             Status.FAILED,
-            job_id=job_id or (known.job_id if known else None),
+            job_id=job_id,
             seconds=seconds,
-            code=known.code.value if known else type(error).__name__,
-            message=hide_queries(text)[:_MAX_MESSAGE],
+            code=code,
+            message=text[:_MAX_MESSAGE],
+            fallback_from=scrub(failures) or None,
         )
 
 
@@ -128,5 +167,11 @@ class Outcomes:
 
 
 def _of_result(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    facts = {name: manifest.get(name) for name in ("job_id", "seed", "bytes", "sha256", "etag", "cost", "currency")}
+    names = ("job_id", "seed", "bytes", "sha256", "etag", "cost", "currency", "made_by")
+    facts = {name: manifest.get(name) for name in names}
     return {**facts, "generation_s": manifest.get("generation_time_s")}
+
+
+def _place_text(place: Mapping[str, Any]) -> str:
+    where = "this worker" if place["run_on"] == "local" else place["modelslab_conn_id"]
+    return f"{where} ({place['model_id']})"

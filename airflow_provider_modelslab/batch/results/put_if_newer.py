@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_modelslab.api.errors import BatchSupersededError
+from airflow_provider_modelslab.api.plain import parse_json
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.storage.s3_errors import (
     NO_CONDITIONS,
@@ -23,7 +24,7 @@ from airflow_provider_modelslab.storage.s3_errors import (
     kind_of,
     storage_error,
 )
-from airflow_provider_modelslab.storage.s3_objects import LINES_TYPE, put_lines, to_lines
+from airflow_provider_modelslab.storage.s3_objects import LINES_TYPE, put_lines, read_object, to_lines
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def put_if_newer(
     lines: Iterable[Mapping[str, Any]],
     attempt: AttemptId | None,
     *,
+    join: Callable[[list[dict[str, Any]]], Iterable[Mapping[str, Any]]] | None = None,
     probably_new: bool = False,
 ) -> bool:
     """Write a manifest, unless a later attempt has; says whether there was none before, as far as the store tells.
@@ -54,6 +56,8 @@ def put_if_newer(
     before and puts after it, a moment of milliseconds unless the process is frozen in just that moment.
 
     :param attempt: the attempt that runs; ``None`` replaces whatever is there.
+    :param join: called with the lines of a manifest that another process of the same try has written; the lines to
+        write instead. It costs one ``GetObject``.
     :param probably_new: nothing is expected there, so it is looked at only where the store refuses the put for it.
     :raises BatchSupersededError: when a later attempt has written it; it is left as it is.
     :raises StorageConfigurationError: when S3 refuses.
@@ -64,6 +68,8 @@ def put_if_newer(
     body = to_lines(lines)
     there = None if probably_new else _look(s3, place)
     for pause in _PAUSES:
+        if join and there and there.attempt and attempt.is_same_try(there.attempt):
+            body = to_lines(join(_read(s3, place)))
         try:
             _put(s3, place, body, attempt, _condition(place, attempt, there))
         except S3_ERRORS as error:
@@ -132,6 +138,11 @@ def _look(s3: S3Client, place: S3Uri) -> _There | None:
         )
         return _There(None, None)
     return _There(head["ETag"], AttemptId.from_metadata(head["Metadata"]))
+
+
+def _read(s3: S3Client, place: S3Uri) -> list[dict[str, Any]]:
+    found = map(parse_json, (read_object(s3, place) or b"").splitlines())
+    return [line for line in found if isinstance(line, dict)]
 
 
 def _put(s3: S3Client, place: S3Uri, body: bytes, attempt: AttemptId, condition: Mapping[str, Any]) -> None:

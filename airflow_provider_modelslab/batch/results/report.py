@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import BatchFailedError
@@ -30,7 +32,10 @@ __all__ = [
 
 RESULTS_SCHEMA_VERSION = 1
 
+log = logging.getLogger(__name__)
+
 _FIRST_ERRORS = 5
+_PLACE = ("modelslab_conn_id", "model_id", "run_on")
 _REST = (
     "Landed results stay. A retry does only the remaining clips, and pays for a new job for each clip whose job "
     "failed. Another Dag run pays for all clips again, unless reuse is 'always'."
@@ -55,20 +60,31 @@ def write_results(
     ``generation_s``, ``cost``, ``currency`` and ``saved`` (see :func:`bill_of`), ``manifest`` and ``retry`` (URIs;
     ``retry`` is ``None`` when there is nothing to try again), ``errors`` (the first few). ``retry_left_out`` counts
     clips of which a link has a query, or that have a webhook of their own: either may be a secret, so it is not stored,
-    and without it the line means something else; running the same batch again reaches them.
+    and without it the line means something else; running the same batch again reaches them. ``places``, of a batch with
+    places to fall back to: each of them with the number of results that ``landed`` there now, and ``failed``, the
+    failures there by code.
 
     :param folder: where the manifests go.
     :param name: the same for each try of a batch, so that the last one's manifest stands.
     :param seconds: of the whole batch.
     :param price_of: the price of a clip's job, where there are prices.
-    :param attempt: the attempt that ends; what a later one has written is not replaced. Without it, anything is.
+    :param attempt: the attempt that ends; what a later one has written is not replaced, and what another process of the
+        same try has written is joined with the outcomes. Without it, anything is replaced.
     :raises BatchSupersededError: when a later attempt has written them.
     :raises StorageConfigurationError: when S3 refuses.
     """
     from airflow_provider_modelslab.batch.results.put_if_newer import put_if_newer
 
     manifest, retry = folder.child(f"{name}.jsonl"), folder.child(f"{name}.retry.jsonl")
-    first = put_if_newer(s3, manifest, (result_line(*pair) for pair in outcomes), attempt)
+
+    def lines() -> list[dict[str, Any]]:
+        return [result_line(*pair) for pair in outcomes]
+
+    def join(theirs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        _learn(outcomes, theirs)
+        return lines()
+
+    first = put_if_newer(s3, manifest, lines(), attempt, join=join)
     open_clips = outcomes.with_status(Status.FAILED, Status.PENDING)
     again = [line for clip, _ in open_clips if (line := retry_line(clip)) is not None]
     if again:
@@ -85,7 +101,46 @@ def write_results(
         "retry": str(retry) if again else None,
         "retry_left_out": len(open_clips) - len(again),
         **bill_of(outcomes, price_of),
+        **_by_place(outcomes),
         "errors": [_error(clip, outcome) for clip, outcome in failed[:_FIRST_ERRORS]],
+    }
+
+
+def _learn(outcomes: Outcomes, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Learn from the manifest of another process of the same try what this process does not know."""
+    by_uri, learned = {str(line.get("uri")): line for line in lines}, 0
+    for clip, outcome in outcomes:
+        line = by_uri.get(str(clip.destination), {})
+        other = Outcome.from_record(line) if line.get("fingerprint") == _fingerprint(clip) else None
+        if other is not None and other.status.outweighs(outcome.status):
+            outcomes.tell(clip, other)
+            learned += 1
+    if learned:
+        log.info("Another process of this try has handled %d of the clips; they are counted in the results", learned)
+
+
+def _by_place(outcomes: Outcomes) -> dict[str, Any]:
+    """``places``; nothing where there was no other place to fall back to."""
+    landed: Counter[tuple[Any, ...]] = Counter()
+    failed: dict[tuple[Any, ...], Counter[str]] = {}
+
+    def location_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
+        place = tuple(record[name] for name in _PLACE)
+        failed.setdefault(place, Counter())
+        return place
+
+    for _, outcome in outcomes:
+        for failure in outcome.fallback_from or ():
+            failed[location_of(failure)][str(failure["code"])] += 1
+        if outcome.made_by and outcome.status == Status.LANDED:
+            landed[location_of(outcome.made_by)] += 1
+    if not failed:
+        return {}
+    return {
+        "places": [
+            {**dict(zip(_PLACE, place, strict=True)), "landed": landed[place], "failed": dict(codes)}
+            for place, codes in failed.items()
+        ]
     }
 
 
@@ -108,8 +163,14 @@ def result_line(clip: ClipPlan, outcome: Outcome) -> dict[str, Any]:
         "currency": outcome.currency,
         "code": outcome.code,
         "message": outcome.message,
-        "fingerprint": {"request": clip.fingerprint.request, "source": clip.fingerprint.source},
+        "fingerprint": _fingerprint(clip),
+        **({"made_by": outcome.made_by} if outcome.made_by else {}),
+        **({"fallback_from": outcome.fallback_from} if outcome.fallback_from else {}),
     }
+
+
+def _fingerprint(clip: ClipPlan) -> dict[str, Any]:
+    return {"request": clip.fingerprint.request, "source": clip.fingerprint.source}
 
 
 def clip_line(clip: ClipPlan) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from airflow_provider_modelslab.ledger.attempt import AttemptId
-    from airflow_provider_modelslab.ledger.model import Submission
+    from airflow_provider_modelslab.ledger.model import Stored, Submission
 
 __all__ = ["BatchTracker"]
 
@@ -81,8 +82,11 @@ class BatchTracker:
         self._ledgers = LedgerRoot(s3, root)
         self._index = LandedIndex(s3, root, plan.output)
         self._listing: LedgerListing | None = None
+        self._batch = hashlib.sha256(name.encode()).hexdigest()[:16]
         self._indexed: frozenset[str] = frozenset()
         self._landed_at: tuple[float, ...] = ()
+        self.summary: dict[str, Any] | None = None
+        """What :meth:`finish` returned, or would have returned."""
         self._told_at = clock()
         self._failed_in_a_row = 0
         self._not_landed_in_a_row = 0
@@ -107,13 +111,14 @@ class BatchTracker:
                 "AWS S3, Cloudflare R2, Ceph"
             )
         known = self._index.known(self.plan)
-        self.jobs.learn_landed(known.values())
+        self.jobs.learn_landed(known.values(), conn_id=self.plan.conn_id)
         self._indexed = frozenset(known)
         self._landed_at = tuple(entry.landed_at for entry in known.values())
         if reuse == "always":
             there = self._index.find(self.plan, known)
             for index, entry in there.items():
-                self._done(self.plan.clips[index], Outcome.skipped(entry.manifest()))
+                own = entry.batch == self._batch
+                self._was_stored(self.plan.clips[index], entry.manifest(), entry.seconds, is_own=own)
             if there:
                 log.info("%d of %d results are already stored", len(there), len(self.plan))
         return self._open_clips()
@@ -150,17 +155,26 @@ class BatchTracker:
 
     def landed(self, clip: ClipPlan, manifest: Mapping[str, Any]) -> None:
         """A result has landed now."""
-        self._index.add(clip, manifest)
-        self._done(clip, Outcome.landed(manifest, seconds=_seconds(manifest, self._clock())))
+        seconds = _seconds(manifest, self._clock())
+        self._index.add(clip, manifest, batch=self._batch, seconds=seconds)
+        self._done(clip, Outcome.landed(manifest, seconds=seconds))
 
-    def skipped(self, clip: ClipPlan, manifest: Mapping[str, Any]) -> None:
-        """A result had landed before."""
-        self._index.add(clip, manifest)
-        self._done(clip, Outcome.skipped(manifest))
+    def stored(self, clip: ClipPlan, found: Stored) -> None:
+        """A result had landed before: in an earlier try of this batch, or elsewhere."""
+        is_own = found.by is not None and self._attempt is not None and self._attempt.is_same_task(found.by)
+        seconds = _seconds(found.manifest, found.landed_at) if is_own and found.landed_at else None
+        self._index.add(clip, found.manifest, batch=self._batch if is_own else None, seconds=seconds)
+        self._was_stored(clip, found.manifest, seconds, is_own=is_own)
+
+    def _was_stored(self, clip: ClipPlan, manifest: Mapping[str, Any], seconds: float | None, *, is_own: bool) -> None:
+        """The report is of all tries; the progress in the log of this one."""
+        outcome = Outcome.landed(manifest, seconds=seconds) if is_own else Outcome.skipped(manifest)
+        self.outcomes.tell(clip, outcome)
+        self.progress.tell(Status.SKIPPED)
 
     def failed(self, clip: ClipPlan, error: Exception, submission: Submission | None) -> None:
         """A clip came to nothing."""
-        outcome = Outcome.failed(error, job_id=submission.job.job_id if submission else None)
+        outcome = Outcome.failed(error, job=submission.job if submission else None)
         count = self.outcomes.counts()[Status.FAILED]
         if count < _LOGGED_FAILURES:
             log.warning("%s failed: %s: %s", clip.safe_source, outcome.code, outcome.message)
@@ -229,11 +243,9 @@ class BatchTracker:
 
     def restore(self, state: Mapping[str, Any]) -> list[ClipPlan]:
         """Go on where :meth:`state` was taken; the clips without an outcome."""
-        known = {field.name for field in fields(Outcome)}
         for index, told in state["outcomes"].items():
-            values = {name: value for name, value in told.items() if name in known}
-            outcome = Outcome(**{**values, "status": Status(told["status"])})
-            self.outcomes.tell(self.plan.clips[int(index)], outcome)
+            if (outcome := Outcome.from_record(told)) is not None:
+                self.outcomes.tell(self.plan.clips[int(index)], outcome)
         self.progress = Progress.resume(state["progress"], clock=self._clock)
         self.jobs.restore(state["jobs"])
         self._failed_in_a_row = int(state.get("failed_in_a_row", 0))
@@ -271,7 +283,11 @@ class BatchTracker:
                 self.progress.line(),
             )
             raise
+        self.summary = summary
         log.info("%s. Results: %s", self.progress.line(), summary["manifest"])
+        for place in summary.get("places", ()):
+            where = ", ".join(str(place[name]) for name in ("modelslab_conn_id", "model_id", "run_on"))
+            log.info("%s: %d landed; failures: %s", where, place["landed"], place["failed"] or "none")
         error = failure_of(summary, self._limit, stopped=stopped)
         if error is not None:
             raise error
@@ -288,6 +304,6 @@ def _short(outcome: Outcome) -> dict[str, Any]:
 
 
 def _seconds(manifest: Mapping[str, Any], now: float) -> float | None:
-    """From the submission until now."""
+    """From the submission until ``now``."""
     submitted = manifest.get("submitted_at")
     return None if not submitted else max(0.0, now - datetime.fromisoformat(submitted).timestamp())

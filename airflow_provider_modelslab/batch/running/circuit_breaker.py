@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError, Scope
+from airflow_provider_modelslab.api.errors import ErrorCode, ModelsLabError, Scope, error_class
 
 __all__ = ["CircuitBreaker", "cause_of", "describe_error"]
 
@@ -26,9 +26,18 @@ class CircuitBreaker:
         self._code = code
         if known is None:
             return None
-        if known.scope is Scope.CLIP:
+        if known.scope is Scope.CLIP or _came_for_one_clip(known):
             return f"{describe_error(known)} ({self._count} in a row)" if self._count >= known.batch_limit else None
         return describe_error(known)
+
+
+def _came_for_one_clip(error: ModelsLabError) -> bool:
+    """Whether a connection is of no use, to which the batch came only because of one clip's failure elsewhere.
+
+    The others have the place before it.
+    """
+    earlier = (error.chain or {}).get("fallback_from", ())
+    return error.scope is Scope.CONNECTION and any(error_class(one["code"]).scope is Scope.CLIP for one in earlier)
 
 
 def describe_error(error: ModelsLabError) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from airflow_provider_modelslab.api.errors import ModelsLabError
 from airflow_provider_modelslab.api.response import Finished
+from airflow_provider_modelslab.ledger.chain import RunHere
 from airflow_provider_modelslab.ledger.model import Stored, Submission
 
 __all__ = ["ClipJobs", "InFlight", "OutcomeSink", "Waiter"]
@@ -29,14 +30,20 @@ class ClipJobs(Protocol[ClipIn]):
     No two clips that have not ended may have one job.
     """
 
-    def acquire(self, clip: ClipIn) -> Stored | Submission:
-        """What is stored or paid for already, else one submit."""
+    def acquire(self, clip: ClipIn) -> Stored | Submission | RunHere:
+        """What is stored or paid for already, else one submit, or that the clip is to be made on this machine."""
+
+    def run_here(self, clip: ClipIn, found: RunHere) -> dict[str, Any]:
+        """Make a clip on this machine, land it, record it and return the manifest. Called for one clip at a time."""
+
+    def stop(self) -> None:
+        """Have :meth:`run_here` end as soon as it can."""
 
     def land(self, clip: ClipIn, submission: Submission, finished: Finished) -> dict[str, Any]:
         """Copy the result to S3, record it in the ledger and return the manifest."""
 
     def close(self, clip: ClipIn, submission: Submission, error: ModelsLabError) -> bool:
-        """Record that a job came to nothing; whether another may be paid for now."""
+        """Record that a job came to nothing; whether another may be paid for now, here or at another place."""
 
 
 class Waiter(Protocol):
@@ -45,8 +52,8 @@ class Waiter(Protocol):
     def add(self, submission: Submission) -> None:
         """Poll this one too."""
 
-    async def next(self) -> tuple[str, Finished | ModelsLabError]:
-        """The next job that ended, by its id."""
+    async def next(self) -> tuple[tuple[str, str], Finished | ModelsLabError]:
+        """The next job that ended, by its :attr:`~..storage.result_manifest.Job.key`."""
 
 
 class OutcomeSink(Protocol[ClipIn]):
@@ -55,7 +62,7 @@ class OutcomeSink(Protocol[ClipIn]):
     def landed(self, clip: ClipIn, manifest: dict[str, Any]) -> None:
         """A result has landed now."""
 
-    def skipped(self, clip: ClipIn, manifest: dict[str, Any]) -> None:
+    def stored(self, clip: ClipIn, found: Stored) -> None:
         """A result had landed before."""
 
     def failed(self, clip: ClipIn, error: Exception, submission: Submission | None) -> None:

@@ -28,6 +28,7 @@ from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.batch.running.circuit_breaker import CircuitBreaker, describe_error
 from airflow_provider_modelslab.batch.running.protocols import ClipJobs, InFlight, OutcomeSink, Waiter
 from airflow_provider_modelslab.batch.running.window import Window
+from airflow_provider_modelslab.ledger.chain import RunHere
 from airflow_provider_modelslab.ledger.model import Stored, Submission
 
 __all__ = ["BatchRunner"]
@@ -71,7 +72,7 @@ class BatchRunner(Generic[Clip]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.todo = deque(todo)
-        self.waiting: dict[str, InFlight[Clip]] = {}
+        self.waiting: dict[tuple[str, str], InFlight[Clip]] = {}
         self.stopped = stopped
         self.suspended = False
         self._jobs = jobs
@@ -82,7 +83,9 @@ class BatchRunner(Generic[Clip]):
         self._refusal_timeout = refusal_timeout
         self._on_change = on_change
         self._clock = clock
-        self._acquiring: dict[asyncio.Future[Stored | Submission], Clip] = {}
+        self._acquiring: dict[asyncio.Future[Stored | Submission | RunHere], Clip] = {}
+        self._to_run_here: deque[tuple[Clip, RunHere]] = deque()
+        self._running_here: dict[asyncio.Future[dict[str, Any]], Clip] = {}
         self._landing: dict[asyncio.Future[dict[str, Any]], InFlight[Clip]] = {}
         self._closing: dict[asyncio.Future[bool], tuple[InFlight[Clip], ModelsLabError]] = {}
         self._tries: Counter[int] = Counter()
@@ -128,7 +131,8 @@ class BatchRunner(Generic[Clip]):
             try:
                 while True:
                     self._fill()
-                    if not self._work() and not self.waiting and not (self.todo and self.stopped is None):
+                    left = self.todo or self._to_run_here
+                    if not self._work() and not self.waiting and not (left and self.stopped is None):
                         return ()
                     done, _ = await asyncio.wait(
                         {*self._work(), news, interrupted},
@@ -138,8 +142,8 @@ class BatchRunner(Generic[Clip]):
                     if interrupted in done:
                         interrupted.result()
                     if news in done:
-                        job_id, answer = news.result()
-                        item_ = self.waiting.pop(job_id, None)
+                        key, answer = news.result()
+                        item_ = self.waiting.pop(key, None)
                         if item_ is not None:
                             self._ended(item_, answer)
                         news = asyncio.ensure_future(self._waiter.next())
@@ -153,6 +157,7 @@ class BatchRunner(Generic[Clip]):
                         return tuple(self.waiting.values())
             finally:
                 self._interrupted = None
+                self._jobs.stop()
                 loop.set_exception_handler(None)
                 news.cancel()
                 interrupted.add_done_callback(_heard)
@@ -186,9 +191,12 @@ class BatchRunner(Generic[Clip]):
             clip = self.todo.popleft()
             started = asyncio.get_running_loop().run_in_executor(self._pool, self._jobs.acquire, clip)
             self._acquiring[started] = clip
+        if self._to_run_here and not self._running_here and self.stopped is None:  # one device: one clip at a time
+            clip, found = self._to_run_here.popleft()
+            self._running_here[self._start(self._jobs.run_here, clip, found)] = clip
 
     def _work(self) -> set[asyncio.Future[Any]]:
-        return {*self._acquiring, *self._landing, *self._closing}
+        return {*self._acquiring, *self._landing, *self._closing, *self._running_here}
 
     def _idle(self) -> bool:
         """Whether all there is to do is to wait: for jobs, or for the endpoint to take any."""
@@ -211,7 +219,10 @@ class BatchRunner(Generic[Clip]):
         if future in self._acquiring:
             self._acquired(self._acquiring.pop(future), future)
         elif future in self._landing:
-            self._landed(self._landing.pop(future), future)
+            item = self._landing.pop(future)
+            self._landed(item.clip, future, item.submission)
+        elif future in self._running_here:
+            self._landed(self._running_here.pop(future), future, None)
         elif future in self._closing:
             item, why = self._closing.pop(future)
             error = future.exception()
@@ -220,14 +231,17 @@ class BatchRunner(Generic[Clip]):
             else:
                 self.todo.appendleft(item.clip)
 
-    def _acquired(self, clip: Clip, future: asyncio.Future[Stored | Submission]) -> None:
+    def _acquired(self, clip: Clip, future: asyncio.Future[Stored | Submission | RunHere]) -> None:
         error = future.exception()
         if error is not None:
             self._not_acquired(clip, _ordinary(error))
             return
         found = future.result()
         if isinstance(found, Stored):
-            self._outcomes.skipped(clip, dict(found.manifest))
+            self._outcomes.stored(clip, found)
+            return
+        if isinstance(found, RunHere):
+            self._to_run_here.append((clip, found))
             return
         if not found.resumed:
             self._window.accepted()
@@ -251,7 +265,9 @@ class BatchRunner(Generic[Clip]):
                     pause,
                     self._window.limit,
                 )
-                self.todo.appendleft(clip)
+                # The others have the place before, so a clip that a later place refuses does not hold them up.
+                is_at_later_place = bool(error.chain and error.chain["fallback_from"])
+                (self.todo.append if is_at_later_place else self.todo.appendleft)(clip)
                 return
             self.stopped = (
                 self.stopped
@@ -268,7 +284,7 @@ class BatchRunner(Generic[Clip]):
         self._outcomes.failed(clip, error, None)
 
     def _wait_for(self, item: InFlight[Clip]) -> None:
-        self.waiting[item.submission.job.job_id] = item
+        self.waiting[item.submission.job.key] = item
         self._waiter.add(item.submission)
 
     def _ended(self, item: InFlight[Clip], answer: Finished | ModelsLabError) -> None:
@@ -280,12 +296,12 @@ class BatchRunner(Generic[Clip]):
     def _land(self, item: InFlight[Clip], finished: Finished) -> None:
         self._landing[self._start(self._jobs.land, item.clip, item.submission, finished)] = item
 
-    def _landed(self, item: InFlight[Clip], future: asyncio.Future[dict[str, Any]]) -> None:
+    def _landed(self, clip: Clip, future: asyncio.Future[dict[str, Any]], submission: Submission | None) -> None:
         error = future.exception()
         if error is None:
-            self._outcomes.landed(item.clip, future.result())
+            self._outcomes.landed(clip, future.result())
         else:
-            self._outcomes.failed(item.clip, _ordinary(error), item.submission)
+            self._outcomes.failed(clip, _ordinary(error), submission)
 
     def _start(self, call: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -54,6 +54,8 @@ class Clips:
     :param unit: ``line`` or ``item``: what :attr:`Clip.number` counts; empty for a listing.
     :param prefix: the input prefix, ending with a slash, when the clips were listed.
     :param ignored: how many objects or lines were passed over, by reason.
+    :param not_matching: the first of the objects that the pattern does not match: their keys below the prefix.
+    :param pattern: the globs, where some were given.
     """
 
     clips: tuple[Clip, ...]
@@ -61,6 +63,8 @@ class Clips:
     unit: str = ""
     prefix: S3Uri | None = None
     ignored: Mapping[str, int] = field(default_factory=dict)
+    not_matching: tuple[str, ...] = ()
+    pattern: str | Sequence[str] | None = None
 
     def location_of(self, clip: Clip) -> str:
         """Where a clip was named: ``s3://b/list.csv line 3``, ``item 3`` or its own URI."""

@@ -20,8 +20,12 @@ from airflow_provider_modelslab.storage.uri import SOURCES, S3Uri, source_proble
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["clips_below", "clips_from", "find_clips"]
+__all__ = ["NOT_MATCHING", "clips_below", "clips_from", "find_clips"]
 
+NOT_MATCHING = "not matching"
+"""The reason for objects that the pattern leaves out."""
+
+_NAMED = 10  # of those, for a message
 _STAGED = "named inputs/<sha256> like staged local files (name that folder itself to take them)"
 
 
@@ -94,6 +98,7 @@ def clips_below(
     results = _excluded(place, exclude)
     ignored: Counter[str] = Counter()
     clips: list[Clip] = []
+    others: list[str] = []
     start, head = len(place.key), f"s3://{place.bucket}/"
     for page in list_pages(s3, place, recursive=recursive):
         for key, etag, size in page:
@@ -103,10 +108,19 @@ def clips_below(
             elif results is not None and key.startswith(results):
                 ignored["below the output prefix"] += 1
             elif not wanted(below):
-                ignored["not matching"] += 1
+                ignored[NOT_MATCHING] += 1
+                if len(others) < _NAMED:
+                    others.append(below)
             else:
                 clips.append(Clip(head + key, folder_in(below), etag, size))
-    return Clips(tuple(clips), str(place), prefix=place, ignored=dict(ignored))
+    return Clips(
+        tuple(clips),
+        str(place),
+        prefix=place,
+        ignored=dict(ignored),
+        not_matching=tuple(others),
+        pattern=pattern,
+    )
 
 
 def clips_from(items: Any) -> Clips:

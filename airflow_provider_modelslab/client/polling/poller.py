@@ -29,7 +29,7 @@ from airflow_provider_modelslab.client.polling.rate_limiter import RateLimiter
 if TYPE_CHECKING:
     from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
 
-__all__ = ["Ended", "SharedPoller", "Submitted", "Watch"]
+__all__ = ["Branch", "Ended", "SharedPoller", "Submitted", "Watch"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +64,12 @@ class Ended:
 
     :param outcome: the result, or why there is none: a :class:`ModelsLabError`, or an exception of a defect or a
         signal.
+    :param conn_id: of a job at another connection than the watch's own, see :meth:`Watch.at`.
     """
 
     job_id: str
     outcome: Finished | BaseException
+    conn_id: str | None = None
 
 
 class SharedPoller:
@@ -154,7 +156,7 @@ class SharedPoller:
 
     # -- the schedule ---------------------------------------------------------------------------------------------
 
-    def add(self, job: Submitted, owner: _SingleJobWaiter | Watch, policy: PollPolicy | None) -> None:
+    def add(self, job: Submitted, owner: _SingleJobWaiter | Watch | Branch, policy: PollPolicy | None) -> None:
         """Schedule a job's first poll; its outcome goes to ``owner``."""
         policy = policy or PollPolicy()
         poller = JobPoller(
@@ -339,6 +341,13 @@ class Watch:
         self.waiting += 1
         self._poller.add(job, self, self._policy)
 
+    def at(self, poller: SharedPoller, conn_id: str) -> Branch:
+        """Where to add jobs of another connection, whose outcomes are gathered here too.
+
+        :param poller: of that connection, in the same loop; open for as long as this watch.
+        """
+        return Branch(self, poller, self._policy, conn_id)
+
     def close(self) -> None:
         """Stop waiting."""
         self.closed = True
@@ -375,14 +384,45 @@ class Watch:
             if timer is not None:
                 timer.cancel()
 
-    def put(self, job_id: str, outcome: Finished | BaseException) -> None:
+    def put(self, job_id: str, outcome: Finished | BaseException, conn_id: str | None = None) -> None:
         """Receive a job that has ended."""
         self.waiting -= 1
-        self._ended.append(Ended(job_id, outcome))
+        self._ended.append(Ended(job_id, outcome, conn_id))
         if self._first_at is None:
             self._first_at = self._poller.loop.time()
         if self._reader is not None:
             _wake_reader(self._reader)
+
+
+class Branch:
+    """A watch's jobs at another connection."""
+
+    __slots__ = ("_conn_id", "_policy", "_poller", "_watch")
+
+    def __init__(self, watch: Watch, poller: SharedPoller, policy: PollPolicy | None, conn_id: str) -> None:
+        self._watch = watch
+        self._poller = poller
+        self._policy = policy
+        self._conn_id = conn_id
+
+    @property
+    def closed(self) -> bool:
+        """Whether the watch is."""
+        return self._watch.closed
+
+    @property
+    def context(self) -> contextvars.Context:
+        """The watch's."""
+        return self._watch.context
+
+    def add(self, job: Submitted) -> None:
+        """Wait for one more job."""
+        self._watch.waiting += 1
+        self._poller.add(job, self, self._policy)
+
+    def put(self, job_id: str, outcome: Finished | BaseException) -> None:
+        """Receive a job that has ended."""
+        self._watch.put(job_id, outcome, self._conn_id)
 
 
 def _wake_reader(reader: asyncio.Future[None]) -> None:
@@ -395,7 +435,7 @@ class _Job:
 
     __slots__ = ("ended", "late_after", "owner", "poller")
 
-    def __init__(self, poller: JobPoller, owner: _SingleJobWaiter | Watch) -> None:
+    def __init__(self, poller: JobPoller, owner: _SingleJobWaiter | Watch | Branch) -> None:
         self.poller = poller
         self.owner = owner
         self.late_after = math.inf

@@ -157,11 +157,15 @@ def done(job: QueuedJob) -> ApiResponse:
 
 
 def fetched(job: QueuedJob) -> ApiResponse:
-    """A fetch: without ``meta`` and ``generationTime``, and without the id unless the job is done."""
+    """A fetch: without ``meta``, and without the id unless the job is done.
+
+    The vendor's documents show no ``generationTime`` here; with it, a manifest has the seconds whichever answer told of
+    the end.
+    """
     if job.status == "success":
-        return ApiResponse(
-            200, {"status": "success", "id": job.id, "output": list(job.links), "proxy_links": list(job.links)}
-        )
+        links = list(job.links)
+        done = {"status": "success", "generationTime": _seconds(job), "id": job.id, "output": links}
+        return ApiResponse(200, {**done, "proxy_links": links})
     if job.status == "failed":
         return ApiResponse(200, {"status": "failed", "id": "", "message": _failure(job), "output": ""})
     return ApiResponse(200, {"status": "processing", "message": "try again later.", "output": "", "tip": _TIP})

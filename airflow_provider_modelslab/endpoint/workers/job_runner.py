@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError, ModelsLabError
 from airflow_provider_modelslab.api.redaction import redact, strip_query
 from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.endpoint.engine import Engine, EngineResult, StagedEngine
+from airflow_provider_modelslab.endpoint.engine import Engine, EngineResult, StagedEngine, with_flags
 from airflow_provider_modelslab.endpoint.faults.injector import FaultInjector
 from airflow_provider_modelslab.endpoint.http import responses
 from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
@@ -195,6 +195,6 @@ def _reason(job: QueuedJob, error: Exception) -> str:
 def _safe(job: QueuedJob, text: str) -> str:
     """Text without the signatures of links: those of the request, and any other link's query."""
     links = (str(job.body.get(name) or "") for name in ("init_video", "webhook"))
-    text = redact(text, (urlsplit(link).query for link in links))
+    text = redact(with_flags(text), (urlsplit(link).query for link in links))
     text = redact(text, (urlsplit(str(job.body.get("webhook") or "")).path,))
     return _URL.sub(lambda found: strip_query(found.group()), text)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import JobFailedError
+from airflow_provider_modelslab.local.media.aspect import KeepAspect
 from airflow_provider_modelslab.local.media.decoder.frames import frame_order, sample_indices
 from airflow_provider_modelslab.local.media.decoder.process import decode_clip, unreadable
 from airflow_provider_modelslab.local.media.fetch import clip_kind
@@ -25,6 +27,7 @@ __all__ = [
     "MAX_FRAME_PIXELS",
     "MAX_GIF_PIXELS",
     "frame_order",
+    "open_clip",
     "read_frames",
     "resize_frames",
     "sample_indices",
@@ -49,7 +52,9 @@ CLOCK_FACTOR = 1.5
 """How much longer than that it may take by the clock: less than 20 s for a clip of 2 MiB, on a busy machine too."""
 
 
-def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) -> tuple[list[Image], float]:
+def read_frames(
+    path: Path, count: int, *, size: tuple[int, int] | None = None, keep_aspect: KeepAspect = "stretch"
+) -> tuple[list[Image], float]:
     """Exactly ``count`` frames of an mp4 or gif, evenly spaced in time from its first frame to its last.
 
     A clip with fewer frames than that is played forwards and backwards in turn (0 1 2 3 2 1 0 1 ...) until there are
@@ -61,8 +66,8 @@ def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) 
     as one frame can be decoded.
 
     :param count: frames wanted, at least 1.
-    :param size: width and height in pixels that frames are stretched to, see :func:`resize_frames`; by default they
-        keep their own.
+    :param size: width and height of the frames in pixels; by default they keep their own.
+    :param keep_aspect: what is done where the clip has another aspect ratio than ``size``, see :data:`KeepAspect`.
     :returns: RGB pictures, and the clip's own frames per second.
     :raises ClipUnreadableError: when it cannot be decoded, has no picture, or is over :data:`MAX_FRAME_PIXELS`,
         :data:`MAX_CLIP_PIXELS`, :data:`MAX_GIF_PIXELS`, :data:`MAX_CLIP_FRAMES`, 1 GiB of memory or
@@ -71,6 +76,24 @@ def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) 
     """
     from PIL import Image
 
+    frames: dict[int, Image.Image] = {}
+
+    def keep(index: int, of_size: tuple[int, int], pixels: bytes) -> None:
+        frames[index] = Image.frombytes("RGB", of_size, pixels)
+
+    with open_clip(path) as (clip, limits):
+        job = {**limits, "count": count, "size": size, "keep_aspect": keep_aspect}
+        order, fps = decode_clip(clip, job, keep, seconds=CLOCK_FACTOR * limits["cpu_seconds"])
+    return [frames[index] for index in order], fps
+
+
+@contextmanager
+def open_clip(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The descriptor of a clip for a decoder, and its kind and limits as part of a decoder's job.
+
+    :raises ClipUnreadableError: when it is neither an mp4 nor a gif.
+    :raises JobFailedError: when it cannot be opened.
+    """
     try:
         clip = path.open("rb")
     except OSError as error:
@@ -80,24 +103,16 @@ def read_frames(path: Path, count: int, *, size: tuple[int, int] | None = None) 
         if kind is None:
             raise unreadable("must be an mp4 or a gif")
         mebibytes = os.fstat(clip.fileno()).st_size / (1 << 20)
-        cpu_seconds = math.ceil(min(CPU_SECONDS + CPU_SECONDS_PER_MIB * mebibytes, MAX_CPU_SECONDS))
-        job = {
-            "kind": kind,
-            "count": count,
-            "size": size,
-            "max_frame_pixels": MAX_FRAME_PIXELS,
-            "max_clip_pixels": min(MAX_CLIP_PIXELS, MAX_GIF_PIXELS) if kind == "gif" else MAX_CLIP_PIXELS,
-            "max_frames": MAX_CLIP_FRAMES,
-            "cpu_seconds": cpu_seconds,
-        }
-        seconds = CLOCK_FACTOR * cpu_seconds
-        frames: dict[int, Image.Image] = {}
-
-        def keep(index: int, of_size: tuple[int, int], pixels: bytes) -> None:
-            frames[index] = Image.frombytes("RGB", of_size, pixels)
-
-        order, fps = decode_clip(clip.fileno(), job, keep, seconds=seconds)
-    return [frames[index] for index in order], fps
+        yield (
+            clip.fileno(),
+            {
+                "kind": kind,
+                "max_frame_pixels": MAX_FRAME_PIXELS,
+                "max_clip_pixels": min(MAX_CLIP_PIXELS, MAX_GIF_PIXELS) if kind == "gif" else MAX_CLIP_PIXELS,
+                "max_frames": MAX_CLIP_FRAMES,
+                "cpu_seconds": math.ceil(min(CPU_SECONDS + CPU_SECONDS_PER_MIB * mebibytes, MAX_CPU_SECONDS)),
+            },
+        )
 
 
 def resize_frames(frames: Sequence[Image], width: int, height: int) -> list[Image]:

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from airflow_provider_modelslab.local.media.gif_palette import index_frames
 
 if TYPE_CHECKING:
+    from av.container import OutputContainer
     from PIL.Image import Image
 
-__all__ = ["MAX_GIF_FPS", "even_size", "write_gif", "write_mp4"]
+__all__ = ["MAX_GIF_FPS", "Mp4Writer", "even_size", "write_gif", "write_mp4"]
 
 MAX_GIF_FPS = 50
 """A gif's shortest delay is two hundredths of a second: players slow shorter ones down."""
@@ -37,21 +38,89 @@ def write_mp4(frames: Sequence[Image], path: Path, fps: float) -> tuple[int, int
     :returns: width and height of the clip in pixels: those of the frames, see :func:`even_size`.
     :raises av.FFmpegError: when the encoder or the disk fails.
     """
-    import av
-    import numpy as np
-
-    width, height = even_size(*frames[0].size)
-    options = {"movflags": "+faststart"}
-    with av.open(str(path), "w", format="mp4", options=options) as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        stream.width, stream.height = width, height
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "18", "preset": "medium", "x264-params": _X264}
+    with Mp4Writer(path, fps, frames[0].size) as writer:
         for frame in frames:
-            picture = frame if frame.size == (width, height) else _fit(frame, width, height)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")))
-        container.mux(stream.encode(None))
-    return width, height
+            writer.add(frame)
+    return writer.size
+
+
+class Mp4Writer:
+    """Writes an mp4 frame by frame, as :func:`write_mp4` does; a context manager that opens and closes it.
+
+    :param fps: frames per second, more than 0.
+    :param size: of the frames in pixels; the clip's is :func:`even_size` of it.
+    :param crf: x264's quality, 0 to 51; 0 is the best.
+    :param preset: x264's.
+    :param sound: an mp4 whose sound is put beside the frames unchanged, with its times; it must be one of our own.
+    :raises av.FFmpegError: when the encoder or the disk fails; any method.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        fps: float,
+        size: tuple[int, int],
+        *,
+        crf: int = 18,
+        preset: str = "medium",
+        sound: Path | None = None,
+    ) -> None:
+        self.size = even_size(*size)
+        self.frames = 0
+        self._path = path
+        self._fps = Fraction(fps).limit_denominator(1000)
+        self._options: dict[str, object] = {"crf": str(crf), "preset": preset, "x264-params": _X264}
+        self._sound = sound
+        self._container: OutputContainer | None = None
+
+    def open(self) -> None:
+        """Begin the file."""
+        import av
+
+        self._container = av.open(str(self._path), "w", format="mp4", options={"movflags": "+faststart"})
+        self._stream = self._container.add_stream("libx264", rate=self._fps)
+        self._stream.width, self._stream.height = self.size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.options = self._options
+        if self._sound is not None:
+            _add_sound(self._container, self._sound)
+
+    def add(self, frame: Image) -> None:
+        """Write an RGB picture of the size."""
+        import av
+        import numpy as np
+
+        assert self._container is not None  # noqa: S101 - it is open
+        picture = frame if frame.size == self.size else _fit(frame, *self.size)
+        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")))
+        self.frames += 1
+
+    def close(self) -> None:
+        """End the file; without effect the second time."""
+        container, self._container = self._container, None
+        if container is not None:
+            with container:
+                container.mux(self._stream.encode(None))
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _add_sound(container: OutputContainer, sound: Path) -> None:
+    """Copy the sound of an mp4. The muxer keeps its packets until the frames beside them are there."""
+    import av
+
+    with av.open(str(sound), "r", format="mp4") as source:
+        stream = source.streams.audio[0]
+        copy = container.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.size:
+                packet.stream = copy
+                container.mux(packet)
 
 
 def write_gif(frames: Sequence[Image], path: Path, fps: float) -> float:

@@ -24,7 +24,7 @@ from airflow_provider_modelslab.api.brands import BRAND_BYTES, describe_non_vide
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.redaction import strip_query
-from airflow_provider_modelslab.net.addresses import AddressError, checked_call
+from airflow_provider_modelslab.net.addresses import AddressError, PrivateAddressError, checked_call
 from airflow_provider_modelslab.net.call_limit import CallLimit
 
 __all__ = ["DownloadStoppedError", "FetchLimits", "clip_kind", "fetch_clip"]
@@ -230,6 +230,8 @@ def _get(url: str, limits: FetchLimits, limit: CallLimit) -> Iterator[requests.R
             headers={"Accept": "video/mp4,image/gif"},
         ) as response:
             yield response
+    except PrivateAddressError as error:
+        raise _problem(url, f"{error} (to allow private addresses: allow_private_addresses=True)") from None
     except AddressError as error:
         raise _problem(url, str(error)) from None
     except requests.RequestException as error:

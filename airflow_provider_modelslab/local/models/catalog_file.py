@@ -5,6 +5,7 @@ For example::
     models:
       my-model: {source: my-org/my-model, revision: 1a2b3c, guidance_scale: 6}
       old-one: checkpoints/old-one              # a folder, relative to this file
+      dark-sushi-mix: demo                      # another name for a built-in model
     motion_modules:
       my-motion: {source: motion/my-motion.safetensors, scheduler: lcm, steps: 8}
     loras:
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow_provider_modelslab.local.families.animatediff.schedulers import PRESETS
-from airflow_provider_modelslab.local.families.registry import FAMILIES
+from airflow_provider_modelslab.local.families.registry import BUILTIN_MODELS, FAMILIES
 from airflow_provider_modelslab.local.models.hub import hub_source
 from airflow_provider_modelslab.local.models.specs import LoraSpec, ModelEntry, MotionSpec, Source
 
@@ -109,8 +110,14 @@ class _Reader:
         return value
 
     def models(self, kinds: Mapping[str, Any]) -> dict[str, ModelEntry]:
-        read = self.entries(kinds, "models", _MODEL)
-        return {
+        given = self.mapping({} if kinds.get("models") is None else kinds["models"], "models")
+        aliases = {
+            name: BUILTIN_MODELS[model]
+            for name, model in given.items()
+            if isinstance(model, str) and model in BUILTIN_MODELS
+        }
+        read = self.entries({"models": {k: v for k, v in given.items() if k not in aliases}}, "models", _MODEL)
+        return aliases | {
             name: ModelEntry(name, source, values.pop("family", None), values)
             for name, (source, values) in read.items()
         }

@@ -76,7 +76,7 @@ class Components:
         if source.pickled and not self._allow_pickle:
             raise InvalidRequestError.of(
                 field,
-                f"{source} publishes its weights only as pickles. These can contain code, so they are not read: "
+                f"is published only as pickles ({source}), which are refused because they can run code: "
                 f"{_others(field)}put a copy in safetensors at {place}, or allow pickles (allow_pickle=True)",
             )
         if self._offline and not hub.is_cached(source, allow_pickle=self._allow_pickle):
@@ -103,8 +103,8 @@ class Components:
         if path is not None and path.suffix in PICKLES and not self._allow_pickle:
             raise InvalidRequestError.of(
                 field,
-                f"{path} is a pickle. It can contain code, so it is not read: save it as safetensors, or allow pickles "
-                "(allow_pickle=True)",
+                f"is a pickle ({path}), which is refused because it can run code: save it as safetensors, or allow "
+                "pickles (allow_pickle=True)",
             )
         self.check_hub(spec.source, field, f"{folder}/{spec.id}")
         return spec

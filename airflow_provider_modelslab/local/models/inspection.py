@@ -86,4 +86,4 @@ def check_no_code(folder: Path, index: Mapping[str, Any]) -> None:
 
 def problem(text: str) -> InvalidRequestError:
     """An error for ``model_id``."""
-    return InvalidRequestError.of("model_id", text)
+    return InvalidRequestError.of("model_id", f"cannot be used: {text}")

@@ -9,10 +9,12 @@ import mimetypes
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path as FilePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import AwareDatetime
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError, ModelsLabError
 from airflow_provider_modelslab.compat import create_session
@@ -26,10 +28,13 @@ from airflow_provider_modelslab.plugins.gallery.batch import (
     why_source_is_hidden,
 )
 from airflow_provider_modelslab.plugins.gallery.data import Media, describe_clip, describe_single, media_of, task_facts
-from airflow_provider_modelslab.plugins.gallery.recent import read_recent, tasks_with_videos
+from airflow_provider_modelslab.plugins.gallery.recent import Filters, read_recent, tasks_with_videos
 from airflow_provider_modelslab.plugins.gallery.store import LINK_SECONDS, GalleryStorage, open_store
 from airflow_provider_modelslab.plugins.media.access import MAX_INDEX, Id
+from airflow_provider_modelslab.plugins.media.mode import media_mode
+from airflow_provider_modelslab.plugins.media.stream import media_type, stream_object
 from airflow_provider_modelslab.plugins.task_results import TaskResult, read_task
+from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, is_missing, storage_error
 from airflow_provider_modelslab.storage.s3_objects import to_lines
 
 __all__ = ["make_app"]
@@ -41,12 +46,13 @@ _HEADERS = {
     # Clips may come from any host, and the page is shown in one of Airflow's frames; nothing else is allowed.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: http:; "
-        "media-src https: http:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+        "media-src 'self' https: http:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
 
+Name = Annotated[str, Query(max_length=250, description="A part of the name.")]
 Clips = Annotated[str, Query(max_length=100_000, description="Indices joined by commas.")]
 
 MapIndex = Annotated[int, Path(ge=-1, le=MAX_INDEX)]
@@ -94,7 +100,7 @@ def links(
     renew: bool = False,
     loop_index: Loop = None,
 ) -> dict[str, Any]:
-    """Links to the results and sources that this task recorded.
+    """Links to the results and sources that this task recorded: to :func:`stream`, or signed ones to S3.
 
     :param clips: of a batch, by their indices, 200 at most.
     :param sample: instead of ``clips``, so many of a batch's results, the first that landed.
@@ -104,16 +110,63 @@ def links(
     with _plainly():
         store = _store(found)
         if found.kind == "single":
-            media = {"0": media_of(found, describe_single(found, store))}
+            media = {0: media_of(found, describe_single(found, store))}
         else:
             rows = read_batch(found, store).rows
             done = [index for index, row in rows.items() if row["status"] in {"landed", "skipped"}]
             chosen = done[: min(sample, _MAX_LINKS)] if sample > 0 else _indices(clips)[:_MAX_LINKS]
-            media = {str(index): _media_of_row(found, store, rows[index]) for index in chosen if index in rows}
+            media = {index: _media_of_row(found, store, rows[index]) for index in chosen if index in rows}
+        stream = media_mode() == "stream"
         found_links = {
-            index: {side: one.link(store, renew=renew) for side, one in sides.items()} for index, sides in media.items()
+            str(index): {
+                side: one.link(store, renew=renew, streamed=_media_path(found, index, side) if stream else None)
+                for side, one in sides.items()
+            }
+            for index, sides in media.items()
         }
     return {"expires_in": LINK_SECONDS // 2, "links": found_links}
+
+
+@task.api_route("/media/{clip}/{side}", methods=["GET", "HEAD"], response_model=None)
+def stream(
+    request: Request,
+    dag_id: Id,
+    task_id: Id,
+    map_index: MapIndex,
+    clip: Annotated[int, Path(ge=0, le=MAX_INDEX)],
+    side: Literal["result", "source"],
+    run_id: Id,
+    loop_index: Loop = None,
+) -> Response:
+    """The bytes of a clip, if :func:`links` gives a link to it; with ranges, as players ask for them.
+
+    :param clip: its index in a batch; 0 for a task of one clip.
+    """
+    found = _task(dag_id, run_id, task_id, map_index, loop_index)
+    with _plainly():
+        store = _store(found)
+        if found.kind == "single":
+            media = media_of(found, describe_single(found, store)) if clip == 0 else {}
+        else:
+            row = read_batch(found, store).rows.get(clip)
+            media = _media_of_row(found, store, row) if row else {}
+        uri = media[side].uri if side in media else None
+        if uri is None or media_mode() != "stream":
+            raise HTTPException(404, "This clip is not sent by the API server")
+        try:
+            head = store.s3.head_object(Bucket=uri.bucket, Key=uri.key)
+            return stream_object(
+                store.s3,
+                uri,
+                request,
+                content_type=media_type(uri.key),
+                size=head["ContentLength"],
+                etag=head["ETag"],
+            )
+        except S3_ERRORS as error:
+            if is_missing(error, uri, store.s3):
+                raise HTTPException(404, "This clip is not in S3") from error
+            raise storage_error(error, uri) from error
 
 
 @task.get("/clips/{clip}")
@@ -144,14 +197,24 @@ def retry(
 
 
 @data.get("/recent")
-def recent(user: User, after: Annotated[str | None, Query(max_length=80)] = None) -> Any:
-    """One page of the latest videos in the Dags that the user may read."""
+def recent(
+    user: User,
+    after: Annotated[str | None, Query(max_length=80)] = None,
+    q: Annotated[str, Query(max_length=200, description="Words that must all be in a video's facts.")] = "",
+    dag: Name = "",
+    model: Name = "",
+    outcome: Literal["", "landed", "partial"] = "",
+    since: AwareDatetime | None = None,
+    until: AwareDatetime | None = None,
+) -> Any:
+    """One page of the latest videos in the Dags that the user may read; with filters perhaps a short one."""
+    filters = Filters(tuple(q.split()), dag, model, outcome, since, until)
     dag_ids = readable_dags(user)
     try:
         with create_session() as session:
-            page = read_recent(session, dag_ids, after)
+            page = read_recent(session, dag_ids, after, filters)
     except ValueError:
-        raise HTTPException(400, "'after' must be the 'next' of an earlier page") from None
+        raise HTTPException(400, "'after' must be the 'next' of an earlier page, and times be times in UTC") from None
     seen = visible((item["dag_id"] for item in page["items"]), user)
     return {**page, "items": [item for item in page["items"] if item["dag_id"] in seen]}
 
@@ -167,7 +230,8 @@ def make_app() -> FastAPI:
     @app.middleware("http")
     async def careful(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         response = await call_next(request)
-        response.headers.update(_HEADERS)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
@@ -214,6 +278,13 @@ def _store_if_any(found: TaskResult) -> tuple[GalleryStorage | None, str | None]
 def _media_of_row(found: TaskResult, store: GalleryStorage, row: dict[str, Any]) -> dict[str, Media]:
     sides = {"source": Media(row["source"], why_source_is_hidden(found, store.profile, row))}
     return {"result": Media(row["uri"]), **sides} if row["status"] in {"landed", "skipped"} else sides
+
+
+def _media_path(found: TaskResult, index: int, side: str) -> str:
+    """The address of :func:`stream`, relative to the gallery's page, so that it holds below any base URL."""
+    path = "/".join(quote(part, safe="") for part in ("dags", found.dag_id, "tasks", found.task_id))
+    query = {"run_id": found.run_id} | ({} if found.loop_index is None else {"loop_index": found.loop_index})
+    return f"api/{path}/{found.map_index}/media/{index}/{side}?{urlencode(query)}"
 
 
 def _indices(clips: str) -> list[int]:

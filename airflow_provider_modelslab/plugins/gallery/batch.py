@@ -18,6 +18,7 @@ from airflow_provider_modelslab.plugins.authorization.locations import is_result
 from airflow_provider_modelslab.plugins.authorization.records import NOT_SUBMITTED, is_below, is_in_s3
 from airflow_provider_modelslab.plugins.gallery.data import attributes_of
 from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage, read_json
+from airflow_provider_modelslab.plugins.gallery.unreported import with_unreported
 from airflow_provider_modelslab.plugins.json_values import as_mapping, sound_fields
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -85,7 +86,11 @@ def read_batch(task: TaskResult, store: GalleryStorage) -> BatchView:
         found = store.read(uri, read_state if is_state else read_results)
         if found is None:
             continue
-        rows, stored = found.content
+        rows, stored, began = found.content
+        version = found.version.strip('"')
+        if is_state:
+            rows = with_unreported(rows, began, store)
+            version += f"-{sum(row['status'] == 'landed' for row in rows.values())}"
         returned = {key: task.manifest.get(key) for key in _SUMMARY}
         summary: dict[str, Any] = {key: value for key, value in returned.items() if value is not None}
         summary |= _count(rows.values()) | ({} if is_state else {"manifest": str(uri)})
@@ -97,7 +102,7 @@ def read_batch(task: TaskResult, store: GalleryStorage) -> BatchView:
             common=common | attributes_of(stored),
             summary=summary,
             source=str(uri),
-            version=found.version.strip('"'),
+            version=version,
             modified=found.modified.isoformat(timespec="seconds"),
             live=running and is_state,
         )
@@ -182,20 +187,21 @@ def why_source_is_hidden(task: TaskResult, profile: S3Profile, row: Mapping[str,
         return str(error)
 
 
-def read_results(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
+def read_results(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any], None]:
     """The rows of a results manifest; lines that are no results are skipped."""
     rows = {}
     for line in map(read_json, body.splitlines()):
         index, uri = line.get("index"), line.get("uri")
         if type(index) is int and index >= 0 and line.get("status") in _STATUSES and isinstance(uri, str):
             rows[index] = _row(line, index, str(line.get("source") or ""), uri)
-    return rows, {}
+    return rows, {}, None
 
 
-def read_state(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
-    """The rows, and the attributes, of a running batch from its checkpoint."""
+def read_state(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any], Any]:
+    """The rows, the attributes, and when the try began, of a running batch from its checkpoint."""
     saved = read_json(body)
-    outcomes = as_mapping(as_mapping(saved.get("state")).get("outcomes"))
+    state = as_mapping(saved.get("state"))
+    outcomes = as_mapping(state.get("outcomes"))
     clips = saved.get("clips")
     rows = {}
     for index, clip in enumerate(map(as_mapping, clips if isinstance(clips, list) else [])):
@@ -205,7 +211,7 @@ def read_state(body: bytes) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
         rows[index] = _row(as_mapping(outcomes.get(str(index))), index, source, uri)
         if not clip.get("secret"):
             rows[index]["again"] = {"init_video": source, **as_mapping(clip.get("overrides")), "destination": uri}
-    return rows, dict(as_mapping(saved.get("common")))
+    return rows, dict(as_mapping(saved.get("common"))), state.get("started")
 
 
 def _row(outcome: Mapping[str, Any], index: int, source: str, uri: str) -> dict[str, Any]:

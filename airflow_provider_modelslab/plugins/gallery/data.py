@@ -17,7 +17,12 @@ from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.request import ATTRIBUTES
 from airflow_provider_modelslab.ledger.model import Entries, Entry, entry_name, last_submission
 from airflow_provider_modelslab.plugins.authorization.locations import is_result
-from airflow_provider_modelslab.plugins.authorization.records import NOT_SUBMITTED, may_expose_source, read_ledger
+from airflow_provider_modelslab.plugins.authorization.records import (
+    NOT_SUBMITTED,
+    is_in_s3,
+    may_expose_source,
+    read_ledger,
+)
 from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage
 from airflow_provider_modelslab.plugins.json_values import as_mapping
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult
@@ -52,15 +57,29 @@ class Media:
     where: str
     why: str | None = None
 
-    def link(self, store: GalleryStorage, *, renew: bool = False) -> dict[str, Any]:
-        """``url`` and ``type`` (``video`` or ``image``), or ``why`` there is none."""
+    @property
+    def uri(self) -> S3Uri | None:
+        """The object that may be shown; ``None`` if it may not, and for what is not in S3.
+
+        :raises StorageConfigurationError: for an invalid URI.
+        """
+        return S3Uri.parse(self.where) if is_in_s3(self.where) and not self.why else None
+
+    def link(self, store: GalleryStorage, *, renew: bool = False, streamed: str | None = None) -> dict[str, Any]:
+        """``url`` and ``type`` (``video`` or ``image``), or ``why`` there is none.
+
+        :param renew: make a new signed link, because the last did not work.
+        :param streamed: the address at the API server for an object in S3; ``None`` for a signed link.
+        """
         if self.why:
             return {"why": self.why}
         kind = "image" if self.where.partition("?")[0].lower().endswith(".gif") else "video"
         scheme = self.where.partition("://")[0].lower()
-        if scheme == "s3":
+        if is_in_s3(self.where):
             try:
                 uri = S3Uri.parse(self.where)
+                if streamed:
+                    return {"url": streamed, "type": kind}
                 public = None if renew else store.profile.public_link(uri)
                 return {"url": public or store.link(uri, renew=renew), "type": kind}
             except ModelsLabError as error:
@@ -89,9 +108,10 @@ def media_of(task: TaskResult, single: Mapping[str, Any]) -> dict[str, Media]:
 def describe_single(task: TaskResult, store: GalleryStorage | None) -> dict[str, Any]:
     """The task's media and facts, as plain JSON without secrets.
 
-    ``outcome`` (``landed``, ``finished``: not copied to S3, ``submitted``: nobody has waited for it, ``waiting``,
-    ``failed`` or ``nothing``), ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, ``verified``: the
-    result is where this task writes, and its sidecar confirms it; and ``source_hidden``: why the source has no link.
+    ``outcome`` is ``landed``, ``finished`` (not copied to S3), ``submitted`` (nobody has waited for it), ``waiting``,
+    ``retrying`` (a try failed and another follows), ``failed`` or ``nothing``. Besides it
+    there are ``request``, ``source``, ``result``, ``facts``, ``error``, ``notes``, ``verified`` (the result is where
+    this task writes, and its sidecar confirms it) and ``source_hidden`` (why the source has no link).
 
     :param store: of the connection; ``None`` where it cannot be read.
     """
@@ -124,6 +144,8 @@ def describe_single(task: TaskResult, store: GalleryStorage | None) -> dict[str,
             error = next((as_mapping(end.get("error")) for end in ends if end), None)
         if task.state in {"failed", "upstream_failed"}:
             outcome = "failed"
+        elif task.state == "up_for_retry":
+            outcome = "retrying"
     facts.setdefault("model_id", request.get("model_id"))
     clip = request.get("init_video")
     source = clip if isinstance(clip, str) else None
@@ -226,6 +248,8 @@ def _sidecar_facts(sidecar: Mapping[str, Any]) -> dict[str, Any]:
     names = ("job_id", "seed", "generation_time_s", "cost", "currency", "submitted_at", "landed_at")
     facts = {name: sidecar.get(name) for name in names}
     facts |= {name: meta.get(name) for name in ("width", "height", "num_frames", "fps", "device")}
+    if isinstance(meta.get("model_id"), str):  # the model itself, where the request named an alias
+        facts["model_id"] = meta["model_id"]
     return {name: value for name, value in facts.items() if value not in (None, "")}
 
 

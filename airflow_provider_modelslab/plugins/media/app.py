@@ -1,4 +1,4 @@
-"""Answers the links on tasks: redirects to a signed S3 link, sends a small file, or shows a page with the state.
+"""Answers the links on tasks: sends the object or redirects to a signed S3 link, or shows a page with the state.
 
 The routes run in threads of the API server's pool, since the reads from database, S3 and endpoint block.
 """
@@ -26,7 +26,9 @@ from airflow_provider_modelslab.plugins.media.location import (
     is_verified,
     verified_sidecar,
 )
+from airflow_provider_modelslab.plugins.media.mode import media_mode
 from airflow_provider_modelslab.plugins.media.page import HEADERS, page
+from airflow_provider_modelslab.plugins.media.stream import media_type, stream_object
 from airflow_provider_modelslab.plugins.task_results import ENDED, TaskResult, read_task
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -82,6 +84,7 @@ class _Responder:
     """Builds the response: a page for browsers, JSON for programs."""
 
     def __init__(self, request: Request, task: TaskResult) -> None:
+        self.request = request
         self._html = "text/html" in request.headers.get("Accept", "")
         parts = [task.dag_id, "runs", task.run_id, "tasks", task.task_id]
         mapped = ["mapped", str(task.map_index)] if task.map_index >= 0 else []
@@ -114,17 +117,25 @@ def _file(
     if refusal:
         return respond(404, "Not shown", refusal, {"State of the task": task.state, "Location": str(uri)})
     try:
-        size = store.s3.head_object(Bucket=uri.bucket, Key=uri.key)["ContentLength"]
+        head = store.s3.head_object(Bucket=uri.bucket, Key=uri.key)
     except S3_ERRORS as error:
         if not is_missing(error, uri, store.s3):
             raise storage_error(error, uri) from error
-        size = None
-    if size is None or (what != "source" and not is_verified(what, uri, task, facts, store)):
-        return _missing(respond, what, uri, task, exists=size is not None)
+        head = None
+    if head is None or (what != "source" and not is_verified(what, uri, task, facts, store)):
+        return _missing(respond, what, uri, task, exists=head is not None)
+    size = head["ContentLength"]
+    kind = media_type(uri.key)
+    if what in {"manifest", "sidecar"}:
+        kind = "application/json" if uri.key.endswith(".json") else "text/plain; charset=utf-8"
     if what in {"manifest", "sidecar"} and size <= _SHOWN_AS_TEXT:
         body = store.read_uncached(uri, _SHOWN_AS_TEXT) or b""
-        kind = "application/json" if uri.key.endswith(".json") else "text/plain; charset=utf-8"
         return Response(body, media_type=kind, headers=HEADERS)
+    if media_mode() == "stream":
+        try:
+            return stream_object(store.s3, uri, respond.request, content_type=kind, size=size, etag=head["ETag"])
+        except S3_ERRORS as error:
+            raise storage_error(error, uri) from error
     link = store.profile.public_link(uri) or store.link(uri)
     return RedirectResponse(link, 307, headers=HEADERS)
 
@@ -164,9 +175,9 @@ def _job(respond: _Responder, conn_id: str, job_id: str) -> Response:
 
 
 def make_app() -> FastAPI:
-    """The application to mount; its one route is ``GET /``."""
+    """The application to mount; its one route is ``GET /``, which answers HEAD too."""
     app = FastAPI(title="ModelsLab media", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_api_route("/", show, methods=["GET"], dependencies=_READER, response_model=None)
+    app.add_api_route("/", show, methods=["GET", "HEAD"], dependencies=_READER, response_model=None)
 
     @app.exception_handler(HTTPException)
     async def refuse(request: Request, error: Exception) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +46,11 @@ def counted(s3: S3Client) -> Iterator[list[str]]:
         yield called
 
 
-def planned(s3: S3Client, bucket: str, source: object = None, **more: Any) -> BatchPlan:
+def planned(
+    s3: S3Client, bucket: str, source: object = None, *, common: Mapping[str, Any] = COMMON, **more: Any
+) -> BatchPlan:
     """A plan from ``in/`` to ``out/``."""
     output = S3Uri(bucket, "out/")
     clips = find_clips(f"s3://{bucket}/in/" if source is None else source, lambda: s3, output=output)
     options: dict[str, Any] = {"output": output, "conn_id": "c", "s3_factory": lambda: s3, **more}
-    return make_plan(clips, COMMON, **options)
+    return make_plan(clips, common, **options)

@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_modelslab.api.errors import BatchSupersededError, LandingError, StorageConfigurationError
+from airflow_provider_modelslab.api.errors import (
+    BatchFailedError,
+    BatchSupersededError,
+    LandingError,
+    StorageConfigurationError,
+)
 from airflow_provider_modelslab.batch.results.put_if_newer import put_if_newer
 from airflow_provider_modelslab.batch.results.tracker import BatchTracker
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.storage.uri import S3Uri
-from tests.integration.batch.conftest import Put, counted, planned
+from tests.integration.batch.conftest import COMMON, Put, counted, planned
 from tests.support.s3 import keys_of, listening, refusing
 from tests.support.task_ids import made_at
 
@@ -52,6 +57,18 @@ class Attempts:
             else:
                 tracker.landed(clip, {"bytes": 1, "etag": "e", "job_id": str(clip.index)})
         return tracker.finish()
+
+    def end_having_landed(self, *landed: int, prompt: str = COMMON["prompt"]) -> dict[str, Any]:
+        """The end of a process of the second try that reached nothing but these clips."""
+        plan = planned(self.s3, self.bucket, common={**COMMON, "prompt": prompt})
+        tracker = BatchTracker(
+            self.s3, S3Uri(self.bucket, "ledger"), plan, name=NAME, limit=FailureLimit(None), attempt=SECOND
+        )
+        for index in landed:
+            tracker.landed(
+                plan.clips[index], {"bytes": 1, "etag": "e", "job_id": str(index), "cost": "0.1", "currency": "USD"}
+            )
+        return tracker.finish(stopped="the budget is spent")
 
     def statuses(self) -> list[str]:
         return [line["status"] for line in self._lines(f"{NAME}.jsonl")]
@@ -128,6 +145,55 @@ def test_the_same_try_replaces_its_own(attempts: Attempts, again: AttemptId) -> 
     attempts.end(SECOND, failing=2)
     attempts.end(again)
     assert (attempts.statuses(), attempts.written_by()) == (["landed", "landed"], again)
+
+
+# -- two processes of one try ------------------------------------------------------------------------------------------
+
+
+def test_the_other_process_of_the_try_landed_all(attempts: Attempts) -> None:
+    attempts.end(SECOND)
+    summary = attempts.end_having_landed()
+    assert (summary["landed"], summary["pending"], summary["retry"]) == (2, 0, None)
+    assert attempts.statuses() == ["landed", "landed"]
+
+
+def test_each_process_of_the_try_landed_a_part(attempts: Attempts) -> None:
+    with pytest.raises(BatchFailedError):
+        attempts.end_having_landed(0)
+    assert (attempts.statuses(), attempts.to_retry()) == (["landed", "pending"], 1)
+    summary = attempts.end_having_landed(1)
+    assert (summary["landed"], summary["pending"], summary["retry"], summary["cost"]) == (2, 0, None, "0.2")
+    assert attempts.statuses() == ["landed", "landed"]
+
+
+def test_the_other_process_of_the_try_ends_between_the_look_and_the_put(attempts: Attempts) -> None:
+    with just_before(attempts.s3, "PutObject", lambda: attempts.end(SECOND), key=f"{NAME}.jsonl"):
+        assert attempts.end_having_landed(1)["landed"] == 2
+    assert attempts.statuses() == ["landed", "landed"]
+
+
+def test_a_failure_is_known_of_a_clip_that_the_last_process_of_the_try_did_not_reach(attempts: Attempts) -> None:
+    attempts.end(SECOND, failing=2)
+    summary = attempts.end_having_landed(1)  # any number may fail
+    assert (summary["landed"], summary["failed"], summary["errors"][0]["code"]) == (1, 1, "landing")
+    assert attempts.statuses() == ["failed", "landed"]
+
+
+def test_a_result_of_another_request_is_not_the_same(attempts: Attempts) -> None:
+    attempts.end(SECOND)
+    with pytest.raises(BatchFailedError):
+        attempts.end_having_landed(0, prompt="another")
+    assert attempts.statuses() == ["landed", "pending"]
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>\n", b"[]\n{}\n", b'{"uri": 1, "status": []}\n'])
+def test_a_damaged_manifest_of_the_same_try_is_replaced(
+    s3: S3Client, bucket: str, attempts: Attempts, body: bytes
+) -> None:
+    where = attempts.folder.child(f"{NAME}.jsonl")
+    s3.put_object(Bucket=bucket, Key=where.key, Body=body, Metadata=SECOND.metadata())
+    attempts.end(SECOND)
+    assert attempts.statuses() == ["landed", "landed"]
 
 
 def test_a_run_that_was_deleted_and_made_anew_begins_with_try_1_and_writes_all_the_same(attempts: Attempts) -> None:

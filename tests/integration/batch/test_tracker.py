@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +22,8 @@ from airflow_provider_modelslab.api.errors import (
 )
 from airflow_provider_modelslab.batch.results.tracker import BatchTracker
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
-from airflow_provider_modelslab.ledger.model import Submission
+from airflow_provider_modelslab.ledger.attempt import AttemptId
+from airflow_provider_modelslab.ledger.model import LedgerPolicy, Stored, Submission
 from airflow_provider_modelslab.storage.result_manifest import Job
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.integration.batch.conftest import Put, planned
@@ -73,6 +76,44 @@ def test_a_rerun_says_how_much_is_there_already(
     assert caplog.messages.count("2 of 3 results are already stored") == 1
     assert open_tracker().begin(reuse="never") == list(plan)
     assert caplog.text.count("already") == 1
+
+
+@pytest.mark.parametrize("indexed", [True, False], ids=["index", "ledger"])
+def test_what_an_earlier_try_landed_counts_as_landed_with_its_seconds(
+    s3: S3Client, bucket: str, put: Put, indexed: bool
+) -> None:
+    """Not as "there before": it was made in this run. A killed try leaves no index, but the ledger of each clip."""
+    put("in/a.mp4")
+    plan = planned(s3, bucket)
+    (clip,) = plan
+
+    def open_tracker(run_id: str, number: int) -> tuple[BatchTracker, AttemptId]:
+        attempt = AttemptId("dag", "task", run_id, try_number=number)
+        root, limit = S3Uri(bucket, "ledger"), FailureLimit(None)
+        return BatchTracker(s3, root, plan, name=f"dag/task/{run_id}", limit=limit, attempt=attempt), attempt
+
+    tracker, attempt = open_tracker("run", 1)
+    assert tracker.begin() == [clip]
+    etag = s3.put_object(Bucket=bucket, Key=clip.destination.key, Body=b"result")["ETag"].strip('"')
+    submitted = datetime.fromtimestamp(time.time() - 60, UTC).isoformat()
+    manifest = {"uri": str(clip.destination), "bytes": 6, "etag": etag, "submitted_at": submitted, "cost": "0.10"}
+    ledger = tracker.ledger(clip)
+    assert ledger.claim(1, clip.fingerprint, attempt, lease=60, name="job", track_id="job")
+    ledger.record(1, Job("7", "c", time.time() - 60))
+    ledger.landed(1, manifest)
+    tracker.landed(clip, manifest)
+    if indexed:
+        assert tracker.finish()["landed"] == 1
+
+    for run_id, status in (("run", "landed"), ("another", "skipped")):
+        later, attempt = open_tracker(run_id, 2)
+        for left in later.begin():
+            found = later.ledger(left).find(left.fingerprint, LedgerPolicy(reuse="always"), attempt)
+            assert isinstance(found, Stored)
+            later.stored(left, found)
+        (outcome,) = (told for _, told in later.outcomes)
+        assert (outcome.status, outcome.cost) == (status, "0.10")
+        assert outcome.seconds == (pytest.approx(60, abs=30) if status == "landed" else None)
 
 
 def test_results_that_cannot_be_landed_end_a_batch_though_it_is_deferred_between_them(

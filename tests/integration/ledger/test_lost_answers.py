@@ -51,9 +51,20 @@ def test_the_claim_is_read_back_through_an_outage(s3: S3Client, store: S3LedgerS
         assert store.create("0001-claim", CLAIM) is True
 
 
-def test_an_outage_after_a_good_put_is_read_through_too(s3: S3Client, store: S3LedgerStore) -> None:
-    with answers_lost(s3, "GetObject", after=True, times=3):
+def test_a_claim_whose_put_was_accepted_is_not_read_back(s3: S3Client, store: S3LedgerStore) -> None:
+    with answers_lost(s3, "GetObject", after=True, times=99):
         assert store.create("0001-claim", CLAIM) is True
+
+
+def test_without_conditional_puts_a_claim_is_read_back(s3: S3Client, bucket: str) -> None:
+    plain = S3LedgerStore(s3, S3Uri(bucket, "ledger"), conditional=False)
+
+    def overwrite(**_: Any) -> None:
+        s3.meta.events.unregister("after-call.s3.PutObject", overwrite)
+        s3.put_object(Bucket=bucket, Key="ledger/0001-claim.json", Body=b'{"who": "another"}')
+
+    with listening(s3, "after-call.s3.PutObject", overwrite):
+        assert plain.create("0001-claim", CLAIM) is False
 
 
 def test_the_put_did_not_arrive(s3: S3Client, store: S3LedgerStore) -> None:

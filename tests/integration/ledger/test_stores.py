@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
 from airflow_provider_modelslab.api.errors import STORAGE_ERRORS, StorageConfigurationError, StorageUnavailableError
-from airflow_provider_modelslab.ledger.model import next_submission
+from airflow_provider_modelslab.ledger.model import Entry, next_submission
 from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_conditional_puts
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.s3 import S3Server, keys_of, refusing
@@ -242,3 +242,9 @@ def test_finding_out_needs_no_permission_to_delete(any_s3: S3Client, any_bucket:
     with refusing(any_s3, "DeleteObject", 403, "AccessDenied"):
         assert honours_conditional_puts(any_s3, S3Uri(any_bucket, "ledger"))
     assert len(keys_of(any_s3, any_bucket)) == 2
+
+
+def test_only_the_entries_of_some_kinds_are_read(store: S3LedgerStore) -> None:
+    store.create("0001-claim", {"a": 1})
+    store.create("0001-job", {"b": 2})
+    assert without_token(store.load((Entry.CLAIM,))) == {"0001-claim": {"a": 1}, "0001-job": {}}

@@ -15,6 +15,7 @@ from airflow_provider_modelslab.storage.result_manifest import Job, finished_man
 from tests.integration.odd_answers.conftest import Scripted, checked, many, outcomes
 from tests.support.airflow_values import through_xcom
 from tests.support.odd_answers import OddAnswer, is_written_well, odd_answers
+from tests.support.odd_values import MARK
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
@@ -53,6 +54,7 @@ def test_a_submit(scripted: Scripted, hook: ModelsLabHook, answer: OddAnswer) ->
     assert outcome in outcomes("submit")
     if outcome == "processing":
         assert job_id
-    if answer.is_whole and answer.job_id is not None and outcome != "rate_limit":
+    # An id that repeats the key is written nowhere, so it counts as missing.
+    if answer.is_whole and answer.job_id is not None and MARK not in str(answer.job_id) and outcome != "rate_limit":
         text = str(answer.job_id).encode("utf-8", "replace").decode().replace("\0", "?").strip()
         assert job_id == (text or None) or not text

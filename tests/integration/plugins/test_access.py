@@ -35,6 +35,7 @@ class Manager:
     [
         (gallery_app, "/api/dags/d/tasks/t/-1?run_id=r"),
         (gallery_app, "/api/dags/d/tasks/t/-1/links?run_id=r"),
+        (gallery_app, "/api/dags/d/tasks/t/-1/media/0/result?run_id=r"),
         (media_app, "/?dag_id=d&run_id=r&task_id=t&what=result"),
     ],
 )

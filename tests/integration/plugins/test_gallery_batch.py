@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,25 @@ def test_a_batch_on_its_way_shows_its_saved_state(store: GalleryStorage) -> None
     lines, left_out = retry_lines(view, store)
     assert left_out == 0
     assert lines[0] == {"init_video": f"s3://{BUCKET}/in/1.mp4", "seed": 1, "destination": f"{OUTPUT}1.mp4"}
+
+
+@pytest.mark.parametrize("state", ["running", "deferred", "up_for_retry"])
+def test_what_landed_since_the_checkpoint_is_no_longer_pending(store: GalleryStorage, state: str) -> None:
+    """A killed try leaves a checkpoint that is a minute old, and clips that nobody should be asked to make again."""
+    batch, began = plan(), time.time() - 60
+    saved = {"outcomes": {"0": {"status": "landed", "seed": 5}}, "progress": {}, "started": began}
+    save_batch(store.s3, OUTPUT.child(f"_modelslab/batches/{NAME}.try2.state.json.gz"), batch, saved)
+    store.s3.put_object(Bucket=BUCKET, Key=OUTPUT.child("2.mp4").key, Body=b"result")
+    view = read_batch(task(state), store)
+    assert [row["status"] for row in view.rows.values()] == ["landed", "pending", "landed", "pending"]
+    assert view.summary["landed"] == 2
+    assert view.rows[2]["bytes"] == 6
+    # What was there before the try began may be another request's.
+    saved["started"] = time.time() + 60
+    save_batch(store.s3, OUTPUT.child(f"_modelslab/batches/{NAME}.try2.state.json.gz"), batch, saved)
+    assert [row["status"] for row in read_batch(task(state), store).rows.values()].count("landed") == 1
+    with refusing(store.s3, "ListObjectsV2", 403, "AccessDenied"):
+        assert len(read_batch(task(state), store).rows) == 4
 
 
 def test_each_iteration_of_a_loop_shows_its_own_batch(store: GalleryStorage) -> None:

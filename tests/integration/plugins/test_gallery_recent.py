@@ -15,11 +15,13 @@ from airflow.sdk import DAG
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
+from airflow_provider_modelslab.links.videos import VIDEO_KEY
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 from airflow_provider_modelslab.plugins.authorization.dag_arguments import UNKNOWN, read_declared
 from airflow_provider_modelslab.plugins.gallery import app as gallery_app
+from airflow_provider_modelslab.plugins.gallery import recent
 from airflow_provider_modelslab.plugins.gallery.data import describe_single, media_of
-from airflow_provider_modelslab.plugins.gallery.recent import PAGE_SIZE, read_recent, tasks_with_videos
+from airflow_provider_modelslab.plugins.gallery.recent import PAGE_SIZE, Filters, read_recent, tasks_with_videos
 from airflow_provider_modelslab.plugins.gallery.store import GalleryStorage
 from airflow_provider_modelslab.plugins.media.access import require_reader
 from airflow_provider_modelslab.plugins.task_results import read_task
@@ -29,6 +31,14 @@ from tests.support.airflow_tables import AirflowTables
 NEWEST = datetime(2026, 11, 1, tzinfo=UTC)
 Add = Callable[..., None]
 
+VIDEO = {
+    "schema_version": 1,
+    "kind": "single",
+    "uri": "s3://bucket/a.mp4",
+    "model_id": "demo",
+    "seed": 3,
+    "seconds": 2.5,
+}
 MANIFEST = {"schema_version": 1, "status": "landed", "job_id": "1", "uri": "s3://bucket/a.mp4", "seed": 3}
 
 
@@ -52,19 +62,26 @@ def add(tables: AirflowTables) -> Add:
         number: int,
         *,
         dag_id: str = "films",
-        state: str = "success",
         operator: str = "ModelsLabVideo2VideoOperator",
+        state: str = "success",
         returned: Any = MANIFEST,
+        video: Any = None,
+        run_after: datetime | None = None,
         at: datetime | None = None,
         rendered: bool = True,
         version: uuid.UUID | None = None,
     ) -> None:
-        """A run with one task; the higher the number, the older.
+        """A run with one task that landed a video; the higher the number, the longer ago.
 
+        :param video: changes of what the task records of it.
+        :param run_after: when the run was to begin.
+        :param at: when the video landed.
         :param rendered: Airflow still knows how the task's fields were rendered.
         :param version: of the Dag.
         """
-        run_id = tables.add_run(dag_id, f"run_{number}", at=at or NEWEST - timedelta(minutes=number))
+        run_id = tables.add_run(dag_id, f"run_{number}", at=run_after or NEWEST)
+        record = {**VIDEO, "prompt": f"a boat {number}", **(video or {})}
+        xcoms = {"return_value": returned} | ({} if returned is None else {VIDEO_KEY: record})
         tables.add_task_instance(
             dag_id,
             run_id,
@@ -73,47 +90,101 @@ def add(tables: AirflowTables) -> Add:
             state=state,
             version=version,
             fields={"prompt": f"a boat {number}", "model_id": "demo"} if rendered else None,
-            xcoms={} if returned is None else {"return_value": returned},
+            xcoms=xcoms,
+            written_at=at or NEWEST - timedelta(minutes=number),
         )
 
     return add
 
 
-def test_newest_first_and_only_what_landed_in_readable_dags(session: Session, add: Add) -> None:
+def runs(page: dict[str, Any]) -> list[str]:
+    return [item["run_id"].removeprefix("run_") for item in page["items"]]
+
+
+def test_newest_landing_first_and_only_in_readable_dags(session: Session, tables: AirflowTables, add: Add) -> None:
+    """A backfill's runs are years old when they land."""
     add(5)
-    add(1)
-    add(2, state="failed", returned=None)
+    add(1, run_after=NEWEST - timedelta(days=2000))
     add(3, dag_id="secret")
-    add(4, operator="BashOperator", returned="text")
+    tables.add_task(task_id="submit", xcoms={"return_value": MANIFEST | {"status": "submitted"}})
     page = read_recent(session, {"films"})
-    assert [item["run_id"] for item in page["items"]] == ["run_1", "run_5"]
+    assert runs(page) == ["1", "5"]
     assert page["next"] is None
     first = page["items"][0]
+    assert first["landed_at"] == (NEWEST - timedelta(minutes=1)).isoformat()
     assert (first["kind"], first["prompt"], first["model_id"], first["seed"]) == ("single", "a boat 1", "demo", 3)
 
 
-def test_pages_lose_and_repeat_nothing_where_runs_share_a_moment(session: Session, add: Add) -> None:
+def batch(**counts: int) -> dict[str, Any]:
+    whole = {"found": sum(counts.values()), "landed": 0, "skipped": 0, "failed": 0, "pending": 0} | counts
+    return {"kind": "batch", "uri": "s3://bucket/all.jsonl", "counts": whole}
+
+
+def test_a_batch_that_failed_is_there_if_something_landed(session: Session, add: Add) -> None:
+    add(1, state="failed", video=batch(landed=3, failed=2))
+    add(2, state="failed", video=batch(failed=5))
+    add(3, video=batch(landed=5))
+    page = read_recent(session, {"films"})
+    assert runs(page) == ["1", "3"]
+    assert [item["outcome"] for item in page["items"]] == ["partial", "landed"]
+    assert page["items"][0]["counts"]["failed"] == 2
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        (Filters(words=("BOAT", "2")), ["2"]),
+        (Filters(words=("films", "run_3")), ["3"]),
+        (Filters(words=("a%",)), []),
+        (Filters(dag="ILM"), ["1", "2", "3"]),
+        (Filters(dag="loops"), ["4"]),
+        (Filters(dag="secret"), []),
+        (Filters(model="sushi"), ["2"]),
+        (Filters(outcome="partial"), ["3"]),
+        (Filters(outcome="landed"), ["1", "2", "4"]),
+        (Filters(since=NEWEST - timedelta(minutes=2)), ["1", "2"]),
+        (Filters(until=NEWEST - timedelta(minutes=2)), ["3", "4"]),
+        (Filters(since=NEWEST - timedelta(minutes=3), until=NEWEST - timedelta(minutes=1), model="demo"), ["3"]),
+    ],
+)
+def test_filters(session: Session, add: Add, filters: Filters, found: list[str]) -> None:
+    add(1)
+    add(2, video={"model_id": "dark-sushi-mix"})
+    add(3, video=batch(landed=1, failed=1))
+    add(4, dag_id="loops")
+    add(5, dag_id="secret")
+    assert runs(read_recent(session, {"films", "loops"}, None, filters)) == found
+
+
+def test_pages_lose_and_repeat_nothing_where_videos_land_at_once(session: Session, add: Add) -> None:
     count = 3 * PAGE_SIZE + 5
     for number in range(count):
         add(number, at=NEWEST if number < 2 * PAGE_SIZE + 3 else None)
-    seen: list[str] = []
-    after = None
-    while True:
-        page = read_recent(session, {"films"}, after)
-        seen += [item["run_id"] for item in page["items"]]
-        after = page["next"]
-        if after is None:
-            break
-    assert len(seen) == count
-    assert len(set(seen)) == count
+    for filters in (Filters(), Filters(words=("boat",))):
+        seen: list[str] = []
+        after = None
+        while True:
+            page = read_recent(session, {"films"}, after, filters)
+            seen += runs(page)
+            after = page["next"]
+            if after is None:
+                break
+        assert len(seen) == count
+        assert len(set(seen)) == count
 
 
-@pytest.mark.parametrize("batch", ["", "_batch"])
-@pytest.mark.parametrize("where", ["", "local_"])
-def test_tasks_of_all_decorators_show(session: Session, add: Add, where: str, batch: str) -> None:
-    add(1, operator=f"@task.modelslab_{where}video2video{batch}")
-    add(2, operator="@task.bash")
-    assert [item["run_id"] for item in read_recent(session, {"films"})["items"]] == ["run_1"]
+def test_a_search_reads_so_many_videos_and_goes_on_when_asked(
+    session: Session, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent, "_CHUNK", 4)
+    monkeypatch.setattr(recent, "MAX_SCANNED", 8)
+    for number in range(20):
+        add(number, video={"model_id": "rare"} if number == 13 else None)
+    first = read_recent(session, {"films"}, None, Filters(model="rare"))
+    assert first["items"] == []
+    second = read_recent(session, {"films"}, first["next"], Filters(model="rare"))
+    assert runs(second) == ["13"]
+    assert read_recent(session, {"films"}, second["next"], Filters(model="rare")) == {"items": [], "next": None}
 
 
 @pytest.mark.parametrize(
@@ -126,26 +197,27 @@ def test_tasks_of_all_decorators_show(session: Session, add: Add, where: str, ba
         {"job_id": None, "request": []},
         {"status": {}},
         {"status": []},
+        {"kind": [], "counts": 5},
+        {"prompt": ["a"], "model_id": 5},
     ],
 )
 @pytest.mark.parametrize("rendered", [True, False])
 def test_one_odd_xcom_spoils_nothing(session: Session, add: Add, odd: dict[str, Any], rendered: bool) -> None:
-    add(1, returned=MANIFEST | odd, rendered=rendered)
+    add(1, returned=MANIFEST | odd, video=odd, rendered=rendered)
     add(2)
-    first, second = read_recent(session, {"films"})["items"]
-    json.dumps(first, allow_nan=False)
-    assert (first["kind"], first["prompt"]) == ("single", "a boat 1" if rendered else None)
-    assert second["seed"] == 3
+    shown = read_recent(session, {"films"}, None, Filters(words=("a",)))["items"]
+    json.dumps(shown, allow_nan=False)
+    assert shown[-1]["run_id"] == "run_2"
     found = read_task(session, "films", "run_1", "restyle")
     assert found is not None
     for store in (None, GalleryStorage(boto3.client("s3", region_name="eu-central-1"), S3Profile(bucket="clips"))):
-        shown = describe_single(found, store)
-        json.dumps(shown, allow_nan=False)
-        assert set(media_of(found, shown)) <= {"result"}
+        single = describe_single(found, store)
+        json.dumps(single, allow_nan=False)
+        assert set(media_of(found, single)) <= {"result"}
 
 
-def test_what_a_custom_backend_has_lost_is_an_item_without_facts(
-    session: Session, add: Add, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_what_a_custom_backend_has_lost_is_left_out(
+    session: Session, add: Add, tables: AirflowTables, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from airflow.sdk.bases.xcom import BaseXCom
 
@@ -156,13 +228,12 @@ def test_what_a_custom_backend_has_lost_is_an_item_without_facts(
 
     monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", "tests.Elsewhere")
     monkeypatch.setattr("airflow.sdk.execution_time.xcom.resolve_xcom_backend", lambda: Elsewhere)
-    (tmp_path / "here.json").write_text(json.dumps(MANIFEST))
-    add(1, returned="gone.json")
-    add(2, returned="here.json")
-    gone, here = read_recent(session, {"films"})["items"]
-    assert (gone["kind"], gone["seed"], gone["prompt"]) == ("single", None, "a boat 1")
-    assert here["seed"] == 3
-    assert read_task(session, "films", "run_1", "restyle") is not None
+    (tmp_path / "here.json").write_text(json.dumps(VIDEO))
+    for name in ("gone", "here"):
+        tables.add_task_instance("films", tables.add_run("films", name), "restyle", xcoms={VIDEO_KEY: f"{name}.json"})
+    (here,) = read_recent(session, {"films"})["items"]
+    assert (here["run_id"], here["seed"]) == ("here", 3)
+    assert read_task(session, "films", "gone", "restyle") is not None
 
 
 class Dear:

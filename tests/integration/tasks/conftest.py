@@ -21,7 +21,7 @@ from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2Vide
 from airflow_provider_modelslab.storage.uri import S3Uri
 from tests.support.connections import KEY, set_aws, set_modelslab
 from tests.support.endpoint import Caller, serving
-from tests.support.endpoint_engine import ScriptedEngine
+from tests.support.endpoint_engine import Clip, ScriptedEngine
 from tests.support.files_server import FilesServer, ServedFile
 from tests.support.s3 import S3Server, content_of
 from tests.support.samples import small_mp4
@@ -43,6 +43,24 @@ class WatchedEngine(ScriptedEngine):
     def check(self, request: Video2VideoRequest) -> None:
         super().check(request)
         self.submitted.append(request)
+
+
+@dataclass
+class Breakable(WatchedEngine):
+    """Takes every job, and fails while it is broken; never those whose prompt contains ``easy``."""
+
+    broken: bool = True
+
+    def generate(self, request: Video2VideoRequest, output: Path, **options: Any) -> Clip:
+        if self.broken and "easy" not in request.prompt:
+            raise RuntimeError("the engine is broken")
+        return super().generate(request, output, **options)
+
+
+SPARE: dict[str, Any] = {"modelslab_conn_id": "spare"}
+"""A place to fall back to: the endpoint of the fixture ``spare``."""
+
+CREDITS = {"status": "error", "message": "Insufficient credits. Please add more credits to continue."}
 
 
 @dataclass(frozen=True)
@@ -95,6 +113,16 @@ def settings(tmp_path: Path) -> Settings:
 def endpoint(settings: Settings, engine: WatchedEngine) -> Iterator[Caller]:
     with serving(settings, engine) as caller:
         yield caller
+
+
+@pytest.fixture
+def spare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WatchedEngine]:
+    """A second endpoint with a connection of its own, which leads to no bucket."""
+    engine = WatchedEngine()
+    settings = Settings(state_dir=tmp_path / "spare", api_keys=(KEY,), hold_s=120, allow_private_addresses=True)
+    with serving(settings, engine) as caller:
+        set_modelslab(monkeypatch, caller.url, conn_id="spare")
+        yield engine
 
 
 @pytest.fixture

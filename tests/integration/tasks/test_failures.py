@@ -53,7 +53,7 @@ def test_a_job_that_failed_before_the_submit_was_answered(
 def test_a_job_that_lasts_too_long(
     restyle: Restyle, engine: WatchedEngine, gate: threading.Event, endpoint: Caller, deferrable: bool
 ) -> None:
-    with pytest.raises(JobTimeoutError, match="was not done 0 s after its submission") as caught:
+    with pytest.raises(JobTimeoutError, match=r"was not done \d+ s after its submission") as caught:
         run(lambda: restyle(timeout=0.3, deferrable=deferrable))
     assert caught.value.job_id is not None
     # The job goes on at the endpoint, and its result can be had by the id that the error tells.

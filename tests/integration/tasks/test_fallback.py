@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,13 +15,9 @@ from airflow_provider_modelslab.api.errors import (
     JobFailedError,
     PaymentRequiredError,
 )
-from airflow_provider_modelslab.api.request import Video2VideoRequest
-from airflow_provider_modelslab.endpoint.settings import Settings
 from airflow_provider_modelslab.operators import fallback as fallback_module
-from tests.integration.tasks.conftest import Restyle, Store, WatchedEngine
+from tests.integration.tasks.conftest import CREDITS, SPARE, Breakable, Restyle, Store, WatchedEngine
 from tests.support.connections import KEY, set_modelslab
-from tests.support.endpoint import serving
-from tests.support.endpoint_engine import Clip
 from tests.support.samples import small_mp4
 from tests.support.scripted_server import Answer, HangUp, ScriptedServer
 from tests.support.tasks import TaskInstance, context_of, deferral_of, event_of, execute, in_the_triggerer, resume, run
@@ -35,35 +28,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("connections", "spare")
 
 BOTH = pytest.mark.parametrize("deferrable", [True, False])
-SPARE: dict[str, Any] = {"modelslab_conn_id": "spare"}
-CREDITS = {"status": "error", "message": "Insufficient credits. Please add more credits to continue."}
-
-
-@dataclass
-class Breakable(WatchedEngine):
-    """Takes every job, and fails while it is broken."""
-
-    broken: bool = True
-
-    def generate(self, request: Video2VideoRequest, output: Path, **options: Any) -> Clip:
-        if self.broken:
-            raise RuntimeError("the engine is broken")
-        return super().generate(request, output, **options)
 
 
 @pytest.fixture
 def engine() -> Breakable:
     return Breakable()
-
-
-@pytest.fixture
-def spare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WatchedEngine]:
-    """A second endpoint with a connection of its own, which leads to no bucket."""
-    engine = WatchedEngine()
-    settings = Settings(state_dir=tmp_path / "spare", api_keys=(KEY,), hold_s=120, allow_private_addresses=True)
-    with serving(settings, engine) as caller:
-        set_modelslab(monkeypatch, caller.url, conn_id="spare")
-        yield engine
 
 
 def next_run(name: str = "2") -> Any:

@@ -78,7 +78,9 @@ def test_the_arguments_are_those_of_the_remote_operator(local: Make, clip_file: 
     local(**remote_only, check_input=False, on_unknown_submission="resubmit", instant_response=True)
     with pytest.raises(TypeError, match="strenght"):
         local(strenght=0.5)
-    given = set(ModelsLabVideo2VideoOperator.template_fields) - {"fallback"}  # which has no effect here
+    without_effect = {"fallback", "poll_interval", "max_poll_interval"}
+    of_whole_clips = set(ModelsLabVideo2VideoOperator.whole_fields)
+    given = set(ModelsLabVideo2VideoOperator.template_fields) - without_effect - of_whole_clips
     assert given <= set(LocalVideo2VideoOperator.template_fields)
 
 
@@ -144,8 +146,8 @@ def test_a_model_that_is_published_as_pickles_says_what_to_do_before_a_download(
     with pytest.raises(InvalidRequestError) as caught:
         execute(local(model_id="dark-sushi-mix", model_dir="/models"))
     told = (
-        "stablediffusionapi/dark-sushi-mix publishes its weights only as pickles. These can contain code, so they are "
-        "not read: choose a model that is published as safetensors (epicrealismnaturalsi), put a copy "
+        "is published only as pickles (stablediffusionapi/dark-sushi-mix), which are refused because they can run "
+        "code: choose a model that is published as safetensors (epicrealismnaturalsi), put a copy "
         "in safetensors at "
         "/models/dark-sushi-mix, or allow pickles (allow_pickle=True)"
     )

@@ -109,5 +109,5 @@ def test_a_clips_own_webhook_is_not_written_to_chunks_and_is_named(clips: Make, 
 
 
 def test_a_chunk_has_at_least_one_clip(clips: Make) -> None:
-    with pytest.raises(ValueError, match="clips_per_task: must be 1 or more"):
+    with pytest.raises(ValueError, match="clips_per_task: "):
         clips(clips_per_task=0)

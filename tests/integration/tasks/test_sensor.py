@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 
-from airflow_provider_modelslab.api.errors import JobFailedError, JobLostError, JobNotFinishedError
+from airflow_provider_modelslab.api.errors import (
+    JobFailedError,
+    JobLostError,
+    JobNotFinishedError,
+    LandingError,
+    StorageConfigurationError,
+)
 from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
 from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
 from tests.integration.tasks.conftest import FRAMES, Restyle, Store, WatchedEngine
@@ -138,6 +145,24 @@ def test_a_job_that_is_not_done_cannot_be_landed(restyle: Restyle) -> None:
         land(submitted)
 
 
+@pytest.mark.usefixtures("connections", "gate")
+@pytest.mark.parametrize("webhook", [None, "https://hooks.example.com/done"])
+def test_a_job_that_nobody_waits_for_says_what_has_to_land_it(
+    restyle: Restyle, webhook: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = execute(restyle(wait_for_completion=False, webhook=webhook))["job_id"]
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "[warning" in line]
+    assert [f"airflow modelslab land {job_id}" in line for line in warnings] == ([] if webhook else [True])
+
+
+def test_a_result_lands_under_no_name_of_another_kind(restyle: Restyle, connections: None) -> None:
+    submitted = execute(restyle(destination="one.mp4"))
+    with pytest.raises(StorageConfigurationError):
+        land({**submitted, "links": [], "request": {"output_type": "mp4"}}, destination="again.gif")
+    with pytest.raises(LandingError):  # of a job that is only known by its id, the content tells
+        land(submitted["job_id"], destination="again.gif")
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("s3_connection")
 def test_the_manifests_connection_goes_before_the_tasks(
@@ -199,6 +224,30 @@ def test_a_sensor_that_was_rescheduled_counts_from_its_first_look(monkeypatch: p
         ti.first_reschedule = datetime.now(UTC) - timedelta(minutes=2)
         with pytest.raises(JobLostError):
             execute(sensor("7", "reschedule", timeout=600), context_of(ti))
+
+
+def test_an_unknown_job_is_a_warning_before_it_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its id alone it is not known when it was submitted, so it may not be there yet."""
+    ti = TaskInstance()
+    with ScriptedServer(Answer(UNKNOWN)) as server:
+        set_modelslab(monkeypatch, server.url)
+        with pytest.raises(AirflowRescheduleException):
+            execute(sensor("7", "reschedule"), context_of(ti))
+        assert [line for line in capsys.readouterr().out.splitlines() if "[warning" in line and "job_lost" in line]
+        ti.first_reschedule = datetime.now(UTC) - timedelta(minutes=2)
+        with pytest.raises(JobLostError):
+            execute(sensor("7", "reschedule"), context_of(ti))
+
+
+@pytest.mark.usefixtures("connections")
+def test_the_generation_time_is_known_after_a_wait(restyle: Restyle, store: Store) -> None:
+    """The response to the submit did not have it; the one to the last poll does."""
+    waited = execute(restyle())
+    later = run(lambda: sensor(execute(restyle(wait_for_completion=False, destination="b.mp4")), "deferrable"))
+    for manifest in (waited, later, json.loads(store.read(waited["sidecar_uri"]))):
+        assert isinstance(manifest["generation_time_s"], float)
 
 
 @EACH_MODE

@@ -65,14 +65,13 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, site: WholeStack) -> Iterator[Page]:
     """A page of a browser that is logged in to Airflow's UI; light, 1280 by 800 pixels.
 
-    The S3 server's certificate is its own, so the browser is told not to mind.
+    It does not trust the S3 server's certificate, as the browsers of people do not.
     """
     opened = new_page(
         browser,
         base_url=site.airflow.url,
         viewport={"width": 1280, "height": 800},
         color_scheme="light",
-        ignore_https_errors=True,
     )
     opened.goto("/")
     yield opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -37,6 +38,18 @@ def test_jobs_that_landed_or_failed_are_paid_for_and_the_rest_is_not() -> None:
         Outcome.failed(JobFailedError("no", job_id="8")),
         Outcome.failed(InvalidRequestError("no")),
     ) == {"jobs": 2, "generation_s": 2.5, "cost": "0.2", "currency": "EUR", "saved": "0.1"}
+
+
+def test_the_jobs_of_all_places_are_paid_for_and_this_worker_is_not() -> None:
+    place = {"modelslab_conn_id": "own", "model_id": "m", "run_on": "endpoint"}
+    failed = {**place, "code": "job_failed", "message": "no", "job_id": "1", "cost": "0.1", "currency": "EUR"}
+    refused = {**place, "code": "payment", "message": "no credits", "job_id": None}
+    last = Outcome.failed(JobFailedError("no", job_id="1"))
+    assert bill(
+        Outcome.landed(manifest(cost="0.3", currency="EUR", made_by=place, fallback_from=[failed])),
+        Outcome.landed(manifest(made_by={**place, "run_on": "local"}, fallback_from=[failed, refused])),
+        replace(last, fallback_from=[failed, {**failed, "cost": "0.2"}]),
+    ) == {"jobs": 5, "generation_s": 5.0, "cost": "0.8", "currency": "EUR", "saved": "0"}
 
 
 def test_without_prices_jobs_are_counted() -> None:

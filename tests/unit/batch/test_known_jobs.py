@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -82,3 +83,16 @@ def test_it_goes_on_in_another_process() -> None:
     assert owns(later, C, "1", 1000.0 + DAY)
     assert not owns(later, C, "2", 1000.0 + 9 * DAY)
     assert owns(later, B, "2")
+
+
+def test_two_connections_may_give_out_the_same_id() -> None:
+    jobs = KnownJobs()
+    made_at = [{"modelslab_conn_id": name, "model_id": None, "run_on": "endpoint"} for name in ("own", "spare")]
+    jobs.learn_landed(
+        [replace(landed(uri, "1", 1000.0), made_by=place) for uri, place in zip((A, B), made_at, strict=True)],
+        conn_id="own",
+    )
+    assert [owns(jobs, uri, "1", 1001.0) for uri in (A, B)] == [True, False]
+    jobs.claim("1", B, submitted_at=1001.0, conn_id="spare")
+    with pytest.raises(SubmissionUnknownError):
+        jobs.claim("1", A, submitted_at=1001.0, conn_id="spare")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from airflow_provider_modelslab.batch.results.outcomes import Outcome, Outcomes,
 from airflow_provider_modelslab.batch.results.report import failure_of, result_line, retry_line
 from airflow_provider_modelslab.batch.running.limits import FailureLimit
 from airflow_provider_modelslab.batch.sources.discovery import clips_from
+from airflow_provider_modelslab.storage.result_manifest import Job
 from tests.unit.batch.test_plan import listed, plan_of
 
 MANIFEST = {"uri": "s3://results/styled/a.mp4", "job_id": "7", "seed": 3, "bytes": 9, "sha256": "ab", "etag": "e"}
@@ -20,6 +22,8 @@ OUTCOMES = {
     Status.SKIPPED: Outcome.skipped(MANIFEST),
     Status.FAILED: Outcome.failed(JobFailedError("no", job_id="8")),
 }
+HOME = {"modelslab_conn_id": "own", "model_id": "m", "run_on": "endpoint"}
+AWAY = {"modelslab_conn_id": "spare", "model_id": "m", "run_on": "endpoint"}
 PLAN = plan_of(listed(*(f"{number}.mp4" for number in range(6))))
 
 
@@ -43,10 +47,25 @@ def test_an_outcome_is_made_from_a_manifest_or_an_error() -> None:
     assert (landed.job_id, landed.seed, landed.bytes, landed.sha256, landed.etag, landed.seconds) == (
         "7", 3, 9, "ab", "e", 1.5,
     )  # fmt: skip
-    failed = Outcome.failed(LandingError("see https://host/a?sig=secret now", job_id="8"))
+    failed = Outcome.failed(LandingError("see https://host/a?sig=secret now"), job=Job("8", "own"))
     assert (failed.code, failed.job_id, failed.message) == ("landing", "8", "see https://host/a now")
-    other = Outcome.failed(ValueError("x" * 5000), job_id="9")
+    other = Outcome.failed(ValueError("x" * 5000), job=Job("9", "own"))
     assert (other.code, other.job_id, len(other.message or "")) == ("ValueError", "9", 2000)
+
+
+@pytest.mark.parametrize("is_submitted", [True, False])
+def test_a_failed_clip_names_all_its_places(is_submitted: bool) -> None:
+    before = {**HOME, "code": "job_failed", "message": "out of memory", "job_id": "7"}
+    chain = {"made_by": AWAY, "fallback_from": [before]}
+    error = JobFailedError("GET https://host/a.mp4?sig=secret: 403", job_id="1")
+    job = Job("1", "spare", chain=chain, price={"currency": "EUR", "fixed": "0.1"}) if is_submitted else None
+    if job is None:
+        error.chain = chain
+    failed = Outcome.failed(error, job=job)
+    own = {**AWAY, "code": "job_failed", "message": "GET https://host/a.mp4 403", "job_id": "1"}
+    assert failed.fallback_from == [before, {**own, "cost": "0.1", "currency": "EUR"} if is_submitted else own]
+    assert "out of memory" in (failed.message or "")
+    assert Outcome(**json.loads(json.dumps(asdict(failed)))) == failed  # as it is stored while the batch waits
 
 
 def test_a_line_of_the_results_holds_no_secret() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ from airflow_provider_modelslab.batch.running.circuit_breaker import cause_of
 from airflow_provider_modelslab.batch.running.protocols import InFlight
 from airflow_provider_modelslab.batch.running.runner import BatchRunner
 from airflow_provider_modelslab.batch.running.window import Window
+from airflow_provider_modelslab.ledger.chain import RunHere
 from airflow_provider_modelslab.ledger.model import Stored, Submission
 from airflow_provider_modelslab.storage.result_manifest import Job
 
@@ -48,22 +50,24 @@ class World:
         ends: bool = True,
         may_resubmit: bool = False,
         landing_fails: frozenset[str] = frozenset(),
+        here: frozenset[str] = frozenset(),
     ) -> None:
         self.at_once, self.refuse, self.fails, self.ends = at_once, refuse, fails, ends
         self.landed_before = landed_before or {}
-        self.may_resubmit, self.landing_fails = may_resubmit, landing_fails
+        self.may_resubmit, self.landing_fails, self.here = may_resubmit, landing_fails, here
+        self.running_here, self.most_here, self.stopped = 0, 0, False
         self.submitted: dict[str, int] = {}
         self.asked: dict[str, int] = {}
         self.running: set[str] = set()
         self.most = 0
         self.lock = threading.Lock()
-        self.ended: asyncio.Queue[tuple[str, Finished | ModelsLabError]] = asyncio.Queue()
+        self.ended: asyncio.Queue[tuple[tuple[str, str], Finished | ModelsLabError]] = asyncio.Queue()
         self.added = asyncio.Semaphore(0)
         self.outcomes: dict[str, Any] = {}
         self.max_failed = 10**6
 
     # jobs
-    def acquire(self, clip: str) -> Stored | Submission:
+    def acquire(self, clip: str) -> Stored | Submission | RunHere:
         if clip in self.landed_before:
             return Stored(1, self.landed_before[clip])
         with self.lock:
@@ -71,6 +75,8 @@ class World:
             error = self.refuse(clip, self.asked[clip])
             if error is not None:
                 raise error
+            if clip in self.here:
+                return RunHere({})
             self.submitted[clip] = self.submitted.get(clip, 0) + 1
             job = f"{clip}/{self.submitted[clip]}"
             self.running.add(job)
@@ -88,6 +94,20 @@ class World:
     def close(self, clip: str, submission: Submission, error: ModelsLabError) -> bool:
         return self.may_resubmit
 
+    def run_here(self, clip: str, found: RunHere) -> dict[str, Any]:
+        with self.lock:
+            self.running_here += 1
+            self.most_here = max(self.most_here, self.running_here)
+        time.sleep(0.001)  # long enough for another one to begin
+        with self.lock:
+            self.running_here -= 1
+        if clip in self.landing_fails:
+            raise JobFailedError("no GPU")
+        return {"job_id": "local-1"}
+
+    def stop(self) -> None:
+        self.stopped = True
+
     # waiter
     def add(self, submission: Submission) -> None:
         self.added.release()
@@ -98,9 +118,9 @@ class World:
     def end(self, job: str) -> None:
         clip, _, n = job.rpartition("/")
         self.running.discard(job)
-        self.ended.put_nowait((job, self.fails(clip, int(n)) or Finished(job, ("https://x",))))
+        self.ended.put_nowait((("c", job), self.fails(clip, int(n)) or Finished(job, ("https://x",))))
 
-    async def next(self) -> tuple[str, Finished | ModelsLabError]:
+    async def next(self) -> tuple[tuple[str, str], Finished | ModelsLabError]:
         return await self.ended.get()
 
     # outcomes
@@ -108,7 +128,7 @@ class World:
         assert clip not in self.outcomes
         self.outcomes[clip] = "landed"
 
-    def skipped(self, clip: str, manifest: dict[str, Any]) -> None:
+    def stored(self, clip: str, found: Stored) -> None:
         assert clip not in self.outcomes
         self.outcomes[clip] = "skipped"
 
@@ -403,7 +423,7 @@ async def test_what_has_not_begun_when_the_batch_breaks_off_is_left() -> None:
             goes_on.wait(5)
             return {}
 
-        async def next(self) -> tuple[str, Finished | ModelsLabError]:
+        async def next(self) -> tuple[tuple[str, str], Finished | ModelsLabError]:
             await full.wait()
             threading.Timer(0.1, goes_on.set).start()
             raise TimeIsUpError
@@ -412,3 +432,57 @@ async def test_what_has_not_begun_when_the_batch_breaks_off_is_left() -> None:
     with pytest.raises(TimeIsUpError):
         await runner(Slow(), clips=[]).run(ended)
     assert len(begun) == 16
+
+
+# -- places to fall back to -------------------------------------------------------------------------------------------
+
+
+async def test_clips_that_are_made_here_are_made_one_by_one_beside_the_others() -> None:
+    world = World(here=frozenset(CLIPS[::2]), landing_fails=frozenset({"c4"}))
+    work = runner(world)
+    await work.run()
+    assert isinstance(world.outcomes.pop("c4"), JobFailedError)
+    assert world.outcomes == dict.fromkeys([clip for clip in CLIPS if clip != "c4"], "landed")
+    assert (set(world.submitted), world.most_here) == (set(CLIPS[1::2]), 1)
+
+
+async def test_nothing_more_is_made_here_when_the_batch_was_given_up() -> None:
+    def refuse(clip: str, n: int) -> Exception | None:
+        return PaymentRequiredError("none left") if clip == "c9" else None
+
+    world = World(here=frozenset(CLIPS), refuse=refuse)
+    work = runner(world, most=1)
+    await work.run()
+    assert (work.stopped, world.stopped) == ("payment: none left", True)
+    assert world.outcomes.keys() < set(CLIPS)
+
+
+def refused_at_a_later_place(error: ModelsLabError, earlier: ModelsLabError) -> ModelsLabError:
+    error.chain = {"made_by": {}, "fallback_from": [earlier.to_event()]}
+    return error
+
+
+@pytest.mark.parametrize(
+    ("earlier", "stopped"), [(JobFailedError("bad"), None), (PaymentRequiredError("none"), "payment: none left")]
+)
+async def test_a_place_that_is_of_no_use_ends_the_batch_only_where_the_others_need_it(
+    earlier: ModelsLabError, stopped: str | None
+) -> None:
+    def refuse(clip: str, n: int) -> Exception | None:
+        return refused_at_a_later_place(PaymentRequiredError("none left"), earlier) if clip == "c3" else None
+
+    work = runner(World(refuse=refuse), most=1)
+    await work.run()
+    assert work.stopped == stopped
+
+
+async def test_a_clip_that_a_later_place_refuses_for_now_does_not_hold_up_the_others() -> None:
+    def refuse(clip: str, n: int) -> Exception | None:
+        full = RateLimitError("full", retry_after=0.01)
+        return refused_at_a_later_place(full, JobFailedError("bad")) if clip == "c0" and len(world.asked) < 40 else None
+
+    world = World(refuse=refuse)
+    work = runner(world, most=1)
+    work._window = Window(1, clock=iter(range(0, 10**9, 5)).__next__)  # every look at the clock is 5 s later
+    await work.run()
+    assert (world.outcomes, world.asked["c0"]) == (dict.fromkeys(CLIPS, "landed"), 2)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from http.client import BadStatusLine
 
 import pytest
 
@@ -77,3 +78,20 @@ def test_tls_faults_are_a_matter_of_settings_only_before_the_call_was_sent() -> 
 def test_what_is_no_matter_of_connections_is_one_of_settings() -> None:
     assert judged(OSError("no CA bundle"), retriable=False).permanent
     assert not judged(socket.gaierror(-2, "Name or service not known")).permanent
+
+
+def explained(error: BaseException, url: str) -> str:
+    return no_response(error, sent=True, retriable=True, timed_out=False, timeouts=TIMEOUTS, url=url).text
+
+
+def test_the_wrong_scheme_for_a_port_is_told() -> None:
+    not_tls = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number")
+    not_tls.reason = "WRONG_VERSION_NUMBER"
+    assert "with http://" in explained(WrappedError("x", reason=not_tls), "https://gpu:8188")
+    assert "with https://" in explained(
+        WrappedError("Aborted", BadStatusLine("\x15\x03\x03\x00\x02")), "http://gpu:8188"
+    )
+    reset = ConnectionResetError(104, "Connection reset by peer")
+    assert "with https://" in explained(WrappedError(reset), "http://gpu:8188")
+    for other, url in ((reset, "https://gpu:8188"), (REFUSED, "http://gpu:8188"), (untrusted(), "https://gpu:8188")):
+        assert "://" not in explained(other, url)

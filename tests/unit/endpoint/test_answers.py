@@ -77,10 +77,12 @@ def test_processing(style: Any, key: str) -> None:
     assert (read.job_id, read.eta, read.future_links) == ("12", 12.35, (LINK,))
 
 
-def test_fetched_success_has_neither_meta_nor_time() -> None:
+def test_fetched_success_has_the_time_and_no_meta() -> None:
     body = responses.fetched(job(status="success", output=(LINK,), seconds=1.0)).body
-    assert body == {"status": "success", "id": 12, "output": [LINK], "proxy_links": [LINK]}
-    assert isinstance(read_body(body), Finished)
+    assert body == {"status": "success", "generationTime": 1.0, "id": 12, "output": [LINK], "proxy_links": [LINK]}
+    read = read_body(body)
+    assert isinstance(read, Finished)
+    assert read.generation_time == 1.0
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])

@@ -10,7 +10,7 @@ import torch
 
 from airflow_provider_modelslab.endpoint.arguments import build_parser, engines_of, parse_bytes, settings_of
 from airflow_provider_modelslab.endpoint.echo import EchoEngine
-from airflow_provider_modelslab.endpoint.engine import Engine, StagedEngine, device_of, models_of
+from airflow_provider_modelslab.endpoint.engine import Engine, StagedEngine, device_of, models_of, with_flags
 from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.local.runtime.device_list import split_devices
 from airflow_provider_modelslab.local.runtime.optimizations import Optimizations
@@ -83,13 +83,14 @@ def test_arguments_reach_the_engine(tmp_path: Path) -> None:
         tmp_path,
         *("--device", "cpu", "--catalog-file", str(catalog), "--allow-pickle", "--memory-budget", "1.5GB", "--compile"),
         *("--guidance-until", "0.5", "--reuse-deep", "2", "--tiny-vae", "madebyollin/taesd", "--dtype", "bfloat16"),
+        *("--keep-aspect", "fit"),
     )
     assert isinstance(made, LocalEngine)
     assert "mine" in made.catalog.own.models
     assert (made.catalog.allow_pickle, made.catalog.offline) == (True, True)
     assert made._models._find_budget() == 1_500_000_000
     assert made._speed == Optimizations(compile=True, tiny_vae="madebyollin/taesd", guidance_until=0.5, reuse_deep=2)
-    assert made._dtype == "bfloat16"
+    assert (made._dtype, made._keep_aspect) == ("bfloat16", "fit")
 
 
 @pytest.mark.parametrize(("flags", "offline"), [([], True), (["--offline"], True), (["--allow-downloads"], False)])
@@ -146,3 +147,15 @@ def test_sizes(text: str, size: int) -> None:
 def test_sizes_that_cannot_be(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="must be a size such as 60GB"):
         parse_bytes(text)
+
+
+def test_the_advice_of_an_engine_names_the_flags_of_the_endpoint(tmp_path: Path) -> None:
+    from airflow_provider_modelslab.api.errors import InvalidRequestError
+    from airflow_provider_modelslab.api.request import Video2VideoRequest
+
+    (engine,) = engines(tmp_path, "--device", "cpu")
+    with pytest.raises(InvalidRequestError) as refused:
+        engine.check(Video2VideoRequest(model_id="dark-sushi-mix", prompt="p", init_video="https://example.com/a.mp4"))
+    (text,) = refused.value.fields["model_id"]
+    assert "--allow-pickle" in with_flags(text)
+    assert "allow_pickle=True" not in with_flags(text)

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_modelslab.endpoint import __main__ as module
 from airflow_provider_modelslab.endpoint.__main__ import KEY_VARIABLE, main
-from airflow_provider_modelslab.endpoint.arguments import build_parser, settings_of
+from airflow_provider_modelslab.endpoint.arguments import ALIASES_VARIABLE, build_parser, settings_of
 from airflow_provider_modelslab.endpoint.settings import Settings
 
 
@@ -27,11 +27,28 @@ from airflow_provider_modelslab.endpoint.settings import Settings
         ("admin_key", " "),
         ("api_keys", ("a", "")),
         ("public_url", "gpu-box:8188"),
+        ("aliases", {"a": " "}),
+        ("aliases", {"a": "b", "b": "demo"}),
     ],
 )
 def test_a_setting_that_cannot_work_is_named(setting: str, value: Any) -> None:
     with pytest.raises(ValueError, match=setting):
         Settings(state_dir=Path("s"), **{setting: value})
+
+
+def test_aliases_come_from_flags_and_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def aliases(*flags: str) -> dict[str, str]:
+        given = build_parser().parse_args(["--state-dir", str(tmp_path), *flags])
+        return dict(settings_of(given).aliases)
+
+    assert aliases("--alias", "a=demo", "--alias", "b = tiny") == {"a": "demo", "b": "tiny"}
+    monkeypatch.setenv(ALIASES_VARIABLE, "a=tiny, c=demo,")
+    assert aliases("--alias=a=demo") == {"a": "demo", "c": "demo"}
+    monkeypatch.setenv(ALIASES_VARIABLE, "demo")
+    with pytest.raises(ValueError, match=ALIASES_VARIABLE):
+        aliases()
+    with pytest.raises(SystemExit):
+        aliases("--alias", "demo")
 
 
 def test_keys_are_not_shown() -> None:

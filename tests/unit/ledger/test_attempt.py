@@ -43,6 +43,21 @@ def test_an_attempt_is_before_another_when_all_that_is_known_says_so(
     assert not (mine.is_before(other) and other.is_before(mine))
 
 
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (attempt(2, made_at(NOON)), True),
+        (attempt(1, made_at(NOON)), False),
+        (attempt(2, made_at(NOON + 60_000)), False),
+        (attempt(2), False),
+    ],
+)
+def test_two_processes_of_one_try_have_its_number_and_its_id(other: AttemptId, same: bool) -> None:
+    mine = attempt(2, made_at(NOON))
+    assert (mine.is_same_try(other), other.is_same_try(mine)) == (same, same)
+    assert not attempt(2).is_same_try(attempt(2))  # perhaps a run that was deleted and made anew
+
+
 def test_airflows_own_ids_are_in_the_order_of_the_tries() -> None:
     ids = [uuid6.uuid7() for _ in range(3)]  # what Airflow gives to a task instance, and anew to each try
     tries = [AttemptId.of_task(task_instance(number, id=found)) for number, found in enumerate(ids, 1)]

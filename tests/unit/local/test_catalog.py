@@ -104,7 +104,7 @@ def test_the_models_of_the_page_are_known(tmp_path: Path) -> None:
 
 def test_a_repository_of_pickles_is_refused_with_a_way_out(tmp_path: Path) -> None:
     text = problem(Catalog(None, tmp_path), "dark-sushi-mix")
-    assert "publishes its weights only as pickles" in text
+    assert "is published only as pickles (stablediffusionapi/dark-sushi-mix)" in text
     assert "put a copy in safetensors at <model_dir>/dark-sushi-mix" in text
     assert "allow_pickle=True" in text
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_modelslab.api.request import Video2VideoRequest
+from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.local.models.catalog import Catalog
 from airflow_provider_modelslab.local.models.catalog_file import read_catalog_file
 from airflow_provider_modelslab.local.models.hub import hub_source
 from airflow_provider_modelslab.local.models.specs import Source
 from airflow_provider_modelslab.local.models.tiny import build_tiny
+from tests.support.page import SAMPLE_REQUEST
 
 
 def test_json_and_yaml_say_the_same(tmp_path: Path) -> None:
@@ -107,3 +110,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 )
 def test_names_on_the_hub(name: str, source: Source | None) -> None:
     assert hub_source(name) == source
+
+
+def test_another_name_for_a_built_in_model_is_that_model() -> None:
+    """So a request for the vendor's model runs on the demo model, and its meta names what made the clip."""
+    engine = LocalEngine(catalog_file={"models": {"dark-sushi-mix": "demo", "mine": "org/name"}})
+    assert engine.catalog.lookup("dark-sushi-mix") == engine.catalog.lookup("demo")
+    assert engine.catalog.own.models["mine"].source == Source("org/name")
+    request = Video2VideoRequest.from_body({**SAMPLE_REQUEST, "init_video": "clip.mp4"})
+    engine.check(request)
+    assert engine._plan(request, ready=True).used()["model_id"] == "demo"

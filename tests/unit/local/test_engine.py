@@ -53,6 +53,23 @@ def test_the_clip_is_what_was_asked_for(
     assert [path.name for path in made.path.parent.iterdir()] == ["clip"]
 
 
+@pytest.mark.parametrize(("keep_aspect", "size"), [("stretch", (96, 96)), ("crop", (96, 96)), ("fit", (96, 64))])
+def test_the_aspect_ratio_is_kept_where_that_is_asked_for(
+    source: Path, tmp_path: Path, keep_aspect: Any, size: tuple[int, int]
+) -> None:
+    engine = LocalEngine(cache_dir=tmp_path / "cache", device="cpu", keep_aspect=keep_aspect)
+    sizes = {"width": 48, "height": 48, "upscale_width": 96, "upscale_height": 96}
+    job = request(source, **sizes, strength=0, upscale_strength=0)  # no model is loaded
+    made = engine.generate(job, tmp_path / "clip")
+    assert read_frames(made.path, 2)[0][0].size == size
+    assert (made.meta["width"], made.meta["height"]) == size
+
+
+def test_an_unknown_way_to_keep_the_aspect_ratio_is_refused() -> None:
+    with pytest.raises(ValueError, match="keep_aspect must be one of stretch, crop, fit; got 'zoom'"):
+        LocalEngine(keep_aspect="zoom")  # type: ignore[arg-type]
+
+
 def test_meta_tells_what_was_used(engine: LocalEngine, source: Path, tmp_path: Path) -> None:
     made = engine.generate(request(source, negative_prompt="bad", clip_skip=1), tmp_path / "clip.mp4")
     expected = {

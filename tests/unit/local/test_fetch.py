@@ -98,7 +98,9 @@ def test_links_that_are_refused(tmp_path: Path, link: str, problem: str) -> None
 def test_the_own_machine_is_refused(files: FilesServer, tmp_path: Path, host: str) -> None:
     files.add("/clip.mp4", ServedFile(MP4))
     port = files.address.rpartition(":")[2]
-    assert "which is outside the public internet" in refusal(f"http://{host}:{port}/clip.mp4", tmp_path, FetchLimits())
+    text = refusal(f"http://{host}:{port}/clip.mp4", tmp_path, FetchLimits())
+    assert "which is outside the public internet" in text
+    assert "allow_private_addresses=True" in text
     assert files.seen == []
 
 

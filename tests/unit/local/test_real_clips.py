@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import random
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from airflow_provider_modelslab.local.media.decode import frame_order, read_frames
 from airflow_provider_modelslab.local.media.decoder.colours import SIDE, TRANSFERS, to_bt709
@@ -108,6 +110,56 @@ def test_what_an_edit_list_cuts_is_not_shown(tmp_path: Path, container: str) -> 
     assert numbers(read_frames(path, 20)[0]) == list(range(10, 30))
 
 
+# Another shape than was asked for.
+
+
+def _corners(frame: Image.Image) -> list[str]:
+    """Which of red, green, blue and white the four corners are."""
+    names: dict[tuple[int, ...], str] = {
+        (1, 0, 0): "red",
+        (0, 1, 0): "green",
+        (0, 0, 1): "blue",
+        (1, 1, 1): "white",
+        (0, 0, 0): "black",
+    }
+    places = [(x, y) for y in (3, frame.height - 4) for x in (3, frame.width - 4)]
+    return [names[tuple(int(value > 128) for value in np.asarray(frame)[y, x])] for x, y in places]
+
+
+@pytest.mark.parametrize(
+    ("keep_aspect", "size", "expected", "corners"),
+    [
+        ("stretch", (64, 64), (64, 64), ["red", "green", "blue", "white"]),
+        ("crop", (64, 64), (64, 64), ["black"] * 4),  # the middle
+        ("fit", (64, 64), (64, 24), ["red", "green", "blue", "white"]),
+        ("fit", (320, 64), (160, 64), ["red", "green", "blue", "white"]),
+        ("fit", (160, 64), (160, 64), ["red", "green", "blue", "white"]),
+        ("fit", (8, 8), (8, 8), None),
+    ],
+)
+def test_a_clip_of_another_aspect_ratio(
+    tmp_path: Path, keep_aspect: Any, size: tuple[int, int], expected: tuple[int, int], corners: list[str] | None
+) -> None:
+    picture = Image.new("RGB", (160, 64), "black")
+    for colour, place in {"red": (0, 0), "green": (128, 0), "blue": (0, 32), "white": (128, 32)}.items():
+        picture.paste(colour if colour != "green" else "lime", (*place, place[0] + 32, place[1] + 32))
+    path = tmp_path / "wide.mp4"
+    frame = av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
+    write_frames(path, [frame.reformat(format="yuv420p") for _ in range(2)])
+    shown = read_frames(path, 2, size=size, keep_aspect=keep_aspect)[0][0]
+    assert shown.size == expected
+    assert corners is None or _corners(shown) == corners
+
+
+@pytest.mark.parametrize("keep_aspect", ["crop", "fit"])
+def test_the_aspect_ratio_is_that_of_the_clip_as_it_is_shown(tmp_path: Path, keep_aspect: Any) -> None:
+    path = tmp_path / "phone.mp4"
+    write_frames(path, [av.VideoFrame(96, 32, "yuv420p") for _ in range(2)])
+    set_display_matrix(path, 0, 1, -1, 0)  # filmed upright
+    shown = read_frames(path, 2, size=(96, 96), keep_aspect=keep_aspect)[0][0]
+    assert shown.size == ((96, 96) if keep_aspect == "crop" else (32, 96))
+
+
 # Turned and mirrored.
 
 
@@ -134,6 +186,48 @@ def test_the_eight_display_forms(tmp_path: Path, container: str, matrix: tuple[i
             right, down = a * x + c * y, b * x + d * y
             pixel: Any = shown.getpixel((width // 2 + right * width // 4, height // 2 + down * height // 4))
             near([pixel], [colour], 20)
+
+
+@pytest.mark.parametrize("orientation", [None, *range(1, 9)])
+def test_motion_jpeg_with_exif_is_shown_as_its_orientation_says(tmp_path: Path, orientation: int | None) -> None:
+    """FFmpeg gives such frames a kind of side data that PyAV does not know."""
+    upright = Image.new("RGB", (96, 64), "grey")
+    upright.paste("red", (0, 0, 48, 32))
+    upright.paste("blue", (48, 0, 96, 32))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "a camera"
+    if orientation is not None:
+        exif[ExifTags.Base.Orientation] = orientation
+    picture = io.BytesIO()
+    upright.save(picture, "JPEG", exif=exif, quality=95)
+    path = tmp_path / "clip.mov"
+    with av.open(path, "w", format="mov") as container:
+        stream = container.add_stream("mjpeg", rate=8, width=96, height=64, pix_fmt="yuvj420p")
+        for number in range(4):
+            packet = av.Packet(picture.getvalue())
+            packet.stream, packet.time_base, packet.duration = stream, Fraction(1, 8), 1
+            packet.pts = packet.dts = number
+            container.mux(packet)
+
+    frame = read_frames(path, 4)[0][0]
+    expected = ImageOps.exif_transpose(Image.open(picture)).convert("RGB")
+    assert frame.size == expected.size
+    for place in itertools.product(range(8, frame.width, 16), range(8, frame.height, 16)):
+        found, wanted = np.asarray(frame.getpixel(place)), np.asarray(expected.getpixel(place))
+        assert np.abs(found - wanted).max() <= 6, place
+
+
+@pytest.mark.parametrize("pixels", ["rgb24", "gray"])
+def test_tiff_in_quicktime(tmp_path: Path, pixels: str) -> None:
+    path = tmp_path / "clip.mov"
+    with av.open(path, "w", format="mov") as container:
+        stream = container.add_stream("tiff", rate=8, width=96, height=64, pix_fmt=pixels)
+        for shade in (40, 80, 120):
+            picture = np.full((64, 96, 3), shade, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    shades = [np.asarray(frame).mean() for frame in read_frames(path, 3)[0]]
+    assert np.abs(np.subtract(shades, [40, 80, 120])).max() <= 2
 
 
 def test_an_angle_that_is_no_quarter_turn_is_left_alone(tmp_path: Path) -> None:

@@ -19,7 +19,14 @@ from airflow_provider_modelslab.operators.arguments import (
     resolve_destination,
     result_name,
 )
+from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
+from airflow_provider_modelslab.operators.land import ModelsLabVideo2VideoToS3Operator
+from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
+from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBatchOperator
+from airflow_provider_modelslab.operators.plan_clips import ModelsLabPlanClipsOperator
+from airflow_provider_modelslab.operators.s3_settings import ModelsLabResetS3Operator, ModelsLabUpdateS3Operator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
+from airflow_provider_modelslab.sensors.video2video import ModelsLabVideo2VideoSensor
 from airflow_provider_modelslab.storage.s3_profile import S3Profile
 from tests.support.tasks import TaskInstance, context_of
 
@@ -53,7 +60,9 @@ def test_every_attribute_of_the_endpoint_is_an_argument_and_a_template_field() -
     assert set(Video2VideoArguments.template_fields) == arguments
     places = {"destination", "modelslab_conn_id", "extra_args"}
     spending = {"prices", "budget", "max_jobs", "max_cost", "fallback"}
-    assert arguments | places | spending == set(ModelsLabVideo2VideoOperator.template_fields)
+    whole = {"clip_mode", "overlap", "audio", "max_segments"}
+    durations = set(ModelsLabVideo2VideoOperator.duration_fields)
+    assert arguments | places | spending | durations | whole == set(ModelsLabVideo2VideoOperator.template_fields)
     assert set(Video2VideoArguments.template_fields_renderers) <= arguments
 
 
@@ -323,3 +332,30 @@ def test_a_result_has_the_same_name_at_every_try() -> None:
 )
 def test_the_suffix_of_a_link(links: list[str], suffix: str) -> None:
     assert link_suffix(links) == suffix
+
+
+@pytest.mark.parametrize(
+    ("cls", "given", "meant"),
+    [
+        (ModelsLabVideo2VideoOperator, {**REQUIRED, "stregnth": 0.4}, "strength"),
+        (ModelsLabVideo2VideoOperator, {**REQUIRED, "deferable": True}, "deferrable"),
+        (ModelsLabVideo2VideoBatchOperator, {"source": "s3://b/in/", "max_inflight": 3}, "max_in_flight"),
+        (LocalVideo2VideoOperator, {**REQUIRED, "allow_pickles": True}, "allow_pickle"),
+        (ModelsLabVideo2VideoToS3Operator, {"job": "7", "destinatoin_": "x"}, "destination"),
+        (ModelsLabVideo2VideoSensor, {"job": "7", "poke_intervall": 3}, "poke_interval"),
+        (ModelsLabVideo2VideoOperator, {**REQUIRED, "retires": 3}, "retries"),
+        (LocalVideo2VideoBatchOperator, {"source": "s3://b/in/", "max_faild": 3}, "max_failed"),
+        (ModelsLabPlanClipsOperator, {"source": "s3://b/in/", "key_templat": "x"}, "key_template"),
+        (ModelsLabUpdateS3Operator, {"deploy_typ": "video"}, "deploy_type"),
+        (ModelsLabResetS3Operator, {"modelslab_conn": "mine"}, "modelslab_conn_id"),
+    ],
+)
+def test_a_misspelt_argument_names_the_one_that_was_meant(cls: type[Any], given: dict[str, Any], meant: str) -> None:
+    with pytest.raises(TypeError, match=f"did you mean {meant}\\?"):
+        cls(task_id="t", **given)
+
+
+def test_an_argument_like_no_other_is_refused_as_airflow_does() -> None:
+    with pytest.raises(TypeError, match="xyzzy") as refused:
+        operator(xyzzy=1)
+    assert "did you mean" not in str(refused.value)

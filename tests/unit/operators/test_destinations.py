@@ -67,6 +67,8 @@ BAD = [
     "s3://bucket/a\tb.mp4",
     "s3://bucket/a\x00b.mp4",
     "a\u2028b.mp4",
+    "out.mp4/",
+    "s3://bucket/day/out.GIF//",
     "",
     "  ",
     "None",
@@ -123,9 +125,18 @@ def _check(error: StorageConfigurationError) -> None:
 @pytest.mark.parametrize(("destination", "uri"), GOOD.items())
 def test_a_destination_is_taken_as_it_is(destination: str, uri: str) -> None:
     for operator, arguments in OPERATORS:
-        operator(task_id="t", destination=destination, **arguments)
+        if "source" not in arguments:
+            operator(task_id="t", destination=destination, **arguments)
     assert str(resolve_destination(destination, PROFILE, "name.mp4")) == uri
-    assert str(resolve_output(destination, PROFILE)) == uri
+
+
+@pytest.mark.parametrize(("destination", "uri"), [found for found in GOOD.items() if "..." not in found[0]])
+def test_so_is_the_prefix_of_a_batch(destination: str, uri: str) -> None:
+    prefix, named = (text.rstrip().removesuffix(".mp4") for text in (destination, uri))
+    for operator, arguments in OPERATORS:
+        if "source" in arguments:
+            operator(task_id="t", destination=prefix, **arguments)
+    assert str(resolve_output(prefix, PROFILE)) == named
 
 
 def test_no_destination_is_the_connections() -> None:
@@ -170,3 +181,70 @@ def test_a_clip_that_is_written_almost_like_a_uri_is_refused(clip: str) -> None:
 
 def _no_s3() -> Any:
     raise AssertionError("nothing is read from S3")
+
+
+ONE = [made for made in OPERATORS if made[0] in (ModelsLabVideo2VideoOperator, LocalVideo2VideoOperator)]
+BATCHES = [made for made in OPERATORS if "source" in made[1]]
+
+
+@pytest.mark.parametrize("operator", ONE, ids=lambda made: made[0].__name__)
+@pytest.mark.parametrize(
+    ("destination", "output_type"),
+    [("s3://bucket/x.gif", "mp4"), ("x.MP4", "gif"), ("x.mov", "mp4"), ("s3://bucket/x.webm", " GIF")],
+)
+def test_a_suffix_of_another_kind_of_video_is_refused(
+    operator: tuple[type[Any], dict[str, Any]], destination: str, output_type: str
+) -> None:
+    cls, arguments = operator
+    with pytest.raises(StorageConfigurationError) as caught:
+        cls(task_id="t", destination=destination, output_type=output_type, **arguments)
+    _check(caught.value)
+    cls(task_id="t", destination="{{ params.place }}", output_type=output_type, **arguments)  # is checked when it runs
+
+
+@pytest.mark.parametrize("operator", ONE, ids=lambda made: made[0].__name__)
+@pytest.mark.parametrize(
+    ("destination", "output_type", "expected"),
+    [
+        ("s3://bucket/x.gif", None, "gif"),
+        ("s3://bucket/x.mp4", None, "mp4"),
+        ("x", None, None),
+        ("s3://bucket/", None, None),
+        ("s3://bucket.gif", None, None),
+        (None, None, None),
+        ("s3://bucket/x.m4v", "mp4", "mp4"),
+        ("s3://bucket/x.bin", "gif", "gif"),
+    ],
+)
+def test_without_an_output_type_the_suffix_decides(
+    operator: tuple[type[Any], dict[str, Any]], destination: str | None, output_type: str | None, expected: str | None
+) -> None:
+    cls, arguments = operator
+    made = cls(task_id="t", destination=destination, output_type=output_type, **arguments)
+    assert made.build_request().output_type == expected
+
+
+def test_a_function_may_return_the_output_type_that_fits() -> None:
+    from airflow.sdk import DAG
+
+    from airflow_provider_modelslab.decorators.video2video import modelslab_video2video_task
+
+    with DAG("dag", schedule=None) as dag:
+
+        @modelslab_video2video_task(destination="s3://bucket/x.gif", model_id="m", prompt="p")
+        def restyle() -> dict[str, Any]:
+            return {"init_video": "s3://clips/in.mp4", "output_type": "gif"}
+
+        restyle()
+    assert dag.task_ids == ["restyle"]
+
+
+@pytest.mark.parametrize("operator", BATCHES, ids=lambda made: made[0].__name__)
+@pytest.mark.parametrize("destination", ["s3://bucket/out.mp4", "out.gif", "s3://bucket/a/b.MOV"])
+def test_the_name_of_one_video_is_no_prefix(operator: tuple[type[Any], dict[str, Any]], destination: str) -> None:
+    cls, arguments = operator
+    with pytest.raises(StorageConfigurationError) as caught:
+        cls(task_id="t", destination=destination, **arguments)
+    _check(caught.value)
+    with pytest.raises(StorageConfigurationError):
+        resolve_output(destination, PROFILE)

@@ -57,7 +57,7 @@ def test_a_local_operator_declares_each_argument_of_the_remote_one(remote: type[
     # and none but its machine's: one that the remote operator has lost is to go here too
     machine = {
         "allow_pickle", "allow_private_addresses", "catalog", "compile", "device", "dtype", "guidance_until",
-        "model_dir", "offline", "reuse_deep", "tiny_vae",
+        "keep_aspect", "model_dir", "offline", "reuse_deep", "tiny_vae",
     }  # fmt: skip
     assert set(own) - set(theirs) == machine
 

@@ -21,7 +21,7 @@ def sensor(**changes: Any) -> ModelsLabVideo2VideoSensor:
 
 
 def test_what_is_templated() -> None:
-    assert ModelsLabVideo2VideoSensor.template_fields == ("job", "modelslab_conn_id")
+    assert ModelsLabVideo2VideoSensor.template_fields == ("job", "modelslab_conn_id", "poke_interval", "timeout")
     with DAG("dag", schedule=None):
 
         @task

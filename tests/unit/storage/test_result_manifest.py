@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ JOB = Job(
     meta={"seed": 2, "key": "secret"},
 )
 FINISHED = Finished("7", ("https://example.com/out.mp4?sig=1", "https://cdn.example.com/out.mp4"), {"seed": 3}, 8.5)
+ALIASED = replace(JOB, meta={**JOB.meta, "model_id": "demo"})
 LANDED = LandedObject(
     uri=S3Uri("clips", "out.mp4"),
     bytes=9,
@@ -111,3 +113,10 @@ def test_the_seed_in_force() -> None:
     assert seed_of(JOB, without) == 2  # as it echoed it at the submission: fetch answers have no meta
     assert seed_of(Job("7", "c", request={"seed": 1}), without) == 1
     assert seed_of(Job("7", "c", request={"seed": None}), without) is None
+
+
+@pytest.mark.parametrize("odd", [None, "", 7, {"name": "demo"}])
+def test_the_model_is_the_one_that_the_endpoint_names(odd: object) -> None:
+    manifests = (submitted_manifest(ALIASED), finished_manifest(ALIASED, FINISHED))
+    assert {manifest["model_id"] for manifest in manifests} == {"demo"}
+    assert submitted_manifest(replace(JOB, meta={"model_id": odd}))["model_id"] == "dark-sushi-mix"

@@ -14,7 +14,7 @@ from airflow_provider_modelslab.client.async_client import AsyncModelsLabClient
 from airflow_provider_modelslab.triggers import batch
 from airflow_provider_modelslab.triggers.batch import ModelsLabBatchTrigger
 from tests.support.connections import KEY, set_modelslab
-from tests.support.job_server import RUNNING, done, job_server
+from tests.support.job_server import LOST, RUNNING, done, job_server
 from tests.support.tasks import aevent_of, event_of, in_the_triggerer
 
 QUICK = PollPolicy(min_interval=0.01, max_interval=0.02).to_dict()
@@ -61,6 +61,17 @@ def test_it_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = trigger("7")
     assert KEY not in repr(sent) + str(sent.serialize()) + str(vars(sent))
     assert repr(sent) == "<ModelsLabBatchTrigger jobs=1 modelslab_conn_id=modelslab_default>"
+
+
+async def test_jobs_at_another_connection_are_polled_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with job_server(lambda job_id, poll: LOST) as other:
+        set_modelslab(monkeypatch, other.url, conn_id="spare")
+        old = {**jobs("1")[0], "submitted_at": time.time() - 3600, "conn_id": "spare"}
+        waits = ModelsLabBatchTrigger([*jobs("1"), old], wake_at=2, defer_after=60, poll_policy=QUICK)
+        assert ModelsLabBatchTrigger(**waits.serialize()[1]).jobs == waits.jobs
+        found = await event(lambda job_id, poll: done(job_id), waits, monkeypatch)
+    ended = {(job.get("conn_id"), job["job_id"]): job["status"] for job in found["ended"]}
+    assert ended == {(None, "1"): "success", ("spare", "1"): "error"}
 
 
 @pytest.mark.parametrize("wrong", [{"wake_at": 0}, {"defer_after": -1}, {"max_wait": -1}])

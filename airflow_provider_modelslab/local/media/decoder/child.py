@@ -6,8 +6,9 @@ nothing of this package but what is in this folder, so that it starts in a tenth
 
 File descriptor 0 is a Unix socket. A message is the length of its head (4 bytes, big-endian), the head in JSON, and
 ``bytes`` more if the head says so. A job comes with the descriptor of its clip, on one byte before its message. The
-answers are ``frame`` with its pixels, ``again`` (forget the frames so far), and in the end one of ``order`` (of the
-frames to show), ``unreadable`` (the clip is at fault; ``spent`` if this process should read no other one) and
+answers are ``frame`` with its pixels, ``again`` (forget the frames so far), ``shown`` (the same, and which frames come
+now), ``sound`` with a piece of it, and in the end one of ``order`` (of the frames to show), ``result`` (of another
+``task`` than that), ``unreadable`` (the clip is at fault; ``spent`` if this process should read no other one) and
 ``failed`` (it is not).
 """
 
@@ -70,10 +71,16 @@ def _answer(job: dict[str, Any], clip: IO[bytes], link: Link) -> dict[str, Any]:
 
     from airflow_provider_modelslab.local.media.decoder.frames import Frames, UnreadableError
     from airflow_provider_modelslab.local.media.decoder.gif import read_gif
+    from airflow_provider_modelslab.local.media.decoder.probe import probe
+    from airflow_provider_modelslab.local.media.decoder.sound import send_sound
     from airflow_provider_modelslab.local.media.decoder.video import read_video
 
     kind = job["kind"]
     try:
+        if job.get("task") == "probe":
+            return {"result": probe(clip, job)}
+        if job.get("task") == "sound":
+            return {"result": send_sound(clip, job, link)}
         frames = Frames(link, job)
         order, fps = read_gif(clip, job, frames) if kind == "gif" else read_video(clip, job, frames, "mp4")
     except UnreadableError as error:
@@ -99,6 +106,21 @@ def _answer(job: dict[str, Any], clip: IO[bytes], link: Link) -> dict[str, Any]:
     else:
         return {"order": order, "fps": fps}
     return {"unreadable": f"cannot be decoded as {kind}: it is damaged or cut off"}
+
+
+def _accept_all_side_data() -> None:
+    """Let PyAV give a frame's side data, such as its display matrix, where there is a kind too that it does not know.
+
+    FFmpeg knows more kinds than PyAV 18.1 does. EXIF is one, which cameras write into Motion JPEG.
+    """
+    from av.sidedata.sidedata import Type
+
+    def unknown(kinds: type[Any], value: int) -> Any:
+        kind = object.__new__(kinds)
+        kind._name_, kind._value_ = f"UNKNOWN_{value}", value
+        return kind
+
+    Type._missing_ = classmethod(unknown)  # type: ignore[assignment, method-assign]
 
 
 def _confine(memory: int) -> None:
@@ -141,8 +163,9 @@ def main(arguments: list[str]) -> None:
         for module in walk_packages(av.__path__, "av."):
             if module.name not in {"av.__main__", "av.datasets"}:
                 import_module(module.name)
+        _accept_all_side_data()
         Image.preinit()
-        import_module("airflow_provider_modelslab.local.media.decoder.gif")
+        import_module("airflow_provider_modelslab.local.media.decoder.probe")
         import_module("airflow_provider_modelslab.local.media.decoder.colours").read_tables()
     except Exception as error:  # noqa: BLE001 - whatever it is, the other process tells it
         link.send({"failed": f"PyAV or Pillow cannot be imported ({type(error).__name__}: {error})"})

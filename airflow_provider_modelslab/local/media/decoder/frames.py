@@ -16,9 +16,13 @@ __all__ = [
     "Frames",
     "Sender",
     "UnreadableError",
+    "choose_frames",
+    "fitting_size",
     "flatten",
     "frame_order",
+    "frames_at_rate",
     "frames_by_time",
+    "middle",
     "sample_indices",
 ]
 
@@ -75,15 +79,67 @@ def frames_by_time(starts: Sequence[int | None], end: int | None, count: int) ->
     return [bisect_right(middles, 2 * (first + span * i / (count - 1))) for i in range(count)]
 
 
+def frames_at_rate(
+    starts: Sequence[int | None], unit: Fraction, *, origin: Fraction, fps: int, count: int
+) -> list[int]:
+    """Which frame to show in each of ``count`` frames of a constant rate: the last one that has begun by then.
+
+    What begins less than half a frame later counts as begun, so that times which were rounded skip and repeat nothing;
+    FFmpeg's filter ``fps`` does the same. Before the first frame begins, it is shown too.
+
+    :param starts: when each frame is first shown, in order, in units of the clip.
+    :param unit: seconds of one unit.
+    :param origin: when the result begins, in seconds.
+    :param fps: frames per second of the result.
+    :raises UnreadableError: when a time is unknown.
+    """
+    times = [start for start in starts if start is not None]
+    if not times or len(times) < len(starts):
+        raise UnreadableError("has frames without a time")
+    middles = ((origin + Fraction(2 * number + 1, 2 * fps)) / unit for number in range(count))
+    return [max(0, bisect_right(times, middle) - 1) for middle in middles]
+
+
+def choose_frames(job: dict[str, Any], starts: Sequence[int | None], end: int | None, unit: Fraction) -> list[int]:
+    """Which frames a job shows: ``count`` at the rate ``fps`` from ``origin`` on, ``count`` of the whole clip, or all.
+
+    :param starts: when each frame is first shown, in units of the clip.
+    :param end: when the last one ends; ``None`` if unknown.
+    :param unit: seconds of one unit.
+    """
+    count = job["count"]
+    if count is None:
+        return list(range(len(starts)))
+    if job.get("fps"):
+        return frames_at_rate(starts, unit, origin=Fraction(job["origin"]), fps=job["fps"], count=count)
+    return frames_by_time(starts, end, count)
+
+
+def fitting_size(width: int, height: int, within: tuple[int, int]) -> tuple[int, int]:
+    """The largest size of this aspect ratio within another size, in multiples of 8 pixels, which models want."""
+    scale = min(within[0] / width, within[1] / height)
+    wide, high = (max(8, round(side * scale / 8) * 8) for side in (width, height))
+    return min(wide, within[0]), min(high, within[1])
+
+
+def middle(width: int, height: int, shape: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest box of another aspect ratio in the middle of a picture: left, top, right and bottom in pixels."""
+    scale = min(width / shape[0], height / shape[1])
+    left, top = (width - shape[0] * scale) / 2, (height - shape[1] * scale) / 2
+    return left, top, width - left, height - top
+
+
 class Frames:
     """The pictures on their way to the other process."""
 
     def __init__(self, link: Sender, job: dict[str, Any]) -> None:
         self._link = link
         self._size = tuple(job["size"]) if job["size"] else None
+        self._aspect: str = job.get("keep_aspect", "stretch")
         self._max_frame_pixels: int = job["max_frame_pixels"]
         self._max_clip_pixels: int = job["max_clip_pixels"]
         self._max_frames: int = job["max_frames"]
+        self._in_order: bool = job.get("in_order", False)
         self._wanted: set[int] = set()
         self._sent: set[int] = set()
         self.total = 0
@@ -92,7 +148,9 @@ class Frames:
 
     def begin(self, order: list[int], total: int) -> None:
         """Count from 0; these frames of so many are wanted."""
-        if self._sent:
+        if self._in_order:
+            self._link.send({"shown": order})
+        elif self._sent:
             self._link.send({"again": True})
         self._wanted, self._sent, self.seen, self._pixels = set(order), set(), 0, 0
         self.total = total
@@ -110,12 +168,21 @@ class Frames:
 
     def send(self, picture: Image) -> None:
         """Send the frame that was counted last."""
-        from PIL import Image
-
-        if self._size is not None and picture.size != self._size:
-            picture = picture.resize(self._size, Image.Resampling.LANCZOS)
+        picture = self._resized(picture)
         self._link.send({"frame": self.seen - 1, "size": picture.size}, picture.tobytes())
         self._sent.add(self.seen - 1)
+
+    def _resized(self, picture: Image) -> Image:
+        from PIL import Image
+
+        if self._size is None or picture.size == self._size:
+            return picture
+        size, box = self._size, None
+        if self._aspect == "crop":
+            box = middle(*picture.size, size)
+        elif self._aspect == "fit":
+            size = fitting_size(*picture.size, size)
+        return picture.resize(size, Image.Resampling.LANCZOS, box)
 
     @property
     def complete(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 from itertools import accumulate
 from typing import IO, Any
 
@@ -10,12 +11,12 @@ from airflow_provider_modelslab.local.media.decoder.frames import (
     DamagedError,
     Frames,
     UnreadableError,
+    choose_frames,
     flatten,
-    frames_by_time,
 )
 from airflow_provider_modelslab.local.media.decoder.video import read_video
 
-__all__ = ["read_gif"]
+__all__ = ["gif_delays", "read_gif"]
 
 _DEFAULT_DELAY = 100  # milliseconds: what browsers take for a delay of 0
 
@@ -48,12 +49,14 @@ def _read_by_pillow(clip: IO[bytes], job: dict[str, Any], frames: Frames) -> tup
 
     Image.MAX_IMAGE_PIXELS = job["max_frame_pixels"]
     width, height = struct.unpack("<HH", clip.read(10)[6:].ljust(4, b"\0"))
-    delays = _delays(clip, job["max_frames"] + 1)
+    delays = gif_delays(clip, job["max_frames"] + 1)
     frames.check(width, height, max(1, len(delays)))
     total = _count_frames(clip)
     while True:
         starts = [0, *accumulate(delays[:total])]
-        order = frames_by_time(starts[:-1] if len(starts) > total else [None] * total, starts[-1], job["count"])
+        order = choose_frames(
+            job, starts[:-1] if len(starts) > total else [None] * total, starts[-1], Fraction(1, 1000)
+        )
         frames.begin(order, total)
         clip.seek(0)
         milliseconds = 0.0
@@ -79,7 +82,7 @@ def _read_by_pillow(clip: IO[bytes], job: dict[str, Any], frames: Frames) -> tup
         return order, (index + 1) * 1000 / milliseconds
 
 
-def _delays(clip: IO[bytes], most: int) -> list[int]:
+def gif_delays(clip: IO[bytes], most: int) -> list[int]:
     """How long each picture of a gif is shown in milliseconds, as far as its blocks are in order.
 
     Pillow takes ten times as long to count them, and knows no end.

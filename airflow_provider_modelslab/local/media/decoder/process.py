@@ -20,16 +20,17 @@ from typing import Any
 
 from airflow_provider_modelslab.api.errors import ClipUnreadableError, JobFailedError
 
-__all__ = ["Decoder", "close_idle", "decode_clip", "unreadable"]
+__all__ = ["Decoder", "close_idle", "decode_clip", "run_job", "unreadable"]
 
 _MEMORY_BYTES = 896 << 20
 """What a decoder may take beyond its libraries, which take 0.1 GB: less than 1 GiB together."""
 
-_MAX_HEAD_BYTES = 1 << 20
+_MAX_HEAD_BYTES = 4 << 20
 _MAX_JOBS = 200  # clips that one process reads, so that no leak grows
 _CONVERT = "Replace the clip, or convert it: ffmpeg -i CLIP -c:v libx264 -pix_fmt yuv420p NEW.mp4"
 
 OnFrame = Callable[[int, tuple[int, int], bytes], None]
+OnMessage = Callable[[dict[str, Any], bytes], None]
 
 
 def unreadable(problem: str) -> ClipUnreadableError:
@@ -90,6 +91,14 @@ class Decoder:
         :raises ClipUnreadableError: when the clip is damaged, or over a limit.
         :raises JobFailedError: when something else went wrong; it may work another time.
         """
+        head = self.run(clip, job, _frames_to(on_frame), seconds=seconds)
+        return head["order"], head["fps"]
+
+    def run(self, clip: int, job: Mapping[str, Any], on_message: OnMessage, *, seconds: float) -> dict[str, Any]:
+        """Do any job with a clip; arguments and errors as :meth:`decode`.
+
+        :param on_message: called with the head and the body of each answer but the last one, which is returned.
+        """
         self.jobs += 1
         self.sound = False
         deadline = time.monotonic() + seconds
@@ -99,16 +108,15 @@ class Decoder:
             self._ours.sendall(struct.pack(">I", len(text)) + text)
             while True:
                 head, body = self._receive(deadline, job["max_frame_pixels"] * 3)
-                if "frame" in head:
-                    on_frame(head["frame"], tuple(head["size"]), body)
-                elif "order" in head:
+                if "order" in head or "result" in head:
                     self.sound = True
-                    return head["order"], head["fps"]
-                elif "unreadable" in head:
+                    return head
+                if "unreadable" in head:
                     self.sound = not head.get("spent")
                     raise unreadable(head["unreadable"])
-                elif "failed" in head:
+                if "failed" in head:
                     raise JobFailedError(f"init_video was not read: {head['failed']}.")
+                on_message(head, body)
         except TimeoutError:
             raise JobFailedError(
                 f"init_video was not decoded after {seconds:g} s, because this machine is busy. Try again when it is "
@@ -179,6 +187,25 @@ _lock = threading.Lock()
 def decode_clip(clip: int, job: Mapping[str, Any], on_frame: OnFrame, *, seconds: float) -> tuple[list[int], float]:
     """Read a clip with the decoder that is idle, else with a new one; arguments and errors as :meth:`Decoder.decode`.
 
+    :raises JobFailedError: also when no decoder can be started.
+    """
+    head = run_job(clip, job, _frames_to(on_frame), seconds=seconds)
+    return head["order"], head["fps"]
+
+
+def _frames_to(on_frame: OnFrame) -> OnMessage:
+    """What is done with the answers that come before the last one, where only frames matter."""
+
+    def handle(head: dict[str, Any], body: bytes) -> None:
+        if "frame" in head:
+            on_frame(head["frame"], tuple(head["size"]), body)
+
+    return handle
+
+
+def run_job(clip: int, job: Mapping[str, Any], on_message: OnMessage, *, seconds: float) -> dict[str, Any]:
+    """Do any job with the decoder that is idle, else with a new one; arguments and errors as :meth:`Decoder.run`.
+
     A clip that ends a decoder which had read others is given to a new one: perhaps one of the others is at fault.
 
     :raises JobFailedError: also when no decoder can be started.
@@ -190,13 +217,13 @@ def decode_clip(clip: int, job: Mapping[str, Any], on_frame: OnFrame, *, seconds
         decoder = None
     decoder = decoder or Decoder()
     try:
-        return decoder.decode(clip, job, on_frame, seconds=seconds)
+        return decoder.run(clip, job, on_message, seconds=seconds)
     except (ClipUnreadableError, JobFailedError):
         if not decoder.crashed or decoder.jobs == 1:
             raise
     finally:
         _put_back(decoder)
-    return decode_clip(clip, job, on_frame, seconds=seconds)
+    return run_job(clip, job, on_message, seconds=seconds)
 
 
 def _put_back(decoder: Decoder) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from itertools import chain, islice, repeat
 from typing import IO, TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from airflow_provider_modelslab.local.media.decoder.frames import (
     DamagedError,
     Frames,
     UnreadableError,
-    frames_by_time,
+    choose_frames,
 )
 from airflow_provider_modelslab.local.media.decoder.view import View
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["DECODERS", "read_video"]
+__all__ = ["DECODERS", "open_video", "read_video", "timeline"]
 
 DECODERS = (
     *("h264", "hevc", "vvc", "libdav1d", "av1", "vp9", "libvpx-vp9", "vp8", "libvpx"),  # phones, browsers
@@ -46,16 +47,17 @@ def read_video(clip: IO[bytes], job: dict[str, Any], frames: Frames, form: str) 
 
     :param form: FFmpeg's name of the container. It is fixed, so that no content can choose one that opens other files.
     """
-    with _opened(clip, job, form) as (container, stream):
-        starts, end = _timeline(islice(_packets(container, stream), job["max_frames"] + 1))
+    with open_video(clip, job, form) as (container, stream):
+        starts, end = timeline(container, stream, job)
+        unit = stream.time_base or Fraction(1)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         frames.check(stream.width, stream.height, len(starts))
     careful = False
     while starts:
-        order = frames_by_time(starts, end, job["count"])
+        order = choose_frames(job, starts, end, unit)
         frames.begin(order, len(starts))
         decoded: list[int | None] = []
-        with _opened(clip, job, form, threads=1 if careful else _MAX_THREADS) as (container, stream):
+        with open_video(clip, job, form, threads=1 if careful else _MAX_THREADS) as (container, stream):
             view = View(stream, job)
             try:
                 for frame in _decoded(container, stream, careful=careful):
@@ -71,11 +73,14 @@ def read_video(clip: IO[bytes], job: dict[str, Any], frames: Frames, form: str) 
     raise UnreadableError("has no frame that can be decoded")
 
 
-def _timeline(packets: Iterable[Packet[VideoStream]]) -> tuple[list[int | None], int | None]:
+def timeline(
+    container: InputContainer, stream: VideoStream, job: dict[str, Any]
+) -> tuple[list[int | None], int | None]:
     """When each frame is first shown and when the last one ends, in units of the stream's time base.
 
     Packets outside of the edit list are decoded and not shown.
     """
+    packets = islice(_packets(container, stream), job["max_frames"] + 1)
     shown = [(packet.pts, packet.duration or 0) for packet in packets if not packet.is_discard]
     known = sorted((start, start + duration) for start, duration in shown if start is not None)
     if not known or len(known) < len(shown):
@@ -84,9 +89,13 @@ def _timeline(packets: Iterable[Packet[VideoStream]]) -> tuple[list[int | None],
 
 
 @contextmanager
-def _opened(
+def open_video(
     clip: IO[bytes], job: dict[str, Any], form: str, *, threads: int = _MAX_THREADS
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its video stream, whose decoder is one of :data:`DECODERS`.
+
+    :raises UnreadableError: when there is none.
+    """
     import av
 
     clip.seek(0)

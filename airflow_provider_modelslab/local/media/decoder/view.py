@@ -22,7 +22,7 @@ _SD_SIZE = 1280, 576  # the first width that is HD, and the last height that is 
 class View:
     """How the frames of a stream are shown.
 
-    :param job: with the ``size`` that frames are stretched to, if any.
+    :param job: with the ``size`` that frames get, if any, and ``keep_aspect``.
     """
 
     def __init__(self, stream: VideoStream, job: dict[str, Any]) -> None:
@@ -30,7 +30,8 @@ class View:
 
         self._context = stream.codec_context
         aspect = stream.sample_aspect_ratio
-        self._aspect = aspect if aspect is not None and aspect > 0 and not job["size"] else 1
+        is_stretched = job["size"] and job.get("keep_aspect", "stretch") == "stretch"
+        self._aspect = aspect if aspect is not None and aspect > 0 and not is_stretched else 1
         self._max_pixels: int = job["max_frame_pixels"]
         self._matrix: bytes | None = None
         # One for all: a frame's own one starts threads for each frame.

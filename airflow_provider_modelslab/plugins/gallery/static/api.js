@@ -89,6 +89,6 @@ export class Task {
   }
 }
 
-export async function recent(after) {
-  return (await get("recent", { after })).json();
+export async function recent(filters, after) {
+  return (await get("recent", { ...filters, after })).json();
 }

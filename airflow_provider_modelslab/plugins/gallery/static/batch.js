@@ -70,7 +70,7 @@ export class Batch {
     for (const clip of this.clips) counts[clip.status] += 1;
     counts.all = this.clips.length;
     this.totals = counts;
-    const state = batch.live || !task.ended ? badge("waiting", "Running") : badge(task.state === "failed" ? "failed" : "landed", task.state === "failed" ? "Failed" : "Done");
+    const state = task.state === "up_for_retry" ? badge("waiting", "Retry follows") : batch.live || !task.ended ? badge("waiting", "Running") : badge(task.state === "failed" ? "failed" : "landed", task.state === "failed" ? "Failed" : "Done");
     this.head.replaceChildren(el("h1", {}, task.task_id), state, el("span.quiet", {}, task.operator));
     this.#meter(counts);
     this.summary.replaceChildren(...this.#sentence(batch));
@@ -136,7 +136,8 @@ export class Batch {
   #again() {
     const open = this.totals.failed + this.totals.pending;
     const picked = this.chosen.size;
-    this.again.hidden = !open && !picked;
+    // While the task goes on, or is to be tried again, it makes these clips itself.
+    this.again.hidden = !picked && (!open || !this.answer.task.ended);
     if (this.again.hidden) return;
     const what = picked ? `${number(picked)} chosen` : `${number(open)} failed or not reached`;
     redraw(
@@ -195,7 +196,13 @@ export class Batch {
         clip.status === "landed" ? null : badge(clip.status, clip.status === "skipped" ? "Skipped" : undefined),
       ),
       el("label.pick", { title: "Choose for a retry" }, pick),
-      el("div.caption", {}, el("span.name", { title: clip.source }, name), el("span.detail", { title: detail }, detail || "\u00a0")),
+      el(
+        "div.caption",
+        {},
+        // The picture's button is the one for the keyboard and screen readers.
+        el("button.name", { type: "button", tabindex: -1, "aria-hidden": "true", title: clip.source, onclick: () => this.open(clip) }, name),
+        el("span.detail", { title: detail }, (isDone(clip) ? detail : briefly(detail)) || "\u00a0"),
+      ),
     );
   }
 
@@ -219,6 +226,13 @@ export class Batch {
 /** The error in a few words that fit on a card. */
 function problem(clip) {
   return clip.code === "validation" ? clip.message?.replace(/^[^:]* is not valid:\s*/, "") : clip.message;
+}
+
+/** The half of a message that differs: without the job's number, and of a location only its last part. */
+export function briefly(text) {
+  return String(text ?? "")
+    .replace(/^(The )?[Jj]ob \S+ (has )?failed:?\s*/, "")
+    .replaceAll(/\b(?:s3|https?|file):\/\/\S*\/([^\s/]+)/g, "…/$1");
 }
 
 function isDone(clip) {

@@ -8,12 +8,13 @@ const NAMES = {
   finished: "Done, not copied to S3",
   submitted: "Submitted; this task does not wait",
   waiting: "Waiting",
+  retrying: "Retry follows",
   pending: "Pending",
   failed: "Failed",
   nothing: "Nothing to show",
 };
 
-const KINDS = { landed: "good", skipped: "good", finished: "good", failed: "bad", submitted: "wait", waiting: "wait", pending: "wait" };
+const KINDS = { landed: "good", skipped: "good", finished: "good", failed: "bad", submitted: "wait", waiting: "wait", retrying: "wait", pending: "wait" };
 
 export function badge(outcome, text) {
   return el(`span.badge.${KINDS[outcome] || "quiet"}`, {}, text || NAMES[outcome] || outcome);
@@ -25,10 +26,16 @@ function size(request, facts) {
   return width && height ? `${width} × ${height}` : null;
 }
 
+/** The model that made it, and the name that the request gave where that was an alias. */
+function model(request, facts) {
+  const alias = facts.model_id && request.model_id && facts.model_id !== request.model_id;
+  return alias ? `${facts.model_id} (requested as ${request.model_id})` : facts.model_id;
+}
+
 function facts(found) {
   const { request, facts: known, result } = found;
   const rows = [
-    ["Model", known.model_id],
+    ["Model", model(request, known)],
     ["Seed", known.seed ?? request.seed],
     ["Generation time", seconds(known.generation_time_s)],
     ["Cost", known.cost && `${known.cost} ${known.currency ?? ""}`.trim()],

@@ -5,7 +5,7 @@ import { Gif } from "./gif.js";
 
 const GAP = 14;
 const NARROWEST = 232;
-const TEXT = 62; // pixels below a picture
+const TEXT = 72; // pixels below a picture
 const SPARE = 1; // rows drawn above and below what can be seen
 const VISIBLE_MS = 120; // milliseconds for which a clip must be visible before its links are fetched
 

@@ -6,6 +6,7 @@ import { pair } from "./pair.js";
 
 const INSTEAD = {
   waiting: "Waiting for the result",
+  retrying: "No result yet; the task is tried again",
   submitted: "Submitted; another task waits for it",
   failed: "There is no result: the task failed",
   pending: "Not reached yet",

@@ -8,8 +8,6 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, task, task_group
 
 from airflow_provider_modelslab.operators.batch import ModelsLabVideo2VideoBatchOperator
-from airflow_provider_modelslab.operators.local import LocalVideo2VideoOperator
-from airflow_provider_modelslab.operators.local_batch import LocalVideo2VideoBatchOperator
 from airflow_provider_modelslab.operators.video2video import ModelsLabVideo2VideoOperator
 
 _COMMON: dict[str, Any] = {
@@ -40,22 +38,6 @@ with DAG("gallery_batch", schedule=None, render_template_as_native_obj=True):
         destination="{{ dag_run.conf['destination'] }}",
         max_failed="{{ dag_run.conf.get('max_failed', 0) }}",
         **_COMMON,
-    )
-
-# The demo model on this machine: for the screenshots of the docs, which should show what the work looks like.
-# A low strength keeps the shapes; the larger the picture, the finer its cells.
-_DEMO = _COMMON | {"strength": 0.25, "width": 512, "height": 288, "num_frames": 6, "fps": 4}
-
-with DAG("gallery_local", schedule=None, render_template_as_native_obj=True):
-    LocalVideo2VideoOperator(task_id="restyle", init_video="{{ dag_run.conf['source'] }}", **_DEMO)
-
-with DAG("gallery_local_batch", schedule=None, render_template_as_native_obj=True):
-    LocalVideo2VideoBatchOperator(
-        task_id="restyle_footage",
-        source="{{ dag_run.conf['source'] }}",
-        destination="{{ dag_run.conf['destination'] }}",
-        max_failed=5,
-        **_DEMO,
     )
 
 if hasattr(task_group(lambda: None), "loop"):  # Airflow 3.4

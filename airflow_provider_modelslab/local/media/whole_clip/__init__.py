@@ -1,0 +1,1 @@
+"""A clip of any length: cut into overlapping segments, joined again, with its sound."""
