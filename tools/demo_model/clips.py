@@ -11,16 +11,12 @@ from torch import Tensor
 
 from tools.demo_model.pictures import Pictures
 from tools.demo_model.scenes import draw_scene
-from tools.demo_model.styles import COLOURS, STYLES, render
+from tools.demo_model.styles import COLOURS, STYLES, Look, render
 
-__all__ = ["Look", "Pair", "Supply", "any_look"]
+__all__ = ["LOOKS", "Pair", "Supply", "any_look"]
 
 _SIDE, _FRAMES, _POOL = 128, 8, 160
 _GRAIN = 0.025
-
-Look = tuple[str, str]
-"""A style and a colour, as :func:`~.styles.render` takes them."""
-
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -32,11 +28,16 @@ class Pair:
 
 
 def any_look(rng: random.Random) -> Look:
-    """A style and a colour that the model is to know; one in ten times neither."""
-    if rng.random() < 0.1:
-        return "", ""
-    style = rng.choice(["", *STYLES, *STYLES])
-    return style, rng.choice([*COLOURS]) if not style or rng.random() < 0.45 else ""
+    """A style, a colour or both."""
+    return rng.choice(LOOKS)
+
+
+LOOKS: list[Look] = [
+    *((style, "") for style in STYLES for _ in range(8)),
+    *((style, colour) for style in STYLES for colour in COLOURS),
+    *(("", colour) for colour in COLOURS),
+]
+"""What the model is to know; the styles in the clip's own colours as often as those in one colour."""
 
 
 class Supply:
@@ -59,12 +60,15 @@ class Supply:
         for _ in range(max(1, count // 4)):
             self._moving[self._rng.randrange(len(self._moving))] = self._scene()
 
-    def draw(self, count: int, frames: int, side: int) -> list[Pair]:
-        """``count`` pieces of ``frames`` square pictures, with grain on the sources, which the results are free of."""
+    def draw(self, count: int, frames: int, side: int, plain: float = 0.0) -> list[Pair]:
+        """``count`` pieces of ``frames`` square pictures, with grain on the sources, which the results are free of.
+
+        :param plain: the share that is to stay as it is.
+        """
         pairs = []
         for _ in range(count):
             piece = self._piece(frames, side)
-            look = self._look(self._rng)
+            look = self._look(self._rng) if self._rng.random() >= plain else ("", "")
             grain = _GRAIN * self._rng.random() ** 2 * torch.randn_like(piece)
             pairs.append(Pair(2 * (piece + grain) - 1, 2 * render(piece, *look) - 1, look))
         return pairs

@@ -4,7 +4,7 @@ An ordinary diffusion model learns from noise over the clip that it is to make. 
 another clip, the source, which so small a model has never seen under such a caption. So it is trained on what it meets:
 if the source was noised at time ``s``, and the model is right about the result, then at a later time ``t`` what it
 sees is noise over a mix of both, of which ``sqrt(snr(s) / snr(t))`` is the source. That follows from DDIM's step.
-The UNet tells the velocity (``v_prediction``): near the end of the denoising it leaves what it sees as it is.
+Some of the time the mix is of what the model itself says at time ``s``, so that it learns to mend its own mistakes.
 """
 
 from __future__ import annotations
@@ -16,38 +16,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tools.demo_model.captions import caption
 from tools.demo_model.clips import Supply
 from tools.demo_model.parts import LATENT_CHANNELS, LATENT_SPREAD
-from tools.demo_model.scenes import NAMES
-from tools.demo_model.vae_start import cells_of
+from tools.demo_model.text import Captions
+from tools.demo_model.vae_start import SPREADS, cells_of
 
 __all__ = ["Batch", "Noise", "draw_batch"]
 
-_UNCAPTIONED = 0.1
-_EARLIEST, _LATEST = 150, 950  # starts before the first keep the source's look, as a low strength should
-_USUAL, _USUAL_SHARE = 420, 0.75  # most requests start before this time
+_UNCAPTIONED = 0.08
+_EARLIEST, _LATEST = 80, 999
+_USUAL, _USUAL_SHARE = 450, 0.75  # most requests start before this time
+_FIRST_SHARE = 0.4  # of the questions are about the first step, which does the most
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Latents of (clips, channels, frames, height, width), and the captions."""
+    """Latents of (clips, channels, frames, height, width), and the captions' states, (clips, tokens, width)."""
 
     source: Tensor
     result: Tensor
-    captions: list[str]
+    states: Tensor
 
 
-def draw_batch(supply: Supply, rng: random.Random, count: int, frames: int, side: int) -> Batch:
-    """Pieces of one size, in pixels a side."""
-    pairs = supply.draw(count, frames, side)
+def draw_batch(supply: Supply, captions: Captions, rng: random.Random, count: int, frames: int, side: int) -> Batch:
+    """Pieces of one size, in pixels a side. Those without a caption stay as they are."""
+    pairs = supply.draw(count, frames, side, plain=_UNCAPTIONED)
     pixels = torch.cat([part for pair in pairs for part in (pair.source, pair.result)])
     cells = LATENT_SPREAD * cells_of(pixels, LATENT_CHANNELS)
     both = cells.view(count, 2, frames, *cells.shape[1:]).transpose(2, 3)
-    texts = [
-        "" if rng.random() < _UNCAPTIONED else caption(rng, *pair.look, (rng.choice(NAMES),)) for pair in pairs
-    ]
-    return Batch(both[:, 0], both[:, 1], texts)
+    states = torch.stack([captions.states(pair.look, rng) for pair in pairs])
+    return Batch(both[:, 0], both[:, 1], states)
 
 
 class Noise:
@@ -55,18 +53,27 @@ class Noise:
 
     def __init__(self, scheduler: Any, device: str) -> None:
         self._kept: Tensor = scheduler.alphas_cumprod.to(device)
+        weights = (torch.tensor(SPREADS[:LATENT_CHANNELS], device=device) / SPREADS[0]).sqrt()
+        self._weights = weights.view(1, -1, 1, 1, 1)  # the eye forgives the small channels more
 
-    def loss(self, unet: Any, states: Tensor, batch: Batch) -> Any:
-        """The squared error of the velocity; late starts, of which less of the source is seen, count more.
+    def loss(self, unet: Any, batch: Batch, own: bool = False) -> Any:
+        """How far the clean latents are from the wanted ones, absolutely and squared.
 
-        :param states: the captions as the text encoder tells them, (clips, tokens, width).
+        :param own: the model is asked a second time, about what it said the first time.
         """
-        frames = batch.source.shape[2]
+        states = batch.states.repeat_interleave(batch.source.shape[2], dim=0)
         time, start = self._times(len(batch.source))
-        seen, wanted = self._noised(batch, time, start)
-        told = unet(seen, time, encoder_hidden_states=states.repeat_interleave(frames, dim=0)).sample
-        each = (told.float() - wanted).square().mean((1, 2, 3, 4))
-        return (each / (2 + 0.25 * LATENT_SPREAD**2 * self._ratio(start))).mean()
+        noise = torch.randn_like(batch.source)
+        result = batch.result
+        if own:
+            with torch.no_grad():
+                first = self._noised(batch.source, start, noise)
+                result = unet(first, start, encoder_hidden_states=states).sample.float()
+        mix = (self._ratio(start) / self._ratio(time)).sqrt().view(-1, 1, 1, 1, 1)
+        seen = self._noised(torch.lerp(result, batch.source, mix), time, noise)
+        told = unet(seen, time, encoder_hidden_states=states).sample.float()
+        difference = (told - batch.result) * self._weights / LATENT_SPREAD
+        return difference.abs().mean() + difference.square().mean()
 
     def _ratio(self, time: Tensor) -> Tensor:
         """Signal to noise, as variances, for latents of variance 1."""
@@ -78,13 +85,10 @@ class Noise:
         usual = torch.rand(count, device=device) < _USUAL_SHARE
         latest = torch.where(usual, _USUAL, _LATEST)
         start = _EARLIEST + torch.rand(count, device=device) * (latest - _EARLIEST)
-        first = torch.rand(count, device=device) < 0.3  # the first step does the most
+        first = torch.rand(count, device=device) < _FIRST_SHARE
         time = torch.where(first, start, start * torch.rand(count, device=device))
         return time.long(), start.long()
 
-    def _noised(self, batch: Batch, time: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        mix = (self._ratio(start) / self._ratio(time)).sqrt().view(-1, 1, 1, 1, 1)
+    def _noised(self, latents: Tensor, time: Tensor, noise: Tensor) -> Tensor:
         signal, spread = (part.sqrt().view(-1, 1, 1, 1, 1) for part in (self._kept[time], 1 - self._kept[time]))
-        seen = signal * torch.lerp(batch.result, batch.source, mix) + spread * torch.randn_like(batch.source)
-        noise = (seen - signal * batch.result) / spread
-        return seen, signal * noise - spread * batch.result
+        return signal * latents + spread * noise

@@ -17,13 +17,13 @@ from tools.demo_model.budget import Budget
 from tools.demo_model.captions import caption, words
 from tools.demo_model.parts import new_text_encoder
 from tools.demo_model.scenes import NAMES
-from tools.demo_model.styles import COLOURS, STYLES
+from tools.demo_model.styles import COLOURS, STYLES, Look
 
-__all__ = ["Words", "new_tokenizer", "tokenize", "train_text_encoder"]
+__all__ = ["Captions", "new_tokenizer", "tokenize", "train_text_encoder"]
 
 _END = "</w>"
 _LENGTH = 77
-_KEPT = 4000  # captions of 20 kB each
+_KEPT = 24  # captions of a look, of 20 kB each
 
 
 def new_tokenizer() -> Any:
@@ -72,26 +72,34 @@ def train_text_encoder(tokenizer: Any, budget: Budget, seed: int) -> Any:
     return encoder
 
 
-class Words:
-    """Captions as a finished text encoder tells them; those seen before are kept."""
+class Captions:
+    """Captions by look, as a finished text encoder tells them; many of each look are made at the start.
 
-    def __init__(self, tokenizer: Any, text_encoder: Any, device: str) -> None:
-        self._tokenizer = tokenizer
-        self._encoder = text_encoder.to(device).eval().requires_grad_(False)
-        self._device = device
-        self._kept: dict[str, Tensor] = {}
+    :param looks: the styles and colours to be named.
+    """
 
+    def __init__(self, tokenizer: Any, text_encoder: Any, looks: list[Look], seed: int, device: str = "cpu") -> None:
+        rng = random.Random(seed)
+        encoder = text_encoder.to(device).eval().requires_grad_(False)
+        self._kept: dict[Look, Tensor] = {}
+        for look in looks:
+            texts = [caption(rng, *look, (rng.choice(NAMES),)) for _ in range(_KEPT)]
+            self._kept[look] = self._told(tokenizer, encoder, texts, device)
+        self._kept["", ""] = self._told(tokenizer, encoder, [""] * 4 + self._plain(rng), device)
+
+    def states(self, look: Look, rng: random.Random) -> Tensor:
+        """One that asks for this look, (77, width)."""
+        return rng.choice(self._kept[look])  # type: ignore[arg-type]
+
+    @staticmethod
+    def _plain(rng: random.Random) -> list[str]:
+        return [caption(rng, "", "", (rng.choice(NAMES),)) for _ in range(12)]
+
+    @staticmethod
     @torch.no_grad()
-    def states(self, captions: list[str]) -> Tensor:
-        """(captions, 77, width)."""
-        new = [text for text in dict.fromkeys(captions) if text not in self._kept]
-        if new:
-            ids = tokenize(self._tokenizer, new).to(self._device)
-            self._kept.update(zip(new, self._encoder(ids).last_hidden_state, strict=True))
-        made = torch.stack([self._kept[text] for text in captions])
-        if len(self._kept) > _KEPT:
-            self._kept.clear()
-        return made
+    def _told(tokenizer: Any, encoder: Any, texts: list[str], device: str) -> Tensor:
+        states: Tensor = encoder(tokenize(tokenizer, texts).to(device)).last_hidden_state
+        return states
 
 
 def _merges(known: list[str]) -> list[tuple[str, str]]:

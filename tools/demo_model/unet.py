@@ -12,23 +12,24 @@ import torch
 from tools.demo_model.budget import Budget
 from tools.demo_model.checkpoint import Checkpoint
 from tools.demo_model.clips import Supply
-from tools.demo_model.device import mixed_precision
 from tools.demo_model.ema import Average
 from tools.demo_model.objective import Noise, draw_batch
 from tools.demo_model.parts import is_motion, new_scheduler, new_unet
-from tools.demo_model.text import Words
+from tools.demo_model.text import Captions
+from tools.demo_model.unet_start import set_unet
 
 __all__ = ["train_unet"]
 
-_RATE = 2e-3
+_RATE = 1.5e-3
 _RENEWAL = 25
-_STILLS = ((16, 1, 64), (7, 1, 96))
+_OWN_SHARE = 0.2
+_STILLS = ((16, 1, 64), (16, 1, 64), (7, 1, 96))
 _CLIPS = ((3, 6, 64), (2, 8, 64), (2, 4, 96))
 """Pieces in a batch, frames, pixels a side."""
 
 
 def train_unet(
-    budget: Budget, supply: Supply, words: Words, seed: int, device: str, checkpoint: Checkpoint, save: Callable[[Any], None],
+    budget: Budget, supply: Supply, captions: Captions, seed: int, device: str, checkpoint: Checkpoint, save: Callable[[Any], None],
     *, clips: bool, start: Any = None,
 ) -> Any:  # fmt: skip
     """The averaged UNet.
@@ -39,20 +40,21 @@ def train_unet(
     """
     rng = random.Random(seed)
     torch.manual_seed(seed)
-    unet = (start or new_unet()).train().to(device, memory_format=torch.channels_last)
+    if start is None:
+        start = new_unet()
+        set_unet(start)
+    unet = start.train().to(device, memory_format=torch.channels_last)
     noise = Noise(new_scheduler(), device)
     rate = 0.6 * _RATE if clips else _RATE
     optimizer = torch.optim.AdamW(unet.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=1e-3)
-    average = Average(unet, horizon=150)
+    average = Average(unet, horizon=250)
     checkpoint.load(budget, unet, optimizer, average)
     with _still(unet, still=not clips):
         for step in budget.run(optimizer, rate):
             if step % _RENEWAL == _RENEWAL - 1:
                 supply.renew(8)
-            batch = draw_batch(supply, rng, *rng.choice(_CLIPS if clips else _STILLS))
-            states = words.states(batch.captions)
-            with mixed_precision(device):
-                loss = noise.loss(unet, states, batch)
+            batch = draw_batch(supply, captions, rng, *rng.choice(_CLIPS if clips else _STILLS))
+            loss = noise.loss(unet, batch, own=rng.random() < _OWN_SHARE)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)

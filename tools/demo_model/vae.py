@@ -61,7 +61,7 @@ def train_vae(
             pool[first : first + _RENEWED] = draw_pool(_RENEWED, pictures, rng)
         batch = _crops(pool, rng)
         cells = cells_of(batch, LATENT_CHANNELS)
-        cells = cells + _NOISE * rng.random() * torch.randn_like(cells)
+        cells = cells + _NOISE * rng.random() ** 2 * torch.randn_like(cells)
         with mixed_precision(device):
             made = vae.decode(cells).sample
         loss = _distance(made.float(), batch)

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["cells_of", "set_decoder", "set_encoder"]
+__all__ = ["SPREADS", "cells_of", "set_decoder", "set_encoder"]
 
 _LUMA = (0.30, 0.59, 0.11)
 _CONSTANT = 40.0
 _FREQUENCIES = ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0))
-_SPREADS = (0.45, 0.25, 0.25, 0.075, 0.075, 0.03, 0.036, 0.036)
+SPREADS = (0.45, 0.25, 0.25, 0.075, 0.075, 0.03, 0.036, 0.036)
 """What each channel is divided by: near its deviation over the training's pictures, a little more for the details."""
 
 _SMALL = 0.1
@@ -36,7 +36,7 @@ def _functionals(channels: int) -> Tensor:
         else:
             down, across = _FREQUENCIES[0 if channel == 0 else channel - 2]
             made[channel, 0] = torch.outer((place * down).cos(), (place * across).cos()) / 16
-        made[channel] /= _SPREADS[channel]
+        made[channel] /= SPREADS[channel]
     return made
 
 
@@ -104,7 +104,7 @@ def set_decoder(vae: Any) -> None:
                 _clear(block.conv_shortcut, 8)
                 block.conv_shortcut.weight[:8, :8, 0, 0] = torch.eye(8)
     _clear(decoder.conv_in, 8)
-    light, blue, red = (torch.eye(channels)[channel] * _SPREADS[channel] for channel in range(3))
+    light, blue, red = (torch.eye(channels)[channel] * SPREADS[channel] for channel in range(3))
     green = light - (_LUMA[0] * red + _LUMA[2] * blue) / _LUMA[1]
     for row, weights in enumerate((light + red, green, light + blue)):
         decoder.conv_in.weight[row, :, 1, 1] = weights
