@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -37,4 +36,4 @@ class Checkpoint:
             "parts": [part.state_dict() for part in parts], "steps": budget.steps, "seconds": budget.seconds
         }  # fmt: skip
         torch.save(state, beside)
-        os.replace(beside, self._path)
+        beside.replace(self._path)

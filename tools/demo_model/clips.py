@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +12,11 @@ from tools.demo_model.pictures import Pictures
 from tools.demo_model.scenes import draw_scene
 from tools.demo_model.styles import COLOURS, STYLES, Look, render
 
-__all__ = ["LOOKS", "Pair", "Supply", "any_look"]
+__all__ = ["LOOKS", "Pair", "Supply"]
 
-_SIDE, _FRAMES, _POOL = 128, 8, 160
+_SIDE, _FRAMES, _POOL = 128, 25, 160
 _GRAIN = 0.025
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -25,11 +25,6 @@ class Pair:
     source: Tensor
     result: Tensor
     look: Look
-
-
-def any_look(rng: random.Random) -> Look:
-    """A style, a colour or both."""
-    return rng.choice(LOOKS)
 
 
 LOOKS: list[Look] = [
@@ -43,13 +38,11 @@ LOOKS: list[Look] = [
 class Supply:
     """Keeps some pictures and clips, of which it cuts pieces.
 
-    :param look: draws the look of each piece.
+    :param looks: how its pieces are to look; one that is named twice comes twice as often.
     """
 
-    def __init__(
-        self, pictures: Pictures, rng: random.Random, device: str, look: Callable[[random.Random], Look] = any_look
-    ) -> None:
-        self._pictures, self._rng, self._device, self._look = pictures, rng, device, look
+    def __init__(self, pictures: Pictures, rng: random.Random, device: str, looks: list[Look]) -> None:
+        self._pictures, self._rng, self._device, self._looks = pictures, rng, device, looks
         self._still = [*pictures.draw(_POOL, _SIDE, _SIDE)]
         self._moving = [self._scene() for _ in range(_POOL // 4)]
 
@@ -68,7 +61,7 @@ class Supply:
         pairs = []
         for _ in range(count):
             piece = self._piece(frames, side)
-            look = self._look(self._rng) if self._rng.random() >= plain else ("", "")
+            look = self._rng.choice(self._looks) if self._rng.random() >= plain else ("", "")
             grain = _GRAIN * self._rng.random() ** 2 * torch.randn_like(piece)
             pairs.append(Pair(2 * (piece + grain) - 1, 2 * render(piece, *look) - 1, look))
         return pairs
@@ -82,19 +75,25 @@ class Supply:
             piece = clip[first : first + frames, :, top : top + side, left : left + side]
         else:  # the camera moves over a picture
             picture, room = rng.choice(self._still), _SIDE - side
-            most = min(3.0, room / max(1, frames - 1)) if rng.random() < 0.8 else 0.0
-            steps = [rng.uniform(-most, most) for _ in range(2)]
-            starts = [
-                rng.uniform(max(0.0, -step * (frames - 1)), room - max(0.0, step * (frames - 1))) for step in steps
-            ]
-            rows, columns = (
-                [round(start + step * frame) for frame in range(frames)]
-                for start, step in zip(starts, steps, strict=True)
-            )
+            rows, columns = (self._path(frames, room) for _ in range(2))
             piece = torch.stack(
-                [picture[:, row : row + side, column : column + side] for row, column in zip(rows, columns, strict=True)]
+                [
+                    picture[:, row : row + side, column : column + side]
+                    for row, column in zip(rows, columns, strict=True)
+                ]
             )
         return piece.flip(-1) if rng.random() < 0.5 else piece
+
+    def _path(self, frames: int, room: int) -> list[int]:
+        """Where the camera is, 0 to ``room`` pixels: at rest, on its way, or anywhere if frames are far apart."""
+        rng = self._rng
+        kind = rng.random()
+        if kind < 0.1:
+            return [rng.randint(0, room) for _ in range(frames)]
+        most = 0.0 if kind < 0.3 else min(rng.choice((1.0, 3.0, 8.0)), room / max(1, frames - 1))
+        step = rng.uniform(-most, most)
+        start = rng.uniform(max(0.0, -step * (frames - 1)), room - max(0.0, step * (frames - 1)))
+        return [round(start + step * frame) for frame in range(frames)]
 
     def _scene(self) -> Tensor:
         return draw_scene(self._rng.getrandbits(48), _FRAMES, _SIDE, _SIDE).frames.to(self._device)

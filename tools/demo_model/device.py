@@ -15,5 +15,5 @@ def find_device() -> str:
 
 
 def mixed_precision(device: str) -> AbstractContextManager[object]:
-    """Convolutions and products in bfloat16, which both kinds of device do faster; the weights stay in float32."""
+    """Convolutions and products in bfloat16; the weights stay in float32."""
     return torch.autocast(device, torch.bfloat16)

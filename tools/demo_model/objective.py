@@ -24,8 +24,9 @@ from tools.demo_model.vae_start import SPREADS, cells_of
 __all__ = ["Batch", "Noise", "draw_batch"]
 
 _UNCAPTIONED = 0.08
-_EARLIEST, _LATEST = 80, 999
+_LATEST = 999
 _USUAL, _USUAL_SHARE = 450, 0.75  # most requests start before this time
+_WHOLE_LOOK = 200.0  # a run that starts below this time goes only part of the way to the new look
 _FIRST_SHARE = 0.4  # of the questions are about the first step, which does the most
 
 
@@ -64,7 +65,8 @@ class Noise:
         states = batch.states.repeat_interleave(batch.source.shape[2], dim=0)
         time, start = self._times(len(batch.source))
         noise = torch.randn_like(batch.source)
-        result = batch.result
+        share = (start / _WHOLE_LOOK).clamp(max=1).view(-1, 1, 1, 1, 1)
+        wanted = result = torch.lerp(batch.source, batch.result, share)
         if own:
             with torch.no_grad():
                 first = self._noised(batch.source, start, noise)
@@ -72,7 +74,7 @@ class Noise:
         mix = (self._ratio(start) / self._ratio(time)).sqrt().view(-1, 1, 1, 1, 1)
         seen = self._noised(torch.lerp(result, batch.source, mix), time, noise)
         told = unet(seen, time, encoder_hidden_states=states).sample.float()
-        difference = (told - batch.result) * self._weights / LATENT_SPREAD
+        difference = (told - wanted) * self._weights / LATENT_SPREAD
         return difference.abs().mean() + difference.square().mean()
 
     def _ratio(self, time: Tensor) -> Tensor:
@@ -84,7 +86,7 @@ class Noise:
         device = self._kept.device
         usual = torch.rand(count, device=device) < _USUAL_SHARE
         latest = torch.where(usual, _USUAL, _LATEST)
-        start = _EARLIEST + torch.rand(count, device=device) * (latest - _EARLIEST)
+        start = torch.rand(count, device=device) * latest
         first = torch.rand(count, device=device) < _FIRST_SHARE
         time = torch.where(first, start, start * torch.rand(count, device=device))
         return time.long(), start.long()

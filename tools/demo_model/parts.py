@@ -9,7 +9,18 @@ import torch
 
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers, load_transformers
 
-__all__ = ["FRAMES", "LATENT_CHANNELS", "LATENT_SPREAD", "TEXT_LAYERS", "VAE_FACTOR", "is_motion", "new_scheduler", "new_text_encoder", "new_unet", "new_vae"]
+__all__ = [
+    "FRAMES",
+    "LATENT_CHANNELS",
+    "LATENT_SPREAD",
+    "TEXT_LAYERS",
+    "VAE_FACTOR",
+    "is_motion",
+    "new_scheduler",
+    "new_text_encoder",
+    "new_unet",
+    "new_vae",
+]
 
 TEXT_LAYERS = 3
 FRAMES = 32
@@ -91,12 +102,16 @@ def new_text_encoder(vocabulary: int) -> Any:
 
 
 def new_scheduler() -> Any:
-    """A schedule that keeps the source at every strength: at the last of 1000 times the noise is half of the signal.
+    """A schedule that keeps the source at every strength: at the last of 1000 times the noise is a third of the signal.
 
     AnimateDiff's leaves nothing of it at full strength, which asks for a model that can invent pictures. The UNet tells
     the clean latents (``sample``), and the engine's presets keep both settings.
     """
     return load_diffusers().DDIMScheduler(
-        beta_start=0.0001, beta_end=0.0014, beta_schedule="linear", clip_sample=False, steps_offset=1,
+        beta_start=0.00005,
+        beta_end=0.0007,
+        beta_schedule="linear",
+        clip_sample=False,
+        steps_offset=1,
         prediction_type="sample",
     )

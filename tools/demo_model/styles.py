@@ -59,7 +59,12 @@ def _neon(clip: Tensor, tint: Tensor | None) -> Tensor:
     edges = (_edges(clip) * 1.6).clamp(0, 1)
     glow = (edges + 0.8 * _blur(edges, 5)).clamp(0, 1.3)
     hue = _vivid(_blur(clip, 3)) if tint is None else tint
-    return _colour(clip, 0.03, 0.02, 0.08) + 0.14 * hue * _brightness(clip) + glow * hue + 0.35 * (edges - 0.55).clamp(0, 1)
+    return (
+        _colour(clip, 0.03, 0.02, 0.08)
+        + 0.14 * hue * _brightness(clip)
+        + glow * hue
+        + 0.35 * (edges - 0.55).clamp(0, 1)
+    )
 
 
 def _sketch(clip: Tensor, tint: Tensor | None) -> Tensor:

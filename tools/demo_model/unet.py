@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,25 +12,26 @@ import torch
 from tools.demo_model.budget import Budget
 from tools.demo_model.checkpoint import Checkpoint
 from tools.demo_model.clips import Supply
+from tools.demo_model.device import mixed_precision
 from tools.demo_model.ema import Average
 from tools.demo_model.objective import Noise, draw_batch
 from tools.demo_model.parts import is_motion, new_scheduler, new_unet
 from tools.demo_model.text import Captions
 from tools.demo_model.unet_start import set_unet
 
-__all__ = ["train_unet"]
+__all__ = ["motionless", "train_unet"]
 
 _RATE = 1.5e-3
 _RENEWAL = 25
 _OWN_SHARE = 0.2
 _STILLS = ((16, 1, 64), (16, 1, 64), (7, 1, 96))
-_CLIPS = ((3, 6, 64), (2, 8, 64), (2, 4, 96))
+_CLIPS = ((3, 6, 64), (3, 6, 64), (2, 9, 64), (1, 16, 64), (2, 4, 96), (1, 25, 64))
 """Pieces in a batch, frames, pixels a side."""
 
 
 def train_unet(
-    budget: Budget, supply: Supply, captions: Captions, seed: int, device: str, checkpoint: Checkpoint, save: Callable[[Any], None],
-    *, clips: bool, start: Any = None,
+    budget: Budget, supply: Supply, captions: Captions, seed: int, device: str, checkpoint: Checkpoint,
+    save: Callable[[Any], None], *, clips: bool, start: Any = None,
 ) -> Any:  # fmt: skip
     """The averaged UNet.
 
@@ -49,12 +50,13 @@ def train_unet(
     optimizer = torch.optim.AdamW(unet.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=1e-3)
     average = Average(unet, horizon=250)
     checkpoint.load(budget, unet, optimizer, average)
-    with _still(unet, still=not clips):
+    with motionless(unet) if not clips else nullcontext():
         for step in budget.run(optimizer, rate):
             if step % _RENEWAL == _RENEWAL - 1:
                 supply.renew(8)
             batch = draw_batch(supply, captions, rng, *rng.choice(_CLIPS if clips else _STILLS))
-            loss = noise.loss(unet, batch, own=rng.random() < _OWN_SHARE)
+            with mixed_precision(device) if device == "cuda" else nullcontext():  # slower on a CPU
+                loss = noise.loss(unet, batch, own=rng.random() < _OWN_SHARE)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
@@ -69,9 +71,9 @@ def train_unet(
 
 
 @contextmanager
-def _still(unet: Any, *, still: bool) -> Iterator[None]:
-    """Leaves the motion modules out, which begin as an identity."""
-    left_out = [module for name, module in unet.named_modules() if still and is_motion(name)]
+def motionless(unet: Any) -> Iterator[None]:
+    """Leaves the motion modules out."""
+    left_out = [module for name, module in unet.named_modules() if is_motion(name)]
     for module in left_out:
         module.forward = _pass
     try:
