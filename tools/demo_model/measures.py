@@ -74,7 +74,7 @@ class StyleClassifier:
             far.backward()  # type: ignore[no-untyped-call]
             return far
 
-        optimizer.step(loss)  # type: ignore[arg-type,no-untyped-call]
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def names(self, pictures: Tensor) -> list[str]:

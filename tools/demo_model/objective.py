@@ -26,7 +26,7 @@ __all__ = ["Batch", "Noise", "draw_batch"]
 _UNCAPTIONED = 0.08
 _LATEST = 999
 _USUAL, _USUAL_SHARE = 450, 0.75  # most requests start before this time
-_WHOLE_LOOK = 200.0  # a run that starts below this time goes only part of the way to the new look
+_WHOLE_LOOK = 60.0  # a run that starts below this time goes only part of the way to the new look
 _FIRST_SHARE = 0.4  # of the questions are about the first step, which does the most
 
 

@@ -85,15 +85,15 @@ class Captions:
         for look in looks:
             texts = [caption(rng, *look, (rng.choice(NAMES),)) for _ in range(_KEPT)]
             self._kept[look] = self._told(tokenizer, encoder, texts, device)
-        self._kept["", ""] = self._told(tokenizer, encoder, [""] * 4 + self._plain(rng), device)
+        self._kept["", ""] = self._told(tokenizer, encoder, [""] * 12 + self._plain(rng), device)
 
     def states(self, look: Look, rng: random.Random) -> Tensor:
         """One that asks for this look, (77, width)."""
-        return rng.choice(self._kept[look])  # type: ignore[arg-type]
+        return rng.choice(self._kept[look])
 
     @staticmethod
     def _plain(rng: random.Random) -> list[str]:
-        return [caption(rng, "", "", (rng.choice(NAMES),)) for _ in range(12)]
+        return [caption(rng, "", "", (rng.choice(NAMES),)) for _ in range(60)]
 
     @staticmethod
     @torch.no_grad()

@@ -23,7 +23,7 @@ __all__ = ["motionless", "train_unet"]
 
 _RATE = 1.5e-3
 _RENEWAL = 25
-_OWN_SHARE = 0.2
+_OWN_SHARE = 0.35
 _STILLS = ((16, 1, 64), (16, 1, 64), (7, 1, 96))
 _CLIPS = ((3, 6, 64), (3, 6, 64), (2, 9, 64), (1, 16, 64), (2, 4, 96), (1, 25, 64))
 """Pieces in a batch, frames, pixels a side."""

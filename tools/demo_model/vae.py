@@ -66,7 +66,7 @@ def train_vae(
             made = vae.decode(cells).sample
         loss = _distance(made.float(), batch)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         average.update(vae)
