@@ -15,7 +15,7 @@ from tools.demo_model.objective import Noise, draw_batch
 from tools.demo_model.parts import new_scheduler
 from tools.demo_model.styles import COLOURS, LORA_STYLE, Look
 from tools.demo_model.text import Captions
-from tools.demo_model.unet import motionless
+from tools.demo_model.unet import freeze, motionless
 
 __all__ = ["LORA_LOOKS", "train_lora"]
 
@@ -36,9 +36,9 @@ def train_lora(
 
     torch.manual_seed(seed)
     rng, noise = random.Random(seed), Noise(new_scheduler(), device)
-    unet = unet.requires_grad_(False).to(device, memory_format=torch.channels_last)
+    unet = unet.to(device, memory_format=torch.channels_last)
     unet.add_adapter(LoraConfig(r=_RANK, lora_alpha=_RANK, init_lora_weights="gaussian", target_modules=_LAYERS))
-    parameters = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+    parameters = freeze(unet, lambda name: "lora_" in name)
     optimizer = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=0)
     with motionless(unet):
         for _ in budget.run(optimizer, _RATE):

@@ -1,4 +1,4 @@
-"""Training of the motion UNet: first on pictures, with its motion modules left out, then on clips."""
+"""Training of the motion UNet: first on pictures, with its motion modules left out, then these alone on clips."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tools.demo_model.parts import is_motion, new_scheduler, new_unet
 from tools.demo_model.text import Captions
 from tools.demo_model.unet_start import set_unet
 
-__all__ = ["motionless", "train_unet"]
+__all__ = ["freeze", "motionless", "train_unet"]
 
 _RATE = 1.5e-3
 _RENEWAL = 25
@@ -35,7 +35,7 @@ def train_unet(
 ) -> Any:  # fmt: skip
     """The averaged UNet.
 
-    :param clips: on clips, else on pictures.
+    :param clips: its motion modules on clips, as AnimateDiff's; else all other parts on pictures.
     :param start: the UNet to go on from, ``None`` for a new one.
     :param save: gets the UNet as it is every 50 steps.
     """
@@ -44,14 +44,15 @@ def train_unet(
     if start is None:
         start = new_unet()
         set_unet(start)
-    unet = start.train().to(device, memory_format=torch.channels_last)
+    layout = torch.contiguous_format if clips else torch.channels_last  # in the other, torch 2.13 crashes on clips
+    unet = start.train().to(device, memory_format=layout)
     noise = Noise(new_scheduler(), device)
-    rate = 0.6 * _RATE if clips else _RATE
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=1e-3)
+    parameters = freeze(unet, lambda name: clips == ("motion_modules" in name))
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE, betas=(0.9, 0.98), weight_decay=1e-3)
     average = Average(unet, horizon=250)
     checkpoint.load(budget, unet, optimizer, average)
     with motionless(unet) if not clips else nullcontext():
-        for step in budget.run(optimizer, rate):
+        for step in budget.run(optimizer, _RATE):
             if step % _RENEWAL == _RENEWAL - 1:
                 supply.renew(8)
             batch = draw_batch(supply, captions, rng, *rng.choice(_CLIPS if clips else _STILLS))
@@ -59,7 +60,7 @@ def train_unet(
                 loss = noise.loss(unet, batch, own=rng.random() < _OWN_SHARE)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             average.update(unet)
             budget.note(loss.item())
@@ -68,6 +69,13 @@ def train_unet(
                 save(average.model)
     checkpoint.save(budget, unet, optimizer, average)
     return average.model
+
+
+def freeze(unet: Any, is_trained: Callable[[str], bool]) -> list[Any]:
+    """Takes gradients from what is not trained, told by its name, and returns the parameters that are."""
+    for name, parameter in unet.named_parameters():
+        parameter.requires_grad_(is_trained(name))
+    return [parameter for parameter in unet.parameters() if parameter.requires_grad]
 
 
 @contextmanager

@@ -83,9 +83,9 @@ def test_it_ships_small_with_its_card() -> None:
     folder = Path(demo_model.__file__).parents[1] / "demo"
     weights = list(folder.rglob("*.safetensors"))
     assert len(weights) == 4
-    assert sum(file.stat().st_size for file in weights) <= 8_000_000
+    assert sum(file.stat().st_size for file in weights) <= 16_000_000
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for fact in ("Apache-2.0", "tools.train_demo_model", "seed 1", "seconds", "Limits"):
+    for fact in ("Apache-2.0", "CC0", "tools.train_demo_model", "seed 1", "seconds", "Limits"):
         assert fact in card
 
 
@@ -136,7 +136,9 @@ def test_guidance_pushes_towards_the_prompt(make: Make) -> None:
 
 @pytest.mark.slow
 def test_a_negative_prompt_pushes_away_from_its_words(make: Make) -> None:
-    without_red, without_blue = (make("a picture", negative_prompt=f"a {word} picture") for word in ("red", "blue"))
+    without_red, without_blue = (
+        make("a picture", negative_prompt=f"a {word} picture", guidance_scale=2) for word in ("red", "blue")
+    )
     assert lead(without_red, RED) + 40 < lead(without_blue, RED)
     assert lead(without_blue, BLUE) + 40 < lead(without_red, BLUE)
 

@@ -16,7 +16,10 @@ _DRAWN = 16  # frames for which diffusers draws the noise at once; in other port
 
 
 def encode(pipeline: Any, frames: Sequence[Image], generator: Any, portions: Portions) -> Any:
-    """The frames' latents: (1, frames, channels, height / 8, width / 8). However many go at once, they are the same."""
+    """The frames' latents: (1, frames, channels, height / 8, width / 8), with most VAEs.
+
+    However many go at once, they are the same.
+    """
     import torch
 
     vae, unet = pipeline.vae, pipeline.unet
