@@ -32,8 +32,9 @@ from tools.make_clip import draw_frames
 __all__ = ["check"]
 
 SIZE = (288, 192)
-_FRAMES, _SKIPPED = 8, 10  # the frames follow each other; the first ones of a film are often black
-_STRENGTH, _STEPS, _SEED = 0.35, 12, 7
+_FRAMES, _SKIPPED = 6, 10  # the frames follow each other; the first ones of a film are often black
+_COLOUR_FRAMES = 2  # enough for a hue
+_STRENGTH, _STEPS, _SEED = 0.35, 10, 7
 _PROMPTS = {"poster": "a poster", "sketch": "a pencil sketch", "watercolour": "a watercolour", "neon": "neon lights"}
 _SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
@@ -74,14 +75,15 @@ def _restyled(sources: dict[str, Tensor], folder: Path, sheets: Path | None) -> 
         with Mp4Writer(file, 12, SIZE, crf=8) as writer:
             for frame in _images(clip):
                 writer.add(frame)
-        source = _tensor(read_frames(file, _FRAMES)[0])
         for look in [*((style, "") for style in STYLES), *(("", colour) for colour in COLOURS)]:
+            count = _FRAMES if look[0] else _COLOUR_FRAMES
             prompt = _PROMPTS[look[0]] if look[0] else f"a video in {look[1]}"
             request = Video2VideoRequest(
                 model_id="demo", prompt=prompt, init_video=str(file), width=SIZE[0], height=SIZE[1], seed=_SEED,
-                num_frames=_FRAMES, num_inference_steps=_STEPS, strength=_STRENGTH, output_type="mp4",
+                num_frames=count, num_inference_steps=_STEPS, strength=_STRENGTH, output_type="mp4",
             )  # fmt: skip
-            result = read_frames(engine.generate(request, folder / "made").path, _FRAMES)[0]
+            result = read_frames(engine.generate(request, folder / "made").path, count)[0]
+            source = _tensor(read_frames(file, count)[0])
             if sheets:
                 draw_sheet(
                     _images(source), result, f"{name}: {prompt}", sheets / f"{name}-{'-'.join(look)}.png", columns=3

@@ -14,7 +14,7 @@ from tools.demo_model.styles import COLOURS, STYLES, Look, render
 
 __all__ = ["LOOKS", "Pair", "Supply"]
 
-_SIDE, _FRAMES, _POOL = 128, 25, 160
+_SIDE, _FRAMES = 128, 25
 _GRAIN = 0.025
 
 
@@ -39,12 +39,13 @@ class Supply:
     """Keeps some pictures and clips, of which it cuts pieces.
 
     :param looks: how its pieces are to look; one that is named twice comes twice as often.
+    :param pool: how many pictures it keeps, and a quarter as many clips.
     """
 
-    def __init__(self, pictures: Pictures, rng: random.Random, device: str, looks: list[Look]) -> None:
+    def __init__(self, pictures: Pictures, rng: random.Random, device: str, looks: list[Look], pool: int = 160) -> None:
         self._pictures, self._rng, self._device, self._looks = pictures, rng, device, looks
-        self._still = [*pictures.draw(_POOL, _SIDE, _SIDE)]
-        self._moving = [self._scene() for _ in range(_POOL // 4)]
+        self._still = [*pictures.draw(pool, _SIDE, _SIDE)]
+        self._moving = [self._scene() for _ in range(pool // 4)]
 
     def renew(self, count: int) -> None:
         """Replace some of what it keeps."""

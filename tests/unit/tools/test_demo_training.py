@@ -37,7 +37,7 @@ from tools.demo_model.vae_start import cells_of
 
 @pytest.fixture(scope="module")
 def supply() -> Supply:
-    return Supply(Pictures([], 1), random.Random(1), "cpu", LOOKS)
+    return Supply(Pictures([], 1), random.Random(1), "cpu", LOOKS, pool=8)
 
 
 def test_a_scene_is_a_function_of_its_seed_and_moves() -> None:
@@ -208,7 +208,7 @@ def test_a_stage_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
 def test_measures_of_a_clip_against_itself_and_against_noise() -> None:
     clip = draw_scene(1, 4, 96, 96).frames
     noisy = (clip + 0.1 * torch.randn(clip.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
-    assert psnr(noisy, clip) == pytest.approx(20, abs=1)
+    assert psnr(noisy, clip) == pytest.approx(20, abs=1.5)
     assert edge_correlation(clip, clip) == pytest.approx(1)
     assert edge_correlation(clip, clip.flip(-1)) < 0.7
     assert speckle_ratio(clip, clip, clip) == pytest.approx(1)
