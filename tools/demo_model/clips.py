@@ -91,7 +91,7 @@ class Supply:
         kind = rng.random()
         if kind < 0.1:
             return [rng.randint(0, room) for _ in range(frames)]
-        most = 0.0 if kind < 0.3 else min(rng.choice((1.0, 3.0, 8.0)), room / max(1, frames - 1))
+        most = 0.0 if kind < 0.45 else min(rng.choice((1.0, 3.0, 8.0)), room / max(1, frames - 1))
         step = rng.uniform(-most, most)
         start = rng.uniform(max(0.0, -step * (frames - 1)), room - max(0.0, step * (frames - 1)))
         return [round(start + step * frame) for frame in range(frames)]

@@ -27,6 +27,7 @@ _UNCAPTIONED = 0.08
 _LATEST = 999
 _USUAL, _USUAL_SHARE = 450, 0.75  # most requests start before this time
 _WHOLE_LOOK = 60.0  # a run that starts below this time goes only part of the way to the new look
+_STEADY = 2.0  # the weight of flicker, which the eye forgives less
 _FIRST_SHARE = 0.4  # of the questions are about the first step, which does the most
 
 
@@ -58,7 +59,7 @@ class Noise:
         self._weights = weights.view(1, -1, 1, 1, 1)  # the eye forgives the small channels more
 
     def loss(self, unet: Any, batch: Batch, own: bool = False) -> Any:
-        """How far the clean latents are from the wanted ones, absolutely and squared.
+        """How far the clean latents are from the wanted ones, absolutely and squared, and how much that flickers.
 
         :param own: the model is asked a second time, about what it said the first time.
         """
@@ -75,7 +76,10 @@ class Noise:
         seen = self._noised(torch.lerp(result, batch.source, mix), time, noise)
         told = unet(seen, time, encoder_hidden_states=states).sample.float()
         difference = (told - wanted) * self._weights / LATENT_SPREAD
-        return difference.abs().mean() + difference.square().mean()
+        loss = difference.abs().mean() + difference.square().mean()
+        if difference.shape[2] > 1:
+            loss = loss + _STEADY * difference.diff(dim=2).abs().mean()
+        return loss
 
     def _ratio(self, time: Tensor) -> Tensor:
         """Signal to noise, as variances, for latents of variance 1."""

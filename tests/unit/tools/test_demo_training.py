@@ -209,7 +209,7 @@ def test_measures_of_a_clip_against_itself_and_against_noise() -> None:
     clip = draw_scene(1, 4, 96, 96).frames
     noisy = (clip + 0.1 * torch.randn(clip.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
     assert psnr(noisy, clip) == pytest.approx(20, abs=1.5)
-    assert edge_correlation(clip, clip) == pytest.approx(1)
+    assert edge_correlation(clip, clip) == pytest.approx(1, abs=1e-3)
     assert edge_correlation(clip, clip.flip(-1)) < 0.7
     assert speckle_ratio(clip, clip, clip) == pytest.approx(1)
     assert speckle_ratio(clip, noisy, clip) > 10
