@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,9 +27,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.demo_model import check
 from benchmarks.report import add_json_option, machine, write_json
 from tools.demo_model.budget import Budget
-from tools.demo_model.check import check
 from tools.demo_model.checkpoint import Checkpoint
 from tools.demo_model.clips import LOOKS, Supply
 from tools.demo_model.device import find_device
@@ -102,7 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)  # the tensors are small: threads cost more than they bring
     if given.check:
-        figures = {"machine": machine()} | check(given.clips, given.sheets)
+        command = shlex.join(["python", "-m", "tools.train_demo_model", *(arguments or sys.argv[1:])])
+        figures = {"machine": machine(), "command": command} | check(given.clips, given.sheets)
         print(json.dumps(figures, indent=2))
         write_json(given.json, figures)
         return 0

@@ -12,7 +12,7 @@ from tools.demo_model.styles import COLOURS, LORA_STYLE, STYLES
 
 __all__ = ["FIGURES", "write_card"]
 
-FIGURES = Path(__file__).parents[2] / "benchmarks" / "results" / "demo-model.json"
+FIGURES = Path(__file__).parents[2] / "benchmarks" / "results" / "demo_model.json"
 """What ``--check --json`` said of the committed weights."""
 
 _CARD = """\
@@ -83,5 +83,5 @@ def _told(figures: dict[str, Any]) -> str:
         f"results whose mean hue is nearer to the named colour than the source's: {figures['hue_shift']:.0%}",
         f"flicker of the result over the source's: {figures['flicker_ratio']} at most",
     ]
-    head = "- **Figures**, by `--check` at strength 0.35 (`benchmarks/results/demo-model.json`):"
+    head = "- **Figures**, by `--check` at strength 0.35 (`benchmarks/results/demo_model.json`):"
     return "\n".join([head, "", *(f"  - {line}" for line in lines)])

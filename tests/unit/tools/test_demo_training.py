@@ -109,7 +109,7 @@ def test_without_its_motion_modules_a_unet_takes_each_frame_by_itself() -> None:
     clip, states = torch.randn(1, LATENT_CHANNELS, 3, 8, 8), torch.randn(1, 77, 64)
 
     def first(frames: int) -> Tensor:
-        told = unet(clip[:, :, :frames], 500, encoder_hidden_states=states.expand(frames, -1, -1)).sample
+        told: Tensor = unet(clip[:, :, :frames], 500, encoder_hidden_states=states.expand(frames, -1, -1)).sample
         return told[:, :, :1].detach()
 
     assert not torch.allclose(first(1), first(3), atol=1e-3)

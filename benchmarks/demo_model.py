@@ -1,4 +1,7 @@
-"""The figures of the model that ships: how well it carries real footage, and what its looks are worth."""
+"""The model that ships: how well its autoencoder carries clips, and what its looks are worth.
+
+python -m tools.train_demo_model --check --clips DIR --json FILE
+"""
 
 from __future__ import annotations
 
