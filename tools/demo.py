@@ -48,8 +48,8 @@ LOCAL_RUN = {
     "width": 288,
     "height": 192,
     "num_frames": 16,
-    "num_inference_steps": 20,
-    "strength": 0.45,
+    "num_inference_steps": 10,
+    "strength": 0.35,
     "seed": 7,
 }
 

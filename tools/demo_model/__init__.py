@@ -1,1 +1,1 @@
-"""How the shipped ``demo`` model is made: synthetic clips, captions, and the training of its parts."""
+"""How the shipped ``demo`` model is made: pictures, clips, captions, the training of its parts, and its figures."""

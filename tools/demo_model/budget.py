@@ -10,6 +10,7 @@ from typing import Any
 __all__ = ["Budget"]
 
 _WARM = 50
+_EVERY = 50
 
 
 class Budget:
@@ -18,26 +19,34 @@ class Budget:
     The rate rises for 50 steps and falls to nothing along half a cosine, also when time cuts it short. Up to that cut a
     run depends on nothing but its seed.
 
-    :param log: where each hundredth step goes.
+    :param log: where each fiftieth step goes.
     """
 
     def __init__(self, name: str, steps: int, seconds: float | None, log: Callable[[str], None]) -> None:
-        self._name, self._steps, self._limit, self._log = name, steps, seconds or math.inf, log
+        self._name, self._total, self._limit, self._log = name, steps, seconds or math.inf, log
         self._began = time.monotonic()
         self._losses: list[float] = []
+        self._resumed = 0
 
     @property
     def seconds(self) -> float:
-        """Since the stage began."""
+        """Since the stage began, the time before it was resumed included."""
         return time.monotonic() - self._began
 
-    def run(self, optimizer: Any, peak: float, agree: Callable[[float], float] = float) -> Iterator[int]:
-        """The numbers of the steps; sets the rate before each.
+    @property
+    def steps(self) -> int:
+        """Steps made, those before it was resumed included."""
+        return self._resumed + len(self._losses)
 
-        :param agree: makes one of how far each of several processes believes to be, 0 to 1.
-        """
-        for step in range(self._steps):
-            done = agree(max(step / self._steps, self.seconds / self._limit))
+    def resume(self, steps: int, seconds: float) -> None:
+        """Go on after this many steps and seconds."""
+        self._resumed = steps
+        self._began = time.monotonic() - seconds
+
+    def run(self, optimizer: Any, peak: float) -> Iterator[int]:
+        """The numbers of the steps; sets the rate before each."""
+        for step in range(self._resumed, self._total):
+            done = max(step / self._total, self.seconds / self._limit)
             if done >= 1:
                 break
             for group in optimizer.param_groups:
@@ -47,13 +56,6 @@ class Budget:
     def note(self, loss: float) -> None:
         """The loss of the step."""
         self._losses.append(loss)
-        count = len(self._losses)
-        if count % 100 == 0:
-            self._log(
-                f"{self._name} {count}/{self._steps}: loss {sum(self._losses[-100:]) / 100:.4f}, {self.seconds:.0f} s"
-            )
-
-    @property
-    def steps(self) -> int:
-        """Steps made."""
-        return len(self._losses)
+        if len(self._losses) % _EVERY == 0:
+            mean = sum(self._losses[-_EVERY:]) / _EVERY
+            self._log(f"{self._name} {self.steps}/{self._total}: loss {mean:.4f}, {self.seconds:.0f} s")

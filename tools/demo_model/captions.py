@@ -12,8 +12,11 @@ __all__ = ["caption", "words"]
 
 _STYLE_WORDS = {
     "neon": ("neon", "glowing neon", "neon lights", "glow"),
-    "sketch": ("sketch", "pencil sketch", "pencil drawing", "line drawing"),
-    "watercolour": ("watercolour", "watercolor", "watercolour painting", "watercolor painting"),
+    "sketch": ("sketch", "pencil sketch", "pencil drawing", "line drawing", "drawing", "woodcut", "ink drawing"),
+    "watercolour": (
+        *("watercolour", "watercolor", "watercolour painting", "watercolor painting"),
+        *("painting", "oil painting", "impressionist painting"),
+    ),
     "poster": ("poster", "printed poster", "comic", "screen print"),
     LORA_STYLE: ("picture", "video", "animation"),  # the LoRA is on or off; its captions do not name it
     "": ("video", "picture", "photo", "animation"),
@@ -44,7 +47,7 @@ _OTHERS = (
     "a an and at by for from in into it its like make of on over the to turn with colours colors coloured colored "
     "color colour tones tone style styles art artwork beautiful high quality best detailed bright dark light soft "
     "vivid smooth low bad blurry ugly dog cat fox car house tree street water sea mountain forest night day sun moon "
-    "moving running dancing man woman child face people anime cartoon painting drawing"
+    "moving running dancing man woman child face people anime cartoon warm cold"
 )
 
 
@@ -55,6 +58,8 @@ def caption(rng: random.Random, style: str, colour: str, shapes: tuple[str, ...]
     named = rng.choice(_COLOUR_WORDS[colour]) if colour else ""
     if colour and not style and rng.random() < 0.3:
         text = rng.choice((named, f"{named} colours", f"everything is {named}"))
+    elif not colour and not style and rng.random() < 0.5:
+        text = content
     else:
         text = form.format(style=rng.choice(_STYLE_WORDS[style]), colour=named, content=content)
     if rng.random() < 0.3:  # any other words, known and unknown, are to be ignored

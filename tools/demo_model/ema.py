@@ -28,3 +28,16 @@ class Average:
         weight = max(1 / self._horizon, 1 / (1 + self._steps / 4))
         for kept, new in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
             kept.lerp_(new, weight) if kept.is_floating_point() else kept.copy_(new)
+
+    def copy(self) -> Any:
+        """A copy of the averaged model."""
+        return copy.deepcopy(self.model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"model": self.model.state_dict(), "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.model.load_state_dict(state["model"])
+        self._steps = state["steps"]

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["COLOURS", "LORA_STYLE", "STYLES", "render"]
+__all__ = ["COLOURS", "LORA_STYLE", "STYLES", "Look", "render"]
+
+Look = tuple[str, str]
+"""A style and a colour, as :func:`render` takes them."""
 
 COLOURS = {
     "red": (0.90, 0.08, 0.08),
@@ -36,7 +39,7 @@ def render(clip: Tensor, style: str, colour: str) -> Tensor:
     :param style: a name of :data:`STYLES`, :data:`LORA_STYLE`, or empty for none.
     :param colour: a name of :data:`COLOURS`, or empty to keep the clip's own colours.
     """
-    tint = torch.tensor(COLOURS[colour]).view(1, 3, 1, 1) if colour else None
+    tint = torch.tensor(COLOURS[colour], device=clip.device).view(1, 3, 1, 1) if colour else None
     if not style:
         return clip if tint is None else _tinted(clip, tint)
     kind = _mosaic if style == LORA_STYLE else STYLES[style]
@@ -56,38 +59,39 @@ def _neon(clip: Tensor, tint: Tensor | None) -> Tensor:
     edges = (_edges(clip) * 1.6).clamp(0, 1)
     glow = (edges + 0.8 * _blur(edges, 5)).clamp(0, 1.3)
     hue = _vivid(_blur(clip, 3)) if tint is None else tint
-    ground = torch.tensor([0.03, 0.02, 0.08]).view(1, 3, 1, 1)
-    return ground + 0.14 * hue * _brightness(clip) + glow * hue + 0.35 * (edges - 0.55).clamp(0, 1)
+    return (
+        _colour(clip, 0.03, 0.02, 0.08)
+        + 0.14 * hue * _brightness(clip)
+        + glow * hue
+        + 0.35 * (edges - 0.55).clamp(0, 1)
+    )
 
 
 def _sketch(clip: Tensor, tint: Tensor | None) -> Tensor:
     """A pencil's lines and light shading on paper."""
-    paper = torch.tensor([0.97, 0.95, 0.90]).view(1, 3, 1, 1)
-    ink = torch.tensor([0.13, 0.13, 0.16]).view(1, 3, 1, 1) if tint is None else 0.75 * tint
-    lines = (_edges(clip) * 2.0).clamp(0, 1)
+    paper = _colour(clip, 0.97, 0.95, 0.90)
+    ink = _colour(clip, 0.13, 0.13, 0.16) if tint is None else 0.75 * tint
+    lines = (_slopes(_blur(clip, 3)) * 4.5 - 0.12).clamp(0, 1)
     shade = 0.45 * (1 - _brightness(clip)) ** 1.5
     return torch.lerp(paper, ink, (lines + shade).clamp(0, 1))
 
 
 def _watercolour(clip: Tensor, tint: Tensor | None) -> Tensor:
-    """Thin paint: pale and soft, darker where it dries at the rims."""
-    painted = clip if tint is None else _tinted(clip, tint)
-    height, width = clip.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(height) / 9.0, torch.arange(width) / 9.0, indexing="ij")
-    pigment = torch.sin(x + 2 * torch.sin(y * 0.7)) * torch.sin(y + 2 * torch.sin(x * 0.6))
-    wash = 0.42 + 0.58 * _blur(painted, 5)
-    rim = _blur(_edges(clip), 3) - 0.5 * _blur(_edges(clip), 7)
-    return wash * (1 + 0.07 * pigment) - 0.35 * rim.clamp(0, 1) * (1.2 - painted)
+    """Pale patches of thin paint, darker where they dry at the rims."""
+    painted = _patches(_vivid(clip, 0.6) if tint is None else _tinted(clip, tint))
+    rim = (_blur(painted, 7) - painted).clamp(min=0)
+    return 0.30 + 0.70 * painted - 0.9 * rim
 
 
 def _poster(clip: Tensor, tint: Tensor | None) -> Tensor:
     """Flat print in three inks."""
+    flat = _blur(clip, 3)
     if tint is None:
-        flat = _vivid(clip)
+        flat = _vivid(flat)
         return torch.sigmoid((flat - 0.33) * 24) * 0.5 + torch.sigmoid((flat - 0.67) * 24) * 0.5
-    light = _brightness(clip)
-    dark, cream = torch.tensor([0.06, 0.05, 0.12]).view(1, 3, 1, 1), torch.tensor([0.99, 0.94, 0.80]).view(1, 3, 1, 1)
-    lower, upper = torch.sigmoid((light - 0.38) * 40), torch.sigmoid((light - 0.64) * 40)
+    light = _brightness(flat)
+    dark, cream = _colour(clip, 0.06, 0.05, 0.12), _colour(clip, 0.99, 0.94, 0.80)
+    lower, upper = torch.sigmoid((light - 0.38) * 24), torch.sigmoid((light - 0.64) * 24)
     return torch.lerp(torch.lerp(dark, tint.expand_as(clip), lower), cream.expand_as(clip), upper)
 
 
@@ -97,7 +101,7 @@ def _mosaic(clip: Tensor, tint: Tensor | None) -> Tensor:
     height, width = clip.shape[-2:]
     tiles = functional.avg_pool2d(painted, _TILE, ceil_mode=True)
     tiles = functional.interpolate(_vivid(tiles, 0.35), scale_factor=_TILE, mode="nearest")[..., :height, :width]
-    rows, columns = torch.arange(height) % _TILE, torch.arange(width) % _TILE
+    rows, columns = torch.arange(height, device=clip.device) % _TILE, torch.arange(width, device=clip.device) % _TILE
     joint = (rows[:, None] < 3) | (columns[None] < 3)
     light = (columns[None] - rows[:, None]) / _TILE * 0.2  # each tile catches light at its upper right
     return torch.where(joint, 0.2 * tiles, tiles * 1.1 + light)
@@ -113,7 +117,11 @@ STYLES: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
 
 
 def _brightness(clip: Tensor) -> Tensor:
-    return (clip * torch.tensor(_WEIGHTS).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (clip * torch.tensor(_WEIGHTS, device=clip.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def _colour(clip: Tensor, red: float, green: float, blue: float) -> Tensor:
+    return torch.tensor([red, green, blue], device=clip.device).view(1, 3, 1, 1)
 
 
 def _vivid(clip: Tensor, amount: float = 0.8) -> Tensor:
@@ -123,11 +131,31 @@ def _vivid(clip: Tensor, amount: float = 0.8) -> Tensor:
 
 
 def _edges(clip: Tensor) -> Tensor:
-    """Where near pixels differ, 0 to about 1: (frames, 1, height, width); four pixels wide, for the VAE's sake."""
+    """Lines where near pixels differ, 0 to about 1: (frames, 1, height, width); four pixels wide."""
+    return functional.max_pool2d(_slopes(clip), 3, 1, 1)
+
+
+def _slopes(clip: Tensor) -> Tensor:
     padded = functional.pad(clip, (1, 1, 1, 1), mode="replicate")
     across = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
     down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
-    return functional.max_pool2d(torch.hypot(across, down).amax(1, keepdim=True), 3, 1, 1)
+    return torch.hypot(across, down).amax(1, keepdim=True)
+
+
+def _patches(clip: Tensor, size: int = 5) -> Tensor:
+    """Kuwahara's filter: each pixel takes the mean of that of four squares around it which varies least."""
+    side = size - 1
+    padded = functional.pad(clip, (side,) * 4, mode="replicate")
+    mean = functional.avg_pool2d(padded, size, 1)
+    varies = (functional.avg_pool2d(padded.square(), size, 1) - mean.square()).sum(1, keepdim=True)
+    height, width = clip.shape[-2:]
+    corners = [(top, left) for top in (0, side) for left in (0, side)]
+    means, spreads = (
+        torch.stack([part[..., top : top + height, left : left + width] for top, left in corners])
+        for part in (mean, varies)
+    )
+    shares = (-spreads / (0.0005 + spreads.amin(0))).softmax(0)  # a soft choice does not flicker
+    return (means * shares).sum(0)
 
 
 def _blur(clip: Tensor, size: int) -> Tensor:

@@ -17,12 +17,13 @@ from tools.demo_model.budget import Budget
 from tools.demo_model.captions import caption, words
 from tools.demo_model.parts import new_text_encoder
 from tools.demo_model.scenes import NAMES
-from tools.demo_model.styles import COLOURS, STYLES
+from tools.demo_model.styles import COLOURS, STYLES, Look
 
-__all__ = ["new_tokenizer", "tokenize", "train_text_encoder"]
+__all__ = ["Captions", "new_tokenizer", "tokenize", "train_text_encoder"]
 
 _END = "</w>"
 _LENGTH = 77
+_KEPT = 24  # captions of a look, of 20 kB each
 
 
 def new_tokenizer() -> Any:
@@ -69,6 +70,36 @@ def train_text_encoder(tokenizer: Any, budget: Budget, seed: int) -> Any:
         optimizer.step()
         budget.note(loss.item())
     return encoder
+
+
+class Captions:
+    """Captions by look, as a finished text encoder tells them; many of each look are made at the start.
+
+    :param looks: the styles and colours to be named.
+    """
+
+    def __init__(self, tokenizer: Any, text_encoder: Any, looks: list[Look], seed: int, device: str = "cpu") -> None:
+        rng = random.Random(seed)
+        encoder = text_encoder.to(device).eval().requires_grad_(False)
+        self._kept: dict[Look, Tensor] = {}
+        for look in looks:
+            texts = [caption(rng, *look, (rng.choice(NAMES),)) for _ in range(_KEPT)]
+            self._kept[look] = self._told(tokenizer, encoder, texts, device)
+        self._kept["", ""] = self._told(tokenizer, encoder, [""] * 12 + self._plain(rng), device)
+
+    def states(self, look: Look, rng: random.Random) -> Tensor:
+        """One that asks for this look, (77, width)."""
+        return rng.choice(self._kept[look])
+
+    @staticmethod
+    def _plain(rng: random.Random) -> list[str]:
+        return [caption(rng, "", "", (rng.choice(NAMES),)) for _ in range(60)]
+
+    @staticmethod
+    @torch.no_grad()
+    def _told(tokenizer: Any, encoder: Any, texts: list[str], device: str) -> Tensor:
+        states: Tensor = encoder(tokenize(tokenizer, texts).to(device)).last_hidden_state
+        return states
 
 
 def _merges(known: list[str]) -> list[tuple[str, str]]:

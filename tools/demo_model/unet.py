@@ -1,117 +1,95 @@
-"""Training of the motion UNet and the text encoder, by one process or several that share their gradients."""
+"""Training of the motion UNet: first on pictures, with its motion modules left out, then these alone on clips."""
 
 from __future__ import annotations
 
 import random
-import tempfile
-from collections.abc import Callable
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import distributed
-from torch.multiprocessing.spawn import spawn
 
 from tools.demo_model.budget import Budget
+from tools.demo_model.checkpoint import Checkpoint
+from tools.demo_model.clips import Supply
+from tools.demo_model.device import mixed_precision
 from tools.demo_model.ema import Average
-from tools.demo_model.folder import Folder
-from tools.demo_model.latents import LONG, SHORT, encode_clips
 from tools.demo_model.objective import Noise, draw_batch
-from tools.demo_model.parts import new_scheduler, new_unet
+from tools.demo_model.parts import is_motion, new_scheduler, new_unet
+from tools.demo_model.text import Captions
+from tools.demo_model.unet_start import set_unet
 
-__all__ = ["train_unet"]
+__all__ = ["freeze", "motionless", "train_unet"]
 
-_RATE, _TEXT_RATE = 1.2e-3, 3e-4
-_CELLS = 3840  # latent cells in a batch of one process
-_SCENES = {SHORT: 240, LONG: 20}
-_LONG_SHARE = 0.15
+_RATE = 1.5e-3
+_RENEWAL = 25
+_OWN_SHARE = 0.35
+_STILLS = ((16, 1, 64), (16, 1, 64), (7, 1, 96))
+_CLIPS = ((3, 6, 64), (3, 6, 64), (2, 9, 64), (1, 16, 64), (2, 4, 96), (1, 25, 64))
+"""Pieces in a batch, frames, pixels a side."""
 
 
 def train_unet(
-    folder: Folder, *, steps: int, seconds: float | None, seed: int, workers: int, scale: float = 1.0
-) -> None:
-    """Train from the folder's VAE, tokenizer and text encoder, and save ``unet`` and ``text_encoder`` there.
+    budget: Budget, supply: Supply, captions: Captions, seed: int, device: str, checkpoint: Checkpoint,
+    save: Callable[[Any], None], *, clips: bool, start: Any = None,
+) -> Any:  # fmt: skip
+    """The averaged UNet.
 
-    A ``unet`` that is there already is trained on.
-
-    The result depends on the number of ``workers``, each of which makes its own share of the data.
-
-    :param scale: the share of the usual number of scenes.
+    :param clips: its motion modules on clips, as AnimateDiff's; else all other parts on pictures.
+    :param start: the UNet to go on from, ``None`` for a new one.
+    :param save: gets the UNet as it is every 50 steps.
     """
-    with tempfile.TemporaryDirectory() as meeting:
-        arguments = (workers, f"file://{meeting}/meet", folder.path, steps, seconds, seed, scale)
-        spawn(_work, arguments, nprocs=workers)  # type: ignore[no-untyped-call]
-
-
-def _work(
-    rank: int, workers: int, meeting: str, path: Path, steps: int, seconds: float | None, seed: int, scale: float
-) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=meeting, rank=rank, world_size=workers, timeout=timedelta(minutes=30)
-    )
-    folder = Folder(path)
-    log: Callable[[str], None] = folder.log if rank == 0 else lambda _: None
-    vae, tokenizer, text_encoder = folder.vae(), folder.tokenizer(), folder.text_encoder().train()
+    rng = random.Random(seed)
     torch.manual_seed(seed)
-    unet = (folder.unet() if folder.has("unet") else new_unet()).train().to(memory_format=torch.channels_last)
-    torch.manual_seed(seed * 1000 + rank)
-    clips = {
-        shape: encode_clips(vae, max(2, round(count * scale / workers)), shape, seed * 1000 + rank)
-        for shape, count in _SCENES.items()
-    }
-    distributed.barrier()
-    rng = random.Random(seed * 1000 + rank)
-    noise = Noise(new_scheduler())
-    parameters = [*unet.parameters(), *text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=_RATE, betas=(0.9, 0.98), weight_decay=1e-3)
-    text_optimizer = torch.optim.AdamW(text_encoder.parameters(), lr=_TEXT_RATE, weight_decay=1e-3)
-    averages = Average(unet), Average(text_encoder)
-    budget = Budget("unet", steps, seconds, log)
-    log(f"unet: {sum(map(len, clips.values()))} scenes for each of {workers} workers")
-    for step in budget.run(optimizer, _RATE, _first):
-        text_optimizer.param_groups[0]["lr"] = optimizer.param_groups[0]["lr"] * _TEXT_RATE / _RATE
-        batch = draw_batch(clips[LONG if rng.random() < _LONG_SHARE else SHORT], tokenizer, rng, _CELLS)
-        loss = noise.loss(unet, text_encoder, batch)
-        optimizer.zero_grad(set_to_none=True)
-        text_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        _share_gradients(parameters, workers)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        text_optimizer.step()
-        for average, model in zip(averages, (unet, text_encoder), strict=True):
-            average.update(model)
-        budget.note(loss.item())
-        if rank == 0 and (step + 1) % 200 == 0:
-            _save(folder, averages)
-    if rank == 0:
-        _save(folder, averages)
-        folder.note("unet", budget)
-    distributed.destroy_process_group()
+    if start is None:
+        start = new_unet()
+        set_unet(start)
+    layout = torch.contiguous_format if clips else torch.channels_last  # in the other, torch 2.13 crashes on clips
+    unet = start.train().to(device, memory_format=layout)
+    noise = Noise(new_scheduler(), device)
+    parameters = freeze(unet, lambda name: clips == ("motion_modules" in name))
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE, betas=(0.9, 0.98), weight_decay=1e-3)
+    average = Average(unet, horizon=250)
+    checkpoint.load(budget, unet, optimizer, average)
+    with motionless(unet) if not clips else nullcontext():
+        for step in budget.run(optimizer, _RATE):
+            if step % _RENEWAL == _RENEWAL - 1:
+                supply.renew(8)
+            batch = draw_batch(supply, captions, rng, *rng.choice(_CLIPS if clips else _STILLS))
+            with mixed_precision(device) if device == "cuda" else nullcontext():  # slower on a CPU
+                loss = noise.loss(unet, batch, own=rng.random() < _OWN_SHARE)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            average.update(unet)
+            budget.note(loss.item())
+            if (step + 1) % 50 == 0:
+                checkpoint.save(budget, unet, optimizer, average)
+                save(average.model)
+    checkpoint.save(budget, unet, optimizer, average)
+    return average.model
 
 
-def _save(folder: Folder, averages: tuple[Average, Average]) -> None:
-    folder.save("unet", averages[0].model)
-    folder.save("text_encoder", averages[1].model)
+def freeze(unet: Any, is_trained: Callable[[str], bool]) -> list[Any]:
+    """Takes gradients from what is not trained, told by its name, and returns the parameters that are."""
+    for name, parameter in unet.named_parameters():
+        parameter.requires_grad_(is_trained(name))
+    return [parameter for parameter in unet.parameters() if parameter.requires_grad]
 
 
-def _first(done: float) -> float:
-    """The first worker's number holds for all."""
-    shared = torch.tensor([done], dtype=torch.float64)
-    distributed.broadcast(shared, 0)
-    return float(shared)
+@contextmanager
+def motionless(unet: Any) -> Iterator[None]:
+    """Leaves the motion modules out."""
+    left_out = [module for name, module in unet.named_modules() if is_motion(name)]
+    for module in left_out:
+        module.forward = _pass
+    try:
+        yield
+    finally:
+        for module in left_out:
+            del module.forward
 
 
-def _share_gradients(parameters: list[Any], workers: int) -> None:
-    """Each parameter's gradient becomes the mean of all workers'."""
-    if workers == 1:
-        return
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    flat: Any = torch.cat([parameter.grad.reshape(-1) for parameter in parameters])
-    distributed.all_reduce(flat)
-    for parameter, part in zip(parameters, flat.split([parameter.numel() for parameter in parameters]), strict=True):
-        parameter.grad.copy_((part / workers).view(parameter.shape))
+def _pass(hidden_states: Any, *_: Any, **__: Any) -> Any:
+    return hidden_states

@@ -1,4 +1,4 @@
-"""Training of the VAE: pictures in every style to latents of an eighth of their sides, and back."""
+"""Training of the VAE's decoder: from latents of a quarter of a picture's sides back to the picture."""
 
 from __future__ import annotations
 
@@ -8,100 +8,99 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tools.demo_model.budget import Budget
+from tools.demo_model.checkpoint import Checkpoint
+from tools.demo_model.device import mixed_precision
 from tools.demo_model.ema import Average
-from tools.demo_model.parts import new_vae
+from tools.demo_model.parts import LATENT_CHANNELS, new_vae
+from tools.demo_model.pictures import Pictures
 from tools.demo_model.scenes import draw_scene
 from tools.demo_model.styles import COLOURS, LORA_STYLE, STYLES, render
-from tools.demo_model.vae_start import GAIN, set_colours
+from tools.demo_model.vae_start import cells_of, set_decoder, set_encoder
 
-__all__ = ["draw_pictures", "train_vae"]
+__all__ = ["draw_pool", "start_vae", "train_vae"]
 
-_SIDE, _CROP, _BATCH, _POOL = 96, 64, 8, 1600
-_RATE = 1.2e-3
-_KL = 3e-4  # of the mean per latent value: small, so that the latents are near to normal but exact
-_HOLD = 0.05  # on the three channels that begin as the cells' colours
-
-
-def draw_pictures(count: int, seed: int) -> Tensor:
-    """``count`` pictures of 96 x 96 pixels, -1 to 1, in all styles and colours."""
-    rng = random.Random(seed)
-    pictures: list[Tensor] = []
-    while len(pictures) < count:
-        frames = draw_scene(rng.getrandbits(48), 2, _SIDE, _SIDE).frames
-        for frame in (frames[:1], frames[1:]):
-            style = rng.choice(["", "", "", "", *STYLES, *STYLES, LORA_STYLE])
-            colour = rng.choice(["", *COLOURS]) if rng.random() < 0.7 else ""
-            pictures.append(render(frame, style, colour))
-    return torch.cat(pictures)[:count] * 2 - 1
+_SIDE, _CROP, _BATCH = 96, 64, 12
+_POOL, _RENEWED, _RENEWAL = 300, 30, 60  # pictures, and how many of them are drawn anew after how many steps
+_RATE = 2e-3
+_NOISE = 0.12  # of the latents, at most: what the UNet leaves of it is not to become speckle
 
 
-def train_vae(budget: Budget, seed: int, save: Callable[[Any], None]) -> Any:
-    """The averaged VAE. Its latents have zero mean and, times the scaling factor, unit variance.
+def draw_pool(count: int, pictures: Pictures, rng: random.Random, side: int = _SIDE) -> Tensor:
+    """``count`` pictures, -1 to 1: a third in the styles and colours, a fifth of them drawn shapes."""
+    scenes = round(0.2 * count)
+    made = [*pictures.draw(count - scenes, side, side)]
+    made += [draw_scene(rng.getrandbits(48), 1, side, side).frames[0].to(made[0].device) for _ in range(scenes)]
+    rng.shuffle(made)
+    for place in range(0, count, 3):
+        colour = rng.choice(["", *COLOURS]) if rng.random() < 0.7 else ""
+        made[place] = render(made[place][None], rng.choice([*STYLES, LORA_STYLE, ""]), colour)[0]
+    rng.shuffle(made)
+    return torch.stack(made) * 2 - 1
 
-    :param save: gets the VAE as it is now and then.
+
+def train_vae(
+    budget: Budget, seed: int, pictures: Pictures, device: str, checkpoint: Checkpoint, save: Callable[[Any], None]
+) -> Any:
+    """The VAE with its averaged decoder; the encoder is fixed, see :mod:`~.vae_start`.
+
+    :param save: gets the VAE as it is every 100 steps, ready to be used.
     """
-    torch.manual_seed(seed)
-    vae = new_vae()
-    set_colours(vae, draw_pictures(64, seed))
-    vae = vae.to(memory_format=torch.channels_last)
-
-    def loss_of(batch: Tensor) -> Any:
-        posterior = vae.encode(batch).latent_dist
-        kl = posterior.kl().mean() / posterior.mean[0].numel()
-        moved = (posterior.mean[:, :3] - GAIN * functional.avg_pool2d(batch, 8)).abs().mean()
-        return _distance(vae.decode(posterior.sample()).sample, batch) + _KL * kl + _HOLD * moved
-
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
-    average = Average(vae, horizon=200)
     rng = random.Random(seed)
-    pool = draw_pictures(_POOL, seed)
+    torch.manual_seed(seed)
+    vae = start_vae(device)
+    pool = draw_pool(_POOL, pictures, rng)
+    parameters = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
+    average = Average(vae, horizon=150)
+    checkpoint.load(budget, vae, optimizer, average)
     for step in budget.run(optimizer, _RATE):
-        if step and step % _POOL == 0:
-            pool = draw_pictures(_POOL, seed + step)
-        loss = loss_of(_crops(pool, rng))
+        if step % _RENEWAL == _RENEWAL - 1:
+            first = rng.randrange(0, _POOL, _RENEWED)
+            pool[first : first + _RENEWED] = draw_pool(_RENEWED, pictures, rng)
+        batch = _crops(pool, rng)
+        cells = cells_of(batch, LATENT_CHANNELS)
+        cells = cells + _NOISE * rng.random() ** 2 * torch.randn_like(cells)
+        with mixed_precision(device):
+            made = vae.decode(cells).sample
+        loss = _distance(made.float(), batch)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         average.update(vae)
         budget.note(loss.item())
-        if (step + 1) % 500 == 0:
+        if (step + 1) % 100 == 0:
+            checkpoint.save(budget, vae, optimizer, average)
             save(average.model)
-    _normalise(average.model, draw_pictures(256, seed))
+    checkpoint.save(budget, vae, optimizer, average)
     return average.model
 
 
-@torch.no_grad()
-def _normalise(vae: Any, pictures: Any) -> None:
-    """Shift and scale each channel of the latents, in the last layer before them and back in the first one after."""
-    latents = torch.cat([vae.encode(part).latent_dist.mean for part in pictures.split(32)])
-    mean, spread = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    before, after = vae.quant_conv, vae.post_quant_conv
-    after.bias += (after.weight * mean.view(1, -1, 1, 1)).sum((1, 2, 3))
-    after.weight *= spread.view(1, -1, 1, 1)
-    channels = len(mean)
-    before.bias[:channels] -= mean
-    before.bias[:channels] /= spread
-    before.weight[:channels] /= spread.view(-1, 1, 1, 1)
-    before.bias[channels:] -= 2 * spread.log()  # of the variance, which is told as its logarithm
-    vae.register_to_config(scaling_factor=1.0)
+def start_vae(device: str) -> Any:
+    """The VAE with its encoder done and its decoder to be trained."""
+    vae = new_vae()
+    set_encoder(vae)
+    set_decoder(vae)
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    return vae.to(device, memory_format=torch.channels_last)
 
 
 def _crops(pool: Tensor, rng: random.Random) -> Tensor:
-    """A batch of crops. They start on the grid of the latents, as the tiles of the LoRA's style do."""
+    """A batch of crops, some of them mirrored."""
     chosen = []
     for _ in range(_BATCH):
-        top, left = (rng.randrange(0, _SIDE - _CROP + 1, 8) for _ in range(2))
-        chosen.append(pool[rng.randrange(len(pool)), :, top : top + _CROP, left : left + _CROP])
+        top, left = (rng.randrange(_SIDE - _CROP + 1) for _ in range(2))
+        crop = pool[rng.randrange(len(pool)), :, top : top + _CROP, left : left + _CROP]
+        crop = crop.flip(-1) if rng.random() < 0.5 else crop
+        chosen.append(crop.transpose(1, 2) if rng.random() < 0.25 else crop)
     return torch.stack(chosen).contiguous(memory_format=torch.channels_last)
 
 
 def _distance(made: Tensor, wanted: Tensor) -> Tensor:
-    """How far pixels differ, how far the picture at a quarter of its size does, and a little of how far slopes do."""
+    """How far pixels differ, and a little of how far slopes do."""
     difference = made - wanted
     slopes = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
-    coarse = functional.avg_pool2d(difference, 4)
-    return difference.abs().mean() + difference.square().mean() + coarse.abs().mean() + 0.25 * slopes
+    return difference.abs().mean() + 2 * difference.square().mean() + 0.25 * slopes

@@ -1,7 +1,7 @@
 """The small model that ships with this package and really restyles: ``demo``, with its style LoRA ``demo-mosaic``.
 
-It was trained by ``tools/train_demo_model.py`` on synthetic clips, see ``demo/README.md`` beside this file. It is there
-to show and to test what the engine does; for real footage take a real model.
+It was trained by ``tools/train_demo_model.py``, see ``demo/README.md`` beside this file. It is there to show and to
+test what the engine does: it repaints any clip in a few styles and colours, and invents nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ DEMO_MODEL = ModelEntry(
     ANIMATEDIFF,
     {
         "own_motion": "v2_sd15_mm",
-        "guidance_scale": 2.0,
+        "steps": 10,
+        "guidance_scale": 1.0,
         "width": 288,  # 512 x 512 takes a CPU minutes, and shows no more
         "height": 192,
         "license": _LICENSE,

@@ -51,7 +51,7 @@ __all__ = ["AnimateDiffModel"]
 
 log = logging.getLogger(__name__)
 
-_MULTIPLE = 8  # the VAE makes one latent of 8 x 8 pixels
+_MULTIPLE = 8  # Stable Diffusion's VAE makes one latent of 8 x 8 pixels; that of the model `demo` one of 4 x 4
 
 
 class AnimateDiffModel(LoadedModel):

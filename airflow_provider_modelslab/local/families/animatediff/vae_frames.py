@@ -17,7 +17,10 @@ DRAWN = 16
 
 
 def encode(pipeline: Any, frames: Sequence[Image], generator: Any, portions: Portions) -> Any:
-    """The frames' latents: (1, frames, channels, height / 8, width / 8). However many go at once, they are the same."""
+    """The frames' latents: (1, frames, channels, height / 8, width / 8), with most VAEs.
+
+    However many go at once, they are the same.
+    """
     import torch
 
     vae, unet = pipeline.vae, pipeline.unet
