@@ -22,6 +22,7 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.budget.service import MAX_BLOCK
 from airflow_provider_modelslab.budget.spending import FREE, Spending
+from airflow_provider_modelslab.client.polling.poller import Submitted
 from airflow_provider_modelslab.jobs.paid_job import PaidJob, close, land
 from airflow_provider_modelslab.jobs.targets import target_of, targets_of
 from airflow_provider_modelslab.jobs.timing import deadline_of
@@ -213,8 +214,6 @@ class PolledJobs:
 
     def add(self, submission: Submission) -> None:
         """Poll this one too."""
-        from airflow_provider_modelslab.client.polling.poller import Submitted
-
         job = submission.job
         submitted_at = job.submitted_at or time.time()
         deadline = self._deadlines.setdefault(job.key, deadline_of(job, self._timeout))

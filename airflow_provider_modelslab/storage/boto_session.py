@@ -8,6 +8,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
+from botocore.loaders import create_loader
+from botocore.utils import parse_timestamp
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
@@ -53,8 +56,6 @@ def _announce_large(params: dict[str, Any], **_: Any) -> None:
 
 @functools.cache
 def _loader(data_path: str | None) -> Any:
-    from botocore.loaders import create_loader
-
     return create_loader(data_path)
 
 
@@ -64,8 +65,6 @@ def _date(text: Any) -> datetime:
             return datetime.fromisoformat(text)
         except ValueError:
             pass
-    from botocore.utils import parse_timestamp
-
     found: datetime = parse_timestamp(text)
     return found
 
