@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from airflow_provider_modelslab.api.request import Video2VideoRequest
@@ -75,6 +76,7 @@ def test_many_jobs_over_several_lanes_are_each_done_once(tmp_path: Path) -> None
     assert [attempts for _, attempts in _jobs(tmp_path)] == [1] * 40
 
 
+@pytest.mark.slow
 def test_a_whole_clip_is_made_where_the_request_asks_for_it(tmp_path: Path) -> None:
     write_sounding(tmp_path / "in.mp4", grey_frames(30), [number / 25 for number in range(30)])
     with FilesServer() as files:

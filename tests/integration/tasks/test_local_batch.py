@@ -99,6 +99,7 @@ def test_a_prefix_lands_whole_with_one_load(
     assert f"{CLIPS} of {CLIPS} clips (100 %)" in said
 
 
+@pytest.mark.slow
 def test_whole_clips_of_several_lengths(
     batch: Make, store: Store, rendered: list[Any], bucket: str, tmp_path: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_batch_fails_the_clips_that_would_be_stretched(
     assert len(engine.submitted) == 1
 
 
+@pytest.mark.slow
 def test_a_large_batch_looks_at_some_of_its_clips(dag: Dag, airflow: Shell, bucket: str, engine: WatchedEngine) -> None:
     dag.add(*(f"clip{number:02d}" for number in range(3, 60)))
     line = ["plan", f"s3://{bucket}/in/", "--to", f"s3://{bucket}/out/", "--model-id", "m", "--prompt", "a fox"]

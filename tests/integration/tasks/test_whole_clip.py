@@ -274,6 +274,7 @@ def test_on_kill_ends_the_submits_and_a_retry_goes_on(whole: Whole, engine: Mirr
     require_whole(whole)
 
 
+@pytest.mark.slow
 def test_a_deferrable_task_frees_the_worker(
     whole: Whole, engine: MirrorEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +366,7 @@ def test_a_task_that_does_not_wait_keeps_to_its_window_and_lands_what_ends(whole
     assert len(engine.submitted) == SEGMENTS
 
 
+@pytest.mark.slow
 def test_landing_pays_for_nothing(whole: Whole, engine: MirrorEngine) -> None:
     engine.gate, engine.fails = threading.Event(), 1
     submitted = execute(whole(wait_for_completion=False), attempt(1))

@@ -140,6 +140,7 @@ def test_a_prefix_of_whole_clips_lands_with_one_record_for_each_clip(
     require_paid_once(engine)
 
 
+@pytest.mark.slow
 def test_a_task_of_one_clip_and_a_batch_find_the_results_of_one_another(
     batch: Make, engine: MirrorEngine, bucket: str
 ) -> None:

@@ -110,6 +110,7 @@ def test_sound_that_is_required_must_be_there(whole: Make, silent: Path) -> None
     assert whole(silent).meta["audio"] is None
 
 
+@pytest.mark.slow
 def test_a_gif_has_the_clips_length(whole: Make, silent: Path) -> None:
     made = whole(silent, output_type="gif", fps=60)
     assert made.meta["fps"] == 50  # the most of a gif, whose length stays
@@ -132,6 +133,7 @@ def test_a_clip_shorter_than_a_window_is_the_sample_of_all_its_frames(
     assert made == engine.generate(sample, tmp_path / "sample").path.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_model_sees_no_more_than_a_window_at_once(
     engine: LocalEngine, silent: Path, tmp_path: Path, whole: Make
 ) -> None:
@@ -155,6 +157,7 @@ def test_the_model_sees_no_more_than_a_window_at_once(
     assert max(*seen["encode"], *seen["decode"]) <= 16
 
 
+@pytest.mark.slow
 def test_the_same_request_gives_the_same_bytes_and_the_seed_counts(whole: Make, silent: Path) -> None:
     first = whole(silent).path.read_bytes()
     assert whole(silent).path.read_bytes() == first
@@ -162,6 +165,7 @@ def test_the_same_request_gives_the_same_bytes_and_the_seed_counts(whole: Make, 
     assert whole(silent, x_overlap=2).path.read_bytes() != first
 
 
+@pytest.mark.slow
 def test_steps_are_told_of_both_passes(engine: LocalEngine, silent: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     asked = request(
@@ -179,6 +183,7 @@ def test_strength_0_gives_the_sources_frames(whole: Make, sounding: Path) -> Non
     assert greys(made.path) == pytest.approx([16 + 5 * number for number in range(30)], abs=3)
 
 
+@pytest.mark.slow
 def test_frames_that_come_anew_after_damage_count_once(
     whole: Make, silent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +206,7 @@ def test_the_aspect_ratio_may_be_kept(cache_dir: Path, tmp_path: Path) -> None:
     assert (made.meta["width"], made.meta["height"]) == (64, 32)
 
 
+@pytest.mark.slow
 def test_deep_states_are_not_reused_across_windows(cache_dir: Path, silent: Path, tmp_path: Path) -> None:
     """The windows of the next step are others. A sample before and after it does reuse them."""
     engine = LocalEngine(
@@ -304,6 +310,7 @@ def test_a_full_disk_is_no_fault_of_the_model(
         engine.generate(request(silent, strength=0), tmp_path / "made")
 
 
+@pytest.mark.slow
 def test_neighbours_differ_no_more_at_a_window_than_elsewhere(whole: Make, silent: Path) -> None:
     made: list[Any] = []
     read_all(whole(silent, fps=20, strength=1).path, lambda _, picture: made.append(picture), max_frames=100)
