@@ -11,6 +11,7 @@ import torch
 from airflow_provider_modelslab.local.runtime.lazy_imports import load_diffusers
 from tools.demo_model.budget import Budget
 from tools.demo_model.clips import Supply
+from tools.demo_model.descent import descend
 from tools.demo_model.objective import Noise, draw_batch
 from tools.demo_model.parts import new_scheduler
 from tools.demo_model.styles import COLOURS, LORA_STYLE, Look
@@ -43,10 +44,6 @@ def train_lora(
     with motionless(unet):
         for _ in budget.run(optimizer, _RATE):
             loss = noise.loss(unet, draw_batch(supply, captions, rng, *rng.choice(_BATCHES)))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            budget.note(loss.item())
+            descend(budget, optimizer, loss)
     layers = {name: tensor.half().contiguous() for name, tensor in get_peft_model_state_dict(unet).items()}
     load_diffusers().AnimateDiffPipeline.save_lora_weights(str(out), unet_lora_layers=layers)

@@ -12,6 +12,7 @@ import torch
 from tools.demo_model.budget import Budget
 from tools.demo_model.checkpoint import Checkpoint
 from tools.demo_model.clips import Supply
+from tools.demo_model.descent import descend
 from tools.demo_model.device import mixed_precision
 from tools.demo_model.ema import Average
 from tools.demo_model.objective import Noise, draw_batch
@@ -58,12 +59,8 @@ def train_unet(
             batch = draw_batch(supply, captions, rng, *rng.choice(_CLIPS if clips else _STILLS))
             with mixed_precision(device) if device == "cuda" else nullcontext():  # slower on a CPU
                 loss = noise.loss(unet, batch, own=rng.random() < _OWN_SHARE)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
+            descend(budget, optimizer, loss)
             average.update(unet)
-            budget.note(loss.item())
             if (step + 1) % 50 == 0:
                 checkpoint.save(budget, unet, optimizer, average)
                 save(average.model)
@@ -72,7 +69,7 @@ def train_unet(
 
 
 def freeze(unet: Any, is_trained: Callable[[str], bool]) -> list[Any]:
-    """Takes gradients from what is not trained, told by its name, and returns the parameters that are."""
+    """Takes gradients from what is not trained, chosen by its name, and returns the parameters that are."""
     for name, parameter in unet.named_parameters():
         parameter.requires_grad_(is_trained(name))
     return [parameter for parameter in unet.parameters() if parameter.requires_grad]

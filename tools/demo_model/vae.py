@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tools.demo_model.budget import Budget
 from tools.demo_model.checkpoint import Checkpoint
+from tools.demo_model.descent import descend
 from tools.demo_model.device import mixed_precision
 from tools.demo_model.ema import Average
 from tools.demo_model.parts import LATENT_CHANNELS, new_vae
@@ -65,12 +66,8 @@ def train_vae(
         with mixed_precision(device):
             made = vae.decode(cells).sample
         loss = _distance(made.float(), batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        descend(budget, optimizer, loss)
         average.update(vae)
-        budget.note(loss.item())
         if (step + 1) % 100 == 0:
             checkpoint.save(budget, vae, optimizer, average)
             save(average.model)
