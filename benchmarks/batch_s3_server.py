@@ -23,7 +23,7 @@ from tools.stack.s3 import S3Server
 __all__ = ["CALLS", "keep_connections", "serve"]
 
 CALLS = "/-/calls"
-"""A path that tells, by method, how many calls were signed in their headers; reads of presigned links are none."""
+"""A path that answers, by method, how many calls were signed in their headers; reads of presigned links are none."""
 
 _THREADS = 16
 

@@ -104,7 +104,7 @@ def _figures(made: dict[tuple[str, Look], list[Tensor]]) -> dict[str, Any]:
     speckle = each(speckle_ratio)
     moving = each(lambda source, result, _: flicker(result) / flicker(source))
     known = _classifier()
-    told = [
+    named = [
         (style, name) for style, found in by_style.items() for _, result, _ in found for name in known.names(result)
     ]
     angles = {
@@ -117,7 +117,7 @@ def _figures(made: dict[tuple[str, Look], list[Tensor]]) -> dict[str, Any]:
         "edge_correlation_of_true_style": each(lambda source, _, true: edge_correlation(source, true)),
         "speckle_ratio": max(speckle.values()),
         "speckle_ratio_by_style": speckle,
-        "style_accuracy": round(mean(style == name for style, name in told), 3),
+        "style_accuracy": round(mean(style == name for style, name in named), 3),
         "hue_shift": round(mean(towards), 3),
         "hue_degrees_off": {colour: round(mean(after for _, after in found)) for colour, found in angles.items()},
         "flicker_ratio": max(moving.values()),

@@ -194,7 +194,7 @@ def _shape_of(request: Video2VideoRequest) -> _Shape:
 
 
 def _digest(request: Video2VideoRequest) -> bytes:
-    """What tells one request's clip from another's: everything but how it is delivered, and how its link is signed."""
+    """What makes the clip of a request its own: all but how it is delivered, and how its link is signed."""
     asked = request.model_dump(mode="json", exclude={"webhook", "track_id", "instant_response", "temp", "base64"})
     asked["init_video"] = strip_query(request.init_video)
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()

@@ -181,9 +181,9 @@ class ModelsLabVideo2VideoSensor(SuggestArguments, BaseSensorOperator):
         from airflow_provider_modelslab.api.response import Finished
         from airflow_provider_modelslab.storage.result_manifest import finished_manifest
 
-        for told in event.get("ended", [event]):  # of a whole clip, that of each job
-            if told.get("status") != "success":
-                error = error_from_event(told)
+        for record in event.get("ended", [event]):  # of a whole clip, that of each job
+            if record.get("status") != "success":
+                error = error_from_event(record)
                 if isinstance(error, JobTimeoutError):
                     raise AirflowSensorTimeout(str(error))  # which soft_fail and never_fail handle
                 self._fail(error)

@@ -27,8 +27,8 @@ A video-to-video model of {size:.1f} MB that restyles clips on a CPU in seconds:
 nothing. It is made to show and to test the provider. `demo-mosaic` is a style LoRA for it.
 
 - **Parts**: an ordinary diffusers folder of AnimateDiff's kind. A VAE (factor 4, 8 channels) whose encoder is a fixed
-  linear map; CLIP's text model with a word-level vocabulary; a UNet with motion modules for up to 32 frames that tells
-  the clean latents (`prediction_type` `sample`). Weights are float16 safetensors; on a CPU they are run in float32.
+  linear map; CLIP's text model with a word-level vocabulary; a UNet with motion modules for up to 32 frames, which
+  predicts the clean latents (`prediction_type` `sample`). Weights are float16 safetensors, run in float32 on a CPU.
 - **Words that it knows**: the styles {styles};
   the colours {colours}; and some synonyms, among them painting and
   woodcut. Other words are ignored. The LoRA adds the style {lora}, whatever the prompt says.
@@ -66,13 +66,13 @@ def write_card(folder: Folder, out: Path, seed: int, size: int) -> None:
         command=folder.command(),
         remark=folder.remark(),
         stages="\n".join(f"  {line}" for line in stages),
-        figures=_told(json.loads(FIGURES.read_text(encoding="utf-8"))) if FIGURES.is_file() else "",
+        figures=_figures_of(json.loads(FIGURES.read_text(encoding="utf-8"))) if FIGURES.is_file() else "",
         guidance=DEMO_MODEL.settings["guidance_scale"],
     )
     (out / "README.md").write_text(text, encoding="utf-8")
 
 
-def _told(figures: dict[str, Any]) -> str:
+def _figures_of(figures: dict[str, Any]) -> str:
     edges = ", ".join(f"{style} {value}" for style, value in figures["edge_correlation_by_style"].items())
     real = f"{figures['vae_psnr_real']} dB on real footage, " if "vae_psnr_real" in figures else ""
     lines = [

@@ -74,8 +74,8 @@ class Noise:
                 result = unet(first, start, encoder_hidden_states=states).sample.float()
         mix = (self._ratio(start) / self._ratio(time)).sqrt().view(-1, 1, 1, 1, 1)
         seen = self._noised(torch.lerp(result, batch.source, mix), time, noise)
-        told = unet(seen, time, encoder_hidden_states=states).sample.float()
-        difference = (told - wanted) * self._weights / LATENT_SPREAD
+        predicted = unet(seen, time, encoder_hidden_states=states).sample.float()
+        difference = (predicted - wanted) * self._weights / LATENT_SPREAD
         loss = difference.abs().mean() + difference.square().mean()
         if difference.shape[2] > 1:
             loss = loss + _STEADY * difference.diff(dim=2).abs().mean()

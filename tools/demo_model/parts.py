@@ -104,8 +104,8 @@ def new_text_encoder(vocabulary: int) -> Any:
 def new_scheduler() -> Any:
     """A schedule that keeps the source at every strength: at the last of 1000 times the noise is a sixth of the signal.
 
-    AnimateDiff's leaves nothing of it at full strength, which asks for a model that can invent pictures. The UNet tells
-    the clean latents (``sample``), and the engine's presets keep both settings.
+    AnimateDiff's leaves nothing of it at full strength, which asks for a model that can invent pictures. The UNet
+    predicts the clean latents (``sample``), and the engine's presets keep both settings.
     """
     return load_diffusers().DDIMScheduler(
         beta_start=0.000015,

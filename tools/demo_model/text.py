@@ -56,10 +56,10 @@ def train_text_encoder(tokenizer: Any, budget: Budget, seed: int) -> Any:
     for _ in budget.run(optimizer, 2e-3):
         asked = [(rng.choice(styles), rng.choice(colours)) for _ in range(32)]
         texts = [caption(rng, style, colour, (rng.choice(NAMES),)) for style, colour in asked]
-        told = heads(encoder(tokenize(tokenizer, texts)).last_hidden_state[:, 1:])  # the first token sees no other
-        weight = torch.linspace(0, 1, told.shape[1])[None]  # a token sees those before it alone
+        scores = heads(encoder(tokenize(tokenizer, texts)).last_hidden_state[:, 1:])  # the first token sees no other
+        weight = torch.linspace(0, 1, scores.shape[1])[None]  # a token sees those before it alone
         loss: Any = torch.zeros(())
-        for part, place in ((told[..., : len(styles)], 0), (told[..., len(styles) :], 1)):
+        for part, place in ((scores[..., : len(styles)], 0), (scores[..., len(styles) :], 1)):
             wanted = torch.tensor([(styles, colours)[place].index(one[place]) for one in asked])
             each = functional.cross_entropy(
                 part.transpose(1, 2), wanted[:, None].expand(part.shape[:2]), reduction="none"
@@ -73,7 +73,7 @@ def train_text_encoder(tokenizer: Any, budget: Budget, seed: int) -> Any:
 
 
 class Captions:
-    """Captions by look, as a finished text encoder tells them; many of each look are made at the start.
+    """Captions by look, as a finished text encoder encodes them; many of each look are made at the start.
 
     :param looks: the styles and colours to be named.
     """
@@ -84,8 +84,8 @@ class Captions:
         self._kept: dict[Look, Tensor] = {}
         for look in looks:
             texts = [caption(rng, *look, (rng.choice(NAMES),)) for _ in range(_KEPT)]
-            self._kept[look] = self._told(tokenizer, encoder, texts, device)
-        self._kept["", ""] = self._told(tokenizer, encoder, [""] * 12 + self._plain(rng), device)
+            self._kept[look] = self._encoded(tokenizer, encoder, texts, device)
+        self._kept["", ""] = self._encoded(tokenizer, encoder, [""] * 12 + self._plain(rng), device)
 
     def states(self, look: Look, rng: random.Random) -> Tensor:
         """One that asks for this look, (77, width)."""
@@ -97,7 +97,7 @@ class Captions:
 
     @staticmethod
     @torch.no_grad()
-    def _told(tokenizer: Any, encoder: Any, texts: list[str], device: str) -> Tensor:
+    def _encoded(tokenizer: Any, encoder: Any, texts: list[str], device: str) -> Tensor:
         states: Tensor = encoder(tokenize(tokenizer, texts).to(device)).last_hidden_state
         return states
 

@@ -43,7 +43,7 @@ class ClipRun(ABC):
 
     @abstractmethod
     def notes(self) -> dict[str, Any]:
-        """How it was done, for the result's meta: JSON, empty where there is nothing to tell."""
+        """How it was done, for the result's meta: JSON, empty where there is nothing to say."""
 
 
 @dataclass(frozen=True, slots=True)

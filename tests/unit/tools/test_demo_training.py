@@ -96,8 +96,8 @@ def test_the_unet_begins_with_what_it_is_given_at_every_time_and_caption() -> No
     given = 2 * torch.randn(1, LATENT_CHANNELS, 2, 16, 16)
     with torch.no_grad():
         for time in (0, 300, 999):
-            told = unet(given, time, encoder_hidden_states=torch.randn(2, 77, 64)).sample
-            assert (told - given).abs().mean() < 0.15 * given.abs().mean()
+            predicted = unet(given, time, encoder_hidden_states=torch.randn(2, 77, 64)).sample
+            assert (predicted - given).abs().mean() < 0.15 * given.abs().mean()
 
 
 def test_without_its_motion_modules_a_unet_takes_each_frame_by_itself() -> None:
@@ -109,8 +109,8 @@ def test_without_its_motion_modules_a_unet_takes_each_frame_by_itself() -> None:
     clip, states = torch.randn(1, LATENT_CHANNELS, 3, 8, 8), torch.randn(1, 77, 64)
 
     def first(frames: int) -> Tensor:
-        told: Tensor = unet(clip[:, :, :frames], 500, encoder_hidden_states=states.expand(frames, -1, -1)).sample
-        return told[:, :, :1].detach()
+        predicted: Tensor = unet(clip[:, :, :frames], 500, encoder_hidden_states=states.expand(frames, -1, -1)).sample
+        return predicted[:, :, :1].detach()
 
     assert not torch.allclose(first(1), first(3), atol=1e-3)
     with motionless(unet):
@@ -125,7 +125,7 @@ def test_the_source_is_not_drowned_at_any_strength() -> None:
 
 
 def test_a_batch_pairs_a_clip_with_itself_in_the_look_that_its_caption_names(supply: Supply) -> None:
-    class Told(Captions):
+    class Asked(Captions):
         def __init__(self) -> None:
             self.looks: list[Any] = []
 
@@ -133,11 +133,11 @@ def test_a_batch_pairs_a_clip_with_itself_in_the_look_that_its_caption_names(sup
             self.looks.append(look)
             return torch.zeros(77, 64)
 
-    told = Told()
-    batch = draw_batch(supply, told, random.Random(1), 12, 2, 64)
+    asked = Asked()
+    batch = draw_batch(supply, asked, random.Random(1), 12, 2, 64)
     assert batch.source.shape == batch.result.shape == (12, LATENT_CHANNELS, 2, 16, 16)
     far = (batch.source - batch.result).abs().mean((1, 2, 3, 4))
-    changed = torch.tensor([look != ("", "") for look in told.looks])
+    changed = torch.tensor([look != ("", "") for look in asked.looks])
     assert far[changed].min() > far[~changed].max() if not changed.all() else far.min() > 0
 
 
@@ -223,8 +223,8 @@ def test_the_classifier_tells_styles_that_it_was_not_shown_in_these_pictures() -
         torch.cat([draw_scene(seed, 1, 64, 64).frames for seed in range(first, first + 20)]) for first in (0, 50)
     )
     classifier = StyleClassifier({style: render(shown, style, "") for style in STYLES})
-    told = [(style, name) for style in STYLES for name in classifier.names(render(others, style, ""))]
-    assert sum(style == name for style, name in told) >= 0.85 * len(told)
+    named = [(style, name) for style in STYLES for name in classifier.names(render(others, style, ""))]
+    assert sum(style == name for style, name in named) >= 0.85 * len(named)
 
 
 def test_the_card_names_photographs_stages_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
