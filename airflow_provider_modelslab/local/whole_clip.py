@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
 import uuid
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.clip_modes import WholeOptions
 from airflow_provider_modelslab.api.errors import (
-    ClipUnreadableError,
     InvalidRequestError,
     JobFailedError,
     ModelsLabError,
@@ -28,7 +26,7 @@ from airflow_provider_modelslab.local.media.decode import resize_frames
 from airflow_provider_modelslab.local.media.encode import MAX_GIF_FPS
 from airflow_provider_modelslab.local.media.output import ClipWriter, copy_clip
 from airflow_provider_modelslab.local.media.whole_clip.join import MAX_GIF_FRAMES
-from airflow_provider_modelslab.local.media.whole_clip.source import Probe, probe_clip, read_at_rate, read_sound
+from airflow_provider_modelslab.local.media.whole_clip.source import Probe, probe_clip, read_at_rate, read_wanted_sound
 from airflow_provider_modelslab.local.models.load_lock import GATE
 from airflow_provider_modelslab.local.plan import DenoisingPass, Plan
 from airflow_provider_modelslab.local.progress import StepProgress
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.local.families.base import LoadedModel
 
 __all__ = ["MAX_WHOLE_FRAMES", "WholeClipRun", "WholeResult", "WholeSource", "open_source", "render_whole"]
-
-log = logging.getLogger(__name__)
 
 MAX_WHOLE_FRAMES = 10_000
 """Frames of a whole clip: more than five minutes at 30 frames per second. The latents of all are in memory."""
@@ -131,17 +127,11 @@ def open_source(request: Video2VideoRequest, whole: WholeOptions, fetch: Callabl
 def _sound(
     path: Path, probe: Probe, whole: WholeOptions, seconds: Fraction, target: Path
 ) -> tuple[Path | None, dict[str, Any]]:
-    """Write the sound of the result, if there is any that can be read; its file, and what to tell."""
-    nothing: dict[str, Any] = {"audio": None, "audio_copied": None}
-    if not probe.has_sound and whole.audio == "keep":
-        return None, nothing
-    try:
-        sound = read_sound(path, probe, seconds=seconds)
-    except ClipUnreadableError as error:
-        if whole.audio == "require":
-            raise InvalidRequestError.of("x_audio", f"is 'require', but {error.message}") from error
-        log.warning("THE RESULT WILL HAVE NO SOUND: %s", error.message)
-        return None, {**nothing, "audio_problem": error.message}
+    """Write the sound of the result, if there is any that can be read; its file, and the facts for the meta."""
+    required_by = "x_audio" if whole.audio == "require" else None
+    sound, problem = read_wanted_sound(path, probe, seconds=seconds, required_by=required_by)
+    if sound is None:
+        return None, {"audio": None, "audio_copied": None, **({"audio_problem": problem} if problem else {})}
     target.write_bytes(sound.data)
     return target, {"audio": sound.codec, "audio_copied": sound.copied}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import tempfile
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_modelslab.api.errors import ClipUnreadableError, InvalidRequestError
+from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.request import MAX_SEED
 from airflow_provider_modelslab.jobs.whole_clip.segments import SegmentSet, SoundRecord
@@ -22,7 +21,7 @@ from airflow_provider_modelslab.jobs.whole_clip.settings import segment_frames
 from airflow_provider_modelslab.local.media.fetch import FetchLimits, fetch_clip
 from airflow_provider_modelslab.local.media.whole_clip.join import MAX_GIF_FRAMES
 from airflow_provider_modelslab.local.media.whole_clip.plan import plan_segments
-from airflow_provider_modelslab.local.media.whole_clip.source import probe_clip, read_sound
+from airflow_provider_modelslab.local.media.whole_clip.source import probe_clip, read_wanted_sound
 from airflow_provider_modelslab.local.media.whole_clip.split import split_clip
 from airflow_provider_modelslab.storage.inputs import prepare_input
 from airflow_provider_modelslab.storage.local_files import fetch_object
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.storage.uri import S3Uri
 
 __all__ = ["SourceReader"]
-
-log = logging.getLogger(__name__)
 
 _UPLOADS = 8
 _LIMITS = FetchLimits(total_timeout=3600.0, max_bytes=8 << 30, allow_private_addresses=True)
@@ -123,17 +120,10 @@ class SourceReader:
 
     def _sound(self, path: Path, probe: Probe, plan: SegmentPlan, target: S3Uri) -> SoundRecord:
         """Put the sound into S3; it is kept with the segments whatever becomes of it in the result."""
-        required = self.settings.audio == "require"
-        if not probe.has_sound:
-            if required:
-                raise InvalidRequestError.of("audio", "is 'require', but init_video has no sound")
-            return SoundRecord()
-        try:
-            sound = read_sound(path, probe, seconds=Fraction(plan.total, plan.fps))
-        except ClipUnreadableError as error:
-            if required:
-                raise InvalidRequestError.of("audio", f"is 'require', but {error.message}") from error
-            log.warning("THE RESULT WILL HAVE NO SOUND: %s", error.message)
-            return SoundRecord(problem=error.message)
+        required_by = "audio" if self.settings.audio == "require" else None
+        seconds = Fraction(plan.total, plan.fps)
+        sound, problem = read_wanted_sound(path, probe, seconds=seconds, required_by=required_by)
+        if sound is None:
+            return SoundRecord(problem=problem)
         put_object(self.s3_factory(), target, sound.data, "audio/mp4")
         return SoundRecord(str(target), sound.codec, sound.copied)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +17,18 @@ from airflow_provider_modelslab.local.media.decoder.process import run_job
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["MAX_DEFAULT_FPS", "Probe", "Sound", "probe_clip", "read_all", "read_at_rate", "read_sound"]
+__all__ = [
+    "MAX_DEFAULT_FPS",
+    "Probe",
+    "Sound",
+    "probe_clip",
+    "read_all",
+    "read_at_rate",
+    "read_sound",
+    "read_wanted_sound",
+]
+
+log = logging.getLogger(__name__)
 
 MAX_DEFAULT_FPS = 30
 """The most frames per second of a result where the request does not say how many."""
@@ -166,6 +178,27 @@ def _read(
     with open_clip(path) as (clip, limits):
         seconds = min(_SLOWER * limits["cpu_seconds"], _MAX_SECONDS)
         run_job(clip, {**limits, **wanted, "in_order": True, "cpu_seconds": seconds}, handle, seconds=3 * seconds)
+
+
+def read_wanted_sound(
+    path: Path, probe: Probe, *, seconds: Fraction, required_by: str | None
+) -> tuple[Sound | None, str | None]:
+    """The sound of a clip, if there is any that can be read; else what is wrong with it, where it has some.
+
+    :param seconds: how much of it, from the beginning of the clip.
+    :param required_by: the attribute that requires sound, if one does.
+    :raises InvalidRequestError: for that attribute, when there is no sound that can be read.
+    :raises JobFailedError: when something else than the clip is at fault.
+    """
+    if not probe.has_sound and required_by is None:
+        return None, None
+    try:
+        return read_sound(path, probe, seconds=seconds), None
+    except ClipUnreadableError as error:
+        if required_by is not None:
+            raise InvalidRequestError.of(required_by, f"is 'require', but {error.message}") from error
+        log.warning("THE RESULT WILL HAVE NO SOUND: %s", error.message)
+        return None, error.message
 
 
 def read_sound(path: Path, probe: Probe, *, seconds: Fraction) -> Sound:
