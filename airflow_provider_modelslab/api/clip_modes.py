@@ -24,6 +24,7 @@ __all__ = [
     "check_audio",
     "check_clip_mode",
     "check_count",
+    "is_whole",
 ]
 
 CLIP_MODES = ("sample", "whole")
@@ -74,6 +75,20 @@ def check_clip_mode(given: object, name: str = "clip_mode") -> str:
     :raises InvalidRequestError: for another value.
     """
     return _check_word(name, given, CLIP_MODES, "sample")
+
+
+def is_whole(clip_mode: object, options: Mapping[str, object]) -> bool:
+    """Whether whole clips are wanted.
+
+    :param options: those of whole clips, by name.
+    :raises InvalidRequestError: for another ``clip_mode``.
+    :raises ValueError: for options that are given without whole clips.
+    """
+    if check_clip_mode(clip_mode) == "whole":
+        return True
+    if given := [name for name, value in options.items() if value is not None]:
+        raise ValueError(f"{', '.join(given)}: only for clip_mode='whole'")
+    return False
 
 
 def check_audio(given: object, name: str = "audio") -> Audio:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError, StorageConfigurationError
-from airflow_provider_modelslab.ledger.listing import LedgerRoot
 from airflow_provider_modelslab.operators.arguments import resolve_destination
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, S3ErrorKind, kind_of, storage_error
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -15,7 +14,7 @@ from airflow_provider_modelslab.storage.uri import S3Uri
 if TYPE_CHECKING:
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
-__all__ = ["COMMAND", "destination_of", "ledgers_of", "refuse_to_overwrite", "root_of"]
+__all__ = ["COMMAND", "destination_of", "refuse_to_overwrite", "root_of"]
 
 COMMAND = "airflow modelslab"
 """The command line in place of a Dag's id, in ledger entries."""
@@ -36,13 +35,6 @@ def destination_of(hook: ModelsLabHook, to: str | None, name: str, suffix: str) 
             f"{hook.modelslab_conn_id!r} names no bucket"
         )
     return target
-
-
-def ledgers_of(hook: ModelsLabHook, target: S3Uri) -> LedgerRoot:
-    """The ledgers of results below the root that tasks of this connection use."""
-    root = hook.s3_profile.ledger_root(target)
-    assert root is not None  # noqa: S101 - there is one wherever there is a target
-    return LedgerRoot(hook.get_s3_client(), root)
 
 
 def root_of(hook: ModelsLabHook, given: str | None, target: S3Uri | None = None) -> S3Uri:

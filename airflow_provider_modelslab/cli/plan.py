@@ -17,7 +17,7 @@ from airflow_provider_modelslab.cli.common import command, echo_line, print_reco
 from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.request import attributes_of
 from airflow_provider_modelslab.cli.whole_clip import whole_settings
-from airflow_provider_modelslab.jobs.budgets import prices_of
+from airflow_provider_modelslab.jobs.budgets import price_of_jobs, prices_of
 from airflow_provider_modelslab.jobs.stretch import stretched_clips
 from airflow_provider_modelslab.ledger.attempt import AttemptId
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
@@ -26,9 +26,7 @@ from airflow_provider_modelslab.operators.arguments import resolve_output
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from airflow_provider_modelslab.api.prices import JobPrice
     from airflow_provider_modelslab.api.request import Video2VideoRequest
-    from airflow_provider_modelslab.batch.planning.plan import ClipPlan
 
 __all__ = ["plan"]
 
@@ -71,18 +69,10 @@ def plan(args: Namespace) -> None:
     assert root is not None  # noqa: S101 - there is an output
     tracker = BatchTracker(hook.get_s3_client(), root, batch, name="plan", limit=FailureLimit())
     todo = tracker.begin(reuse=args.reuse)
-    prices = prices_of(hook)
-
-    def price_of(clip: ClipPlan) -> JobPrice | None:
-        if prices is None:
-            return None
-        request = batch.request(clip)
-        return prices.of_request(whole.longest(request) if whole else request, timeout=args.timeout)
-
     found = estimate(
         tracker,
         todo,
-        price_of,
+        price_of_jobs(prices_of(hook), batch, whole, timeout=args.timeout),
         policy=LedgerPolicy(args.reuse),
         attempt=AttemptId(),
         reads=len(todo),

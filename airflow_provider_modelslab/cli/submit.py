@@ -32,7 +32,6 @@ from airflow_provider_modelslab.cli.connections import open_hook
 from airflow_provider_modelslab.cli.destinations import (
     COMMAND,
     destination_of,
-    ledgers_of,
     refuse_to_overwrite,
     root_of,
 )
@@ -41,6 +40,7 @@ from airflow_provider_modelslab.cli.progress import watch
 from airflow_provider_modelslab.cli.request import fields_as_typed, request_of
 from airflow_provider_modelslab.cli.whole_clip import submit_whole
 from airflow_provider_modelslab.jobs.budgets import open_spending
+from airflow_provider_modelslab.jobs.ledgers import ledgers_of
 from airflow_provider_modelslab.jobs.paid_job import PaidJob
 from airflow_provider_modelslab.jobs.timing import deadline_of
 from airflow_provider_modelslab.ledger.attempt import AttemptId

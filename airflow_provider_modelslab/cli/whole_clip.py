@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.cli import progress
 from airflow_provider_modelslab.cli.common import confirm, echo_line
-from airflow_provider_modelslab.cli.destinations import ledgers_of, refuse_to_overwrite
+from airflow_provider_modelslab.cli.destinations import refuse_to_overwrite
+from airflow_provider_modelslab.jobs.ledgers import ledgers_of
 from airflow_provider_modelslab.jobs.timing import poll_policy
 from airflow_provider_modelslab.jobs.whole_clip.clip import WholeClip
 from airflow_provider_modelslab.jobs.whole_clip.run import SegmentRun

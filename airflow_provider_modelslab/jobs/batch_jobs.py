@@ -53,7 +53,7 @@ class BatchJobs:
 
     :param timeout: seconds that a job may take.
     :param check_links: whether http(s) clips are read before they are submitted.
-    :param on_stretch: what happens to clips that would be stretched; a warning was given for all together.
+    :param on_stretch: what happens to each clip that would be stretched.
     :param spending: the prices, and the budgets that the jobs are reserved from.
     :param todo: the clips, in the order in which they are likely to be submitted.
     :param fallback: the places after the first, see :func:`~.targets.targets_of`.
@@ -130,7 +130,7 @@ class BatchJobs:
             caller=self.caller,
             timeout=self.timeout,
             check_links=self.check_links,
-            on_stretch="fail" if self.on_stretch == "fail" else "ignore",
+            on_stretch=self.on_stretch,
             check_destination=False,  # the operator has, for all clips
             known_fingerprint=clip.fingerprint,
             known_jobs=self.tracker.jobs,

@@ -20,10 +20,14 @@ from airflow_provider_modelslab.ledger.stores import S3LedgerStore, honours_cond
 from airflow_provider_modelslab.storage.uri import S3Uri
 
 if TYPE_CHECKING:
+    from airflow_provider_modelslab.api.prices import JobPrice
+    from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
+    from airflow_provider_modelslab.batch.results.bill import PriceOf
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
+    from airflow_provider_modelslab.jobs.whole_clip.settings import WholeClipSettings
     from airflow_provider_modelslab.ledger.model import TaskKey
 
-__all__ = ["BUDGETS_VARIABLE", "open_spending", "prices_of"]
+__all__ = ["BUDGETS_VARIABLE", "open_spending", "price_of_jobs", "prices_of"]
 
 BUDGETS_VARIABLE = "modelslab_budgets"
 """Airflow Variable, JSON: budgets by name, for those that no connection defines."""
@@ -35,6 +39,20 @@ def prices_of(hook: ModelsLabHook, given: object = None) -> Prices | None:
     :raises InvalidRequestError: naming what is wrong with them.
     """
     return Prices.of(given) or Prices.of(_extra(hook, "prices"), "prices (in the connection's extra)")
+
+
+def price_of_jobs(
+    prices: Prices | None, plan: BatchPlan, whole: WholeClipSettings | None, *, timeout: float
+) -> PriceOf:
+    """The price of a clip's job; of a whole clip, that of a segment's. ``None`` for each without prices."""
+
+    def price_of(clip: ClipPlan) -> JobPrice | None:
+        if prices is None:
+            return None
+        request = plan.request(clip)
+        return prices.of_request(whole.longest(request) if whole else request, timeout=timeout)
+
+    return price_of
 
 
 def open_spending(

@@ -29,11 +29,12 @@ from airflow_provider_modelslab.api.errors import (
 from airflow_provider_modelslab.api.response import Finished
 from airflow_provider_modelslab.budget.spending import FREE, Spending, Upcoming
 from airflow_provider_modelslab.jobs import metrics
-from airflow_provider_modelslab.jobs.stretch import asked_size, check_stretch
+from airflow_provider_modelslab.jobs.ledgers import ledgers_of
+from airflow_provider_modelslab.jobs.stretch import check_stretch, needs_size
 from airflow_provider_modelslab.jobs.targets import Target
 from airflow_provider_modelslab.jobs.timing import has_outlived_its_result
 from airflow_provider_modelslab.ledger.chain import RunHere, is_fallback_cause
-from airflow_provider_modelslab.ledger.listing import LedgerRoot, result_folder
+from airflow_provider_modelslab.ledger.listing import result_folder
 from airflow_provider_modelslab.ledger.model import (
     Entry,
     Fingerprint,
@@ -289,7 +290,7 @@ class PaidJob:
             self.hook.get_s3_client,
             staging=profile.uri("inputs") if profile.bucket else output and S3Uri(output.bucket, "inputs"),
             check_links=self.check_links,
-            with_size=self.on_stretch != "ignore" and asked_size(self.request) is not None,
+            with_size=needs_size(self.request, self.on_stretch),
         )
         check_stretch(self.request, clip.size, self.hook, self.on_stretch)
         return clip
@@ -438,9 +439,7 @@ def land_found_job(hook: ModelsLabHook, job: Job, finished: Finished, destinatio
         expected = named
     manifest = hook.land(known, finished, destination, expected_type=expected)
     if number is not None:
-        root = hook.s3_profile.ledger_root(destination)
-        assert root is not None  # noqa: S101 - its ledger was read
-        LedgerRoot(hook.get_s3_client(), root).open(destination).landed(number, manifest)
+        ledgers_of(hook, destination).open(destination).landed(number, manifest)
     return manifest
 
 

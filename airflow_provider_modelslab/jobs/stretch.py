@@ -19,18 +19,28 @@ if TYPE_CHECKING:
     from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
     from airflow_provider_modelslab.hooks.modelslab import ModelsLabHook
 
-__all__ = ["asked_size", "check_stretch", "stretched_clips"]
+__all__ = ["check_stretch", "for_each_clip", "needs_size", "stretched_clips"]
 
 log = logging.getLogger(__name__)
 
 _SAMPLE = 20
 
 
-def asked_size(request: EndpointRequest) -> Size | None:
+def _asked_size(request: EndpointRequest) -> Size | None:
     """The size that a clip is stretched to; ``None`` where the endpoint decides."""
     if not isinstance(request, Video2VideoRequest) or request.width is None or request.height is None:
         return None
     return request.width, request.height
+
+
+def for_each_clip(on_stretch: OnStretch) -> OnStretch:
+    """What happens to each clip of a batch: the warning is one for all of them, see :func:`stretched_clips`."""
+    return "fail" if on_stretch == "fail" else "ignore"
+
+
+def needs_size(request: EndpointRequest, on_stretch: OnStretch) -> bool:
+    """Whether :func:`check_stretch` has to know the size of the clip."""
+    return on_stretch != "ignore" and _asked_size(request) is not None
 
 
 def check_stretch(request: EndpointRequest, clip: Size | None, hook: ModelsLabHook, on_stretch: OnStretch) -> None:
@@ -53,7 +63,7 @@ def stretched_clips(plan: BatchPlan, clips: Sequence[ClipPlan], hook: ModelsLabH
     The beginnings of objects and files are read; those of links are not. ``None`` where all keep their proportions.
     """
     sample = [clips[index * len(clips) // _SAMPLE] for index in range(_SAMPLE)] if len(clips) > _SAMPLE else clips
-    sample = [clip for clip in sample if not is_http_link(clip.source) and asked_size(plan.request(clip))]
+    sample = [clip for clip in sample if not is_http_link(clip.source) and _asked_size(plan.request(clip))]
     if not sample:
         return None
     hook.get_s3_client()  # made by this thread
@@ -74,7 +84,7 @@ def stretched_clips(plan: BatchPlan, clips: Sequence[ClipPlan], hook: ModelsLabH
 
 
 def _note(request: EndpointRequest, clip: Size | None, hook: ModelsLabHook) -> str | None:
-    asked = asked_size(request)
+    asked = _asked_size(request)
     if asked is None or clip is None:
         return None
     limit = Video2VideoRequest.vendor_limits["width"]

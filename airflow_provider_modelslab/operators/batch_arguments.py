@@ -28,7 +28,6 @@ from airflow_provider_modelslab.storage.uri import S3Uri, source_problem
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_modelslab.api.prices import JobPrice
     from airflow_provider_modelslab.api.request import Video2VideoRequest
     from airflow_provider_modelslab.batch.planning.plan import BatchPlan, ClipPlan
     from airflow_provider_modelslab.batch.results.bill import PriceOf
@@ -224,18 +223,10 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
 
     def _price_of(self, plan: BatchPlan) -> PriceOf:
         """The price of a clip's job; of a whole clip, that of a segment's."""
-        from airflow_provider_modelslab.jobs.budgets import prices_of
+        from airflow_provider_modelslab.jobs.budgets import price_of_jobs, prices_of
 
         prices, timeout = prices_of(self.hook, self.prices), getattr(self, "timeout", 3600.0)
-        whole = self._whole_settings()
-
-        def price_of(clip: ClipPlan) -> JobPrice | None:
-            if prices is None:
-                return None
-            request = plan.request(clip)
-            return prices.of_request(whole.longest(request) if whole else request, timeout=timeout)
-
-        return price_of
+        return price_of_jobs(prices, plan, self._whole_settings(), timeout=timeout)
 
     def _common(self) -> dict[str, Any]:
         given = {**texts_again(self._attributes()), "extra_parameters": self.extra_parameters}

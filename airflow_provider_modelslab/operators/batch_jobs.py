@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_modelslab.jobs.batch_jobs import BatchJobs
+from airflow_provider_modelslab.jobs.stretch import for_each_clip
 from airflow_provider_modelslab.jobs.task_ledger import TaskCaller, attempt_of, policy_in_force
 from airflow_provider_modelslab.jobs.whole_clip.batch import WholeClipBatch
 from airflow_provider_modelslab.jobs.whole_clip.clip import WholeClip
@@ -41,7 +42,7 @@ def jobs_of_clips(
         TaskCaller(context, task, in_batch=True),
         task.timeout,
         task.check_input,
-        task.on_stretch,
+        for_each_clip(task.on_stretch),
         spending,
         todo,
         task.fallback,
@@ -80,7 +81,7 @@ def jobs_of_whole_clips(
             caller=caller,
             spending=spending,
             timeout=task.timeout,
-            on_stretch="fail" if task.on_stretch == "fail" else "ignore",  # a warning was given for all together
+            on_stretch=for_each_clip(task.on_stretch),
             known_source=clip.fingerprint.source,
             check_destination=False,  # done for all of them
         )

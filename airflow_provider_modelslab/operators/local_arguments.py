@@ -14,6 +14,7 @@ from airflow_provider_modelslab.api.clip_modes import (
     check_audio,
     check_clip_mode,
     check_count,
+    is_whole,
 )
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.quantities import Number, Seconds, Whole, is_template
@@ -220,10 +221,8 @@ class LocalArguments(SpendingArguments):
             check_count("overlap", self.overlap, 0, None)
         if not is_template(self.audio):
             check_audio(self.audio)
-        if is_template(self.clip_mode) or check_clip_mode(self.clip_mode) == "whole":
-            return
-        if given := [name for name in ("overlap", "audio") if getattr(self, name) is not None]:
-            raise ValueError(f"{', '.join(given)}: only for clip_mode='whole'")
+        if not is_template(self.clip_mode):
+            is_whole(self.clip_mode, {"overlap": self.overlap, "audio": self.audio})
 
     def _clip_mode_parameters(self) -> dict[str, Any]:
         """The extra parameters that ask the engine for a whole clip; none for a sample.

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_modelslab.jobs.whole_clip.settings import WholeClipSettings, check_clip_mode
+from airflow_provider_modelslab.api.clip_modes import is_whole
+from airflow_provider_modelslab.jobs.whole_clip.settings import WholeClipSettings
 from airflow_provider_modelslab.operators.arguments import is_literal
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ class WholeClipArguments(BaseOperator):
 
     def _is_whole(self) -> bool:
         """Whether whole clips are wanted; raises as :meth:`_whole_settings`. Subclasses call it when they are made."""
-        if check_clip_mode(self.clip_mode) == "sample":
-            if given := [name for name in WholeClipArguments.whole_fields[1:] if getattr(self, name) is not None]:
-                raise ValueError(f"{', '.join(given)}: only for clip_mode='whole'")
+        if not is_whole(self.clip_mode, {name: getattr(self, name) for name in WholeClipArguments.whole_fields[1:]}):
             return False
         if names := [name for name, is_wrong in self._not_for_whole().items() if is_wrong]:
             raise ValueError(

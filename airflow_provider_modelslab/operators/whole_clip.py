@@ -143,9 +143,9 @@ class WholeClipOperator(WholeClipArguments, PaidJobOperator):
 
     def _prepare_whole(self, context: Context) -> WholeClip:
         """The clip, after the checks that need neither its content nor the ledger."""
+        from airflow_provider_modelslab.jobs.ledgers import ledgers_of
         from airflow_provider_modelslab.jobs.task_ledger import TaskCaller, attempt_of, open_ledger, policy_in_force
         from airflow_provider_modelslab.jobs.whole_clip.clip import WholeClip
-        from airflow_provider_modelslab.ledger.listing import LedgerRoot
         from airflow_provider_modelslab.storage.sidecar import sidecar_uri
 
         request = self.build_request()
@@ -159,14 +159,12 @@ class WholeClipOperator(WholeClipArguments, PaidJobOperator):
                 "whole clip is joined in S3; give s3://bucket/key.mp4"
             )
         sidecar_uri(destination)
-        root = self.hook.s3_profile.ledger_root(destination)
-        assert root is not None  # noqa: S101 - there is a destination
         return WholeClip(
             request=request,
             settings=WholeClipSettings.of(self.overlap, self.audio, self.max_segments),
             hook=self.hook,
             ledger=open_ledger(context, self.hook, destination),
-            ledgers=LedgerRoot(self.hook.get_s3_client(), root),
+            ledgers=ledgers_of(self.hook, destination),
             destination=destination,
             policy=policy_in_force(self._ledger_policy(), context),
             attempt=attempt_of(context, retries=self.retries),

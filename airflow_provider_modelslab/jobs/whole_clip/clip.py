@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.prices import amount_text
-from airflow_provider_modelslab.jobs.stretch import check_stretch
+from airflow_provider_modelslab.jobs.stretch import check_stretch, needs_size
 from airflow_provider_modelslab.jobs.whole_clip.prepare import SourceReader
 from airflow_provider_modelslab.jobs.whole_clip.result import describe_whole
 from airflow_provider_modelslab.jobs.whole_clip.segments import SegmentFolder, SegmentSet
@@ -167,7 +167,7 @@ class WholeClip:
             require_writable(self.hook.get_s3_client(), self.destination)
         found = self._folder.find(self.policy, self.attempt)
         if isinstance(found, int):
-            if self.on_stretch != "ignore":
+            if needs_size(self.request, self.on_stretch):
                 size = clip_size(self.request.init_video, self.hook.get_s3_client)
                 check_stretch(self.request, size, self.hook, self.on_stretch)
             log.info("Cutting the clip into segments")

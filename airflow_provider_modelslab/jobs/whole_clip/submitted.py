@@ -11,11 +11,11 @@ from airflow_provider_modelslab.api.errors import InvalidRequestError
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.budget.spending import FREE
+from airflow_provider_modelslab.jobs.ledgers import ledgers_of
 from airflow_provider_modelslab.jobs.timing import poll_policy
 from airflow_provider_modelslab.jobs.whole_clip.clip import WholeClip
 from airflow_provider_modelslab.jobs.whole_clip.run import SegmentRun
 from airflow_provider_modelslab.jobs.whole_clip.settings import WholeClipSettings
-from airflow_provider_modelslab.ledger.listing import LedgerRoot
 from airflow_provider_modelslab.ledger.model import LedgerPolicy
 from airflow_provider_modelslab.storage.result_manifest import SCHEMA_VERSION, submitted_manifest
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -85,9 +85,7 @@ def land_submitted(manifest: Mapping[str, Any], hook: ModelsLabHook, attempt: At
         destination, source = S3Uri.parse(manifest["destination"]), manifest["source"]
     except (KeyError, TypeError) as error:
         raise InvalidRequestError.of("job", f"is not the manifest of a whole clip: {error!r}") from None
-    root = hook.s3_profile.ledger_root(destination)
-    assert root is not None  # noqa: S101 - there is a destination
-    ledgers = LedgerRoot(hook.get_s3_client(), root)
+    ledgers = ledgers_of(hook, destination)
     clip = WholeClip(
         request=request,
         settings=settings,
