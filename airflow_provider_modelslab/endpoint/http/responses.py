@@ -77,6 +77,7 @@ _SWITCHES = ("base64", "instant_response", "temp")
 _MEASURED = ("fps", "guidance_scale", "height", "num_frames", "num_inference_steps", "seed", "strength", "width")
 _TIP = "Your video is processing in background, you can get this video using fetch API"
 _TRY_AGAIN = "Try to fetch request after seconds estimated"
+_SHORTEST_ETA = 0.01  # clients read 0 as no estimate
 _REQUEST_TIPS = (
     "1. Make sure you are passing Content-Type: application/json in header. "
     "2. Make sure you are doing a POST request with valid JSON. "
@@ -135,7 +136,7 @@ def processing(job: QueuedJob, *, eta: float, style: AnswerStyle) -> ApiResponse
         {
             "status": "processing",
             "tip": _TIP,
-            "eta": round(eta, 2),
+            "eta": max(round(eta, 2), _SHORTEST_ETA),
             "messege" if style == "legacy" else "message": _TRY_AGAIN,
             "fetch_result": f"{job.base_url}{API_PREFIX}/video/fetch/{job.id}",
             "id": job.id,
