@@ -55,7 +55,7 @@ from tools.stack.whole import LOCAL_KEY, WholeStack
 BUCKET = "batch-benchmark"
 DAGS = Path(__file__).parent / "batch_dags"
 CLIP = Path(__file__).parents[1] / "dags_examples" / "media" / "clip.mp4"
-TIMES_LESS = 30
+TIMES_LESS = 60
 CLIPS_PER_PROCESS = 100
 
 

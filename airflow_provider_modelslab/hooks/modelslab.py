@@ -325,7 +325,13 @@ class ModelsLabHook(BaseHook):
 
     @cached_property
     def _s3_client(self) -> S3Client:
-        return self.new_s3_client()
+        from airflow_provider_modelslab.storage.obstore_client import with_obstore
+
+        client, aws, store = self.new_s3_client(), self._aws_hook, self._store
+        if store.extra_args or aws.conn_config.botocore_config:  # known to boto alone
+            return client
+        session = aws.get_session(region_name=store.region)
+        return with_obstore(client, session, verify=aws.verify, path_addressing=store.is_compatible_store)
 
     def new_s3_client(self, **options: Any) -> S3Client:
         """A new S3 client.
