@@ -64,7 +64,7 @@ with DAG(
         strength="{{ params.strength }}",
         seed="{{ params.seed }}",
         max_in_flight=5,
-        max_active_tis_per_dagrun=2,  # times max_in_flight: what the account's queue takes
+        max_active_tis_per_dagrun=2,  # 2 tasks x 5 jobs: at most the account's queue
         deferrable=True,
     ).expand_kwargs(clips.output)
     # With one clip for each task: no clips_per_task above, and here

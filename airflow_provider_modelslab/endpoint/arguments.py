@@ -61,12 +61,17 @@ def build_parser() -> argparse.ArgumentParser:
         help="let requests ask for MODEL as NAME, for example dark-sushi-mix=demo. Can be repeated. Responses and logs "
         f"name MODEL. ${ALIASES_VARIABLE} takes several, separated by commas",
     )
-    add("--answers", choices=get_args(AnswerStyle), default="legacy", help="the form of the responses")
-    add("--hold-s", type=float, default=10.0, help="seconds that a submit is held for its result")
+    add(
+        "--answers",
+        choices=get_args(AnswerStyle),
+        default="legacy",
+        help="how errors are sent: legacy with HTTP 200, documented with HTTP error codes",
+    )
+    add("--hold-s", type=float, default=10.0, help="seconds that a submit waits for its result")
     add("--retention-s", type=float, default=86400.0, help="seconds that results and ids are kept")
     add("--publish-delay-s", type=float, default=0.0, help="seconds that a finished file still returns HTTP 404")
-    add("--max-queue", type=int, default=10_000, help="the most unfinished jobs of one API key")
-    add("--max-total-queue", type=int, default=50_000, help="the most unfinished jobs of all API keys together")
+    add("--max-queue", type=int, default=10_000, help="the maximum number of unfinished jobs of one API key")
+    add("--max-total-queue", type=int, default=50_000, help="the maximum number of unfinished jobs of all API keys")
     add(
         "--unknown-attributes",
         choices=get_args(UnknownAttributes),

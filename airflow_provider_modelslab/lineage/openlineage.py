@@ -39,7 +39,7 @@ class ModelsLabRunFacet(RunFacet):
     :param cost: the cost of the jobs that made the results, as text.
     :param currency: the currency of the cost.
     :param jobs: for a batch: the number of jobs that were paid for.
-    :param saved: for a batch: the price, today, of the results that had landed before, as text.
+    :param saved: for a batch: today's price of the results that had landed before, as text.
     :param counts: for a batch: ``found``, ``landed``, ``skipped``, ``failed``, ``pending``.
     :param manifest: for a batch: the object with one line for each clip.
     :param retry: for a batch: the object that names the clips to try again.

@@ -41,8 +41,8 @@ FAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 ==================== =========================================================================================
 rate_limit           The first ``submits`` submits with this track_id are refused (None: all). If ``queue`` is given:
                      submits are refused while the key has that many unfinished jobs. The response has ``retry_after``
-same_request_filter  The submit is refused if the same key sent the same request less than ``seconds`` ago (see
-                     :func:`.billing.fingerprint`)
+same_request_filter  The submit is refused if the same key sent the same request less than ``seconds`` ago. ``webhook``
+                     and ``track_id`` are not compared
 error_before         The job is not accepted. The response is HTTP ``status`` (500 to 599)
 reset_before         The job is not accepted. The connection ends with a TCP reset
 hang                 No response. The connection is closed after ``seconds``. ``when``: ``before`` or ``after`` the job
