@@ -18,8 +18,10 @@ The figures, all taken once the looks have reached their longest interval:
   ``batch``, one ``ModelsLabBatchTrigger`` for all the jobs, is given whole);
 * longest block: the most that a beat of 10 ms in the loop came late, from the first trigger on, whatever the machine
   does. It includes runs of Python's garbage collector ("gc" is the longest one), which go through all that Airflow has
-  loaded and keeps for its triggers; "no gc" is the longest block without them. "cpu" is the most that the loop's thread
-  was busy between two beats, collector left out. The figures of the triggers that wait for nothing are beside them.
+  loaded and keeps for its triggers; "no gc" is the longest block without them. What came during a run of 50 ms or more
+  is done after it: "backlog" is the longest block of the 100 ms after such a run, without the run. "cpu" is the most
+  that the loop's thread was busy between two beats, collector left out. The figures of the triggers that wait for
+  nothing are beside them.
 
 The exit code is 1 unless, at 5,000 jobs, ours is 95 % on schedule by both measures, takes 20 kB a job at most and never
 blocks the loop for more than 100 ms, collector left out: run it on a machine that does nothing else.
@@ -72,7 +74,13 @@ def main() -> int:
                 row[contender] = figures
         row["idle"] = {
             name: round(idle[name], 1)
-            for name in ("longest_block_ms", "longest_block_cpu_ms", "longest_block_without_gc_ms", "longest_gc_ms")
+            for name in (
+                "longest_block_ms",
+                "longest_block_cpu_ms",
+                "longest_block_without_gc_ms",
+                "longest_backlog_of_gc_ms",
+                "longest_gc_ms",
+            )
         }
         row["machine"] = f"{machine()}, load {os.getloadavg()[0]:.1f}"
         row["gc_of_airflow_ms"] = round(idle["gc_of_airflow_ms"], 1)
@@ -139,6 +147,7 @@ def _figures(contender: str, jobs: int, found: dict[str, Any], idle: dict[str, A
         "longest_block_ms": round(found["longest_block_ms"], 1),
         "longest_block_cpu_ms": round(found["longest_block_cpu_ms"], 1),
         "longest_block_without_gc_ms": round(found["longest_block_without_gc_ms"], 1),
+        "longest_backlog_of_gc_ms": round(found["longest_backlog_of_gc_ms"], 1),
         "longest_gc_ms": round(found["longest_gc_ms"], 1),
         "open_files": found["files"],
     }
@@ -163,7 +172,7 @@ def _good(row: dict[str, Any]) -> bool:
     return bool(
         min(row["on_schedule"], row["on_schedule_exact"]) >= 0.95
         and row["kb_per_job"] <= 20
-        and row["longest_block_without_gc_ms"] <= 100
+        and max(row["longest_block_without_gc_ms"], row["longest_backlog_of_gc_ms"]) <= 100
     )
 
 
@@ -176,6 +185,7 @@ def _show(rows: list[dict[str, Any]], contenders: list[str]) -> None:
         "longest_block_ms",
         "longest_gc_ms",
         "longest_block_without_gc_ms",
+        "longest_backlog_of_gc_ms",
         "longest_block_cpu_ms",
         "open_files",
     )
@@ -185,7 +195,8 @@ def _show(rows: list[dict[str, Any]], contenders: list[str]) -> None:
             figures = row if contender == "ours" else row[contender]
             cells = [figures[name] * 100 if name == "on_schedule" else float(figures[name]) for name in names]
             lines.append([f"{row['jobs']} {contender}", *cells])
-    columns = ["jobs", "on schedule %", "looks/s", "CPU ms", "kB/job", "block ms", "gc ms", "no gc", "cpu ms", "files"]
+    columns = ["jobs", "on schedule %", "looks/s", "CPU ms", "kB/job", "block ms", "gc ms", "no gc"]
+    columns += ["backlog", "cpu ms", "files"]
     print_table("Waiting in one triggerer (Airflow's TriggerRunner), endpoint answers after 200 ms", columns, lines)
 
 
