@@ -83,9 +83,13 @@ def serving(
 
 @contextmanager
 def running(command: list[str], ready_file: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of this Python, once it wrote its ready file; killed at the end if it still runs."""
-    environment = {**os.environ, "MODELSLAB_ENDPOINT_API_KEY": KEY}
-    with subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment) as process:
+    """A process of this Python, once it wrote its ready file; killed at the end if it still runs.
+
+    It works in the folder of that file, so that what it leaves is not in the checkout.
+    """
+    python_path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "MODELSLAB_ENDPOINT_API_KEY": KEY, "PYTHONPATH": python_path}
+    with subprocess.Popen([sys.executable, *command], cwd=ready_file.parent, env=environment) as process:
         try:
             while not ready_file.exists():
                 assert process.poll() is None, "the endpoint ended before it listened"
