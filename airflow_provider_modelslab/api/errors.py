@@ -432,8 +432,6 @@ class BudgetExhaustedError(ModelsLabError):
 class BatchFailedError(ModelsLabError):
     """More clips of a batch failed than ``max_failed`` allows. Landed results stay. A later run makes only the others.
 
-    Landed results stay; a later run does only the remaining clips.
-
     :param cause: the code of the failure that aborted the batch, unless it concerned only one clip. It decides whether
         a retry may help.
     """

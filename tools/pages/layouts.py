@@ -48,6 +48,17 @@ def _ratios(data: Any) -> Rows:
         yield name, {"ratio": ratio}
 
 
+def _seams(data: Any) -> Rows:
+    """The file has a mapping for each figure; here each way to join has its figures."""
+    for way in data["seam_ratio"]:
+        yield way, {name: data[name][way] for name in ("seam_ratio", "sharpness", "flicker")}
+
+
+def _whole_clips(data: Any) -> Rows:
+    yield "segments through the served endpoint", data
+    yield "context windows, local engine", data["local"]
+
+
 def _waiting(data: Any) -> Rows:
     names = {"http": "HTTP provider's `HttpEventTrigger`", "thread": "a thread for each look"}
     for one in data:
@@ -244,8 +255,42 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                 ("CPU ms per look", "cpu_ms_per_poll"),
                 ("kB per job", "kb_per_job"),
                 ("longest block, ms", "longest_block_ms"),
+                ("without the collector's runs, ms", "longest_block_without_gc_ms"),
                 ("of it CPU, ms", "longest_block_cpu_ms"),
                 ("open files", "open_files"),
+            ),
+        ),
+    ),
+    "whole_clip": (
+        Layout(
+            "way",
+            _seams,
+            (
+                ("seam ratio", "seam_ratio"),
+                ("sharpness at the seams", "sharpness"),
+                ("flicker, source is 1", "flicker"),
+            ),
+        ),
+        Layout(
+            "clip of 20 s, 600 frames of 192x128",
+            _whole_clips,
+            (
+                ("jobs", "jobs"),
+                ("s", "wall_s"),
+                ("CPU s of the process", "cpu_s"),
+                ("memory at its peak, MiB", "peak_mib"),
+                ("sound late by, ms", "audio_offset_ms"),
+            ),
+        ),
+    ),
+    "whole_clip-memory": (
+        Layout(
+            "frames of 96x64",
+            lambda data: ((f"{row['frames']:,}", row) for row in data["memory"]),
+            (
+                ("memory at its peak, MiB", "peak_mib"),
+                ("of one window, MiB", "one_window_mib"),
+                ("s", "wall_s"),
             ),
         ),
     ),
