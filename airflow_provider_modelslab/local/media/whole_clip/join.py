@@ -121,7 +121,9 @@ def join_segments(
     if kind == "gif":
         frames: list[Image] = []
         _join(plan, results, frames.append)
-        write_gif(frames, output, min(plan.fps, MAX_GIF_FPS))
+        fps = min(plan.fps, MAX_GIF_FPS)
+        count = round(len(frames) * fps / plan.fps)  # of faster ones some are left out, and the clip takes as long
+        write_gif([frames[number * plan.fps // fps] for number in range(count)], output, fps)
         return frames[0].size
     writer: Mp4Writer | None = None
 

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from airflow_provider_modelslab.api.errors import ClipUnreadableError, InvalidRequestError, LandingError
 from airflow_provider_modelslab.local.media.decode import read_frames
@@ -136,7 +136,7 @@ def test_a_whole_clip_is_shown_as_a_sample_of_it(
     """What phones and cameras write is tested with samples, in ``test_real_clips``; whole clips are read the same."""
     path, options = tmp_path / "IMG_0001.mov", dict(options)
     codes = [[0.8, 0.2, 0.2], [0.2, 0.7, 0.3], [0.2, 0.3, 0.8]]
-    form, side = options.pop("form", "yuv420p"), options.pop("side", 16)
+    form, side = options.pop("form", "yuv420p"), options.pop("side", None)
     write_frames(path, [codes_as_frame(codes, 0.2126, 0.0722, form=form, side=side)] * 4, **options)
     set_display_matrix(path, *matrix)
     probe = probe_clip(path)
@@ -212,6 +212,15 @@ def test_a_gif_is_joined_too(tmp_path: Path) -> None:
     plan = plan_segments(12, 10, 8, 4)
     assert join_segments(plan, results(tmp_path, (8, SIZE), (8, SIZE)), tmp_path / "out.gif", kind="gif") == SIZE
     assert read_all(tmp_path / "out.gif", lambda *_: None, max_frames=100) == 12
+
+
+@pytest.mark.parametrize(("fps", "frames"), [(60, 10), (50, 12), (100, 6)])
+def test_a_gif_takes_as_long_as_its_clip_whatever_the_frame_rate(tmp_path: Path, fps: int, frames: int) -> None:
+    plan = plan_segments(12, fps, 8, 4)
+    join_segments(plan, results(tmp_path, (8, SIZE), (8, SIZE)), tmp_path / "out.gif", kind="gif")
+    assert read_all(tmp_path / "out.gif", lambda *_: None, max_frames=100) == frames
+    with Image.open(tmp_path / "out.gif") as made:
+        assert sum(frame.info["duration"] for frame in ImageSequence.Iterator(made)) / 1000 == frames / min(fps, 50)
 
 
 # -- sources that cannot be read --------------------------------------------------------------------------------------
