@@ -151,6 +151,8 @@ def _video(rng: random.Random, codec: _Codec, *, frames: int, flags: str) -> Cli
     """``None`` where this cannot be written, such as a codec in fragments."""
     form, pixels = rng.choice(codec.formats), rng.choice(codec.pixels)
     width, height = rng.choice(codec.sizes) if codec.sizes else (2 * rng.randint(16, 80), 2 * rng.randint(16, 60))
+    if codec.encoder == "libx265":  # it writes beyond its memory for smaller pictures
+        width, height = max(64, width), max(64, height)
     rate = rng.choice(_RATES) if codec.encoder != "dvvideo" else 25
     if codec.encoder == "mpeg4" or codec.encoder.startswith("mpeg"):
         rate = rng.choice((24, 25, 30))

@@ -54,15 +54,17 @@ def write_frames(
         container.mux(stream.encode(None))
 
 
-def codes_as_frame(codes: Any, kr: float, kb: float, *, form: str, side: int = 16) -> Any:
+def codes_as_frame(codes: Any, kr: float, kb: float, *, form: str, side: int | None = None) -> Any:
     """Patches side by side, each of one colour, as YUV of limited range.
 
     :param codes: R'G'B' of each patch, 0 to 1.
     :param kr: how much red there is in luma, and ``kb`` blue.
     :param form: ``yuv420p`` or ``yuv420p10le``.
-    :param side: of a patch in pixels, even.
+    :param side: of a patch in pixels, even; by default 64 with 10 bits and 16 else. libx265 writes beyond its memory
+        for pictures smaller than 64 pixels.
     """
     deep = form.endswith("10le")
+    side = side or (64 if deep else 16)
     red, green, blue = np.asarray(codes, float).T
     luma = kr * red + (1 - kr - kb) * green + kb * blue
     planes = (16 + 219 * luma, 128 + 112 * (blue - luma) / (1 - kb), 128 + 112 * (red - luma) / (1 - kr))

@@ -37,9 +37,10 @@ def numbers(frames: Sequence[Image.Image]) -> list[int]:
 
 
 def patches(path: Path) -> list[tuple[int, int, int]]:
-    """The colours of patches of 16 x 16 pixels."""
+    """The colours of square patches, side by side."""
     frame = np.asarray(read_frames(path, 1)[0][0]).astype(int)
-    return [tuple(frame[8, x]) for x in range(8, frame.shape[1], 16)]
+    side = frame.shape[0]
+    return [tuple(frame[side // 2, x]) for x in range(side // 2, frame.shape[1], side)]
 
 
 def near(found: Sequence[Sequence[float]], expected: Sequence[Sequence[float]], shade: float) -> None:
@@ -343,8 +344,8 @@ def test_hdr_of_a_phone_held_upright(tmp_path: Path) -> None:
     write_frames(path, [frame] * 4, times=[0, 0.03, 0.07, 0.5], codec="libx265", tags=(9, HLG, 9))
     set_display_matrix(path, 0, 1, -1, 0)
     shown = read_frames(path, 2)[0][0]
-    assert shown.size == (16, 32)
-    colours: list[Any] = [shown.getpixel((8, 8)), shown.getpixel((8, 24))]
+    assert shown.size == (64, 128)
+    colours: list[Any] = [shown.getpixel((32, 32)), shown.getpixel((32, 96))]
     near(colours, [[173] * 3, [103] * 3], 5)
 
 
