@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_modelslab.api.errors import StorageConfigurationError, StorageUnavailableError
 from airflow_provider_modelslab.ledger.model import Entry, is_entry_name
 from airflow_provider_modelslab.ledger.model import kind_of as entry_kind_of
+from airflow_provider_modelslab.storage.obstore_client import read_body
 from airflow_provider_modelslab.storage.s3_errors import (
     NO_CONDITIONS,
     S3_ERRORS,
@@ -213,7 +214,7 @@ class S3LedgerStore:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            body = self._s3.get_object(Bucket=self._folder.bucket, Key=self._key(name))["Body"].read()
+            body = read_body(self._s3, self._folder.bucket, self._key(name))
         except S3_ERRORS as error:
             if is_missing(error, S3Uri(self._folder.bucket, self._key(name)), self._s3):
                 return None

@@ -17,6 +17,7 @@ from airflow_provider_modelslab.api.links import is_http_link
 from airflow_provider_modelslab.api.redaction import strip_query
 from airflow_provider_modelslab.storage.download import LinkFailure, credential_free_session, open_link, read_start
 from airflow_provider_modelslab.storage.media import ContainerKind, describe_start, sniff
+from airflow_provider_modelslab.storage.obstore_client import read_body
 from airflow_provider_modelslab.storage.picture_size import ReadPiece, picture_size
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, input_error, invalid_input
 from airflow_provider_modelslab.storage.uri import S3Uri
@@ -135,7 +136,7 @@ def _link_reader(url: str, session: requests.Session) -> ReadPiece:
 
 def _object_start(s3: S3Client, uri: S3Uri) -> bytes:
     try:
-        start = s3.get_object(Bucket=uri.bucket, Key=uri.key, Range=_START_RANGE)["Body"].read()
+        start = read_body(s3, uri.bucket, uri.key, _START_RANGE)
     except S3_ERRORS as error:
         raise input_error(error, uri, s3) from error
     if not start:  # some stores answer the range of an empty object with nothing
@@ -146,7 +147,7 @@ def _object_start(s3: S3Client, uri: S3Uri) -> bytes:
 def _object_reader(s3: S3Client, uri: S3Uri) -> ReadPiece:
     def read(at: int, size: int) -> bytes:
         try:
-            return s3.get_object(Bucket=uri.bucket, Key=uri.key, Range=_range(at, size))["Body"].read()
+            return read_body(s3, uri.bucket, uri.key, _range(at, size))
         except S3_ERRORS:  # also where the object ends before
             return b""
 

@@ -15,7 +15,6 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from obstore.store import S3Store
 
-__all__ = ["ObstoreClient", "with_obstore"]
+__all__ = ["ObstoreClient", "read_body", "with_obstore"]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +39,6 @@ FAILURES_IN_A_ROW = 10
 _USUAL_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _OF_PUT = frozenset({"Bucket", "Key", "Body", "ContentType", "Metadata", "IfNoneMatch", "ChecksumSHA256", "ContentMD5"})
-_OF_GET = frozenset({"Bucket", "Key", "Range"})
 _CREDENTIALS_ARE_KEPT = timedelta(minutes=10)  # then botocore is asked again, which renews them in time
 _CLIENT_OPTIONS = {"connect_timeout": "10s", "timeout": "60s"}
 _NOT_FROM_ENVIRONMENT = dict.fromkeys(("skip_signature", "request_payer", "s3_express", "unsigned_payload"), False)
@@ -48,7 +46,7 @@ _NOT_FROM_ENVIRONMENT = dict.fromkeys(("skip_signature", "request_payer", "s3_ex
 
 
 class ObstoreClient:
-    """The same client, but for ``put_object`` and ``get_object`` of small objects outside of the main thread.
+    """The same client, but for ``put_object`` of small objects, and with :meth:`read_body`, outside of the main thread.
 
     The main thread keeps boto: Python handles no signal, such as that of a killed task, while obstore works.
 
@@ -76,14 +74,15 @@ class ObstoreClient:
                 self._note(error)
         return self._s3.put_object(**given)
 
-    def get_object(self, **given: Any) -> Any:
-        """As boto's; the answer of obstore has only the body, read to its end."""
-        if given.keys() <= _OF_GET and self._is_usual(given):
+    def read_body(self, bucket: str, key: str, byte_range: str | None) -> bytes:
+        """The whole content of an object, or of a range like ``bytes=0-9``; see :func:`read_body`."""
+        given: Any = {"Bucket": bucket, "Key": key, **({"Range": byte_range} if byte_range else {})}
+        if self._is_usual(given):
             try:
-                return self._get(given)
+                return self._read(bucket, key, byte_range)
             except Exception as error:  # noqa: BLE001 - boto tries again, and says why where it fails too
                 self._note(error)
-        return self._s3.get_object(**given)
+        return self._s3.get_object(**given)["Body"].read()
 
     def _is_usual(self, given: Mapping[str, Any]) -> bool:
         return (
@@ -128,16 +127,16 @@ class ObstoreClient:
         answer = {"ETag": put["e_tag"], "ChecksumSHA256": checksum}
         return {name: value for name, value in answer.items() if value is not None}
 
-    def _get(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _read(self, bucket: str, key: str, byte_range: str | None) -> bytes:
         import obstore
 
         options: Any = {}
-        if "Range" in given:
-            first, last = map(int, _RANGE.fullmatch(given["Range"]).groups())  # type: ignore[union-attr]  # to boto then
+        if byte_range:
+            first, last = map(int, _RANGE.fullmatch(byte_range).groups())  # type: ignore[union-attr]  # to boto then
             options["range"] = first, last + 1
-        body = obstore.get(self._store(given["Bucket"], False), given["Key"], options=options).bytes()
+        body = bytes(obstore.get(self._store(bucket, False), key, options=options).bytes())
         self._failures = 0
-        return {"Body": BytesIO(body), "ContentLength": len(body)}
+        return body
 
     def _store(self, bucket: str, checksum: bool) -> S3Store:
         with self._lock:
@@ -154,6 +153,18 @@ class ObstoreClient:
         self._failures += 1
         if self._failures == FAILURES_IN_A_ROW:  # no text of it: it may have the store's whole answer
             log.info("obstore failed %d times in a row (%s). Now boto makes all calls", self._failures, type(error))
+
+
+def read_body(s3: S3Client, bucket: str, key: str, byte_range: str | None = None) -> bytes:
+    """The whole content of a small object, through obstore if the client has it.
+
+    :param byte_range: of a part of it, like ``bytes=0-9``.
+    :raises ClientError: and the other errors of boto's ``get_object``.
+    """
+    if isinstance(s3, ObstoreClient):
+        return s3.read_body(bucket, key, byte_range)
+    given: Any = {"Range": byte_range} if byte_range else {}
+    return s3.get_object(Bucket=bucket, Key=key, **given)["Body"].read()
 
 
 def with_obstore(

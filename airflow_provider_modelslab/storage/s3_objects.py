@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_modelslab.api.errors import STORAGE_ERRORS
+from airflow_provider_modelslab.storage.obstore_client import read_body
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, is_missing, storage_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -102,7 +103,7 @@ def read_object(s3: S3Client, uri: S3Uri) -> bytes | None:
     :raises StorageUnavailableError: when it has trouble.
     """
     try:
-        return s3.get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read()
+        return read_body(s3, uri.bucket, uri.key)
     except S3_ERRORS as error:
         if is_missing(error, uri, s3):
             return None

@@ -12,6 +12,7 @@ from airflow_provider_modelslab import __version__
 from airflow_provider_modelslab.api.errors import LandingError, StorageConfigurationError
 from airflow_provider_modelslab.api.redaction import scrub
 from airflow_provider_modelslab.storage.landing import LandedObject
+from airflow_provider_modelslab.storage.obstore_client import read_body
 from airflow_provider_modelslab.storage.s3_errors import S3_ERRORS, is_missing, landing_error
 from airflow_provider_modelslab.storage.uri import S3Uri
 
@@ -73,7 +74,7 @@ def read_sidecar(s3: S3Client, uri: S3Uri) -> dict[str, Any] | None:
     """
     location = sidecar_uri(uri)
     try:
-        body = s3.get_object(Bucket=location.bucket, Key=location.key)["Body"].read()
+        body = read_body(s3, location.bucket, location.key)
     except S3_ERRORS as error:
         if is_missing(error, location, s3):
             return None
