@@ -323,9 +323,12 @@ async def test_server_errors_slow_the_others_when_many_jobs_get_one(jobs: int, m
     monkeypatch.setattr(rate_limiter, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(rate_limiter, "_SLOWEST", 100.0)
     broken = frozenset(str(n) for n in range(jobs))
+    seen: set[str] = set()
 
     def answer(job_id: str, poll: int) -> Any:
-        return web.Response(text="<h1>Oops</h1>", status=500) if job_id in broken and poll < 4 else done(job_id)
+        seen.add(job_id)
+        fails = job_id in broken and (poll < 4 or not broken <= seen)
+        return web.Response(text="<h1>Oops</h1>", status=500) if fails else done(job_id)
 
     async with (
         job_server(answer) as server,

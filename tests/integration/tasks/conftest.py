@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 FRAMES = 5
+
+
+@pytest.fixture
+def boto_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where obstore is not installed: then boto's events see each call."""
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
 
 
 @dataclass

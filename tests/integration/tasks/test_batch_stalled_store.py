@@ -21,7 +21,7 @@ from tests.support.tasks import TaskInstance, context_of, execute
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-pytestmark = pytest.mark.usefixtures("connections")
+pytestmark = pytest.mark.usefixtures("connections", "boto_alone")
 
 JOBS = 50
 POLLS = 4 * JOBS
