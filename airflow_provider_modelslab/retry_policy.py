@@ -27,7 +27,8 @@ class ModelsLabRetryPolicy(RetryPolicy):
     leaves to the task go to the next policy.
 
     :param rate_limit_delay: the pause after a rate limit without ``Retry-After``.
-    :param rate_limit_timeout: how long after the first rate limit of a try another one counts as a retry; above 0.
+    :param rate_limit_timeout: how long, from the first rate limit of a try on, rate limits do not count as retries;
+        above 0.
     """
 
     def __init__(

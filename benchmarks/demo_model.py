@@ -1,4 +1,4 @@
-"""The model that ships: how well its autoencoder carries clips, and what its looks are worth.
+"""The built-in model ``demo``: how well its autoencoder reproduces clips, and how well it applies its styles.
 
 python -m tools.train_demo_model --check --clips DIR --json FILE
 """

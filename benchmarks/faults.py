@@ -1,4 +1,4 @@
-"""Paid once, landed once: thousands of random faults and kills, and then a look at the bills and the bucket.
+"""Paid once, landed once: after thousands of random faults and kills, the bills are compared with the bucket.
 
     python -m benchmarks.faults --faults 3000 --seed 7
 

@@ -1,4 +1,4 @@
-"""How long a person waits for the gallery's page of a large batch, beside a page that simply has all the videos.
+"""The gallery's page of a large batch: the time until it is shown, compared with a page that has all videos.
 
     python -m benchmarks.gallery --json benchmarks/results/gallery.json
 

@@ -1,4 +1,4 @@
-"""Has a change made something slow? Ratios of this provider to what it is compared with, beside the kept ones.
+"""The ratios that CI checks: this provider compared with other ways. CI fails when a change makes one clearly worse.
 
     python -m benchmarks.gate
     python -m benchmarks.gate --rounds 5 --keep

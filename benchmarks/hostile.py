@@ -1,4 +1,4 @@
-"""Hostile clips: thousands of files and hosts that mean harm, and hundreds that do not, are read within limits.
+"""Hostile clips: thousands of malicious files and hosts, and hundreds of valid clips, are read within limits.
 
     python -m benchmarks.hostile --seed 11 --json benchmarks/results/hostile-11.json
 

@@ -1,4 +1,4 @@
-"""Landing compared: how much memory a large result takes on its way into S3, how fast it goes, and how fast many go.
+"""Landing compared: memory and speed of copying to S3, for one large result and for many small results.
 
     python -m benchmarks.landing --json benchmarks/results/landing.json
 

@@ -1,4 +1,4 @@
-"""The local engine beside stock diffusers: loading, what it adds to the model's own work, gifs, and a GPU if any.
+"""The local engine compared with stock diffusers: loading, overhead, gifs, and a GPU if there is one.
 
     python -m benchmarks.local --json local.json
 

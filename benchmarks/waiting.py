@@ -1,4 +1,4 @@
-"""What thousands of waiting jobs cost one triggerer, beside two other ways to wait.
+"""Thousands of waiting jobs in one triggerer: what they cost, compared with two other ways to wait.
 
     python -m benchmarks.waiting --json benchmarks/results/waiting.json
 

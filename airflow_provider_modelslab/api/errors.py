@@ -262,7 +262,7 @@ class ChangedRequestError(ModelsLabError, ValueError):
 
 
 class JobFailedError(ModelsLabError):
-    """The endpoint accepted the job, but the job failed."""
+    """The endpoint accepted the job, but the job failed. A retry pays for a new job."""
 
     code = ErrorCode.JOB_FAILED
     scope = Scope.CLIP
@@ -285,7 +285,7 @@ class ClipUnreadableError(JobFailedError):
 
 
 class JobLostError(ModelsLabError):
-    """The endpoint does not know the job: its queue was cleared, or the job is too old."""
+    """The endpoint does not know the job: its queue was cleared, or the job is too old. A retry pays for a new job."""
 
     code = ErrorCode.JOB_LOST
     scope = Scope.CLIP
@@ -325,7 +325,7 @@ class SubmissionUnknownError(ModelsLabError):
 
 
 class ResultExpiredError(ModelsLabError):
-    """The job was done, but its links have expired. Without ``update_s3``, links are valid for 24 hours."""
+    """The job was done, but its links have expired (24 hours without ``update_s3``). Only a new, paid job helps."""
 
     code = ErrorCode.RESULT_EXPIRED
     scope = Scope.CLIP
@@ -361,7 +361,7 @@ class EndpointUnreachableError(TransportError):
 
 
 class EndpointSettingsError(TransportError):
-    """The base URL is not that of the API, or cannot be reached with these settings. A person has to correct them."""
+    """The base URL is not that of the API, or cannot be reached with these settings. Correct the connection."""
 
     code = ErrorCode.ENDPOINT_SETTINGS
     scope = Scope.CONNECTION
@@ -379,7 +379,7 @@ class LandingError(ModelsLabError):
 
 
 class StorageConfigurationError(ModelsLabError, ValueError):
-    """A bucket, key or S3 setting is wrong. This is checked before anything is paid for."""
+    """A bucket, key or S3 setting is wrong. The settings are checked before anything is paid for."""
 
     code = ErrorCode.STORAGE
     scope = Scope.BATCH
@@ -389,7 +389,7 @@ class StorageConfigurationError(ModelsLabError, ValueError):
 class StorageUnavailableError(ModelsLabError):
     """S3 could not be reached, or is overloaded. The same call may succeed later.
 
-    A batch tries the clip again. The batch ends when ten clips in a row fail like this.
+    A batch tries the clip again. It is aborted after ten such failures in a row.
     """
 
     code = ErrorCode.STORAGE_UNAVAILABLE
@@ -430,7 +430,9 @@ class BudgetExhaustedError(ModelsLabError):
 
 
 class BatchFailedError(ModelsLabError):
-    """More clips of a batch failed than ``max_failed`` allows. Landed results stay. A later run makes only the others.
+    """More clips of a batch failed than ``max_failed`` allows, or the batch was aborted.
+
+    Landed results stay. A retry makes only the remaining clips. It pays for a new job for each clip whose job failed.
 
     :param cause: the code of the failure that aborted the batch, unless it concerned only one clip. It decides whether
         a retry may help.
@@ -454,9 +456,9 @@ class BatchFailedError(ModelsLabError):
 
 
 class BatchSupersededError(ModelsLabError):
-    """Airflow had declared this attempt at the batch dead, and a later attempt has written its manifest or checkpoint.
+    """Airflow had declared this attempt at the batch dead, and a later attempt has written the manifest or checkpoint.
 
-    This attempt ends with an error because a summary would replace the later attempt's XCom.
+    This attempt ends with an error, because its summary would replace the XCom of the later attempt.
     """
 
     code = ErrorCode.BATCH_SUPERSEDED

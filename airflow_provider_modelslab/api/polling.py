@@ -146,7 +146,7 @@ class JobPoller:
             return GiveUp(
                 JobFailedError(
                     f"For {lasted:.0f} s, each of the last {self._unclear} polls returned: "
-                    f"{answer.message}. The job is now treated as failed",
+                    f"{answer.message}. The job is now treated as failed: a retry pays for a new job",
                     job_id=self.job_id,
                     http_status=answer.http_status,
                 )
@@ -170,8 +170,8 @@ class JobPoller:
         waited = self.deadline - self.submitted_at
         return JobTimeoutError(
             f"The job was not done {waited:.0f} s after its submission{f' ({note})' if note else ''}. It may still be "
-            "running at ModelsLab, and is billed; it cannot be cancelled. To wait for this job again costs nothing. "
-            "After it ends, its result can be fetched by the job id for 24 hours",
+            "running at ModelsLab, and is billed; it cannot be cancelled. A retry waits for it again and pays nothing. "
+            "After the job ends, its result can be landed for 24 hours",
             job_id=self.job_id,
         )
 

@@ -94,9 +94,8 @@ class Video2VideoRequest(EndpointRequest, frozen=True):
     extensions: ClassVar[Mapping[str, str]] = MappingProxyType(
         dict.fromkeys(
             EXTENSIONS,
-            "is an extension of the endpoint that this package serves from your own machine; ModelsLab does not know "
-            "it: give clip_mode='whole' to the operator, which makes a whole clip of several jobs, or use a connection "
-            "to such an endpoint",
+            "is not known to ModelsLab: only the endpoint that this package serves has it. Use a connection to such an "
+            "endpoint, or set clip_mode='whole' in the operator, which pays for several jobs for each clip",
         )
     )
 

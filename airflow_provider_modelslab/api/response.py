@@ -103,9 +103,9 @@ Answer = Finished | Processing | Failed
 _ADVICE = {
     ErrorCode.AUTHENTICATION: "Check the API key in the password of the Airflow connection.",
     ErrorCode.PAYMENT: "Nothing was generated. Add credits to the ModelsLab account, then try again.",
-    ErrorCode.PERMISSION: "The plan or server of this key does not allow the call.",
-    ErrorCode.CLIP_UNREADABLE: "The endpoint cannot read this clip. The same request is not submitted "
-    "again. Replace the clip.",
+    ErrorCode.PERMISSION: "The plan or server of this key does not allow the call. Check the plan of the account.",
+    ErrorCode.CLIP_UNREADABLE: "The endpoint cannot read this clip. The same request is not submitted again. Replace "
+    "the clip, which pays for a new job.",
     ErrorCode.JOB_LOST: "The endpoint does not know this job. Its queue was cleared, or the job id is too old.",
 }
 

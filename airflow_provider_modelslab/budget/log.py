@@ -113,7 +113,8 @@ class S3BudgetLog:
             entry = {}
         if entry.get("version") != FORMAT_VERSION:
             raise StorageConfigurationError(
-                f"{self._place(number)} is not a budget state that this version can read. Nothing was submitted"
+                f"{self._place(number)} is not a budget state that this version can read. Nothing was submitted. "
+                "Update the provider"
             )
         return entry
 

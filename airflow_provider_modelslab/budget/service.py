@@ -217,7 +217,7 @@ class Budget:
                 return
         raise StorageUnavailableError(
             f"{self.title}: no job could be reserved in {_ATTEMPTS} attempts, "
-            "because other tasks changed the budget each time"
+            "because other tasks changed the budget each time. Nothing was submitted. Try again"
         )
 
     def _block_size(self, state: BudgetState, each: Decimal) -> int:
@@ -307,7 +307,7 @@ class Budget:
             f"submitted. Used: {_told(total.jobs, total.cost, state.currency)}; {waiting} of these jobs are only "
             "reserved, or their outcome is unknown. Used by: "
             f"{'; '.join(used[:5]) or 'nobody'}{'; ...' if len(used) > 5 else ''}. "
-            f"{self._how_to_raise}. Then clear the task: it does only what is missing",
+            f"{self._how_to_raise}. Then clear the task: it pays only for missing results, unless reuse is 'never'",
             budget=self.title,
         )
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 _NO_CONDITIONS = (
-    "The store ignores conditional puts. A retry still does not pay again, but two attempts at the same instant may "
-    "both pay. Use a store that supports conditional puts: AWS S3, Cloudflare R2, Ceph"
+    "The store ignores conditional puts. Two attempts at the same time may both pay; attempts one after the other do "
+    "not. Use a store that supports conditional puts: AWS S3, Cloudflare R2, Ceph"
 )
 
 

@@ -206,7 +206,7 @@ def _tell(tally: Tally) -> None:
             after = f"; after the removal, the next run {row['next_run_after']}; now it {row['next_run_before']}"
             echo_line(f"{row['found']} {row['what']}, {row['bytes']} bytes{after}")
     if tally.paying:
-        echo_line(f"{tally.paying} of these results are paid for again when they are requested again:")
+        echo_line(f"A new run pays again for {tally.paying} of these results:")
     for each in tally.pays[:_SHOWN]:
         echo_line(f"  {each['name']}: {each['uri'] or each['ledger']} ({each['was']})")
     if tally.paying > _SHOWN:

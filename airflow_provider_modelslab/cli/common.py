@@ -162,7 +162,7 @@ def confirm(question: str, *, yes: bool, undone: str) -> None:
         return
     if not sys.stdin.isatty():
         raise RefusedError(
-            f"{undone}: there is no terminal to ask at. To confirm without a question, add --yes", code=USAGE
+            f"{undone}: the command must ask, but there is no terminal. To confirm in advance, add --yes", code=USAGE
         )
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()

@@ -208,9 +208,9 @@ _WHOLE = (
     ),
     Arg(("--overlap",), metavar="N", help="Whole clips: frames shared by neighbouring segments (default: 4)"),
     Arg(
-        ("--audio",), choices=("keep", "drop", "require"), help="Whole clips: what becomes of the sound (default: keep)"
+        ("--audio",), choices=("keep", "drop", "require"), help="Whole clips: what to do with the sound (default: keep)"
     ),
-    Arg(("--max-segments",), metavar="N", help="Whole clips: refuse those that take more segments (default: 60)"),
+    Arg(("--max-segments",), metavar="N", help="Whole clips: refuse clips that need more segments (default: 60)"),
 )
 _PLAN = _command(
     "plan",
@@ -233,7 +233,7 @@ _PLAN = _command(
         default="always",
         help="As in the Dag. With run and never, results of other runs do not count as stored (default: always)",
     ),
-    Arg(("--request",), metavar="FILE", help="A JSON object with attributes; - reads stdin. Flags go before it"),
+    Arg(("--request",), metavar="FILE", help="A JSON object with attributes; - reads stdin. Flags override it"),
     Arg(
         ("--timeout",),
         type=_seconds,
@@ -257,7 +257,7 @@ _SUBMIT = _command(
     Arg(("clip",), nargs="?", metavar="CLIP", help="The clip: an http(s) link, s3://bucket/key, or a local file"),
     _CONN_ID,
     _TO,
-    Arg(("--request",), metavar="FILE", help="A JSON object with attributes; - reads stdin. Flags go before it"),
+    Arg(("--request",), metavar="FILE", help="A JSON object with attributes; - reads stdin. Flags override it"),
     Arg(
         ("--wait",),
         action=argparse.BooleanOptionalAction,
@@ -296,7 +296,7 @@ _SUBMIT = _command(
         type=int,
         default=10,
         metavar="N",
-        help="Whole clips: jobs that are submitted and not finished (default: 10)",
+        help="Whole clips: the most jobs at a time (default: 10)",
     ),
     ARG_YES,
     *map(_flag, FLAGS),
@@ -391,7 +391,7 @@ _CLEAN = _command(
 )
 _SERVER = _command(
     "server",
-    "Show the state of the video server; or restart it, clear its cache or clear its queue, after a question",
+    "Show the state of the video server, restart it, or clear its cache or queue. It asks first, as jobs may be lost",
     Arg(("action",), nargs="?", choices=("status", "restart", "clear-cache", "clear-queue"), default="status"),
     _CONN_ID,
     ARG_YES,

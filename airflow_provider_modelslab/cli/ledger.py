@@ -81,9 +81,9 @@ def find_ledger(hook: ModelsLabHook, args: Namespace) -> tuple[S3Uri, Entries]:
             return folder, entries
     looked = ", ".join(map(str, places))
     raise StorageConfigurationError(
-        f"There is no ledger at {looked}. Possible reasons: nothing was submitted; the ledgers are elsewhere (give "
-        "--root); the task sets its own destination (give the URI of the result instead); or neither the connection "
-        "nor the task names a bucket, so the ledger is only in Airflow's task state"
+        f"There is no ledger at {looked}. Possible reasons: nothing was submitted. Or the ledgers are elsewhere: give "
+        "--root. Or the task has its own destination: give the URI of the result. Or neither the connection nor the "
+        "task names a bucket: then the ledger is only in Airflow's task state"
     )
 
 

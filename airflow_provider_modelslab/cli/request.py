@@ -72,5 +72,5 @@ def _file(name: str | None) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InvalidRequestError.of("--request", f"{name} cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
-        raise InvalidRequestError.of("--request", f"{name} must hold a JSON object of attributes")
+        raise InvalidRequestError.of("--request", f"{name} must contain a JSON object of attributes")
     return value

@@ -106,7 +106,7 @@ def resolve(args: Namespace) -> int | None:
             is_written = write(Ledger(ledgers.store(each.folder)), each)
         except STORAGE_ERRORS as error:
             return each.row(f"error: {error.message}")
-        return each.row(decision if is_written else "changed since, left alone")
+        return each.row(decision if is_written else "changed in the meantime, not written")
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="modelslab-resolve") as pool:
         rows = list(pool.map(decide, found))

@@ -79,12 +79,12 @@ def submit_whole(
     opened = clip.open()
     echo_line(f"{opened.line()}, at {hook.base_url}, connection {args.conn_id}. The result lands at {target}")
     if opened.jobs:
-        confirm(f"Submit {opened.jobs} jobs?", yes=args.yes, undone="Nothing was submitted")
+        confirm(f"Submit and pay for {opened.jobs} jobs?", yes=args.yes, undone="Nothing was submitted")
     run = SegmentRun(clip, opened, args.max_in_flight, poll_policy(*progress.INTERVALS))
     try:
         asyncio.run(run.run())
     except KeyboardInterrupt:
-        echo_line("The jobs that run are paid for. The same command, run again, continues with them")
+        echo_line("The running jobs are paid for. To continue with them at no cost, run the same command again")
         raise
     echo_line("All segments are done. Joining them")
     manifest = clip.land(opened.segments, run.outcomes.manifests)
@@ -118,8 +118,8 @@ class _SegmentCaller:
     def advice(self, name: str) -> str:
         """Which option to add."""
         return (
-            "If the account shows no job with this track_id, add --resubmit any to the same command, which submits "
-            "again such segments and may pay twice"
+            "If ModelsLab has no job with this track_id, run the same command with --resubmit any. It submits all such "
+            "segments again, and may pay twice"
         )
 
     def confirm(self, job: PaidJob, clip: PreparedInput | None) -> None:

@@ -142,7 +142,7 @@ class AsyncModelsLabClient:
                 async for chunk in response.content.iter_chunked(65536):
                     content += chunk
                     if len(content) > MAX_ANSWER_BYTES:
-                        return NoResponse(f"an answer of more than {MAX_ANSWER_BYTES} bytes", sent=True)
+                        return NoResponse(f"a response of more than {MAX_ANSWER_BYTES} bytes", sent=True)
                 return HttpResponse(status, bytes(content), headers.get("Retry-After"))
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last for a host name that is none
             total = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError)

@@ -210,7 +210,7 @@ class ModelsLabClient:
     ) -> Outcome:
         limit = CallLimit(min(timeouts.total, ends_by - time.time()))
         if limit.left <= 0:
-            return NoResponse("the time for it was over before it was sent", sent=False)
+            return NoResponse("no time was left to send it", sent=False)
         body = _Body(call.body, limit, ends_by)
         try:
             with (
@@ -231,7 +231,7 @@ class ModelsLabClient:
                 for chunk in response.iter_content(65536):
                     content += chunk
                     if len(content) > MAX_ANSWER_BYTES:
-                        return NoResponse(f"an answer of more than {MAX_ANSWER_BYTES} bytes", sent=True)
+                        return NoResponse(f"a response of more than {MAX_ANSWER_BYTES} bytes", sent=True)
                 return HttpResponse(status, bytes(content), headers.get("Retry-After"), server=headers.get("Server"))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             return no_response(
@@ -269,7 +269,7 @@ class _Body:
     def __iter__(self) -> Iterator[bytes]:
         self._limit.check()
         if time.time() >= self._ends_by:
-            raise CallLimitError("the time for this submit was over before it was sent")
+            raise CallLimitError("no time was left to send this submit")
         self.begun = True
         yield self._content
 

@@ -71,12 +71,18 @@ def read_admin(outcome: Outcome, call: ApiRequest) -> dict[str, Any]:
     status = str(data.get("status") or "").strip().lower()
     if status not in {"ok", "success"}:
         raise TransportError(
-            f"{call.host} answered {clean(f'status {status!r}', call) if status else 'without a status'} where ok or "
-            "success was expected, so the outcome is unknown; it is safe to repeat the request",
+            f"{call.host} answered {clean(f'status {status!r}', call) if status else 'without a status'}, but ok or "
+            f"success was expected, so the outcome is unknown. {_advice_to_repeat(call)}",
             http_status=outcome.status if isinstance(outcome, HttpResponse) else None,
         )
     cleaned: dict[str, Any] = _clean_value(data, call)
     return cleaned
+
+
+def _advice_to_repeat(call: ApiRequest) -> str:
+    if call.url.endswith(("/restart_server", "/clear_queue")):
+        return "Check the server before you repeat it: jobs may be lost again, and their retries pay for new jobs"
+    return "It is safe to repeat the request"
 
 
 def read_message(outcome: Outcome, call: ApiRequest) -> str:
@@ -92,8 +98,8 @@ def _reply(outcome: Outcome, call: ApiRequest) -> HttpResponse:
         raise EndpointSettingsError(
             clean(
                 f"{call.host} answered HTTP {outcome.status}, a redirect to {_target(outcome.location)}. It was not "
-                "followed, because the call carries the API key. Correct the base URL (the host of the Airflow "
-                "connection) so that it answers by itself",
+                "followed, because the call contains the API key. Set the base URL (the host of the Airflow "
+                "connection) to a server that does not redirect",
                 call,
             ),
             http_status=outcome.status,

@@ -91,7 +91,7 @@ class SubmitAttempts:
         if isinstance(answer, Failed):
             return self._failed(answer, outcome.status)
         if isinstance(answer, Processing) and not answer.job_id and not answer.future_links:
-            raise self._unknown("the answer has neither an id nor links that can be used", outcome.status)
+            raise self._unknown("the response has neither an id nor a usable link", outcome.status)
         return answer
 
     def _failed(self, answer: Failed, status: int) -> Repeat:
@@ -111,12 +111,12 @@ class SubmitAttempts:
         spent = self._clock() - self._began
         if self._tries >= self._policy.attempts or spent + pause > self._policy.max_wait:
             message = (
-                f"{error.message.rstrip('. ')}. Tried {self._tries} time(s) in {spent:.0f} s; no job was started, so "
+                f"{error.message.rstrip('. ')}. Tried {self._tries} time(s) in {spent:.0f} s. No job was started, so "
                 "it is safe to submit again later"
             )
             if isinstance(error, RateLimitError):
                 raise RateLimitError(
-                    f"{message}. Fewer jobs at once (an Airflow pool) avoid this",
+                    f"{message}. To avoid this, submit fewer jobs at a time, for example with an Airflow pool",
                     retry_after=error.retry_after,
                     http_status=error.http_status,
                 )
@@ -126,12 +126,12 @@ class SubmitAttempts:
     def _unknown(self, what: str, http_status: int | None = None, job_id: str | None = None) -> SubmissionUnknownError:
         mark = f"track_id {self._track_id}" if self._track_id else "this prompt"
         seen = what[:500].rstrip(". ")
-        known = "and the answer has its id" if job_id else "under an id that is not known here"
+        known = "The response has its id" if job_id else "Its id is unknown"
         return SubmissionUnknownError(
             clean(
-                f"The job was sent to {self._call.host} and no usable response came ({seen}). It may be "
-                f"running and billed, {known}, so it was not sent again. Search the "
-                f"ModelsLab dashboard for a job with {mark}, and submit again only if there is none",
+                f"The job was sent to {self._call.host}, but there was no usable response ({seen}). It may be running "
+                f"and billed, so it was not sent again. {known}. Search the ModelsLab dashboard for a job with {mark}. "
+                "Submit again, which pays for a new job, only if there is none",
                 self._call,
             ),
             job_id=job_id,

@@ -66,9 +66,9 @@ def _explain(chain: list[BaseException]) -> str:
 def _wrong_scheme(chain: list[BaseException], url: str) -> str:
     """Advice where https was spoken to an http port, or probably the other way round."""
     if any(getattr(error, "reason", None) == "WRONG_VERSION_NUMBER" for error in chain):
-        return ". The port speaks http, not https: begin the base URL (host) with http://"
+        return ". The port uses http, not https: begin the base URL (host) with http://"
     if any(_TLS_ALERT in str(error) for error in chain if type(error).__name__.startswith("BadStatusLine")):
-        return ". The port speaks https, not http: begin the base URL (host) with https://"
+        return ". The port uses https, not http: begin the base URL (host) with https://"
     if url.startswith("http://") and any(isinstance(error, ConnectionResetError) for error in chain):
-        return ". If the port speaks https, begin the base URL (host) with https://"
+        return ". If the port uses https, begin the base URL (host) with https://"
     return ""

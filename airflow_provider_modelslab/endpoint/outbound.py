@@ -54,5 +54,5 @@ def problem_of(error: AddressError) -> str:
 
 def _refusal(name: str, error: AddressError, given: str) -> InvalidRequestError:
     return InvalidRequestError.of(
-        name, f"must have a host of the public internet: {problem_of(error)}; got {given[:200]!r}"
+        name, f"must have a host on the public internet: {problem_of(error)}; got {given[:200]!r}"
     )

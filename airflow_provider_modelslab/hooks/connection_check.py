@@ -72,12 +72,12 @@ def _advice(hook: ModelsLabHook, error: ModelsLabError) -> str:
         return "The key is valid, but its rate limit is exceeded now: test again in a minute."
     if isinstance(error, TransportError) and error.http_status is not None:
         return (
-            f"The server at {hook.base_url} is not the video API. Correct the base URL (host); for the "
-            "vendor leave it empty."
+            f"The server at {hook.base_url} is not the video API. Correct the base URL (host). Leave it empty "
+            "for ModelsLab."
         )
     return (
-        f"{hook.base_url} cannot be reached from here. Check the base URL (host), and that it is up and that a "
-        "firewall or proxy lets this machine through; for the vendor leave the base URL empty."
+        f"{hook.base_url} cannot be reached from this machine. Check the base URL (host; leave it empty for "
+        "ModelsLab), the server, and firewalls and proxies."
     )
 
 

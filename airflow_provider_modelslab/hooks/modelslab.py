@@ -409,7 +409,7 @@ class ModelsLabHook(BaseHook):
             submitted_at=job.submitted_at,
             session=self._link_session,
             on_retry=lambda tries, pause, why: self.log.info(
-                "No link can be read yet after %d download attempts; again in %.1f s: %s", tries, pause, why
+                "No link can be read yet after %d download attempts. Next attempt in %.1f s: %s", tries, pause, why
             ),
         )
         return self.describe_landed(job, finished, landed)
@@ -457,7 +457,8 @@ class ModelsLabHook(BaseHook):
         credentials = found and self._aws_hook.get_credentials(region_name=self.s3_profile.region)
         if not credentials or not credentials.access_key:
             raise StorageConfigurationError(
-                f"The AWS connection {self.s3_profile.aws_conn_id!r} has no keys; update_s3 has to give the vendor some"
+                f"The AWS connection {self.s3_profile.aws_conn_id!r} has no keys. update_s3 sends keys to the vendor: "
+                "add the keys of a separate IAM user"
             )
         settings: Mapping[str, str] = self._store.server_settings(
             credentials.access_key, credentials.secret_key, credentials.token

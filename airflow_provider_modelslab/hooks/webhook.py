@@ -50,8 +50,8 @@ class WebhookSettings:
         if not all(_TOKEN.fullmatch(token) for token in tokens):
             raise InvalidRequestError.of(
                 "webhook_token",
-                "must be 32 to 128 letters, digits, - and _, drawn at random, for example by `openssl rand -hex 32`; "
-                "several are joined by commas. The value in the connection's extra is none",
+                "in the connection's extra is not valid. It must have 32 to 128 random letters, digits, - and _, for "
+                "example from `openssl rand -hex 32`. Several tokens are joined by commas",
             )
         if url is not None:
             _check_url(url)
@@ -88,8 +88,8 @@ def _check_url(url: str) -> None:
     if not fine:
         raise InvalidRequestError.of(
             "webhook_url",
-            "must be the http(s) URL of Airflow's API server as reached from the endpoint, without user, password and "
-            f"query; got one that begins {url[:8]!r}",
+            "must be the http(s) URL under which the endpoint reaches Airflow's API server, without user, password "
+            f"and query; got one that begins {url[:8]!r}",
         )
     if parts.path.endswith(WEBHOOK_PATH):
         raise InvalidRequestError.of("webhook_url", f"must not contain {WEBHOOK_PATH}, which is added to it")

@@ -263,10 +263,9 @@ class PaidJob:
         conn_id = found.job.conn_id
         if found.job.chain and conn_id not in {self.hook.modelslab_conn_id, *(place.conn_id for place in self.places)}:
             raise ChangedRequestError(
-                f"Nothing was submitted. Another task, or an earlier try, used its fallback, the connection "
-                f"{conn_id!r}, for this result (submission {found.number}), and the result is not in S3 yet. Either "
-                "let the other task finish and run this task again when the result is in S3, or name the connection "
-                "in fallback",
+                f"Nothing was submitted. For this result, another task or an earlier try has submitted a job at its "
+                f"fallback, the connection {conn_id!r} (submission {found.number}), and it has not landed yet. Run "
+                "this task again when the result is in S3, or add the connection to fallback",
                 job_id=found.job.job_id,
             )
 
@@ -364,7 +363,7 @@ def _warn_of_short_link(job: Job, link: SignedLink | None) -> None:
     if job.eta > left:
         log.warning(
             "Job %s is expected to be done in %s, but the link to its clip expires in %s. If the endpoint reads the "
-            "clip after that, the job fails. A retry then signs a new link and pays for another job",
+            "clip after that, the job fails, and a retry pays for another job",
             job.job_id,
             span(job.eta),
             span(max(left, 0.0)),

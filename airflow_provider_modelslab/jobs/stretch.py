@@ -53,8 +53,8 @@ def check_stretch(request: EndpointRequest, clip: Size | None, hook: ModelsLabHo
     if note is None or on_stretch == "ignore":
         return
     if on_stretch == "fail":
-        raise InvalidRequestError.of("width", f"{note}. To submit it all the same, set on_stretch='warn'")
-    log.warning("THE RESULT WILL BE STRETCHED, unless this endpoint keeps proportions itself: %s", note)
+        raise InvalidRequestError.of("width", f"{note}. To submit the job anyway, set on_stretch='warn'")
+    log.warning("THE RESULT WILL BE STRETCHED, unless the endpoint itself keeps the proportions: %s", note)
 
 
 def stretched_clips(plan: BatchPlan, clips: Sequence[ClipPlan], hook: ModelsLabHook) -> str | None:
@@ -78,8 +78,8 @@ def stretched_clips(plan: BatchPlan, clips: Sequence[ClipPlan], hook: ModelsLabH
         return None
     clip, note = notes[0]
     return (
-        f"RESULTS WILL BE STRETCHED, unless this endpoint keeps proportions itself: {len(notes)} of the {len(sample)} "
-        f"clips that were looked at. The first is {clip.safe_source}: {note}"
+        f"RESULTS WILL BE STRETCHED, unless the endpoint itself keeps the proportions: {len(notes)} of the "
+        f"{len(sample)} clips that were checked. The first is {clip.safe_source}: {note}"
     )
 
 

@@ -95,9 +95,8 @@ def open_ledger(context: Context, hook: ModelsLabHook, destination: S3Uri | None
             if clear_drops_task_state():
                 log.warning(
                     "The ledger is only in Airflow's task state, because neither the task nor the connection names a "
-                    "bucket. A retry does not pay again. But Airflow deletes the task state when the task is cleared: "
-                    "after a clear, the task submits and pays again. To prevent this, give the task a destination, or "
-                    "set bucket in the connection's extra"
+                    "bucket. A retry does not pay again. But a clear pays again, because Airflow then deletes the task "
+                    "state. To prevent this, give the task a destination, or set bucket in the connection's extra"
                 )
             return Ledger(TaskStateLedgerStore(accessor))
         log.warning(
@@ -110,9 +109,9 @@ def open_ledger(context: Context, hook: ModelsLabHook, destination: S3Uri | None
     ledgers = LedgerRoot(hook.get_s3_client(), root)
     if not ledgers.conditional:
         log.warning(
-            "THE S3 STORE OF %s IGNORES CONDITIONAL PUTS (If-None-Match). A retry still does not pay again, but two "
-            "attempts at this task at the same instant may both pay. Use a store that supports conditional puts: "
-            "AWS S3, Cloudflare R2, Ceph",
+            "THE S3 STORE OF %s IGNORES CONDITIONAL PUTS (If-None-Match). Two attempts at this task at the same time "
+            "may both pay; attempts one after the other do not. Use a store that supports conditional puts: AWS S3, "
+            "Cloudflare R2, Ceph",
             root,
         )
     store: LedgerStore = ledgers.store(folder)

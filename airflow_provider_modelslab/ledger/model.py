@@ -383,7 +383,7 @@ def _decide(
 ) -> Decision:
     number, new = last_submission(entries), next_submission(entries)
     if number is None:
-        return SubmitNew(new, "the submission before was refused" if entries else "nothing was submitted before")
+        return SubmitNew(new, "the previous submission was refused" if entries else "nothing was submitted before")
     found = {kind: entries[name] for kind in Entry if (name := entry_name(number, kind)) in entries}
     claim = found.get(Entry.CLAIM, {})
     if not found.keys() & {Entry.JOB, Entry.LANDED, Entry.FAILED}:
@@ -396,7 +396,7 @@ def _decide(
         return (
             _stored_before(entries, fingerprint, policy, attempt, gone)
             or _running_before(entries, fingerprint)
-            or SubmitNew(new, f"the job before failed ({_code(found[Entry.FAILED])})")
+            or SubmitNew(new, f"the previous job failed ({_code(found[Entry.FAILED])})")
         )
     if not fingerprint.matches(claim):
         _refuse_if_late(number, claim, attempt)
@@ -424,8 +424,8 @@ def _refuse_if_unreadable(entries: Entries, fingerprint: Fingerprint, policy: Le
         return
     raise ClipUnreadableError(
         f"Nothing was submitted: submission {number} was for the same request and clip, and its job failed: "
-        f"{error.get('message')} A link whose content has changed needs another URL, or another clip_version. To pay "
-        "for another try with the same clip, clear the task with reuse='never', or give the command --again",
+        f"{error.get('message')} If the content of the link has changed, use another URL or another clip_version. To "
+        "pay for another job with the same clip, clear the task with reuse='never', or add --again to the command",
         job_id=error.get("job_id"),
     )
 
@@ -491,11 +491,11 @@ def _after_unknown(
 ) -> SubmitNew:
     """The decision for a claim without a job id whose process can no longer write one."""
     if claim.get("billed") is False:
-        return SubmitNew(new, "a local result was about to be recorded and was not")
+        return SubmitNew(new, "a local result was not recorded completely")
     if number in resubmit:
-        return SubmitNew(new, "the outcome of the submission before is unknown; a person said to submit again")
+        return SubmitNew(new, "the outcome of the previous submission is unknown; a person decided to submit again")
     if policy.on_unknown_submission == "resubmit":
-        return SubmitNew(new, "the outcome of the submission before is unknown; on_unknown_submission is 'resubmit'")
+        return SubmitNew(new, "the outcome of the previous submission is unknown; on_unknown_submission is 'resubmit'")
     host = (claim.get("process") or {}).get("host")
     by = AttemptId.from_claim(claim)
     raise SubmissionUnknownError(
@@ -512,8 +512,8 @@ def _refuse_if_late(number: int, claim: Mapping[str, Any], attempt: AttemptId) -
     if later is not None and attempt.is_same_task(later) and attempt.is_before(later):
         raise ChangedRequestError(
             f"Nothing was submitted: this is try {attempt.try_number}, and try {later.try_number} of the same task has "
-            f"made another request since (submission {number}). Airflow had declared this worker dead; the later try "
-            "goes on, so there is nothing to do"
+            f"already made another request (submission {number}). Airflow had declared this worker dead. Nothing needs "
+            "to be done: the later try continues"
         )
 
 
@@ -530,10 +530,9 @@ def _refuse_if_displaced(entries: Entries, last: int, fingerprint: Fingerprint, 
             continue
         if entry_name(number, Entry.FAILED) not in entries:
             raise ChangedRequestError(
-                f"Nothing was submitted: this task paid for submission {number}, and Dag {other.dag_id} (run "
-                f"{other.run_id}) has paid for another result at the same destination since (submission {last}). "
-                "Each task needs its own destination. A result at a new destination, and one that a clear of this task "
-                "makes here again, is a new job and is paid for"
+                f"Nothing was submitted: this task paid for submission {number}. Then Dag {other.dag_id} (run "
+                f"{other.run_id}) paid for another result at the same destination (submission {last}). Give each task "
+                "its own destination. A new destination pays for a new job, and so does a clear of this task"
             )
 
 
@@ -548,8 +547,8 @@ def _after_change(entries: Entries, number: int, new: int, policy: LedgerPolicy,
     if policy.on_changed_request == "fail" and would_serve:
         raise ChangedRequestError(
             f"Nothing was submitted: submission {number} at this destination was for another request and {state}, and "
-            "on_changed_request is 'fail'. To pay for the new request, set on_changed_request to 'resubmit' or give it "
-            "its own destination"
+            "on_changed_request is 'fail'. To pay for a new job, set on_changed_request to 'resubmit', or set another "
+            "destination"
         )
     return SubmitNew(new, f"the request has changed since submission {number}, which {state}")
 

@@ -289,15 +289,18 @@ class Ledger:
         try:
             last = last_live_submission(self._store.names())
         except STORAGE_ERRORS as error:
-            log.warning("Cannot check whether submission %d is still the last one: %s", submission.number, error)
+            log.warning(
+                "Submission %d is landed without a check for later submissions, because the ledger cannot be read: %s",
+                submission.number,
+                error,
+            )
             return
         if last is not None and last > submission.number:
             raise ChangedRequestError(
-                f"Submission {submission.number} was superseded by submission {last}, for another request or another "
-                "clip at the same destination: it was not landed. If its result is wanted too, copy it elsewhere for "
-                f"free, within 24 hours: `airflow modelslab land {submission.job.job_id} --to s3://...` (with "
-                "--conn-id, where it is not modelslab_default). Give each task its own destination from then on; a "
-                "result at a new destination is a new job, and is paid for",
+                f"Submission {submission.number} was not landed, because submission {last} replaced it: another "
+                "request or clip at the same destination. To copy its result to another destination at no cost, within "
+                f"24 hours: `airflow modelslab land {submission.job.job_id} --to s3://...` (add --conn-id unless it is "
+                "modelslab_default). Give each task its own destination. A new destination pays for a new job",
                 job_id=submission.job.job_id,
             )
 
@@ -418,7 +421,7 @@ class Ledger:
             ):
                 self.landed(number, manifest)
                 return
-        log.error("No submission could be claimed for this result, so a rerun generates it again: %s", scrub(manifest))
+        log.error("The result is in S3, but not in the ledger, so a rerun makes it again: %s", scrub(manifest))
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -436,7 +439,7 @@ class Ledger:
                     self._sleep(pause)
             else:
                 return
-        log.error("The ledger entry %s is missing; a retry of this task may not find it: %s", name, scrub(entry))
+        log.error("The ledger entry %s is lost, so a retry may not find this job or result: %s", name, scrub(entry))
 
 
 def _found(choice: SubmitNew | Attach | Reuse, now: float, entries: Entries) -> Stored | Submission | SubmitNew:

@@ -148,7 +148,7 @@ class S3LedgerStore:
         if len(entries) < len(names):
             strays = ", ".join(sorted({*names}.difference(entries)))
             log.warning(
-                "The ledger %s contains objects that are no entries; they are skipped: %s", self._folder, strays
+                "The ledger %s contains objects that are not entries; they are ignored: %s", self._folder, strays
             )
         return entries
 
@@ -244,7 +244,8 @@ class S3LedgerStore:
             known = storage_error(error, self._folder)
             return type(known)(f"{head}. {known.message}", http_status=known.http_status)
         return StorageConfigurationError(
-            f"{head} ({error}). Remove foreign objects from this folder, or restore deleted entries"
+            f"{head} ({error}). Restore the deleted or damaged entries. Do not delete an entry: its job may then be "
+            "paid for again"
         )
 
 
@@ -264,7 +265,7 @@ class MirroredLedgerStore:
         try:
             second = self._second.load()
         except Exception as error:  # noqa: BLE001 - the first store alone is enough, whatever the second has
-            log.warning("The ledger's copy could not be read: %s", error)
+            log.warning("The copy of the ledger in Airflow's task state could not be read: %s", error)
             second = {}
         return {**second, **self._first.load()}
 
@@ -287,9 +288,9 @@ class MirroredLedgerStore:
         except Exception as error:
             if problem is not None:
                 raise problem from error
-            log.warning("The ledger's copy of %s could not be written: %s", name, error)
+            log.warning("The ledger entry %s could not be copied to Airflow's task state: %s", name, error)
         if problem is not None:
-            log.warning("The ledger's entry %s is in its copy only: %s", name, problem)
+            log.warning("The ledger entry %s is only in Airflow's task state, not in S3: %s", name, problem)
         return True
 
 

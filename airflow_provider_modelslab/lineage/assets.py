@@ -47,4 +47,4 @@ def emit_assets(
                 noted = events[outlet].extra  # type: ignore[index]  # an Asset, or a reference to one
                 noted.update({name: value for name, value in extra.items() if name not in noted})
         except Exception as error:  # noqa: BLE001 - see above
-            log.warning("The event of %r does not contain what landed: %s: %s", outlet, type(error).__name__, error)
+            log.warning("The event of %r has no details of the results: %s: %s", outlet, type(error).__name__, error)

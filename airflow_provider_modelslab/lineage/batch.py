@@ -105,7 +105,7 @@ class BatchReport(Report):
         new = self._tracker.landed_since(began.timestamp() if began else None)
         if len(new) > MAX_ASSETS:
             log.warning(
-                "%d clips landed, more than the %d that become assets; the prefix becomes one asset instead",
+                "%d clips landed, but at most %d get an asset each. Instead, there is one asset for the prefix",
                 len(new),
                 MAX_ASSETS,
             )

@@ -64,7 +64,7 @@ class Report:
         try:
             extra, landed = self._extra(), self._landed(context)
         except Exception as error:  # noqa: BLE001 - what has landed is paid for: the news of it must not fail the task
-            log.warning("The asset events do not contain what landed: %s: %s", type(error).__name__, error)
+            log.warning("The asset events have no details of the results: %s: %s", type(error).__name__, error)
         else:
             from airflow_provider_modelslab.lineage.assets import emit_assets
 

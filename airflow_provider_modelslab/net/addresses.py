@@ -210,7 +210,7 @@ def _host_and_port(url: str) -> tuple[str, int]:
         port = parts.port or _PORTS.get(parts.scheme, 0)
         host = (parts.hostname or "").encode("idna").decode("ascii")
     except (ValueError, UnicodeError):
-        raise AddressError("is no valid link") from None
+        raise AddressError("is not a valid link") from None
     if parts.scheme not in _PORTS or not host:
         raise AddressError("only http(s) links can be read")
     return host, port

@@ -77,14 +77,14 @@ class ModelsLabVideo2VideoBatchOperator(WholeClipArguments, BatchArguments):
     :param max_in_flight: the most jobs that are submitted and not finished (templated), 1 or more: the size of the
         account's queue (5, 10 or 15, depending on the plan), minus what other tasks need. If the endpoint refuses, the
         whole batch slows down.
-    :param timeout: how long after its submission a clip counts as failed (templated): seconds, text such as ``"1h"``,
-        ``"90s"``, ``"1h30m"``, or a timedelta; above 0. A later try waits for its job again.
+    :param timeout: a clip fails if its job has not ended this long after the submission (templated): seconds, text such
+        as ``"1h"``, ``"90s"``, ``"1h30m"``, or a timedelta; above 0. A later try waits for its job again.
     :param poll_interval: shortest pause between two polls of a job (templated), as ``timeout``.
     :param max_poll_interval: longest pause (templated), as ``timeout``.
     :param check_input: read the first bytes of http(s) clips before submitting them.
-    :param on_stretch: what to do about clips whose proportions are noticeably (5 %) others than those of ``width`` and
-        ``height``: ``"warn"`` looks at up to 20 clips first and names the sizes that keep their proportions; ``"fail"``
-        fails each such clip before it is paid for; ``"ignore"`` does not look.
+    :param on_stretch: what to do about clips whose proportions differ by more than 5 % from ``width`` and ``height``:
+        ``"warn"`` checks up to 20 clips first and names the sizes that keep their proportions; ``"fail"`` fails each
+        such clip before it is paid for; ``"ignore"`` does not check.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
     :param defer_after: the task defers after it has only waited for this long (templated), as ``timeout``; 0 or more.
         Each resume starts a new process, which needs some seconds of CPU time.
@@ -238,8 +238,8 @@ class ModelsLabVideo2VideoBatchOperator(WholeClipArguments, BatchArguments):
 
         if in_flight is None or window is None:
             self.log.info(
-                "Resumed without arguments, as in dag.test(). The batch is planned again; "
-                "jobs already paid for are used"
+                "Resumed without arguments, as in dag.test(). The batch is planned again, and continues with the jobs "
+                "that are already paid for"
             )
             return self.execute(context)
         # The Dag may name others by now, whose keys do not know the jobs: they would count as lost.
@@ -255,7 +255,10 @@ class ModelsLabVideo2VideoBatchOperator(WholeClipArguments, BatchArguments):
             lambda: self._plan(self.modelslab_conn_id),
         )
         if found is None:
-            self.log.warning("%s no longer exists. The batch is planned again; jobs already paid for are used", saved)
+            self.log.warning(
+                "%s no longer exists. The batch is planned again, and continues with the jobs that are paid for",
+                saved,
+            )
             self._stopped = stopped
             return self.execute(context)
         self._mark, self._again = mark, again or {}
@@ -286,8 +289,8 @@ class ModelsLabVideo2VideoBatchOperator(WholeClipArguments, BatchArguments):
         for clip in todo:
             if clip.index in lost - in_hand:
                 gone = (
-                    "is a signed link, which is not stored; the task's source has it no longer, or "
-                    "with another destination"
+                    "is a signed link, which is not stored; the source of the task no longer has it, or has it with "
+                    "another destination"
                 )
                 tracker.failed(clip, InvalidRequestError.of("init_video", gone), None)
         room = Window(self.max_in_flight)

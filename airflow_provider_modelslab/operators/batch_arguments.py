@@ -153,10 +153,12 @@ class BatchArguments(SpendingArguments, BatchReport, RequestArguments):
             selection=selection,
         )
         if (left_out := plan.ignored.get(selection.left_out)) is not None:
-            self.log.info("Only %d clips are done now: %d are %s", len(plan), left_out, selection.left_out)
+            self.log.info("Only %d clips are used: %d are %s", len(plan), left_out, selection.left_out)
         if plan.duplicate_count:
             self.log.warning(
-                "%d clips are named twice, and done once: %s", plan.duplicate_count, "; ".join(plan.duplicates)
+                "%d clips are in the source more than once. Each is made only once: %s",
+                plan.duplicate_count,
+                "; ".join(plan.duplicates),
             )
         for note in plan.notes:
             self.log.warning("%s", note)

@@ -111,7 +111,8 @@ class ModelsLabVideo2VideoToS3Operator(JobReport, SuggestArguments, BaseOperator
         manifest = dict(submitted)
         if self.destination is not None and self.destination != manifest.get("destination", manifest.get("uri")):
             raise InvalidRequestError.of(
-                "destination", "of a whole clip is that of the task that submitted its jobs; give the same, or none"
+                "destination",
+                "must be the destination of the task that submitted the jobs of the whole clip; or leave it out",
             )
         if manifest["status"] != "landed":
             hook = ModelsLabHook(manifest.get("conn_id") or self.modelslab_conn_id, extra_args=self.extra_args)

@@ -103,9 +103,9 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         for the job. Of a whole clip it returns once the last job is submitted.
     :param check_input: read the first bytes of an http(s) clip before the submit. Switch it off for links that only the
         endpoint can read.
-    :param on_stretch: what to do if ``width`` and ``height`` are given and have noticeably (5 %) other proportions than
-        the clip: ``"warn"`` names the sizes that keep them, and submits the job; ``"fail"`` fails before anything is
-        paid for; ``"ignore"`` does not look. The size is read from the clip's headers, where it can be.
+    :param on_stretch: what to do if ``width`` and ``height`` are given and their proportions differ by more than 5 %
+        from the clip's: ``"warn"`` names the sizes that keep them, and submits the job; ``"fail"`` fails before
+        anything is paid for; ``"ignore"`` does not check. The size is read from the clip's headers, if possible.
     :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` by default.
     :param reuse: which stored results at the destination are used instead of a new one, if request and clip are the
         same. ``"run"``: those made for this Dag run; so retries and clears pay for nothing, and the next Dag run pays
@@ -299,9 +299,8 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         if self._running is not None:
             ledger, found = self._running
             self.log.warning(
-                "The task was killed while job %s runs. It keeps running at ModelsLab and is billed. "
-                "Clear the task to continue "
-                "with it",
+                "The task was killed while job %s runs. It keeps running at ModelsLab and is billed. Clear the task to "
+                "continue with it",
                 found.job.job_id,
             )
             ledger.abandoned(found.number, "the task was killed on its worker")
@@ -445,9 +444,9 @@ class PaidJobOperator(ClipReport, SpendingArguments):
         self.log.info("Not waiting for job %s: wait_for_completion is off", found.job.job_id)
         if not (found.job.request.get("webhook") or self._hook_of(found).extra.get("webhook_url")):
             self.log.warning(
-                "No webhook was sent with job %s, so nothing lands its result unless a later task or a person does, "
-                "within 24 hours: ModelsLabVideo2VideoSensor and then ModelsLabVideo2VideoToS3Operator with the output "
-                "of this task, or `airflow modelslab land %s --conn-id %s`",
+                "Job %s was submitted without a webhook, so its result must be landed within 24 hours: by "
+                "ModelsLabVideo2VideoSensor and then ModelsLabVideo2VideoToS3Operator with the output of this task, or "
+                "by `airflow modelslab land %s --conn-id %s`",
                 found.job.job_id,
                 found.job.job_id,
                 found.job.conn_id,
@@ -466,7 +465,11 @@ class PaidJobOperator(ClipReport, SpendingArguments):
 
         if close(ledger, found, error):
             self._running = None
-            self.log.warning("Submission %d, of an earlier try, has no usable result: %s", found.number, error)
+            self.log.warning(
+                "Submission %d of an earlier try has no usable result: %s. A new job is submitted and paid for",
+                found.number,
+                error,
+            )
             return
         if has_other_place:
             self._running = None
@@ -478,7 +481,7 @@ class PaidJobOperator(ClipReport, SpendingArguments):
             age = time.time() - (found.job.submitted_at or 0)
             raise AirflowFailException(
                 f"Job {found.job.job_id} was paid for {age / 3600:.0f} hours ago, but its result was not landed within "
-                "the 24 hours for which the vendor keeps it. Clearing the task pays for another job"
+                "24 hours, and the vendor has deleted it. Clearing the task pays for another job"
             ) from error
         raise error
 

@@ -108,7 +108,7 @@ class ModelsLabPlanClipsOperator(WholeClipArguments, BatchArguments):
 
         if self.model_id is None or self.prompt is None:
             self.log.info(
-                "No cost estimate. For one, give this task the model_id and the prompt of the mapped tasks too"
+                "No cost estimate. To get one, give this task the model_id and the prompt of the mapped tasks too"
             )
             return
         root = self.hook.s3_profile.ledger_root(plan.output)

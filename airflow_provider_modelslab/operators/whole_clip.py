@@ -134,9 +134,8 @@ class WholeClipOperator(WholeClipArguments, PaidJobOperator):
         manifest = submitted_whole(run.clip, run.opened, run.runner.waiting.values())
         self._segment_run = None
         self.log.warning(
-            "Not waiting for %d jobs: wait_for_completion is off. Nothing lands their results unless a later task does "
-            "within 24 hours: ModelsLabVideo2VideoSensor and then ModelsLabVideo2VideoToS3Operator with the output of "
-            "this task",
+            "Not waiting for %d jobs: wait_for_completion is off. Their results must be landed within 24 hours: by "
+            "ModelsLabVideo2VideoSensor and then ModelsLabVideo2VideoToS3Operator with the output of this task",
             len(manifest["running"]),
         )
         return manifest

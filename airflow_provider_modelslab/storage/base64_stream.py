@@ -105,7 +105,7 @@ class VideoStream:
         except binascii.Error:
             kind = None
         if kind is None:
-            raise ContainerError(f"the stream is no mp4 or GIF but {describe_start(head)}")
+            raise ContainerError(f"the stream is not an mp4 or gif: it is {describe_start(head)}")
         self._decoder = _Base64Decoder()
 
 
@@ -127,7 +127,7 @@ class _Base64Decoder:
 
     def _decode(self, text: bytes) -> bytes:
         if text and self._ended:
-            raise ContainerError("the base64 text goes on after its end")
+            raise ContainerError("the base64 text has more data after its end (=)")
         self._ended = self._ended or text.endswith(b"=")
         try:
             return binascii.a2b_base64(text, strict_mode=True)

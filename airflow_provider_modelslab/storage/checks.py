@@ -110,10 +110,10 @@ def _check_region(s3: S3Client, prefix: S3Uri) -> str:
     except StorageConfigurationError as error:
         if error.http_status != 403:
             raise
-        return f"{prefix} may not be listed, which the server does not need"
+        return f"{prefix} cannot be listed, but the server does not need this"
     if region and region != s3.meta.region_name and "amazonaws.com" in s3.meta.endpoint_url:
         raise StorageConfigurationError(
-            f"The bucket {prefix.bucket!r} lies in region {region}, and the connection names {s3.meta.region_name}: "
+            f"The bucket {prefix.bucket!r} is in region {region}, but the connection names {s3.meta.region_name}: "
             f"set region to {region}"
         )
     return f"listed {prefix}"
@@ -154,8 +154,8 @@ def _read_anonymously(url: str, content: bytes, session: requests.Session | None
         )
     if read != content:
         raise StorageConfigurationError(
-            f"{url} returns other content than was put there: correct public_url, which must lead to the directory "
-            "that ModelsLab's server writes to, without a cache or a page in between"
+            f"{url} does not return the content that was put there: correct public_url, which must lead to the "
+            "directory that ModelsLab's server writes to, without a cache or a web page in between"
         )
 
 

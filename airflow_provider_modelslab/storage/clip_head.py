@@ -89,14 +89,14 @@ def clip_uri(text: str) -> S3Uri:
     except StorageConfigurationError as error:
         raise invalid_input(error.message) from None
     if not uri.key or uri.key.endswith("/"):
-        raise invalid_input(f"{uri} names no object; expected s3://bucket/key")
+        raise invalid_input(f"{uri} has no object key; expected s3://bucket/key")
     return uri
 
 
 def _head(start: bytes, name: str, read: ReadPiece | None) -> ClipHead:
     kind = sniff(start)
     if kind is None or describe_non_video(start) is not None:
-        raise invalid_input(f"{name} is no mp4 or gif: it is {describe_start(start)}")
+        raise invalid_input(f"{name} is not an mp4 or gif: it is {describe_start(start)}")
     return ClipHead(kind, picture_size(start, read) if read else None)
 
 
@@ -111,8 +111,8 @@ def _link_start(url: str, session: requests.Session) -> bytes:
         busy = last.status is not None and (last.status >= 500 or last.status in {408, 425, 429})
         if not busy:
             raise invalid_input(
-                f"{name} cannot be read ({last.reason}). If only the endpoint can reach it, switch off the check "
-                "of links",
+                f"{name} cannot be read ({last.reason}). If only the endpoint can reach it, set check_input=False in "
+                "the task",
                 last.status,
             ) from None
         if tries < _LINK_TRIES:

@@ -51,7 +51,7 @@ def checked_extra_args(given: object) -> dict[str, Any]:
         try:
             given = json.loads(text) if text else None
         except ValueError:
-            raise _refused(f"is no JSON; got {text[:100]!r}") from None
+            raise _refused(f"is not valid JSON; got {text[:100]!r}") from None
     if given is None:
         return {}
     if not isinstance(given, Mapping):
@@ -88,14 +88,14 @@ def _problem(name: str, value: object) -> str | None:
     known = {*S3Transfer.ALLOWED_UPLOAD_ARGS, *_MORE}
     if name.startswith("SSECustomer"):
         return (
-            "is not supported: nobody can read such an object without its key, neither the endpoint nor the UI. Use "
+            "is not supported: without its key, the endpoint and the UI cannot read such an object. Use "
             "ServerSideEncryption 'aws:kms' with SSEKMSKeyId"
         )
     if name in _PER_OBJECT or (name.startswith("Checksum") and name != "ChecksumAlgorithm"):
         return "differs from object to object, so the provider sets it itself"
     if name not in known:
         near = difflib.get_close_matches(name, sorted(known), n=1)
-        return "is no argument of put_object that can hold for every object" + (
+        return "is not an argument of put_object that can apply to every object" + (
             f"; did you mean {near[0]!r}?" if near else ""
         )
     if value is None:
@@ -112,7 +112,7 @@ def _metadata_problem(value: object) -> str | None:
     if not isinstance(value, Mapping) or not all(isinstance(item, str) for pair in value.items() for item in pair):
         return f"must be an object of texts; got {value!r:.100}"
     own = next((name for name in value if name.lower().startswith(_OWN_METADATA)), None)
-    return f"names {own!r}, by which the provider tells its results apart" if own else None
+    return f"contains {own!r}, which the provider itself sets" if own else None
 
 
 def _refused(problem: str) -> StorageConfigurationError:

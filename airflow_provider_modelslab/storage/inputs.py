@@ -130,8 +130,8 @@ def prepare_input(
     path = clip_path(given)
     if staging is None:
         raise StorageConfigurationError(
-            f"init_video is the local file {path}, and the endpoint reads links only: name a destination bucket, where "
-            "the file can be put for it"
+            f"init_video is the local file {path}, but the endpoint reads only links: set a destination with a bucket, "
+            "to which the file can be uploaded"
         )
     return PreparedInput(_staged(s3_factory(), path, head.kind, staging), str(path), *head)
 
@@ -208,7 +208,7 @@ def _staged(s3: S3Client, path: Path, kind: ContainerKind, staging: S3Uri) -> S3
         for chunk in _chunks(path):
             upload.write(chunk)
         if upload.sha256 != digest.hexdigest():
-            raise invalid_input(f"{path} changed while it was read; let its writer finish first")
+            raise invalid_input(f"{path} changed while it was read; run the task again when the file is complete")
         upload.complete()
     return uri
 

@@ -148,9 +148,7 @@ def land(
     :raises StorageConfigurationError: when ``target`` names no key.
     """
     if not target.key or target.key.endswith("/"):
-        raise StorageConfigurationError(
-            f"{target} names no object to write to; give it a key, like s3://bucket/clip.mp4"
-        )
+        raise StorageConfigurationError(f"{target} has no object key; expected s3://bucket/clip.mp4")
     landing = _Landing(target, s3, expected_type, policy or LandingPolicy(), on_retry, sleep, clock, job_id)
     own_session = session or credential_free_session()
     try:
@@ -276,29 +274,29 @@ class _Landing:
     def _wrong_type_error(self, kind: str) -> str:
         other = self.target.key.removesuffix(f".{self.expected_type}")
         copy = (
-            f"Copy it for free, within 24 hours of the submission: `airflow modelslab land {self.job_id} --to "
-            f"s3://{self.target.bucket}/{other}.{kind}` (with --conn-id, where it is not modelslab_default). "
+            f"To copy it at no cost, within 24 hours of the submission: `airflow modelslab land {self.job_id} --to "
+            f"s3://{self.target.bucket}/{other}.{kind}` (add --conn-id unless it is modelslab_default). "
             if self.job_id
             else ""
         )
         return (
-            f"The result is a {kind}, but output_type {self.expected_type} was requested; nothing was written. It is "
-            f"paid for. {copy}A retry ends like this again; another output_type is another request, and is paid for too"
+            f"The result is a {kind}, but output_type {self.expected_type} was requested. Nothing was written, but the "
+            f"job is paid for. {copy}A retry fails in the same way. Another output_type pays for a new job"
         )
 
     def _given_up(self, failures: dict[str, LinkFailure], submitted_at: float | None) -> ModelsLabError:
         if not failures:
-            return LandingError("The endpoint gave no link to land, so there is nothing to download")
+            return LandingError("The response of the endpoint has no link to a result, so there is nothing to download")
         age = self.clock() - submitted_at if submitted_at is not None else 0.0
         if age > LINK_LIFETIME.total_seconds() and all(failure.status in _GONE for failure in failures.values()):
             return ResultExpiredError(
-                f"The links are dead: the job was submitted {age / 3600:.0f} hours ago, and without S3 details on its "
-                f"server the vendor deletes results after 24 hours. {_describe(failures)}. Only a new job makes it "
-                "again, and that is paid for"
+                f"The links have expired: the job was submitted {age / 3600:.0f} hours ago, and without update_s3 the "
+                f"vendor deletes results after 24 hours. {_describe(failures)}. Only a new job, which is paid for, "
+                "makes the result again"
             )
         return LandingError(
-            f"No link gave the video within {self.policy.ready_timeout:g} s. The result is paid for and stays for 24 "
-            f"hours: until then a retry of the task lands it for free. {_describe(failures)}"
+            f"No link returned the video within {self.policy.ready_timeout:g} s. The result is paid for, and is kept "
+            f"for 24 hours. Until then, a retry of the task lands it and pays nothing. {_describe(failures)}"
         )
 
 

@@ -124,10 +124,10 @@ class ContainerVerifier:
         :raises ContainerError: when the file is truncated, with the position.
         """
         if self.kind is None:
-            raise ContainerError(f"the stream is no mp4 or GIF but {describe_start(bytes(self._start))}")
+            raise ContainerError(f"the stream is not an mp4 or gif: it is {describe_start(bytes(self._start))}")
         untouched = self._missing is None or self._missing == self._step.size
         if not (self._step.may_end and untouched):
-            raise ContainerError(f"the {self.kind} is cut: it ends after {self._seen} bytes, within {self._step.where}")
+            raise ContainerError(f"the {self.kind} is cut off after {self._seen} bytes, in {self._step.where}")
         return self.kind
 
     def _advance(self) -> None:
@@ -137,7 +137,7 @@ class ContainerVerifier:
             if self._parser is None:
                 self.kind = sniff(kept)
                 if self.kind is None:
-                    raise ContainerError(f"the stream is no mp4 or GIF but {describe_start(kept)}")
+                    raise ContainerError(f"the stream is not an mp4 or gif: it is {describe_start(kept)}")
                 self._parser = _parse_mp4(kept) if self.kind == "mp4" else _parse_gif(kept)
                 self._step = next(self._parser)
             else:
@@ -164,11 +164,11 @@ def _parse_mp4(header: bytes) -> _Parser:
         if box == b"ftyp" and rest is not None:
             brands = yield _Step(min(rest, BRAND_BYTES), name, keep=True)
             if (instead := describe_non_video(header + brands)) is not None:
-                raise ContainerError(f"the stream is no video but {instead}")
+                raise ContainerError(f"the stream is not a video: it is {instead}")
             rest -= len(brands)
         yield _Step(rest, name, may_end=rest is None and whole)
         missing = " and ".join(sorted(repr(b.decode()) for b in {b"moov", b"mdat"} - seen))
-        where = "a box header" if whole else f"the row of boxes (no {missing} yet)"
+        where = "a box header" if whole else f"the sequence of boxes ({missing} is missing)"
         header = yield _Step(8, where, keep=True, may_end=whole)
 
 
@@ -177,7 +177,7 @@ def _parse_gif(start: bytes) -> _Parser:
     screen = start[6:] + (yield _Step(5, "the screen descriptor", keep=True))
     yield _Step(_color_table_bytes(screen[4]), "the global colour table")
     while True:
-        introducer = yield _Step(1, "the row of blocks (no trailer yet)", keep=True)
+        introducer = yield _Step(1, "the sequence of blocks (the trailer is missing)", keep=True)
         if introducer == b";":
             break
         if introducer == b"!":
@@ -187,7 +187,7 @@ def _parse_gif(start: bytes) -> _Parser:
             yield _Step(_color_table_bytes(image[8]), "a local colour table")
             yield _Step(1, "the LZW code size")
         else:
-            raise ContainerError(f"the gif is damaged: 0x{introducer.hex()} begins no block")
+            raise ContainerError(f"the gif is damaged: no block begins with 0x{introducer.hex()}")
         while length := (yield _Step(1, "the data blocks", keep=True))[0]:
             yield _Step(length, "a data block")
     yield _Step(None, "the end", may_end=True)

@@ -198,9 +198,9 @@ _PERMISSIONS = {
 
 _MORE_PERMISSIONS = {
     "CopyObject": ", and s3:GetObject on the object that is copied",
-    "GetObject": ", and s3:ListBucket on the bucket, without which a missing object looks the same",
+    "GetObject": ", and s3:ListBucket on the bucket; without it, S3 answers the same for a missing object",
     "HeadBucket": ", or correct the bucket's name: it may belong to somebody else",
-    "HeadObject": ", and s3:ListBucket on the bucket, without which a missing object looks the same",
+    "HeadObject": ", and s3:ListBucket on the bucket; without it, S3 answers the same for a missing object",
     "PutObjectAcl": ", and switch off BlockPublicAcls in the bucket's Block Public Access",
 }
 
@@ -210,7 +210,7 @@ _ADVICE = {
     S3ErrorKind.ARCHIVED: "the object is archived; restore it first",
     S3ErrorKind.NO_ACLS: "the bucket has ACLs switched off (Object Ownership: bucket owner enforced); set Object "
     "Ownership to 'Bucket owner preferred'",
-    S3ErrorKind.WRONG_REGION: "the bucket lies in another region; set region, and endpoint_url where there is one",
+    S3ErrorKind.WRONG_REGION: "the bucket is in another region; correct region, and endpoint_url if it is set",
     S3ErrorKind.NOT_IMPLEMENTED: "this store does not have the operation",
     S3ErrorKind.UNAVAILABLE: "try again later",
     S3ErrorKind.CONFLICT: "another write of the same key is under way; try again later",
@@ -286,7 +286,8 @@ def storage_error(error: S3Error, where: S3Uri | None = None) -> StorageConfigur
 def landing_error(error: S3Error, where: S3Uri) -> LandingError:
     """The exception for a result that is paid for. Downloading it again does not help."""
     return LandingError(
-        f"{describe(error, where)}. The result is paid for; run the task again to land it for free, within 24 hours",
+        f"{describe(error, where)}. The endpoint keeps its results for 24 hours: until then, run the task again to "
+        "land the result; this pays nothing",
         http_status=_status_of(error),
     )
 
@@ -392,15 +393,15 @@ def _advice(kind: S3ErrorKind, error: S3Error, where: S3Uri | None) -> str:
         more = _MORE_PERMISSIONS.get(operation, "")
         return f"grant {permission}{resource} to the credentials of the AWS connection{more}"
     if kind is S3ErrorKind.INVALID_REQUEST and operation.startswith("Head"):
-        return "S3 gives no reason here; an expired token and a wrong region look like this"
+        return "S3 gives no reason; check for an expired token and a wrong region"
     if isinstance(error, ClientError) and code_of(error) == "RequestTimeTooSkewed":
         return "set the clock of this machine"
     if any(getattr(cause, "reason", None) == "WRONG_VERSION_NUMBER" for cause in _causes(error)):
-        return "the port speaks http, not https; begin endpoint_url with http://"
+        return "the port uses http, not https; begin endpoint_url with http://"
     if isinstance(error, exceptions.ConnectionClosedError) and str(error.kwargs["endpoint_url"]).startswith("http://"):
-        return "try again later; if the port speaks https, begin endpoint_url with https://"
+        return "try again later; if the port uses https, begin endpoint_url with https://"
     if kind is S3ErrorKind.UNAVAILABLE and not isinstance(error, ClientError):
-        return "try again later; if it stays so, check endpoint_url, region and the proxy"
+        return "try again later; if this continues, check endpoint_url, region and the proxy"
     return _ADVICE.get(kind, "see the store's message")
 
 

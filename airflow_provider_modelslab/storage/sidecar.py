@@ -86,7 +86,7 @@ def read_sidecar(s3: S3Client, uri: S3Uri) -> dict[str, Any] | None:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(version, int) or version > SIDECAR_SCHEMA_VERSION:
         raise LandingError(
-            f"{location} is no sidecar that this version can read (schema_version {version}, known up to "
+            f"{location} is not a sidecar that this version can read (schema_version {version}, known up to "
             f"{SIDECAR_SCHEMA_VERSION}). Update the provider, or move the file away"
         )
     return content

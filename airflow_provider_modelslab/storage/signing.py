@@ -115,7 +115,7 @@ class LinkSigner:
                 if (session_left(renewed) or 0.0) > left:
                     self._s3 = s3 = renewed
             except Exception as error:  # noqa: BLE001 - the Amazon provider raises many kinds; the old session still signs
-                log.warning("No new session for presigned links, so the one in use signs them: %s", error)
+                log.warning("No new AWS session could be opened, so the present session signs the links: %s", error)
             return s3
 
     def _warn(self, uri: S3Uri, seconds: float, left: float | None) -> None:
@@ -124,11 +124,11 @@ class LinkSigner:
         self._has_warned = True
         remaining = "an unknown time" if left is None else span(left)
         log.warning(
-            "The link to %s, and those signed after it, may expire before the endpoint reads the clip: the S3 "
-            "credentials are temporary and end in %s, and a job may wait for up to %s (its timeout and an hour "
-            "more). A job that leaves the queue later than that fails; a retry signs a new link, and pays for another "
-            "job. Keep the queue shorter (max_in_flight), give the role longer sessions (DurationSeconds in the AWS "
-            "connection's assume_role_kwargs), or use long-lived keys",
+            "The link to %s, and the links signed after it, may expire before the endpoint reads the clips: the S3 "
+            "credentials are temporary and end in %s, but a job may wait for up to %s (its timeout and one hour). "
+            "If a link has expired when the job starts, the job fails, and a retry pays for another job. Use a shorter "
+            "queue (max_in_flight), longer sessions of the role (DurationSeconds in the AWS connection's "
+            "assume_role_kwargs), or long-lived keys",
             uri,
             remaining,
             span(seconds),
@@ -166,6 +166,6 @@ def _check_region(url: str, uri: S3Uri) -> None:
     scope = parse_qs(parts.query).get("X-Amz-Credential", [""])[0].split("/")
     if found and len(scope) == 5 and scope[2] != found[1]:
         raise StorageConfigurationError(
-            f"The bucket {uri.bucket!r} lies in region {found[1]}, and links are signed for {scope[2]}, so nobody "
-            f"could read {uri} by its link: set region to {found[1]}, or copy the clip to a bucket in {scope[2]}"
+            f"The bucket {uri.bucket!r} is in region {found[1]}, but links are signed for {scope[2]}, so AWS would "
+            f"refuse the link to {uri}: set region to {found[1]}, or copy the clip to a bucket in {scope[2]}"
         )

@@ -208,9 +208,9 @@ class ObjectUpload:
         head = self._s3.head_object(Bucket=self._target.bucket, Key=self._target.key)
         if head["ContentLength"] != self._size:
             raise LandingError(
-                f"{self._target} has {head['ContentLength']} bytes in S3, {self._size} were written: something else "
-                "writes to the same key. Stop that writer and run the task again: within 24 hours that lands this "
-                "result, which is paid for, for free. Another key is another result, and is paid for too"
+                f"{self._target} has {head['ContentLength']} bytes in S3, but {self._size} were written: another "
+                "program writes to the same key. Stop it and run the task again. Within 24 hours, this lands the "
+                "result of the endpoint and pays nothing. Another destination pays for a new job"
             )
         return head.get("ETag", "").strip('"')
 
@@ -313,8 +313,8 @@ class ObjectUpload:
             if was_ended(error):
                 return
             log.warning(
-                "Could not abort the unfinished upload of %s (%s): its parts stay and are billed until a lifecycle "
-                "rule (AbortIncompleteMultipartUpload) removes them; grant s3:AbortMultipartUpload",
+                "Could not abort the unfinished upload of %s (%s). S3 keeps and bills its parts until a lifecycle rule "
+                "(AbortIncompleteMultipartUpload) removes them. To avoid this, grant s3:AbortMultipartUpload",
                 self._target,
                 error,
             )

@@ -42,8 +42,8 @@ def check_bucket_name(bucket: str) -> str:
     """
     if not _BUCKET.fullmatch(bucket) or not bucket.strip(".") or _ADDRESS.fullmatch(bucket):
         raise StorageConfigurationError(
-            f"{bucket!r} is no legal S3 bucket name: 3 to 255 letters, digits, dots, hyphens and underscores, not dots "
-            "alone and not an IP address"
+            f"{bucket!r} is not a valid S3 bucket name: 3 to 255 letters, digits, dots, hyphens and underscores, not "
+            "only dots and not an IP address"
         )
     return bucket
 
@@ -82,7 +82,7 @@ class S3Uri:
             raise StorageConfigurationError(f"Expected an S3 URI like s3://bucket/key; got {given}")
         bucket, _, key = rest.partition("/")
         if not bucket:
-            raise StorageConfigurationError(f"The S3 URI {text!r} names no bucket; expected s3://bucket/key")
+            raise StorageConfigurationError(f"The S3 URI {text!r} has no bucket; expected s3://bucket/key")
         return cls(bucket, key)
 
     def child(self, name: str) -> S3Uri:
@@ -187,7 +187,7 @@ def destination_problem(given: object) -> str | None:
     if _SCHEME.match(text):
         key = S3Uri.parse(text).key
     elif text.startswith("/"):
-        return f"must be {allowed}, which begins with no slash; got {text[:200]!r}"
+        return f"must be {allowed} (without a slash at its start); got {text[:200]!r}"
     if "\\" in key:
         return f"must have no backslash; folders are separated by /; got {text[:200]!r}"
     if _UNPRINTABLE.search(key):

@@ -131,7 +131,7 @@ class ModelsLabBatchTrigger(BaseTrigger):
         """Log what a kill means (Airflow 3.3+); nothing is cancelled."""
         self.log.warning(
             "The wait for %d jobs was ended: the task was marked or cleared, or another triggerer took over. The jobs "
-            "continue, and are billed, at ModelsLab, which has no cancel; a cleared task resumes them",
+            "keep running at ModelsLab and are billed. If the task was marked, clear it to continue with them",
             len(self.jobs),
         )
 

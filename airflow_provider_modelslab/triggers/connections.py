@@ -78,8 +78,9 @@ async def _read(conn_id: str) -> AsyncModelsLabClient:
             problem = f"The Airflow connection {conn_id!r} could not be read ({type(error).__name__}: {error})"
             if loop.time() + pause > give_up:
                 raise TransportError(
-                    f"{problem} for {_READ_TIMEOUT:.0f} s. Check that it exists and that Airflow's API server, "
-                    "database and secrets backend answer. Submitted jobs continue; a retry or a clear resumes them"
+                    f"{problem} for {_READ_TIMEOUT:.0f} s. Check that it exists, and that Airflow's API server, "
+                    "database and secrets backend work. Submitted jobs keep running; a retry or a clear continues with "
+                    "them"
                 ) from error
             log.warning("%s; again in %.0f s", problem, pause)
         await asyncio.sleep(pause)

@@ -156,14 +156,14 @@ class ModelsLabVideo2VideoTrigger(BaseTrigger):
         """
         if await self._is_done():
             self.log.info(
-                "The wait for job %s was ended, and the job is done: a webhook woke the task before the next poll, or "
-                "the task was marked or cleared",
+                "The wait for job %s was ended, but the job is done. Either a webhook woke the task before the next "
+                "poll, or the task was marked or cleared",
                 self.job_id,
             )
             return
         self.log.warning(
             "The wait for job %s was ended: the task was marked or cleared, or another triggerer took over. "
-            "The job continues, and is billed, at ModelsLab, which has no cancel; a cleared task resumes it",
+            "The job keeps running at ModelsLab and is billed. If the task was marked, clear it to continue",
             self.job_id,
         )
         if self.ledger is not None:

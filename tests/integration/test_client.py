@@ -308,7 +308,7 @@ def test_polls_share_a_connection(fetch: Fetcher) -> None:
 
 def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with pytest.raises(TransportError, match=r"Tried 3 time\(s\).*no job was started") as caught:
+    with pytest.raises(TransportError, match=r"Tried 3 time\(s\)") as caught:
         submit(f"http://127.0.0.1:{free_port()}")
     assert_nothing_leaks(caught.value, caplog.text)
 

@@ -59,7 +59,7 @@ def test_a_webhook_on_a_private_address_is_refused_at_the_submit(tmp_path: Path,
         assert body["status"] == "error"
         told = body["message"]["webhook"][0] if style == "legacy" else body["message"]
         assert "webhook" in told
-        assert "must have a host of the public internet: the host " in told
+        assert f"the host {host.strip('[]')}" in told
         assert CLOSED in told
         assert f"got 'http://{host}:{server.port}/***'" in told
         assert "hidden" not in told
@@ -134,8 +134,9 @@ def test_s3_details_inside_the_network_are_not_stored(
     names["clips.s3.inside.example"] = ["10.1.2.3"]
     with serving(settings, ScriptedEngine()) as caller:
         refused = caller.post(UPDATE, **{**details, "endpoint_url": endpoint_url}).json()
-        told = f"The endpoint_url field must have a host of the public internet: {problem}; got '{endpoint_url}'."
+        (told,) = refused["message"]["endpoint_url"]
         assert refused == {"status": "error", "message": {"endpoint_url": [told]}}
+        assert f": {problem}; got '{endpoint_url}'." in told
         assert caller.submit()["output"][0].startswith(f"{caller.url}/generations/")
 
 

@@ -115,7 +115,7 @@ def test_a_deferred_task_marked_failed_leaves_its_job_to_be_picked_up(
     clip.mark("failed")
     clip.wait_for_ledger("0001-abandoned")
     assert clip.task["state"] == "failed"
-    assert "The job continues, and is billed, at ModelsLab, which has no cancel" in clip.log
+    assert "keeps running at ModelsLab and is billed" in clip.log
     assert [bill["status"] for bill in clip.bills] == ["stuck"]  # it is still in the endpoint's queue
     assert endpoint.requests()["clear_queue"] == 0
 

@@ -240,6 +240,11 @@ def test_every_kept_result_is_on_the_page() -> None:
     assert f"{ours['cpu_s_per_clip']:.3g}" in rows("reference/performance.md")["ModelsLabVideo2VideoBatchOperator"]
 
 
+@pytest.mark.parametrize("path", figures.results(), ids=name_of)
+def test_every_kept_result_has_a_command(path: Path) -> None:
+    assert figures.command(path, json.loads(path.read_text())).startswith("python -m ")
+
+
 @pytest.mark.parametrize("path", MARKDOWN, ids=name_of)
 def test_every_fence_is_closed_and_says_what_it_holds(path: Path) -> None:
     opened: tuple[int, str] | None = None

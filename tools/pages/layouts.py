@@ -60,7 +60,7 @@ def _whole_clips(data: Any) -> Rows:
 
 
 def _waiting(data: Any) -> Rows:
-    names = {"http": "HTTP provider's `HttpEventTrigger`", "thread": "a thread for each look"}
+    names = {"http": "HTTP provider's `HttpEventTrigger`", "thread": "a thread for each poll"}
     for one in data:
         jobs = f"{one['jobs']:,} jobs, "
         yield f"{jobs}this provider", one
@@ -103,10 +103,11 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             "what a prefix takes",
             _named(
                 {
-                    "listing": "listed, and nothing else",
+                    "listing": "only listed",
                     "plan": "listed, checked and named",
                     "plan, own prompts": "the same from a manifest in which each clip has a prompt",
                     "first run": "planned, and the ledgers listed",
+                    "airflow modelslab plan": "the command `airflow modelslab plan`, with its imports",
                     "rerun": "planned, and all results found",
                 }
             ),
@@ -140,8 +141,8 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             lambda data: [(str(data["seed"]), data)],
             (
                 ("faults", "faults"),
-                ("of these kills and freezes", "kills"),
-                ("least in a phase", "least_hit_phase.hits"),
+                ("of these, kills and freezes", "kills"),
+                ("fewest in a phase", "least_hit_phase.hits"),
                 ("processes", "processes"),
                 ("results", "clips"),
                 ("landed", "landed"),
@@ -173,8 +174,8 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             lambda data: [(str(data["seed"]), data)],
             (
                 ("inputs", "inputs"),
-                ("have to be read", "valid"),
-                ("and were", "valid_read"),
+                ("valid", "valid"),
+                ("valid and read", "valid_read"),
                 ("clear errors", "clear"),
                 ("unclear errors", "unclear"),
                 ("crashes", "signals"),
@@ -182,12 +183,12 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                 ("over 20 s", "over_time"),
                 ("files opened", "files"),
                 ("connections", "connections"),
-                ("most memory, MiB", "peak_memory_mib"),
+                ("peak memory, MiB", "peak_memory_mib"),
                 ("longest, s", "longest_s"),
             ),
         ),
     ),
-    "gate": (Layout("this provider to what it is compared with; less is better", _ratios, (("ratio", "ratio"),)),),
+    "gate": (Layout("this provider to the other way; less is better", _ratios, (("ratio", "ratio"),)),),
     "landing": (
         Layout(
             "a large result",
@@ -210,7 +211,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             _parsed,
             (
                 ("CPU ms over `airflow.sdk`", "ms_over_sdk"),
-                ("least", "least_ms_over_sdk"),
+                ("minimum", "least_ms_over_sdk"),
                 ("modules", "modules"),
                 ("heavy packages", "heavy"),
             ),
@@ -250,13 +251,13 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             "way",
             _waiting,
             (
-                ("looks on schedule (share)", "on_schedule"),
-                ("looks per s", "looks_per_s"),
-                ("CPU ms per look", "cpu_ms_per_poll"),
+                ("polls on schedule (share)", "on_schedule"),
+                ("polls per s", "looks_per_s"),
+                ("CPU ms per poll", "cpu_ms_per_poll"),
                 ("kB per job", "kb_per_job"),
                 ("longest block, ms", "longest_block_ms"),
-                ("without the collector's runs, ms", "longest_block_without_gc_ms"),
-                ("of it CPU, ms", "longest_block_cpu_ms"),
+                ("without garbage collection, ms", "longest_block_without_gc_ms"),
+                ("CPU part of it, ms", "longest_block_cpu_ms"),
                 ("open files", "open_files"),
             ),
         ),

@@ -117,7 +117,7 @@ def _superseded(place: S3Uri, attempt: AttemptId, later: AttemptId) -> BatchSupe
     return BatchSupersededError(
         f"Try {attempt.try_number} of this batch stops: Airflow had declared it dead, and try {later.try_number} has "
         f"already finished the batch. {place} was written by try {later.try_number} and is not changed. The results "
-        f"that try {attempt.try_number} landed stay, and every other run finds them. Nothing needs to be done. Only if "
+        f"that try {attempt.try_number} landed stay, and later runs find them. Nothing needs to be done. Only if "
         f"no later attempt wrote {place}: delete it and clear the task. With reuse 'never', this clear pays for every "
         "clip again"
     )
@@ -132,8 +132,8 @@ def _look(s3: S3Client, place: S3Uri) -> _There | None:
         if kind_of(error) is not S3ErrorKind.ACCESS_DENIED:
             raise storage_error(error, place) from error
         log.warning(
-            "S3 does not allow a check of who wrote %s before, so it is written without this check. An attempt that "
-            "Airflow has declared dead may replace what a later one wrote. Grant s3:GetObject on it, and s3:ListBucket",
+            "S3 does not allow a check of which attempt wrote %s, so it is written without this check. An attempt that "
+            "Airflow declared dead may replace what a later attempt wrote. Grant s3:GetObject on it, and s3:ListBucket",
             place,
         )
         return _There(None, None)

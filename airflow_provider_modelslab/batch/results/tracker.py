@@ -106,9 +106,9 @@ class BatchTracker:
         """
         if not self.ledgers.conditional:
             log.warning(
-                "THE S3 STORE IGNORES CONDITIONAL PUTS (If-None-Match). A retry still does not pay again, but two "
-                "attempts at one clip at the same instant may both pay. Use a store that supports conditional puts: "
-                "AWS S3, Cloudflare R2, Ceph"
+                "THE S3 STORE IGNORES CONDITIONAL PUTS (If-None-Match). Two attempts at one clip at the same time may "
+                "both pay; attempts one after the other do not. Use a store that supports conditional puts: AWS S3, "
+                "Cloudflare R2, Ceph"
             )
         known = self._index.known(self.plan)
         self.jobs.learn_landed(known.values(), conn_id=self.plan.conn_id)

@@ -100,7 +100,7 @@ def _listed(s3: S3Client, folder: S3Uri, wanted: set[str]) -> dict[str, str]:
             if left <= 0 or (page and head + page[-1].key >= last):
                 break
     except STORAGE_ERRORS as error:
-        log.info("%s cannot be listed, so each of its clips is read one by one: %s", folder, error)
+        log.info("%s cannot be listed, so there is one S3 call for each of its clips: %s", folder, error)
     return found
 
 

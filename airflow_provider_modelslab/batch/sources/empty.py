@@ -36,7 +36,7 @@ def explain_empty(clips: Clips, s3_factory: S3Factory) -> str:
         shown = _shown(clips.not_matching, more=count > len(clips.not_matching))
         return f"No object below {clips.prefix} {wanted}. There {'is' if count == 1 else 'are'} {count}: {shown}."
     if ignored:
-        return f"All objects below {clips.prefix} are passed over: {clips.describe()}."
+        return f"All objects below {clips.prefix} are ignored: {clips.describe()}."
     try:
         return _around(s3_factory(), clips.prefix)
     except STORAGE_ERRORS:  # the access may be limited to the prefix
@@ -47,7 +47,7 @@ def _around(s3: S3Client, prefix: S3Uri) -> str:
     """What is in the prefix itself, else in the nearest folder above it that has something."""
     inside = list_names(s3, prefix)
     if inside:  # folders: objects in them were not asked for
-        return f"{prefix} has folders only: {_shown(inside)}. With recursive=True their clips are taken."
+        return f"{prefix} has only folders: {_shown(inside)}. To use the clips in them, set recursive=True."
     path = prefix.key.rstrip("/")
     nothing = f"There is nothing below {prefix}."
     while path:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 __all__ = ["VIDEO_SUFFIXES", "is_ours", "is_staged", "key_filter"]
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".gif", ".webm", ".mkv", ".avi")
-"""What counts as a clip when no pattern is given, whatever its case. The endpoint reads mp4 (and mov) and gif; what it
-cannot read becomes a failed clip with that reason, rather than one that is missing without a word."""
+"""Suffixes of clips when no pattern is given; upper and lower case are the same. The endpoint reads mp4 (and mov) and
+gif. A clip of another kind fails with that reason, so it is in the report."""
 
 _STAGED = re.compile(r"(^|/)inputs/[0-9a-f]{64}\.(mp4|gif)$")
 

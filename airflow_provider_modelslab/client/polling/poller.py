@@ -262,9 +262,9 @@ class SharedPoller:
         pause = self._limiter.answered(job.poller.job_id, answer, began=began, in_flight=len(self._in_flight))
         if pause is not None:
             logger.warning(
-                "%r: the endpoint refuses polls because of load, or fails for most jobs. No poll for %.1f s, then at "
-                "most %.1f per second and %d at once, more with good responses. Fewer jobs at once (an Airflow pool) "
-                "avoid a rate limit",
+                "%r: the endpoint refuses polls because of load, or fails for most jobs. Polls pause for %.1f s. Then "
+                "at most %.1f per second and %d at a time are sent, and more after good responses. To avoid a rate "
+                "limit, run fewer jobs at a time, for example with an Airflow pool",
                 self._client,
                 pause,
                 self._limiter.rate,

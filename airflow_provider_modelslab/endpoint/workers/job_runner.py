@@ -116,7 +116,7 @@ class JobRunner:
             elif self._uploads.submit(job.owner, lambda: self._upload(job, made, stop, done)):
                 is_left = False
             else:
-                problem = JobFailedError("too many results of this key are waiting for the upload to its bucket")
+                problem = JobFailedError("too many results of this key are waiting to be uploaded to its bucket")
                 self._broken(job, problem, threading.Event())
         finally:
             if is_left:

@@ -177,7 +177,8 @@ class WholeClip:
         segments = found.plan.segments
         if len(segments) > self.settings.max_segments:
             raise InvalidRequestError.of(
-                "max_segments", f"is {self.settings.max_segments}, and the clip takes {len(segments)} segments"
+                "max_segments",
+                f"is {self.settings.max_segments}, but the clip needs {len(segments)} segments, one job each",
             )
         listing = self.ledgers.list(found.destination(segment) for segment in segments)
         stored, running = self._known(found, listing)

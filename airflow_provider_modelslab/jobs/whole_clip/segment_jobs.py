@@ -107,7 +107,7 @@ class SegmentJobs:
         if may_submit_again or is_hopeless or clip.index in self.again:
             return may_submit_again
         self.again.add(clip.index)
-        log.warning("%s failed, and is submitted once more: %s", self._name(clip), error)
+        log.warning("%s failed: %s. It is submitted once more, which pays for another job", self._name(clip), error)
         return True
 
     def abandon(self, clip: Segment, submission: Submission) -> None:

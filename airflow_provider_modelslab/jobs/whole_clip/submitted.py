@@ -122,7 +122,7 @@ class _NoSubmits:
 
     def advice(self, name: str) -> str:
         """What a person does."""
-        return "Clear the task that submitted the jobs: it says what to do"
+        return "Clear the task that submitted the jobs. Its error says what to do"
 
     def confirm(self, job: PaidJob, clip: PreparedInput | None) -> NoReturn:
         """Refuse to pay for a job.
@@ -132,7 +132,7 @@ class _NoSubmits:
         raise InvalidRequestError.of(
             "job",
             f"{job.destination} has neither a result nor a running job. This task submits nothing. Clear the task that "
-            "submitted the jobs, which submits this one again",
+            "submitted the jobs: it pays for a new job for this segment",
         )
 
     def before_claim(self, track_id: str) -> None:

@@ -73,7 +73,7 @@ class ModelCache:
         size = estimate()
         if size > self._budget:
             log.warning(
-                "%s takes %.2f GB, more than the budget of %.2f GB; it is loaded alone",
+                "%s needs %.2f GB, more than the memory budget of %.2f GB. It is loaded alone",
                 spec.id, size / _GB, self._budget / _GB,
             )  # fmt: skip
         self._shrink(self._budget - size)

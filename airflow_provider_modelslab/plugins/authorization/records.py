@@ -35,8 +35,8 @@ _MAX_PAGES = 20
 _MAX_ENTRIES = 1000
 
 NOT_SUBMITTED = (
-    "This clip is shown once a job was submitted with it, or its result has landed. It was named at run time, and "
-    "neither the Dag's code nor the connection's bucket and prefix allow it to be shown before."
+    "This clip is shown after its job is submitted. Its location was set at run time: it is not in the Dag's code, and "
+    "not in the connection's bucket below its prefix."
 )
 
 
@@ -51,12 +51,12 @@ def connection_of(task: TaskResult, named: object = None) -> str:
     own = str(own or DEFAULT_CONN_NAME)
     if not is_literal(own):
         raise StorageConfigurationError(
-            "Airflow no longer knows which connection this task used: it keeps the rendered fields of a task's last "
-            "runs only, and the Dag sets the connection by a template, or that version of the Dag was deleted"
+            "It is unknown which connection this task used: Airflow keeps rendered fields only of a task's last runs, "
+            "and in the Dag the connection is a template, or this version of the Dag was deleted"
         )
     if named and named != own:
         raise StorageConfigurationError(
-            f"Only an XCom names the connection {named!r}; by its arguments the task uses {own!r}. Nothing was read"
+            f"An XCom names the connection {named!r}, but the arguments of the task name {own!r}. Nothing was read"
         )
     return own
 

@@ -85,8 +85,8 @@ def read_batch(task: TaskResult, store: GalleryStorage) -> BatchView:
         uri = S3Uri.parse(named)
         if not is_results_manifest(task, store.profile, uri):
             raise StorageConfigurationError(
-                f"{uri} is not where this task writes its results manifest, by its arguments and its connection; "
-                "only an XCom names it, so it is not shown"
+                f"Only an XCom names {uri}. By its arguments and its connection, the task writes its results manifest "
+                "to another location, so it is not shown"
             )
         candidates.append((uri, False))
     elif folder is not None:

@@ -240,8 +240,8 @@ def _own_sidecar(task: TaskResult, store: GalleryStorage | None, where: str | No
         return {}
     if not is_result(task, store.profile, uri):
         notes.append(
-            "Only an XCom names this result: by its arguments and its connection this task writes "
-            "somewhere else. It is not shown."
+            "Only an XCom names this result. By its arguments and its connection, the task writes to another location, "
+            "so it is not shown."
         )
         return {}
     return _sidecar(store, uri, notes)

@@ -180,11 +180,11 @@ def _unpack_at_most(limit: int, body: bytes, uri: S3Uri) -> bytes:
     try:
         content = unpacker.decompress(body, limit + 1)
     except zlib.error as error:
-        raise UnreadableError(f"{uri} is no gzip: {error}") from error
+        raise UnreadableError(f"{uri} is not a gzip file: {error}") from error
     if len(content) > limit:
         raise UnreadableError(f"{uri} has more than {limit} bytes when it is unpacked; it is not read")
     if not unpacker.eof:
-        raise UnreadableError(f"{uri} is no whole gzip")
+        raise UnreadableError(f"{uri} is not a complete gzip file")
     return content
 
 
@@ -212,7 +212,7 @@ def open_store(conn_id: str) -> GalleryStorage:
         # The exception's type depends on Airflow's version and on the secrets backend.
         raise StorageConfigurationError(f"The connection {conn_id!r} cannot be read: {type(error).__name__}") from error
     if connection.conn_type != ModelsLabHook.conn_type:
-        raise StorageConfigurationError(f"The connection {conn_id!r} is no ModelsLab connection")
+        raise StorageConfigurationError(f"The connection {conn_id!r} does not have the type modelslab")
     profile = hook.s3_profile
     try:
         store = GalleryStorage(hook.get_s3_client(), profile)

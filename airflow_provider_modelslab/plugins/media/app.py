@@ -38,13 +38,12 @@ _SHOWN_AS_TEXT = 8 * 1024 * 1024
 _REFRESH_SECONDS = 5
 
 _NOT_ITS_JOB = (
-    "Only an XCom names this job as the task's: the task's ledger, the sidecar of its result and its arguments do "
-    "not, so the endpoint is not polled. A task without a bucket keeps no ledger in S3; its job is shown while "
-    "the task is deferred."
+    "Only an XCom names this job. The task's ledger, the sidecar of its result and its arguments do not, so the "
+    "endpoint is not polled. A task without a bucket has no ledger in S3: its job is shown while the task is deferred."
 )
 _NOT_ITS_LOCATION = (
-    "Only an XCom names this as the task's {what}: by its arguments and its connection the task writes "
-    "somewhere else. It is not shown."
+    "Only an XCom names this {what}. By its arguments and its connection, the task writes to another location, so the "
+    "{what} is not shown."
 )
 
 _READER = [Depends(require_reader)]

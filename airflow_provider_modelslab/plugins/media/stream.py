@@ -156,7 +156,7 @@ class _Pieces(StreamingResponse):
             try:
                 piece = await asyncio.get_running_loop().run_in_executor(self.readers, read, position)
             except Exception as error:  # the status was sent long ago
-                log.warning("%s could not be sent to its end: %s", self._name, type(error).__name__)
+                log.warning("%s was not sent completely: %s", self._name, type(error).__name__)
                 raise
             yield piece
             position += len(piece)

@@ -42,5 +42,5 @@ def record_finished(uri: str, extra: dict[str, Any], session: Session) -> bool:
     since = datetime.now(UTC) - DUPLICATE_WINDOW
     added = add_asset_event(session, uri, extra, same=("job_id", "conn_id"), since=since)
     if added < 0:
-        log.info("Job %s is done, and no Dag knows the asset %s", extra["job_id"], uri)
+        log.info("Job %s is done. No event is created, because no Dag has the asset %s", extra["job_id"], uri)
     return added > 0

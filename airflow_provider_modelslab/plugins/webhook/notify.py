@@ -54,5 +54,5 @@ def wake_waiting(conn_id: str, claim: Claim, answer: Answer, *, everywhere: bool
         problem = f"{type(error).__name__}: {error}"
         if problem not in _cannot_wake:
             _cannot_wake.append(problem)
-            log.warning("Tasks cannot be woken early in this version of Airflow; they go on polling: %s", problem)
+            log.warning("Webhooks cannot wake tasks in this version of Airflow. The tasks still poll: %s", problem)
         return True

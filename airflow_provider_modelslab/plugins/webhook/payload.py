@@ -48,7 +48,7 @@ def read_claim(body: bytes) -> Claim:
     try:
         data = json.loads(body.decode())
     except (ValueError, RecursionError):
-        raise BadClaimError("the body is no JSON in UTF-8") from None
+        raise BadClaimError("the body is not JSON in UTF-8") from None
     if not isinstance(data, dict):
         raise BadClaimError(f"the body is a JSON {type(data).__name__}, not an object")
     meta = data.get("meta")

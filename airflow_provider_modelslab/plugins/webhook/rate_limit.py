@@ -21,7 +21,7 @@ class TooManyClaimsError(Exception):
     """
 
     def __init__(self, retry_after: float) -> None:
-        super().__init__(f"too many claims; try again in {retry_after:.0f} s")
+        super().__init__(f"too many webhooks; try again in {retry_after:.0f} s")
         self.retry_after = retry_after
 
 

@@ -122,13 +122,15 @@ class WebhookService:
         try:
             answer = self._fetch(conn_id, claim.job_id)
         except ModelsLabError as error:
-            log.warning("Job %s of %s: the webhook's claim could not be checked: %s", claim.job_id, conn_id, error)
+            log.warning("Job %s of %s: the webhook could not be checked: %s", claim.job_id, conn_id, error)
             raise
         if isinstance(answer, Processing):
             log.info("Job %s of %s: a webhook arrived, but the job is %s", claim.job_id, conn_id, answer.status)
             return HandledClaim.NOT_DONE, None
         if answer.job_id is not None and answer.job_id != claim.job_id:
-            log.warning("Job %s of %s: the endpoint answered for another job; claim ignored", claim.job_id, conn_id)
+            log.warning(
+                "Job %s of %s: the endpoint answered for another job, so the webhook is ignored", claim.job_id, conn_id
+            )
             return HandledClaim.UNCONFIRMED, None
         if isinstance(answer, Failed):
             log.info("Job %s of %s: a webhook arrived; the endpoint says %s", claim.job_id, conn_id, answer.code)

@@ -52,7 +52,7 @@ class WebhookTokens:
         for conn_id in self._conn_ids:
             tokens, problem = _tokens_of(conn_id)
             if duplicate := next((other for other, used in found.items() if set(used) & set(tokens)), None):
-                tokens, problem = (), f"its webhook_token is that of {duplicate!r} too; give each connection its own"
+                tokens, problem = (), f"{duplicate!r} has the same webhook_token; give each connection its own"
             if problem and self._logged.get(conn_id) != problem:
                 log.warning("Webhooks of the connection %r are refused: %s", conn_id, problem)
             self._logged[conn_id] = problem

@@ -146,7 +146,7 @@ def many(s3: S3Client, bucket: str, put: Put) -> BatchTracker:
 @pytest.mark.parametrize(
     "error",
     [
-        InvalidRequestError.of("init_video", "is no mp4 or gif"),
+        InvalidRequestError.of("init_video", "is not an mp4 or gif"),
         InputRefusedError("S3 refuses"),
         TransportError("the clip's host has trouble"),
         ChangedRequestError("another one was paid for"),

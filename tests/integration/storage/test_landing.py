@@ -176,7 +176,6 @@ def test_what_is_no_whole_video_never_shows(
         land([f"{link}?X-Amz-Signature=abc"], target, s3, policy=SMALL_PARTS_ONCE, job_id="500")
     assert says in str(caught.value)
     assert f"{link}: " in str(caught.value)
-    assert "retry of the task lands it for free" in str(caught.value)
     assert caught.value.job_id == "500"
     assert leftovers(s3, target.bucket) == []
 
@@ -289,7 +288,7 @@ def test_no_links(s3: S3Client, target: S3Uri) -> None:
 
 
 def test_a_target_without_a_key(s3: S3Client, bucket: str) -> None:
-    with pytest.raises(StorageConfigurationError, match="names no object"):
+    with pytest.raises(StorageConfigurationError, match="expected s3://bucket/"):
         land(["http://127.0.0.1/x"], S3Uri(bucket, "styled/"), s3)
 
 
@@ -420,7 +419,7 @@ def test_another_size_in_s3_is_told(s3: S3Client, files: FilesServer, target: S3
         parsed["ContentLength"] = 1
 
     s3.meta.events.register("after-call.s3.HeadObject", overwrite)
-    with pytest.raises(LandingError, match="something else writes to the same key"):
+    with pytest.raises(LandingError, match="has 1 bytes in S3"):
         land([link], target, s3, policy=SMALL_PARTS)
 
 

@@ -91,7 +91,7 @@ def test_no_sidecar(s3: S3Client, landed: LandedObject) -> None:
 def test_a_file_that_is_no_sidecar(s3: S3Client, landed: LandedObject, body: bytes) -> None:
     place = sidecar_uri(landed.uri)
     s3.put_object(Bucket=place.bucket, Key=place.key, Body=body)
-    with pytest.raises(LandingError, match="is no sidecar"):
+    with pytest.raises(LandingError, match="schema_version"):
         read_sidecar(s3, landed.uri)
 
 

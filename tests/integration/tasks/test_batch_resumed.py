@@ -110,7 +110,8 @@ def test_a_signed_link_in_the_place_of_another_is_not_submitted_for_it(
     with pytest.raises(BatchFailedError, match="1 of 3 clips failed") as failed:
         to_the_end(lambda: dag(source=moved, **arguments), deferred)
     assert "2 landed" in str(failed.value)
-    assert "has it no longer, or with another destination" in str(failed.value)
+    assert "validation: " in str(failed.value)
+    assert "init_video: is a signed link" in str(failed.value)
     assert sorted(path.rpartition("/")[2] for path in sent(engine)) == ["dog.mp4?sig=1", "fox.mp4?sig=2"]
 
 

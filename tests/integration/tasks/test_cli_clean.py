@@ -201,7 +201,7 @@ def test_nothing_goes_before_its_time_or_without_a_yes(
     assert none["ledgers_kept"]["young"] == 1
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert airflow(*CLEAN) == 2
-    assert "1 of these results are paid for again" in airflow.err
+    assert "pays again for 1 of" in airflow.err
     monkeypatch.setattr("sys.stdin", _Answering("n\n"))
     assert airflow(*CLEAN) == 1
     assert filled.everything() == before

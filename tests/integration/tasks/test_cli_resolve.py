@@ -175,7 +175,7 @@ def test_an_outcome_that_is_written_before_the_answer_is_left_alone(
     monkeypatch.setattr("sys.stdin", Hesitating())
     rows = airflow.json(*RESOLVE)
     assert "pay for up to 2 jobs" in airflow.err
-    assert {row["result"] for row in rows} == {"changed since, left alone"}
+    assert {row["result"] for row in rows} == {"changed in the meantime, not written"}
     assert all("0001-resolved" not in ledgers.names(name) for name in "ab")
 
 

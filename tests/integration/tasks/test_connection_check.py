@@ -121,7 +121,7 @@ def test_an_illegal_bucket(scripted: ScriptedServer, monkeypatch: pytest.MonkeyP
     set_modelslab(monkeypatch, scripted.url, bucket="No Bucket")
     works, text = ModelsLabHook().test_connection()
     assert not works
-    assert "The S3 settings cannot work: 'No Bucket' is no legal S3 bucket name" in text
+    assert "The S3 settings cannot work: 'No Bucket'" in text
 
 
 def test_an_s3_server_that_is_down(scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     works, text = ModelsLabHook().test_connection()
     assert not works
     assert "Connection refused" in text
-    assert f"{url}/api/v1 cannot be reached from here. Check the base URL (host)" in text
+    assert f"{url}/api/v1 cannot be reached" in text
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,17 @@ def test_details_and_messages() -> None:
 
 def test_an_administrative_answer_without_a_known_status_is_no_yes() -> None:
     for body, told in (({}, "without a status"), ({"status": "processing"}, "status 'processing'")):
-        with pytest.raises(TransportError, match=f"{told} where ok or success was expected") as caught:
+        with pytest.raises(TransportError, match=told) as caught:
             read_message(reply(body), CALL)
         assert caught.value.http_status == 200
+
+
+@pytest.mark.parametrize(
+    ("action", "loses_jobs"),
+    [("restart_server", True), ("clear_queue", True), ("clear_cache", False), ("system_details", False)],
+)
+def test_the_advice_to_repeat_says_where_jobs_are_lost(action: str, loses_jobs: bool) -> None:
+    call = ApiRequest(f"https://api.example/api/v1/enterprise/video/{action}", b"", (KEY,))
+    with pytest.raises(TransportError) as caught:
+        read_message(reply({"status": "processing"}), call)
+    assert ("pay" in caught.value.message, "safe" in caught.value.message) == (loses_jobs, not loses_jobs)

@@ -241,7 +241,7 @@ def test_a_connection_without_extra_has_the_default_profile(monkeypatch: pytest.
 
 def test_an_illegal_bucket_in_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     set_modelslab(monkeypatch, bucket="No Bucket")
-    with pytest.raises(StorageConfigurationError, match="'No Bucket' is no legal S3 bucket name"):
+    with pytest.raises(StorageConfigurationError, match="'No Bucket'"):
         _ = ModelsLabHook().s3_profile
 
 
@@ -278,7 +278,7 @@ def test_the_endpoint_and_region_may_be_in_the_aws_connection(monkeypatch: pytes
 def test_update_s3_needs_keys_to_give(monkeypatch: pytest.MonkeyPatch, no_aws_credentials: None) -> None:
     set_modelslab(monkeypatch, bucket="clips", region="eu-west-1", aws_conn_id="my_aws")
     set_connection(monkeypatch, "my_aws", "aws")
-    with pytest.raises(StorageConfigurationError, match="'my_aws' has no keys; update_s3 has to give the vendor some"):
+    with pytest.raises(StorageConfigurationError, match="'my_aws' has no keys"):
         ModelsLabHook().update_s3()
 
 

@@ -48,7 +48,7 @@ def test_a_tasks_own_webhook_goes_before_it() -> None:
 
 @pytest.mark.parametrize("token", ["short", "x" * 31, "x" * 129, "a b" * 20, "ä" * 40, f"{TOKEN},short", f"{TOKEN}/.."])
 def test_a_token_that_can_be_guessed_is_refused_and_not_shown(token: str) -> None:
-    with pytest.raises(InvalidRequestError, match="webhook_token: must be 32 to 128 letters") as raised:
+    with pytest.raises(InvalidRequestError, match="webhook_token: ") as raised:
         WebhookSettings.from_extra({**ON, "webhook_token": token})
     assert token not in str(raised.value)
 

@@ -183,7 +183,7 @@ def test_a_claim_that_took_long_to_write_is_given_back(bench: Bench, lease: floa
     with pytest.raises(TransportError):
         bench.claim(lease=lease)
     assert bench.store.entries["0001-released"]["error"]["code"] == ErrorCode.TRANSPORT
-    assert bench.find() == SubmitNew(2, "the submission before was refused")
+    assert bench.find() == SubmitNew(2, "the previous submission was refused")
 
 
 # -- finding ----------------------------------------------------------------------------------------------------------
@@ -214,12 +214,12 @@ def test_a_landed_result_that_is_gone_is_fetched_again(bench: Bench) -> None:
     again = bench.found(gone=(1,))
     assert (again.number, again.resumed) == (1, True)
     bench.ledger.failed(1, JobLostError("too old"))
-    assert bench.find(gone=(1,)) == SubmitNew(2, "the job before failed (job_lost)")
+    assert bench.find(gone=(1,)) == SubmitNew(2, "the previous job failed (job_lost)")
 
 
 def test_a_failed_job_is_followed_by_another(bench: Bench) -> None:
     bench.ledger.failed(bench.submit().number, JobLostError("gone", job_id="job1"))
-    assert bench.find() == SubmitNew(2, "the job before failed (job_lost)")
+    assert bench.find() == SubmitNew(2, "the previous job failed (job_lost)")
     assert bench.store.entries["0001-failed"]["error"]["job_id"] == "job1"
 
 

@@ -60,7 +60,7 @@ def test_hosts_that_need_a_look_up_or_are_open(host: str) -> None:
 )
 def test_what_is_no_link(url: str) -> None:
     for check in (check_written_host, lambda link: check_host(link, allow_private=True)):
-        with pytest.raises(AddressError, match=r"no valid link|only http"):
+        with pytest.raises(AddressError, match=r"not a valid link|only http"):
             check(url)
 
 

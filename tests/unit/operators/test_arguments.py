@@ -299,7 +299,7 @@ def test_destinations(destination: str | None, profile: S3Profile, uri: str | No
 BAD_DESTINATIONS = [
     ("day/one.mp4", "'day/one.mp4' has no bucket, and the connection has none either"),
     ("", "destination: is empty"),
-    ("s3://", "names no bucket"),
+    ("s3://", "expected s3://bucket/key"),
     ("gs://bucket/one.mp4", "destination: gs:// is not supported"),
 ]
 

@@ -40,7 +40,7 @@ def test_a_place_without_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
         execute(ModelsLabVideo2VideoToS3Operator(task_id="land", job=job))
     with pytest.raises(StorageConfigurationError, match="'day/' has no bucket"):
         execute(ModelsLabVideo2VideoToS3Operator(task_id="land", job=job, destination="day/"))
-    with pytest.raises(StorageConfigurationError, match="names no bucket"):
+    with pytest.raises(StorageConfigurationError, match="expected s3://bucket/key"):
         ModelsLabVideo2VideoToS3Operator(task_id="land", job=job, destination="s3://")
 
 

@@ -42,7 +42,7 @@ WHOLE = {
 }
 BROKEN = {
     "empty": (b"", "nothing (0 bytes)"),
-    "short": (b"GIF89", "no mp4 or GIF"),
+    "short": (b"GIF89", "47 49 46 38 39"),
     "html": (b"<!DOCTYPE html><title>Not found</title>", "an HTML page"),
     "json": (b'{"status":"error"}', "JSON"),
     "xml": (b'<?xml version="1.0"?><Error/>', "an XML document"),
@@ -50,10 +50,10 @@ BROKEN = {
     "webm": (b"\x1a\x45\xdf\xa3\x01\0\0\0", "WebM"),
     "impossible size": (FTYP + b"\0\0\0\x04mdat", "'mdat' has an impossible size"),
     "impossible 64-bit size": (FTYP + b"\0\0\0\x01mdat" + b"\0" * 7 + b"\x0f", "impossible size"),
-    "no media": (FTYP + mp4_box(b"moov"), "no 'mdat' yet"),
-    "no index": (FTYP + mp4_box(b"mdat", b"x"), "no 'moov' yet"),
-    "media up to the end, no index": (FTYP + b"\0\0\0\0mdat" + b"x" * 99, "within the box 'mdat'"),
-    "gif with an unknown block": (b"GIF89a\1\0\1\0\0\0\0\x99", "0x99 begins no block"),
+    "no media": (FTYP + mp4_box(b"moov"), "'mdat'"),
+    "no index": (FTYP + mp4_box(b"mdat", b"x"), "'moov'"),
+    "media up to the end, no index": (FTYP + b"\0\0\0\0mdat" + b"x" * 99, "the box 'mdat'"),
+    "gif with an unknown block": (b"GIF89a\1\0\1\0\0\0\0\x99", "0x99"),
 }
 
 
@@ -87,7 +87,7 @@ def test_chunking_does_not_matter(data: bytes, sizes: list[int]) -> None:
 @given(st.binary(max_size=200))
 def test_noise_is_never_a_video(noise: bytes) -> None:
     if sniff(noise[:8]) is None:
-        assert "no mp4 or GIF" in verdict([noise])
+        assert not verdict([noise]).startswith(("mp4 ", "gif "))
 
 
 def test_descriptions_repeat_nothing_of_a_text() -> None:

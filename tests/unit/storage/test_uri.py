@@ -27,11 +27,11 @@ def test_parse(text: str, bucket: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("s3:///key", "names no bucket"),
+        ("s3:///key", "expected s3://bucket/key"),
         ("clips/a.mp4", "s3://bucket/key"),
         ("s3a://clips/a.mp4", "s3a://"),
         ("s3://a/b", "'a'"),
-        ("s3://.../b", "dots alone"),
+        ("s3://.../b", "'...'"),
         ("s3://10.0.0.1/c", "IP address"),
         ("s3://my clips/c", "my clips"),
         ("s3://arn:aws:s3:us-east-1:1:accesspoint%2Fclips/c", "arn:aws"),

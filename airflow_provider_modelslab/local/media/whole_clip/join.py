@@ -56,8 +56,9 @@ class Joiner:
         if picture.size != self._size:
             name = plan.segments[index].describe(len(plan.segments))
             raise LandingError(
-                f"The result of {name} has frames of {picture.width}x{picture.height}, and those before it have "
-                f"{self._size[0]}x{self._size[1]}, so they cannot be joined"
+                f"The frames of {name} have {picture.width}x{picture.height} pixels, but earlier ones have "
+                f"{self._size[0]}x{self._size[1]}, so the segments cannot be joined. Set width and height; this pays "
+                "for a new job for each segment"
             )
         frame = plan.segments[index].first + number
         fade_in = plan.fades[index - 1] if index else None
@@ -150,8 +151,8 @@ def _join(plan: SegmentPlan, results: Iterable[Path], write: Callable[[Image], o
         if count != segment.frames:
             raise LandingError(
                 f"The result of {segment.describe(len(plan.segments))} has {count} frames, but {segment.frames} were "
-                "asked for, so the segments cannot be joined. They stay in S3, and are paid for. Set num_frames to "
-                "a number that the model makes"
+                "requested, so the segments cannot be joined. Set num_frames to a number that the model supports; this "
+                "pays for a new job for each segment"
             )
 
 

@@ -99,7 +99,7 @@ def plan_segments(total: int, fps: int, frames: int, overlap: int, max_segments:
     if max_segments is not None and count > max_segments:
         raise InvalidRequestError.of(
             "max_segments",
-            f"the clip has {total} frames at {fps} fps, which takes {count} segments, one job each; at most "
+            f"the clip has {total} frames at {fps} fps, so it needs {count} segments, one paid job each; at most "
             f"{max_segments} are allowed. Set max_segments to {count}, or use fewer fps or a shorter clip",
         )
     last = total - length
