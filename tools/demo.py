@@ -127,7 +127,9 @@ def _demo(parts: ExitStack, state: Path, *, keep: bool) -> None:
     print(f"Parts of the demo, with their logs below {_shown(state)}/:")
     stack = WholeStack(state, dags_folder=ROOT / "dags_examples", bucket="modelslab-demo", keeps=True, webhooks=True)
     parts.callback(stack.stop)
+    parsed_after = datetime.now(UTC)
     with timings.step("start the S3 server"):
+        stack.launch(endpoint=not real_key)
         stack.start_s3()
         stack.upload_clips()
     print(f"  S3        {stack.s3.endpoint_url}  bucket {stack.bucket}")
@@ -137,7 +139,6 @@ def _demo(parts: ExitStack, state: Path, *, keep: bool) -> None:
         with timings.step("start the endpoint"):
             stack.start_endpoint()
         print(f"  endpoint  {stack.endpoint.url}")
-    parsed_after = datetime.now(UTC)
     with timings.step("start Airflow"):
         public_url = None if real_key else f"{stack.s3.endpoint_url}/{stack.bucket}"  # ModelsLab cannot reach it
         stack.start_airflow(key=real_key, prefix=PREFIX, public_url=public_url)

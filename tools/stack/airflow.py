@@ -139,14 +139,23 @@ class AirflowStack(AirflowApi):
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    def start(self, timeout: float = WAIT_TIMEOUT_S) -> Self:
-        """Migrate the database when it is new, start all parts and wait until Airflow calls them healthy.
+    def launch(self) -> None:
+        """Migrate the database when it is new, and start all parts; :meth:`start` then only waits for them.
 
-        :raises PartFailedError: naming the part and its log.
+        :raises PartFailedError: when it cannot be migrated.
         """
         self._migrate()
         for part in self.parts.values():
             part.start()
+
+    def start(self, timeout: float = WAIT_TIMEOUT_S) -> Self:
+        """Start all parts and wait until Airflow calls them healthy.
+
+        :raises PartFailedError: naming the part and its log.
+        """
+        if not any(part.started for part in self.parts.values()):
+            self.launch()
+        wait_until(self.serves_tasks, list(self.parts.values()), what="Airflow's API server", timeout=timeout)
         wait_until(self._healthy, list(self.parts.values()), what="Airflow", timeout=timeout)
         return self
 

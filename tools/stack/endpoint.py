@@ -42,14 +42,19 @@ class EndpointProcess:
         command += ["--allow-private-addresses", *(f"--alias={name}=demo" for name in MODEL_IDS), *arguments]
         self.process = ServerProcess("the endpoint", command, log=folder / "endpoint.log", env=environment)
 
+    def launch(self) -> None:
+        """Start it without waiting for it; :meth:`start` then only waits."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._ready_file.unlink(missing_ok=True)
+        self.process.start()
+
     def start(self, timeout: float = WAIT_TIMEOUT_S) -> Self:
         """Start it and wait until it listens.
 
         :raises PartFailedError: when it does not within ``timeout`` seconds.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._ready_file.unlink(missing_ok=True)
-        self.process.start()
+        if not self.process.started:
+            self.launch()
         wait_until(self._ready_file.exists, [self.process], what="the endpoint", timeout=timeout)
         return self
 
