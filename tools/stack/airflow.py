@@ -23,7 +23,7 @@ from typing import Any, Self
 import psutil  # type: ignore[import-untyped]  # no stubs; Airflow itself depends on it
 
 from tools.stack.airflow_api import AirflowApi
-from tools.stack.process import WAIT_TIMEOUT_S, PartFailedError, ServerProcess, free_port, wait_until
+from tools.stack.process import WAIT_TIMEOUT_S, PartFailedError, ServerProcess, free_port, python_module, wait_until
 
 __all__ = ["AirflowStack"]
 
@@ -130,7 +130,7 @@ class AirflowStack(AirflowApi):
     def _part(
         self, kind: str, name: str, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None
     ) -> ServerProcess:
-        command = [sys.executable, "-m", "airflow", kind, *arguments]
+        command = [*python_module("airflow"), kind, *arguments]
         servers = () if name == kind else ("WORKER", "TRIGGER")  # the first of its kind has the ports of the settings
         ports = {f"AIRFLOW__LOGGING__{server}_LOG_SERVER_PORT": str(free_port()) for server in servers}
         return ServerProcess(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from airflow_provider_modelslab.api.request import MODEL_IDS
-from tools.stack.process import WAIT_TIMEOUT_S, ServerProcess, wait_until
+from tools.stack.process import WAIT_TIMEOUT_S, ServerProcess, python_module, wait_until
 
 __all__ = ["EndpointProcess"]
 
@@ -37,7 +36,7 @@ class EndpointProcess:
         self.folder = folder
         self._ready_file = folder / "ready.json"
         environment = {**os.environ, **(env or {}), "MODELSLAB_ENDPOINT_API_KEY": key}
-        command = [sys.executable, "-m", "airflow_provider_modelslab.endpoint", "--port", str(port)]
+        command = [*python_module("airflow_provider_modelslab.endpoint"), "--port", str(port)]
         command += ["--state-dir", str(folder / "state"), "--ready-file", str(self._ready_file)]
         command += ["--allow-private-addresses", *(f"--alias={name}=demo" for name in MODEL_IDS), *arguments]
         self.process = ServerProcess("the endpoint", command, log=folder / "endpoint.log", env=environment)
