@@ -85,10 +85,12 @@ class AirflowStack(AirflowApi):
             ("dag_processor", "min_file_process_interval"): 10,
             # SQLite has one writer at a time; on a busy machine some wait for longer than its 5 s.
             ("database", "sql_alchemy_conn"): f"sqlite:///{self._database}?timeout=60",
+            ("database", "check_migrations"): False,  # it is migrated before any part starts
             ("logging", "base_log_folder"): self.logs,
             ("logging", "worker_log_server_port"): free_port(),
             ("logging", "trigger_log_server_port"): free_port(),
             ("scheduler", "enable_health_check"): False,
+            ("scheduler", "scheduler_idle_sleep_time"): 0.5,
             ("usage_data_collection", "enabled"): False,
             # How long a supervisor may sleep before it sees that its task has ended.
             ("workers", "min_heartbeat_interval"): 1,
