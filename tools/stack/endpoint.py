@@ -35,7 +35,9 @@ class EndpointProcess:
     ) -> None:
         self.folder = folder
         self._ready_file = folder / "ready.json"
-        environment = {**os.environ, **(env or {}), "MODELSLAB_ENDPOINT_API_KEY": key}
+        # torch's threads sleep while they wait for each other: to spin takes the cores from Airflow's parts, and then
+        # the model itself takes several times as long.
+        environment = {"OMP_WAIT_POLICY": "passive", **os.environ, **(env or {}), "MODELSLAB_ENDPOINT_API_KEY": key}
         command = [*python_module("airflow_provider_modelslab.endpoint"), "--port", str(port)]
         command += ["--state-dir", str(folder / "state"), "--ready-file", str(self._ready_file)]
         command += ["--allow-private-addresses", *(f"--alias={name}=demo" for name in MODEL_IDS), *arguments]
