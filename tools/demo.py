@@ -53,6 +53,9 @@ LOCAL_RUN = {
     "seed": 7,
 }
 
+CALM = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30"}
+"""Airflow's own default: the Dags do not change, and two cores have better things to do than to parse them again."""
+
 HEARTBEAT = 5.0
 """Seconds of silence after which the demo says that it still waits."""
 
@@ -125,7 +128,15 @@ def _demo(parts: ExitStack, state: Path, *, keep: bool) -> None:
     real_key = os.environ.get("MODELSLAB_API_KEY")
     _begin_afresh_if_incomplete(state)
     print(f"Parts of the demo, with their logs below {_shown(state)}/:")
-    stack = WholeStack(state, dags_folder=ROOT / "dags_examples", bucket="modelslab-demo", keeps=True, webhooks=True)
+    stack = WholeStack(
+        state,
+        dags_folder=ROOT / "dags_examples",
+        bucket="modelslab-demo",
+        endpoint_arguments=("--preload", str(LOCAL_RUN["model_id"])),
+        airflow_env=CALM,
+        keeps=True,
+        webhooks=True,
+    )
     parts.callback(stack.stop)
     parsed_after = datetime.now(UTC)
     with timings.step("start the S3 server"):
