@@ -137,6 +137,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         api_keys=tuple(key for key in keys if key),
         admin_key=(given.admin_key or os.environ.get(ADMIN_KEY_VARIABLE, "")).strip() or None,
         allow_private_addresses=given.allow_private_addresses,
+        preload=tuple(given.preload),
         aliases=_aliases_in(os.environ.get(ALIASES_VARIABLE, "")) | dict(given.alias),
         max_total_queue=given.max_total_queue,
         unknown_attributes=given.unknown_attributes,
@@ -258,6 +259,13 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="memory of each device for loaded models: 60GB, or 60 (GiB). The model used least recently is unloaded "
         "first. Default: most of the free memory of a GPU, or half of the memory without a GPU",
+    )
+    add(
+        "--preload",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="load MODEL at the start, before its first job. Can be repeated",
     )
     add("--compile", action="store_true", help="compile models. Each new size takes minutes once, then it is faster")
     add(

@@ -36,7 +36,8 @@ class EngineResult(Protocol):
 class Engine(Protocol):
     """Makes clips, one at a time. ``generate`` is called from one thread only; ``check`` from any.
 
-    An engine may also have ``clear_cache()``, called between two jobs; ``device``, where it works; ``model_count``, the
+    An engine may also have ``preload(model_id)``, called before the first job in the thread that calls ``generate``;
+    ``clear_cache()``, called between two jobs; ``device``, where it works; ``model_count``, the
     number of models that it has loaded, or ``loaded()``, which tells of each ``model_id``, ``bytes`` and ``last_used``
     and may be called from any thread; and ``label``, for an engine that is not the real thing: it is told in each
     ``meta`` and in ``system_details`` as ``engine``.

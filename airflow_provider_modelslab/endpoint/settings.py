@@ -52,6 +52,7 @@ class Settings:
     :param max_total_queue: how many unfinished jobs all keys together may have; ``None``: any number.
     :param aliases: names under which callers may ask for a model: ``{"dark-sushi-mix": "demo"}``. Jobs, logs and
         answers name the model itself.
+    :param preload: the models that each engine loads before its first job, by their own names or aliases.
     :param unknown_attributes: which attributes are refused that the vendor's page does not have.
     :param faults: which share of the calls goes wrong, for tests of clients; ``None``: none by plan.
     :param allow_request_faults: whether a request may ask for its own faults with the attribute ``x_faults``.
@@ -75,6 +76,7 @@ class Settings:
     max_queue: int | None = 10_000
     max_total_queue: int | None = 50_000
     aliases: Mapping[str, str] = field(default_factory=dict)
+    preload: tuple[str, ...] = ()
     unknown_attributes: UnknownAttributes = "misspelt"
     faults: FaultPlan | None = None
     allow_request_faults: bool = False

@@ -123,6 +123,17 @@ class LocalEngine:
         """The models in memory now, see :meth:`.cache.ModelCache.loaded`. Any thread, at once."""
         return self._models.loaded()
 
+    def preload(self, model_id: str) -> None:
+        """Load a model now, so that its first clip does not wait for it. A clip that comes meanwhile does.
+
+        :raises InvalidRequestError: when there is no such model, or it cannot be used.
+        :raises JobFailedError: when the Hub does not answer.
+        """
+        spec = self.catalog.prepare(self.catalog.lookup(model_id))
+        device = pick_device(self._device)
+        with self._lock:
+            self._runner.load(spec, device, pick_dtype(self._dtype, device))
+
     def clear_cache(self) -> None:
         """Give the models' memory back, after the generation that is running; the next one loads its own again."""
         with self._lock:

@@ -72,6 +72,11 @@ class ModelRunner:
             if not (short and self._models.drop_others(plan.model)):
                 raise JobFailedError(f"{plan.model.id} failed on {device}: {problem}")
 
+    def load(self, spec: ModelSpec, device: str, dtype: Any) -> None:
+        """Load a model that :meth:`run` will be asked for; nothing when it is loaded already."""
+        with current(device):
+            self._load(spec, device, dtype)
+
     def _load(self, spec: ModelSpec, device: str, dtype: Any) -> LoadedModel:
         def estimate() -> int:
             return estimate_bytes(self._catalog.prepare(spec), dtype, allow_pickle=self._catalog.allow_pickle)

@@ -84,6 +84,11 @@ class ServerProcess:
             raise PartFailedError(self.name, "is not running", self.log)
         return self._process.pid
 
+    @property
+    def started(self) -> bool:
+        """Whether it was started, and not stopped since; it may have ended by itself."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start it; returns at once."""
         self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -75,13 +75,18 @@ class S3Server:
         """What the server writes."""
         return self._folder / "s3.log"
 
+    def launch(self) -> None:
+        """Start the server without waiting for it; :meth:`start` then only waits. :attr:`ca_path` is written."""
+        self._write_certificates()
+        self.process.start()
+
     def start(self, timeout: float = WAIT_TIMEOUT_S) -> S3Server:
         """Start the server and wait until it answers, ``timeout`` seconds at most.
 
         :raises PartFailedError: when it does not, with the end of its log.
         """
-        self._write_certificates()
-        self.process.start()
+        if not self.process.started:
+            self.launch()
         wait_until(self._answers, [self.process], what="the S3 server", timeout=timeout)
         return self
 

@@ -46,6 +46,7 @@ QUICK = {
 def stack(dags_folder: Path) -> Iterator[WholeStack]:
     """Everything started, and stopped after the last test."""
     with WholeStack(dags_folder.parent, dags_folder=dags_folder, bucket="system-tests", airflow_env=QUICK) as whole:
+        whole.launch()
         whole.start_s3()
         whole.start_endpoint()
         whole.airflow.start()

@@ -23,7 +23,7 @@ from typing import Any, Self
 import psutil  # type: ignore[import-untyped]  # no stubs; Airflow itself depends on it
 
 from tools.stack.airflow_api import AirflowApi
-from tools.stack.process import WAIT_TIMEOUT_S, PartFailedError, ServerProcess, free_port, wait_until
+from tools.stack.process import WAIT_TIMEOUT_S, PartFailedError, ServerProcess, free_port, python_module, wait_until
 
 __all__ = ["AirflowStack"]
 
@@ -85,10 +85,12 @@ class AirflowStack(AirflowApi):
             ("dag_processor", "min_file_process_interval"): 10,
             # SQLite has one writer at a time; on a busy machine some wait for longer than its 5 s.
             ("database", "sql_alchemy_conn"): f"sqlite:///{self._database}?timeout=60",
+            ("database", "check_migrations"): False,  # it is migrated before any part starts
             ("logging", "base_log_folder"): self.logs,
             ("logging", "worker_log_server_port"): free_port(),
             ("logging", "trigger_log_server_port"): free_port(),
             ("scheduler", "enable_health_check"): False,
+            ("scheduler", "scheduler_idle_sleep_time"): 0.5,
             ("usage_data_collection", "enabled"): False,
             # How long a supervisor may sleep before it sees that its task has ended.
             ("workers", "min_heartbeat_interval"): 1,
@@ -130,7 +132,7 @@ class AirflowStack(AirflowApi):
     def _part(
         self, kind: str, name: str, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None
     ) -> ServerProcess:
-        command = [sys.executable, "-m", "airflow", kind, *arguments]
+        command = [*python_module("airflow"), kind, *arguments]
         servers = () if name == kind else ("WORKER", "TRIGGER")  # the first of its kind has the ports of the settings
         ports = {f"AIRFLOW__LOGGING__{server}_LOG_SERVER_PORT": str(free_port()) for server in servers}
         return ServerProcess(
@@ -139,23 +141,36 @@ class AirflowStack(AirflowApi):
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    def start(self, timeout: float = WAIT_TIMEOUT_S) -> Self:
-        """Migrate the database when it is new, start all parts and wait until Airflow calls them healthy.
+    def launch(self) -> None:
+        """Migrate the database when it is new, and start all parts; :meth:`start` then only waits for them.
 
-        :raises PartFailedError: naming the part and its log.
+        :raises PartFailedError: when it cannot be migrated.
         """
         self._migrate()
         for part in self.parts.values():
             part.start()
+
+    def start(self, timeout: float = WAIT_TIMEOUT_S) -> Self:
+        """Start all parts and wait until Airflow calls them healthy.
+
+        :raises PartFailedError: naming the part and its log.
+        """
+        if not any(part.started for part in self.parts.values()):
+            self.launch()
+        wait_until(self.serves_tasks, list(self.parts.values()), what="Airflow's API server", timeout=timeout)
         wait_until(self._healthy, list(self.parts.values()), what="Airflow", timeout=timeout)
         return self
+
+    def terminate(self) -> None:
+        """Ask all parts to end; returns at once, and :meth:`stop` waits for them."""
+        for part in self.parts.values():
+            self._orphans += _descendants(part)
+            part.terminate()
 
     def stop(self) -> None:
         """Stop all parts and the tasks they run."""
         self.close()
-        for part in self.parts.values():
-            self._orphans += _descendants(part)
-            part.terminate()
+        self.terminate()
         for part in self.parts.values():
             part.stop(grace=5)
         for orphan in self._orphans:

@@ -49,6 +49,13 @@ class AirflowApi:
             return {}
         return {part: str((state or {}).get("status")) for part, state in answer.json().items()}
 
+    def serves_tasks(self) -> bool:
+        """Whether the API for tasks answers. It makes itself ready for its first request, which takes seconds."""
+        try:
+            return self._session.get(f"{self.url}/execution/health", timeout=60).status_code == 200
+        except requests.RequestException:
+            return False
+
     def alive(self, job_type: str) -> int:
         """How many parts of a kind report that they are alive: ``TriggererJob``, ``SchedulerJob``..."""
         return int(self.call("GET", f"jobs?job_type={job_type}&is_alive=true")["total_entries"])

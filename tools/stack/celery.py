@@ -51,10 +51,14 @@ class CeleryStack(WholeStack):
         }
         super().__init__(folder, dags_folder=dags_folder, bucket=bucket, airflow_env=settings | (airflow_env or {}))
 
-    def start_airflow(self, *, key: str | None = None, prefix: str = "", public_url: str | None = None) -> None:
-        """Start the database, the broker, Airflow and a worker for each queue, and make the two connections."""
+    def launch(self, *, endpoint: bool = True) -> None:
+        """Start the database and the broker, then all other parts without waiting for any."""
         self.postgres.start()
         self.redis.start()
+        super().launch(endpoint=endpoint)
+
+    def start_airflow(self, *, key: str | None = None, prefix: str = "", public_url: str | None = None) -> None:
+        """Wait for Airflow, start a worker for each queue, and make the two connections."""
         super().start_airflow(key=key, prefix=prefix, public_url=public_url)
         workers = [self.add_worker(queue) for queue in QUEUES]
         for worker in workers:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from airflow_provider_modelslab.api.request import MODEL_IDS
-from tools.stack.process import WAIT_TIMEOUT_S, ServerProcess, wait_until
+from tools.stack.process import WAIT_TIMEOUT_S, ServerProcess, python_module, wait_until
 
 __all__ = ["EndpointProcess"]
 
@@ -36,20 +35,27 @@ class EndpointProcess:
     ) -> None:
         self.folder = folder
         self._ready_file = folder / "ready.json"
-        environment = {**os.environ, **(env or {}), "MODELSLAB_ENDPOINT_API_KEY": key}
-        command = [sys.executable, "-m", "airflow_provider_modelslab.endpoint", "--port", str(port)]
+        # torch's threads sleep while they wait for each other: to spin takes the cores from Airflow's parts, and then
+        # the model itself takes several times as long.
+        environment = {"OMP_WAIT_POLICY": "passive", **os.environ, **(env or {}), "MODELSLAB_ENDPOINT_API_KEY": key}
+        command = [*python_module("airflow_provider_modelslab.endpoint"), "--port", str(port)]
         command += ["--state-dir", str(folder / "state"), "--ready-file", str(self._ready_file)]
         command += ["--allow-private-addresses", *(f"--alias={name}=demo" for name in MODEL_IDS), *arguments]
         self.process = ServerProcess("the endpoint", command, log=folder / "endpoint.log", env=environment)
+
+    def launch(self) -> None:
+        """Start it without waiting for it; :meth:`start` then only waits."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._ready_file.unlink(missing_ok=True)
+        self.process.start()
 
     def start(self, timeout: float = WAIT_TIMEOUT_S) -> Self:
         """Start it and wait until it listens.
 
         :raises PartFailedError: when it does not within ``timeout`` seconds.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._ready_file.unlink(missing_ok=True)
-        self.process.start()
+        if not self.process.started:
+            self.launch()
         wait_until(self._ready_file.exists, [self.process], what="the endpoint", timeout=timeout)
         return self
 

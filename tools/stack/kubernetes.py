@@ -149,8 +149,8 @@ class KubernetesStack(WholeStack):
         self._template = template
         self._in_template = {name: value for name, value in env.items() if name.startswith("AIRFLOW__")}
 
-    def start_airflow(self, *, key: str | None = None, prefix: str = "", public_url: str | None = None) -> None:
-        """Write the pod template, start the Kubernetes API and Airflow, and make the two connections."""
+    def launch(self, *, endpoint: bool = True) -> None:
+        """Write the pod template and start the Kubernetes API, then all other parts without waiting for any."""
         container = {
             "name": "base",
             "env": [{"name": name, "value": value} for name, value in self._in_template.items()],
@@ -159,7 +159,7 @@ class KubernetesStack(WholeStack):
         self.kubernetes.kubeconfig  # noqa: B018 - is written
         self._template.write_text(json.dumps(pod, indent=2))
         self.kubernetes.start()
-        super().start_airflow(key=key, prefix=prefix, public_url=public_url)
+        super().launch(endpoint=endpoint)
 
     def stop(self) -> None:
         """Stop all parts."""

@@ -34,6 +34,8 @@ WEBHOOK_CONN_ID = "modelslab_webhook"
 class WholeStack:
     """Start the parts one by one, in this order, or all at once; the end of a ``with`` block stops them all.
 
+    After :meth:`launch` they all start side by side, and the other methods wait for theirs.
+
     :param folder: state and logs of all parts. Airflow's and the endpoint's state outlive a run.
     :param dags_folder: where the Dags are.
     :param bucket: the bucket of the ModelsLab connection.
@@ -81,17 +83,33 @@ class WholeStack:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def launch(self, *, endpoint: bool = True) -> None:
+        """Start all parts without waiting for any; see :meth:`start_s3` and so on for how to wait.
+
+        :param endpoint: whether the endpoint is one of them.
+        """
+        self._launch_s3()
+        if endpoint:
+            self.endpoint.launch()
+        self.airflow.launch()
+
     def start(self, *, prefix: str = "") -> None:
         """Start all parts, and connect Airflow with the endpoint of this machine."""
+        self.launch()
         self.start_s3()
         self.start_endpoint()
         self.start_airflow(prefix=prefix)
 
-    def start_s3(self) -> None:
-        """Start S3 and make the bucket, with what was kept of it."""
-        self.s3.start()
+    def _launch_s3(self) -> None:
+        self.s3.launch()
         usual = os.environ.get("REQUESTS_CA_BUNDLE") or certifi.where()
         self._bundle.write_text(Path(usual).read_text() + self.s3.ca_path.read_text())
+
+    def start_s3(self) -> None:
+        """Start S3 and make the bucket, with what was kept of it."""
+        if not self.s3.process.started:
+            self._launch_s3()
+        self.s3.start()
         s3 = self.s3.client()
         s3.create_bucket(Bucket=self.bucket)
         if self.objects is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class DeviceWorker:
 
     :param number: of this worker, from 0.
     :param folder: the folder for the jobs' own folders.
+    :param preload: the models that the engine is to load before its first job.
     :param on_taken: called when the worker has begun a job.
     :param on_free: called when workers that found no job should look again.
     :param on_read: called when a reading of a clip ended that this worker began.
@@ -42,6 +43,7 @@ class DeviceWorker:
         scheduler: Scheduler,
         folder: Path,
         *,
+        preload: Sequence[str] = (),
         on_taken: Callable[[], None],
         on_free: Callable[[], None],
         on_read: Callable[[], None] = lambda: None,
@@ -51,6 +53,7 @@ class DeviceWorker:
         self._work = work
         self._scheduler = scheduler
         self._folder = folder
+        self._preload_ids = preload
         self._on_taken = on_taken
         self._on_free = on_free
         self._on_read = on_read
@@ -142,6 +145,7 @@ class DeviceWorker:
         self._thread.start()
 
     def _loop(self, stop: threading.Event) -> None:
+        self._preload(stop)
         while not stop.is_set():
             self._wake.clear()  # before looking: whoever adds a job from here on wakes the wait below
             if stop.is_set():
@@ -159,6 +163,19 @@ class DeviceWorker:
                 continue
             self._wake.wait(_SWEEP_S)
         self._wait_for_finish()
+
+    def _preload(self, stop: threading.Event) -> None:
+        preload = getattr(self._engine, "preload", None)
+        if not callable(preload):
+            return
+        for model_id in self._preload_ids:
+            if stop.is_set():
+                return
+            try:
+                preload(model_id)
+                log.info("%s is loaded on %s", model_id, device_of(self._engine))
+            except Exception as error:  # noqa: BLE001  # its jobs tell the same, and other models may be fine
+                log.warning("%s could not be loaded: %s", model_id, error)
 
     def _do(self, taken: ScheduledJob, stop: threading.Event) -> None:
         job, finish, is_mine = taken.job, None, True

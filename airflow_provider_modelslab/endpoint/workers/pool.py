@@ -71,6 +71,7 @@ class WorkerPool:
                 work,
                 self._scheduler,
                 self._folder,
+                preload=[settings.aliases.get(model, model) for model in settings.preload],
                 on_taken=self._read_ahead,
                 on_free=self.wake,
                 on_read=self._was_read,

@@ -51,6 +51,11 @@ def test_aliases_come_from_flags_and_the_environment(tmp_path: Path, monkeypatch
         aliases("--alias", "demo")
 
 
+def test_models_to_preload_are_flags(tmp_path: Path) -> None:
+    given = build_parser().parse_args(["--state-dir", str(tmp_path), "--preload", "demo", "--preload=tiny"])
+    assert settings_of(given).preload == ("demo", "tiny")
+
+
 def test_keys_are_not_shown() -> None:
     assert "hush" not in repr(Settings(state_dir=Path("s"), api_keys=("hush",), admin_key="hush"))
 

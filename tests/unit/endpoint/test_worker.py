@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_modelslab.api.errors import JobFailedError
 from airflow_provider_modelslab.endpoint.queue.job import QueuedJob
 from airflow_provider_modelslab.endpoint.queue.store import QueueStore
 from airflow_provider_modelslab.endpoint.results.publish import Publisher
@@ -23,12 +24,19 @@ from tests.support.endpoint_engine import ScriptedEngine
 class Bench:
     """A worker without HTTP around it."""
 
-    def __init__(self, state_dir: Path, store: QueueStore) -> None:
+    def __init__(
+        self, state_dir: Path, store: QueueStore, engine: ScriptedEngine | None = None, **settings: Any
+    ) -> None:
         self.store = store
-        self.engine = ScriptedEngine()
+        self.engine = engine or ScriptedEngine()
         self.ended: queue.Queue[int] = queue.Queue()
-        settings = Settings(state_dir=state_dir)
-        self.worker = WorkerPool(settings, store, [self.engine], Publisher(store, state_dir), on_done=self.ended.put)
+        self.worker = WorkerPool(
+            Settings(state_dir=state_dir, **settings),
+            store,
+            [self.engine],
+            Publisher(store, state_dir),
+            on_done=self.ended.put,
+        )
 
     def add(self, name: str) -> QueuedJob:
         body: dict[str, Any] = {"model_id": "m", "prompt": name, "init_video": "http://h/a.gif", "output_type": "gif"}
@@ -101,3 +109,51 @@ def test_a_stopped_worker_is_not_started_by_a_late_restart(bench: Bench) -> None
     bench.add("a")
     bench.worker.wake()
     assert bench.engine.prompts == []
+
+
+class Preloading(ScriptedEngine):
+    """Keeps the models that it was told to load; the one called ``broken`` cannot be loaded."""
+
+    def preload(self, model_id: str) -> None:
+        self.prompts.append(f"loads {model_id}")
+        if model_id == "broken":
+            raise JobFailedError("its file is cut off")
+
+
+def test_models_are_loaded_before_the_first_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with closing(QueueStore(tmp_path)) as store:
+        bench = Bench(tmp_path, store, Preloading(), preload=("broken", "another"), aliases={"another": "m"})
+        job = bench.add("a")
+        bench.worker.start()
+        assert bench.ended.get(timeout=60) == job.id
+        assert bench.worker.stop(60)
+    assert bench.engine.prompts == ["loads broken", "loads m", "a"]
+    assert "its file is cut off" in caplog.text
+
+
+def test_a_stop_ends_the_loading_after_the_model_in_hand(tmp_path: Path) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    class Slow(Preloading):
+        def preload(self, model_id: str) -> None:
+            super().preload(model_id)
+            entered.set()
+            release.wait(60)
+
+    with closing(QueueStore(tmp_path)) as store:
+        bench = Bench(tmp_path, store, Slow(), preload=("first", "second"))
+        bench.worker.start()
+        assert entered.wait(60)
+        assert not bench.worker.stop(0.05)
+        release.set()
+        assert bench.worker.stop(60)
+    assert bench.engine.prompts == ["loads first"]
+
+
+def test_an_engine_that_loads_nothing_is_not_asked_to(tmp_path: Path) -> None:
+    with closing(QueueStore(tmp_path)) as store:
+        bench = Bench(tmp_path, store, preload=("demo",))
+        job = bench.add("a")
+        bench.worker.start()
+        assert bench.ended.get(timeout=60) == job.id
+        assert bench.worker.stop(60)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from airflow_provider_modelslab.api.errors import JobFailedError
+from airflow_provider_modelslab.api.errors import InvalidRequestError, JobFailedError
 from airflow_provider_modelslab.api.request import Video2VideoRequest
 from airflow_provider_modelslab.local.engine import LocalEngine
 from airflow_provider_modelslab.local.families.animatediff.family import AnimateDiff
@@ -71,6 +71,22 @@ def engine_with(three: Path, source: Path) -> Callable[[float | None], Any]:
 
 def size_of(folder: Path, dtype: torch.dtype = torch.float32) -> int:
     return estimate_bytes(Catalog(folder).lookup("a"), dtype)
+
+
+def test_a_model_that_was_loaded_before_is_the_one_that_its_clips_use(engine_with: Any, loads: list[str]) -> None:
+    run = engine_with(2.5)
+    engine = run("b")
+    engine.preload("a")
+    engine.preload("a")
+    assert {model["model_id"] for model in engine.loaded()} == {"a", "b"}
+    run("a")
+    assert loads == ["b", "a"]
+
+
+def test_a_model_that_is_not_there_cannot_be_loaded_before(three: Path) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        LocalEngine(model_dir=three, device="cpu", offline=True).preload("d")
+    assert list(caught.value.fields) == ["model_id"]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from tools import demo
 from tools.demo import LOCAL_RUN, write_sheet
 from tools.stack.kept import exclusive, kept_ports
 from tools.stack.process import free_port
+from tools.stack.s3 import S3Server
 
 
 def test_the_sheet_shows_the_clip_that_ships_above_the_result(tmp_path: Path) -> None:
@@ -65,6 +66,20 @@ def test_ports_are_kept_unless_somebody_has_them(tmp_path: Path) -> None:
         kept = kept_ports(file, ("s3", "airflow"))
     assert kept["s3"] != taken
     assert json.loads(file.read_text()) == kept
+
+
+def test_a_part_that_was_launched_is_not_started_again(tmp_path: Path) -> None:
+    server = S3Server(tmp_path)
+    server.launch()
+    try:
+        assert server.ca_path.exists()  # for the environment of those that are started before the server answers
+        pid = server.process.pid
+        server.start()
+        assert server.process.pid == pid
+        assert server.process.started
+    finally:
+        server.stop()
+    assert not server.process.started
 
 
 def test_one_demo_at_a_time(tmp_path: Path) -> None:
