@@ -136,6 +136,7 @@ def _demo(parts: ExitStack, state: Path, *, keep: bool) -> None:
         airflow_env=CALM,
         keeps=True,
         webhooks=True,
+        quick=True,
     )
     parts.callback(stack.stop)
     parsed_after = datetime.now(UTC)

@@ -46,11 +46,19 @@ class AirflowStack(AirflowApi):
     :param dags_folder: where the Dags are.
     :param env: environment variables for all parts and for tasks, for example ``AIRFLOW__SECTION__OPTION``.
     :param port: of the API server; a free one by default.
+    :param quick: whether the parts start and end sooner than with ``airflow`` itself, which tests and benchmarks run.
     """
 
     def __init__(
-        self, home: Path, *, dags_folder: Path, env: Mapping[str, str] | None = None, port: int | None = None
+        self,
+        home: Path,
+        *,
+        dags_folder: Path,
+        env: Mapping[str, str] | None = None,
+        port: int | None = None,
+        quick: bool = False,
     ) -> None:
+        self._quick = quick
         self.home = home.resolve()
         self.logs = self.home / "logs"
         self._database = self.home / "airflow.db"
@@ -132,7 +140,7 @@ class AirflowStack(AirflowApi):
     def _part(
         self, kind: str, name: str, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None
     ) -> ServerProcess:
-        command = [*python_module("airflow"), kind, *arguments]
+        command = [*python_module("airflow", quick=self._quick), kind, *arguments]
         servers = () if name == kind else ("WORKER", "TRIGGER")  # the first of its kind has the ports of the settings
         ports = {f"AIRFLOW__LOGGING__{server}_LOG_SERVER_PORT": str(free_port()) for server in servers}
         return ServerProcess(

@@ -22,6 +22,7 @@ class EndpointProcess:
     :param arguments: more command line arguments.
     :param env: more environment variables.
     :param port: a free one by default.
+    :param quick: whether it starts and ends sooner than when people run it.
     """
 
     def __init__(
@@ -32,13 +33,14 @@ class EndpointProcess:
         arguments: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
         port: int = 0,
+        quick: bool = False,
     ) -> None:
         self.folder = folder
         self._ready_file = folder / "ready.json"
         # torch's threads sleep while they wait for each other: to spin takes the cores from Airflow's parts, and then
         # the model itself takes several times as long.
         environment = {"OMP_WAIT_POLICY": "passive", **os.environ, **(env or {}), "MODELSLAB_ENDPOINT_API_KEY": key}
-        command = [*python_module("airflow_provider_modelslab.endpoint"), "--port", str(port)]
+        command = [*python_module("airflow_provider_modelslab.endpoint", quick=quick), "--port", str(port)]
         command += ["--state-dir", str(folder / "state"), "--ready-file", str(self._ready_file)]
         command += ["--allow-private-addresses", *(f"--alias={name}=demo" for name in MODEL_IDS), *arguments]
         self.process = ServerProcess("the endpoint", command, log=folder / "endpoint.log", env=environment)

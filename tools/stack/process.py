@@ -14,6 +14,11 @@ from airflow_provider_modelslab.testing.process import (
 __all__ = ["WAIT_TIMEOUT_S", "PartFailedError", "ServerProcess", "free_port", "python_module", "wait_until"]
 
 
-def python_module(name: str) -> list[str]:
-    """The command that runs a Python module as a server, see :mod:`tools.stack.run_module`."""
-    return [sys.executable, str(Path(__file__).with_name("run_module.py")), name]
+def python_module(name: str, *, quick: bool = False) -> list[str]:
+    """The command that runs a Python module.
+
+    :param quick: whether it starts and ends sooner, see :mod:`tools.stack.run_module`.
+    """
+    if quick:
+        return [sys.executable, str(Path(__file__).with_name("run_module.py")), name]
+    return [sys.executable, "-m", name]

@@ -44,6 +44,7 @@ class WholeStack:
     :param keeps: whether a later stack on the same folder finds the objects in S3 and the ports as well; otherwise S3
         begins empty, and the ports are free ones.
     :param webhooks: whether there is a connection for which the endpoint calls Airflow when a job ends.
+    :param quick: whether Airflow and the endpoint start and end sooner, see :mod:`tools.stack.run_module`.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class WholeStack:
         airflow_env: dict[str, str] | None = None,
         keeps: bool = False,
         webhooks: bool = False,
+        quick: bool = False,
     ) -> None:
         self.folder = folder
         self.bucket = bucket
@@ -68,13 +70,22 @@ class WholeStack:
         env = dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost")
         env |= dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "AWS_CA_BUNDLE"), str(self._bundle))
         self.endpoint = EndpointProcess(
-            folder / "endpoint", key=LOCAL_KEY, arguments=endpoint_arguments, env=env, port=ports.get("endpoint", 0)
+            folder / "endpoint",
+            key=LOCAL_KEY,
+            arguments=endpoint_arguments,
+            env=env,
+            port=ports.get("endpoint", 0),
+            quick=quick,
         )
         self._webhooks = webhooks
         if webhooks:
             env["AIRFLOW__MODELSLAB__WEBHOOK_CONN_IDS"] = WEBHOOK_CONN_ID
         self.airflow = AirflowStack(
-            folder / "airflow", dags_folder=dags_folder, env={**env, **(airflow_env or {})}, port=ports.get("airflow")
+            folder / "airflow",
+            dags_folder=dags_folder,
+            env={**env, **(airflow_env or {})},
+            port=ports.get("airflow"),
+            quick=quick,
         )
 
     def __enter__(self) -> Self:

@@ -14,7 +14,7 @@ from tools.stack.process import python_module
 def run(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the code as the module ``served``, with ``folder`` as the working directory."""
     (folder / "served.py").write_text(code)
-    command = [*python_module("served"), *arguments]
+    command = [*python_module("served", quick=True), *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
