@@ -169,16 +169,12 @@ class AirflowStack(AirflowApi):
         wait_until(self._healthy, list(self.parts.values()), what="Airflow", timeout=timeout)
         return self
 
-    def terminate(self) -> None:
-        """Ask all parts to end; returns at once, and :meth:`stop` waits for them."""
-        for part in self.parts.values():
-            self._orphans += _descendants(part)
-            part.terminate()
-
     def stop(self) -> None:
         """Stop all parts and the tasks they run."""
         self.close()
-        self.terminate()
+        for part in self.parts.values():
+            self._orphans += _descendants(part)
+            part.terminate()
         for part in self.parts.values():
             part.stop(grace=5)
         for orphan in self._orphans:
