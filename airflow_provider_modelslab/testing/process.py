@@ -73,6 +73,7 @@ class ServerProcess:
         self.env = env
         self.cwd = cwd
         self._process: subprocess.Popen[bytes] | None = None
+        self._told = False
 
     @property
     def pid(self) -> int:
@@ -91,6 +92,7 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start it; returns at once."""
+        self._told = False
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the caller's own command, without a shell
@@ -124,8 +126,13 @@ class ServerProcess:
         self._signal(signal.SIGCONT)
 
     def terminate(self) -> None:
-        """Send SIGTERM to the group; returns at once."""
-        self._signal(signal.SIGTERM)
+        """Send SIGTERM to the group, once; returns at once.
+
+        To many servers a second one means that they are not to tidy up.
+        """
+        if not self._told:
+            self._signal(signal.SIGTERM)
+        self._told = True
 
     def stop(self, grace: float = 10.0) -> None:
         """SIGTERM, then SIGKILL after ``grace`` seconds; does nothing when it does not run."""
