@@ -327,10 +327,11 @@ class ModelsLabHook(BaseHook):
     def _s3_client(self) -> S3Client:
         from airflow_provider_modelslab.storage.obstore_client import with_obstore
 
-        client, aws, store = self.new_s3_client(), self._aws_hook, self._store
+        aws, store = self._aws_hook, self._store
+        session = self._new_aws_session()
+        client = self._client_of(session)
         if store.extra_args or aws.conn_config.botocore_config:  # known to boto alone
             return client
-        session = aws.get_session(region_name=store.region)
         return with_obstore(client, session, verify=aws.verify, path_addressing=store.is_compatible_store)
 
     def new_s3_client(self, **options: Any) -> S3Client:
@@ -338,13 +339,18 @@ class ModelsLabHook(BaseHook):
 
         :param options: of botocore's ``Config``; they override those of the AWS connection and of the provider.
         """
+        return self._client_of(self._new_aws_session(), **options)
+
+    def _new_aws_session(self) -> Any:
+        return self._aws_hook.get_session(region_name=self._store.region)
+
+    def _client_of(self, session: Any, **options: Any) -> S3Client:
         from botocore.config import Config
 
         from airflow_provider_modelslab.storage.boto_session import make_cheaper, send_small_bodies_at_once
         from airflow_provider_modelslab.storage.redirects import stop_redirect_loops
 
         aws, store = self._aws_hook, self._store
-        session = aws.get_session(region_name=store.region)
         make_cheaper(session)
         config, given = store.client_config(), aws.conn_config.botocore_config
         if session.get_credentials() is None and not getattr(given, "signature_version", None):

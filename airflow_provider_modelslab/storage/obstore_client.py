@@ -15,6 +15,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -98,7 +99,7 @@ class ObstoreClient:
         return (
             given.keys() <= _OF_PUT
             and given.get("IfNoneMatch", "*") == "*"
-            # Both together ask which of them the store verifies; obstore does not tell.
+            # Both together ask which of them the store verifies; obstore's answer does not say.
             and not {"ChecksumSHA256", "ContentMD5"} <= given.keys()
             and isinstance(body, bytes | bytearray)
             and len(body) <= MOST_BYTES
@@ -177,9 +178,7 @@ def with_obstore(
     :param verify: as for boto's client. A file of CA certificates is trusted besides the public ones, not instead.
     :param path_addressing: whether the bucket is in the path and not in the host's name.
     """
-    try:
-        from obstore.store import S3Store
-    except ImportError:
+    if find_spec("obstore") is None:
         return s3
     credentials, region = session.get_credentials(), s3.meta.region_name
     options = _client_options(s3.meta.endpoint_url, session, verify)
@@ -197,6 +196,8 @@ def with_obstore(
         }
 
     def new_store(bucket: str, checksum: bool) -> S3Store:
+        from obstore.store import S3Store  # late: many a process makes a client and no call through obstore
+
         config: Any = {
             **_NOT_FROM_ENVIRONMENT,
             "endpoint": f"{scheme}://{host if path_addressing else f'{bucket}.{host}'}{path}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -233,5 +234,5 @@ def test_without_credentials_region_or_ca_file_the_client_stays_botos(
 def test_without_obstore_the_client_stays_botos(
     any_s3: S3Client, session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "obstore.store", None)
+    monkeypatch.setitem(sys.modules, "obstore", None)
     assert with_obstore(any_s3, session) is any_s3

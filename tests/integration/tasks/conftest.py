@@ -38,7 +38,7 @@ FRAMES = 5
 @pytest.fixture
 def boto_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where obstore is not installed: then boto's events see each call."""
-    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    monkeypatch.setitem(sys.modules, "obstore", None)
 
 
 @dataclass
