@@ -118,7 +118,7 @@ def _figures(made: dict[tuple[str, Look], list[Tensor]]) -> dict[str, Any]:
         "speckle_ratio": max(speckle.values()),
         "speckle_ratio_by_style": speckle,
         "style_accuracy": round(mean(style == name for style, name in named), 3),
-        "style_accuracy_among_results": round(_told_apart(made), 3),
+        "style_accuracy_among_results": round(_accuracy_among_results(made), 3),
         "hue_shift": round(mean(towards), 3),
         "hue_degrees_off": {colour: round(mean(after for _, after in found)) for colour, found in angles.items()},
         "flicker_ratio": max(moving.values()),
@@ -132,20 +132,16 @@ def _of(made: dict[tuple[str, Look], list[Tensor]], colour: str) -> list[list[Te
     return [found for (_, look), found in made.items() if look == ("", colour)]
 
 
-def _told_apart(made: dict[tuple[str, Look], list[Tensor]]) -> float:
+def _accuracy_among_results(made: dict[tuple[str, Look], list[Tensor]]) -> float:
     """The share of frames whose style a classifier knows that has seen the results of the other clips alone."""
     found = []
     for clip in {name for name, _ in made}:
-        others = StyleClassifier(
-            {
-                style: torch.cat(
-                    [result for (name, look), (_, result, _) in made.items() if name != clip and look == (style, "")]
-                )
-                for style in STYLES
-            }
-        )
-        for style in STYLES:
-            found += [style == name for name in others.names(made[clip, (style, "")][1])]
+        others: dict[str, list[Tensor]] = {style: [] for style in STYLES}
+        for (name, (style, _)), (_, result, _) in made.items():
+            if style and name != clip:
+                others[style].append(result)
+        known = StyleClassifier({style: torch.cat(results) for style, results in others.items()})
+        found += [style == name for style in STYLES for name in known.names(made[clip, (style, "")][1])]
     return mean(found)
 
 

@@ -45,6 +45,7 @@ class _Codec(NamedTuple):
     pixels: tuple[str, ...] = ("yuv420p",)
     sizes: tuple[tuple[int, int], ...] = ()  # where not any will do
     options: dict[str, str] = {}  # noqa: RUF012 - never changed
+    least: int = 0  # pixels of width and of height
     weight: int = 1  # how often, as other codecs are slow to write
 
 
@@ -55,7 +56,9 @@ _ALL = ("mp4", "mov", "3gp", "3g2", "ipod", "psp", "ismv", "f4v")
 _CODECS = (
     _Codec("libx264", _ALL, ("yuv420p", "yuvj420p", "yuv422p", "yuv444p", "gray", "nv12", "yuv420p10le"), weight=12),
     _Codec("libx264rgb", _BOTH, ("rgb24", "bgr24")),
-    _Codec("libx265", _BOTH, ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "gbrp"), weight=2),
+    _Codec(
+        "libx265", _BOTH, ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "gbrp"), least=64, weight=2
+    ),  # writes beyond its memory for less
     _Codec("libsvtav1", _MP4, ("yuv420p", "yuv420p10le"), options={"preset": "12"}),
     _Codec("libvpx-vp9", _MP4, ("yuv420p", "yuv422p", "yuv444p"), options={"cpu-used": "8", "deadline": "realtime"}),
     _Codec("mpeg4", ("mp4", "mov", "3gp", "3g2", "ipod"), weight=5),
@@ -151,8 +154,7 @@ def _video(rng: random.Random, codec: _Codec, *, frames: int, flags: str) -> Cli
     """``None`` where this cannot be written, such as a codec in fragments."""
     form, pixels = rng.choice(codec.formats), rng.choice(codec.pixels)
     width, height = rng.choice(codec.sizes) if codec.sizes else (2 * rng.randint(16, 80), 2 * rng.randint(16, 60))
-    if codec.encoder == "libx265":  # it writes beyond its memory for smaller pictures
-        width, height = max(64, width), max(64, height)
+    width, height = max(codec.least, width), max(codec.least, height)
     rate = rng.choice(_RATES) if codec.encoder != "dvvideo" else 25
     if codec.encoder == "mpeg4" or codec.encoder.startswith("mpeg"):
         rate = rng.choice((24, 25, 30))
