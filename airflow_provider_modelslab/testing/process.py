@@ -73,7 +73,7 @@ class ServerProcess:
         self.env = env
         self.cwd = cwd
         self._process: subprocess.Popen[bytes] | None = None
-        self._told = False
+        self._has_sigterm = False
 
     @property
     def pid(self) -> int:
@@ -92,7 +92,7 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start it; returns at once."""
-        self._told = False
+        self._has_sigterm = False
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the caller's own command, without a shell
@@ -130,9 +130,9 @@ class ServerProcess:
 
         To many servers a second one means that they are not to tidy up.
         """
-        if not self._told:
+        if not self._has_sigterm:
             self._signal(signal.SIGTERM)
-        self._told = True
+        self._has_sigterm = True
 
     def stop(self, grace: float = 10.0) -> None:
         """SIGTERM, then SIGKILL after ``grace`` seconds; does nothing when it does not run."""

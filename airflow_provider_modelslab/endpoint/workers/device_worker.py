@@ -174,7 +174,7 @@ class DeviceWorker:
             try:
                 preload(model_id)
                 log.info("%s is loaded on %s", model_id, device_of(self._engine))
-            except Exception as error:  # noqa: BLE001  # its jobs tell the same, and other models may be fine
+            except Exception as error:  # noqa: BLE001  # its jobs fail with the same reason, and other models may be fine
                 log.warning("%s could not be loaded: %s", model_id, error)
 
     def _do(self, taken: ScheduledJob, stop: threading.Event) -> None:

@@ -77,9 +77,9 @@ def test_processing(style: Any, key: str) -> None:
     assert (read.job_id, read.eta, read.future_links) == ("12", 12.35, (LINK,))
 
 
-@pytest.mark.parametrize(("eta", "told"), [(0.004, 0.01), (0.0, 0.01), (0.126, 0.13)])
-def test_an_eta_is_never_nothing(eta: float, told: float) -> None:
-    assert responses.processing(job(), eta=eta, style="documented").body["eta"] == told
+@pytest.mark.parametrize(("eta", "sent"), [(0.004, 0.01), (0.0, 0.01), (0.126, 0.13)])
+def test_an_eta_is_never_nothing(eta: float, sent: float) -> None:
+    assert responses.processing(job(), eta=eta, style="documented").body["eta"] == sent
 
 
 def test_fetched_success_has_the_time_and_no_meta() -> None:

@@ -31,7 +31,7 @@ def test_modules_beside_it_hide_no_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "told"),
+    ("code", "status", "stderr"),
     [
         ("", 0, ""),
         ("raise SystemExit", 0, ""),
@@ -41,10 +41,10 @@ def test_modules_beside_it_hide_no_others(tmp_path: Path) -> None:
         ("raise KeyError('a bug')", 1, "KeyError: 'a bug'"),
     ],
 )
-def test_it_ends_with_the_status_of_the_module(tmp_path: Path, code: str, status: int, told: str) -> None:
+def test_it_ends_with_the_status_of_the_module(tmp_path: Path, code: str, status: int, stderr: str) -> None:
     ended = run(tmp_path, code)
     assert ended.returncode == status
-    assert told in ended.stderr if told else ended.stderr == ""
+    assert stderr in ended.stderr if stderr else ended.stderr == ""
 
 
 def test_threads_and_exit_handlers_come_first(tmp_path: Path) -> None:
